@@ -1,0 +1,3 @@
+"""Queuedeck: one dashboard for every background-job queue in Redis."""
+
+__version__ = "0.1.0"

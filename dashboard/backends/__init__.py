@@ -1,0 +1,1 @@
+"""One folder per queue library; nothing of a library is known outside its folder."""

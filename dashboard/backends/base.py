@@ -1,0 +1,119 @@
+"""The contract between Queuedeck and one queue library: what a backend answers, at which price.
+
+A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
+an opaque cursor. All methods may be called from several threads at once.
+
+Reads never write, never unpickle, never use KEYS or any command whose cost grows with the queue. One broken queue or
+job costs one row (`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
+"""
+
+from __future__ import annotations
+
+import abc
+import fnmatch
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+
+# Rates are told over the last five minutes; a backend's first answer reaches back no further.
+FLOW_WINDOW_S = 300.0
+
+
+@dataclass(slots=True)
+class Budget:
+    """How much one step of discovery may cost: commands, seconds, and what counts as a slow server.
+
+    `spend` is told of each command and answers whether another one is allowed.
+    """
+
+    commands: int
+    seconds: float
+    slow_command_s: float = 0.02
+    _started: float = field(default_factory=time.perf_counter)
+
+    def spend(self, command_s: float) -> bool:
+        """Note one command that took `command_s`; True while there is budget left and the server was quick."""
+        self.commands -= 1
+        elapsed = time.perf_counter() - self._started
+        return self.commands > 0 and elapsed < self.seconds and command_s <= self.slow_command_s
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What one step of looking for queues brought.
+
+    `found`: queues seen in this step. `complete`: with this step the whole of Redis has been seen; what was not found
+    since the previous complete step is gone. `cursor`: hand it to the next step.
+    """
+
+    found: tuple[QueueRef, ...]
+    complete: bool
+    cursor: Any
+
+
+class Backend(abc.ABC):
+    """One library's queues on one source."""
+
+    name: ClassVar[str]  # "bullmq": in URLs, settings and the API
+    title: ClassVar[str]  # "BullMQ": for people
+    # Our states that the library has, in its own words, in the order of the tabs: (state, (native word, …)).
+    states: ClassVar[Mapping[State, tuple[str, ...]]]
+    capabilities: ClassVar[frozenset[Capability]]
+
+    def __init__(self, source: Source, settings: SourceSettings) -> None:
+        self.source = source
+        self.settings = settings
+
+    @abc.abstractmethod
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        """The queues found by the next step of the search; `cursor` None starts it.
+
+        Indexes that the library keeps come first; a scan of the key space goes in steps within `budget`.
+        Queues that the settings name without * or ? are always among the found.
+        """
+
+    @abc.abstractmethod
+    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        """The figures of many queues, in the order of `refs`, rates left None.
+
+        Cost: 1 round trip however many queues. A queue that cannot be read has `error` set.
+        """
+
+    @abc.abstractmethod
+    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+        """What ended in `refs` since `cursor` was handed out, and the next cursor.
+
+        With cursor None: what the library still tells of the last FLOW_WINDOW_S. Queues may come and go between two
+        calls. Cost: 1 round trip, at most 2.
+        """
+
+    @abc.abstractmethod
+    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        """One page of a list, without payloads. Raises NotFound when the queue is not there, Unsupported for a state
+        that the library has not. Cost: at most 2 round trips, whatever the length of the list.
+        """
+
+    @abc.abstractmethod
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        """One job with payload, options, error, stack, logs, links and timeline, each bounded.
+
+        Raises NotFound. Cost: at most 4 round trips.
+        """
+
+    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
+        """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""
+        return ()
+
+    def shows(self, queue: str) -> bool:
+        """Whether the settings want this queue shown."""
+        globs = self.settings.queues
+        return not globs or any(fnmatch.fnmatchcase(queue, glob) for glob in globs)
+
+    def named_queues(self) -> tuple[str, ...]:
+        """Queues that the settings name outright, to be shown even before they exist."""
+        return tuple(name for name in self.settings.queues if not set(name) & set("*?"))

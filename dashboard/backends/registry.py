@@ -1,0 +1,48 @@
+"""Which backends there are: ours by one line each, third parties' by the entry point group `queuedeck.backends`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from dashboard.backends.base import Backend
+from dashboard.errors import ConfigurationError
+
+_OURS = {
+    "bullmq": "dashboard.backends.bullmq.backend:BullMQ",
+    "rq": "dashboard.backends.rq.backend:RQ",
+}
+GROUP = "queuedeck.backends"
+
+
+def names() -> tuple[str, ...]:
+    """The names of all backends, ours first, each group in alphabetical order."""
+    return (*sorted(_OURS), *sorted(_foreign()))
+
+
+@cache
+def get(name: str) -> type[Backend]:
+    """The class of a backend, imported at first use. Raises ConfigurationError for an unknown name."""
+    target = _OURS.get(name) or _foreign().get(name)
+    if target is None:
+        raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(names())}")
+    module, _, attribute = target.partition(":")
+    backend: type[Backend] = getattr(import_module(module), attribute)
+    return backend
+
+
+def wanted(selected: Iterable[str]) -> tuple[type[Backend], ...]:
+    """The classes of the `selected` names, or of all when none is selected."""
+    return tuple(get(name) for name in (tuple(selected) or names()))
+
+
+@cache
+def _foreign() -> dict[str, str]:
+    found = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in _OURS or entry.name in found:
+            raise ConfigurationError(f"two backends are called {entry.name!r}: {entry.value} is one of them")
+        found[entry.name] = entry.value
+    return found

@@ -1,0 +1,313 @@
+"""Frozen values that cross every boundary: between backends, collector, web and API.
+
+None always means "unknown"; 0 and () are facts. Units are in the names: `_s` seconds, `_bytes`, `_ratio` 0..1,
+`_per_min`; instants end in `_at` and are aware UTC datetimes, except inside a Snapshot, where they are seconds since
+1970 so that a snapshot of a thousand queues stays cheap to decode.
+
+Text that came from Redis is `str` with undecodable bytes as surrogate escapes, so that a name or id always leads back
+to the very bytes of its key; `dashboard.web.formatting` makes it printable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class State(StrEnum):
+    """The eight states of a job, the same for every library; each backend tells its own word beside it."""
+
+    WAITING = "waiting"  # may start now
+    ACTIVE = "active"  # is being run
+    SCHEDULED = "scheduled"  # starts at a set time
+    RETRYING = "retrying"  # failed, runs again by itself
+    BLOCKED = "blocked"  # waits for other jobs
+    DEAD = "dead"  # dead letter: failed for good, only a person moves it
+    COMPLETED = "completed"
+    CANCELED = "canceled"
+
+
+class Quality(StrEnum):
+    """How far a rate can be trusted."""
+
+    EXACT = "exact"  # every job was counted
+    ESTIMATED = "estimated"  # derived from what the library keeps; see the reason
+    UNKNOWN = "unknown"
+
+
+class Capability(StrEnum):
+    """What a library offers at all, asked before calling and before rendering."""
+
+    QUEUE_PAUSE = "queue_pause"  # a single queue can be paused
+    PRIORITIES = "priorities"
+    PROGRESS = "progress"
+    LOGS = "logs"
+    RESULTS = "results"
+    FLOWS = "flows"  # jobs with parents or children
+    WORKERS = "workers"  # tells who consumes a queue
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all values here: immutable, keyword-only, cheap to encode."""
+
+
+class QueueRef(Value, frozen=True, kw_only=True):
+    """A queue's address: unique by (source, backend, name); `key` is the backend's own way to its Redis keys."""
+
+    source: str
+    backend: str
+    name: str
+    key: str
+    shared: bool = False  # the one entry for sets that a library keeps for all queues together
+
+
+class Counts(Value, frozen=True, kw_only=True):
+    """Jobs per state; None where the library has no such state or cannot count it in O(1)."""
+
+    waiting: int | None = None
+    active: int | None = None
+    scheduled: int | None = None
+    retrying: int | None = None
+    blocked: int | None = None
+    dead: int | None = None
+    completed: int | None = None
+    canceled: int | None = None
+
+    def of(self, state: State) -> int | None:
+        """The count of one state."""
+        count: int | None = getattr(self, state.value)
+        return count
+
+
+class NativeCount(Value, frozen=True, kw_only=True):
+    """One of the library's own lists: its word, the state we file it under, how many jobs it holds."""
+
+    native: str
+    state: State
+    count: int | None
+
+
+class QueueStats(Value, frozen=True, kw_only=True):
+    """One queue at one moment. `error` says what is wrong with this row; its figures are then partly None."""
+
+    source: str
+    backend: str
+    name: str
+    key: str
+    shared: bool = False
+    prefix: str | None = None
+    library_version: str | None = None
+    paused: bool | None = None
+    counts: Counts = Counts()
+    native: tuple[NativeCount, ...] = ()  # in the order in which the library's own dashboard lists them
+    depth: int | None = None  # jobs that may start now; equals counts.waiting unless the library tells more
+    latency_s: float | None = None  # age of the oldest waiting job; 0.0 when none waits
+    overdue_s: float | None = None  # how late the earliest scheduled job is; 0.0 when none is
+    workers: int | None = None  # processes that consume this queue
+    throughput_per_min: float | None = None  # jobs finished (completed or dead) per minute, over 5 minutes
+    failed_per_min: float | None = None
+    error_ratio: float | None = None  # dead / finished over 5 minutes; None when nothing finished
+    runtime_p50_s: float | None = None
+    runtime_p95_s: float | None = None
+    flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
+    flow_reason: str | None = None  # why the rates are not exact
+    notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
+    error: str | None = None
+
+    @property
+    def ref(self) -> QueueRef:
+        """The address of this queue."""
+        return QueueRef(source=self.source, backend=self.backend, name=self.name, key=self.key, shared=self.shared)
+
+
+class QueueFlow(Value, frozen=True, kw_only=True):
+    """What ended in one queue between two looks: `completed` well, `dead` for good, over `span_s` seconds.
+
+    `span_s` is the time really covered, which may be shorter than the time that passed (a trimmed stream).
+    `runtimes_s` is a sample of at most 200 run times of jobs that ended, in no order.
+    """
+
+    key: str
+    completed: int
+    dead: int
+    span_s: float
+    quality: Quality
+    reason: str | None = None
+    runtimes_s: tuple[float, ...] = ()
+
+
+class FlowDelta(Value, frozen=True, kw_only=True):
+    """The answer of `Backend.flow`: one QueueFlow per queue that could be read."""
+
+    queues: tuple[QueueFlow, ...]
+
+
+class RedisHealth(Value, frozen=True, kw_only=True):
+    """What INFO tells of one Redis; None where it is silent or not permitted."""
+
+    version: str | None = None
+    flavour: str = "redis"  # redis, valkey, …
+    role: str | None = None
+    run_id: str | None = None
+    uptime_s: int | None = None
+    used_memory_bytes: int | None = None
+    maxmemory_bytes: int | None = None  # None when unlimited: see memory_limited
+    memory_limited: bool | None = None
+    memory_ratio: float | None = None  # (used - not counted for eviction) / maxmemory; None without a maxmemory
+    eviction_policy: str | None = None
+    clients: int | None = None
+    max_clients: int | None = None
+    blocked_clients: int | None = None
+    ops_per_s: int | None = None
+    evicted_keys: int | None = None
+    rejected_connections: int | None = None
+    fragmentation_ratio: float | None = None
+    keyspace_hit_ratio: float | None = None
+    keys: int | None = None  # of the database in use
+    persistence_ok: bool | None = None
+
+
+class SourceStats(Value, frozen=True, kw_only=True):
+    """One Redis as of a snapshot: is it there, how is it, what did reading it cost."""
+
+    name: str
+    address: str  # without credentials
+    reachable: bool
+    error: str | None = None
+    hint: str | None = None
+    unreachable_since: float | None = None
+    health: RedisHealth = RedisHealth()
+    libraries: tuple[str, ...] = ()  # backends with at least one queue here
+    discovered: bool = False  # the first full look for queues is done
+    commands: int = 0  # what the last sample cost
+    round_trips: int = 0
+    cost_s: float = 0.0
+    problems: tuple[str, ...] = ()  # a backend that could not be read, and why
+
+
+class Snapshot(Value, frozen=True, kw_only=True):
+    """All queues of all sources at one moment, as published by the leader or sampled by a web process."""
+
+    sampled_at: float  # seconds since 1970
+    interval_s: float
+    sequence: int  # rises with every sample of one sampler
+    sampler: str  # who sampled: holder name of the leader, or of the web process
+    epoch: int  # fencing epoch of the leader; 0 for a web process's own sample
+    sources: tuple[SourceStats, ...]
+    queues: tuple[QueueStats, ...]  # sorted by source, backend, name
+    history_version: int = 0  # rises when the hour of history behind the sparklines has a new point
+
+    def find(self, source: str, backend: str, name: str) -> QueueStats | None:
+        """The queue at that address; None when this snapshot has none."""
+        for queue in self.queues:
+            if queue.name == name and queue.backend == backend and queue.source == source:
+                return queue
+        return None
+
+
+class Payload(Value, frozen=True, kw_only=True):
+    """A value of the user's, decoded as far as is safe; never unpickled.
+
+    kind: json (`value` is the decoded, redacted value), text, binary, opaque (pickled: `text` is a description made
+    without running it), missing. `text` is always printable. `truncated` = more bytes are in Redis than were read.
+    """
+
+    kind: str
+    text: str
+    value: Any = None
+    size_bytes: int | None = None
+    truncated: bool = False
+    note: str | None = None
+
+
+class JobError(Value, frozen=True, kw_only=True):
+    """The last failure of a job."""
+
+    class_name: str | None = None
+    message: str | None = None
+    stack: str | None = None
+
+
+class TimelineEvent(Value, frozen=True, kw_only=True):
+    """One moment of a job's life; `event` is a short lower-case word or two, `detail` free text."""
+
+    at: datetime
+    event: str
+    detail: str | None = None
+
+
+class JobLink(Value, frozen=True, kw_only=True):
+    """A parent or child: `ref` is None when its queue is not one we can address."""
+
+    id: str
+    queue: str
+    ref: QueueRef | None = None
+    state: State | None = None
+    native_state: str | None = None
+
+
+class Job(Value, frozen=True, kw_only=True):
+    """One job. In lists the detail fields (payload, result, stack, logs, timeline, links) are empty.
+
+    `problem` says in one line what is wrong with its data; the other fields then hold what could be read.
+    """
+
+    id: str
+    source: str
+    backend: str
+    queue: str
+    name: str | None = None
+    state: State | None = None  # None: in none of the library's lists
+    native_state: str | None = None
+    enqueued_at: datetime | None = None
+    scheduled_for: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int | None = None
+    max_attempts: int | None = None
+    priority: int | None = None
+    progress: Any = None
+    worker: str | None = None
+    summary: str | None = None  # arguments in a line, where the library keeps them in plain text
+    error: JobError | None = None
+    payload: Payload | None = None
+    options: Payload | None = None
+    result: Payload | None = None
+    meta: Payload | None = None
+    timeline: tuple[TimelineEvent, ...] = ()
+    parent: JobLink | None = None
+    children: tuple[JobLink, ...] = ()
+    children_total: int | None = None
+    logs: tuple[str, ...] = ()
+    logs_total: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
+    problem: str | None = None
+
+
+class JobQuery(Value, frozen=True, kw_only=True):
+    """Which page of which list: a state, optionally one of the library's own lists within it."""
+
+    state: State
+    native: str | None = None
+    page: int = 1
+    per_page: int = 50
+
+    @property
+    def offset(self) -> int:
+        """Rows before this page."""
+        return (self.page - 1) * self.per_page
+
+
+class JobPage(Value, frozen=True, kw_only=True):
+    """One page of jobs. `order` says how it is sorted, in words for the page's caption."""
+
+    jobs: tuple[Job, ...]
+    page: int
+    per_page: int
+    total: int | None
+    order: str
+    scanned: int | None = None
+    truncated: bool = False

@@ -1,0 +1,233 @@
+"""What can be configured: frozen, typed, from a TOML file, the environment and keywords (the later wins).
+
+`load` either answers a Settings or raises one ConfigurationError whose single line names the setting, where it was
+read and what was expected. Credentials never appear in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from dashboard.errors import ConfigurationError
+
+ENV_PREFIX = "QUEUEDECK_"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+URL_SCHEMES = ("redis", "rediss", "unix")
+# Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
+GLOB_LIMIT = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
+
+
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One Redis to watch."""
+
+    name: str
+    url: str
+    backends: tuple[str, ...] = ()  # which libraries to look for; empty = all
+    prefixes: tuple[str, ...] = ()  # BullMQ key prefixes to look at; empty = all that are found
+    queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is watched before it exists
+    broker_url: str | None = None  # Celery: the broker, when it is not `url`
+    result_url: str | None = None  # Celery: the result server, when it is not `url`
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one Queuedeck."""
+
+    redis_url: str | None = None  # one source named "main"; [[sources]] names several
+    sources: tuple[SourceSettings, ...] = ()
+    store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
+    secret_key: str | None = None  # at least 32 bytes; needed with logins
+    public_url: str | None = None  # how people reach the dashboard; links in messages are built from it
+    trusted_hosts: tuple[str, ...] = ()  # further Host names that the dashboard answers to
+    users: tuple[dict[str, Any], ...] = ()
+    api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
+    read_only: bool = False
+    sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
+    checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
+    dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
+    rules: tuple[dict[str, Any], ...] = ()
+    channels: tuple[dict[str, Any], ...] = ()
+
+    def effective_sources(self) -> tuple[SourceSettings, ...]:
+        """The sources to watch, at least one: [[sources]], else `redis_url`, else a Redis on this machine."""
+        if self.sources:
+            return self.sources
+        return (SourceSettings(name="main", url=self.redis_url or DEFAULT_REDIS_URL),)
+
+
+_STRUCTURED = frozenset({"sources", "users", "rules", "channels"})
+_LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts"})
+
+
+def load(
+    *,
+    config: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    keywords: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of this process. `config` = path of a TOML file, else `QUEUEDECK_CONFIG`, else none.
+
+    Raises ConfigurationError, one line.
+    """
+    env = os.environ if environ is None else environ
+    path = config or env.get(f"{ENV_PREFIX}CONFIG")
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    layers: list[tuple[Mapping[str, Any], Callable[[str], str]]] = []
+    if path:
+        layers.append((_read_toml(Path(path)), lambda name: f"{path}: {name}"))
+    layers.append((_read_environment(env), lambda name: f"environment: {ENV_PREFIX}{name.upper()}"))
+    layers.append((keywords or {}, lambda name: f"keyword {name}"))
+    for layer, where in layers:
+        for name, value in layer.items():
+            if name not in Settings.__struct_fields__:
+                raise ConfigurationError(f"{where(name)}: unknown setting; known are {_known()}")
+            values[name], origin[name] = value, where(name)
+        if "redis_url" in layer and "sources" not in layer:
+            values.pop("sources", None)  # the later, simpler setting wins over a file's [[sources]]
+    for name, value in values.items():
+        values[name] = _convert(name, value, origin[name])
+    settings = Settings(**values)
+    _check(settings, origin)
+    return settings
+
+
+def redact_url(url: str) -> str:
+    """`url` without user info and query, fit for logs and pages."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if ":" in host:
+            host = f"[{host}]"
+        netloc = f"{host}:{parts.port}" if parts.port else host
+    except ValueError:
+        return "(unreadable URL)"
+    return f"{parts.scheme}://{netloc}{parts.path}"
+
+
+def _known() -> str:
+    return ", ".join(Settings.__struct_fields__)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as exc:
+        raise ConfigurationError(f"{path}: cannot be read: {exc.strerror or exc}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path}: not valid TOML: {exc}") from None
+
+
+def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in env.items():
+        if not key.startswith(ENV_PREFIX) or key == f"{ENV_PREFIX}CONFIG":
+            continue
+        name = key.removeprefix(ENV_PREFIX).lower()
+        if name in _LISTS:
+            values[name] = [part.strip() for part in text.split(",") if part.strip()]
+        elif name in _STRUCTURED:
+            try:
+                values[name] = msgspec.json.decode(text)
+            except msgspec.DecodeError:
+                raise ConfigurationError(f"environment: {key}: expected a JSON array of objects") from None
+        else:
+            values[name] = text
+    return values
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    """`value` as the type of the field `name`; text from the environment is read as numbers and booleans."""
+    if isinstance(value, Settings | SourceSettings):
+        raise ConfigurationError(f"{where}: expected plain values")
+    if name == "sources" and isinstance(value, list | tuple):
+        value = [msgspec.to_builtins(item) if isinstance(item, SourceSettings) else item for item in value]
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    try:
+        return msgspec.convert(value, types[name], strict=False)
+    except msgspec.ValidationError as exc:
+        # msgspec's message never repeats the value, which may be a secret.
+        raise ConfigurationError(f"{where}: {_lower_first(str(exc))}") from None
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _check(settings: Settings, origin: Mapping[str, str]) -> None:
+    def fail(name: str, expected: str) -> ConfigurationError:
+        return ConfigurationError(f"{origin.get(name, name)}: {expected}")
+
+    if not 0.5 <= settings.sample_interval_s <= 300:
+        raise fail("sample_interval_s", "expected seconds from 0.5 to 300")
+    if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
+        raise fail("secret_key", "expected at least 32 bytes of secret text")
+    if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
+        raise fail("public_url", "expected an http:// or https:// URL")
+    for token in settings.api_tokens:
+        if not _TOKEN.match(token):
+            raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
+    for glob in settings.dlq_queues:
+        if not _is_glob(glob):
+            raise fail("dlq_queues", f"expected globs of at most {GLOB_LIMIT} characters with * and ? only")
+    if settings.users:
+        raise fail(
+            "users",
+            "local sign-in is not part of this version; use identify= or API tokens, or stay on loopback",
+        )
+    for name in ("redis_url", "store_url"):
+        url = getattr(settings, name)
+        if url is not None:
+            _check_url(url, origin.get(name, name))
+    _check_sources(settings, origin.get("sources", "sources"))
+
+
+def _check_sources(settings: Settings, where: str) -> None:
+    seen: set[str] = set()
+    for source in settings.sources:
+        at = f"{where}: source {source.name!r}"
+        if not _NAME.match(source.name):
+            raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits, dots, dashes or underscores")
+        if source.name in seen:
+            raise ConfigurationError(f"{at}: name: expected each source to have its own name")
+        seen.add(source.name)
+        for field in ("url", "broker_url", "result_url"):
+            url = getattr(source, field)
+            if url is not None:
+                _check_url(url, f"{at}: {field}")
+        for glob in source.queues:
+            if not _is_glob(glob):
+                raise ConfigurationError(
+                    f"{at}: queues: expected globs of at most {GLOB_LIMIT} characters with * and ? only"
+                )
+
+
+def _check_url(url: str, where: str) -> None:
+    expected = "expected redis://, rediss:// or unix:// with host and port, as redis://127.0.0.1:6379/0"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError(f"{where}: {expected}") from None
+    if parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
+        raise ConfigurationError(f"{where}: {expected}")
+    if parts.scheme != "unix":
+        if not parts.hostname:
+            raise ConfigurationError(f"{where}: {expected}")
+        database = parts.path.strip("/")
+        if database and not database.isdigit():
+            raise ConfigurationError(f"{where}: expected a database number after the port, as /0")
+
+
+def _is_glob(glob: str) -> bool:
+    return 0 < len(glob) <= GLOB_LIMIT and not set(glob) & set("[]\\")

