@@ -58,7 +58,7 @@ def free_port() -> int:
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """A `preexec_fn` after which the kernel ends the child with its parent, even after SIGKILL; None where it cannot."""
+    """A `preexec_fn` that has the kernel end the child with its parent thread, even after SIGKILL; None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork nothing may be imported
@@ -106,7 +106,7 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C of the terminal is for the parent, who ends us in order
+            start_new_session=True,  # Ctrl-C at the terminal is for the parent, who ends us in order
             preexec_fn=die_with_parent(),
         )
         self._wait_until_ready(log)
