@@ -1,0 +1,72 @@
+"""Who samples: one process holds a lease in the store, and its epoch guards every write.
+
+The lease is a hint, the epoch is the guard: `Store.publish` checks it inside Redis, so a leader that slept through its
+lease changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+
+from dashboard.clock import monotonic_s
+from dashboard.collect.store import Store
+from dashboard.errors import QueuedeckError
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 15.0
+RENEW_EVERY_S = 5.0
+
+
+def holder_name() -> str:
+    """A name for this process that no other has: host, process id and a random part."""
+    host = socket.gethostname().split(".")[0][:40].replace(":", "-")
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Leadership:
+    """This process's side of the lease. `renew` is called by one thread, the properties may be read by any."""
+
+    def __init__(self, store: Store, holder: str) -> None:
+        self._store = store
+        self.holder = holder
+        self._epoch: int | None = None
+        self._until = 0.0  # monotonic
+        self.problem: str | None = None  # why the store cannot be asked or written
+
+    @property
+    def epoch(self) -> int | None:
+        """Our fencing epoch while we lead and the lease has not run out; else None."""
+        return self._epoch if monotonic_s() < self._until else None
+
+    def renew(self) -> int | None:
+        """Take or renew the lead; the epoch when we have it. Never raises. Cost: 1 round trip."""
+        asked = monotonic_s()
+        try:
+            lease = self._store.lease(self.holder, LEASE_S)
+        except QueuedeckError as exc:
+            if self.problem != exc.message:
+                log.warning("cannot ask for the lead: %s", exc.message)
+            self.problem = exc.message
+            return self.epoch
+        self.problem = None
+        if lease.epoch != self._epoch:
+            log.info("leading with epoch %s" if lease.epoch else "following %s", lease.epoch or lease.holder)
+        self._epoch, self._until = lease.epoch, asked + LEASE_S
+        return self.epoch
+
+    def lost(self) -> None:
+        """Note that the store refused our epoch."""
+        self._epoch = None
+
+    def release(self) -> None:
+        """Give the lead back, if we have it, so that another one need not wait for the lease to run out."""
+        epoch, self._epoch = self.epoch, None
+        if epoch is not None:
+            try:
+                self._store.release(self.holder, epoch)
+            except QueuedeckError as exc:
+                log.info("the lead could not be given back: %s", exc.message)

@@ -1,0 +1,219 @@
+"""One pass over all sources: find queues, read their figures, derive rates, answer a Snapshot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.clock import monotonic_s, now_s
+from dashboard.collect.flow import FlowWindow, with_rates
+from dashboard.collect.history import History, HistoryKeeper
+from dashboard.collect.watch import Watch
+from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
+from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.sources import Source, metered
+
+log = logging.getLogger(__name__)
+
+# The first search may be quick, since nothing can be shown before; later ones step lightly.
+FIRST_BUDGET = (400, 0.5)  # commands, seconds of one sample
+LATER_BUDGET = (20, 0.05)
+# Between the end of one search and the start of the next. A key space that takes more than one step to scan is
+# scanned less often, so that searching stays a small part of what Redis does.
+SEARCH_PAUSE_S = 4.0
+LONG_SEARCH_PAUSE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Search:
+    """Where the search for one backend's queues stands."""
+
+    cursor: Any = None
+    known: dict[str, QueueRef] = field(default_factory=dict)  # by name
+    seen: set[str] = field(default_factory=set)  # in the running search
+    complete: bool = False  # at least one search came to its end
+    steps: int = 0  # of the running search
+    due: float = 0.0  # monotonic; when the next search may start
+
+
+@dataclass(slots=True)
+class _Flow:
+    """The rates of one backend's queues."""
+
+    cursor: Any = None
+    windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
+
+
+class Sampler:
+    """Samples all sources; keeps cursors and five minutes of flow between samples. Not thread-safe."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        interval_s: float,
+        name: str,
+        *,
+        clock: Callable[[], float] = now_s,
+        history: History | None = None,
+    ) -> None:
+        self._watch = watch
+        self._interval_s = interval_s
+        self._name = name
+        self._clock = clock
+        self._sequence = 0
+        self._searches: dict[tuple[str, str], _Search] = {}
+        self._flows: dict[tuple[str, str], _Flow] = {}
+        self._down_since: dict[str, float] = {}
+        self._last: dict[str, tuple[QueueStats, ...]] = {}
+        self._keeper = HistoryKeeper(history)
+
+    @property
+    def history(self) -> History:
+        """The last hour as of the last sample."""
+        return self._keeper.history
+
+    def adopt(self, history: History) -> None:
+        """Go on with the history that another sampler published, when it is the newer one."""
+        if history.last_at > self._keeper.history.last_at:
+            self._keeper = HistoryKeeper(history)
+
+    def sample(self, epoch: int = 0) -> Snapshot:
+        """A new snapshot. A source or backend that cannot be read is told in it, never raised.
+
+        Cost per source: 1 round trip for its health, per backend those of `stats` and `flow`; searching for queues
+        comes on top while it is due.
+        """
+        sources: list[SourceStats] = []
+        queues: list[QueueStats] = []
+        for source in self._watch.sources.values():
+            stats, found = self._sample_source(source)
+            sources.append(stats)
+            queues.extend(found)
+        queues.sort(key=lambda queue: (queue.source, queue.backend, queue.name))
+        self._sequence += 1
+        snapshot = Snapshot(
+            sampled_at=self._clock(),
+            interval_s=self._interval_s,
+            sequence=self._sequence,
+            sampler=self._name,
+            epoch=epoch,
+            sources=tuple(sources),
+            queues=tuple(queues),
+        )
+        return msgspec.structs.replace(snapshot, history_version=self._keeper.add(snapshot).version)
+
+    def _sample_source(self, source: Source) -> tuple[SourceStats, list[QueueStats]]:
+        with metered() as meter:
+            try:
+                health = source.health()
+            except (BackendUnavailable, Forbidden) as exc:
+                return self._unreachable(source, exc)
+        self._down_since.pop(source.name, None)
+        queues: list[QueueStats] = []
+        problems: list[str] = []
+        complete = True
+        for backend in self._watch.backends[source.name]:
+            try:
+                self._search(source, backend)
+                with metered() as cost:
+                    queues.extend(self._read(source, backend))
+                meter.commands += cost.commands
+                meter.round_trips += cost.round_trips
+                meter.seconds += cost.seconds
+            except BackendUnavailable as exc:
+                if exc.reason != "forbidden":
+                    return self._unreachable(source, exc)
+                problems.append(f"{backend.title}: {exc.message}")
+            except (QueuedeckError, ResponseError) as exc:
+                problems.append(f"{backend.title}: {exc}")
+            except Exception:
+                # One library's odd data must not blind the operator to the others.
+                log.exception("reading %s on %s failed", backend.name, source.name)
+                problems.append(f"{backend.title}: could not be read; the log has the details")
+            complete = complete and self._search_of(source, backend).complete
+        self._last[source.name] = tuple(queues)
+        stats = SourceStats(
+            name=source.name,
+            address=source.address,
+            reachable=True,
+            health=health,
+            libraries=tuple(dict.fromkeys(queue.backend for queue in queues)),
+            discovered=complete,
+            commands=meter.commands,
+            round_trips=meter.round_trips,
+            cost_s=round(meter.seconds, 6),
+            problems=tuple(problems),
+        )
+        return stats, queues
+
+    def _unreachable(self, source: Source, exc: BackendUnavailable | Forbidden) -> tuple[SourceStats, list[QueueStats]]:
+        since = self._down_since.setdefault(source.name, self._clock())
+        lost = [
+            # What was true a minute ago is no figure of now: the queues stay listed, their figures do not.
+            QueueStats(
+                source=queue.source,
+                backend=queue.backend,
+                name=queue.name,
+                key=queue.key,
+                shared=queue.shared,
+                prefix=queue.prefix,
+                library_version=queue.library_version,
+                error=exc.message,
+            )
+            for queue in self._last.get(source.name, ())
+        ]
+        stats = SourceStats(
+            name=source.name,
+            address=source.address,
+            reachable=False,
+            error=exc.message,
+            hint=exc.hint,
+            unreachable_since=since,
+            health=RedisHealth(),
+            libraries=tuple(dict.fromkeys(queue.backend for queue in lost)),
+        )
+        return stats, lost
+
+    def _search_of(self, source: Source, backend: Backend) -> _Search:
+        return self._searches.setdefault((source.name, backend.name), _Search())
+
+    def _search(self, source: Source, backend: Backend) -> None:
+        """One step of looking for queues, when one is due."""
+        search = self._search_of(source, backend)
+        if search.cursor is None and monotonic_s() < search.due:
+            return
+        commands, seconds = LATER_BUDGET if search.complete else FIRST_BUDGET
+        step = backend.discover(search.cursor, Budget(commands, seconds))
+        search.steps += 1
+        for ref in step.found:
+            search.known[ref.name] = ref
+            search.seen.add(ref.name)
+        if step.complete:
+            search.known = {name: ref for name, ref in search.known.items() if name in search.seen}
+            pause = SEARCH_PAUSE_S if search.steps == 1 else LONG_SEARCH_PAUSE_S
+            search.seen, search.steps, search.complete = set(), 0, True
+            search.due = monotonic_s() + pause
+            search.cursor = None
+        else:
+            search.cursor = step.cursor
+
+    def _read(self, source: Source, backend: Backend) -> list[QueueStats]:
+        refs = list(self._search_of(source, backend).known.values())
+        if not refs:
+            return []
+        queues = backend.stats(refs)
+        flows = self._flows.setdefault((source.name, backend.name), _Flow())
+        now = monotonic_s()
+        delta, flows.cursor = backend.flow(refs, flows.cursor)
+        keys = {ref.key for ref in refs}
+        flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
+        for flow in delta.queues:
+            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow)
+        nothing = FlowWindow()
+        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues]

@@ -1,0 +1,158 @@
+"""Queuedeck's own keys in Redis: who leads, and the published snapshot. All key names are built here.
+
+Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and one script may touch several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.clock import monotonic_s, now_s
+from dashboard.collect.history import History
+from dashboard.model import Snapshot
+from dashboard.sources import Argument, Reply, Source
+
+PREFIX = "{queuedeck}"
+LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
+EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
+SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 0.4 kB a queue, 10 min to live
+HISTORY = f"{PREFIX}:history"  # string, at most about 1 kB a queue, 2 h to live
+
+SNAPSHOT_TTL_MS = 600_000
+HISTORY_TTL_MS = 7_200_000
+# The layout of the published values; a process of another version ignores what it cannot read.
+FORMAT = b"q1"
+CLOCK_CHECK_S = 60.0
+
+# KEYS lead, epoch. ARGV holder, lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}.
+# The epoch rises even after eviction, FLUSHALL or a lost failover, because it is at least the server's clock.
+_LEASE = """
+local now = redis.call('TIME')
+local held = redis.call('GET', KEYS[1])
+if held then
+  local holder, epoch = string.match(held, '^(.*):(%d+)$')
+  if holder ~= ARGV[1] then return {0, holder or held, now[1], now[2]} end
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return {tonumber(epoch), holder, now[1], now[2]}
+end
+local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local epoch = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, ms)
+redis.call('SET', KEYS[2], string.format('%.0f', epoch))
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. string.format('%.0f', epoch), 'PX', ARGV[2])
+return {epoch, ARGV[1], now[1], now[2]}
+"""
+
+# KEYS lead. ARGV lead value. Answers 1 when the lease was ours and is given back.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+# KEYS lead, snapshot, history. ARGV lead value, snapshot, its ms to live, history or "", its ms to live.
+# Answers 1, or 0 when another one leads by now: a leader that slept through its lease changes nothing.
+_PUBLISH = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+
+# Redis >= 7 lets such a script write even when the server is out of memory, which is when it matters most.
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+_T = TypeVar("_T")
+
+_encoder = msgspec.msgpack.Encoder()
+_snapshots = msgspec.msgpack.Decoder(Snapshot)
+_histories = msgspec.msgpack.Decoder(History)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The answer to asking for the lead: `epoch` is None when `holder` is somebody else."""
+
+    epoch: int | None
+    holder: str
+
+
+class Store:
+    """Queuedeck's own data on one source, thread-safe."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.clock_offset_s = 0.0  # the store's clock minus this host's, as last measured
+        self._clock_checked = float("-inf")  # monotonic
+        self._header = _ALLOW_OOM
+
+    def lease(self, holder: str, lease_s: float) -> Lease:
+        """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        asked = now_s()
+        epoch, leader, seconds, micros = self._script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
+        self._note_clock(seconds, micros, asked)
+        return Lease(epoch or None, leader.decode("utf-8", "replace"))
+
+    def release(self, holder: str, epoch: int) -> None:
+        """Give the lead back if it is still ours."""
+        self._script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
+
+    def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
+        """Publish; False when the lead was lost meanwhile and nothing was written. Cost: 1 round trip."""
+        done = self._script(
+            _PUBLISH,
+            (LEAD, SNAPSHOT, HISTORY),
+            f"{holder}:{epoch}",
+            FORMAT + _encoder.encode(snapshot),
+            SNAPSHOT_TTL_MS,
+            FORMAT + _encoder.encode(history) if history else b"",
+            HISTORY_TTL_MS,
+        )
+        return bool(done)
+
+    def read(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
+        """(the published snapshot, the history when asked for); None for what is missing or of another version.
+
+        Raises BackendUnavailable. Cost: 1 round trip of 1 command, or 2 with the history or a look at the clock.
+        """
+        commands: list[tuple[str, ...]] = [("GET", SNAPSHOT)]
+        check_clock = not with_history and monotonic_s() - self._clock_checked > CLOCK_CHECK_S
+        if with_history:
+            commands.append(("GET", HISTORY))
+        elif check_clock:
+            commands.append(("TIME",))
+        asked = now_s()
+        replies = self.source.batch(commands)
+        if isinstance(replies[0], NoPermissionError):
+            raise self.source.forbidden(replies[0])
+        if check_clock and isinstance(replies[1], list):
+            seconds, micros = replies[1]
+            self._note_clock(seconds, micros, asked)
+        history = _decode(replies[1], _histories) if with_history else None
+        return _decode(replies[0], _snapshots), history
+
+    def _note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
+        answered = now_s()
+        self.clock_offset_s = int(seconds) + int(micros) / 1e6 - (asked + answered) / 2
+        self._clock_checked = monotonic_s()
+
+    def _script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
+        """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""
+        try:
+            return self.source.execute("EVAL", self._header + body, len(keys), *keys, *arguments)
+        except ResponseError as exc:
+            if self._header and "compiling" in str(exc).lower():  # Redis < 7 knows no script flags
+                self._header = ""
+                return self.source.execute("EVAL", body, len(keys), *keys, *arguments)
+            raise self.source.unavailable(exc) from exc
+
+
+def _decode(raw: Reply, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
+    if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
+        return None
+    try:
+        return decoder.decode(raw[len(FORMAT) :])
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -1,0 +1,146 @@
+"""Our own Flask app, and how to put it under a path of another WSGI app."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+from htmx_flask import Htmx
+from jinja2 import StrictUndefined
+from werkzeug.exceptions import HTTPException
+
+from dashboard import errors
+from dashboard.access import Identify
+from dashboard.settings import Settings, load
+from dashboard.web import api, assets, formatting, health, jobs, overview, queues, security
+from dashboard.web.deck import EXTENSION, Deck
+from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
+from dashboard.web.urls import EncodedPath, SegmentConverter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# In a wheel the folders lie inside the package, in a checkout beside it.
+_ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
+MAX_REQUEST_BYTES = 1024 * 1024
+
+_STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
+    (errors.NotFound, 404),
+    (errors.Forbidden, 403),
+    (errors.Conflict, 409),
+    (errors.Unsupported, 422),
+    (errors.BackendUnavailable, 503),
+)
+
+
+def create_app(
+    settings: Settings | None = None, /, *, config: str | None = None, identify: Identify | None = None, **keywords: Any
+) -> Flask:
+    """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords, the later wins.
+
+    `identify(environ)` tells who asks when the app is part of another one; without it only this machine is let in.
+    Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `Deck`.
+    """
+    settings = settings or load(config=config, keywords=keywords)
+    app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.url_map.converters["segment"] = SegmentConverter
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.autoescape = True
+    Htmx(app)
+    app.extensions[EXTENSION] = Deck(settings)
+    for blueprint in (overview.bp, queues.bp, jobs.bp, api.bp, health.bp):
+        app.register_blueprint(blueprint)
+    assets.install(app, _ROOT / "static")
+    formatting.install(app)
+    app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
+    security.install(app, identify)
+    _answer_errors(app)
+    app.wsgi_app = EncodedPath(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplication:
+    """A WSGI app that serves the dashboard under `path` and everything else from `wsgi_app`.
+
+    `settings` are those of create_app. Raises ConfigurationError for a path that is not like "/queues".
+    """
+    if not path.startswith("/") or path.endswith("/") or "//" in path:
+        raise errors.ConfigurationError(f"mount path {path!r}: expected a path as /queues")
+    dashboard = create_app(**settings)
+
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked = environ.get("PATH_INFO", "")
+        if asked != path and not asked.startswith(path + "/"):
+            return wsgi_app(environ, start_response)
+        script = environ.get("SCRIPT_NAME", "")
+        if asked == path:
+            query = environ.get("QUERY_STRING", "")
+            location = f"{script}{path}/" + (f"?{query}" if query else "")
+            start_response("308 Permanent Redirect", [("Location", location), ("Content-Length", "0")])
+            return [b""]
+        inner = dict(environ)
+        inner["SCRIPT_NAME"], inner["PATH_INFO"] = script + path, asked[len(path) :]
+        return dashboard(inner, start_response)
+
+    return dispatch
+
+
+def _answer_errors(app: Flask) -> None:
+    """Errors as a page, or as JSON below /api; the details of what we did not foresee go to the log only."""
+
+    @app.errorhandler(errors.QueuedeckError)
+    def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
+        status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
+        return _error(status, exc.code, exc.message, exc.hint)
+
+    @app.errorhandler(HTTPException)
+    def http(exc: HTTPException) -> ResponseReturnValue:
+        status = exc.code or 500
+        if status < 400:
+            return exc.get_response()  # type: ignore[return-value]
+        name = HTTPStatus(status).name.lower()
+        message = "There is no such page." if status == 404 else (exc.description or exc.name)
+        return _error(status, name, message, None)
+
+    @app.errorhandler(Exception)
+    def unforeseen(exc: Exception) -> ResponseReturnValue:
+        log.error("%s %s failed", request.method, request.path, exc_info=exc)
+        return _error(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
+
+
+def _error(status: int, code: str, message: str, hint: str | None) -> ResponseReturnValue:
+    if request.path.startswith(("/api/", "/healthz", "/readyz")):
+        return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
+    title = HTTPStatus(status).phrase
+    return render_template("error.html", status=status, title=title, message=message, hint=hint), status
+
+
+def _compress(response: Response) -> Response:
+    """Pages and JSON compressed for who takes it; nothing secret stands beside what a stranger may choose."""
+    if (
+        response.direct_passthrough
+        or response.status_code < 200
+        or response.status_code in (204, 304)
+        or "Content-Encoding" in response.headers
+        or "gzip" not in request.headers.get("Accept-Encoding", "")
+        or response.mimetype not in ("text/html", "application/json")
+        or (response.content_length or 0) < GZIP_FROM_BYTES
+    ):
+        return response
+    response.set_data(gzip.compress(response.get_data(), GZIP_LEVEL, mtime=0))
+    response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
+    return response

@@ -1,0 +1,135 @@
+"""What the views of one app work with: settings, sources, backends and the newest reading."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from flask import current_app
+
+from dashboard.backends.base import Backend
+from dashboard.collect.history import History
+from dashboard.collect.leader import Leadership, holder_name
+from dashboard.collect.reader import Reader, Reading
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.scheduler import Checker
+from dashboard.collect.store import Store
+from dashboard.collect.watch import Watch, watch
+from dashboard.errors import NotFound
+from dashboard.model import QueueStats, Snapshot
+from dashboard.settings import Settings
+from dashboard.sources import Source
+
+EXTENSION = "queuedeck"
+
+
+@dataclass(slots=True)
+class _Process:
+    """What belongs to one process and must not be shared over a fork: sockets, threads, the reader's memory."""
+
+    pid: int
+    watch: Watch
+    reader: Reader
+    checker: Checker | None
+
+
+class Deck:
+    """The joint of one app. Opens no connection and starts no thread before it is used in a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        watch(settings)  # a wrong setting shall stop the start, not the first request
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The sources by name, in the order of the settings."""
+        return self._here().watch.sources
+
+    @property
+    def backend_titles(self) -> dict[str, str]:
+        """The libraries' names for people, by backend name."""
+        return self._here().watch.titles
+
+    def backend(self, source: str, name: str) -> Backend:
+        """The backend `name` on `source`. Raises NotFound."""
+        return self._here().watch.backend(source, name)
+
+    def reading(self) -> Reading:
+        """The newest reading; see Reader.current for its cost."""
+        return self._here().reader.current()
+
+    def queue(self, source: str, backend: str, name: str) -> QueueStats:
+        """The queue at that address in the newest snapshot. Raises NotFound."""
+        self.backend(source, backend)
+        snapshot = self.reading().snapshot
+        found = find_queue(snapshot, source, backend, name) if snapshot else None
+        if found is None:
+            raise NotFound(
+                "There is no such queue here.",
+                hint="It may be gone, or new: new queues appear within a few seconds.",
+            )
+        return found
+
+    def start_checker(self) -> None:
+        """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
+        self._here()
+
+    def stop(self) -> None:
+        """Stop sampling and close all connections of this process."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None and process.pid == os.getpid():
+            if process.checker is not None:
+                process.checker.stop()
+            for source in process.watch.sources.values():
+                source.close()
+
+    def _here(self) -> _Process:
+        process = self._process
+        if process is not None and process.pid == os.getpid():
+            return process
+        with self._lock:
+            if self._process is None or self._process.pid != os.getpid():
+                self._process = _start_process(self.settings)
+            return self._process
+
+
+def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:
+    """The queue called `name`, or `<prefix>:<name>` where several prefixes are in use; None when there is none."""
+    found = snapshot.find(source, backend, name)
+    if found is not None:
+        return found
+    for queue in snapshot.queues:
+        if queue.key == name and queue.backend == backend and queue.source == source:
+            return queue
+    return None
+
+
+def _start_process(settings: Settings) -> _Process:
+    here = watch(settings)
+    first = next(iter(here.sources.values()))
+    store = Store(Source("store", settings.store_url) if settings.store_url else first)
+    holder = holder_name()
+    interval_s = settings.sample_interval_s
+    own: list[Sampler] = []  # made at its first use: most processes never need it
+
+    def own_sample() -> tuple[Snapshot, History]:
+        if not own:
+            own.append(Sampler(here, interval_s, holder))
+        return own[0].sample(), own[0].history
+
+    checker = None
+    if settings.checker == "auto":
+        leadership = Leadership(store, holder)
+        checker = Checker(store, Sampler(here, interval_s, holder), leadership, interval_s)
+        checker.start()
+    return _Process(os.getpid(), here, Reader(store, interval_s, own_sample), checker)
+
+
+def deck() -> Deck:
+    """The Deck of the app that serves the present request."""
+    found: Deck = current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,128 @@
+"""What every request passes: who asks, may they, and the headers that keep a browser from being used against us."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, request
+
+from dashboard.access import Identify, Identity, Role, local_identity, token_identity
+from dashboard.errors import ConfigurationError, Forbidden
+from dashboard.web.deck import deck
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Rule
+
+# Who may use which part of the app, by blueprint or endpoint; what is not listed stops the start. None = anybody.
+ROLES: dict[str, Role | None] = {
+    "static": None,
+    "health": None,
+    "overview": Role.VIEWER,
+    "queues": Role.VIEWER,
+    "jobs": Role.VIEWER,
+    "api": Role.VIEWER,
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+CLOSED = "Queuedeck answers only to this machine until access is configured."
+CLOSED_HINT = (
+    "Open it as http://127.0.0.1:PORT or through an SSH tunnel, set QUEUEDECK_API_TOKENS for scripts, or mount it into "
+    "an app with identify=… to let the app's own users in."
+)
+
+
+def install(app: Flask, identify: Identify | None) -> None:
+    """Guard all routes of `app`, those registered so far. Raises ConfigurationError for a route without a role."""
+    for rule in app.url_map.iter_rules():
+        if _key(rule) not in ROLES:
+            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/security.py")
+
+    @app.before_request
+    def guard() -> None:
+        endpoint = request.endpoint or ""
+        role = ROLES.get(endpoint.partition(".")[0], Role.VIEWER)
+        if role is None:
+            return
+        identity = _identify(identify)
+        if identity.role < role:
+            raise Forbidden(
+                f"This needs the role {role.name.lower()}; {identity.name} is {identity.role.name.lower()}."
+            )
+        g.identity = identity
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        headers = response.headers
+        headers["Content-Security-Policy"] = _policy(csp_nonce())
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["X-Frame-Options"] = "DENY"
+        headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    app.jinja_env.globals["csp_nonce"] = _LazyNonce()
+
+
+class _LazyNonce:
+    """The nonce of the present response, as text, for `{{ csp_nonce }}` in a template."""
+
+    def __str__(self) -> str:
+        return csp_nonce()
+
+    def __html__(self) -> str:
+        return csp_nonce()
+
+
+def csp_nonce() -> str:
+    """The nonce of the present response."""
+    if "csp_nonce" not in g:
+        g.csp_nonce = secrets.token_urlsafe(18)
+    nonce: str = g.csp_nonce
+    return nonce
+
+
+def _policy(nonce: str) -> str:
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
+    )
+
+
+def _key(rule: Rule) -> str:
+    return rule.endpoint.partition(".")[0]
+
+
+def _identify(identify: Identify | None) -> Identity:
+    """Who asks. Raises Forbidden for a stranger, a wrong token, and a change asked for by another site."""
+    settings = deck().settings
+    with_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
+    if with_token:
+        identity = token_identity(request.environ, settings.api_tokens)
+        if identity is None:
+            raise Forbidden("This API token is not known here.", hint="Check QUEUEDECK_API_TOKENS.")
+        return identity
+    if request.method not in SAFE_METHODS and not _same_origin():
+        raise Forbidden("This change was not asked for by a page of this dashboard.")
+    if identify is not None:
+        identity = identify(request.environ)
+        if identity is None:
+            raise Forbidden("You are not signed in.", hint="Sign in to the application that this dashboard is part of.")
+        return identity
+    identity = local_identity(request.environ, settings.trusted_hosts)
+    if identity is None:
+        raise Forbidden(CLOSED, hint=CLOSED_HINT)
+    return identity
+
+
+def _same_origin() -> bool:
+    """Whether the browser says that one of our own pages sent this; browsers leave Sec-Fetch-Site out on plain http."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = urlsplit(request.headers.get("Origin", ""))
+    return bool(origin.netloc) and (origin.scheme, origin.netloc) == (request.scheme, request.host)

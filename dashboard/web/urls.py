@@ -1,0 +1,86 @@
+"""Queue names and job ids in URLs: any bytes, slashes included, each exactly one path segment.
+
+WSGI hands over a path that is already decoded, so `a%2Fb` and `a/b` look alike and bytes that are no UTF-8 are lost.
+Servers tell the path as it was sent in RAW_URI (gunicorn, Werkzeug) or REQUEST_URI (uWSGI, mod_wsgi). `EncodedPath`
+puts that encoded form back into PATH_INFO, and the converter `segment` decodes one segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from werkzeug.routing import BaseConverter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# What may stand unencoded in a path segment by RFC 3986, slash and percent apart.
+_SAFE = "!$&'()*+,;=:@"
+
+
+def quote_segment(value: str) -> str:
+    """`value` as one path segment; surrogate escapes become the bytes they stand for."""
+    return quote(value.encode("utf-8", "surrogateescape"), safe=_SAFE)
+
+
+class SegmentConverter(BaseConverter):
+    """One path segment that may hold any bytes; answers text with surrogate escapes."""
+
+    regex = "[^/]+"
+    part_isolating = True
+
+    def to_python(self, value: str) -> str:
+        """The text that the segment stands for."""
+        return unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+
+    def to_url(self, value: str) -> str:
+        """The segment that stands for `value`."""
+        return quote_segment(value)
+
+
+class EncodedPath:
+    """WSGI middleware: PATH_INFO in percent-encoded form, as it was sent where the server tells, else encoded anew."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve the request with its path encoded."""
+        environ = dict(environ)
+        environ["PATH_INFO"] = encoded_path(environ)
+        return self._app(environ, start_response)
+
+
+def encoded_path(environ: WSGIEnvironment) -> str:
+    """The path below the mount point, percent-encoded ASCII."""
+    script = environ.get("SCRIPT_NAME", "").encode("latin-1")
+    path = environ.get("PATH_INFO", "").encode("latin-1")
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    sent = _path_of(raw)
+    # Trusted only where it says the same as the server's own reading: a rewriting middleware changes the one, not both.
+    if sent is not None and unquote_to_bytes(sent) == script + path:
+        rest = _without_prefix(sent, script)
+        if rest is not None:
+            return rest
+    return quote(path, safe="/" + _SAFE)
+
+
+def _path_of(raw: str) -> str | None:
+    try:
+        raw.encode("ascii")
+        path = raw if raw.startswith("/") else urlsplit(raw).path
+    except ValueError:
+        return None
+    return path.split("?", 1)[0].split("#", 1)[0] or None
+
+
+def _without_prefix(sent: str, script: bytes) -> str | None:
+    """What follows the part of `sent` that decodes to `script`; None when that part does not end with a segment."""
+    if not script:
+        return sent
+    for end in range(len(sent) + 1):
+        if (end == len(sent) or sent[end] == "/") and unquote_to_bytes(sent[:end]) == script:
+            return sent[end:]
+    return None
