@@ -1,0 +1,93 @@
+"""The command `queuedeck`: serve, demo, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from dashboard import __version__
+from dashboard.errors import ConfigurationError, QueuedeckError
+from dashboard.settings import Settings, load
+
+DEFAULT_PORT = 9181
+EXIT_CONFIGURATION = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of the command: 0 done, 2 a setting is wrong (one line on stderr says which), else its own."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = arguments.run(arguments)
+    except QueuedeckError as exc:
+        hint = f" {exc.hint}" if exc.hint else ""
+        print(f"queuedeck: {exc.message}{hint}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="queuedeck", description="One dashboard for every job queue in Redis.")
+    parser.add_argument("--version", action="version", version=f"queuedeck {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="the dashboard and its sampler, for a person")
+    _add_source(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT})")
+    serve.add_argument("--threads", type=int, default=16, help="requests served at once (default: 16)")
+    serve.set_defaults(run=_serve)
+
+    demo = commands.add_parser("demo", help="a Redis of its own, real workers and the dashboard, to look at")
+    demo.add_argument(
+        "--port", type=int, default=None, help=f"port of the dashboard (default: {DEFAULT_PORT} or above)"
+    )
+    demo.set_defaults(run=_demo)
+
+    doctor = commands.add_parser("doctor", help="what is found in Redis, what is not permitted, what is risky")
+    _add_source(doctor)
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--redis", metavar="URL", help="Redis to watch, as redis://127.0.0.1:6379/0")
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    keywords: dict[str, Any] = {"redis_url": arguments.redis} if arguments.redis else {}
+    return load(config=arguments.config, keywords=keywords)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from dashboard.web.server import serve
+
+    return serve(_settings(arguments), host=arguments.host, port=arguments.port, threads=arguments.threads)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    try:
+        runner = import_module("dashboard.demo.runner")
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"the demo needs {exc.name}", hint="Install it with: pip install 'queuedeck[demo]'"
+        ) from exc
+    code: int = runner.main(arguments)
+    return code
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from dashboard.doctor import main as doctor
+
+    return doctor(_settings(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The dashboard under gunicorn: as `queuedeck serve`, and the hook for a gunicorn of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from dashboard.errors import ConfigurationError
+from dashboard.settings import Settings, redact_url
+from dashboard.web.app import create_app
+from dashboard.web.deck import EXTENSION
+
+
+def post_worker_init(worker: Any) -> None:
+    """gunicorn's hook: sample from the start of the worker, not from its first request on.
+
+    For a gunicorn of one's own: `gunicorn -c python:dashboard.web.server wsgi:app`.
+    """
+    app = getattr(worker, "wsgi", None)
+    if isinstance(app, Flask) and EXTENSION in app.extensions:
+        app.extensions[EXTENSION].start_checker()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    """gunicorn's hook: give the lead back, so that another process goes on at once."""
+    app = getattr(worker, "wsgi", None)
+    if isinstance(app, Flask) and EXTENSION in app.extensions:
+        app.extensions[EXTENSION].stop()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn with settings of ours instead of its command line."""
+
+    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+        self._settings = settings
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return create_app(self._settings)
+
+
+def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announce: bool = True) -> int:
+    """Serve until SIGINT or SIGTERM; the exit status. Raises ConfigurationError when the port is taken."""
+    create_app(settings)  # a wrong setting is told here, in one line, and not by each worker
+    _check_port(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    if announce:
+        watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
+        print(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/", flush=True)
+    options = {
+        "bind": f"{shown}:{port}",
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": threads,
+        "keepalive": 30,
+        "graceful_timeout": 5,
+        "loglevel": "warning",
+        "control_socket_disable": True,
+        "post_worker_init": post_worker_init,
+        "worker_exit": worker_exit,
+    }
+    try:
+        _Server(settings, options).run()
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0
+    return 0
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with contextlib.closing(socket.socket(family)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}", hint="Choose another --port.") from None
