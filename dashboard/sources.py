@@ -103,7 +103,7 @@ class Source:
             socket_timeout=READ_TIMEOUT_S,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
-            client_name=CLIENT_NAME,
+            redis_connect_func=_introduce,
             decode_responses=False,
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
@@ -224,6 +224,14 @@ class Source:
             f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
             hint="Grant the command to this user with ACL SETUSER, or go on without it.",
         )
+
+
+def _introduce(connection: Any) -> None:
+    """Handshake of a new connection, and our name for CLIENT LIST; a user who may not set a name reads all the same."""
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
+    with contextlib.suppress(ResponseError):
+        connection.read_response()
 
 
 def _is_auth(reply: Reply) -> bool:

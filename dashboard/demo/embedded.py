@@ -93,7 +93,12 @@ class EmbeddedRedis:
         return self._process.pid if self._process else None
 
     def start(self) -> EmbeddedRedis:
-        """Start the server and wait until it answers. Raises ConfigurationError with the server's own last line."""
+        """Start the server, unless it runs, and wait until it answers.
+
+        Raises ConfigurationError with the server's own last line.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return self
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="queuedeck-redis-")
         log = Path(self._folder.name) / "redis.log"
         command = [

@@ -1,0 +1,91 @@
+"""The last hour in at most 60 points."""
+
+from __future__ import annotations
+
+from dashboard.collect.history import LAST_STEP_S, POINTS, HistoryKeeper
+from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
+
+
+def queue(name: str, depth: int | None, dead: int | None = 0, rate: float | None = 1.0) -> QueueStats:
+    return QueueStats(
+        source="main",
+        backend="rq",
+        name=name,
+        key=name,
+        depth=depth,
+        counts=Counts(dead=dead),
+        throughput_per_min=rate,
+        failed_per_min=0.0,
+    )
+
+
+def snapshot(at: float, *queues: QueueStats) -> Snapshot:
+    source = SourceStats(name="main", address="redis://h", reachable=True, health=RedisHealth(used_memory_bytes=5))
+    return Snapshot(
+        sampled_at=at, interval_s=2, sequence=1, sampler="t", epoch=1, sources=(source,), queues=tuple(queues)
+    )
+
+
+def test_a_young_history_draws_a_line_within_half_a_minute() -> None:
+    keeper = HistoryKeeper()
+    for second in range(0, 32, 2):
+        history = keeper.add(snapshot(1000.0 + second, queue("a", second)))
+    assert history.step_s == 15
+    assert history.of(queue("a", 0)).depth == (0, 16)
+
+
+def test_a_peak_between_two_points_is_kept() -> None:
+    keeper = HistoryKeeper()
+    for second, depth in ((0, 1), (4, 99), (8, 2), (16, 3)):
+        history = keeper.add(snapshot(1000.0 + second, queue("a", depth)))
+    assert history.of(queue("a", 0)).depth == (1, 99)
+
+
+def test_the_version_rises_with_each_point_only() -> None:
+    keeper = HistoryKeeper()
+    versions = [keeper.add(snapshot(1000.0 + second, queue("a", 1))).version for second in (0, 2, 4, 16, 18)]
+    assert versions == [1, 1, 1, 2, 2]
+
+
+def test_after_an_hour_there_are_sixty_points_a_minute_apart() -> None:
+    keeper = HistoryKeeper()
+    for second in range(0, 3 * 3600, 5):
+        history = keeper.add(snapshot(1000.0 + second, queue("a", 7)))
+        assert len(history.totals.depth) <= POINTS
+    assert history.step_s == LAST_STEP_S
+    assert len(history.of(queue("a", 0)).depth) > POINTS / 2
+    assert set(history.totals.depth) == {7}
+    assert set(history.memory["main"]) == {5}
+
+
+def test_a_queue_that_came_later_is_aligned_at_the_end_after_a_merge() -> None:
+    keeper = HistoryKeeper()
+    for index in range(POINTS + 1):
+        queues = [queue("old", 1)] + ([queue("new", 2)] if index >= POINTS - 2 else [])
+        history = keeper.add(snapshot(1000.0 + 15 * index, *queues))
+    assert history.step_s == 30
+    assert history.of(queue("new", 0)).depth == (2, 2)
+    assert len(history.totals.depth) == 31
+    assert history.totals.depth[-1] == 3
+
+
+def test_a_pause_leaves_a_gap() -> None:
+    keeper = HistoryKeeper()
+    keeper.add(snapshot(1000.0, queue("a", 1)))
+    history = keeper.add(snapshot(1060.0, queue("a", 2)))
+    assert history.of(queue("a", 0)).depth == (1, None, None, None, 2)
+
+
+def test_unknown_stays_unknown() -> None:
+    keeper = HistoryKeeper()
+    history = keeper.add(snapshot(1000.0, queue("a", None, None, None)))
+    series = history.of(queue("a", 0))
+    assert (series.depth, series.dead, series.finished_per_min) == ((None,), (None,), (None,))
+    assert history.totals.depth == (None,)
+
+
+def test_a_queue_that_is_gone_leaves_the_history() -> None:
+    keeper = HistoryKeeper()
+    keeper.add(snapshot(1000.0, queue("a", 1), queue("b", 1)))
+    history = keeper.add(snapshot(1015.0, queue("a", 1)))
+    assert history.of(queue("b", 0)) is None

@@ -1,0 +1,132 @@
+"""Settings: three layers, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboard.errors import ConfigurationError
+from dashboard.settings import Settings, SourceSettings, load, redact_url
+
+
+def test_without_any_setting_the_redis_of_this_machine_is_watched() -> None:
+    (source,) = load(environ={}).effective_sources()
+    assert (source.name, source.url) == ("main", "redis://127.0.0.1:6379/0")
+
+
+def test_keywords_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "queuedeck.toml"
+    file.write_text('redis_url = "redis://file:1/0"\nsample_interval_s = 3\npublic_url = "https://file.example"\n')
+    environ = {"QUEUEDECK_REDIS_URL": "redis://env:1/0", "QUEUEDECK_SAMPLE_INTERVAL_S": "4"}
+    settings = load(config=file, environ=environ, keywords={"sample_interval_s": 5})
+    assert settings.redis_url == "redis://env:1/0"
+    assert settings.sample_interval_s == 5.0
+    assert settings.public_url == "https://file.example"
+
+
+def test_a_later_redis_url_replaces_the_sources_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "q.toml"
+    file.write_text('[[sources]]\nname = "a"\nurl = "redis://a:1/0"\n')
+    assert [source.name for source in load(config=file, environ={}).effective_sources()] == ["a"]
+    settings = load(config=file, environ={}, keywords={"redis_url": "redis://b:1/0"})
+    assert [source.url for source in settings.effective_sources()] == ["redis://b:1/0"]
+
+
+def test_the_environment_is_read_as_numbers_booleans_and_lists() -> None:
+    token = "ci:viewer:" + hashlib.sha256(b"x").hexdigest()
+    settings = load(
+        environ={
+            "QUEUEDECK_READ_ONLY": "true",
+            "QUEUEDECK_SAMPLE_INTERVAL_S": "2.5",
+            "QUEUEDECK_DLQ_QUEUES": "*dlq*, dead-*",
+            "QUEUEDECK_API_TOKENS": token,
+            "QUEUEDECK_SOURCES": '[{"name": "a", "url": "redis://a:1/0", "queues": ["mail-*"]}]',
+            "HOME": "/elsewhere",
+        }
+    )
+    assert settings.read_only is True
+    assert settings.dlq_queues == ("*dlq*", "dead-*")
+    assert settings.api_tokens == (token,)
+    assert settings.sources == (SourceSettings(name="a", url="redis://a:1/0", queues=("mail-*",)),)
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "q.toml"
+    file.write_text("sample_interval_s = 7\n")
+    assert load(environ={"QUEUEDECK_CONFIG": str(file)}).sample_interval_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("environ", "keywords", "expected"),
+    [
+        ({"QUEUEDECK_REDIS": "x"}, {}, "environment: QUEUEDECK_REDIS: unknown setting"),
+        ({}, {"redis": "x"}, "keyword redis: unknown setting"),
+        ({"QUEUEDECK_SAMPLE_INTERVAL_S": "soon"}, {}, "QUEUEDECK_SAMPLE_INTERVAL_S: expected `float`"),
+        ({}, {"sample_interval_s": 0.1}, "keyword sample_interval_s: expected seconds from 0.5 to 300"),
+        ({}, {"checker": "yes"}, "keyword checker:"),
+        ({}, {"redis_url": "http://127.0.0.1:6379"}, "keyword redis_url: expected redis://"),
+        ({}, {"redis_url": "redis://"}, "keyword redis_url: expected redis://"),
+        ({}, {"redis_url": "redis://h:99999/0"}, "keyword redis_url: expected redis://"),
+        ({}, {"redis_url": "redis://h:1/zero"}, "expected a database number"),
+        ({}, {"secret_key": "short"}, "keyword secret_key: expected at least 32 bytes"),
+        ({}, {"api_tokens": ["ci:root:00"]}, "keyword api_tokens: expected name:role:sha256hex"),
+        ({}, {"public_url": "queuedeck.example"}, "keyword public_url: expected an http"),
+        ({}, {"dlq_queues": ["[a-z]"]}, "keyword dlq_queues: expected globs"),
+        ({}, {"sources": [{"name": "a b", "url": "redis://h:1/0"}]}, "source 'a b': name: expected"),
+        ({}, {"sources": [{"name": "a", "url": "redis://h:1/0"}] * 2}, "expected each source to have its own name"),
+        ({}, {"sources": [{"name": "a", "url": "redis://h:1/0", "port": 1}]}, "unknown field `port`"),
+        ({}, {"sources": [{"name": "a", "url": "redis://h:1/0", "queues": ["x" * 65]}]}, "queues: expected globs"),
+        ({"QUEUEDECK_SOURCES": "a,b"}, {}, "QUEUEDECK_SOURCES: expected a JSON array"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line(environ: dict[str, str], keywords: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ=environ, keywords=keywords)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_broken_file_is_told_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        load(config=tmp_path / "none.toml", environ={})
+    broken = tmp_path / "broken.toml"
+    broken.write_text("sources = [")
+    with pytest.raises(ConfigurationError, match=r"broken\.toml: not valid TOML"):
+        load(config=broken, environ={})
+
+
+def test_no_message_repeats_a_secret() -> None:
+    secret = "hunter2-hunter2"
+    wrong: list[dict[str, Any]] = [
+        {"redis_url": f"redis://user:{secret}@h:99999/0"},
+        {"redis_url": f"http://user:{secret}@h:1"},
+        {"secret_key": secret},
+        {"api_tokens": [f"ci:viewer:{secret}"]},
+        {"sources": [{"name": "a", "url": f"tcp://:{secret}@h:1"}]},
+    ]
+    for keywords in wrong:
+        with pytest.raises(ConfigurationError) as caught:
+            load(environ={}, keywords=keywords)
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:secret@db.example:6380/2?password=secret", "redis://db.example:6380/2"),
+        ("rediss://:secret@[::1]:6379/0", "rediss://[::1]:6379/0"),
+        ("redis://:sec@ret@h:1/0", "redis://h:1/0"),
+        ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
+        ("redis://h:secret/0", "(unreadable URL)"),
+    ],
+)
+def test_a_url_is_shown_without_credentials(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(AttributeError):
+        Settings().read_only = True  # type: ignore[misc]

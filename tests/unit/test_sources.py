@@ -1,0 +1,166 @@
+"""Connections: bytes in order, one clear line for each way in which a Redis can fail, cost told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from redis.exceptions import ResponseError
+
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.errors import BackendUnavailable, Forbidden
+from dashboard.sources import Source, metered, parse_info
+from tests.conftest import start_server
+
+
+def test_a_batch_answers_in_order_with_errors_in_their_places(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.set("text", b"\xff\x00a")
+    redis_client.rpush("list", "x")
+    with metered() as meter:
+        replies = source.batch([("GET", "text"), ("LLEN", "text"), ("LLEN", b"list"), ("GET", "none")])
+    assert replies[0] == b"\xff\x00a"
+    assert isinstance(replies[1], ResponseError)
+    assert replies[2:] == [1, None]
+    assert (meter.commands, meter.round_trips) == (4, 1)
+
+
+def test_names_with_surrogate_escapes_lead_back_to_their_bytes(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.set(b"k\xff\xfe", "here")
+    assert source.execute("GET", b"k\xff\xfe".decode("utf-8", "surrogateescape")) == b"here"
+
+
+def test_no_commands_cost_no_round_trip(source: Source) -> None:
+    with metered() as meter:
+        assert source.batch([]) == []
+    assert meter.round_trips == 0
+
+
+def test_an_outer_meter_counts_what_an_inner_one_counted(source: Source) -> None:
+    with metered() as outer:
+        source.execute("PING")
+        with metered() as inner:
+            source.batch([("PING",), ("PING",)])
+    assert (inner.commands, outer.commands, outer.round_trips) == (2, 3, 2)
+
+
+def test_the_client_has_a_name(source: Source, redis_client: redis.Redis) -> None:
+    source.execute("PING")
+    assert "queuedeck" in {client["name"] for client in redis_client.client_list()}
+
+
+def test_packed_commands_can_be_sent_again(source: Source) -> None:
+    packed = source.pack([("SET", "n", 1), ("INCRBY", "n", 2)])
+    assert source.run(packed) == source.run(packed) == [b"OK", 3]
+
+
+def reason_of(url: str) -> BackendUnavailable:
+    source = Source("main", url)
+    try:
+        with pytest.raises(BackendUnavailable) as caught:
+            source.execute("GET", "x")
+        assert "\n" not in caught.value.message
+        assert caught.value.hint
+        return caught.value
+    finally:
+        source.close()
+
+
+def test_nothing_listening() -> None:
+    error = reason_of(f"redis://user:secret@127.0.0.1:{free_port()}/0")
+    assert error.reason == "refused"
+    assert error.message.startswith("Nothing listens on redis://127.0.0.1:")
+    assert "secret" not in error.message
+
+
+@pytest.fixture
+def guarded() -> Iterator[EmbeddedRedis]:
+    server = start_server("redis-7", "--requirepass", "right")
+    yield server
+    server.close()
+
+
+def test_a_missing_and_a_wrong_password(guarded: EmbeddedRedis) -> None:
+    missing = reason_of(guarded.url)
+    assert (missing.reason, "asks for a password" in missing.message) == ("auth", True)
+    wrong = reason_of(f"redis://:wrong@127.0.0.1:{guarded.port}/0")
+    assert (wrong.reason, "refuses the user name or password" in wrong.message) == ("auth", True)
+    right = Source("main", f"redis://:right@127.0.0.1:{guarded.port}/0")
+    assert right.execute("PING") == b"PONG"
+    right.close()
+
+
+def test_tls_to_a_plain_port_and_a_database_that_is_not_there(server: EmbeddedRedis) -> None:
+    assert reason_of(f"rediss://127.0.0.1:{server.port}/0").reason in ("tls", "lost", "timeout")
+    assert reason_of(f"redis://127.0.0.1:{server.port}/4711").reason == "protocol"
+
+
+def test_a_host_name_that_nobody_knows() -> None:
+    assert reason_of("redis://no-such-host.invalid:6379/0").reason == "refused"
+
+
+def test_a_port_that_speaks_something_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert reason_of(f"redis://127.0.0.1:{listener.getsockname()[1]}/0").reason in ("protocol", "lost")
+        thread.join()
+
+
+def test_a_silent_server_costs_the_timeout_and_no_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        started = time.monotonic()
+        assert reason_of(f"redis://127.0.0.1:{listener.getsockname()[1]}/0").reason == "timeout"
+        assert time.monotonic() - started < 6
+
+
+def test_a_refused_command_is_forbidden_and_no_outage(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+get", "+ping"])
+    narrow = Source("main", source.address.replace("redis://", "redis://narrow:x@"))
+    with pytest.raises(Forbidden, match="may not do that"):
+        narrow.execute("SET", "a", "b")
+    assert narrow.execute("GET", "a") is None
+    narrow.close()
+    redis_client.acl_deluser("narrow")
+
+
+def test_a_source_recovers_by_itself_after_a_restart() -> None:
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        assert source.execute("PING") == b"PONG"
+        server.stop(kill=True)
+        with pytest.raises(BackendUnavailable):
+            source.execute("PING")
+        server.start()
+        assert source.execute("PING") == b"PONG"
+        source.close()
+
+
+def test_health_tells_memory_against_its_limit(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.config_set("maxmemory", "100mb")
+    health = source.health()
+    redis_client.config_set("maxmemory", "0")
+    assert health.maxmemory_bytes == 100 * 1024 * 1024
+    assert health.memory_limited is True
+    assert health.memory_ratio is not None
+    assert 0 < health.memory_ratio < 1
+    assert source.health().memory_ratio is None
+    assert source.health().memory_limited is False
+
+
+def test_info_that_is_cut_or_strange_is_unknown_and_not_zero() -> None:
+    health = parse_info(b"redis_version:7.0\r\nused_memory:lots\r\n\xff\xfe:\r\nnonsense", None)
+    assert health.version == "7.0"
+    assert health.used_memory_bytes is None
+    assert health.clients is None
+    assert health.keys is None
