@@ -21,6 +21,7 @@ from redis.exceptions import (
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
     NoPermissionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -269,7 +270,9 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
         return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
     if isinstance(exc, BusyLoadingError) or "loading" in low:
         return "loading", f"{address} is loading its data set", "It answers when it is done."
-    if isinstance(exc, ReadOnlyError):
+    if isinstance(exc, OutOfMemoryError) or "used memory > 'maxmemory'" in low:
+        return "full", f"{address} is out of memory and refuses writes", "Raise maxmemory or free memory."
+    if isinstance(exc, ReadOnlyError) or "readonly" in low:
         return "readonly", f"{address} is a read-only replica", "Point the URL at the primary."
     if "ssl" in low or "tls" in low or "certificate" in low or "wrong version number" in low:
         return (

@@ -141,11 +141,14 @@ class Store:
     def _script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""
         try:
-            return self.source.execute("EVAL", self._header + body, len(keys), *keys, *arguments)
-        except ResponseError as exc:
-            if self._header and "compiling" in str(exc).lower():  # Redis < 7 knows no script flags
-                self._header = ""
+            try:
+                return self.source.execute("EVAL", self._header + body, len(keys), *keys, *arguments)
+            except ResponseError as exc:
+                if not self._header or "compiling" not in str(exc).lower():
+                    raise
+                self._header = ""  # Redis < 7 knows no script flags
                 return self.source.execute("EVAL", body, len(keys), *keys, *arguments)
+        except ResponseError as exc:
             raise self.source.unavailable(exc) from exc
 
 

@@ -1,0 +1,150 @@
+"""Publishing under a lease: one leader, and an epoch that guards every write. On both Redis versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.collect import store as keys
+from dashboard.collect.history import History
+from dashboard.collect.leader import Leadership
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable, Forbidden
+from dashboard.model import Snapshot
+from dashboard.sources import Source
+
+
+@pytest.fixture
+def store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Store]:
+    source = Source("main", any_server.url)
+    yield Store(source)
+    source.close()
+
+
+def _milliseconds(client: redis.Redis) -> int:
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def snapshot(sequence: int = 1) -> Snapshot:
+    return Snapshot(
+        sampled_at=1.0, interval_s=2, sequence=sequence, sampler="t", epoch=1, sources=(), queues=(), history_version=1
+    )
+
+
+def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: Store) -> None:
+    first = store.lease("one", 15)
+    second = store.lease("two", 15)
+    assert first.epoch is not None
+    assert (second.epoch, second.holder) == (None, "one")
+    assert store.lease("one", 15).epoch == first.epoch
+
+
+def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(store: Store, any_redis: redis.Redis) -> None:
+    first = store.lease("one", 15).epoch
+    assert first is not None
+    any_redis.delete(keys.LEAD)
+    second = store.lease("two", 15).epoch
+    assert second is not None
+    assert second > first
+    any_redis.flushall()
+    while _milliseconds(any_redis) <= second:
+        pass
+    third = store.lease("one", 15).epoch
+    assert third is not None
+    assert third > second
+
+
+def test_what_is_published_is_read_back(store: Store) -> None:
+    epoch = store.lease("one", 15).epoch
+    assert epoch is not None
+    assert store.publish("one", epoch, snapshot(7), History(version=3))
+    assert store.read(with_history=True) == (snapshot(7), History(version=3))
+    assert store.read(with_history=False) == (snapshot(7), None)
+
+
+def test_a_leader_that_slept_through_its_lease_changes_nothing(store: Store, any_redis: redis.Redis) -> None:
+    old = store.lease("one", 15).epoch
+    assert old is not None
+    any_redis.delete(keys.LEAD)  # as when the lease ran out
+    new = store.lease("two", 15).epoch
+    assert new is not None
+    assert store.publish("two", new, snapshot(2), None)
+    assert not store.publish("one", old, snapshot(1), None)
+    assert store.read(with_history=False)[0] == snapshot(2)
+
+
+def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: Store, any_redis: redis.Redis) -> None:
+    epoch = store.lease("one", 15).epoch
+    assert epoch is not None
+    store.publish("one", epoch, snapshot(), History())
+    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
+    assert 0 < any_redis.pttl(keys.SNAPSHOT) <= keys.SNAPSHOT_TTL_MS
+    assert 0 < any_redis.pttl(keys.HISTORY) <= keys.HISTORY_TTL_MS
+    assert sorted(any_redis.keys()) == sorted(
+        key.encode() for key in (keys.LEAD, keys.EPOCH, keys.SNAPSHOT, keys.HISTORY)
+    )
+
+
+@pytest.mark.parametrize("value", [b"", b"q1", b"q1\xff\xff", b"q0rubbish", b"q1" + b"\x91" * 5000])
+def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
+    store: Store, any_redis: redis.Redis, value: bytes
+) -> None:
+    any_redis.set(keys.SNAPSHOT, value)
+    any_redis.lpush(keys.HISTORY, "a list")
+    assert store.read(with_history=True) == (None, None)
+
+
+def test_the_clock_of_the_store_counts(store: Store) -> None:
+    store.lease("one", 15)
+    assert abs(store.clock_offset_s) < 1  # the same machine
+
+
+def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: Store) -> None:
+    one, two = Leadership(store, "one"), Leadership(store, "two")
+    assert one.renew() is not None
+    assert two.renew() is None
+    two.release()
+    assert two.renew() is None
+    one.release()
+    assert one.epoch is None
+    assert two.renew() is not None
+
+
+def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: Store, any_redis: redis.Redis) -> None:
+    any_redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            any_redis.set("x", "y")
+        if any_redis.info()["redis_version"] >= "7":
+            epoch = store.lease("one", 15).epoch
+            assert epoch is not None
+            assert store.publish("one", epoch, snapshot(), None)
+        else:
+            with pytest.raises(BackendUnavailable):
+                store.lease("one", 15)
+    finally:
+        any_redis.config_set("maxmemory", "0")
+
+
+def test_a_user_who_may_only_read_cannot_lead_and_says_why(
+    store: Store, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    any_redis.acl_setuser(
+        "reader", enabled=True, nopass=True, keys=["*"], categories=["-@all", "+@read"], commands=["+ping"]
+    )
+    reader = Source("main", f"redis://reader:x@127.0.0.1:{any_server.port}/0")
+    try:
+        with pytest.raises(Forbidden):
+            Store(reader).lease("one", 15)
+        leadership = Leadership(Store(reader), "one")
+        assert leadership.renew() is None
+        assert leadership.problem is not None
+        assert "may not do that" in leadership.problem
+        assert Store(reader).read(with_history=True) == (None, None)
+    finally:
+        reader.close()
+        any_redis.acl_deluser("reader")
