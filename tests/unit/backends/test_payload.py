@@ -1,0 +1,136 @@
+"""Whatever bytes a job producer writes, something printable and bounded comes out."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from dashboard.backends.payload import (
+    DECODE_LIMIT_BYTES,
+    MASK,
+    MAX_DEPTH,
+    bounded,
+    is_secret_name,
+    json_payload,
+    loads,
+    printable,
+    text,
+)
+
+
+def test_plain_json_is_decoded() -> None:
+    payload = json_payload(b'{"to": "a@b.example", "n": 12345678901234567890, "ok": true, "none": null}')
+    assert payload.kind == "json"
+    assert payload.value == {"to": "a@b.example", "n": 12345678901234567890, "ok": True, "none": None}
+    assert not payload.truncated
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b"", "text"),
+        (b"{", "text"),
+        (b"[NaN]", "text"),
+        (b"[1e999999999]", "json"),
+        (b"9" * 5000, "text"),
+        (b"[" * 10_000 + b"]" * 10_000, "text"),
+        (b'{"a":' * 10_000, "text"),
+        (b"\xff\xfe\xfa", "text"),
+        (b"\x80\x05\x95\x00\x01\x02\x03\x04\x05\x06\x07\x08", "binary"),
+        (pickle.dumps({"a": 1}), "binary"),
+        (b'"\\ud800"', "json"),
+    ],
+)
+def test_anything_else_becomes_printable_text(raw: bytes, kind: str) -> None:
+    payload = json_payload(raw)
+    assert payload.kind == kind
+    payload.text.encode("utf-8")
+    json.dumps(payload.value, allow_nan=False)
+
+
+def test_a_value_that_was_not_read_whole_says_so() -> None:
+    payload = json_payload(b'{"a": 1', size_bytes=100_000_000)
+    assert payload.truncated
+    assert payload.size_bytes == 100_000_000
+    assert payload.note == "the first 7 of 100000000 bytes"
+
+
+def test_more_than_the_limit_is_not_decoded() -> None:
+    with pytest.raises(ValueError, match="longer than"):
+        loads(b" " * (DECODE_LIMIT_BYTES + 1))
+
+
+def test_depth_and_size_are_bounded() -> None:
+    deep: object = "bottom"
+    for _ in range(MAX_DEPTH + 10):
+        deep = [deep]
+    value, cut = bounded({"deep": deep, "wide": list(range(100_000))})
+    assert cut
+    assert "bottom" not in json.dumps(value)
+    assert len(json.dumps(value)) < 500_000
+
+
+def test_more_nodes_than_a_page_can_hold_are_cut() -> None:
+    payload = json_payload(json.dumps([[] for _ in range(60_000)]).encode())
+    assert payload.truncated
+    assert len(payload.value) < 60_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "PASSWORD",
+        "db_password",
+        "passwd",
+        "apiKey",
+        "api-key",
+        "X-Api-Key",
+        "client_secret",
+        "accessToken",
+        "Authorization",
+        "cookie",
+        "set-cookie",
+        "card_number",
+        "credit_card",
+        "IBAN",
+        "private_key",
+    ],
+)
+def test_a_secret_is_known_by_its_name(name: str) -> None:
+    assert is_secret_name(name)
+    assert bounded({"a": [{name: "hunter2"}]})[0] == {"a": [{name: MASK}]}
+
+
+@pytest.mark.parametrize("name", ["name", "to", "subject", "discard", "cardinality", "pass_count", "key", "author"])
+def test_an_ordinary_field_is_shown(name: str) -> None:
+    assert bounded({name: "value"})[0] == {name: "value"}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a" * 36,
+    ],
+)
+def test_a_secret_is_known_by_its_shape_wherever_it_stands(secret: str) -> None:
+    assert secret not in json_payload(json.dumps({"note": f"use {secret} please"}).encode()).text
+    assert secret not in printable(f"Error: use {secret} please")
+
+
+def test_a_password_in_a_url_is_masked_and_the_rest_stays() -> None:
+    assert (
+        printable("connect to redis://user:hunter2@db.example:6379/0") == f"connect to redis://{MASK}@db.example:6379/0"
+    )
+
+
+def test_text_leads_back_to_its_bytes_and_printable_does_not_break_a_page() -> None:
+    raw = b"id-\xff-\xc3\xa4"
+    assert text(raw).encode("utf-8", "surrogateescape") == raw
+    assert printable(raw) == printable(text(raw)) == "id-\\xff-ä"
+    assert len(printable(b"x" * 1_000_000, 100)) == 101

@@ -1,0 +1,70 @@
+"""Names and ids of any bytes travel through URLs unharmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from werkzeug.routing import Map
+
+from dashboard.web.urls import SegmentConverter, encoded_path, quote_segment
+
+NAMES = [
+    "mail",
+    "a/b",
+    "a:b",
+    "100%",
+    "a b",
+    "<script>",
+    "äöü",
+    "日本",
+    "..x",
+    "a%2Fb",
+    "?x=1",
+    "#",
+    "a\\b",
+    "\udcff\udcfe",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_survives_the_way_through_a_segment(name: str) -> None:
+    converter = SegmentConverter(Map())
+    segment = converter.to_url(name)
+    assert "/" not in segment
+    assert segment.isascii()
+    assert converter.to_python(segment) == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("script", ["", "/queues", "/a b/ü"])
+def test_the_path_is_taken_as_it_was_sent(name: str, script: str) -> None:
+    sent = f"/jobs/{quote_segment(name)}/x"
+    decoded = b"/jobs/" + name.encode("utf-8", "surrogateescape") + b"/x"
+    prefix = "/".join(quote_segment(part) for part in script.split("/"))
+    environ = {
+        "SCRIPT_NAME": script.encode().decode("latin-1"),
+        "PATH_INFO": decoded.decode("latin-1"),
+        "RAW_URI": f"{prefix}{sent}?q=1",
+    }
+    assert encoded_path(environ) == sent
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"RAW_URI": "/something/else"},
+        {"RAW_URI": "not a path"},
+        {"RAW_URI": "/jobs/ü"},
+        {"RAW_URI": "http://[broken/jobs/1"},
+    ],
+)
+def test_without_a_trustworthy_raw_path_the_decoded_one_is_encoded_again(extra: dict[str, Any]) -> None:
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": b"/jobs/a b".decode("latin-1"), **extra}
+    assert encoded_path(environ) == "/jobs/a%20b"
+
+
+def test_an_absolute_request_target_is_understood() -> None:
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": "/jobs/a/b", "RAW_URI": "http://127.0.0.1:1/jobs/a%2Fb"}
+    assert encoded_path(environ) == "/jobs/a%2Fb"
