@@ -1,0 +1,122 @@
+"""One pass over all sources: what goes wrong costs its own row, never the snapshot."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from dashboard.collect.sampler import Sampler
+from dashboard.demo.embedded import free_port
+from dashboard.sources import Source, metered
+from tests.conftest import start_server
+from tests.unit.collect.lists import Broken, Lists, watch_of
+
+
+def fill(client: redis.Redis, **lengths: int) -> None:
+    for name, length in lengths.items():
+        client.sadd("lists", name)
+        client.rpush(name, *range(length))
+
+
+def test_a_sample_tells_every_queue_sorted(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3, images=1)
+    snapshot = Sampler(watch_of(source), 2, "me").sample(epoch=9)
+    assert [(queue.name, queue.depth) for queue in snapshot.queues] == [("images", 1), ("mail", 3)]
+    assert (snapshot.sampler, snapshot.epoch, snapshot.sequence) == ("me", 9, 1)
+    (stats,) = snapshot.sources
+    assert stats.reachable
+    assert stats.discovered
+    assert stats.libraries == ("lists",)
+    assert stats.health.version is not None
+
+
+def test_a_sample_costs_one_round_trip_for_health_and_those_of_the_backend(
+    source: Source, redis_client: redis.Redis
+) -> None:
+    fill(redis_client, **{f"q{n}": 1 for n in range(50)})
+    sampler = Sampler(watch_of(source), 2, "me")
+    sampler.sample()
+    with metered() as meter:
+        snapshot = sampler.sample()
+    assert meter.round_trips == 3
+    assert snapshot.sources[0].round_trips == 3
+    assert snapshot.sources[0].commands == 2 + 50 + 50
+
+
+def test_rates_come_with_the_second_look(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=1)
+    redis_client.set("done:mail", 1000)
+    sampler = Sampler(watch_of(source), 2, "me")
+    assert sampler.sample().queues[0].throughput_per_min == 0
+    redis_client.incrby("done:mail", 10)
+    assert sampler.sample().queues[0].throughput_per_min == pytest.approx(10 * 60 / 2)  # ten in two looks of a second
+
+
+def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> None:
+    with start_server("redis-7") as server:
+        client = redis.Redis.from_url(server.url)
+        fill(client, mail=3)
+        client.close()
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source), 2, "me", clock=lambda: 1000.0)
+        assert sampler.sample().queues[0].depth == 3
+        server.stop(kill=True)
+        snapshot = sampler.sample()
+        assert not snapshot.sources[0].reachable
+        assert snapshot.sources[0].unreachable_since == 1000.0
+        assert [(queue.name, queue.depth, bool(queue.error)) for queue in snapshot.queues] == [("mail", None, True)]
+        server.start()
+        recovered = sampler.sample()
+        assert recovered.sources[0].reachable
+        assert recovered.sources[0].unreachable_since is None
+        assert recovered.queues[0].depth == 0  # this Redis keeps nothing over a restart
+        source.close()
+
+
+def test_one_dead_source_does_not_blind_the_others(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    dead = Source("dead", f"redis://127.0.0.1:{free_port()}/0")
+    snapshot = Sampler(watch_of(dead, source), 2, "me").sample()
+    assert [(entry.name, entry.reachable) for entry in snapshot.sources] == [("dead", False), ("main", True)]
+    assert [queue.depth for queue in snapshot.queues] == [3]
+
+
+def test_one_broken_library_does_not_blind_the_others(
+    source: Source, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(redis_client, mail=3)
+    snapshot = Sampler(watch_of(source, kinds=(Broken, Lists)), 2, "me").sample()
+    assert [queue.depth for queue in snapshot.queues] == [3]
+    assert snapshot.sources[0].problems == ("Broken: could not be read; the log has the details",)
+    assert "a bug" in caplog.text
+
+
+def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    redis_client.sadd("lists", "odd")
+    redis_client.set("odd", "not a list")
+    queues = {queue.name: queue for queue in Sampler(watch_of(source), 2, "me").sample().queues}
+    assert queues["mail"].depth == 3
+    assert queues["odd"].depth is None
+    assert "WRONGTYPE" in (queues["odd"].error or "")
+
+
+def test_a_queue_that_is_gone_leaves_with_the_next_search(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.collect.sampler.SEARCH_PAUSE_S", 0.0)
+    fill(redis_client, mail=3, images=1)
+    sampler = Sampler(watch_of(source), 2, "me")
+    assert len(sampler.sample().queues) == 2
+    redis_client.srem("lists", "mail")
+    assert [queue.name for queue in sampler.sample().queues] == ["images"]
+
+
+def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    first = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
+    first.sample()
+    second = Sampler(watch_of(source), 2, "two", clock=lambda: 1016.0)
+    second.adopt(first.history)
+    second.sample()
+    assert second.history.totals.depth == (3, 3)

@@ -1,0 +1,180 @@
+"""Several processes, one leader; a reader that costs Redis next to nothing and samples itself when nobody leads."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from dashboard.collect import store as keys
+from dashboard.collect.history import History
+from dashboard.collect.leader import Leadership
+from dashboard.collect.reader import Reader
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.scheduler import Checker
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import Snapshot
+from dashboard.sources import Source, metered
+from tests.conftest import start_server
+from tests.unit.collect.lists import watch_of
+
+INTERVAL_S = 0.5
+
+
+def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Callable[[str], Checker]]:
+    """Makes started checkers, as processes would; stopped at the end."""
+    redis_client.sadd("lists", "mail")
+    redis_client.rpush("mail", 1, 2, 3)
+    made: list[tuple[Checker, Source]] = []
+
+    def make(holder: str) -> Checker:
+        source = Source("main", server.url)
+        store = Store(source)
+        sampler = Sampler(watch_of(source), INTERVAL_S, holder)
+        checker = Checker(store, sampler, Leadership(store, holder), INTERVAL_S)
+        checker.start()
+        made.append((checker, source))
+        return checker
+
+    yield make
+    for checker, source in made:
+        checker.stop()
+        source.close()
+
+
+def published(source: Source) -> Snapshot | None:
+    return Store(source).read(with_history=False)[0]
+
+
+def test_of_two_checkers_one_publishes_and_the_other_takes_over(
+    checker_of: Callable[[str], Checker], source: Source
+) -> None:
+    first = checker_of("one")
+    eventually(lambda: published(source) is not None)
+    checker_of("two")
+    before = published(source)
+    assert before is not None
+    eventually(lambda: (published(source) or before).sequence >= before.sequence + 2)
+    now = published(source)
+    assert now is not None
+    assert (now.sampler, now.epoch) == ("one", before.epoch)
+    first.stop()
+    eventually(lambda: (published(source) or before).sampler == "two")
+    after = published(source)
+    assert after is not None
+    assert after.epoch > before.epoch
+    assert [queue.depth for queue in after.queues] == [3]
+
+
+def test_a_leader_whose_lease_was_taken_stops_publishing(
+    checker_of: Callable[[str], Checker], source: Source, redis_client: redis.Redis
+) -> None:
+    checker_of("one")
+    eventually(lambda: published(source) is not None)
+    redis_client.set(keys.LEAD, "other:99999999999999")
+    redis_client.delete(keys.SNAPSHOT)
+    time.sleep(INTERVAL_S * 3)  # long enough for a leader that does not look; nothing else can be waited for
+    assert published(source) is None
+
+
+def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[[str], Checker], source: Source) -> None:
+    first = checker_of("one")
+    eventually(lambda: Store(source).read(with_history=True)[1] is not None)
+    first.stop()
+    _, before = Store(source).read(with_history=True)
+    checker_of("two")
+    eventually(lambda: (published(source) or snapshot_by("one")).sampler == "two")
+    eventually(lambda: Store(source).read(with_history=True)[1] is not None)
+    _, after = Store(source).read(with_history=True)
+    assert before is not None
+    assert after is not None
+    assert after.totals.depth[: len(before.totals.depth)] == before.totals.depth
+
+
+def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot:
+    return Snapshot(
+        sampled_at=at, interval_s=INTERVAL_S, sequence=sequence, sampler=sampler, epoch=1, sources=(), queues=()
+    )
+
+
+def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[[str], Checker], source: Source) -> None:
+    checker_of("one")
+    eventually(lambda: published(source) is not None)
+    reader = Reader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
+    highest = 0
+    for _ in range(10):
+        with metered() as meter:
+            reading = reader.current()
+        assert reading.snapshot is not None
+        assert meter.commands <= 2
+        highest = max(highest, meter.commands)
+        reader._next_look = 0.0  # as if the half interval had passed
+    assert highest > 0
+    with metered() as meter:
+        reader.current()
+        reader.current()
+    assert meter.commands <= 2  # the second one is free
+    eventually(lambda: bool(reader.current().history.totals.depth))
+
+
+def test_without_a_leader_a_process_samples_at_most_once_per_interval(source: Source) -> None:
+    calls: list[float] = []
+    gate = threading.Barrier(8)
+
+    def own_sample() -> tuple[Snapshot, History]:
+        calls.append(time.monotonic())
+        return snapshot_by("me", at=time.time(), sequence=len(calls)), History()
+
+    reader = Reader(Store(source), INTERVAL_S, own_sample)
+
+    def look() -> None:
+        gate.wait()
+        until = time.monotonic() + INTERVAL_S * 4
+        while time.monotonic() < until:
+            assert reader.current().snapshot is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(look) for _ in range(8)]:
+            future.result()
+    assert 2 <= len(calls) <= 5
+    assert all(later - earlier >= INTERVAL_S * 0.99 for earlier, later in itertools.pairwise(calls))
+
+
+def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: Source) -> None:
+    store = Store(source)
+    epoch = store.lease("dead", 15).epoch
+    assert epoch is not None
+    assert store.publish("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
+    reader = Reader(store, INTERVAL_S, lambda: (snapshot_by("me", at=time.time()), History()))
+    reading = reader.current()
+    assert reading.snapshot is not None
+    assert reading.snapshot.sampler == "me"
+    assert not reading.stale
+
+
+def test_with_the_store_gone_the_reading_says_why() -> None:
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        server.stop(kill=True)
+        sampler = Sampler(watch_of(source), INTERVAL_S, "me")
+        reader = Reader(Store(source), INTERVAL_S, lambda: (sampler.sample(), sampler.history))
+        reading = reader.current()
+        assert reading.error is not None
+        assert reading.error.startswith("Nothing listens on")
+        assert reading.snapshot is not None
+        assert not reading.snapshot.sources[0].reachable
+        source.close()
