@@ -1,0 +1,47 @@
+"""The app on a real Redis that holds a few real RQ jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web.app import create_app
+from dashboard.web.deck import EXTENSION
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(server: EmbeddedRedis) -> Iterator[MakeApp]:
+    """Makes apps on `server` that sample by themselves; all are stopped at the end."""
+    made: list[Flask] = []
+
+    def make(**settings: Any) -> Flask:
+        identify = settings.pop("identify", None)
+        app = create_app(identify=identify, **{"redis_url": server.url, "checker": "off", **settings})
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.extensions[EXTENSION].stop()
+
+
+@pytest.fixture
+def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
+    """A browser on this machine, on an empty Redis."""
+    return make_app().test_client()
+
+
+@pytest.fixture
+def jobs(redis_client: redis.Redis) -> list[str]:
+    """Ids of three waiting jobs of the real RQ in the queue `mail`, oldest first."""
+    queue = Queue("mail", connection=redis_client)
+    return [queue.enqueue("app.mail.send", f"user{n}@example.com", password="hunter2").id for n in range(3)]

@@ -1,0 +1,128 @@
+"""The JSON API as scripts use it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from rq import Queue
+
+from dashboard.model import State
+from tests.web.conftest import MakeApp
+
+QUEUE_FIELDS = {
+    *("source", "backend", "name", "paused", "shared", "counts", "depth", "latency_s", "throughput_per_min"),
+    *("failed_per_min", "error_ratio", "runtime_p50_s", "runtime_p95_s", "workers", "capabilities", "error"),
+}
+JOB_FIELDS = {
+    *("id", "source", "backend", "queue", "name", "state", "native_state", "enqueued_at", "scheduled_for"),
+    *("started_at", "finished_at", "attempts", "max_attempts", "progress", "payload", "payload_truncated", "result"),
+    *("error", "timeline", "parent", "children", "logs", "capabilities"),
+}
+
+
+def test_the_overview_of_an_empty_redis(client: FlaskClient) -> None:
+    answer = client.get("/api/v1/overview").get_json()
+    assert answer["queues"] == []
+    assert answer["sampled_at"].endswith("Z")
+    (source,) = answer["sources"]
+    assert source["reachable"] is True
+    assert source["redis"]["used_memory_bytes"] > 0
+    assert source["redis"]["maxmemory_bytes"] is None
+    assert answer["totals"]["depth"] is None
+
+
+def test_the_overview_with_jobs(client: FlaskClient, jobs: list[str]) -> None:
+    answer = client.get("/api/v1/overview").get_json()
+    (queue,) = answer["queues"]
+    assert set(queue) >= QUEUE_FIELDS
+    assert set(queue["counts"]) == {state.value for state in State}
+    assert (queue["backend"], queue["name"], queue["depth"], queue["counts"]["waiting"]) == ("rq", "mail", 3, 3)
+    assert queue["counts"]["retrying"] is None
+    assert queue["latency_s"] >= 0
+    assert answer["totals"]["depth"] == 3
+
+
+def test_queues_are_filtered(client: FlaskClient, jobs: list[str], redis_client: redis.Redis) -> None:
+    Queue("Images", connection=redis_client).enqueue("app.resize")
+    names = [queue["name"] for queue in client.get("/api/v1/queues").get_json()["queues"]]
+    assert names == ["Images", "mail"]
+    assert client.get("/api/v1/queues?q=IMA").get_json()["total"] == 1
+    assert client.get("/api/v1/queues?backend=bullmq").get_json()["queues"] == []
+    assert client.get("/api/v1/queues?source=main&backend=rq").get_json()["total"] == 2
+
+
+def test_one_queue_and_its_jobs(client: FlaskClient, jobs: list[str]) -> None:
+    assert client.get("/api/v1/queues/main/rq/mail").get_json()["depth"] == 3
+    page = client.get("/api/v1/queues/main/rq/mail/jobs?state=waiting&page=2&per_page=2").get_json()
+    assert (page["page"], page["per_page"], page["total"]) == (2, 2, 3)
+    assert [job["id"] for job in page["jobs"]] == jobs[2:]
+    assert page["jobs"][0]["state"] == "waiting"
+
+
+def test_one_job_with_its_payload_and_without_its_password(client: FlaskClient, jobs: list[str]) -> None:
+    response = client.get(f"/api/v1/queues/main/rq/mail/jobs/{jobs[0]}")
+    job = response.get_json()
+    assert set(job) >= JOB_FIELDS
+    assert job["name"] == "app.mail.send"
+    assert "user0@example.com" in str(job["payload"])
+    assert "hunter2" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/api/v1/nothing", 404, "not_found"),
+        ("/api/v1/queues/main/rq/none", 404, "not_found"),
+        ("/api/v1/queues/none/rq/mail", 404, "not_found"),
+        ("/api/v1/queues/main/none/mail", 404, "not_found"),
+        ("/api/v1/queues/main/rq/mail/jobs/none", 404, "not_found"),
+        ("/api/v1/queues/main/rq/mail/jobs?state=odd", 422, "unsupported"),
+        ("/api/v1/queues/main/rq/mail/jobs?page=0", 422, "unsupported"),
+        ("/api/v1/queues/main/rq/mail/jobs?per_page=100000", 422, "unsupported"),
+        ("/api/v1/queues/main/rq/mail/jobs?state=waiting&native=odd", 422, "unsupported"),
+    ],
+)
+def test_an_error_is_json_of_one_shape(client: FlaskClient, jobs: list[str], path: str, status: int, code: str) -> None:
+    response = client.get(path)
+    assert response.status_code == status
+    error = response.get_json()["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["code"] == code
+
+
+def test_a_wrong_method_is_an_error_in_json(client: FlaskClient) -> None:
+    response = client.post("/api/v1/overview", headers={"Sec-Fetch-Site": "same-origin"})
+    assert response.status_code == 405
+    assert response.get_json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "100%", "<script>", "日本", "a b", "a%2Fb"])
+def test_a_queue_of_any_name_is_reached(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
+    job = Queue(name, connection=redis_client).enqueue("f")
+    path = f"/api/v1/queues/main/rq/{quote(name, safe='')}"
+    assert client.get(path).get_json()["name"] == name
+    assert client.get(f"{path}/jobs").get_json()["jobs"][0]["id"] == job.id
+    assert client.get(f"{path}/jobs/{job.id}").get_json()["queue"] == name
+
+
+def test_a_raw_colon_works_like_an_encoded_one(client: FlaskClient, redis_client: redis.Redis) -> None:
+    Queue("a:b", connection=redis_client).enqueue("f")
+    assert client.get("/api/v1/queues/main/rq/a:b").get_json()["name"] == "a:b"
+    assert client.get("/api/v1/queues/main/rq/a%3Ab").get_json()["name"] == "a:b"
+
+
+def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp) -> None:
+    client = make_app(redis_url="redis://:secret@127.0.0.1:1/0").test_client()
+    answer = client.get("/api/v1/overview")
+    (source,) = answer.get_json()["sources"]
+    assert (source["reachable"], source["error"]) == (False, "Nothing listens on redis://127.0.0.1:1/0")
+    assert "secret" not in answer.text
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+
+
+def test_ready_when_redis_answers_and_figures_are_fresh(client: FlaskClient) -> None:
+    assert client.get("/readyz").get_json() == {"status": "ok"}
