@@ -23,7 +23,7 @@ def host(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Client]:
     app.add_url_rule("/", "home", lambda: "the host")
     app.add_url_rule("/ops/queues-of-mine", "near", lambda: "a near miss")
     app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=server.url, checker="off")  # type: ignore[method-assign]
-    yield Client(app)
+    return Client(app)
 
 
 def test_the_host_keeps_everything_else(host: Client) -> None:
@@ -48,7 +48,7 @@ def test_every_link_asset_and_poll_stays_under_the_path(host: Client, jobs: list
         seen |= set(targets)
         assert targets
         for target in targets:
-            assert target.startswith("/ops/queues/") or target.startswith("data:"), (page, target)
+            assert target.startswith(("/ops/queues/", "data:")), (page, target)
     for target in seen:
         if not target.startswith("data:"):
             assert host.get(target.replace("&amp;", "&")).status_code == 200, target

@@ -1,0 +1,100 @@
+"""The dashboard under gunicorn, as `queuedeck serve` and as one's own: one leader, no process left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+import redis
+
+from dashboard.collect import store as keys
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from tests.serving import ROOT, get_json, running, wait_until
+
+
+def test_serve_watches_the_redis_it_is_given_and_ends_cleanly(
+    server: EmbeddedRedis, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    port = free_port()
+    with running(["-m", "dashboard.cli", "serve", "--redis", server.url, "--port", str(port)], port) as process:
+        url = f"http://127.0.0.1:{port}/api/v1/overview"
+        answer = wait_until(lambda: (found := get_json(url))["queues"] and found, what="a queue")
+        assert answer["queues"][0]["depth"] == 3
+        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="publishing")
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+    assert process.returncode == 0
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not redis_client.exists(keys.LEAD)  # given back, so that another one goes on at once
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["plain", "preload"])
+def test_two_workers_share_one_leader(
+    server: EmbeddedRedis, redis_client: redis.Redis, jobs: list[str], preload: list[str]
+) -> None:
+    port = free_port()
+    command = ["-m", "gunicorn", "wsgi:app", "--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
+    command += ["-c", "python:dashboard.web.server", "--no-control-socket", *preload]
+    environ = {"QUEUEDECK_REDIS_URL": server.url, "QUEUEDECK_SAMPLE_INTERVAL_S": "0.5"}
+    with running(command, port, **environ):
+        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="publishing")
+        holder = (redis_client.get(keys.LEAD) or b"").rpartition(b":")[0]
+        before = redis_client.info("commandstats")["cmdstat_llen"]["calls"]
+        url = f"http://127.0.0.1:{port}/api/v1/overview"
+        sampled = get_json(url)["sampled_at"]
+        wait_until(lambda: get_json(url)["sampled_at"] > sampled, what="a newer sample")
+        for _ in range(100):
+            assert get_json(url)["queues"][0]["depth"] == 3
+        assert (redis_client.get(keys.LEAD) or b"").rpartition(b":")[0] == holder
+        after = redis_client.info("commandstats")["cmdstat_llen"]["calls"]
+        assert after - before < 50  # the leader's samples; the viewers' requests cost none
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
+        (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
+        (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_line(arguments: list[str], expected: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dashboard.cli", "serve", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dashboard.cli", "serve", "--port", str(server.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_with_redis_down_at_the_start_the_server_starts_says_so_and_recovers(server: EmbeddedRedis) -> None:
+    with EmbeddedRedis(server.binary) as own:
+        own.stop()
+        port = free_port()
+        with running(["-m", "dashboard.cli", "serve", "--redis", own.url, "--port", str(port)], port):
+            (source,) = get_json(f"http://127.0.0.1:{port}/api/v1/overview")["sources"]
+            assert source["error"].startswith("Nothing listens on")
+            own.start()
+            wait_until(
+                lambda: get_json(f"http://127.0.0.1:{port}/api/v1/overview")["sources"][0]["reachable"],
+                what="recovery",
+            )
