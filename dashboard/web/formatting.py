@@ -1,0 +1,138 @@
+"""Values as people read them: short, aligned, honest about what is unknown. Registered as template filters."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, url_for
+
+from dashboard import __version__
+from dashboard.clock import iso
+from dashboard.model import QueueRef, QueueStats
+
+UNKNOWN = "–"
+_CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+_LAYOUT = {"\n", "\t"}
+_THIN = "\u202f"  # a narrow space that does not break: between figure and unit
+
+
+def install(app: Flask) -> None:
+    """Make the functions of this module filters of the app's templates, and the links to queues and jobs globals."""
+    filters = (short, full, duration, percent, size, printable, stamp, one_line)
+    app.jinja_env.filters.update({function.__name__: function for function in filters})
+    app.jinja_env.filters["iso"] = iso
+    app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, version=__version__)
+
+
+def printable(text: str, limit: int = 4000) -> str:
+    """`text` with everything invisible made visible: escaped bytes, control characters, marks that turn the text.
+
+    At most `limit` characters of it; line breaks and tabs stay.
+    """
+    cut = len(text) > limit
+    shown = text[:limit]
+    if not shown.isascii() or not shown.isprintable():
+        shown = "".join(_visible(char) for char in shown)
+    return shown + "…" if cut else shown
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """`text` on a single line, runs of white space as one space, at most `limit` characters."""
+    return printable(" ".join(text[: limit * 4].split()), limit)
+
+
+def short(value: float | None) -> str:
+    """A count or rate in at most five characters: 7, 0.25, 42.1, 940, 12.4k, 3.1M; a dash for None."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value < 0:
+        return f"-{short(-value)}"
+    if value < 10 and value != int(value):
+        return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+    if value < 1000:
+        return f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}"
+    for factor, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
+        if value < factor * 999.5 or unit == "T":
+            scaled = value / factor
+            return f"{scaled:.1f}".removesuffix(".0") + unit if scaled < 99.95 else f"{scaled:.0f}{unit}"
+    raise AssertionError
+
+
+def full(value: float | None) -> str:
+    """All digits with thousands apart: 12,431; two decimals at most; a dash for None."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{value:,.2f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def duration(seconds: float | None) -> str:
+    """Two units at most: 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds == 0:
+        return f"0{_THIN}s"
+    if seconds < 0.9995:
+        return f"{max(1, round(seconds * 1000))}{_THIN}ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + f"{_THIN}s"
+    total = round(seconds)
+    for unit, factor, part, below in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if total >= factor:
+            whole, rest = divmod(total, factor)
+            tail = rest // below
+            return f"{whole}{_THIN}{unit}" + (f" {tail}{_THIN}{part}" if tail and whole < 100 else "")
+    return f"{total}{_THIN}s"
+
+
+def percent(ratio: float | None) -> str:
+    """A share 0..1 as per cent: 0 %, <0.1 %, 0.4 %, 12 %; a dash for None."""
+    if ratio is None or not math.isfinite(ratio):
+        return UNKNOWN
+    value = ratio * 100
+    if 0 < value < 0.1:
+        return f"<0.1{_THIN}%"
+    return (f"{value:.1f}".removesuffix(".0") if value < 10 else f"{value:.0f}") + f"{_THIN}%"
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units as Redis counts them: 512 B, 1.2 MiB; a dash for None."""
+    if count is None or not math.isfinite(count):
+        return UNKNOWN
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value /= 1024
+    else:
+        unit = "TiB"
+    return (f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}") + f"{_THIN}{unit}"
+
+
+def stamp(moment: datetime | None) -> str:
+    """The instant as text in UTC to the second, without its zone; a dash for None."""
+    return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:
+    """The link to a queue's page; `query` = state, native, page."""
+    return url_for("queues.show", source=queue.source, backend=queue.backend, name=queue.name, **query)
+
+
+def job_url(queue: QueueStats | QueueRef, job_id: str) -> str:
+    """The link to a job's page."""
+    return url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
+
+
+def _visible(char: str) -> str:
+    if char in _LAYOUT or unicodedata.category(char) not in _CONTROL:
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"

@@ -1,0 +1,193 @@
+"""The overview: what is wrong now, five figures, the Redis servers, and all queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from dashboard.collect.history import History, Point, known_sum
+from dashboard.collect.reader import Reading
+from dashboard.model import Quality, QueueStats, Snapshot
+from dashboard.web import htmx, page
+from dashboard.web.api import totals
+from dashboard.web.deck import deck
+from dashboard.web.formatting import duration, full, percent, short, size
+from dashboard.web.sparkline import line
+from dashboard.web.tables import TableQuery, table
+from dashboard.web.trouble import Level, Trouble, of_snapshot
+
+bp = Blueprint("overview", __name__)
+
+TEMPLATE = "overview/_overview.html"
+MAX_TROUBLES = 5
+SPARK_SIZE = (132, 36)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One of the five figures; `value` is ready to print, `path` is its last hour."""
+
+    label: str
+    value: str
+    title: str
+    path: str
+    change: str
+    level: Level = Level.OK
+    estimated: str | None = None
+
+
+@bp.get("/")
+def index() -> str:
+    """The page."""
+    reading = deck().reading()
+    query = TableQuery.of(request.args)
+    return render_template(
+        "overview/index.html",
+        **page.shell(reading, price_of(reading)),
+        **context(reading, query),
+    )
+
+
+@bp.get("/_overview")
+def fragment() -> Response:
+    """The part of the page that polls. Rendered once per sample and query, whatever the number of viewers."""
+    reading = deck().reading()
+    query = TableQuery.of(request.args)
+    response = htmx.fragment(TEMPLATE, query.key, lambda: context(reading, query), reading.version)
+    response.headers[page.PRICE] = price_of(reading)
+    return response
+
+
+def context(reading: Reading, query: TableQuery) -> dict[str, Any]:
+    """The variables of the fragment; they depend on the reading and the query alone."""
+    snapshot = reading.snapshot
+    answer: dict[str, Any] = {
+        "reading": reading,
+        "snapshot": snapshot,
+        "query": query,
+        "titles": deck().backend_titles,
+    }
+    if snapshot is None:
+        return answer
+    troubles = of_snapshot(snapshot, reading.history)
+    span = len(reading.history.totals.depth)
+    return answer | {
+        "troubles": troubles[:MAX_TROUBLES],
+        "more_troubles": max(0, len(troubles) - MAX_TROUBLES),
+        "figures": figures(snapshot, reading.history, troubles),
+        "table": table(snapshot.queues, reading.history, query),
+        "libraries": _count(queue.backend for queue in snapshot.queues),
+        "source_counts": _count(queue.source for queue in snapshot.queues),
+        "span": span,
+        "span_text": span_text(reading.history),
+        "spark": lambda points: line(points, span, 72, 20),
+        "looking": not all(source.discovered or not source.reachable for source in snapshot.sources),
+        "down": [source for source in snapshot.sources if not source.reachable],
+    }
+
+
+def price_of(reading: Reading) -> str:
+    """What the figures cost: nothing for this viewer, so much for the sample that all viewers share."""
+    snapshot = reading.snapshot
+    if snapshot is None:
+        return ""
+    commands = sum(source.commands for source in snapshot.sources)
+    trips = sum(source.round_trips for source in snapshot.sources)
+    cost_ms = sum(source.cost_s for source in snapshot.sources) * 1000
+    return f"last sample: {page.price(commands, trips, cost_ms)}, shared by all viewers"
+
+
+def span_text(history: History) -> str:
+    """How far back the sparklines reach, in words."""
+    span = len(history.totals.depth) * history.step_s
+    return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
+
+
+def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> tuple[Figure, ...]:
+    """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
+    sums = totals(snapshot.queues)
+    estimated = _estimated(snapshot.queues)
+    past = history.totals
+    ratios: tuple[Point, ...] = tuple(
+        failed / finished if finished and failed is not None else (0.0 if finished == 0 else None)
+        for finished, failed in zip(past.finished_per_min, past.failed_per_min, strict=True)
+    )
+    growing = any(trouble.state == "dead growing" for trouble in troubles)
+    failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=Level.OK)
+    return (
+        Figure(
+            "Waiting", short(sums["depth"]), _title(sums["depth"], "jobs may start now"),
+            _path(past.depth), _change(past.depth, sums["depth"]),
+        ),
+        Figure(
+            "Finished / min", short(sums["throughput_per_min"]),
+            _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes"),
+            _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"]),
+            estimated=estimated,
+        ),
+        Figure(
+            "Error ratio", percent(sums["error_ratio"]),
+            "jobs that failed for good, of those that ended within five minutes"
+            if sums["error_ratio"] is not None else "nothing ended within five minutes",
+            _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
+            failing, estimated,
+        ),
+        Figure(
+            "Dead letters", short(sums["dead"]), _title(sums["dead"], "jobs that will not run again by themselves"),
+            _path(past.dead), _change(past.dead, sums["dead"]), Level.WARNING if growing else Level.OK,
+        ),
+        _memory(snapshot, history, troubles),
+    )  # fmt: skip
+
+
+def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:
+    used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
+    limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
+    series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
+    longest = max((len(points) for points in series), default=0)
+    padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
+    points = tuple(known_sum(column) for column in zip(*padded, strict=True))
+    level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=Level.OK)
+    change = _change(points, used, size)
+    return Figure(
+        "Redis memory",
+        size(used),
+        f"of {size(limit)}" if limit else "no limit is set",
+        _path(points),
+        change or (f"of {size(limit)}" if limit else ""),
+        level,
+    )
+
+
+def _path(points: Sequence[Point], top: float | None = None) -> str:
+    return line(points, len(points), *SPARK_SIZE, top=top)
+
+
+def _title(value: float | None, meaning: str) -> str:
+    return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
+
+
+def _change(points: Sequence[Point], now: float | None, as_text: Any = short) -> str:
+    """By how much the figure differs from its oldest known point; "" when there is none or nothing moved."""
+    first = next((point for point in points if point is not None), None)
+    if first is None or now is None or len(points) < 2:
+        return ""
+    difference = now - first
+    if abs(difference) < 0.005:
+        return "no change"
+    return ("+" if difference > 0 else "−") + as_text(abs(difference))
+
+
+def _estimated(queues: Sequence[QueueStats]) -> str | None:
+    reasons = {queue.flow_reason or "estimated" for queue in queues if queue.flow_quality is Quality.ESTIMATED}
+    return "; ".join(sorted(reasons)[:3]) or None
+
+
+def _count(names: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts

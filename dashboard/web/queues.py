@@ -1,0 +1,154 @@
+"""One queue: its figures, and its jobs by state, read live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from dashboard.backends.base import Backend
+from dashboard.collect.history import Point
+from dashboard.collect.reader import Reading
+from dashboard.errors import BackendUnavailable, Forbidden, NotFound, Unsupported
+from dashboard.model import JobPage, JobQuery, QueueStats, State
+from dashboard.sources import metered
+from dashboard.web import htmx, page
+from dashboard.web.deck import deck
+from dashboard.web.jobquery import job_query
+from dashboard.web.overview import span_text
+from dashboard.web.sparkline import line
+from dashboard.web.trouble import dead_growth, of_queue
+
+bp = Blueprint("queues", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>")
+
+TEMPLATE = "queues/_queue.html"
+CHART_SIZE = (240, 48)
+# Which tab is open first: where people look when something is wrong, then where work is.
+FIRST_TABS = (State.WAITING, State.ACTIVE, State.DEAD, State.SCHEDULED, State.RETRYING, State.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One state of the queue's library: its own words, and how many jobs are in it."""
+
+    state: State
+    native: tuple[str, ...]
+    count: int | None
+    selected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of jobs, or why there is none; `price` = what reading it cost."""
+
+    query: JobQuery
+    jobs: JobPage | None
+    error: str | None
+    hint: str | None
+    price: str
+
+    @property
+    def first(self) -> int:
+        """Number of the first row shown, from 1; 0 when none is."""
+        return self.query.offset + 1 if self.jobs and self.jobs.jobs else 0
+
+    @property
+    def last(self) -> int:
+        """Number of the last row shown."""
+        return self.query.offset + len(self.jobs.jobs) if self.jobs else 0
+
+    @property
+    def more(self) -> bool:
+        """Whether there is a next page."""
+        if self.jobs is None or not self.jobs.jobs:
+            return False
+        total = self.jobs.total
+        return len(self.jobs.jobs) >= self.query.per_page if total is None else self.last < total
+
+
+@bp.get("")
+def show(source: str, backend: str, name: str) -> str:
+    """The page. 404 when the queue is not in the newest snapshot."""
+    reading, queue = find(source, backend, name)
+    variables = context(reading, queue)
+    return render_template("queues/show.html", **page.shell(reading, variables["listing"].price), **variables)
+
+
+@bp.get("/_queue")
+def fragment(source: str, backend: str, name: str) -> Response:
+    """The part of the page that polls."""
+    variables = context(*find(source, backend, name))
+    response = htmx.live(TEMPLATE, variables)
+    response.headers[page.PRICE] = variables["listing"].price
+    return response
+
+
+def find(source: str, backend: str, name: str) -> tuple[Reading, QueueStats]:
+    """The queue at that address. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
+    here = deck()
+    here.backend(source, backend)
+    reading = here.reading()
+    try:
+        return reading, here.queue(source, backend, name)
+    except NotFound:
+        for stats in reading.snapshot.sources if reading.snapshot else ():
+            if stats.name == source and not stats.reachable:
+                raise BackendUnavailable(
+                    stats.error or f"Redis {source} does not answer", source=source, reason="lost", hint=stats.hint
+                ) from None
+        raise
+
+
+def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
+    """The variables of the fragment."""
+    backend = deck().backend(queue.source, queue.backend)
+    listing = _listing(backend, queue)
+    past = reading.history.of(queue)
+    slots = len(reading.history.totals.depth)
+
+    def chart(points: tuple[Point, ...]) -> str:
+        return line(points, slots, *CHART_SIZE)
+
+    return {
+        "reading": reading,
+        "queue": queue,
+        "backend": backend,
+        "troubles": of_queue(queue, dead_growth(queue, reading.history)),
+        "history": past,
+        "chart": chart,
+        "span_text": span_text(reading.history),
+        "tabs": _tabs(backend, queue, listing.query.state),
+        "natives": _natives(backend, queue, listing.query.state),
+        "listing": listing,
+    }
+
+
+def _listing(backend: Backend, queue: QueueStats) -> Listing:
+    """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
+    query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
+    with metered() as meter:
+        jobs, error, hint = None, None, None
+        try:
+            jobs = backend.jobs(queue.ref, query)
+        except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
+            error, hint = exc.message, exc.hint
+    return Listing(query, jobs, error, hint, page.price(meter.commands, meter.round_trips, meter.seconds * 1000))
+
+
+def _first_state(backend: Backend, queue: QueueStats) -> State:
+    offered = [state for state in FIRST_TABS if state in backend.states]
+    return next((state for state in offered if queue.counts.of(state)), next(iter(backend.states)))
+
+
+def _tabs(backend: Backend, queue: QueueStats, selected: State) -> tuple[Tab, ...]:
+    return tuple(
+        Tab(state, tuple(words), queue.counts.of(state), state is selected) for state, words in backend.states.items()
+    )
+
+
+def _natives(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
+    """The library's own lists within a state with their counts; () where there is only one."""
+    words = backend.states[state]
+    counts = {entry.native: entry.count for entry in queue.native}
+    return tuple((word, counts.get(word)) for word in words) if len(words) > 1 else ()

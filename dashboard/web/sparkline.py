@@ -1,0 +1,48 @@
+"""Sparklines as paths for inline SVG: y from zero, gaps stay gaps, whole pixels so that they stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dashboard.collect.history import Point
+
+
+def line(points: Sequence[Point], slots: int, width: int, height: int, top: float | None = None) -> str:
+    """The `d` of a path through `points`, right-aligned in `slots` places; "" when there is nothing to draw.
+
+    More points than every second pixel takes are merged, the highest of each group kept. `top` = the value at the
+    upper edge; by default the highest point.
+    """
+    points, slots = _thinned(points, max(slots, len(points)), max(2, width // 2))
+    highest = max((point for point in points if point is not None), default=None)
+    if highest is None:
+        return ""
+    scale = (height - 2) / (top or highest or 1)
+    step = width / max(1, slots - 1)
+    left = slots - len(points)
+    pieces: list[str] = []
+    previous: tuple[int, int] | None = None
+    for index, point in enumerate(points):
+        if point is None:
+            previous = None
+            continue
+        here = (round((left + index) * step), round(height - 1 - max(0, point) * scale))
+        if previous is None:
+            # A lone point is drawn as a dot by its round cap.
+            pieces.append(f"M{here[0]} {here[1]}h0")
+        else:
+            pieces.append(f"l{here[0] - previous[0]} {here[1] - previous[1]}")
+        previous = here
+    return "".join(pieces)
+
+
+def _thinned(points: Sequence[Point], slots: int, most: int) -> tuple[list[Point], int]:
+    group = -(-slots // most)
+    if group == 1:
+        return list(points), slots
+    # Groups are counted from the right, where the newest point is.
+    kept: list[Point] = []
+    for end in range(len(points), 0, -group):
+        known = [point for point in points[max(0, end - group) : end] if point is not None]
+        kept.append(max(known) if known else None)
+    return kept[::-1], -(-slots // group)

@@ -1,0 +1,44 @@
+"""A stack trace as frames, the user's own apart from those of libraries and runtimes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_LINES = 400
+# A frame starts with this in Python ('  File "…", line 3') and in JavaScript ('    at f (file:1:2)').
+_FRAME = re.compile(r'\s*(?:File "|at )')
+_LIBRARY = re.compile(
+    r"site-packages|dist-packages|node_modules|node:|\(internal/|<frozen |<anonymous>"
+    r"|/lib/python\d|\\lib\\(?!site)|/usr/lib/|\bnative\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Some lines of a stack; `library` = they lie in code that is not the user's."""
+
+    text: str
+    library: bool
+
+
+def frames(stack: str) -> tuple[Frame, ...]:
+    """The stack in order, neighbours of one kind joined; lines that belong to no frame count as the user's."""
+    lines = stack.splitlines()
+    cut = len(lines) - MAX_LINES
+    if cut > 0:
+        # Python tells the cause last, JavaScript first: both ends are kept.
+        half = MAX_LINES // 2
+        lines = [*lines[:half], f"… {cut} lines left out …", *lines[-half:]]
+    found: list[tuple[bool, list[str]]] = []
+    library = False
+    for line in lines:
+        if _FRAME.match(line):
+            library = bool(_LIBRARY.search(line))
+        elif line and not line[0].isspace():
+            library = False
+        if found and found[-1][0] == library:
+            found[-1][1].append(line)
+        else:
+            found.append((library, [line]))
+    return tuple(Frame("\n".join(group), of_library) for of_library, group in found)
