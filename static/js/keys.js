@@ -1,0 +1,74 @@
+// The keyboard: one key each, none while somebody types, all listed under "?".
+(() => {
+  "use strict";
+  const SEQUENCE_MS = 1000;
+  const ROWS = "table.grid tbody tr:not(.group) th a";
+  const search = document.querySelector("[data-search]");
+  const help = document.getElementById("help");
+  let leadAt = 0; // when "g" was pressed
+
+  const step = (by) => {
+    const links = [...document.querySelectorAll(ROWS)];
+    if (!links.length) return;
+    const row = document.activeElement?.closest("tr");
+    const at = links.findIndex((link) => link.closest("tr") === row);
+    const next = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, at + by));
+    links[next].focus({ preventScroll: true });
+    links[next].scrollIntoView({ block: "nearest" });
+  };
+
+  const turn = (rel) => document.querySelector(`.pages a[rel="${rel}"]`)?.click();
+
+  const focusSearch = () => {
+    search.focus();
+    search.select();
+  };
+
+  const keys = {
+    "/": focusSearch,
+    "?": () => help.showModal(),
+    j: () => step(1),
+    k: () => step(-1),
+    "[": () => turn("prev"),
+    "]": () => turn("next"),
+    r: () => window.queuedeck.refresh(),
+    p: () => window.queuedeck.pause(),
+    t: () => window.queuedeck.cycle("theme"),
+    d: () => window.queuedeck.cycle("density"),
+    u: () => window.queuedeck.cycle("zone"),
+    g: () => {
+      leadAt = Date.now();
+    },
+    o: () => {
+      if (Date.now() - leadAt < SEQUENCE_MS) document.querySelector(".rail li a").click();
+    },
+  };
+
+  const leave = () => {
+    if (document.activeElement !== search) {
+      document.activeElement?.blur();
+      return;
+    }
+    if (!search.value) search.blur();
+    else {
+      search.value = "";
+      search.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || help.open) return;
+    if (event.key === "Escape") {
+      leave();
+      return;
+    }
+    if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+    const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+  for (const button of document.querySelectorAll("[data-help]")) {
+    button.addEventListener("click", () => help.showModal());
+  }
+})();

@@ -1,0 +1,134 @@
+// Live updates: asks for the fragment while somebody looks, tells how old the figures are, and waits out failures.
+(() => {
+  "use strict";
+  const MAX_WAIT_MS = 15000;
+  const STALE_AFTER_INTERVALS = 3;
+  const MAX_MESSAGE = 400;
+  const live = document.getElementById("live");
+  const button = document.querySelector("[data-live-button]");
+  const banner = document.getElementById("connection");
+  if (!live) {
+    button.hidden = true;
+    window.queuedeck.refresh = () => location.reload();
+    window.queuedeck.pause = () => {};
+    return;
+  }
+
+  const intervalMs = Number(live.dataset.interval) * 1000;
+  const title = document.title;
+  let takenAt = null; // when the figures were sampled, by our clock
+  let paused = false;
+  let failures = 0;
+  let failure = "";
+  let current = null; // the request under way
+  let timer = 0;
+  let nextAt = 0;
+
+  const age = () => (takenAt === null ? null : Math.max(0, (Date.now() - takenAt) / 1000));
+  const words = (seconds) => (seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} m`);
+  const setText = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
+  };
+
+  const state = () => {
+    if (failures) return "lost";
+    if (paused) return "paused";
+    return age() !== null && age() * 1000 > STALE_AFTER_INTERVALS * intervalMs ? "stale" : "live";
+  };
+
+  const show = () => {
+    const now = state();
+    const old = age();
+    const word = { live: "live", paused: "paused", stale: "stale", lost: "no answer" }[now];
+    button.dataset.state = now;
+    button.setAttribute("aria-pressed", String(paused));
+    const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
+    setText(button.querySelector("[data-live-word]"), text);
+    const critical = document.querySelectorAll(".troubles li.critical").length;
+    document.title = (now === "lost" ? "(!) " : critical ? `(${critical}) ` : "") + title;
+    showBanner(now, old);
+  };
+
+  const showBanner = (now, old) => {
+    banner.hidden = now !== "lost" && now !== "stale";
+    if (banner.hidden) return;
+    const what = now === "lost" ? failure : "The figures are not being renewed.";
+    const since = old === null ? "" : ` What you see is ${words(old)} old.`;
+    // The age counts on; a screen reader shall hear of it once.
+    setText(banner.querySelector("[data-banner-text]"), what);
+    const wait = nextAt ? Math.ceil((nextAt - Date.now()) / 1000) : 0;
+    const next = current || wait <= 0 ? " Trying…" : ` Next try in ${wait} s.`;
+    setText(banner.querySelector("[data-banner-next]"), since.trim() + (now === "lost" ? next : ""));
+  };
+
+  const schedule = () => {
+    clearTimeout(timer);
+    nextAt = 0;
+    if (document.hidden || (paused && !failures)) return;
+    const wait = failures ? Math.min(MAX_WAIT_MS, intervalMs * 2 ** (failures - 1)) : intervalMs;
+    nextAt = Date.now() + wait;
+    timer = setTimeout(refresh, wait);
+  };
+
+  const refresh = () => {
+    clearTimeout(timer);
+    htmx.trigger(live, "poll");
+  };
+
+  const tookAge = (headers) => {
+    const seconds = Number.parseFloat(headers.get("Queuedeck-Age"));
+    if (!Number.isFinite(seconds)) return;
+    takenAt = Date.now() - seconds * 1000;
+    window.queuedeck.setClock(headers.get("Queuedeck-Sampled-At"), seconds);
+  };
+
+  const failed = (message) => {
+    failures += 1;
+    failure = message;
+  };
+
+  live.addEventListener("htmx:before:request", ({ detail }) => {
+    current = detail.ctx;
+  });
+  live.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
+    if (ctx !== current || ctx.response.status >= 400) return;
+    failures = 0;
+    tookAge(ctx.response.headers);
+    const price = ctx.response.headers.get("Queuedeck-Price");
+    if (price !== null) setText(document.querySelector("[data-price]"), price);
+  });
+  live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
+    const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
+    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server answers with status ${ctx.response.status}.`);
+  });
+  live.addEventListener("htmx:error", () => failed("No answer from Queuedeck."));
+  live.addEventListener("htmx:after:swap", () => document.dispatchEvent(new CustomEvent("queuedeck:updated")));
+  live.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
+    if (ctx !== current) return; // a newer request took its place
+    current = null;
+    schedule();
+    show();
+  });
+
+  window.queuedeck.refresh = refresh;
+  window.queuedeck.pause = () => {
+    paused = !paused;
+    if (paused) schedule();
+    else refresh();
+    show();
+  };
+
+  button.addEventListener("click", window.queuedeck.pause);
+  banner.querySelector("[data-retry]").addEventListener("click", refresh);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else if (!paused || failures) refresh();
+    show();
+  });
+  window.addEventListener("online", () => failures && refresh());
+  window.addEventListener("pageshow", (event) => event.persisted && refresh());
+  if (document.body.dataset.age) takenAt = Date.now() - Number(document.body.dataset.age) * 1000;
+  setInterval(() => document.hidden || show(), 1000);
+  schedule();
+  show();
+})();

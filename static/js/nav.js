@@ -1,0 +1,67 @@
+// Links and the filter that change only the query of the page: the view is refreshed, the address and "back" keep up.
+(() => {
+  "use strict";
+  const TYPING_MS = 180;
+  const search = document.querySelector("[data-search]");
+  const filters = "filters" in document.body.dataset;
+  let timer = 0;
+  let typing = false; // one entry in the history per visit to the box, not per key
+
+  const go = (url, replace = false) => {
+    if (url.href !== location.href) history[replace ? "replaceState" : "pushState"](null, "", url);
+    window.queuedeck.refresh();
+  };
+
+  const scrollTo = (link, url) => {
+    const place = url.hash ? document.querySelector(`[id="${CSS.escape(url.hash.slice(1))}"]`) : null;
+    const section = place ?? (link.rel === "next" || link.rel === "prev" ? link.closest("section") : null);
+    section?.scrollIntoView({ block: "start" });
+  };
+
+  const follow = (event) => {
+    const link = event.target.closest?.("a[data-go]");
+    const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+    if (!link || !plain || event.defaultPrevented) return;
+    const url = new URL(link.href);
+    if (url.pathname !== location.pathname) return;
+    event.preventDefault();
+    clearTimeout(timer);
+    go(url);
+    showText();
+    scrollTo(link, url);
+  };
+
+  const showText = () => {
+    if (filters) search.value = new URLSearchParams(location.search).get("q") ?? "";
+  };
+
+  const filter = () => {
+    const url = new URL(location.href);
+    const text = search.value.trim();
+    if (text === (url.searchParams.get("q") ?? "")) return;
+    if (text) url.searchParams.set("q", text);
+    else url.searchParams.delete("q");
+    url.searchParams.delete("page");
+    go(url, typing);
+    typing = true;
+  };
+
+  document.addEventListener("click", follow);
+  window.addEventListener("popstate", () => {
+    showText();
+    window.queuedeck.refresh();
+  });
+  if (!filters) return;
+  search.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(filter, TYPING_MS);
+  });
+  search.addEventListener("blur", () => {
+    typing = false;
+  });
+  search.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    filter();
+  });
+})();
