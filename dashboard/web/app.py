@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from dashboard import errors
 from dashboard.access import Identify
 from dashboard.settings import Settings, load
-from dashboard.web import api, assets, formatting, health, jobs, overview, queues, security
+from dashboard.web import api, assets, formatting, health, htmx, jobs, overview, queues, security
 from dashboard.web.deck import EXTENSION, Deck
 from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
 from dashboard.web.urls import EncodedPath, SegmentConverter
@@ -110,7 +110,7 @@ def _answer_errors(app: Flask) -> None:
     def http(exc: HTTPException) -> ResponseReturnValue:
         status = exc.code or 500
         if status < 400:
-            return exc.get_response()  # type: ignore[return-value]
+            return exc.get_response()
         name = HTTPStatus(status).name.lower()
         message = "There is no such page." if status == 404 else (exc.description or exc.name)
         return _error(status, name, message, None)
@@ -124,6 +124,9 @@ def _answer_errors(app: Flask) -> None:
 def _error(status: int, code: str, message: str, hint: str | None) -> ResponseReturnValue:
     if request.path.startswith(("/api/", "/healthz", "/readyz")):
         return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
+    if htmx.asked():
+        # A page that polls stays as it is and tells this line in its banner.
+        return Response(formatting.printable(f"{message} {hint or ''}".strip()), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
     return render_template("error.html", status=status, title=title, message=message, hint=hint), status
 

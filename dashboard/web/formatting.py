@@ -16,6 +16,7 @@ from dashboard.model import QueueRef, QueueStats
 UNKNOWN = "–"
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _LAYOUT = {"\n", "\t"}
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _THIN = "\u202f"  # a narrow space that does not break: between figure and unit
 
 
@@ -104,14 +105,10 @@ def size(count: float | None) -> str:
     """Bytes in binary units as Redis counts them: 512 B, 1.2 MiB; a dash for None."""
     if count is None or not math.isfinite(count):
         return UNKNOWN
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            break
-        value /= 1024
-    else:
-        unit = "TiB"
-    return (f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}") + f"{_THIN}{unit}"
+    # A value that would be rounded up to 1024 is told in the next unit.
+    step = next((step for step in range(len(_SIZES) - 1) if abs(count) < 1023.5 * 1024**step), len(_SIZES) - 1)
+    value = count / 1024**step
+    return (f"{value:.1f}".removesuffix(".0") if abs(value) < 99.95 else f"{value:.0f}") + f"{_THIN}{_SIZES[step]}"
 
 
 def stamp(moment: datetime | None) -> str:

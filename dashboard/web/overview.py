@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,7 @@ def _title(value: float | None, meaning: str) -> str:
     return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
 
 
-def _change(points: Sequence[Point], now: float | None, as_text: Any = short) -> str:
+def _change(points: Sequence[Point], now: float | None, as_text: Callable[[float], str] = short) -> str:
     """By how much the figure differs from its oldest known point; "" when there is none or nothing moved."""
     first = next((point for point in points if point is not None), None)
     if first is None or now is None or len(points) < 2:
@@ -186,7 +186,7 @@ def _estimated(queues: Sequence[QueueStats]) -> str | None:
     return "; ".join(sorted(reasons)[:3]) or None
 
 
-def _count(names: Any) -> dict[str, int]:
+def _count(names: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
         counts[name] = counts.get(name, 0) + 1

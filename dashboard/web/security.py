@@ -79,9 +79,9 @@ class _LazyNonce:
 
 def csp_nonce() -> str:
     """The nonce of the present response."""
-    if "csp_nonce" not in g:
-        g.csp_nonce = secrets.token_urlsafe(18)
-    nonce: str = g.csp_nonce
+    nonce: str | None = g.get("csp_nonce")
+    if nonce is None:
+        nonce = g.csp_nonce = secrets.token_urlsafe(18)
     return nonce
 
 

@@ -49,9 +49,7 @@ def _node(key: str, value: Any, depth: int, budget: list[int]) -> Node:
     return Node(key, "number", printable(str(value), MAX_TEXT))
 
 
-def _branch(
-    key: str, kind: str, items: Iterable[tuple[Any, Any]], size: int, depth: int, budget: list[int]
-) -> Node:
+def _branch(key: str, kind: str, items: Iterable[tuple[Any, Any]], size: int, depth: int, budget: list[int]) -> Node:
     children: list[Node] = []
     for name, child in items:
         if budget[0] <= 0:
