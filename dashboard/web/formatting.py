@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import unicodedata
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ def install(app: Flask) -> None:
     filters = (short, full, duration, percent, size, printable, stamp, one_line)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters["iso"] = iso
-    app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, version=__version__)
+    app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 
 
 def printable(text: str, limit: int = 4000) -> str:
@@ -124,6 +125,12 @@ def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:
 def job_url(queue: QueueStats | QueueRef, job_id: str) -> str:
     """The link to a job's page."""
     return url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
+
+
+def anchor(*parts: str) -> str:
+    """An HTML id that tells a row with this name from its neighbours, whatever is in the name."""
+    text = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return "r" + hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def _visible(char: str) -> str:

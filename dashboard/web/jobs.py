@@ -24,7 +24,7 @@ TEMPLATE = "jobs/_job.html"
 def show(source: str, backend: str, name: str, job_id: str) -> str:
     """The page. 404 when there is no such job (any more)."""
     variables = context(source, backend, name, job_id)
-    return render_template("jobs/show.html", **page.shell(variables["reading"], variables["price"]), **variables)
+    return render_template("jobs/show.html", **variables | page.shell(variables["reading"], variables["price"]))
 
 
 @bp.get("/<segment:job_id>/_job")

@@ -110,7 +110,7 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
     sums = totals(snapshot.queues)
     estimated = _estimated(snapshot.queues)
-    past = history.totals
+    past, step_s = history.totals, history.step_s
     ratios: tuple[Point, ...] = tuple(
         failed / finished if finished and failed is not None else (0.0 if finished == 0 else None)
         for finished, failed in zip(past.finished_per_min, past.failed_per_min, strict=True)
@@ -120,12 +120,12 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
     return (
         Figure(
             "Waiting", short(sums["depth"]), _title(sums["depth"], "jobs may start now"),
-            _path(past.depth), _change(past.depth, sums["depth"]),
+            _path(past.depth), _change(past.depth, sums["depth"], step_s),
         ),
         Figure(
             "Finished / min", short(sums["throughput_per_min"]),
             _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes"),
-            _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"]),
+            _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
             estimated=estimated,
         ),
         Figure(
@@ -137,7 +137,7 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
         ),
         Figure(
             "Dead letters", short(sums["dead"]), _title(sums["dead"], "jobs that will not run again by themselves"),
-            _path(past.dead), _change(past.dead, sums["dead"]), Level.WARNING if growing else Level.OK,
+            _path(past.dead), _change(past.dead, sums["dead"], step_s), Level.WARNING if growing else Level.OK,
         ),
         _memory(snapshot, history, troubles),
     )  # fmt: skip
@@ -151,7 +151,7 @@ def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     points = tuple(known_sum(column) for column in zip(*padded, strict=True))
     level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=Level.OK)
-    change = _change(points, used, size)
+    change = _change(points, used, history.step_s, size)
     return Figure(
         "Redis memory",
         size(used),
@@ -170,15 +170,16 @@ def _title(value: float | None, meaning: str) -> str:
     return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
 
 
-def _change(points: Sequence[Point], now: float | None, as_text: Callable[[float], str] = short) -> str:
-    """By how much the figure differs from its oldest known point; "" when there is none or nothing moved."""
-    first = next((point for point in points if point is not None), None)
-    if first is None or now is None or len(points) < 2:
+def _change(points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short) -> str:
+    """By how much the figure differs from its oldest known point, as "+12 in 5 m"; "" when there is none."""
+    known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]
+    if now is None or len(known) < 2:
         return ""
-    difference = now - first
-    if abs(difference) < 0.005:
-        return "no change"
-    return ("+" if difference > 0 else "−") + as_text(abs(difference))
+    age, first = known[0]
+    since = f" in {duration(age * step_s)}"
+    if abs(now - first) < 0.005:
+        return f"the same{since}"
+    return ("+" if now > first else "−") + as_text(abs(now - first)) + since
 
 
 def _estimated(queues: Sequence[QueueStats]) -> str | None:

@@ -79,10 +79,9 @@ class _LazyNonce:
 
 def csp_nonce() -> str:
     """The nonce of the present response."""
-    nonce: str | None = g.get("csp_nonce")
-    if nonce is None:
-        nonce = g.csp_nonce = secrets.token_urlsafe(18)
-    return nonce
+    if "csp_nonce" not in g:
+        g.csp_nonce = secrets.token_urlsafe(18)
+    return str(g.csp_nonce)
 
 
 def _policy(nonce: str) -> str:

@@ -6,27 +6,28 @@ from collections.abc import Sequence
 
 from dashboard.collect.history import Point
 
+HEADROOM = 1.2
+
 
 def line(points: Sequence[Point], slots: int, width: int, height: int, top: float | None = None) -> str:
     """The `d` of a path through `points`, right-aligned in `slots` places; "" when there is nothing to draw.
 
     More points than every second pixel takes are merged, the highest of each group kept. `top` = the value at the
-    upper edge; by default the highest point.
+    upper edge; by default a little more than the highest point, so that a constant does not look like a border.
     """
-    points, slots = _thinned(points, max(slots, len(points)), max(2, width // 2))
-    highest = max((point for point in points if point is not None), default=None)
-    if highest is None:
+    if all(point is None for point in points):
         return ""
-    scale = (height - 2) / (top or highest or 1)
+    points, slots = _thinned(points, max(slots, len(points)), max(2, width // 2))
+    highest = max(point for point in points if point is not None)
+    scale = (height - 2) / (top or highest * HEADROOM or 1)
     step = width / max(1, slots - 1)
-    left = slots - len(points)
     pieces: list[str] = []
     previous: tuple[int, int] | None = None
     for index, point in enumerate(points):
         if point is None:
             previous = None
             continue
-        here = (round((left + index) * step), round(height - 1 - max(0, point) * scale))
+        here = (round(width - (len(points) - 1 - index) * step), round(height - 1 - max(0, point) * scale))
         if previous is None:
             # A lone point is drawn as a dot by its round cap.
             pieces.append(f"M{here[0]} {here[1]}h0")

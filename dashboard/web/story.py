@@ -49,7 +49,7 @@ def story(job: Job) -> Story:
     for index, event in enumerate(events):
         before = events[index - 1] if index else None
         since_s = (event.at - before.at).total_seconds() if before else None
-        kind = "" if before is None else ("run" if _is(before.event, _RUNNING) else "wait")
+        kind = "" if before is None else ("run" if _starts(before.event) else "wait")
         x, width = 0, 0
         if before is not None and first is not None and total_s:
             x = round((before.at - first).total_seconds() / total_s * AXIS)
@@ -64,6 +64,11 @@ def _events(job: Job) -> list[TimelineEvent]:
     ended = "failed" if job.state is State.DEAD else "finished"
     moments = (("enqueued", job.enqueued_at), ("started", job.started_at), (ended, job.finished_at))
     return [TimelineEvent(at=at, event=event) for event, at in moments if at is not None]
+
+
+def _starts(event: str) -> bool:
+    # "attempt failed" names an attempt, and ends it.
+    return _is(event, _RUNNING) and not _is(event, (*_BAD, *_GOOD))
 
 
 def _is(event: str, words: tuple[str, ...]) -> bool:
