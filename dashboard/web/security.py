@@ -93,7 +93,8 @@ def _policy(nonce: str) -> str:
 
 
 def _key(rule: Rule) -> str:
-    return rule.endpoint.partition(".")[0]
+    endpoint: str = rule.endpoint
+    return endpoint.partition(".")[0]
 
 
 def _identify(identify: Identify | None) -> Identity:

@@ -1,0 +1,168 @@
+"""What must hold for every template, sheet and script, read as text: the rules that keep the policy strict."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from dashboard.web import assets
+from tests.serving import ROOT
+
+TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
+STATIC = ROOT / "static"
+SHEETS = sorted((STATIC / "css").glob("*.css"))
+SCRIPTS = sorted((STATIC / "js").glob("*.js"))
+LAYOUT = (ROOT / "templates" / "layout.html").read_text()
+# Rendered once for all viewers, so without a nonce: what htmx would act on there would be refused, and is an error.
+FRAGMENTS = [path for path in TEMPLATES if path.parent.name in ("overview", "queues", "jobs") and path.name[0] == "_"]
+
+# What the policy forbids or what lets text from Redis become markup. `|` and `{` of Jinja do not confuse these.
+FORBIDDEN = {
+    "safe filter": r"\|\s*safe\b",
+    "autoescape switched off": r"autoescape",
+    "inline style": r"\bstyle\s*=|<style",
+    "inline handler": r"\son[a-z]+\s*=",
+    "hx-on": r"hx-on",
+    "script in an attribute": r"javascript:|\bjs:",
+    "trigger filter": r"hx-trigger=\"[^\"]*\[",
+    "polling by htmx itself": r"hx-trigger=\"[^\"]*every ",
+    "another site": r"(?:src|href|action)=\"(?:https?:)?//",
+}
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+def test_the_templates_are_found() -> None:
+    assert len(TEMPLATES) > 20
+    assert len(FRAGMENTS) > 15
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=ids(TEMPLATES))
+def test_no_template_weakens_the_policy(path: Path) -> None:
+    text = path.read_text()
+    assert {name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)} == set()
+    for tag in re.findall(r"<script\b[^>]*>", text):
+        assert "src=" in tag
+        assert 'nonce="{{ csp_nonce }}"' in tag
+    for tag in re.findall(r"<[a-z][^>]*\shx-[^>]*>", text):
+        assert 'hx-nonce="{{ csp_nonce }}"' in tag
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=ids(FRAGMENTS))
+def test_a_fragment_is_plain_markup(path: Path) -> None:
+    text = path.read_text()
+    for word in (" hx-", "nonce", "<script", "request.", "<form", "<input"):
+        assert word not in text
+
+
+def test_what_holds_text_from_redis_is_ignored_by_htmx() -> None:
+    for page in ("overview/index", "queues/show", "jobs/show"):
+        assert re.search(r'<div id="view" hx-ignore ', (ROOT / "templates" / f"{page}.html").read_text())
+
+
+def test_every_sheet_and_script_is_used_and_every_one_used_exists() -> None:
+    sheets = re.search(r"for sheet in \(([^)]*)\)", LAYOUT)
+    assert sheets
+    assert set(re.findall(r'"([\w-]+)"', sheets[1])) == {path.stem for path in SHEETS}
+    named = set(re.findall(r'"((?:js|vendor)/[\w.-]+\.js)"', LAYOUT))
+    there = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")}
+    assert named == there
+
+
+def test_every_icon_is_drawn() -> None:
+    text = "".join(path.read_text() for path in TEMPLATES)
+    drawn = set(re.findall(r'<symbol id="i-([a-z]+)"', text))
+    assert set(re.findall(r'marks\.icon\("([a-z]+)"\)', text)) <= drawn
+    assert {"ok", "warning", "critical"} <= drawn  # named by a variable
+
+
+def test_vendored_files_are_the_ones_that_were_reviewed() -> None:
+    sums = dict(line.split()[::-1] for line in (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines())
+    assert set(sums) == {path.name for path in (STATIC / "vendor").glob("*.js")}
+    for name, expected in sums.items():
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == expected
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=ids(SCRIPTS))
+def test_no_script_makes_markup_or_code_from_text(path: Path) -> None:
+    text = path.read_text()
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", ".style"):
+        assert word not in text
+    assert '"use strict"' in text
+
+
+@pytest.mark.parametrize("path", SHEETS, ids=ids(SHEETS))
+def test_a_sheet_loads_nothing_and_uses_the_colours_by_their_meaning(path: Path) -> None:
+    text = path.read_text()
+    assert "url(" not in text
+    assert "@import" not in text
+    if path.stem != "tokens":
+        assert not re.search(r"#[0-9a-f]{3,8}\b", text)
+    used = set(re.findall(r"var\((--[\w-]+)", text))
+    assert used <= set(re.findall(r"(--[\w-]+):", (STATIC / "css" / "tokens.css").read_text()))
+
+
+@pytest.mark.parametrize("path", [*SHEETS, *SCRIPTS], ids=ids([*SHEETS, *SCRIPTS]))
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 250
+
+
+def test_a_first_visit_stays_small() -> None:
+    total = sum(len(assets._load(path).zipped or b"") for path in STATIC.rglob("*") if path.suffix in (".js", ".css"))
+    assert total < 60_000
+
+
+# Pairs of text and the ground it stands on, in both themes: 4.5 to 1, or 3 to 1 for marks.
+TEXT = [
+    *((ink, ground, 4.5) for ink in ("text", "muted", "accent") for ground in ("ground", "surface", "raised")),
+    *(("faint", ground, 4.5) for ground in ("ground", "surface")),
+    *((ink, "surface", 4.5) for ink in ("ok", "info")),
+    ("accent", "accent-soft", 4.5),
+    ("text", "accent-soft", 4.5),
+    *((ink, f"{ink}-soft", 4.5) for ink in ("warning", "critical")),
+    *((ink, ground, 4.5) for ink in ("warning", "critical") for ground in ("ground", "surface", "raised")),
+    *(("text", ground, 4.5) for ground in ("warning-soft", "critical-soft")),
+    *(("muted", ground, 4.5) for ground in ("warning-soft", "critical-soft", "accent-soft")),
+    ("trace", "surface", 3.0),
+    ("edge", "surface", 3.0),
+    ("ok", "ground", 3.0),
+]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of an `oklch(L% C H)`."""
+    lightness, chroma, hue = (float(part.rstrip("%")) for part in re.findall(r"[\d.]+%?", colour)[:3])
+    lightness /= 100
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    small = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    red = 4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * small
+    green = -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * small
+    blue = -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * small
+    red, green, blue = (min(1.0, max(0.0, part)) for part in (red, green, blue))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_contrast(theme: int) -> None:
+    tokens = {
+        name: values[theme]
+        for name, *values in re.findall(
+            r"--([\w-]+): light-dark\((oklch\([^)]*\)), (oklch\([^)]*\))\)",
+            (STATIC / "css" / "tokens.css").read_text(),
+        )
+    }
+    low = {}
+    for ink, ground, least in TEXT:
+        one, other = luminance(tokens[ink]), luminance(tokens[ground])
+        ratio = (max(one, other) + 0.05) / (min(one, other) + 0.05)
+        if ratio < least:
+            low[ink, ground] = round(ratio, 2)
+    assert low == {}
