@@ -101,8 +101,10 @@ def price_of(reading: Reading) -> str:
 
 
 def span_text(history: History) -> str:
-    """How far back the sparklines reach, in words."""
+    """How far back the sparklines reach, in words; "" before they begin."""
     span = len(history.totals.depth) * history.step_s
+    if not span:
+        return ""
     return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
 
 

@@ -1,0 +1,128 @@
+"""A real browser in front of the real server; every test fails on a script error or a breach of the policy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from tests.conftest import start_server
+from tests.serving import running
+
+INTERVAL_S = "0.3"
+# What a browser and htmx write to the console when the server is away; errors in all tests that do not take it away.
+OUTAGE = ("Failed to load resource: net::ERR", "Failed to load resource: the server responded", "htmx: htmx:error")
+TELL_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  window.tellViolation(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+});
+"""
+
+
+@dataclass(slots=True)
+class Visitor:
+    """A tab, and what went wrong in it. `outage` = the test takes the server away."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    outage: bool = False
+
+    def hear(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        if not (self.outage and message.text.startswith(OUTAGE)):
+            self.errors.append(f"console: {message.text}")
+
+
+def chromium() -> str | None:
+    """Path of a Chromium of the machine; None: the one that Playwright brought."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each gets a profile of its own."""
+    # As root, as in containers, Chromium starts only without its sandbox.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield started
+        started.close()
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens a tab at a URL; the options are those of Playwright's `new_context`."""
+    visitors: list[Visitor] = []
+
+    def open_tab(url: str, *, outage: bool = False, **options: Any) -> Visitor:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
+        context.set_default_timeout(15_000)
+        visitor = Visitor(context.new_page(), outage=outage)
+        visitors.append(visitor)
+        page = visitor.page
+        context.expose_binding("tellViolation", lambda _source, text: visitor.errors.append(f"policy: {text}"))
+        context.add_init_script(TELL_VIOLATIONS)
+        page.on("console", visitor.hear)
+        page.on("pageerror", lambda error: visitor.errors.append(f"script: {error}"))
+        page.on("dialog", lambda dialog: (visitor.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(url)
+        return visitor
+
+    yield open_tab
+    for visitor in visitors:
+        visitor.page.context.close()
+    assert [visitor.errors for visitor in visitors] == [[] for _ in visitors]
+
+
+@contextmanager
+def dashboard(redis_url: str, port: int | None = None) -> Iterator[str]:
+    """`queuedeck serve` on that Redis; answers its URL, without a slash at the end."""
+    port = port or free_port()
+    command = ["-m", "dashboard.cli", "serve", "--redis", redis_url, "--port", str(port)]
+    with running(command, port, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S):
+        yield f"http://127.0.0.1:{port}"
+
+
+Serve = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Starts a dashboard of one's own, for tests that end it."""
+    return dashboard
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[EmbeddedRedis]:
+    """A Redis for all tests that leave it running; each uses queue names of its own."""
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="session")
+def base(shared_redis: EmbeddedRedis) -> Iterator[str]:
+    """URL of the dashboard on the shared Redis."""
+    with dashboard(shared_redis.url) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(shared_redis: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client of the shared Redis."""
+    client = redis.Redis.from_url(shared_redis.url)
+    yield client
+    client.close()

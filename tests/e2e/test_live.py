@@ -1,0 +1,168 @@
+"""The page follows Redis without a reload, and says so when it cannot."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+from rq import Queue
+
+from dashboard.demo.embedded import free_port
+from tests.conftest import start_server
+from tests.e2e.conftest import Serve, Visit
+from tests.serving import wait_until
+
+pytestmark = pytest.mark.e2e
+
+STAY = "window.stayed = true"
+
+
+def row(page: Page, queue: str) -> object:
+    return page.locator(f'table.queues tr:has(a:text-is("{queue}"))')
+
+
+def waiting(page: Page, queue: str, count: str) -> None:
+    expect(page.locator(f'table.queues tr:has(a:text-is("{queue}")) td.wait')).to_have_text(count, timeout=15_000)
+
+
+def test_figures_move_without_a_reload(base: str, connection: redis.Redis, visit: Visit) -> None:
+    queue = Queue("moving", connection=connection)
+    queue.enqueue("app.run")
+    page = visit(f"{base}/?q=moving").page
+    page.evaluate(STAY)
+    waiting(page, "moving", "1")
+    for _ in range(4):
+        queue.enqueue("app.run")
+    waiting(page, "moving", "5")
+    queue.empty()
+    waiting(page, "moving", "0")
+    assert page.evaluate("window.stayed")
+    expect(page.locator("[data-live-word]")).to_have_text(re.compile("^live · [0-2] s$"))
+
+
+def test_a_refresh_leaves_focus_open_parts_and_typed_text_alone(
+    base: str, connection: redis.Redis, visit: Visit
+) -> None:
+    queue = Queue("keeping", connection=connection)
+    job = queue.enqueue("app.run", {"a": {"b": {"c": "deep"}}}, meta={"outer": {"inner": {"leaf": 1}}})
+    page = visit(f"{base}/queues/main/rq/keeping/jobs/{job.id}").page
+    closed = page.locator("details:not([open]) > summary").first
+    closed.click()
+    closed.focus()
+    opened = page.locator("details[open]").count()
+    job.meta["outer"]["new"] = "fresh"
+    job.save_meta()
+    expect(page.locator("#view")).to_contain_text("fresh")
+    assert page.locator("details[open]").count() == opened
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+def test_focus_follows_its_row_when_the_order_changes(base: str, connection: redis.Redis, visit: Visit) -> None:
+    first, second = (Queue(f"order-{name}", connection=connection) for name in ("one", "two"))
+    first.enqueue("app.run")
+    first.enqueue("app.run")
+    second.enqueue("app.run")
+    page = visit(f"{base}/?q=order-&sort=waiting").page
+    names = page.locator("table.queues tbody th a")
+    expect(names).to_have_text(["order-one", "order-two"])
+    names.nth(1).focus()
+    for _ in range(5):
+        second.enqueue("app.run")
+    expect(names).to_have_text(["order-two", "order-one"])
+    assert page.evaluate("document.activeElement.textContent") == "order-two"
+
+
+def test_an_unchanged_view_costs_no_body(base: str, connection: redis.Redis, visit: Visit) -> None:
+    Queue("still", connection=connection).enqueue("app.run")
+    page = visit(f"{base}/queues/main/rq/still").page
+    with page.expect_response(lambda answer: "/_queue" in answer.url and answer.status == 304) as found:
+        pass
+    assert found.value.headers["hx-ptag"]
+    expect(page.locator("#queue")).to_contain_text("still")
+
+
+def test_a_hidden_tab_asks_for_nothing(base: str, visit: Visit) -> None:
+    hidden, shown = visit(base).page, visit(base).page
+    asked: list[str] = []
+    hidden.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away !== false})")
+    hidden.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    hidden.on("request", lambda request: asked.append(request.url))
+    for _ in range(4):  # the other tab tells the time
+        with shown.expect_response(lambda answer: "_overview" in answer.url):
+            pass
+    assert asked == []
+    with hidden.expect_response(lambda answer: "_overview" in answer.url):
+        hidden.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_pausing_stops_and_resuming_catches_up(base: str, connection: redis.Redis, visit: Visit) -> None:
+    queue = Queue("pausing", connection=connection)
+    queue.enqueue("app.run")
+    page, other = visit(f"{base}/?q=pausing").page, visit(f"{base}/?q=pausing").page
+    waiting(page, "pausing", "1")
+    page.locator("[data-live-button]").click()
+    expect(page.locator("[data-live-word]")).to_have_text("paused")
+    queue.enqueue("app.run")
+    waiting(other, "pausing", "2")
+    waiting(page, "pausing", "1")
+    page.locator("[data-live-button]").click()
+    waiting(page, "pausing", "2")
+
+
+def test_redis_goes_and_comes_back(serve: Serve, visit: Visit) -> None:
+    server = start_server("redis-7")
+    try:
+        connection = redis.Redis.from_url(server.url)
+        Queue("survivor", connection=connection).enqueue("app.run")
+        with serve(server.url) as url:
+            page = visit(url, outage=True).page
+            page.evaluate(STAY)
+            waiting(page, "survivor", "1")
+            listing = visit(f"{url}/queues/main/rq/survivor", outage=True).page
+            expect(listing.locator("table.jobs")).to_be_visible()
+            server.stop()
+            expect(page.locator(".troubles li.critical")).to_contain_text("unreachable", timeout=20_000)
+            expect(page.locator(".troubles")).to_contain_text("Nothing listens")
+            expect(listing.locator("#jobs, #connection:visible").first).to_contain_text("Nothing listens")
+            assert "(1)" in page.title()
+            server.start()
+            for _ in range(3):
+                Queue("survivor", connection=connection).enqueue("app.run")
+            waiting(page, "survivor", "3")
+            expect(page.locator(".troubles")).not_to_contain_text("unreachable")
+            expect(listing.locator("table.jobs tbody tr")).to_have_count(3)
+            assert page.evaluate("window.stayed")
+        connection.close()
+    finally:
+        server.close()
+
+
+def test_the_server_goes_and_comes_back(
+    shared_redis: object, connection: redis.Redis, serve: Serve, visit: Visit
+) -> None:
+    queue = Queue("restarted", connection=connection)
+    queue.enqueue("app.run")
+    port = free_port()
+    address = connection.connection_pool.connection_kwargs
+    url = f"redis://{address['host']}:{address['port']}/0"
+    with serve(url, port) as base:
+        visitor = visit(f"{base}/?q=restarted", outage=True)
+        page = visitor.page
+        page.evaluate(STAY)
+        waiting(page, "restarted", "1")
+        assert page.locator("#connection").is_hidden()
+    banner = page.locator("#connection")
+    expect(banner).to_be_visible()
+    expect(banner).to_contain_text("No answer from Queuedeck.")
+    expect(banner).to_contain_text(re.compile(r"What you see is \d+ s old"))
+    expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "lost")
+    waiting(page, "restarted", "1")  # what was known stays
+    queue.enqueue("app.run")
+    with serve(url, port):
+        banner.get_by_role("button", name="Try now").click()
+        waiting(page, "restarted", "2")
+        expect(banner).to_be_hidden()
+        assert page.evaluate("window.stayed")
+        wait_until(lambda: "(!)" not in page.title(), what="the title")
