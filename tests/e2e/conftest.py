@@ -15,9 +15,17 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from tests.conftest import start_server
-from tests.serving import running
+from tests.serving import get_json, running, wait_until
 
 INTERVAL_S = "0.3"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>/../a b%2F"
+LONG = "phone-" + "very-long-" * 12
+# Looking for new queues takes seconds, so those of the tests are there from the beginning; one test waits for a new one.
+QUEUES = (
+    *("keeping", "order-one", "order-two", "still", "pausing", "restarted", "sort-a", "sort-b", "sort-c"),
+    *("filter-x1", "filter-x2", "filter-y", "tabs", "key-a", "key-b", "prefs", "mounted/queue", HOSTILE, LONG),
+    *(f"page-{number:04}" for number in range(1000)),
+)
 # What a browser and htmx write to the console when the server is away; errors in all tests that do not take it away.
 OUTAGE = ("Failed to load resource: net::ERR", "Failed to load resource: the server responded", "htmx: htmx:error")
 TELL_VIOLATIONS = """
@@ -115,8 +123,15 @@ def shared_redis() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="session")
 def base(shared_redis: EmbeddedRedis) -> Iterator[str]:
-    """URL of the dashboard on the shared Redis."""
+    """URL of the dashboard on the shared Redis, which knows the queues of all tests already."""
+    with redis.Redis.from_url(shared_redis.url) as client:
+        client.sadd("rq:queues", *(f"rq:queue:{name}" for name in QUEUES))
     with dashboard(shared_redis.url) as url:
+
+        def found() -> bool:
+            return bool(get_json(f"{url}/api/v1/queues?per_page=1")["total"] >= len(QUEUES))
+
+        wait_until(found, what="finding the queues")
         yield url
 
 
