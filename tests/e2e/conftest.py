@@ -17,10 +17,10 @@ from dashboard.demo.embedded import EmbeddedRedis, free_port
 from tests.conftest import start_server
 from tests.serving import get_json, running, wait_until
 
-INTERVAL_S = "0.3"
+INTERVAL_S = "0.5"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>/../a b%2F"
 LONG = "phone-" + "very-long-" * 12
-# Looking for new queues takes seconds, so those of the tests are there from the beginning; one test waits for a new one.
+# Looking for new queues takes seconds, so they are there from the beginning; one test waits for a new one.
 QUEUES = (
     *("keeping", "order-one", "order-two", "still", "pausing", "restarted", "sort-a", "sort-b", "sort-c"),
     *("filter-x1", "filter-x2", "filter-y", "tabs", "key-a", "key-b", "prefs", "mounted/queue", HOSTILE, LONG),
@@ -35,7 +35,7 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
-@dataclass(slots=True)
+@dataclass
 class Visitor:
     """A tab, and what went wrong in it. `outage` = the test takes the server away."""
 

@@ -42,3 +42,4 @@ def test_every_click_stays_below_the_path(shared_redis: EmbeddedRedis, connectio
         expect(page.locator("table.queues")).to_be_visible()
         assert asked
         assert {url for url in asked if not url.startswith(f"http://127.0.0.1:{port}/ops/queues/")} == set()
+        page.goto("about:blank")  # nobody asks a server that is being ended

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
 
 import pytest
 import redis
 from playwright.sync_api import Page, expect
 from rq import Queue
 
-from tests.e2e.conftest import Visit
+from dashboard.web.urls import quote_segment
+from tests.e2e.conftest import HOSTILE, LONG, Visit
 
 pytestmark = pytest.mark.e2e
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>/../a b%2F"
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
 
@@ -68,12 +67,7 @@ def test_the_filter_stands_in_the_url(base: str, connection: redis.Redis, visit:
     expect(page.locator("#search")).to_have_value("")
 
 
-def test_a_thousand_queues_are_paged(base: str, connection: redis.Redis, visit: Visit) -> None:
-    pipeline = connection.pipeline()
-    for number in range(1000):
-        pipeline.sadd("rq:queues", f"rq:queue:page-{number:04}")
-        pipeline.rpush(f"rq:queue:page-{number:04}", "none")
-    pipeline.execute()
+def test_a_thousand_queues_are_paged(base: str, visit: Visit) -> None:
     page = visit(f"{base}/?q=page-&sort=name").page
     pages = page.get_by_role("navigation", name="Pages of the queue table")
     expect(pages).to_contain_text("1–50 of 1000", timeout=20_000)
@@ -94,7 +88,7 @@ def test_a_link_to_a_job_of_a_hostile_name_leads_there(base: str, connection: re
     job = Queue(HOSTILE, connection=connection).enqueue(
         "app.run", HOSTILE, description=HOSTILE, meta={HOSTILE: "<b hx-get='/x' hx-trigger='load'>"}
     )
-    address = f"{base}/queues/main/rq/{quote(HOSTILE, safe='')}"
+    address = f"{base}/queues/main/rq/{quote_segment(HOSTILE)}"
     page = visit(f"{address}/jobs/{job.id}").page
     expect(page.locator("#job")).to_contain_text(job.id)
     expect(page.locator("#job")).to_contain_text("<b hx-get='/x' hx-trigger='load'>")
@@ -133,7 +127,7 @@ def test_the_keyboard_reaches_everything(base: str, connection: redis.Redis, vis
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.textContent") == focused
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("key-a")
+    expect(page.locator("h1 span").first).to_have_text("key-a")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -161,7 +155,7 @@ def test_theme_row_height_and_zone_are_remembered(base: str, connection: redis.R
 
 
 def test_a_phone_needs_no_sideways_scroll(base: str, connection: redis.Redis, visit: Visit) -> None:
-    name = "phone-" + "very-long-" * 12
+    name = LONG
     job = Queue(name, connection=connection).enqueue("app." + "long" * 60, "x" * 500, meta={"k" * 200: "v" * 900})
     page = visit(f"{base}/?q=phone-", **PHONE).page
     expect(page.locator("table.queues tbody tr")).to_have_count(1)

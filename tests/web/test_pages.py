@@ -164,8 +164,8 @@ def test_a_refresh_costs_two_commands_whatever_the_number_of_queues(
 ) -> None:
     for number in range(100):
         Queue(f"q{number}", connection=redis_client).enqueue("f")
-    leader = make_app(checker="auto", sample_interval_s=0.2).test_client()
-    viewer = make_app(sample_interval_s=0.2).test_client()
+    leader = make_app(checker="auto", sample_interval_s=0.5).test_client()
+    viewer = make_app(sample_interval_s=0.5).test_client()
     leader.get("/")
     wait_until(lambda: b"of 100" in viewer.get("/_overview").data, what="publishing")
     costs = []
