@@ -1,12 +1,60 @@
+# What a person types in a checkout; needs Python 3.11 or later, git and make. `make` alone lists it.
 PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Folders of Node packages that the tests and the demo run.
+NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
+NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
 
-.PHONY: test
-test: .venv/.installed-test
-	@command -v redis-server >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; }
-	.venv/bin/ruff check .
-	.venv/bin/pytest
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check clean test-packages
 
-.venv/.installed-test: pyproject.toml
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -e '.[test]'
-	touch $@
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-6s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashboard; PORT=9181 unless given
+	@folder=dashboard/demo/node; \
+	if command -v npm >/dev/null && [ $$folder/package-lock.json -nt $$folder/node_modules/.package-lock.json ]; then \
+		npm ci --prefix $$folder --no-audit --no-fund --loglevel=error >/dev/null 2>&1 \
+			|| echo "demo: npm could not install BullMQ for Node; going on with the Python workers"; \
+	fi
+	@exec $(BIN)/queuedeck demo $(if $(PORT),--port $(PORT))
+
+test: test-packages $(VENV)/.installed-test ## install what the tests need (apt on Debian and Ubuntu), run every test
+	@$(MAKE) --no-print-directory $(NODE_STAMPS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: $(VENV)/.installed-test ## what sampling and viewing cost: commands, round trips, bytes, Redis CPU, latency
+	@.ci/packages redis
+	$(BIN)/python -m tests.bench.run
+
+check: $(VENV)/.installed-test ## ruff, mypy, the rules for templates and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/web/test_templates.py tests/unit/test_imports.py
+
+clean: ## remove what the other targets made in this folder
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(patsubst %/package-lock.json,%/node_modules,$(NODE_LOCKS))
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+test-packages:
+	@.ci/packages venv redis chromium node
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Queuedeck needs Python 3.11 or later; name one with: make PYTHON=python3.11"; exit 1; }
+	@PYTHON=$(PYTHON) .ci/packages venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	npm ci --prefix $* --no-audit --no-fund --loglevel=error
