@@ -1,0 +1,142 @@
+"""Imports go one way: web and cli -> collect -> backends -> what all stand on. Read from the files, not from a run."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import ROOT
+
+PACKAGE = ROOT / "dashboard"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# Each floor may import from its own and from those below. Longest name wins; a module that is not listed fails.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("dashboard.errors", "dashboard.clock", "dashboard.model", "dashboard.settings", "dashboard.access"),
+    ("dashboard.sources",),
+    ("dashboard.backends",),
+    ("dashboard.collect",),
+    ("dashboard.doctor",),
+    ("dashboard.web",),
+    ("dashboard", "dashboard.demo"),  # the public face hands out what lies below on first use
+    ("dashboard.cli",),
+)
+# What may be imported from outside the standard library and the package, where it is not everything.
+PURE = {
+    "dashboard.model": {"msgspec"},
+    "dashboard.errors": set(),
+    "dashboard.clock": set(),
+    "dashboard.settings": {"msgspec"},
+    "dashboard.collect.flow": {"msgspec"},
+}
+FACE = "dashboard"  # `from dashboard import __version__` is open to all
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that the file imports, at its top or within a function; `TYPE_CHECKING` blocks too."""
+    package = list(path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names if is_module(f"{source}.{alias.name}"))
+        elif is_dynamic(node):
+            yield node.args[0].value  # type: ignore[attr-defined]
+
+
+def is_dynamic(node: ast.AST) -> bool:
+    """Whether this is `import_module("…")` with the name written out."""
+    if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
+        return False
+    return getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module"
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def floor(name: str) -> int:
+    """The floor on which the module stands."""
+    best, found = "", None
+    for number, names in enumerate(FLOORS):
+        for candidate in names:
+            fits = name == candidate or (candidate != FACE and name.startswith(f"{candidate}."))
+            if fits and len(candidate) > len(best):
+                best, found = candidate, number
+    assert found is not None, f"{name} stands on no floor: name it in FLOORS"
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_module_imports_nothing_from_above(path: Path) -> None:
+    name = module_name(path)
+    if name == FACE:
+        return
+    used = {target for target in imported(path) if target.startswith("dashboard.")}
+    assert [target for target in sorted(used) if floor(target) > floor(name)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_only_the_command_line_starts_the_demo(path: Path) -> None:
+    name = module_name(path)
+    uses = {target for target in imported(path) if target == "dashboard.demo" or target.startswith("dashboard.demo.")}
+    assert not uses or name == "dashboard.cli" or name.startswith("dashboard.demo")
+
+
+LIBRARIES = sorted(folder.name for folder in (PACKAGE / "backends").iterdir() if (folder / "__init__.py").is_file())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_knows_no_other_library(library: str) -> None:
+    used = {target for path in (PACKAGE / "backends" / library).rglob("*.py") for target in imported(path)}
+    others = tuple(f"dashboard.backends.{other}" for other in LIBRARIES if other != library)
+    assert [target for target in sorted(used) if target.startswith(others)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_nothing_asks_which_library_it_is(path: Path) -> None:
+    if module_name(path).startswith(tuple(f"dashboard.backends.{library}" for library in LIBRARIES)):
+        return
+    compared = [
+        operand.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare)
+        for operand in (node.left, *node.comparators)
+        if isinstance(operand, ast.Constant)
+    ]
+    assert [value for value in compared if value in LIBRARIES] == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_imports_no_framework(name: str) -> None:
+    path = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+    foreign = {target.split(".")[0] for target in imported(path)} - set(sys.stdlib_module_names) - {"dashboard"}
+    assert foreign <= PURE[name]
+
+
+def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.unit.test_imports.ROOT", tmp_path)
+    folder = tmp_path / "dashboard" / "web"
+    folder.mkdir(parents=True)
+    (folder / "tables.py").touch()
+    file = folder / "queues.py"
+    file.write_text(
+        "import dashboard.cli\nfrom . import tables\nfrom ..collect import store\n"
+        "def late():\n    from dashboard.sources import Source\n    import_module('dashboard.demo.runner')\n"
+    )
+    assert set(imported(file)) == {
+        *("dashboard.cli", "dashboard.web", "dashboard.web.tables", "dashboard.collect"),
+        *("dashboard.sources", "dashboard.demo.runner"),
+    }
