@@ -16,7 +16,7 @@ help: ## this list
 demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashboard; PORT=9181 unless given
 	@folder=dashboard/demo/node; \
 	if command -v npm >/dev/null && [ $$folder/package-lock.json -nt $$folder/node_modules/.package-lock.json ]; then \
-		npm ci --prefix $$folder --no-audit --no-fund --loglevel=error >/dev/null 2>&1 \
+		npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1 \
 			|| echo "demo: npm could not install BullMQ for Node; going on with the Python workers"; \
 	fi
 	@exec $(BIN)/queuedeck demo $(if $(PORT),--port $(PORT))
@@ -57,4 +57,4 @@ $(VENV)/.installed-%: pyproject.toml $(VENV)/bin/python
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json
-	npm ci --prefix $* --no-audit --no-fund --loglevel=error
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -92,12 +92,17 @@ class EmbeddedRedis:
         """Process id of the running server; None when it is stopped."""
         return self._process.pid if self._process else None
 
+    @property
+    def running(self) -> bool:
+        """Whether the server was started and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> EmbeddedRedis:
         """Start the server, unless it runs, and wait until it answers.
 
         Raises ConfigurationError with the server's own last line.
         """
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             return self
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="queuedeck-redis-")
         log = Path(self._folder.name) / "redis.log"

@@ -1,0 +1,25 @@
+"""The dashboard of the demo, as a process of its own: `python -m dashboard.demo.board REDIS_URL PORT`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from dashboard.demo.guard import end_with_parent
+from dashboard.settings import Settings
+from dashboard.web.server import serve
+
+
+def main(redis_url: str, port: int) -> int:
+    """Serve until SIGTERM, or until the demo is gone; the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    # Made here and not loaded: the environment's settings belong to the user's own Redis.
+    settings = Settings(redis_url=redis_url)
+    return serve(settings, host="127.0.0.1", port=port, announce=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,183 @@
+"""BullMQ's part of the demo in Python: five queues, producers and workers, in one process.
+
+`python -m dashboard.demo.bullmq_work REDIS_URL`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bullmq import FlowProducer, Queue, Worker
+
+from dashboard.demo import catalogue, faults
+from dashboard.demo.catalogue import DEAD_ENDPOINT
+from dashboard.demo.guard import end_with_parent, leave
+from dashboard.demo.pace import Pace
+
+TICK_S = 0.5
+# What keeps the demo small: finished jobs beyond these numbers are removed by BullMQ itself.
+KEEP = {"removeOnComplete": {"count": 400}, "removeOnFail": {"count": 300}, "keepLogs": 20, "stackTraceLimit": 5}
+PAUSED_DEPTH = 24
+UNFINISHED = ("wait", "prioritized", "delayed", "waiting-children", "paused")
+
+Processor = Callable[[Any, str], Awaitable[Any]]
+
+
+async def deliver_webhook(job: Any, _token: str) -> dict[str, Any]:
+    """What the endpoint answered."""
+    url = job.data["url"]
+    await job.log(f"POST {url}")
+    took_s = random.uniform(0.08, 0.9)
+    await asyncio.sleep(took_s)
+    if url == DEAD_ENDPOINT:
+        faults.upstream_answers(410, url)
+    await _answer(url)
+    await job.log(f"200 OK after {took_s * 1000:.0f} ms")
+    return {"status": 200, "took_ms": round(took_s * 1000)}
+
+
+async def _answer(url: str) -> None:
+    luck = random.random()
+    if luck < 0.05:
+        faults.upstream_answers(random.choice((502, 503)), url)
+    if luck < 0.08:
+        faults.timed_out(url, 10)
+    if luck < 0.1:
+        faults.connection_refused(url.split("/")[2])
+
+
+async def index_product(job: Any, _token: str) -> dict[str, Any]:
+    """How the search index changed."""
+    await asyncio.sleep(random.uniform(0.02, 0.12))
+    if random.random() < 0.006:
+        faults.field_missing(job.data, "title")
+    return {"document": job.data.get("sku"), "version": random.randint(1, 40)}
+
+
+async def create_invoice(job: Any, _token: str) -> dict[str, Any]:
+    """Number and file of the invoice."""
+    await asyncio.sleep(random.uniform(0.4, 1.8))
+    if job.name == "remind" and random.random() < 0.1:
+        faults.field_missing({"number": job.data["order"]}, "billing_address")
+    if random.random() < 0.03:
+        faults.amount_unreadable()
+    number = f"R{random.randint(10_000, 99_999)}"
+    return {"number": number, "file": f"invoices/{number}.pdf"}
+
+
+async def fulfil_order(job: Any, _token: str) -> dict[str, Any]:
+    """Where the parcel is; runs when invoice, index and webhook of the order are done."""
+    for percent, step in ((10, "stock reserved"), (40, "parcel label printed"), (70, "parcel handed over")):
+        await asyncio.sleep(random.uniform(0.4, 1.4))
+        await job.updateProgress(percent)
+        await job.log(f"{step} for order {job.data['number']}")
+    if random.random() < 0.04:
+        faults.field_missing(job.data, "shipping_address")
+    await job.updateProgress(100)
+    return {"parcel": f"PX{random.randint(10**8, 10**9)}"}
+
+
+class Shop:
+    """The queues, and what is added to them."""
+
+    def __init__(self, redis_url: str) -> None:
+        names = ("orders", "invoices", "webhooks", "search-index", "data-exports")
+        self.queues = {name: Queue(name, {"connection": redis_url, "defaultJobOptions": KEEP}) for name in names}
+        self.flows = FlowProducer(redis_url)
+
+    async def depth(self, name: str) -> int:
+        """Jobs of the queue that did not start yet."""
+        counts = await self.queues[name].getJobCounts(*UNFINISHED)
+        return int(sum(counts.values()))
+
+    async def webhook(self) -> None:
+        """An event for a partner, tried up to three times."""
+        data = {"url": random.choice(catalogue.ENDPOINTS), "event": "order.paid", "order": catalogue.order_number()}
+        options = {"attempts": 3, "backoff": {"type": "exponential", "delay": 3000}}
+        await self.queues["webhooks"].add("deliver", data, options)
+
+    async def product(self) -> None:
+        """A product to index, the more urgent ones first."""
+        sku, title = f"SKU-{random.randint(100, 999)}", random.choice(catalogue.PRODUCTS)
+        options = {"priority": random.choice((1, 5, 10))} if random.random() < 0.4 else {}
+        await self.queues["search-index"].add("index", {"sku": sku, "title": title}, options)
+
+    async def reminder(self) -> None:
+        """A reminder of an unpaid invoice, minutes from now."""
+        data = {"order": catalogue.order_number(), "level": random.randint(1, 3)}
+        await self.queues["invoices"].add("remind", data, {"delay": random.randint(20_000, 400_000)})
+
+    async def export(self) -> None:
+        """A customer's data, asked for by law; waits for as long as its queue is paused."""
+        await self.queues["data-exports"].add("export", {"customer": catalogue.customer(), "format": "zip"})
+
+    async def order(self) -> None:
+        """An order: a parent that waits for its three children in other queues."""
+        order = catalogue.order()
+        number = order["number"]
+        # Without one of these a parent waits for ever for a child that failed.
+        lenient, strict = {**KEEP, "ignoreDependencyOnFailure": True}, {**KEEP, "failParentOnFailure": True}
+        children = [
+            {"name": "create", "queueName": "invoices", "data": {"order": number}, "opts": strict},
+            {
+                "name": "reindex",
+                "queueName": "search-index",
+                "data": {"sku": order["lines"][0]["sku"]},
+                "opts": lenient,
+            },
+            {
+                "name": "deliver",
+                "queueName": "webhooks",
+                "data": {"url": catalogue.ENDPOINTS[0], "event": "order.placed", "order": number},
+                "opts": {**lenient, "attempts": 3, "backoff": {"type": "exponential", "delay": 3000}},
+            },
+        ]
+        await self.flows.add(
+            {"name": "fulfil", "queueName": "orders", "data": order, "opts": KEEP, "children": children}
+        )
+
+    async def produce(self) -> None:
+        """Add work until the process is ended."""
+        await self.queues["data-exports"].pause()
+        plans: tuple[tuple[str, Pace, Callable[[], Awaitable[None]]], ...] = (
+            ("webhooks", Pace(per_s=1.6, bound=200, burst=60, burst_every_s=65), self.webhook),
+            ("search-index", Pace(per_s=3.0, bound=500, burst=220, burst_every_s=70), self.product),
+            ("invoices", Pace(per_s=0.15, bound=60), self.reminder),
+            ("data-exports", Pace(per_s=0.3, bound=PAUSED_DEPTH), self.export),
+            ("orders", Pace(per_s=0.35, bound=60, burst=12, burst_every_s=75), self.order),
+        )
+        while True:
+            for name, pace, add in plans:
+                for _ in range(pace.due(await self.depth(name))):
+                    await add()
+            await asyncio.sleep(TICK_S)
+
+
+async def run(redis_url: str) -> None:
+    """Produce and work until the process is ended."""
+    crew: tuple[tuple[str, Processor, int], ...] = (
+        ("orders", fulfil_order, 2),
+        ("invoices", create_invoice, 2),
+        ("webhooks", deliver_webhook, 4),
+        ("search-index", index_product, 2),
+    )
+    workers = [
+        Worker(name, processor, {"connection": redis_url, "concurrency": concurrency, "name": f"{name}-1", **KEEP})
+        for name, processor, concurrency in crew
+    ]
+    await Shop(redis_url).produce()
+    assert workers  # held until the end: a worker that nobody holds may be collected
+
+
+def main(redis_url: str) -> None:
+    """Play BullMQ's part of the demo."""
+    end_with_parent(leave(redis_url))
+    asyncio.run(run(redis_url))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,73 @@
+"""The names and numbers of an imaginary shop, for jobs that read as if they were real."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+FIRST_NAMES = ("anna", "bruno", "chiara", "dmitri", "elif", "farid", "greta", "hugo", "ines", "jonas", "kaya", "liam")
+LAST_NAMES = ("albrecht", "bianchi", "costa", "dubois", "eriksen", "fischer", "garcia", "horvat", "ito", "jansen")
+DOMAINS = ("example.com", "example.org", "mail.example.net")
+# Who and what always fails: the same error again and again, as in life.
+DEAD_MAILBOX = "sales@closed-shop.example"
+DEAD_ENDPOINT = "https://hooks.old-partner.example/v1/orders"
+BROKEN_IMAGE = "uploads/2024/IMG_0000.jpg"
+PRODUCTS = ("espresso cups", "linen towel", "desk lamp", "wool blanket", "bread knife", "tea pot", "garden chair")
+ENDPOINTS = (
+    "https://api.parcel.example/v2/events",
+    "https://hooks.ledger.example/incoming",
+    "https://erp.example/queue",
+    DEAD_ENDPOINT,
+)
+REPORTS = ("monthly-revenue", "stock-levels", "refunds", "slow-movers")
+
+
+def customer() -> dict[str, Any]:
+    """A customer: id, name, mail address."""
+    first, last = random.choice(FIRST_NAMES), random.choice(LAST_NAMES)
+    return {
+        "id": random.randint(10_000, 99_999),
+        "name": f"{first.title()} {last.title()}",
+        "email": f"{first}.{last}@{random.choice(DOMAINS)}",
+    }
+
+
+def recipient() -> str:
+    """A mail address, one in thirty of a mailbox that is gone."""
+    if random.random() < 1 / 30:
+        return DEAD_MAILBOX
+    address: str = customer()["email"]
+    return address
+
+
+def image() -> str:
+    """Path of an upload, one in thirty of a broken one."""
+    if random.random() < 1 / 30:
+        return BROKEN_IMAGE
+    return f"uploads/{datetime.now(UTC):%Y}/IMG_{random.randint(1, 9999):04}.jpg"
+
+
+def order_number() -> str:
+    """A number such as 2026-048213."""
+    return f"{datetime.now(UTC):%Y}-{random.randint(1, 99_999):06}"
+
+
+def order() -> dict[str, Any]:
+    """An order: number, customer, one to four lines, total in cents, currency."""
+    lines = [
+        {"sku": f"SKU-{random.randint(100, 999)}", "title": title, "quantity": random.randint(1, 3)}
+        for title in random.sample(PRODUCTS, random.randint(1, 4))
+    ]
+    return {
+        "number": order_number(),
+        "customer": customer(),
+        "lines": lines,
+        "total_cents": random.randint(900, 48_000),
+        "currency": random.choice(("EUR", "EUR", "CHF", "USD")),
+    }
+
+
+def last_month() -> str:
+    """The month before this one, as 2026-01."""
+    return f"{datetime.now(UTC).replace(day=1) - timedelta(days=1):%Y-%m}"

@@ -1,0 +1,49 @@
+"""When the demo's producers add work: steadily, in waves and in bursts, and not at all where enough waits already."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many jobs to add now.
+
+    `per_s` jobs a second on average, swinging by `swing` (0..1) over `period_s`; every `burst_every_s` or so a burst
+    of about `burst` more. `bound`: never more than brings the queue to this depth.
+    """
+
+    per_s: float
+    bound: int
+    swing: float = 0.5
+    period_s: float = 90.0
+    burst: int = 0
+    burst_every_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    _owed: float = field(default=0.0, init=False)
+    _last: float | None = field(default=None, init=False)
+    _next_burst: float | None = field(default=None, init=False)
+
+    def due(self, depth: int) -> int:
+        """Jobs to add since the last call, given how many wait already; what `bound` withholds is forgotten."""
+        now = self.clock()
+        passed, self._last = (0.0 if self._last is None else now - self._last), now
+        rate = self.per_s * (1 + self.swing * math.sin(2 * math.pi * now / self.period_s))
+        self._owed += rate * passed * random.uniform(0.4, 1.6) + self._burst(now)
+        wanted = int(self._owed)
+        self._owed -= wanted
+        return max(0, min(wanted, self.bound - depth))
+
+    def _burst(self, now: float) -> int:
+        if not self.burst:
+            return 0
+        if self._next_burst is None:  # the first one early: something shall move when the page opens
+            self._next_burst = now + random.uniform(0.05, 0.3) * self.burst_every_s
+        if now < self._next_burst:
+            return 0
+        self._next_burst = now + random.uniform(0.7, 1.3) * self.burst_every_s
+        return round(self.burst * random.uniform(0.6, 1.4))

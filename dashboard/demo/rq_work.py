@@ -1,0 +1,138 @@
+"""RQ's part of the demo: three queues, a producer with RQ's scheduler, and workers.
+
+`python -m dashboard.demo.rq_work REDIS_URL produce` or `… work NAME QUEUE [QUEUE …]`.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from datetime import timedelta
+
+from redis import Redis
+from rq import Queue, Retry
+from rq.job import Dependency
+from rq.registry import CanceledJobRegistry, DeferredJobRegistry, ScheduledJobRegistry
+from rq.scheduler import RQScheduler
+from rq.worker import SimpleWorker
+
+from dashboard.demo import catalogue, shop
+from dashboard.demo.guard import end_with_parent, leave
+from dashboard.demo.pace import Pace
+
+QUEUES = ("thumbnails", "newsletter", "reports")
+TICK_S = 0.5
+# What keeps the demo small: results go after minutes, failures after half an hour.
+RESULT_TTL_S = 300
+FAILURE_TTL_S = 1800
+SCHEDULED_BOUND = 25
+CANCELED_KEPT = 20
+HEARTBEAT_EVERY_S = 15.0
+
+
+class Producer:
+    """Adds work to the three queues."""
+
+    def __init__(self, connection: Redis) -> None:
+        self.thumbnails, self.newsletter, self.reports = (
+            Queue(name, connection=connection, default_timeout=30) for name in QUEUES
+        )
+        self.scheduled = ScheduledJobRegistry(queue=self.newsletter)
+        self.canceled = CanceledJobRegistry(queue=self.newsletter)
+        self.deferred = DeferredJobRegistry(queue=self.reports)
+        self.issue = random.randint(100, 400)
+        self._uploads = Pace(per_s=1.4, bound=250, burst=90, burst_every_s=55)
+        self._letters = Pace(per_s=0.6, bound=400, burst=160, burst_every_s=80)
+        self._reports = Pace(per_s=0.22, bound=20, burst=6, burst_every_s=100)
+        self._later = Pace(per_s=0.15, bound=SCHEDULED_BOUND)
+        self._keep = {"result_ttl": RESULT_TTL_S, "failure_ttl": FAILURE_TTL_S}
+
+    def tick(self) -> None:
+        """Add what is due now."""
+        for _ in range(self._uploads.due(self.thumbnails.count)):
+            width = random.choice((160, 320, 320, 640))
+            self.thumbnails.enqueue(shop.render_thumbnail, image=catalogue.image(), width=width, **self._keep)
+        for _ in range(self._letters.due(self.newsletter.count)):
+            self._letter()
+        for _ in range(self._reports.due(self.reports.count + self.deferred.get_job_count(cleanup=False))):
+            self._report()
+        for _ in range(self._later.due(self.scheduled.get_job_count(cleanup=False))):
+            later = timedelta(seconds=random.uniform(30, 300))
+            self.newsletter.enqueue_in(later, shop.expire_downloads, older_than_days=14, **self._keep)
+
+    def _letter(self) -> None:
+        if random.random() < 0.005:
+            self.issue += 1
+        job = self.newsletter.enqueue(
+            shop.send_issue,
+            issue=self.issue,
+            recipient=catalogue.recipient(),
+            retry=Retry(max=2, interval=[5, 20]),
+            at_front=random.random() < 0.02,
+            **self._keep,
+        )
+        if random.random() < 0.01:
+            job.cancel()
+            self._trim_canceled()
+
+    def _trim_canceled(self) -> None:
+        """RQ keeps canceled jobs for ever; the oldest come first."""
+        for job_id in self.canceled.get_job_ids(cleanup=False)[:-CANCELED_KEPT]:
+            self.canceled.remove(job_id, delete_job=True)
+
+    def _report(self) -> None:
+        kind, month = random.choice(catalogue.REPORTS), catalogue.last_month()
+        # Now and then less time than the work takes: RQ ends such a job by itself.
+        limit_s = 3 if random.random() < 0.04 else 30
+        built = self.reports.enqueue(shop.build_report, kind, month, job_timeout=limit_s, **self._keep)
+        self.reports.enqueue(
+            shop.mail_report,
+            kind,
+            month,
+            recipient=catalogue.customer()["email"],
+            depends_on=Dependency(jobs=[built], allow_failure=True),
+            **self._keep,
+        )
+
+
+def produce(redis_url: str) -> None:
+    """Add work and put scheduled jobs into their queues in time, until the process is ended."""
+    connection = Redis.from_url(redis_url)
+    producer = Producer(connection)
+    # RQ's scheduler without its own process: one child less to start and to end.
+    scheduler = RQScheduler(QUEUES, connection, interval=1, logging_level="WARNING")
+    scheduler.register_birth()
+    scheduler.acquire_locks()
+    beaten = time.monotonic()
+    while True:
+        producer.tick()
+        scheduler.enqueue_scheduled_jobs()
+        if time.monotonic() - beaten > HEARTBEAT_EVERY_S:
+            scheduler.heartbeat()
+            beaten = time.monotonic()
+        time.sleep(TICK_S)
+
+
+def work(redis_url: str, name: str, queues: list[str]) -> None:
+    """Run jobs of `queues`, in their order, until the process is ended.
+
+    In this process and not, as RQ's default worker, in a fork per job: the demo shares its processors with the page.
+    """
+    worker = SimpleWorker(
+        queues, name=name, connection=Redis.from_url(redis_url), worker_ttl=60, maintenance_interval=60
+    )
+    worker.work(logging_level="CRITICAL")  # failing jobs are the demo's daily bread, not news
+
+
+def main(redis_url: str, role: str, *names: str) -> None:
+    """Play one role of the demo."""
+    end_with_parent(leave(redis_url))
+    if role == "produce":
+        produce(redis_url)
+    else:
+        work(redis_url, names[0], list(names[1:]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,157 @@
+"""`queuedeck demo`: an embedded Redis, real workers with believable work, and the dashboard, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import bullmq  # noqa: F401 - missing packages are told before anything is started
+import rq  # noqa: F401
+
+from dashboard.demo.children import Child, start_python, start_workloads, stop
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import ConfigurationError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 9181
+PORTS_TRIED = 100
+# The demo's own bounds keep it far below this; it gives the page a memory figure to show.
+REDIS_OPTIONS = ("--maxmemory", "256mb", "--maxmemory-policy", "noeviction")
+START_TIMEOUT_S = 30.0
+LOOK_EVERY_S = 0.2
+# A dashboard answers its open requests first; a worker may lose its job: the Redis goes with it.
+STOP_DASHBOARD_S = 4.0
+STOP_WORKLOADS_S = 1.5
+EXIT_ENDED = 1
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the demo until SIGINT, SIGTERM or SIGHUP: 0; 1 when the dashboard or Redis ended by itself.
+
+    Raises ConfigurationError when `arguments.port` is taken or no Redis server is installed.
+    """
+    port = _choose_port(arguments.port)
+    with (
+        _Signals() as signals,
+        tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
+        EmbeddedRedis(options=REDIS_OPTIONS) as redis,
+        _Crew() as crew,
+    ):
+        crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder=Path(folder)))
+        crew.workloads.extend(start_workloads(redis.url, Path(folder)))
+        return _run(crew, redis, signals, port)
+
+
+def _run(crew: _Crew, redis: EmbeddedRedis, signals: _Signals, port: int) -> int:
+    url = f"http://{HOST}:{port}/"
+    board = crew.board[0]
+    if not _wait_until_ready(f"{url}healthz", board, signals):
+        return 0 if signals.asked else _tell_end(board)
+    names = ", ".join(dict.fromkeys(_library(child.title) for child in crew.workloads))
+    print(f"Queuedeck demo: a Redis of its own on {HOST}:{redis.port}; real work by {names}.")
+    print(f"Open {url}   (Ctrl-C ends the demo and all it started)", flush=True)
+    told: set[str] = set()
+    while not signals.asked:
+        for child in crew.workloads:
+            if child.ended and child.title not in told:
+                told.add(child.title)
+                print(f"demo: {child.title} ended: {child.last_words()}; the rest goes on", flush=True)
+        if board.ended:
+            return _tell_end(board)
+        if not redis.running:
+            print("demo: the embedded Redis ended", flush=True)
+            return EXIT_ENDED
+        time.sleep(LOOK_EVERY_S)
+    print("\nEnding the demo …", flush=True)
+    return 0
+
+
+def _library(title: str) -> str:
+    return title if title.startswith("BullMQ") else title.split()[0]
+
+
+def _tell_end(child: Child) -> int:
+    print(f"demo: the {child.title} ended: {child.last_words()}", flush=True)
+    return EXIT_ENDED
+
+
+@dataclass(slots=True)
+class _Crew:
+    """The children; a context manager that ends them: the dashboard first, so that it shows no dying Redis."""
+
+    board: list[Child] = field(default_factory=list)
+    workloads: list[Child] = field(default_factory=list)
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop(self.board, STOP_DASHBOARD_S)
+        stop(self.workloads, STOP_WORKLOADS_S)
+
+
+class _Signals:
+    """Notes that the demo shall end instead of ending it in the middle of a step; a context manager."""
+
+    WANTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: list[object] = []
+
+    def __enter__(self) -> _Signals:
+        self._before = [signal.signal(number, self._note) for number in self.WANTED]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self.WANTED, self._before, strict=True):
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def _wait_until_ready(url: str, board: Child, signals: _Signals) -> bool:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and not signals.asked and not board.ended:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own server
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    return False
+
+
+def _choose_port(wanted: int | None) -> int:
+    """`wanted` when it is free; without a wish the default or, told in a line, the next free one.
+
+    Raises ConfigurationError.
+    """
+    if wanted is not None:
+        if not _is_free(wanted):
+            raise ConfigurationError(f"port {wanted} is taken or not permitted.", hint="Choose another --port.")
+        return wanted
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
+        if _is_free(port):
+            if port != DEFAULT_PORT:
+                print(f"Port {DEFAULT_PORT} is taken; using {port}.", flush=True)
+            return port
+    raise ConfigurationError(f"no port from {DEFAULT_PORT} on is free.", hint="Choose one with --port.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True
