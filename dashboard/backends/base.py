@@ -74,8 +74,15 @@ class Backend(abc.ABC):
         """The queues found by the next step of the search; `cursor` None starts it.
 
         Indexes that the library keeps come first; a scan of the key space goes in steps within `budget`.
-        Queues that the settings name without * or ? are always among the found.
+        The first step brings `named_queues` too, whether they are there or not.
         """
+
+    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+        """`refs`, in order, with names of which no two are alike; for libraries that can hold two queues of one name.
+
+        The answer depends on nothing but the set of refs, so that every process gives a queue the same address.
+        """
+        return list(refs)
 
     @abc.abstractmethod
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
@@ -115,5 +122,10 @@ class Backend(abc.ABC):
         return not globs or any(fnmatch.fnmatchcase(queue, glob) for glob in globs)
 
     def named_queues(self) -> tuple[str, ...]:
-        """Queues that the settings name outright, to be shown even before they exist."""
+        """Queues that the settings name outright, to be shown even before they exist.
+
+        None are named when several libraries are looked for: a name alone does not tell to which it will belong.
+        """
+        if len(self.settings.backends) != 1:
+            return ()
         return tuple(name for name in self.settings.queues if not set(name) & set("*?"))

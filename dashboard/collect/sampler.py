@@ -35,7 +35,7 @@ class _Search:
     """Where the search for one backend's queues stands."""
 
     cursor: Any = None
-    known: dict[str, QueueRef] = field(default_factory=dict)  # by name
+    known: dict[str, QueueRef] = field(default_factory=dict)  # by key
     seen: set[str] = field(default_factory=set)  # in the running search
     complete: bool = False  # at least one search came to its end
     steps: int = 0  # of the running search
@@ -192,10 +192,10 @@ class Sampler:
         step = backend.discover(search.cursor, Budget(commands, seconds))
         search.steps += 1
         for ref in step.found:
-            search.known[ref.name] = ref
-            search.seen.add(ref.name)
+            search.known[ref.key] = ref
+            search.seen.add(ref.key)
         if step.complete:
-            search.known = {name: ref for name, ref in search.known.items() if name in search.seen}
+            search.known = {key: ref for key, ref in search.known.items() if key in search.seen}
             pause = SEARCH_PAUSE_S if search.steps == 1 else LONG_SEARCH_PAUSE_S
             search.seen, search.steps, search.complete = set(), 0, True
             search.due = monotonic_s() + pause
@@ -204,7 +204,7 @@ class Sampler:
             search.cursor = step.cursor
 
     def _read(self, source: Source, backend: Backend) -> list[QueueStats]:
-        refs = list(self._search_of(source, backend).known.values())
+        refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return []
         queues = backend.stats(refs)

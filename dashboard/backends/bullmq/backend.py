@@ -1,0 +1,92 @@
+"""BullMQ 4 to 6 and Bull 3 and 4, reading. Layout: bullmq `src/commands/`, bull `lib/commands/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from dashboard.backends.base import Backend, Budget, Discovery
+from dashboard.backends.bullmq import detail, discover, flow, keys, pages, stats
+from dashboard.backends.script import Scripts
+from dashboard.errors import NotFound, Unsupported
+from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+
+
+class BullMQ(Backend):
+    """Queues of BullMQ, and of its forerunner Bull."""
+
+    name = "bullmq"
+    title = "BullMQ"
+    states = {state: tuple(entry.native for entry in keys.BY_STATE[state]) for state in keys.ORDERS}  # noqa: RUF012
+    capabilities = frozenset(
+        {
+            Capability.QUEUE_PAUSE,
+            Capability.PRIORITIES,
+            Capability.PROGRESS,
+            Capability.LOGS,
+            Capability.RESULTS,
+            Capability.FLOWS,
+            Capability.WORKERS,
+        }
+    )
+
+    def __init__(self, source: Source, settings: SourceSettings) -> None:
+        super().__init__(source, settings)
+        self._scripts = Scripts(source)
+
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        found, following = discover.step(self.source, cursor or 0, budget, self.settings.prefixes)
+        named = [keys.QueueKey(self._default_prefix, name) for name in self.named_queues()] if cursor is None else []
+        refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.shows(queue.queue))
+        return Discovery(refs, complete=following == 0, cursor=following)
+
+    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+        """As the contract says: a queue whose name is taken by one of the default prefix bears its prefix too."""
+        taken: dict[str, int] = {}
+        for ref in refs:
+            taken[ref.name] = taken.get(ref.name, 0) + 1
+        default = f"{self._default_prefix}:"
+        return [
+            msgspec.structs.replace(ref, name=ref.key)
+            if taken[ref.name] > 1 and ref.key != f"{default}{ref.name}"
+            else ref
+            for ref in refs
+        ]
+
+    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        return stats.read(self.source, self._scripts, refs)
+
+    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+        return flow.read(self.source, self._scripts, refs, cursor or {})
+
+    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        if query.state not in keys.ORDERS:
+            raise Unsupported(f"BullMQ has no {query.state.value} jobs.")
+        if query.native is not None and query.native not in self.states[query.state]:
+            raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
+        return pages.read(self.source, self._scripts, ref, query)
+
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        job = detail.read(self.source, self._scripts, ref, job_id)
+        if job is None:
+            raise NotFound(
+                f"There is no job {job_id[:200]!r} in {ref.name!r}.",
+                hint="It may have been removed: BullMQ forgets finished jobs as the app's removeOnComplete says.",
+            )
+        return job
+
+    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        """As the contract says. Cost: 1 round trip."""
+        replies = self.source.batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
+        return tuple(sorted({version for reply in replies if (version := keys.version(reply))}))
+
+    @property
+    def _default_prefix(self) -> str:
+        return self.settings.prefixes[0] if len(self.settings.prefixes) == 1 else keys.DEFAULT_PREFIX
+
+    def _ref(self, queue: keys.QueueKey) -> QueueRef:
+        return QueueRef(source=self.source.name, backend=self.name, name=queue.queue, key=queue.key)

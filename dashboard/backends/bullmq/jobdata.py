@@ -1,0 +1,134 @@
+"""From a job's hash to a Job; shared by lists and the job page. Every field is hostile until it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.bullmq import keys
+from dashboard.backends.payload import bounded, loads, loads_dict, printable
+from dashboard.clock import instant
+from dashboard.model import JobError
+from dashboard.sources import Reply
+
+# What a list shows of a job; `data`, `returnvalue` and `stacktrace`, which nobody bounds, are for the job page.
+ROW_FIELDS = (
+    *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats"),
+    *("failedReason", "progress", "pb", "rjk", "parentKey", "opts"),
+)
+ROW_LIMIT_BYTES = 16 * 1024
+MESSAGE_LIMIT = 2000
+
+
+@dataclass(slots=True)
+class Fields:
+    """The fields of one hash: what is missing, too long or no number is None; `troubles` says so."""
+
+    raw: Mapping[str, Reply]
+    troubles: list[str] = field(default_factory=list)
+
+    def bytes_of(self, name: str) -> bytes | None:
+        """The value of a field; None when it is missing or too long."""
+        value = self.raw.get(name)
+        if isinstance(value, list):
+            self.troubles.append(f"{name} is {value[0]} bytes long")
+            return None
+        return value if isinstance(value, bytes) else None
+
+    def text(self, name: str, limit: int = 500) -> str | None:
+        """A field for people; None when it is missing or empty."""
+        value = self.bytes_of(name)
+        return printable(value, limit) if value else None
+
+    def whole(self, name: str) -> int | None:
+        """A whole number."""
+        value = self.bytes_of(name)
+        number = keys.whole(value)
+        if value and number is None:
+            self.troubles.append(f"{name} is no number")
+        return number
+
+    def instant(self, name: str) -> datetime | None:
+        """A moment, written in ms since 1970."""
+        value = self.bytes_of(name)
+        moment = instant(keys.seconds(value))
+        if value and moment is None and value != b"0":
+            self.troubles.append(f"{name} is no time")
+        return moment
+
+    def options(self) -> dict[str, Any] | None:
+        """The job's options; None when they are missing or cannot be read."""
+        value = self.bytes_of("opts")
+        if value is None:
+            return None
+        options = loads_dict(value)
+        if not options and value.strip() != b"{}":
+            self.troubles.append("opts is no JSON object")
+            return None
+        return options
+
+    @property
+    def attempts(self) -> int | None:
+        """Tries made so far; Bull and BullMQ before 5 call the field differently, and all write it with the first."""
+        for name in ("atm", "attemptsMade"):
+            if self.raw.get(name) is not None:
+                return self.whole(name)
+        return 0
+
+    @property
+    def progress(self) -> Any:
+        """Whatever the job reported last, decoded, masked and bounded."""
+        value = self.bytes_of("progress")
+        if not value or value == b"0":
+            return None
+        try:
+            return bounded(loads(value))[0]
+        except ValueError:
+            return printable(value, 200)
+
+
+def max_attempts(options: Mapping[str, Any] | None) -> int | None:
+    """How often a job may be tried: at least once, whatever the option says; None without options."""
+    if options is None:
+        return None
+    attempts = options.get("attempts")
+    return max(1, attempts) if isinstance(attempts, int) else 1
+
+
+def error(reason: str | None, stack: str | None = None) -> JobError | None:
+    """The failure behind `failedReason`, which is plain text; a class name is only in a stack's first line."""
+    if not reason and not stack:
+        return None
+    class_name = None
+    if stack:
+        head, colon, _ = stack.partition("\n")[0].partition(":")
+        if colon and head.isidentifier():
+            class_name = head
+    return JobError(class_name=class_name, message=reason or None, stack=stack)
+
+
+def stacks(raw: bytes | None) -> tuple[str, ...]:
+    """The stacks of a job's failed tries, oldest first: `stacktrace` is a JSON array of texts; () when it is not."""
+    if not raw:
+        return ()
+    try:
+        tries = loads(raw)
+    except ValueError:
+        return (printable(raw),)
+    return tuple(printable(stack) for stack in tries if isinstance(stack, str)) if isinstance(tries, list) else ()
+
+
+def missing(values: Reply) -> bool:
+    """Whether a hash held none of the fields that were asked for, so that it is gone."""
+    return isinstance(values, list) and not any(value is not None for value in values)
+
+
+def problem(values: Reply) -> str | None:
+    """What is wrong with a whole hash; None when it can be read."""
+    if isinstance(values, ResponseError):
+        return "its key has the wrong type" if "WRONGTYPE" in str(values) else printable(str(values), 200)
+    return "its data is gone, only its id is left" if missing(values) else None

@@ -1,0 +1,109 @@
+-- What ended in many queues since the last look, from their events streams; return values stay here.
+-- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
+-- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
+-- Returns per queue {now ms, since ms, stream length, its limit, first event id, last event id, events read,
+-- ms of the oldest read, completed, failed, {run time ms...}, {started id, ms...}, {ended id, ms...},
+-- {completed, failed, counted since}: from the kept jobs, when events do not tell}.
+local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT = 1000, 20, 200, 200
+local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+local function clock()
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+end
+
+local function ms_of(id)
+  return tonumber(string.match(id, '^%d+'))
+end
+
+local function event_of(entry)
+  local event, job
+  local pairs_ = entry[2]
+  for i = 1, #pairs_, 2 do
+    if pairs_[i] == 'event' then event = pairs_[i + 1] elseif pairs_[i] == 'jobId' then job = pairs_[i + 1] end
+  end
+  return event, job
+end
+
+-- Newest first, so that the start that comes up next belongs to the end seen before.
+local function tally(events)
+  local completed, dead = 0, 0
+  local runtimes, started, ended, done = {}, {}, {}, {}
+  for i = 1, #events do
+    local event, job = event_of(events[i])
+    local ms = ms_of(events[i][1])
+    if event == 'completed' or event == 'failed' then
+      if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
+      if job then done[job] = ms end
+    elseif event == 'active' and job and #job <= ID_LIMIT then
+      local stop = done[job]
+      if stop == nil then
+        if #started < 2 * SAMPLE then
+          started[#started + 1] = job
+          started[#started + 1] = ms
+        end
+        done[job] = false
+      elseif stop then
+        if #runtimes < SAMPLE then runtimes[#runtimes + 1] = stop - ms end
+        done[job] = false
+      end
+    end
+  end
+  for job, stop in pairs(done) do
+    if stop and #job <= ID_LIMIT and #ended < 2 * SAMPLE then
+      ended[#ended + 1] = job
+      ended[#ended + 1] = stop
+    end
+  end
+  return completed, dead, runtimes, started, ended
+end
+
+local function first_of(reply, n)
+  if type(reply) == 'table' and reply[n or 1] then return reply[n or 1] end
+  return false
+end
+
+-- {completed, failed, start}: both counted since `start`, which is later than `since` where the app's removeOnComplete
+-- dropped jobs that ended after it; false where no completed job is kept.
+local function kept(base, since)
+  local oldest = tonumber(first_of(read('ZRANGE', base .. 'completed', 0, 0, 'WITHSCORES'), 2) or nil)
+  if not oldest then return {0, 0, false} end
+  local start = string.format('%.0f', math.max(since, oldest - 1))
+  return {
+    read('ZCOUNT', base .. 'completed', '(' .. start, '+inf'),
+    read('ZCOUNT', base .. 'failed', '(' .. start, '+inf'),
+    start,
+  }
+end
+
+local rows = {}
+for i = 3, #ARGV, 3 do
+  local base, last, looked = ARGV[i] .. ':', ARGV[i + 1], tonumber(ARGV[i + 2])
+  local now = clock()
+  local since = looked or now - window
+  local limit = math.max(PER_QUEUE_LEAST, math.min(PER_QUEUE_MOST, pool))
+  local from = last ~= '' and '(' .. last or string.format('%.0f', since)
+  local events = read('XREVRANGE', base .. 'events', '+', from, 'COUNT', limit)
+  if failed(events) then
+    rows[#rows + 1] = events
+  else
+    pool = pool - #events
+    local row = {now, since, false, false, false, false, #events, false, 0, 0, {}, {}, {}, {}}
+    if #events > 0 or last == '' then
+      row[3] = read('XLEN', base .. 'events')
+      row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20)
+      local first = first_of(read('XRANGE', base .. 'events', '-', '+', 'COUNT', 1))
+      row[5] = first and first[1]
+    end
+    if #events > 0 then
+      row[6], row[8] = events[1][1], ms_of(events[#events][1])
+      row[9], row[10], row[11], row[12], row[13] = tally(events)
+    end
+    if #events >= limit or row[3] == 0 or (#events == 0 and read('EXISTS', base .. 'events') == 0) then
+      row[3] = row[3] or 0
+      row[14] = kept(base, since)
+    end
+    rows[#rows + 1] = row
+  end
+end
+return rows

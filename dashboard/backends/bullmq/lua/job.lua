@@ -1,0 +1,73 @@
+-- All of one job: fields, where it stands, logs, links. Values longer than a limit are cut or told by their length.
+-- ARGV: `<prefix>:<queue>`, job id, JSON [field...], longest small value, JSON [big field...], longest part shown of a
+-- big value, longest big value that is touched at all, how many log rows, how many links of a kind.
+-- Returns {{small value or false or {length}...}, {{part, length} or false...}, {score in each sorted set or false...},
+-- lock 0/1, place {list, index} or false, {log rows, log total}, {{kind, total, {key...}}...}}, or an error.
+local base, id = ARGV[1] .. ':', ARGV[2]
+local key = base .. id
+local small_limit, part_limit, touch_limit = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local log_rows, link_rows = tonumber(ARGV[8]), tonumber(ARGV[9])
+local LOG_ROW_LIMIT, LINK_LIMIT = 4096, 1024
+-- How far into a list of a million waiting jobs a place is looked for, from the end that is served next.
+local LOOK_AT = 200000
+
+local function big(name)
+  local size = read('HSTRLEN', key, name)
+  if failed(size) or size == 0 then return false end
+  if size > touch_limit then return {false, size} end
+  return {cut(read('HGET', key, name), part_limit), size}
+end
+
+local function place()
+  local index = read('LPOS', base .. 'active', id, 'MAXLEN', LOOK_AT)
+  if index and not failed(index) then return {'active', index} end
+  for _, list in ipairs({'wait', 'paused'}) do
+    index = read('LPOS', base .. list, id, 'RANK', -1, 'MAXLEN', LOOK_AT)
+    if index and not failed(index) then return {list, read('LLEN', base .. list) - 1 - index} end
+  end
+  return false
+end
+
+-- The members of a set, or the fields of a hash: never its values, which may be huge.
+local function members(kind, counter, small, scan)
+  local total = read(counter, key .. ':' .. kind)
+  if failed(total) or total == 0 then return {kind, 0, {}} end
+  local keys = {}
+  if total <= 4 * link_rows or small[1] == "ZRANGE" then
+    keys = read(small[1], key .. ':' .. kind, unpack(small, 2))
+  else
+    local step = scan == 'HSCAN' and 2 or 1
+    local some = read(scan, key .. ':' .. kind, 0, 'COUNT', link_rows)[2]
+    for i = 1, #some, step do keys[#keys + 1] = some[i] end
+  end
+  local kept = {}
+  for i = 1, math.min(#keys, link_rows) do kept[i] = cut(keys[i], LINK_LIMIT) end
+  return {kind, total, kept}
+end
+
+local small = fields(key, small_limit, cjson.decode(ARGV[3]))
+if failed(small) then return small end
+local bigs = {}
+for i, name in ipairs(cjson.decode(ARGV[5])) do bigs[i] = big(name) end
+local scores, decided = {}, false
+for i, set in ipairs({'completed', 'failed', 'delayed', 'prioritized', 'waiting-children'}) do
+  local score = read('ZSCORE', base .. set, id)
+  scores[i] = not failed(score) and score or false
+  decided = decided or scores[i]
+end
+local logs_total = read('LLEN', key .. ':logs')
+local logs = {}
+if not failed(logs_total) and logs_total > 0 then
+  logs = cut(read('LRANGE', key .. ':logs', -log_rows, -1), LOG_ROW_LIMIT)
+else
+  logs_total = 0
+end
+return {
+  small, bigs, scores, read('EXISTS', key .. ':lock'), not decided and place() or false, {logs, logs_total},
+  {
+    members('dependencies', 'SCARD', {'SMEMBERS'}, 'SSCAN'),
+    members('processed', 'HLEN', {'HKEYS'}, 'HSCAN'),
+    members('failed', 'HLEN', {'HKEYS'}, 'HSCAN'),
+    members('unsuccessful', 'ZCARD', {'ZRANGE', 0, link_rows - 1}, 'SSCAN'),
+  },
+}

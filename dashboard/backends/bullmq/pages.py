@@ -1,0 +1,183 @@
+"""One page of a list of jobs. Layout: bullmq `src/commands/getRanges-1.lua`, without its writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.backends.bullmq import keys
+from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, ROW_FIELDS, ROW_LIMIT_BYTES, Fields, error, max_attempts
+from dashboard.backends.bullmq.jobdata import problem as problem_of
+from dashboard.backends.payload import text
+from dashboard.backends.script import Scripts
+from dashboard.clock import instant
+from dashboard.errors import BackendUnavailable
+from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
+from dashboard.sources import Command, Reply, Source
+
+
+class Entry(NamedTuple):
+    """One place in a list."""
+
+    native: str
+    job_id: bytes
+    score: bytes | None
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
+    """The page. Cost: 2 round trips where scripts are permitted, else 3. Raises BackendUnavailable."""
+    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
+    sizes, entries = _entries(source, scripts, ref, query, lists)
+    for size in sizes:
+        if isinstance(size, NoPermissionError):
+            raise source.forbidden(size)
+    if sizes and all(isinstance(size, ResponseError) for size in sizes):
+        raise BackendUnavailable(
+            f"The {lists[0].native} list of {ref.name!r} cannot be read: its key has the wrong type.",
+            source=source.name,
+            reason="protocol",
+            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
+        )
+    rows = _rows(source, scripts, ref, entries)
+    return JobPage(
+        jobs=tuple(_job(ref, entry, row) for entry, row in zip(entries, rows, strict=True)),
+        page=query.page,
+        per_page=query.per_page,
+        total=sum(sizes) if all(isinstance(size, int) for size in sizes) else None,
+        order=keys.ORDERS[query.state],
+    )
+
+
+@cache
+def _page_script() -> str:
+    return keys.script("page")
+
+
+@cache
+def _rows_script() -> str:
+    return keys.script("rows")
+
+
+def _entries(
+    source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
+) -> tuple[list[Reply], list[Entry]]:
+    """The size of each list, and the places of the page."""
+    arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
+    answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
+    if answered is None:
+        return _plain_entries(source, ref, query, lists)
+    reply = answered[0][0]
+    if isinstance(reply, ResponseError):
+        return [reply], []
+    sizes, found = reply
+    return sizes, [
+        Entry(native.decode(), job_id, score) for native, job_id, score in zip(*[iter(found)] * 3, strict=True)
+    ]
+
+
+def _plain_entries(
+    source: Source, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
+) -> tuple[list[Reply], list[Entry]]:
+    counts: list[Command] = [
+        ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
+    ]
+    *sizes, tail = source.batch([*counts, ("LINDEX", f"{ref.key}:wait", -1)])
+    marker = isinstance(tail, bytes) and tail.startswith(keys.MARKER)
+    commands: list[Command] = []
+    asked: list[keys.NativeList] = []
+    offset, rows = query.offset, query.per_page
+    for n, entry in enumerate(lists):
+        size = sizes[n]
+        if not isinstance(size, int):
+            continue
+        skip = 1 if marker and entry.native == "wait" else 0
+        sizes[n] = size = size - skip
+        if offset < size and rows > 0:
+            last = min(size, offset + rows) - 1
+            commands.append(_range(f"{ref.key}:{entry.native}", entry, offset + skip, last + skip))
+            asked.append(entry)
+            rows -= last - offset + 1
+            offset = 0
+        else:
+            offset = max(0, offset - size)
+    entries: list[Entry] = []
+    for entry, reply in zip(asked, source.batch(commands), strict=True):
+        if isinstance(reply, ResponseError):
+            continue
+        if entry.kind == "list":
+            entries.extend(
+                Entry(entry.native, job_id, None) for job_id in (reversed(reply) if entry.from_tail else reply)
+            )
+        else:
+            entries.extend(Entry(entry.native, job_id, score) for job_id, score in zip(*[iter(reply)] * 2, strict=True))
+    return sizes, entries
+
+
+def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
+    if entry.kind == "zset":
+        return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
+    return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
+
+
+def _rows(source: Source, scripts: Scripts, ref: QueueRef, entries: Sequence[Entry]) -> list[Reply]:
+    """[values of ROW_FIELDS, locked] per entry; an error in the place of what cannot be read."""
+    if not entries:
+        return []
+    ids = [entry.job_id for entry in entries]
+    answered = scripts.run(_rows_script(), [(json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, ref.key, *ids)])
+    if answered is not None:
+        reply = answered[0][0]
+        return reply if isinstance(reply, list) else [[reply, 0]] * len(ids)
+    base = f"{ref.key}:".encode("utf-8", "surrogateescape")
+    hashes: list[Command] = [("HMGET", base + job_id, *ROW_FIELDS) for job_id in ids]
+    replies = source.batch([*hashes, *(("EXISTS", base + job_id + b":lock") for job_id in ids)])
+    return [[values, locked] for values, locked in zip(replies[: len(ids)], replies[len(ids) :], strict=True)]
+
+
+def _job(ref: QueueRef, entry: Entry, row: Reply) -> Job:
+    values, locked = row
+    state = keys.BY_NATIVE[entry.native].state
+    wrong = problem_of(values)
+    if wrong is not None:
+        return Job(
+            id=text(entry.job_id),
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state,
+            native_state=entry.native,
+            problem=wrong,
+        )
+    fields = Fields(dict(zip(ROW_FIELDS, values, strict=True)))
+    options = fields.options()
+    job = Job(
+        id=text(entry.job_id),
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        name=fields.text("name", 200),
+        state=state,
+        native_state=entry.native,
+        enqueued_at=fields.instant("timestamp"),
+        scheduled_for=instant(keys.due_s(entry.score)) if state is State.SCHEDULED else None,
+        started_at=fields.instant("processedOn"),
+        finished_at=fields.instant("finishedOn"),
+        attempts=fields.attempts,
+        max_attempts=max_attempts(options),
+        priority=fields.whole("priority") or None,
+        progress=fields.progress,
+        worker=fields.text("pb", 100),
+        error=error(fields.text("failedReason", MESSAGE_LIMIT)),
+        problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+    )
+    return job if not fields.troubles else _with_troubles(job, fields.troubles)
+
+
+def _with_troubles(job: Job, troubles: Sequence[str]) -> Job:
+    told = "; ".join(dict.fromkeys(troubles))
+    return msgspec.structs.replace(job, problem=f"{job.problem}; {told}" if job.problem else told)

@@ -1,0 +1,219 @@
+"""The figures of many queues in one round trip. Layout: see `keys`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.bullmq import keys
+from dashboard.backends.payload import printable
+from dashboard.backends.script import Scripts
+from dashboard.clock import now_s
+from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
+from dashboard.sources import Command, Reply, Source
+
+# One call of the script reads this many queues: other clients get their turn between two calls.
+QUEUES_PER_CALL = 100
+META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
+# What is asked of each queue: command, last part of the key, arguments.
+PLAN: tuple[tuple[str, ...], ...] = (
+    ("HMGET", "meta", *META),
+    *(("LLEN" if entry.kind == "list" else "ZCARD", entry.native) for entry in keys.LISTS),
+    ("LINDEX", "wait", "-1"),
+    ("ZRANGE", "delayed", "0", "0", "WITHSCORES"),
+    ("PTTL", "limiter"),
+    ("GET", "limiter"),
+    ("EXISTS", "stalled-check"),
+    ("EXISTS", "meta-paused"),
+)
+# Longer options are left unread; the age of such a job is then unknown.
+OPTS_LIMIT = 4096
+# What `Queue.rateLimit` writes to stop a queue whatever its limit is.
+FULLY_LIMITED = 2**53 - 1
+_DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    """The stats of `refs`, in their order.
+
+    Cost: 1 round trip where scripts are permitted, else 3: two for the age of the oldest jobs.
+    """
+    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    plan = json.dumps(PLAN)
+    answered = scripts.run(
+        _script(), [(plan, *(ref.key for ref in chunk)) for chunk in chunks], also=[("CLIENT", "LIST")]
+    )
+    if answered is None:
+        rows, clients = _plain(source, refs)
+    else:
+        replies, (clients,) = answered
+        rows = [
+            row
+            for chunk, reply in zip(chunks, replies, strict=True)
+            for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
+        ]
+    workers = count_workers(clients)
+    now = now_s()
+    return [_queue(ref, row, workers, now) for ref, row in zip(refs, rows, strict=True)]
+
+
+@cache
+def _script() -> str:
+    return keys.script("stats")
+
+
+def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply]:
+    """The same rows by plain commands, for a user without scripts."""
+    commands: list[Command] = [
+        (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
+    ]
+    *replies, clients = source.batch([*commands, ("CLIENT", "LIST")])
+    rows = [replies[start : start + len(PLAN)] for start in range(0, len(replies), len(PLAN))]
+    tails = {
+        n: f"{ref.key}:".encode("utf-8", "surrogateescape") + tail
+        for n, (ref, row) in enumerate(zip(refs, rows, strict=True))
+        if isinstance(tail := row[PLAN.index(("LINDEX", "wait", "-1"))], bytes) and not tail.startswith(keys.MARKER)
+    }
+    commands = [("HMGET", key, "timestamp", "processedOn", "atm", "attemptsMade") for key in tails.values()]
+    sizes = source.batch([*commands, *(("HSTRLEN", key, "opts") for key in tails.values())])
+    half = len(commands)
+    short = [n for n, size in zip(tails, sizes[half:], strict=True) if isinstance(size, int) and size <= OPTS_LIMIT]
+    opts = dict(zip(short, source.batch([("HGET", tails[n], "opts") for n in short]), strict=True))
+    oldest = {
+        n: [[*reply, opts[n]]]
+        for n, reply in zip(tails, sizes[:half], strict=True)
+        if isinstance(reply, list) and n in opts
+    }
+    return [[*row, oldest.get(n, [])] for n, row in enumerate(rows)], clients
+
+
+def count_workers(clients: Reply) -> Counter[str] | None:
+    """How many connections of CLIENT LIST carry each worker's name, without its `:w:` part; None when not permitted."""
+    if not isinstance(clients, bytes):
+        return None
+    names = re.findall(r"(?:^| )name=(\S+)", clients.decode("utf-8", "surrogateescape"), re.MULTILINE)
+    return Counter(name.partition(":w:")[0] for name in names if ":" in name)
+
+
+def _queue(ref: QueueRef, row: Reply, workers: Counter[str] | None, now: float) -> QueueStats:
+    key = keys.of(ref)
+    if isinstance(row, ResponseError) or key is None:
+        return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(row))
+    meta, *sizes = row[: len(keys.LISTS) + 1]
+    tail, delayed, limit_ttl, limit, alive, bull_paused, oldest = row[len(keys.LISTS) + 1 :]
+    fields = dict(zip(META, meta, strict=True)) if isinstance(meta, list) else {}
+    bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
+    native = _native(sizes, tail, bull=bull)
+    waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
+    active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
+    return QueueStats(
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        prefix=key.prefix,
+        library_version=keys.version(fields.get("version")),
+        paused=bool(fields.get("paused")) or bull_paused == 1 if isinstance(meta, list) else None,
+        counts=Counts(
+            waiting=waiting,
+            active=active,
+            scheduled=_of(native, "delayed"),
+            blocked=_of(native, "waiting-children"),
+            dead=_of(native, "failed"),
+            completed=_of(native, "completed"),
+        ),
+        native=native,
+        depth=waiting,
+        latency_s=latency_s(waiting, oldest, now),
+        overdue_s=_overdue_s(delayed, now),
+        workers=_workers(key, workers, seems_alive=bool(active) or alive == 1),
+        notes=tuple(_notes(fields, limit_ttl, limit, bull=bull)),
+        error=next((_line(reply) for reply in row if isinstance(reply, ResponseError)), None),
+    )
+
+
+def _native(sizes: Sequence[Reply], tail: Reply, *, bull: bool) -> tuple[NativeCount, ...]:
+    native = []
+    for entry, size in zip(keys.LISTS, sizes, strict=True):
+        if bull and entry.native in keys.NOT_IN_BULL:
+            continue
+        count = size if isinstance(size, int) else None
+        if count and entry.native == "wait" and isinstance(tail, bytes) and tail.startswith(keys.MARKER):
+            count -= 1
+        native.append(NativeCount(native=entry.native, state=entry.state, count=count))
+    return tuple(native)
+
+
+def _of(native: Iterable[NativeCount], word: str) -> int | None:
+    return next((entry.count for entry in native if entry.native == word), None)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
+
+
+def latency_s(waiting: int | None, oldest: Sequence[Any], now: float) -> float | None:
+    """How long the longest waiting of the `oldest` jobs waits; 0.0 when none waits, None when none tells.
+
+    Each is [timestamp, processedOn, atm, attemptsMade, opts].
+    """
+    if waiting == 0:
+        return 0.0
+    starts = [start for job in oldest if (start := _waits_since(job)) is not None]
+    return max(0.0, now - min(starts)) if waiting and starts else None
+
+
+def _waits_since(job: Sequence[Any]) -> float | None:
+    if len(job) != 5:
+        return None
+    added, tried, made, made_before_5, opts = job
+    if keys.number(made) or keys.number(made_before_5):
+        # Tried before: it waits since that try failed, of which only the start is kept. A person's retry wipes even
+        # that, and the time when the job was first added would be days off.
+        return keys.seconds(tried)
+    start = keys.seconds(added)
+    delay = _DELAY.search(opts) if isinstance(opts, bytes) else None
+    return start + int(delay[1]) / 1000 if start is not None and delay else start
+
+
+def _overdue_s(delayed: Reply, now: float) -> float | None:
+    if not isinstance(delayed, list):
+        return None
+    due = keys.due_s(delayed[1]) if len(delayed) == 2 else None
+    return max(0.0, now - due) if due is not None else (None if delayed else 0.0)
+
+
+def _workers(key: keys.QueueKey, workers: Counter[str] | None, *, seems_alive: bool) -> int | None:
+    if workers is None:
+        return None
+    node, python = keys.worker_names(key)
+    # A Python worker gives its name to both of its connections.
+    count = workers[node] + (workers[python] + 1) // 2
+    # Proxies that refuse CLIENT SETNAME hide workers: with signs of life, none seen is not none there.
+    return count if count or not seems_alive else None
+
+
+def _notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool) -> Iterable[str]:
+    if bull:
+        yield "Bull 4 or older"
+    concurrency, most, span = (keys.whole(fields.get(name)) for name in ("concurrency", "max", "duration"))
+    if concurrency:
+        yield f"global concurrency {concurrency}"
+    if most and span:
+        yield f"at most {most} jobs per {span / 1000:g} s"
+    started = keys.whole(limit if isinstance(limit, bytes) else None)
+    if isinstance(limit_ttl, int) and limit_ttl > 0 and started is not None and started >= (most or FULLY_LIMITED):
+        yield f"rate limited for {max(1, round(limit_ttl / 1000))} s"
+
+
+def _line(reply: Reply) -> str:
+    if "WRONGTYPE" in str(reply):
+        return "a key of this queue has the wrong type"
+    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "the key names no queue"

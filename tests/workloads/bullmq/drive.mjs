@@ -1,0 +1,108 @@
+// Drives a real BullMQ from the tests: node drive.mjs <package> <command> <redis url> <queue> [json options]
+// Answers one line of JSON. <package> is one of the aliases in package.json.
+const [, , alias, command, url, queueName, raw = '{}'] = process.argv;
+const { Queue, Worker, FlowProducer } = await import(alias);
+const options = JSON.parse(raw);
+const address = new URL(url);
+const connection = {
+  host: address.hostname,
+  port: Number(address.port),
+  db: Number(address.pathname.slice(1) || 0),
+  maxRetriesPerRequest: null,
+};
+const shared = { connection, ...(options.prefix ? { prefix: options.prefix } : {}) };
+const STATES = ['wait', 'prioritized', 'paused', 'active', 'delayed', 'waiting-children', 'failed', 'completed'];
+
+/** Runs what waits until `expected` jobs have ended for good. */
+async function runAll(expected) {
+  let ended = 0;
+  const worker = new Worker(
+    queueName,
+    async job => {
+      await job.log(`started ${job.name}`);
+      await job.updateProgress(50);
+      await new Promise(resolve => setTimeout(resolve, job.data.ms ?? 5));
+      if (job.data.fail) throw new TypeError(`cannot send to ${job.data.to ?? 'nobody'}`);
+      return { sent: true, id: job.id };
+    },
+    { ...shared, concurrency: 4, name: options.worker },
+  );
+  await new Promise(resolve => {
+    const count = () => {
+      ended += 1;
+      if (ended >= expected) resolve();
+    };
+    worker.on('completed', count);
+    worker.on('failed', job => {
+      if (job.attemptsMade >= (job.opts.attempts ?? 1)) count();
+    });
+    if (expected === 0) resolve();
+  });
+  await worker.close();
+}
+
+async function fill(queue) {
+  const ids = Object.fromEntries(STATES.map(state => [state, []]));
+  const finished = [];
+  for (let n = 0; n < 3; n++) finished.push(await queue.add('mail', { to: `user${n}@example.com`, n }));
+  const failing = [
+    await queue.add('mail', { fail: true, to: 'a@example.com' }, { attempts: 2 }),
+    await queue.add('report', { fail: true }),
+  ];
+  await runAll(5);
+  ids.completed = finished.map(job => job.id);
+  ids.failed = failing.map(job => job.id);
+
+  const active = await queue.add('import', { rows: 10 }, { jobId: 'held' });
+  const taker = new Worker(queueName, null, { ...shared, lockDuration: 600000 });
+  await taker.getNextJob('token-of-the-test');
+  ids.active = [active.id];
+
+  for (let n = 0; n < 4; n++) ids.wait.push((await queue.add('mail', { n }, { attempts: 3 })).id);
+  for (let n = 0; n < 2; n++) ids.prioritized.push((await queue.add('urgent', { n }, { priority: n + 1 })).id);
+  for (let n = 0; n < 2; n++) ids.delayed.push((await queue.add('reminder', { n }, { delay: 3600000 * (n + 1) })).id);
+  const flows = new FlowProducer(shared);
+  const tree = await flows.add({
+    name: 'album',
+    queueName,
+    data: { album: 7 },
+    children: [
+      { name: 'photo', queueName, data: { photo: 1 }, opts: { jobId: 'photo-1' } },
+      { name: 'photo', queueName, data: { photo: 2 }, opts: { jobId: 'photo-2' } },
+    ],
+  });
+  ids['waiting-children'] = [tree.job.id];
+  ids.wait.push('photo-1', 'photo-2');
+  if (options.paused) {
+    await queue.pause();
+    const counts = await queue.getJobCounts('paused');
+    if (counts.paused) {
+      ids.paused = ids.wait;
+      ids.wait = [];
+    }
+  }
+  await taker.close(true);
+  await flows.close();
+  return { ids, counts: await queue.getJobCounts(...STATES) };
+}
+
+async function run(queue) {
+  const settings = { removeOnComplete: options.removeOnComplete ?? false };
+  for (let n = 0; n < options.good; n++) await queue.add('good', { n, ms: options.ms }, settings);
+  for (let n = 0; n < options.bad; n++) await queue.add('bad', { fail: true }, settings);
+  await runAll(options.good + options.bad);
+  return { ended: options.good + options.bad };
+}
+
+const queue = new Queue(queueName, shared);
+await queue.waitUntilReady();
+const commands = {
+  fill,
+  run,
+  counts: () => queue.getJobCounts(...STATES),
+  add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
+};
+const answer = await commands[command](queue);
+await queue.close();
+console.log(JSON.stringify(answer));
+process.exit(0);
