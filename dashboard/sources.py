@@ -281,7 +281,10 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
             "Use rediss:// only where the server speaks TLS, and check its certificate.",
         )
     if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
-        return "timeout", f"{address} did not answer in time", "Check that it runs and that nothing blocks it."
+        hint = "Check that it runs and that nothing blocks it."
+        if address.startswith("rediss:"):  # a Redis without TLS waits for the rest of what it takes for a command
+            hint = "Check that it runs, and that it speaks TLS: if it does not, use redis://."
+        return "timeout", f"{address} did not answer in time", hint
     if "refused" in low:
         return "refused", f"Nothing listens on {address}", "Start Redis, or check host and port in the URL."
     if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
@@ -294,18 +297,26 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
             f"{address} closed the connection",
             "It may be restarting, or it expects TLS: then use rediss://.",
         )
+    if "protocol error" in low:
+        return "protocol", f"What listens on {address} is no Redis", "Check host and port in the URL."
     if "max number of clients" in low:
         return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
     return "protocol", f"{address}: {text}", "Check that a Redis listens there."
 
 
-def parse_info(info: bytes, keys: int | None) -> RedisHealth:
-    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
+def info_fields(info: bytes) -> dict[str, str]:
+    """The fields of INFO's text, by name, as they stand there."""
     fields: dict[str, str] = {}
     for line in info.decode("utf-8", "replace").splitlines():
         name, colon, value = line.partition(":")
         if colon:
             fields[name] = value
+    return fields
+
+
+def parse_info(info: bytes, keys: int | None) -> RedisHealth:
+    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
+    fields = info_fields(info)
 
     def number(name: str) -> int | None:
         try:
