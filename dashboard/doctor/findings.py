@@ -1,0 +1,56 @@
+"""What the doctor says: one line per finding, how bad it is, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Level(IntEnum):
+    """How bad a finding is; from WARNING on it changes the exit status."""
+
+    OK = 0
+    NOTE = 1  # good to know, nothing to do
+    WARNING = 2  # works, and may hurt one day
+    PROBLEM = 3  # does not work, or loses jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line; `advice` is what to do, empty for what is fine."""
+
+    level: Level
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.level.name.lower():8} {self.text} {self.advice}".rstrip()
+        # Names in Redis are anybody's: none may move the cursor of the terminal or start a line of its own.
+        return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """0 fine, 1 with warnings, 2 with problems."""
+    worst = max((finding.level for finding in findings), default=Level.OK)
+    return {Level.WARNING: 1, Level.PROBLEM: 2}.get(worst, 0)
+
+
+def ok(text: str) -> Finding:
+    """What is as it should be."""
+    return Finding(Level.OK, text)
+
+
+def note(text: str, advice: str = "") -> Finding:
+    """What is good to know."""
+    return Finding(Level.NOTE, text, advice)
+
+
+def warning(text: str, advice: str = "") -> Finding:
+    """What is risky."""
+    return Finding(Level.WARNING, text, advice)
+
+
+def problem(text: str, advice: str = "") -> Finding:
+    """What is wrong."""
+    return Finding(Level.PROBLEM, text, advice)

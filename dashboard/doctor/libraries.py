@@ -1,0 +1,76 @@
+"""Which libraries keep queues here, in which versions, and which of their queues cannot be read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.backends.payload import printable
+from dashboard.doctor.findings import Finding, note, ok, problem, warning
+from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.model import QueueRef, QueueStats
+
+# One step of the search, and the whole of it: who asks the doctor waits for the answer.
+STEP = (500, 0.5)  # commands, seconds
+SEARCH_S = 15.0
+NAMES_SHOWN = 5
+
+
+def examine(backend: Backend) -> list[Finding]:
+    """The queues of one library. Raises BackendUnavailable when the server is gone.
+
+    Cost: the search of the key space, at most SEARCH_S, and 3 round trips.
+    """
+    try:
+        refs, complete = _search(backend)
+        stats = backend.stats(refs) if refs else []
+        versions = backend.versions(refs) if refs else ()
+    except ResponseError as exc:
+        return [problem(f"{backend.title} cannot be read: {exc}")]
+    except QueuedeckError as exc:
+        if isinstance(exc, BackendUnavailable) and exc.reason != "forbidden":
+            raise
+        return [problem(f"{backend.title} cannot be read: {exc.message}", exc.hint or "")]
+    findings = [_found(backend, stats, versions)]
+    if not complete:
+        findings.append(note(f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."))
+    return [*findings, *_broken(backend, stats)]
+
+
+def _search(backend: Backend) -> tuple[list[QueueRef], bool]:
+    """(the queues, whether the whole key space was seen)."""
+    deadline = time.monotonic() + SEARCH_S
+    known: dict[str, QueueRef] = {}
+    cursor: Any = None
+    while True:
+        step = backend.discover(cursor, Budget(*STEP))
+        known.update((ref.key, ref) for ref in step.found)
+        cursor = step.cursor
+        if step.complete or time.monotonic() > deadline:
+            return list(known.values()), step.complete
+
+
+def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> Finding:
+    if not stats:
+        return note(f"{backend.title}: no queues")
+    prefixes = sorted({printable(queue.prefix) for queue in stats if queue.prefix})
+    count = f"{len(stats):,} queue{'s' if len(stats) > 1 else ''}"
+    under = f" under {', '.join(prefixes[:NAMES_SHOWN])}" if prefixes else ""
+    more = f" and {len(prefixes) - NAMES_SHOWN} more prefixes" if len(prefixes) > NAMES_SHOWN else ""
+    written = f"; written by version {', '.join(map(printable, versions))}" if versions else ""
+    return ok(f"{backend.title}: {count}{under}{more}{written}")
+
+
+def _broken(backend: Backend, stats: Sequence[QueueStats]) -> list[Finding]:
+    broken = [queue for queue in stats if queue.error]
+    findings = [
+        warning(f"{backend.title} queue {printable(queue.name)!r} cannot be read: {printable(queue.error or '')}")
+        for queue in broken[:NAMES_SHOWN]
+    ]
+    if len(broken) > NAMES_SHOWN:
+        findings.append(warning(f"{backend.title}: {len(broken) - NAMES_SHOWN:,} more queues cannot be read."))
+    return findings

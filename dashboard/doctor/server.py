@@ -1,0 +1,123 @@
+"""Is this Redis fit to hold jobs? Read from INFO, and from CONFIG where that is permitted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from redis.exceptions import ResponseError
+
+from dashboard.doctor.findings import Finding, note, ok, problem, warning
+from dashboard.model import RedisHealth
+from dashboard.sources import Source, info_fields, parse_info
+
+OLDEST_VERSION = (6, 2)
+MEMORY_WARNING_RATIO = 0.8
+MEMORY_PROBLEM_RATIO = 0.95
+CLIENTS_WARNING_RATIO = 0.9
+
+
+def examine(source: Source) -> list[Finding]:
+    """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
+    info, keys = source.batch([("INFO",), ("DBSIZE",)])
+    if not isinstance(info, bytes):
+        return [warning("INFO is not permitted: version, memory and risks stay unknown.", "Grant +info to this user.")]
+    health = parse_info(info, keys if isinstance(keys, int) else None)
+    fields = info_fields(info)
+    return [
+        _identity(health),
+        *_version(health),
+        *_role(health, fields),
+        *_memory(health),
+        *_persistence(health, fields, _save_points(source)),
+        *_clients(health),
+    ]
+
+
+def _identity(health: RedisHealth) -> Finding:
+    facts = [
+        f"up {_duration(health.uptime_s)}" if health.uptime_s is not None else "",
+        f"{health.clients:,} clients" if health.clients is not None else "",
+        f"{health.keys:,} keys" if health.keys is not None else "",
+        f"{_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
+    ]
+    name = f"{health.flavour.title()} {health.version or 'of unknown version'}"
+    return ok(f"{name}: {', '.join(filter(None, facts)) or 'it tells nothing about itself'}")
+
+
+def _version(health: RedisHealth) -> Iterator[Finding]:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", health.version or "")[:2])
+    if numbers and numbers < OLDEST_VERSION:
+        yield warning(
+            f"Version {health.version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest one tested.",
+            "Upgrade Redis: this version gets no security fixes any more.",
+        )
+
+
+def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[Finding]:
+    if health.role is not None and health.role != "master":
+        yield warning(f"This server is a {health.role}: its figures may lag.", "Point the URL at the primary.")
+        if fields.get("master_link_status") == "down":
+            yield problem("Its link to the primary is down: its data stands still.")
+    if fields.get("cluster_enabled") == "1":
+        yield note("Redis Cluster: only the queues on this node are seen.")
+
+
+def _memory(health: RedisHealth) -> Iterator[Finding]:
+    policy = health.eviction_policy
+    if policy not in (None, "noeviction"):
+        advice = "Set maxmemory-policy noeviction."
+        if health.memory_limited and policy.startswith("allkeys"):
+            yield problem(f"Eviction policy {policy}: a full Redis silently deletes jobs.", advice)
+        else:
+            yield warning(f"Eviction policy {policy}: a full Redis may delete what the libraries need.", advice)
+    if health.memory_limited is False:
+        yield warning(
+            "No maxmemory is set: a queue that fills up takes the memory of the whole machine.",
+            "Set maxmemory, and maxmemory-policy noeviction.",
+        )
+    ratio = health.memory_ratio
+    if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
+        say = problem if ratio >= MEMORY_PROBLEM_RATIO else warning
+        yield say(
+            f"{ratio:.0%} of maxmemory ({_size(health.maxmemory_bytes)}) is used: a full Redis refuses new jobs.",
+            "Raise maxmemory, drain queues, or keep fewer finished jobs.",
+        )
+    if health.evicted_keys:
+        yield warning(f"{health.evicted_keys:,} keys were evicted since the start: jobs may be among them.")
+
+
+def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str | None) -> Iterator[Finding]:
+    if health.persistence_ok is False:
+        yield problem("The last write to disk failed.", "See the server's log: disk full, or no right to write?")
+    if save_points == "" and fields.get("aof_enabled") == "0":
+        yield warning(
+            "Persistence is off: a restart of Redis loses every job.", "Set appendonly yes, or save points with save."
+        )
+
+
+def _save_points(source: Source) -> str | None:
+    """The setting `save`; None where CONFIG is not permitted, as on most managed servers."""
+    try:
+        reply = source.execute("CONFIG", "GET", "save")
+    except ResponseError:
+        return None
+    return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
+
+
+def _clients(health: RedisHealth) -> Iterator[Finding]:
+    if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
+        yield warning(f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients.")
+    if health.rejected_connections:
+        yield warning(f"{health.rejected_connections:,} connections were refused since the start: maxclients was hit.")
+
+
+def _duration(seconds: int) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 2**20:,.1f} MiB"
