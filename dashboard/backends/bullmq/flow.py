@@ -86,7 +86,11 @@ def _unknown(key: str, reason: str) -> QueueFlow:
 def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look | None]:
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
-    now, since, length, limit, first_id, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept = row
+    if len(row) == 2 and before:
+        now, since = row
+        flow = QueueFlow(key=key, completed=0, dead=0, span_s=_span_s(since, now, before), quality=Quality.EXACT)
+        return flow, before._replace(at_ms=now)
+    now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept = row
     running = dict(before.started) if before else {}
     times = [ms / 1000 for ms in runtimes] + _matched(running, ended)
     running.update(zip(started[::2], started[1::2], strict=True))
@@ -100,11 +104,11 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
         completed, dead, reason = sets.completed, sets.dead, BUSY_KEPT
     elif sets is not None:
         start, reason = oldest_ms, BUSY
-    elif first_id and (first_ms := int(first_id.partition(b"-")[0])) > since:
-        # An event before the first one was either trimmed or never was; either way nothing is known of that time.
-        start = first_ms
-        if before or length >= (keys.whole(limit) or DEFAULT_MAX_EVENTS):
-            reason = TRIMMED.format(span=(now - first_ms) / 1000)
+    elif seen and seen == length:
+        # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
+        start = oldest_ms
+        if (before and before.last_id) or length >= (keys.whole(limit) or DEFAULT_MAX_EVENTS):
+            reason = TRIMMED.format(span=(now - oldest_ms) / 1000)
     return QueueFlow(
         key=key,
         completed=completed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from dashboard.sources import Command, Reply, Source
 # One call of the script reads this many queues: other clients get their turn between two calls.
 QUEUES_PER_CALL = 100
 META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
-# What is asked of each queue: command, last part of the key, arguments.
+# What is asked of each queue, by the script in the same order: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (
     ("HMGET", "meta", *META),
     *(("LLEN" if entry.kind == "list" else "ZCARD", entry.native) for entry in keys.LISTS),
@@ -45,10 +44,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
     Cost: 1 round trip where scripts are permitted, else 3: two for the age of the oldest jobs.
     """
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
-    plan = json.dumps(PLAN)
-    answered = scripts.run(
-        _script(), [(plan, *(ref.key for ref in chunk)) for chunk in chunks], also=[("CLIENT", "LIST")]
-    )
+    answered = scripts.run(_script(), [tuple(ref.key for ref in chunk) for chunk in chunks], also=[("CLIENT", "LIST")])
     if answered is None:
         rows, clients = _plain(source, refs)
     else:

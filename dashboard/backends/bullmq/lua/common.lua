@@ -13,9 +13,7 @@ local function cut(value, limit)
 end
 
 -- The reply to a command; an error is a value like any other.
-local function read(...)
-  return redis.pcall(...)
-end
+local read = redis.pcall
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil

@@ -1,10 +1,12 @@
 -- What ended in many queues since the last look, from their events streams; return values stay here.
 -- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
--- Returns per queue {now ms, since ms, stream length, its limit, first event id, last event id, events read,
--- ms of the oldest read, completed, failed, {run time ms...}, {started id, ms...}, {ended id, ms...},
--- {completed, failed, counted since}: from the kept jobs, when events do not tell}.
+-- Returns per queue {now ms, since ms} when nothing happened, else {now ms, since ms, stream length, its limit (first
+-- look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
+-- {started id, ms...}, {ended id, ms...}, {completed, failed, counted since}: from the kept jobs, where events do not
+-- tell}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT = 1000, 20, 200, 200
+local NOTHING = {}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function clock()
@@ -31,12 +33,11 @@ local function tally(events)
   local runtimes, started, ended, done = {}, {}, {}, {}
   for i = 1, #events do
     local event, job = event_of(events[i])
-    local ms = ms_of(events[i][1])
     if event == 'completed' or event == 'failed' then
       if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
-      if job then done[job] = ms end
+      if job then done[job] = ms_of(events[i][1]) end
     elseif event == 'active' and job and #job <= ID_LIMIT then
-      local stop = done[job]
+      local stop, ms = done[job], ms_of(events[i][1])
       if stop == nil then
         if #started < 2 * SAMPLE then
           started[#started + 1] = job
@@ -77,33 +78,29 @@ local function kept(base, since)
 end
 
 local rows = {}
+local now = clock()
 for i = 3, #ARGV, 3 do
   local base, last, looked = ARGV[i] .. ':', ARGV[i + 1], tonumber(ARGV[i + 2])
-  local now = clock()
   local since = looked or now - window
   local limit = math.max(PER_QUEUE_LEAST, math.min(PER_QUEUE_MOST, pool))
   local from = last ~= '' and '(' .. last or string.format('%.0f', since)
   local events = read('XREVRANGE', base .. 'events', '+', from, 'COUNT', limit)
+  local row
   if failed(events) then
-    rows[#rows + 1] = events
+    row = events
+  elseif #events == 0 and last ~= '' then
+    row = {now, since}
   else
     pool = pool - #events
-    local row = {now, since, false, false, false, false, #events, false, 0, 0, {}, {}, {}, {}}
-    if #events > 0 or last == '' then
-      row[3] = read('XLEN', base .. 'events')
-      row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20)
-      local first = first_of(read('XRANGE', base .. 'events', '-', '+', 'COUNT', 1))
-      row[5] = first and first[1]
-    end
+    local length = read('XLEN', base .. 'events')
+    row = {now, since, length, false, false, #events, false, 0, 0, NOTHING, NOTHING, NOTHING, false}
+    if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
     if #events > 0 then
-      row[6], row[8] = events[1][1], ms_of(events[#events][1])
-      row[9], row[10], row[11], row[12], row[13] = tally(events)
+      row[5], row[7] = events[1][1], ms_of(events[#events][1])
+      row[8], row[9], row[10], row[11], row[12] = tally(events)
     end
-    if #events >= limit or row[3] == 0 or (#events == 0 and read('EXISTS', base .. 'events') == 0) then
-      row[3] = row[3] or 0
-      row[14] = kept(base, since)
-    end
-    rows[#rows + 1] = row
+    if #events >= limit or length == 0 then row[13] = kept(base, since) end
   end
+  rows[#rows + 1] = row
 end
 return rows

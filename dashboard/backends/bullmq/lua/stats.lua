@@ -1,49 +1,71 @@
--- The figures of many queues.
--- ARGV[1]: JSON [[command, last part of the key, argument...], ...]; then `<prefix>:<queue>` of each queue.
--- Returns per queue {reply, ..., oldest}: `oldest` holds {timestamp, processedOn, atm, attemptsMade, opts} of the jobs
+-- The figures of many queues. ARGV: `<prefix>:<queue>` of each.
+-- Returns per queue {meta fields, size of each list..., tail of wait, head of delayed with its score, PTTL limiter,
+-- limiter, stalled-check there 0/1, meta-paused there 0/1, oldest}, in the order of `PLAN` in stats.py; what cannot be
+-- since a list is empty is not asked for. `oldest` holds {timestamp, processedOn, atm, attemptsMade, opts} of the jobs
 -- at the ends of the waiting lists, among which the one that waits longest is found.
 local LIMIT = 4096
-local plan = cjson.decode(ARGV[1])
-local DETAILS = {'timestamp', 'processedOn', 'atm', 'attemptsMade', 'opts'}
+local NOTHING = {}
+-- The options of a job that was added without any: `{"attempts":0}`.
+local NO_DELAY = 14
 
 local function is_job(id)
   return type(id) == 'string' and string.sub(id, 1, 2) ~= '0:'
 end
 
-local function ends(base)
-  local ids, seen = {}, {}
-  local function add(id)
-    if is_job(id) and not seen[id] then
-      seen[id] = true
-      ids[#ids + 1] = id
+local function filled(size)
+  return type(size) == 'number' and size > 0
+end
+
+local function details(key)
+  local job = read('HMGET', key, 'timestamp', 'processedOn', 'atm', 'attemptsMade')
+  if failed(job) then return NOTHING end
+  local size = read('HSTRLEN', key, 'opts')
+  job[5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
+  return cut(job, LIMIT)
+end
+
+-- The next job of `wait`, and the newest one where that was added earlier, as in a queue that serves the last first.
+local function ends(base, tail, waiting, paused, prioritized)
+  local found = {}
+  if filled(waiting) then
+    if not is_job(tail) then tail = read('LINDEX', base .. 'wait', -2) end
+    if is_job(tail) then
+      found[1] = details(base .. tail)
+      local head = waiting > 1 and read('LINDEX', base .. 'wait', 0)
+      if is_job(head) then
+        local added, next_added = read('HGET', base .. head, 'timestamp'), found[1][1]
+        if type(added) == 'string' and next_added and added < next_added then found[2] = details(base .. head) end
+      end
     end
   end
-  local tail = read('LINDEX', base .. 'wait', -1)
-  if tail and not failed(tail) then
-    if not is_job(tail) then tail = read('LINDEX', base .. 'wait', -2) end
-    add(tail)
-    add(read('LINDEX', base .. 'wait', 0))
+  if filled(paused) then
+    local id = read('LINDEX', base .. 'paused', -1)
+    if is_job(id) then found[#found + 1] = details(base .. id) end
   end
-  add(read('LINDEX', base .. 'paused', -1))
-  local head = read('ZRANGE', base .. 'prioritized', 0, 0)
-  if not failed(head) then add(head[1]) end
-  return ids
+  if filled(prioritized) then
+    local id = read('ZRANGE', base .. 'prioritized', 0, 0)[1]
+    if is_job(id) then found[#found + 1] = details(base .. id) end
+  end
+  return found
 end
 
 local rows = {}
-for i = 2, #ARGV do
+for i = 1, #ARGV do
   local base = ARGV[i] .. ':'
-  local row = {}
-  for n = 1, #plan do
-    local step = plan[n]
-    row[n] = cut(read(step[1], base .. step[2], unpack(step, 3)), LIMIT)
-  end
-  local oldest = {}
-  for n, id in ipairs(ends(base)) do
-    local details = fields(base .. id, LIMIT, DETAILS)
-    oldest[n] = failed(details) and {} or details
-  end
-  row[#plan + 1] = oldest
-  rows[#rows + 1] = row
+  local meta = cut(
+    read('HMGET', base .. 'meta', 'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'), LIMIT)
+  local bull = failed(meta) or not (meta[2] or meta[6])
+  local waiting, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
+  local prioritized, delayed = read('ZCARD', base .. 'prioritized'), read('ZCARD', base .. 'delayed')
+  local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
+  local limit_ttl = read('PTTL', base .. 'limiter')
+  rows[i] = {
+    meta, waiting, prioritized, paused, read('LLEN', base .. 'active'), delayed,
+    read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
+    tail, filled(delayed) and cut(read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES'), LIMIT) or NOTHING,
+    limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
+    read('EXISTS', base .. 'stalled-check'), bull and read('EXISTS', base .. 'meta-paused') or 0,
+    ends(base, tail, waiting, paused, prioritized),
+  }
 end
 return rows
