@@ -1,0 +1,74 @@
+"""RQ 1.16 to 3.0, read without its own code: its reads clean up and unpickle. Layout: rq 3.0, see keys.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from dashboard.backends.base import Backend, Budget, Discovery
+from dashboard.backends.rq import keys
+from dashboard.backends.rq.detail import read_job
+from dashboard.backends.rq.discover import discover
+from dashboard.backends.rq.flow import read_flow
+from dashboard.backends.rq.jobs import read_page
+from dashboard.backends.rq.keys import LISTS, QueueKeys
+from dashboard.backends.rq.records import Reader
+from dashboard.backends.rq.scripts import Scripting
+from dashboard.backends.rq.stats import read_stats
+from dashboard.backends.rq.workers import read_versions
+from dashboard.errors import NotFound
+from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+
+
+class RQ(Backend):
+    """RQ's queues on one source."""
+
+    name: ClassVar[str] = "rq"
+    title: ClassVar[str] = "RQ"
+    states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS}
+    )
+
+    def __init__(self, source: Source, settings: SourceSettings) -> None:
+        super().__init__(source, settings)
+        # RQ's own prefix is always looked at: the setting names those of all libraries on this Redis.
+        self.prefixes = tuple(dict.fromkeys((keys.DEFAULT_PREFIX, *settings.prefixes)))
+        self._scripting = Scripting()
+        self._reader = Reader(source, self._scripting)
+
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
+        return discover(self, self.prefixes, cursor, budget)
+
+    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        """As the contract says; 2 round trips where the Redis user may not run scripts."""
+        return read_stats(self.source, self._scripting, self._with_keys(refs))
+
+    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+        """As the contract says; always an estimate, for RQ keeps no counter per queue. See flow.py."""
+        return read_flow(self.source, self._scripting, self._with_keys(refs), cursor)
+
+    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        """As the contract says; see `read_page` for the rare third round trip."""
+        awaited = ref.name in self.named_queues()
+        return read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited)
+
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        """As the contract says: 2 round trips, 4 where the Redis user may not run scripts."""
+        return read_job(self._reader, ref, self._keys(ref), job_id)
+
+    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        """The versions that live workers tell. Cost: 1 round trip."""
+        return read_versions(self.source, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
+
+    def _keys(self, ref: QueueRef) -> QueueKeys:
+        queue = keys.queue_keys(ref.key, self.prefixes)
+        if queue is None:
+            raise NotFound(f"{ref.key!r} is no queue of RQ's.")
+        return queue
+
+    def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
+        return [(ref, self._keys(ref)) for ref in refs]

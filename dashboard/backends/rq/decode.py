@@ -1,0 +1,180 @@
+"""RQ's stored values made readable: times, call texts, tracebacks, and serialized values without unpickling them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+from dashboard.backends.payload import (
+    DECODE_LIMIT_BYTES,
+    MASK,
+    bounded,
+    is_secret_name,
+    json_payload,
+    loads,
+    printable,
+    text,
+)
+from dashboard.backends.rq.inert import Unreadable, read
+from dashboard.backends.rq.things import describe
+from dashboard.model import JobError, Payload
+
+STACK_LIMIT = 64 * 1024
+_PICKLE = b"\x80"  # protocol 2 and later begin with this byte, JSON never does
+_CALL = re.compile(r"([A-Za-z_][\w.<>]{0,299})\((.*)\)\s*\Z", re.DOTALL)
+_KEYWORD = re.compile(r"\b([A-Za-z_]\w{0,99})=('(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?|[^\s,)]+)")
+# The line of a traceback that names the exception; the message may go on for more lines.
+_RAISED = re.compile(r"([A-Za-z_][\w.]{0,199})(?:: ?(.*))?\Z", re.DOTALL)
+_ABANDONED = re.compile(r"due to (\w{1,100})")
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+def moment(value: str | None) -> datetime | None:
+    """The instant in one of RQ's time fields (ISO 8601, UTC); None for anything else."""
+    if not value or len(value) > 40:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def number(value: str | None) -> int | None:
+    """The whole number in a field; None for anything else."""
+    try:
+        return int(value) if value and len(value) <= 20 else None
+    except ValueError:
+        return None
+
+
+def call_parts(description: str | None) -> tuple[str | None, str | None]:
+    """(function, arguments) of a description as RQ writes it; (the text, None) where the user set their own."""
+    if not description:
+        return None, None
+    found = _CALL.match(description)
+    if found is None:
+        return printable(description, 300), None
+    return printable(found[1], 300), printable(_KEYWORD.sub(_mask_keyword, found[2]), 1000)
+
+
+def _mask_keyword(found: re.Match[str]) -> str:
+    return f"{found[1]}={MASK}" if is_secret_name(found[1]) else found[0]
+
+
+def inflate(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
+    """(the first `limit` bytes of what zlib had packed into `raw`, whether there is more); `raw` itself if unpacked."""
+    unpacker = zlib.decompressobj()
+    try:
+        found = unpacker.decompress(raw, limit)
+    except zlib.error:
+        return raw[:limit], len(raw) > limit
+    return found, bool(unpacker.unconsumed_tail) or (len(found) == limit and not unpacker.eof)
+
+
+def unwrap(raw: bytes | None) -> bytes:
+    """The bytes of base64 text; b"" where it is none."""
+    try:
+        return base64.b64decode(raw or b"", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def failure(raw: bytes) -> JobError | None:
+    """The error in a zlib-packed traceback or message; None where it is empty."""
+    found, cut = inflate(raw, STACK_LIMIT)
+    whole = text(found).strip()
+    if not whole:
+        return None
+    lines = whole[whole.rfind(_TRACEBACK) :].split("\n") if _TRACEBACK in whole else [whole]
+    start = next((index for index, line in enumerate(lines) if index and line and not line[0].isspace()), None)
+    if _TRACEBACK in whole and start is not None:
+        raised = _RAISED.match("\n".join(lines[start:]))
+        name, message = (raised[1], raised[2] or "") if raised else (None, lines[start])
+    else:
+        abandoned = _ABANDONED.search(whole[:1000])
+        name, message = (abandoned[1] if abandoned else None), whole.split("\n", 1)[0]
+    return JobError(
+        class_name=printable(name, 200) if name else None,
+        message=printable(message, 2000),
+        stack=printable(whole, STACK_LIMIT) + ("\n… more was not read" if cut else ""),
+    )
+
+
+def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
+    """The Payload of what RQ's serializer made, zlib-packed or not; `too_large` = its bytes when it was not read."""
+    if too_large is not None:
+        note = f"{too_large} bytes, of which at most {DECODE_LIMIT_BYTES} are read"
+        return Payload(kind="opaque", text="", size_bytes=too_large, truncated=True, note=note)
+    if raw is None:
+        return Payload(kind="missing", text="")
+    found, cut = inflate(raw)
+    if cut:
+        note = f"more than {DECODE_LIMIT_BYTES} bytes when unpacked"
+        return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
+    if not found.startswith(_PICKLE):
+        return json_payload(found, None)
+    try:
+        return _plain(describe(read(found)), len(raw))
+    except Unreadable as exc:
+        note = f"pickled, cannot be shown without running it: {exc}"
+        return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
+
+
+def call(raw: bytes | None, too_large: int | None, description: str | None) -> tuple[str | None, Payload]:
+    """(the function's name, the Payload of a job's `data`), whose value has `function`, `args` and `kwargs`.
+
+    Where the data cannot be shown, the text is the job's own description.
+    """
+    payload = serialized(raw, too_large)
+    value = payload.value
+    if payload.kind == "json" and isinstance(value, list) and len(value) == 4:
+        name = value[0] if isinstance(value[0], str) else None
+        parts = {"function": value[0], "instance": value[1], "args": value[2], "kwargs": value[3]}
+        if value[1] is None:
+            del parts["instance"]
+        return name, Payload(
+            kind="json",
+            value=parts,
+            text=_json(parts),
+            size_bytes=payload.size_bytes,
+            truncated=payload.truncated,
+            note=payload.note,
+        )
+    if payload.kind == "opaque" and description:
+        shown = _KEYWORD.sub(_mask_keyword, printable(description))
+        return None, Payload(
+            kind="opaque", text=shown, size_bytes=payload.size_bytes, truncated=payload.truncated, note=payload.note
+        )
+    return None, payload
+
+
+def json_text(raw: str | None) -> Any:
+    """The value of a field that RQ keeps as JSON; None for anything else."""
+    if raw is None:
+        return None
+    try:
+        return loads(raw.encode("utf-8", "surrogateescape"))
+    except ValueError:
+        return None
+
+
+def _plain(value: Any, size: int) -> Payload:
+    value, cut = bounded(value)
+    return Payload(
+        kind="json",
+        value=value,
+        text=_json(value),
+        size_bytes=size,
+        truncated=cut,
+        note="pickled; read without running it, so objects are told by name",
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)

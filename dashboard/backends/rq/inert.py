@@ -1,0 +1,279 @@
+"""A pickle read as text: its opcodes are walked with a stack of our own, and nothing in it is imported or called.
+
+Plain values (None, booleans, numbers, text, bytes, lists, dictionaries, sets) come back as they are; whatever would
+need code becomes a Thing, which says what would have been made of what.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MAX_OPCODES = 20_000
+
+
+class Unreadable(ValueError):
+    """The bytes are no pickle that can be walked within the limits; the message says why."""
+
+
+@dataclass(slots=True, eq=False)
+class Thing:
+    """An object that was not built: `what` names its class or function, `args` are what that would be called with."""
+
+    what: str
+    args: Any = None  # a Row of arguments, or None where nothing was called
+    state: Any = None
+
+    @property
+    def called(self) -> bool:
+        """Whether the pickle would call `what`, rather than only name it."""
+        return self.args is not None
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A list, tuple or set; `kind` says which."""
+
+    kind: str
+    items: list[Any]
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """A dictionary as pairs, since keys need not be hashable here."""
+
+    pairs: list[tuple[Any, Any]]
+
+
+def read(data: bytes) -> Any:
+    """What the pickle in `data` describes, of None, bool, int, float, str, bytes, Row, Table and Thing.
+
+    Values may contain themselves. Raises Unreadable, and nothing else.
+    """
+    try:
+        return _walked(data)
+    except Unreadable:
+        raise
+    except Exception as exc:  # hostile bytes fail in many ways: wrong stack, bad numbers, broken text
+        raise Unreadable(f"no readable pickle: {type(exc).__name__}") from None
+
+
+def _walked(data: bytes) -> Any:
+    walk = _Walk()
+    for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):
+        if count >= MAX_OPCODES:
+            raise Unreadable(f"more than {MAX_OPCODES} steps")
+        if opcode.name == "STOP":
+            return walk.pop()
+        walk.step(opcode.name, arg)
+    raise Unreadable("no readable pickle: it ends too early")
+
+
+class _Mark:
+    """Where a variable number of items begins on the stack."""
+
+
+_MARK = _Mark()
+
+
+class _Walk:
+    """The stack and the memo of one walk."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, arg: Any) -> None:
+        """Take in one opcode."""
+        if name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif name in _LITERALS:
+            self.stack.append(bytes(arg) if isinstance(arg, bytearray) else arg)
+        elif name in _STEPS:
+            _STEPS[name](self, arg)
+        elif name not in _IGNORED:
+            raise Unreadable(f"unknown step {name}")
+
+    def pop(self) -> Any:
+        """The top of the stack; a mark there is an error."""
+        item = self.stack.pop()
+        if item is _MARK:
+            raise Unreadable("no readable pickle: misplaced mark")
+        return item
+
+    def drop(self) -> None:
+        """Forget the top of the stack, mark or not."""
+        del self.stack[-1]
+
+    def pop_to_mark(self) -> list[Any]:
+        """The items above the newest mark, in order."""
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is _MARK:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
+                return items
+        raise Unreadable("no readable pickle: no mark")
+
+    def extend(self, items: list[Any]) -> None:
+        """Append to the list or set on top; an object that is filled like a list keeps the items as its state."""
+        target = self.stack[-1]
+        if isinstance(target, Thing):
+            if not isinstance(target.state, Row):
+                target.state = Row("list", [])
+            target = target.state
+        if isinstance(target, Row):
+            target.items.extend(items)
+
+    def put(self, items: list[Any]) -> None:
+        """Set keys and values of the dictionary on top, or of an object that is filled like one."""
+        target = self.stack[-1]
+        if isinstance(target, Thing):
+            if not isinstance(target.state, Table):
+                target.state = Table([])
+            target = target.state
+        if isinstance(target, Table):
+            target.pairs.extend(zip(items[::2], items[1::2], strict=True))
+
+    def row(self, kind: str, count: int) -> None:
+        """Join the top `count` items."""
+        items = [self.pop() for _ in range(count)]
+        self.stack.append(Row(kind, items[::-1]))
+
+    def call(self, args: Any, made_of: Any) -> None:
+        """Push what calling `made_of` would make."""
+        what = made_of.what if isinstance(made_of, Thing) and not made_of.called else "?"
+        self.stack.append(Thing(what, args if isinstance(args, Row) else Row("tuple", [args])))
+
+    def build(self) -> None:
+        """Give the object on top its state."""
+        state = self.pop()
+        if isinstance(self.stack[-1], Thing):
+            self.stack[-1].state = state
+
+
+def _join(kind: str) -> Callable[[_Walk, Any], None]:
+    return lambda walk, _: walk.stack.append(Row(kind, walk.pop_to_mark()))
+
+
+def _dictionary(walk: _Walk, _: Any) -> None:
+    items = walk.pop_to_mark()
+    walk.stack.append(Table([]))
+    walk.put(items)
+
+
+def _set_item(walk: _Walk, _: Any) -> None:
+    value, key = walk.pop(), walk.pop()
+    walk.put([key, value])
+
+
+def _set_items(walk: _Walk, _: Any) -> None:
+    walk.put(walk.pop_to_mark())
+
+
+def _append(walk: _Walk, _: Any) -> None:
+    item = walk.pop()
+    walk.extend([item])
+
+
+def _name(walk: _Walk, arg: Any) -> None:
+    # The text form has "module name" in one string.
+    walk.stack.append(Thing(".".join(str(arg).split(" ", 1))))
+
+
+def _stack_name(walk: _Walk, _: Any) -> None:
+    name, module = walk.pop(), walk.pop()
+    walk.stack.append(Thing(f"{_short(module)}.{_short(name)}"))
+
+
+def _short(part: Any) -> str:
+    return part[:500] if isinstance(part, str) else "?"
+
+
+def _reduce(walk: _Walk, _: Any) -> None:
+    args = walk.pop()
+    walk.call(args, walk.pop())
+
+
+def _new_with_keywords(walk: _Walk, _: Any) -> None:
+    keywords, args = walk.pop(), walk.pop()
+    walk.call(args, walk.pop())
+    walk.stack[-1].state = keywords
+
+
+def _instance(walk: _Walk, arg: Any) -> None:
+    args = Row("tuple", walk.pop_to_mark())
+    _name(walk, arg)
+    walk.call(args, walk.pop())
+
+
+def _object(walk: _Walk, _: Any) -> None:
+    made_of, *args = walk.pop_to_mark()
+    walk.call(Row("tuple", args), made_of)
+
+
+def _elsewhere(walk: _Walk, arg: Any) -> None:
+    walk.stack.append(Thing(f"external object {str(arg)[:200]}"))
+
+
+def _elsewhere_from_stack(walk: _Walk, _: Any) -> None:
+    item = walk.pop()
+    _elsewhere(walk, item if isinstance(item, str | int) else "?")
+
+
+def _remember(walk: _Walk, arg: Any) -> None:
+    walk.memo[len(walk.memo) if arg is None else arg] = walk.stack[-1]
+
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_NUMBERS = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"})
+_TEXTS = frozenset({"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
+_BYTES = frozenset(
+    {"STRING", "BINSTRING", "SHORT_BINSTRING"} | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+)
+_LITERALS = _NUMBERS | _TEXTS | _BYTES
+_IGNORED = frozenset({"PROTO", "FRAME", "READONLY_BUFFER"})
+_STEPS: dict[str, Callable[[_Walk, Any], None]] = {
+    "MARK": lambda walk, _: walk.stack.append(_MARK),
+    "POP": lambda walk, _: walk.drop(),
+    "POP_MARK": lambda walk, _: walk.pop_to_mark().clear(),
+    "DUP": lambda walk, _: walk.stack.append(walk.stack[-1]),
+    "EMPTY_LIST": lambda walk, _: walk.stack.append(Row("list", [])),
+    "EMPTY_TUPLE": lambda walk, _: walk.stack.append(Row("tuple", [])),
+    "EMPTY_SET": lambda walk, _: walk.stack.append(Row("set", [])),
+    "EMPTY_DICT": lambda walk, _: walk.stack.append(Table([])),
+    "LIST": _join("list"),
+    "TUPLE": _join("tuple"),
+    "FROZENSET": _join("set"),
+    "TUPLE1": lambda walk, _: walk.row("tuple", 1),
+    "TUPLE2": lambda walk, _: walk.row("tuple", 2),
+    "TUPLE3": lambda walk, _: walk.row("tuple", 3),
+    "DICT": _dictionary,
+    "APPEND": _append,
+    "APPENDS": lambda walk, _: walk.extend(walk.pop_to_mark()),
+    "ADDITEMS": lambda walk, _: walk.extend(walk.pop_to_mark()),
+    "SETITEM": _set_item,
+    "SETITEMS": _set_items,
+    "GLOBAL": _name,
+    "STACK_GLOBAL": _stack_name,
+    "REDUCE": _reduce,
+    "NEWOBJ": _reduce,
+    "NEWOBJ_EX": _new_with_keywords,
+    "INST": _instance,
+    "OBJ": _object,
+    "BUILD": lambda walk, _: walk.build(),
+    "PERSID": _elsewhere,
+    "BINPERSID": _elsewhere_from_stack,
+    "EXT1": _elsewhere,
+    "EXT2": _elsewhere,
+    "EXT4": _elsewhere,
+    "NEXT_BUFFER": _elsewhere,
+    "PUT": _remember,
+    "BINPUT": _remember,
+    "LONG_BINPUT": _remember,
+    "MEMOIZE": _remember,
+    "GET": lambda walk, arg: walk.stack.append(walk.memo[arg]),
+    "BINGET": lambda walk, arg: walk.stack.append(walk.memo[arg]),
+    "LONG_BINGET": lambda walk, arg: walk.stack.append(walk.memo[arg]),
+}

@@ -1,0 +1,133 @@
+"""One page of a queue's jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.backends.payload import text
+from dashboard.backends.rq import keys
+from dashboard.backends.rq.keys import LISTS, QueueKeys, job_id_of
+from dashboard.backends.rq.records import Reader
+from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of
+from dashboard.clock import instant, now_s
+from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.model import JobPage, JobQuery, QueueRef, State
+from dashboard.sources import Command, Reply, Source
+
+# Lists that expire: newest first as long as all jobs of the queue have the same time to live.
+_EXPIRING = (State.COMPLETED, State.DEAD)
+_ORDERS = {
+    State.WAITING: "next first",
+    State.ACTIVE: "longest without a heartbeat first",
+    State.SCHEDULED: "soonest first",
+    State.BLOCKED: "oldest first",
+    State.DEAD: "newest first",
+    State.COMPLETED: "newest first",
+    State.CANCELED: "newest first",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The members of one page with their scores, and how many the list has."""
+
+    rows: Sequence[tuple[str, float | None]]
+    total: int
+
+
+def read_page(
+    source: Source, reader: Reader, ref: QueueRef, queue: QueueKeys, query: JobQuery, *, awaited: bool
+) -> JobPage:
+    """One page of a list; `awaited` = the queue may not be there yet.
+
+    Raises NotFound, Unsupported, BackendUnavailable. Cost: 2 round trips; 3 where scripts may not run, and for pages
+    among the failed jobs that never expire while others have expired but are not yet removed.
+    """
+    word, _ = LISTS.get(query.state, (None, None))
+    if word is None or query.native not in (None, word):
+        raise Unsupported(f"RQ has no list of {query.native or query.state.value} jobs")
+    members = _members(source, queue, query, awaited=awaited)
+    ids = [job_id_of(member, query.state) for member, _ in members.rows]
+    shape = DEAD_LIST if query.state is State.DEAD else LIST
+    records, _ = reader.read([(queue, job_id) for job_id in ids], shape) if ids else ([], [])
+    jobs = [
+        job_of(ref, job_id, record, state=query.state, due=_due(query.state, score))
+        for job_id, record, (_, score) in zip(ids, records, members.rows, strict=True)
+    ]
+    return JobPage(
+        jobs=tuple(jobs),
+        page=query.page,
+        per_page=query.per_page,
+        total=members.total,
+        order=_ORDERS[query.state],
+    )
+
+
+def _due(state: State, score: float | None) -> datetime | None:
+    return instant(score) if state is State.SCHEDULED else None
+
+
+def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _Members:
+    key, second = queue.of(query.state), int(now_s())
+    start, stop = query.offset, query.offset + query.per_page - 1
+    there: list[Command] = [
+        ("SISMEMBER", keys.directory(queue.prefix), queue.queue),
+        ("EXISTS", *(queue.of(state) for state in LISTS)),
+    ]
+    if query.state is State.WAITING:
+        listing: list[Command] = [("LLEN", key), ("LRANGE", key, start, stop)]
+    elif query.state in _EXPIRING:
+        listing = [("ZCARD", key), ("ZREVRANGE", key, start, stop, "WITHSCORES")]
+        listing += [("ZCOUNT", key, 0, second), ("ZCOUNT", key, "-inf", "(0")]
+    elif query.state is State.CANCELED:
+        listing = [("ZCARD", key), ("ZREVRANGE", key, start, stop, "WITHSCORES")]
+    else:
+        listing = [("ZCARD", key), ("ZRANGE", key, start, stop, "WITHSCORES")]
+    listed, exists, total, page, *expiring = _checked(source, [*there, *listing], key)
+    if not listed and not exists and not awaited:
+        raise NotFound(f"There is no queue {queue.shown_name!r} here (any more).")
+    rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pairs(page)
+    if expiring and expiring[0]:
+        return _without_expired(source, key, query, _Members(rows, total), *expiring)
+    return _Members(rows, total)
+
+
+def _without_expired(
+    source: Source, key: str, query: JobQuery, members: _Members, expired: int, never: int
+) -> _Members:
+    """`members` without those whose time is over: by rank they stand between the live ones and those kept for ever."""
+    total = max(0, members.total - expired)
+    live = total - never
+    rows = list(members.rows[: max(0, live - query.offset)])
+    missing = min(query.per_page, total - query.offset) - len(rows)
+    if never and missing > 0:
+        start = max(query.offset, live) + expired
+        reply = _checked(source, [("ZREVRANGE", key, start, start + missing - 1, "WITHSCORES")], key)
+        rows += _pairs(reply[0])
+    return _Members(rows, total)
+
+
+def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:
+    return [(text(member), float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+
+
+def _checked(source: Source, commands: Sequence[Command], key: str) -> list[Reply]:
+    """The replies. Raises Forbidden or BackendUnavailable, in words, when one command was refused."""
+    replies = source.batch(commands)
+    for reply in replies:
+        if isinstance(reply, NoPermissionError):
+            raise source.forbidden(reply) from reply
+        if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+            raise BackendUnavailable(
+                f"{key} holds another type of data than RQ's",
+                source=source.name,
+                reason="protocol",
+                hint="Something else wrote to this key; look at it with redis-cli TYPE.",
+            )
+        if isinstance(reply, ResponseError):
+            raise source.unavailable(reply)
+    return replies

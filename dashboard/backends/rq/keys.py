@@ -1,0 +1,109 @@
+"""The keys of RQ 1.16 to 3.0, all built here. Source: rq 3.0, queue.py, registry.py, job.py, results.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dashboard.model import State
+
+DEFAULT_PREFIX = "rq"
+_EXECUTION = re.compile(r":[0-9a-f]{32}\Z")
+
+# Each state's list: RQ's own word for it, and the infix of its key.
+LISTS: Mapping[State, tuple[str, str]] = {
+    State.WAITING: ("queued", "queue"),
+    State.ACTIVE: ("started", "wip"),
+    State.SCHEDULED: ("scheduled", "scheduled"),
+    State.BLOCKED: ("deferred", "deferred"),
+    State.DEAD: ("failed", "failed"),
+    State.COMPLETED: ("finished", "finished"),
+    State.CANCELED: ("canceled", "canceled"),
+}
+
+# Field `status` of a job -> our state. `created` is in no list: it was made and never enqueued.
+STATUSES: Mapping[str, State] = {
+    "queued": State.WAITING,
+    "started": State.ACTIVE,
+    "scheduled": State.SCHEDULED,
+    "deferred": State.BLOCKED,
+    "rate_limited": State.BLOCKED,  # 3.0: waits until another job with its rate limit key ends
+    "ready_to_enqueue": State.BLOCKED,  # 3.0: its parents ended, RQ is about to enqueue it
+    "failed": State.DEAD,
+    "stopped": State.DEAD,  # by a person, while it ran; kept in the failed registry
+    "finished": State.COMPLETED,
+    "canceled": State.CANCELED,
+}
+
+
+@dataclass(frozen=True)
+class QueueKeys:
+    """The keys of one queue; `name` is RQ's own name, without our prefix."""
+
+    prefix: str
+    name: str
+
+    @cached_property
+    def queue(self) -> str:
+        """The list of waiting ids, which is also the queue's entry in the directory and our QueueRef.key."""
+        return f"{self.prefix}:queue:{self.name}"
+
+    def of(self, state: State) -> str:
+        """The list or sorted set of a state."""
+        return f"{self.prefix}:{LISTS[state][1]}:{self.name}"
+
+    @property
+    def workers(self) -> str:
+        """The set of worker keys that registered for this queue."""
+        return f"{self.prefix}:workers:{self.name}"
+
+    @property
+    def shown_name(self) -> str:
+        """The name in our URLs: with the prefix where it is not RQ's default, so that two prefixes never collide."""
+        return self.name if self.prefix == DEFAULT_PREFIX else f"{self.prefix}:{self.name}"
+
+    def job(self, job_id: str) -> str:
+        """The hash of a job."""
+        return f"{self.prefix}:job:{job_id}"
+
+    def dependents(self, job_id: str) -> str:
+        """The set of ids that wait for a job."""
+        return f"{self.prefix}:job:{job_id}:dependents"
+
+    def results(self, job_id: str) -> str:
+        """The stream of how a job's runs ended, newest last, at most 10 entries."""
+        return f"{self.prefix}:results:{job_id}"
+
+
+def directory(prefix: str) -> str:
+    """The set of all queues that were ever used."""
+    return f"{prefix}:queues"
+
+
+def workers(prefix: str) -> str:
+    """The set of the keys of all workers."""
+    return f"{prefix}:workers"
+
+
+def suspended(prefix: str) -> str:
+    """The key that is there while all workers are suspended."""
+    return f"{prefix}:suspended"
+
+
+def queue_keys(key: str, prefixes: Iterable[str]) -> QueueKeys | None:
+    """The queue behind an entry of a directory or a QueueRef.key; None when it belongs to none of `prefixes`."""
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        start = f"{prefix}:queue:"
+        if key.startswith(start):
+            return QueueKeys(prefix, key.removeprefix(start))
+    return None
+
+
+def job_id_of(member: str, state: State) -> str:
+    """The id in a list's member: running jobs are kept as `<id>:<execution>` since RQ 2, as `<id>` before.
+
+    Ids may hold colons before RQ 3, so only what has the shape of an execution (32 hex digits) is cut off.
+    """
+    return _EXECUTION.sub("", member) if state is State.ACTIVE else member

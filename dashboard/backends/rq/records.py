@@ -1,0 +1,178 @@
+"""Reading many jobs' hashes and result streams with a bound on every value, in one round trip where scripts may run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.backends.payload import text
+from dashboard.backends.rq.keys import QueueKeys
+from dashboard.backends.rq.scripts import Scripting, load
+from dashboard.sources import Command, Reply, Source
+
+RECORDS = load("records")
+# One script holds up the server as long as it runs: this many jobs take about a millisecond.
+JOBS_PER_SCRIPT = 100
+# A stream of ten results takes some kilobytes more than they do.
+STREAM_OVERHEAD_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What to read of each job: `small` fields that RQ keeps short, `wide` ones that may hold anything."""
+
+    small: tuple[str, ...]
+    wide: tuple[str, ...] = ()
+    limit_bytes: int = 16 * 1024  # per value
+    entries: int = 0  # of the result stream, newest first
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields."""
+        return (*self.small, *self.wide)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one run of a job ended; `id` = time in ms and a counter."""
+
+    id: str
+    fields: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was read of one job. `kind` = type of its key: hash, none, or what should not be there."""
+
+    kind: str
+    fields: dict[str, bytes] = field(default_factory=dict)
+    oversized: dict[str, int] = field(default_factory=dict)  # bytes of the fields too large to read
+    entries: tuple[Entry, ...] = ()
+    entries_bytes: int | None = None  # of a stream too large to read
+    error: str | None = None  # why the key could not be read
+
+    def text(self, name: str) -> str | None:
+        """A field as text; None where it is unset or was too large."""
+        raw = self.fields.get(name)
+        return None if raw is None else text(raw)
+
+
+class Reader:
+    """Reads jobs of one source."""
+
+    def __init__(self, source: Source, scripting: Scripting) -> None:
+        self._source = source
+        self._scripting = scripting
+
+    def read(
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
+    ) -> tuple[list[Record], list[Reply]]:
+        """The records of `jobs`, in order, and the replies to `also`, which travel along.
+
+        Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
+        """
+        if not self._scripting.allowed:
+            return self._read_plainly(jobs, shape, also)
+        scripts = [
+            _script(jobs[start : start + JOBS_PER_SCRIPT], shape) for start in range(0, len(jobs), JOBS_PER_SCRIPT)
+        ]
+        replies = self._source.batch([*scripts, *also])
+        answers, others = replies[: len(scripts)], replies[len(scripts) :]
+        if any(self._scripting.refused(answer) for answer in answers):
+            return self._read_plainly(jobs, shape, ())[0], others
+        return [_record(answer, shape) for answer in chain.from_iterable(answers)], others
+
+    def _read_plainly(
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command]
+    ) -> tuple[list[Record], list[Reply]]:
+        """As `read`, with plain commands: sizes first, then what is small enough."""
+        first: list[Command] = []
+        for keys, job_id in jobs:
+            key = keys.job(job_id)
+            first += [("TYPE", key), ("HMGET", key, *shape.small)]
+            first += [("HSTRLEN", key, name) for name in shape.wide]
+            if shape.entries:
+                first.append(("MEMORY", "USAGE", keys.results(job_id)))
+        replies = self._source.batch([*first, *also])
+        width = 2 + len(shape.wide) + bool(shape.entries)
+        sizes = [replies[start : start + width] for start in range(0, len(first), width)]
+        second = list(chain.from_iterable(_wide(*job, shape, size) for job, size in zip(jobs, sizes, strict=True)))
+        values = iter(self._source.batch(second))
+        records = [_plain_record(shape, size, values) for size in sizes]
+        return records, replies[len(first) :]
+
+
+def _script(jobs: Sequence[tuple[QueueKeys, str]], shape: Shape) -> Command:
+    keys = chain.from_iterable((keys.job(job_id), keys.results(job_id)) for keys, job_id in jobs)
+    bounds = (shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields))
+    return ("EVAL", RECORDS, 0, *bounds, *shape.fields, *keys)
+
+
+def _stream_limit(shape: Shape) -> int:
+    return shape.limit_bytes * 4 + STREAM_OVERHEAD_BYTES
+
+
+def _record(answer: Reply, shape: Shape) -> Record:
+    kind, values, stream = answer
+    entries, entries_bytes = _entries(stream)
+    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    for name, value in zip(shape.fields, values, strict=False):
+        if isinstance(value, int):
+            record.oversized[name] = value
+        elif value:
+            record.fields[name] = value
+    return record
+
+
+def _entries(reply: Reply) -> tuple[tuple[Entry, ...], int | None]:
+    """(the entries, None), or ((), the size of a stream that is too large)."""
+    if isinstance(reply, int):
+        return (), reply
+    if not isinstance(reply, list):
+        return (), None
+    return tuple(Entry(text(key), _pairs(values)) for key, values in reply), None
+
+
+def _pairs(values: Sequence[bytes]) -> dict[str, bytes]:
+    return {text(name): value for name, value in zip(values[::2], values[1::2], strict=True)}
+
+
+def _fitting(shape: Shape, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
+    """The wide fields, and whether the stream, that are there and small enough to be read."""
+    wide = sizes[2 : 2 + len(shape.wide)]
+    names = [
+        name
+        for name, size in zip(shape.wide, wide, strict=True)
+        if isinstance(size, int) and 0 < size <= shape.limit_bytes
+    ]
+    stream = sizes[-1] if shape.entries else None
+    return names, isinstance(stream, int) and stream <= _stream_limit(shape)
+
+
+def _wide(keys: QueueKeys, job_id: str, shape: Shape, sizes: Sequence[Reply]) -> list[Command]:
+    names, with_stream = _fitting(shape, sizes)
+    commands: list[Command] = [("HGET", keys.job(job_id), name) for name in names]
+    if with_stream:
+        commands.append(("XREVRANGE", keys.results(job_id), "+", "-", "COUNT", shape.entries))
+    return commands
+
+
+def _plain_record(shape: Shape, sizes: Sequence[Reply], values: Iterator[Reply]) -> Record:
+    kind, small = sizes[0], sizes[1]
+    names, with_stream = _fitting(shape, sizes)
+    wide = {name: next(values) for name in names}
+    stream = next(values) if with_stream else sizes[-1] if shape.entries else None
+    if isinstance(kind, ResponseError) or isinstance(small, NoPermissionError):
+        return Record(kind="unknown", error="the Redis user may not read it")
+    entries, entries_bytes = _entries(stream)
+    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    if isinstance(small, list):
+        record.fields.update((name, value) for name, value in zip(shape.small, small, strict=True) if value)
+    record.fields.update((name, value) for name, value in wide.items() if isinstance(value, bytes) and value)
+    for name, size in zip(shape.wide, sizes[2:], strict=False):
+        if isinstance(size, int) and size > shape.limit_bytes:
+            record.oversized[name] = size
+    return record

@@ -1,0 +1,105 @@
+"""From what was read of a job's hash to a Job, the part that lists and the job's own page share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from dashboard.backends.rq.decode import call_parts, failure, moment, number, unwrap
+from dashboard.backends.rq.keys import STATUSES
+from dashboard.backends.rq.records import Entry, Record, Shape
+from dashboard.model import Job, JobError, QueueRef, State
+
+# Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
+SMALL = (
+    *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
+    *("retries_left", "number_of_retries"),
+)
+LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
+DEAD_LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
+# Statuses in which the newest attempt has begun.
+_TRIED = frozenset({"started", "finished", "failed", "stopped"})
+# Types of results that carry a traceback: failed, stopped, retries exhausted.
+FAILED_TYPES = frozenset({b"2", b"3", b"5"})
+
+
+def job_of(ref: QueueRef, job_id: str, record: Record, *, state: State | None, due: datetime | None = None) -> Job:
+    """The Job of a row; `state` = the list it stands in, None to go by its own status. `due` = its scheduled time."""
+    status = record.text("status")
+    name, summary = call_parts(record.text("description"))
+    own = STATUSES.get(status or "")
+    attempts, most = _attempts(record, status)
+    ended = own in (State.COMPLETED, State.DEAD, State.CANCELED)
+    return Job(
+        id=job_id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        name=name,
+        summary=summary,
+        state=state or own,
+        native_state=status,
+        enqueued_at=moment(record.text("enqueued_at")) or moment(record.text("created_at")),
+        scheduled_for=due,
+        started_at=moment(record.text("started_at")),
+        finished_at=moment(record.text("ended_at")) if ended else None,
+        attempts=attempts,
+        max_attempts=most,
+        worker=record.text("worker_name"),
+        error=_short(error_of(record)) if own is State.DEAD else None,
+        problem=problem_of(record),
+    )
+
+
+def error_of(record: Record) -> JobError | None:
+    """The last failure: from the results stream, else from the hash, where servers without streams have it."""
+    entry = failed_entry(record)
+    if entry is not None:
+        return failure(unwrap(entry.fields.get("exc_string")))
+    raw = record.fields.get("exc_info")
+    return failure(raw) if raw else None
+
+
+def _short(error: JobError | None) -> JobError | None:
+    return None if error is None else msgspec.structs.replace(error, stack=None)
+
+
+def failed_entry(record: Record) -> Entry | None:
+    """The newest result that tells of a failure."""
+    return next((entry for entry in record.entries if entry.fields.get("type") in FAILED_TYPES), None)
+
+
+def problem_of(record: Record) -> str | None:
+    """What is wrong with a job's data, in one line; None when nothing is."""
+    if record.error is not None:
+        return f"Its data cannot be read: {record.error}."
+    if record.kind == "none":
+        return "Its data is gone: it expired or was deleted, and only the id is left in this list."
+    if record.kind != "hash":
+        return f"Its key holds a {record.kind}, not the data of a job."
+    for field, size in record.oversized.items():
+        if field in SMALL:
+            return f"Its field {field} holds {size} bytes, which is no value of RQ's."
+    status = record.text("status")
+    if status is None:
+        return "Its data has no status."
+    if status not in STATUSES and status != "created":
+        return "Its status is none of RQ's."
+    if any(_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
+        return "One of its times cannot be read."
+    return None
+
+
+def _broken(record: Record, field: str) -> bool:
+    value = record.text(field)
+    return value is not None and moment(value) is None
+
+
+def _attempts(record: Record, status: str | None) -> tuple[int | None, int | None]:
+    """(attempts so far, most attempts); None where RQ does not count, which is for jobs without retries."""
+    done, left = number(record.text("number_of_retries")), number(record.text("retries_left"))
+    if done is None and left is None:
+        return None, None
+    attempts = (done or 0) + (status in _TRIED)
+    return attempts, None if left is None else (done or 0) + left + 1

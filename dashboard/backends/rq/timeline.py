@@ -1,0 +1,79 @@
+"""The moments of a job's life, from its times and from the results stream (at most ten runs, the newest kept)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from dashboard.backends.payload import printable
+from dashboard.backends.rq.decode import moment
+from dashboard.backends.rq.records import Entry, Record
+from dashboard.clock import instant
+from dashboard.model import TimelineEvent
+
+# Type of a result -> what happened. Source: rq 3.0, results.py, Result.Type.
+_ENDS = {
+    b"1": "completed",
+    b"2": "failed",
+    b"3": "stopped",
+    b"4": "attempt ended, retry asked for",
+    b"5": "failed, retries exhausted",
+}
+_STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped", "canceled": "ended, canceled"}
+# The hash and the stream tell the same moment a little apart.
+_SAME = timedelta(seconds=1)
+
+
+def timeline(record: Record) -> tuple[TimelineEvent, ...]:
+    """Created, enqueued, started and ended, oldest first; each run that the stream still has."""
+    events = [
+        TimelineEvent(at=at, event=event)
+        for event, field in (("created", "created_at"), ("enqueued", "enqueued_at"))
+        if (at := moment(record.text(field))) is not None
+    ]
+    runs = [event for entry in reversed(record.entries) for event in _run(entry)]
+    events += runs
+    status = record.text("status")
+    worker = record.text("worker_name")
+    started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
+    if started is not None and not _told(runs, "started", started):
+        events.append(TimelineEvent(at=started, event="started", detail=_on(worker)))
+    if ended is not None and status in _STATUS_ENDS and not any(_near(run.at, ended) for run in runs):
+        events.append(TimelineEvent(at=ended, event=_STATUS_ENDS[status]))
+    return tuple(sorted(events, key=lambda event: event.at))
+
+
+def _run(entry: Entry) -> list[TimelineEvent]:
+    """The start, where the version keeps it, and the end of one run."""
+    started = _seconds(entry.fields.get("execution_started_at"))
+    ended = _seconds(entry.fields.get("execution_ended_at")) or _entry_time(entry)
+    worker = entry.fields.get("worker_name")
+    detail = _on(printable(worker, 200) if worker else None)
+    events = [] if started is None else [TimelineEvent(at=started, event="started", detail=detail)]
+    if ended is not None:
+        word = _ENDS.get(entry.fields.get("type", b""), "ended")
+        events.append(TimelineEvent(at=ended, event=word, detail=None if events else detail))
+    return events
+
+
+def _told(runs: list[TimelineEvent], event: str, at: datetime) -> bool:
+    return any(run.event == event and _near(run.at, at) for run in runs)
+
+
+def _near(one: datetime, other: datetime) -> bool:
+    return abs(one - other) <= _SAME
+
+
+def _on(worker: str | None) -> str | None:
+    return f"by worker {printable(worker, 200)}" if worker else None
+
+
+def _seconds(raw: bytes | None) -> datetime | None:
+    try:
+        return instant(float(raw)) if raw else None
+    except ValueError:
+        return None
+
+
+def _entry_time(entry: Entry) -> datetime | None:
+    milliseconds = entry.id.partition("-")[0]
+    return instant(int(milliseconds) / 1000) if milliseconds.isdigit() and len(milliseconds) < 20 else None
