@@ -95,6 +95,10 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     times = [ms / 1000 for ms in runtimes] + _matched(running, ended)
     running.update(zip(started[::2], started[1::2], strict=True))
     look = Look(last_id or (before.last_id if before else b""), now, _newest(running))
+    if not seen and length == 0 and keys.whole(limit):
+        # BullMQ writes an event with each job that is added: no stream, no jobs yet.
+        span_s = _span_s(since if before else now, now, before)
+        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
         return _from_kept(key, _kept(kept), now, NO_EVENTS), look
     sets = _kept(kept) if kept else None
