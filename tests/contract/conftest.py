@@ -1,0 +1,108 @@
+"""Every library on every server: filled once by the real thing, and put back as it was for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.library import Filled, Library
+from tests.contract.rq_library import RQLibrary
+
+LIBRARIES: tuple[Library, ...] = (RQLibrary(),)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A key space: what each key holds as DUMP tells it, and for how long."""
+
+    library: Library
+    filled: Filled
+    keys: dict[bytes, tuple[bytes, int]]
+
+    @classmethod
+    def of(cls, client: redis.Redis, library: Library, filled: Filled) -> Picture:
+        """All keys as they are now."""
+        keys = list(client.scan_iter(count=1000))
+        return cls(library, filled, {key: (client.dump(key), max(0, client.pttl(key))) for key in keys})
+
+    def restore(self, client: redis.Redis) -> None:
+        """Put all keys back, and nothing else."""
+        client.flushall()
+        with client.pipeline(transaction=False) as pipeline:
+            for key, (value, ttl_ms) in self.keys.items():
+                pipeline.restore(key, ttl_ms, value)
+            pipeline.execute()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A library's queues `alpha` and `beta` in all states, and the backend that reads them."""
+
+    library: Library
+    filled: Filled
+    url: str
+    client: redis.Redis
+    backend: Backend
+
+    def discover(self) -> dict[str, QueueRef]:
+        """All queues by name, from a whole search."""
+        found: dict[str, QueueRef] = {}
+        cursor = None
+        for _ in range(100):
+            step = self.backend.discover(cursor, Budget(commands=20, seconds=5))
+            found.update({ref.name: ref for ref in step.found})
+            if step.complete:
+                return found
+            cursor = step.cursor
+        raise AssertionError("the search did not come to an end")
+
+    def ref(self, name: str = "alpha") -> QueueRef:
+        """One queue."""
+        return self.discover()[name]
+
+    def page(self, ref: QueueRef, state: State, **query: int) -> JobPage:
+        """A page of jobs."""
+        return self.backend.jobs(ref, JobQuery(state=state, **query))
+
+    def rows(self, ref: QueueRef, state: State) -> dict[str, Job]:
+        """The first page of jobs, by id."""
+        return {job.id: job for job in self.page(ref, state).jobs}
+
+    def changes(self) -> int:
+        """How many changes the server has counted since it started."""
+        changes: int = self.client.info("persistence")["rdb_changes_since_last_save"]
+        return changes
+
+    def sent_bytes(self) -> int:
+        """How much the server has answered since it started."""
+        sent: int = self.client.info("stats")["total_net_output_bytes"]
+        return sent
+
+
+@pytest.fixture(scope="session", params=LIBRARIES, ids=repr)
+def picture(request: pytest.FixtureRequest, any_server: EmbeddedRedis) -> Picture:
+    """The key space of a library's queues on each server."""
+    library: Library = request.param
+    with redis.Redis.from_url(any_server.url) as client:
+        client.flushall()
+        filled = library.fill(any_server.url)
+        return Picture.of(client, library, filled)
+
+
+@pytest.fixture
+def stage(picture: Picture, any_server: EmbeddedRedis) -> Iterator[Stage]:
+    """The filled queues of each library on each server, fresh for each test."""
+    source = Source("main", any_server.url)
+    backend = picture.library.backend(source, SourceSettings(name="main", url=any_server.url))
+    with redis.Redis.from_url(any_server.url) as client:
+        picture.restore(client)
+        yield Stage(picture.library, picture.filled, any_server.url, client, backend)
+    source.close()
