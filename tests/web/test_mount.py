@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from flask import Flask
-from werkzeug.test import Client
+from flask.testing import FlaskClient
 
 from dashboard import mount
 from dashboard.demo.embedded import EmbeddedRedis
@@ -17,28 +16,28 @@ from dashboard.errors import ConfigurationError
 
 
 @pytest.fixture
-def host(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Client]:
+def host(server: EmbeddedRedis, redis_client: redis.Redis) -> FlaskClient:
     """A client of a Flask app that has the dashboard under /ops/queues."""
     app = Flask("host")
     app.add_url_rule("/", "home", lambda: "the host")
     app.add_url_rule("/ops/queues-of-mine", "near", lambda: "a near miss")
     app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=server.url, checker="off")  # type: ignore[method-assign]
-    return Client(app)
+    return app.test_client()
 
 
-def test_the_host_keeps_everything_else(host: Client) -> None:
+def test_the_host_keeps_everything_else(host: FlaskClient) -> None:
     assert host.get("/").text == "the host"
     assert host.get("/ops/queues-of-mine").text == "a near miss"
     assert host.get("/nothing").status_code == 404
 
 
-def test_the_bare_path_leads_to_the_overview(host: Client) -> None:
+def test_the_bare_path_leads_to_the_overview(host: FlaskClient) -> None:
     response = host.get("/ops/queues?q=mail")
     assert response.status_code == 308
     assert response.headers["Location"] == "/ops/queues/?q=mail"
 
 
-def test_every_link_asset_and_poll_stays_under_the_path(host: Client, jobs: list[str]) -> None:
+def test_every_link_asset_and_poll_stays_under_the_path(host: FlaskClient, jobs: list[str]) -> None:
     pages = ["/ops/queues/", "/ops/queues/queues/main/rq/mail", f"/ops/queues/queues/main/rq/mail/jobs/{jobs[0]}"]
     seen = set()
     for page in pages:
@@ -54,7 +53,7 @@ def test_every_link_asset_and_poll_stays_under_the_path(host: Client, jobs: list
             assert host.get(target.replace("&amp;", "&")).status_code == 200, target
 
 
-def test_below_a_prefix_of_the_host_itself(host: Client, jobs: list[str]) -> None:
+def test_below_a_prefix_of_the_host_itself(host: FlaskClient, jobs: list[str]) -> None:
     environ: dict[str, Any] = {"SCRIPT_NAME": "/outer"}
     response = host.get("/ops/queues/", environ_overrides=environ)
     assert 'href="/outer/ops/queues/queues/main/rq/mail' in response.text
@@ -66,6 +65,6 @@ def test_a_path_that_cannot_be_is_refused(path: str) -> None:
         mount(lambda environ, start: [b""], path, checker="off")
 
 
-def test_the_hosts_cookies_are_left_alone(host: Client) -> None:
+def test_the_hosts_cookies_are_left_alone(host: FlaskClient) -> None:
     response = host.get("/ops/queues/")
     assert "Set-Cookie" not in response.headers
