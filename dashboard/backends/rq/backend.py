@@ -13,9 +13,9 @@ from dashboard.backends.rq.flow import read_flow
 from dashboard.backends.rq.jobs import read_page
 from dashboard.backends.rq.keys import LISTS, QueueKeys
 from dashboard.backends.rq.records import Reader
-from dashboard.backends.rq.scripts import Scripting
 from dashboard.backends.rq.stats import read_stats
 from dashboard.backends.rq.workers import read_versions
+from dashboard.backends.script import Scripts
 from dashboard.errors import NotFound
 from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
@@ -36,8 +36,8 @@ class RQ(Backend):
         super().__init__(source, settings)
         # RQ's own prefix is always looked at: the setting names those of all libraries on this Redis.
         self.prefixes = tuple(dict.fromkeys((keys.DEFAULT_PREFIX, *settings.prefixes)))
-        self._scripting = Scripting()
-        self._reader = Reader(source, self._scripting)
+        self._scripts = Scripts(source)
+        self._reader = Reader(source, self._scripts)
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
@@ -45,11 +45,11 @@ class RQ(Backend):
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         """As the contract says; 2 round trips where the Redis user may not run scripts."""
-        return read_stats(self.source, self._scripting, self._with_keys(refs))
+        return read_stats(self.source, self._scripts, self._with_keys(refs))
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         """As the contract says; always an estimate, for RQ keeps no counter per queue. See flow.py."""
-        return read_flow(self.source, self._scripting, self._with_keys(refs), cursor)
+        return read_flow(self.source, self._scripts, self._with_keys(refs), cursor)
 
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         """As the contract says; see `read_page` for the rare third round trip."""
@@ -62,7 +62,7 @@ class RQ(Backend):
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""
-        return read_versions(self.source, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
+        return read_versions(self._scripts, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
 
     def _keys(self, ref: QueueRef) -> QueueKeys:
         queue = keys.queue_keys(ref.key, self.prefixes)

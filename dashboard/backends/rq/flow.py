@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.payload import text
 from dashboard.backends.rq.decode import moment
-from dashboard.backends.rq.keys import QueueKeys
+from dashboard.backends.rq.keys import QueueKeys, script
 from dashboard.backends.rq.records import Reader, Shape
-from dashboard.backends.rq.scripts import Scripting
-from dashboard.backends.rq.workers import Worker, workers_command, workers_of
+from dashboard.backends.rq.workers import Worker, workers_call, workers_of
+from dashboard.backends.script import Scripts
 from dashboard.clock import now_s
 from dashboard.model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from dashboard.sources import Command, Reply, Source
@@ -101,20 +101,19 @@ class _Found:
 
 
 def read_flow(
-    source: Source, scripting: Scripting, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor | None
+    source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor | None
 ) -> tuple[FlowDelta, Cursor]:
     """What ended in `refs` since `before`, and the next cursor. Cost: 2 round trips, 1 when nothing ended."""
     now = now_s()
     if before is None or not 0 <= now - before.at <= FLOW_WINDOW_S:
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
-    prefixes = sorted({queue.prefix for _, queue in refs}) if scripting.allowed else []
+    calls = [workers_call(prefix) for prefix in sorted({queue.prefix for _, queue in refs})]
     asked = _Asked(before, anchor, now, len(refs))
     per_queue = [asked.commands(queue) for _, queue in refs]
     commands = [command for several in per_queue for command in several]
-    replies = source.batch([*map(workers_command, prefixes), *commands])
-    workers = _workers(prefixes, replies, scripting)
-    replies = replies[len(prefixes) :]
+    scripted, replies = scripts.run(script("queues"), calls, commands) or ([], source.batch(commands))
+    workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
     found: dict[str, _Found] = {}
     for (_, queue), several in zip(refs, per_queue, strict=True):
         mine, replies = replies[: len(several)], replies[len(several) :]
@@ -123,7 +122,7 @@ def read_flow(
             completed = _by_workers(queue, workers, before)
             answer.came[State.COMPLETED] = max(answer.came[State.COMPLETED], completed)
             found[queue.queue] = answer
-    _sample(Reader(source, scripting), list(found.values()), now)
+    _sample(Reader(source, scripts), list(found.values()), now)
     seen = {key: Seen(anchor, answer.counts, any(answer.came.values()), answer.newest) for key, answer in found.items()}
     flows = tuple(_flow(ref, found.get(ref.key)) for ref, _ in refs)
     return FlowDelta(queues=flows), Cursor(now, anchor, seen, workers)
@@ -194,14 +193,6 @@ def _window(queue: QueueKeys, state: State, now: float) -> Command:
 def _newest(queue: QueueKeys, state: State, now: float, count: int) -> Command:
     """The ids of the newest jobs, those without expiry left out since nothing orders them."""
     return ("ZREVRANGEBYSCORE", queue.of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
-
-
-def _workers(prefixes: Sequence[str], replies: Sequence[Reply], scripting: Scripting) -> dict[str, Worker]:
-    found: dict[str, Worker] = {}
-    for _, reply in zip(prefixes, replies, strict=False):
-        if not scripting.refused(reply):
-            found.update({worker.key: worker for worker in workers_of(reply) or ()})
-    return found
 
 
 def _by_workers(queue: QueueKeys, workers: Mapping[str, Worker], before: Cursor) -> int:

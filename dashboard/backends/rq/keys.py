@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 from dashboard.model import State
 
@@ -107,3 +108,9 @@ def job_id_of(member: str, state: State) -> str:
     Ids may hold colons before RQ 3, so only what has the shape of an execution (32 hex digits) is cut off.
     """
     return _EXECUTION.sub("", member) if state is State.ACTIVE else member
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of the read-only scripts; they build keys from what they read, which one Redis allows."""
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")

@@ -9,11 +9,10 @@ from itertools import chain
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.payload import text
-from dashboard.backends.rq.keys import QueueKeys
-from dashboard.backends.rq.scripts import Scripting, load
-from dashboard.sources import Command, Reply, Source
+from dashboard.backends.rq.keys import QueueKeys, script
+from dashboard.backends.script import Scripts
+from dashboard.sources import Argument, Command, Reply, Source
 
-RECORDS = load("records")
 # One script holds up the server as long as it runs: this many jobs take about a millisecond.
 JOBS_PER_SCRIPT = 100
 # A stream of ten results takes some kilobytes more than they do.
@@ -63,9 +62,9 @@ class Record:
 class Reader:
     """Reads jobs of one source."""
 
-    def __init__(self, source: Source, scripting: Scripting) -> None:
+    def __init__(self, source: Source, scripts: Scripts) -> None:
         self._source = source
-        self._scripting = scripting
+        self._scripts = scripts
 
     def read(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
@@ -74,15 +73,14 @@ class Reader:
 
         Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
         """
-        if not self._scripting.allowed:
+        chunks = [jobs[start : start + JOBS_PER_SCRIPT] for start in range(0, len(jobs), JOBS_PER_SCRIPT)]
+        answered = self._scripts.run(script("records"), [_arguments(chunk, shape) for chunk in chunks], also)
+        if answered is None:
             return self._read_plainly(jobs, shape, also)
-        scripts = [
-            _script(jobs[start : start + JOBS_PER_SCRIPT], shape) for start in range(0, len(jobs), JOBS_PER_SCRIPT)
-        ]
-        replies = self._source.batch([*scripts, *also])
-        answers, others = replies[: len(scripts)], replies[len(scripts) :]
-        if any(self._scripting.refused(answer) for answer in answers):
-            return self._read_plainly(jobs, shape, ())[0], others
+        answers, others = answered
+        failed = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
+        if failed is not None:
+            raise failed
         return [_record(answer, shape) for answer in chain.from_iterable(answers)], others
 
     def _read_plainly(
@@ -105,10 +103,9 @@ class Reader:
         return records, replies[len(first) :]
 
 
-def _script(jobs: Sequence[tuple[QueueKeys, str]], shape: Shape) -> Command:
+def _arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: Shape) -> list[Argument]:
     keys = chain.from_iterable((keys.job(job_id), keys.results(job_id)) for keys, job_id in jobs)
-    bounds = (shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields))
-    return ("EVAL", RECORDS, 0, *bounds, *shape.fields, *keys)
+    return [shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields), *shape.fields, *keys]
 
 
 def _stream_limit(shape: Shape) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -12,13 +11,12 @@ from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment
 from dashboard.backends.rq.keys import LISTS, QueueKeys
-from dashboard.backends.rq.scripts import Scripting, load
-from dashboard.backends.rq.workers import Worker, workers_command, workers_of
+from dashboard.backends.rq.workers import Worker, workers_call, workers_of
+from dashboard.backends.script import Scripts
 from dashboard.clock import now_s
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
-HEADS = load("heads")
 # One script holds up the server as long as it runs: this many queues take well below a millisecond.
 QUEUES_PER_SCRIPT = 100
 
@@ -29,43 +27,43 @@ class _Group:
 
     suspended: bool
     workers: tuple[Worker, ...] | None
-    heads: Mapping[str, bytes | None] | None  # list -> enqueued_at of its first job; None when unknown
+    heads: Mapping[str, Reply]  # list -> enqueued_at of its first job
 
 
-def read_stats(source: Source, scripting: Scripting, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[QueueStats]:
-    """The figures of `refs`, in order. Cost: 1 round trip; 2 where scripts may not run.
+def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[QueueStats]:
+    """The figures of `refs`, in order.
 
     Counts leave out what RQ itself drops before it counts: finished and failed jobs past their expiry.
+    Cost: 1 round trip; 2 where scripts may not run, and then workers that were killed count until RQ forgets them.
     """
     if not refs:
         return []
     now = now_s()
     prefixes = sorted({queue.prefix for _, queue in refs})
-    scripted = scripting.allowed
     commands = [command for _, queue in refs for command in _commands(queue, now)]
-    width = len(commands) // len(refs)
+    commands += [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
     chunks = _chunks(prefixes, refs)
-    beside: list[Command] = [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
-    if scripted:
-        beside += [workers_command(prefix) for prefix in prefixes]
-        beside += [("EVAL", HEADS, 0, f"{prefix}:job:", *lists) for prefix, lists in chunks]
-    else:
-        beside += [("LINDEX", queue.queue, 0) for _, queue in refs]
-    replies = source.batch([*commands, *beside])
-    suspended, others = _split(replies[len(commands) :], len(prefixes))
+    calls = [*map(workers_call, prefixes), *(("heads", f"{prefix}:job:", *lists) for prefix, lists in chunks)]
     workers: list[Reply] = [None] * len(prefixes)
-    heads: dict[str, bytes | None] | None = None
-    if not scripted:
-        heads = _heads_plainly(source, refs, others)
-    elif not any(scripting.refused(reply) for reply in others):
-        workers, found = _split(others, len(prefixes))
-        heads = dict(zip((key for _, lists in chunks for key in lists), chain.from_iterable(found), strict=True))
+    heads: dict[str, Reply] = {}
+    answered = scripts.run(keys.script("queues"), calls, commands)
+    if answered is None:
+        firsts = [("LINDEX", queue.queue, 0) for _, queue in refs]
+        replies, first_ids = _split(source.batch([*commands, *firsts]), len(commands))
+        heads = _heads_plainly(source, refs, first_ids)
+    else:
+        scripted, replies = answered
+        workers, found = _split(scripted, len(prefixes))
+        for (_, lists), reply in zip(chunks, found, strict=True):
+            heads.update(zip(lists, reply if isinstance(reply, list) else (), strict=False))
+    rows, suspended = _split(replies, len(replies) - len(prefixes))
+    width = len(rows) // len(refs)
     groups = {
         prefix: _Group(there == 1, workers_of(reply), heads)
         for prefix, there, reply in zip(prefixes, suspended, workers, strict=True)
     }
     return [
-        _queue(ref, queue, replies[index * width : (index + 1) * width], groups[queue.prefix], now)
+        _queue(ref, queue, rows[index * width : (index + 1) * width], groups[queue.prefix], now)
         for index, (ref, queue) in enumerate(refs)
     ]
 
@@ -103,14 +101,11 @@ def _chunks(prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]])
 
 def _heads_plainly(
     source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], ids: Sequence[Reply]
-) -> dict[str, bytes | None]:
-    """As the script `heads`, from the first ids; 1 round trip, none when no job waits."""
+) -> dict[str, Reply]:
+    """As the script, from the first ids; 1 round trip, none when no job waits."""
     waiting = [(queue, text(head)) for (_, queue), head in zip(refs, ids, strict=True) if isinstance(head, bytes)]
     replies = source.batch([("HGET", queue.job(head), "enqueued_at") for queue, head in waiting])
-    return {
-        queue.queue: reply if isinstance(reply, bytes) else None
-        for (queue, _), reply in zip(waiting, replies, strict=True)
-    }
+    return {queue.queue: reply for (queue, _), reply in zip(waiting, replies, strict=True)}
 
 
 def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Group, now: float) -> QueueStats:
@@ -161,10 +156,8 @@ def _without(all_of_them: Reply, expired: Reply) -> int | None:
 def _latency(waiting: int | None, queue: QueueKeys, group: _Group, now: float) -> float | None:
     if waiting == 0:
         return 0.0
-    if waiting is None or group.heads is None:
-        return None
     raw = group.heads.get(queue.queue)
-    at = moment(text(raw)) if raw else None
+    at = moment(text(raw)) if isinstance(raw, bytes) else None
     return None if at is None else max(0.0, now - at.timestamp())
 
 

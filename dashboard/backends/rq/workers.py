@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment, number
-from dashboard.backends.rq.scripts import load
-from dashboard.sources import Command, Reply, Source
+from dashboard.backends.script import Scripts
+from dashboard.sources import Argument, Reply
 
-WORKERS = load("workers")
 # More workers than this are only counted, not looked at one by one.
 MAX_WORKERS = 500
 MAX_BYTES = 512 * 1024
@@ -37,9 +36,9 @@ class Worker:
         return birth is not None and birth.timestamp() > seconds
 
 
-def workers_command(prefix: str) -> Command:
-    """The script that reads the live workers."""
-    return ("EVAL", WORKERS, 0, keys.workers(prefix), MAX_WORKERS, MAX_BYTES)
+def workers_call(prefix: str) -> Sequence[Argument]:
+    """Arguments of the script `queues` that reads the live workers."""
+    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES)
 
 
 def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
@@ -60,8 +59,8 @@ def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
     return tuple(found)
 
 
-def read_versions(source: Source, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """The versions of RQ that live workers tell, sorted; () when none lives. Cost: 1 round trip."""
-    replies = source.batch([workers_command(prefix) for prefix in prefixes])
-    found = [worker for reply in replies for worker in workers_of(reply) or ()]
+def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """The versions of RQ that live workers tell, sorted; () when none does. Cost: 1 round trip."""
+    answered = scripts.run(keys.script("queues"), [workers_call(prefix) for prefix in prefixes])
+    found = [worker for reply in (answered[0] if answered else ()) for worker in workers_of(reply) or ()]
     return tuple(sorted({worker.version for worker in found if worker.version}))
