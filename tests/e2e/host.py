@@ -20,7 +20,7 @@ def healthz() -> dict[str, str]:
 @app.get("/")
 def home() -> str:
     """A page of the host."""
-    return '<title>Shop</title><a href="/ops/queues/">Queues</a>'
+    return '<title>Shop</title><link rel="icon" href="data:,"><a href="/ops/queues/">Queues</a>'
 
 
 app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=os.environ["HOST_REDIS_URL"])  # type: ignore[method-assign]

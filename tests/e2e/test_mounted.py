@@ -32,7 +32,7 @@ def test_every_click_stays_below_the_path(shared_redis: EmbeddedRedis, connectio
         expect(page).to_have_url(re.compile("/ops/queues/.q=mounted$"))
         queue.enqueue("app.run")
         expect(page.locator("table.queues td.wait")).to_have_text("2")
-        page.get_by_role("link", name="mounted/queue").click()
+        page.get_by_role("link", name="mounted/queue", exact=True).click()
         expect(page.locator("table.jobs tbody tr")).to_have_count(2)
         page.get_by_role("link", name=job.id).click()
         expect(page.locator("#job-id")).to_have_text(job.id)

@@ -78,7 +78,9 @@ def test_a_queue_of_any_name_has_its_pages(client: FlaskClient, redis_client: re
     overview = client.get("/")
     assert markup(overview.text) == markup(client.get("/?q=plain").text)
     (link,) = {
-        match for match in re.findall(r'<th scope="row">.*?<a href="([^"]*)"', overview.text) if "plain" not in match
+        html.unescape(match)
+        for match in re.findall(r'<th scope="row">.*?<a href="([^"]*)"', overview.text)
+        if "plain" not in match
     }
     for path, like in (
         (link, queue_path("plain")),
