@@ -97,9 +97,14 @@ def _broken(record: Record, field: str) -> bool:
 
 
 def _attempts(record: Record, status: str | None) -> tuple[int | None, int | None]:
-    """(attempts so far, most attempts); None where RQ does not count, which is for jobs without retries."""
+    """(attempts so far, most attempts).
+
+    RQ counts up only for jobs that ask for a retry by their return value. For those that fail it counts `retries_left`
+    down and forgets where it began, so that only a job that never ran tells how often it may.
+    """
     done, left = number(record.text("number_of_retries")), number(record.text("retries_left"))
-    if done is None and left is None:
-        return None, None
-    attempts = (done or 0) + (status in _TRIED)
-    return attempts, None if left is None else (done or 0) + left + 1
+    if done is not None:
+        return done + (status in _TRIED), None
+    if left is not None and record.text("started_at") is None:
+        return 0, left + 1
+    return None, None

@@ -1,0 +1,510 @@
+"""What only RQ has: retries, dependents, expiring registries, pickles, one switch for all workers."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import rq
+from rq import Queue, Retry
+from rq.rate_limit import RateLimit
+from rq.serializers import JSONSerializer
+from rq.suspension import resume, suspend
+
+from dashboard.backends.base import Budget
+from dashboard.backends.rq.backend import RQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable
+from dashboard.model import FlowDelta, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
+from tests.workloads import rq_jobs
+
+# The user that SECURITY recommends for a dashboard that only reads: no scripts, nothing dangerous.
+READER = (
+    *(
+        "on",
+        ">secret",
+        "resetkeys",
+        "%R~*",
+        "resetchannels",
+        "-@all",
+        "+@read",
+        "-@dangerous",
+        "+ping",
+        "+hello",
+        "+auth",
+    ),
+    *("+select", "+info", "+role", "+time", "+dbsize", "+client|setname", "+client|id", "+latency|latest"),
+    "+memory|usage",
+)
+
+
+@pytest.fixture
+def client(redis_client: redis.Redis, server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client for the library, on an empty Redis."""
+    with connected(server.url) as instance:
+        yield instance
+
+
+@pytest.fixture
+def queue(client: redis.Redis) -> Queue:
+    """An empty queue of RQ's."""
+    return Queue("alpha", connection=client)
+
+
+@pytest.fixture
+def backend(source: Source, source_settings: SourceSettings) -> RQ:
+    """The backend on the same Redis."""
+    return RQ(source, source_settings)
+
+
+def refs_of(backend: RQ) -> dict[str, QueueRef]:
+    found = backend.discover(None, Budget(commands=100, seconds=5)).found
+    return {ref.name: ref for ref in found}
+
+
+def stats_of(backend: RQ, name: str = "alpha") -> QueueStats:
+    return backend.stats([refs_of(backend)[name]])[0]
+
+
+def ids_of(backend: RQ, state: State, **query: int) -> list[str]:
+    page = backend.jobs(refs_of(backend)["alpha"], JobQuery(state=state, **query))
+    return [job.id for job in page.jobs]
+
+
+def flow_of(delta: FlowDelta, name: str = "alpha") -> QueueFlow:
+    return next(flow for flow in delta.queues if flow.key == f"rq:queue:{name}")
+
+
+def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: RQ) -> None:
+    job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert (shown.attempts, shown.max_attempts) == (0, 3)
+    drain(queue)
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert (shown.state, shown.native_state) == (State.SCHEDULED, "scheduled")
+    assert (shown.attempts, shown.max_attempts) == (None, None)  # RQ forgets how many retries there were at first
+    assert ("Retries left", "1") in shown.facts
+    assert shown.scheduled_for is not None
+    assert shown.error is None
+    assert ids_of(backend, State.SCHEDULED) == [job.id]
+    assert ("Retry intervals (s)", "[600]") in shown.facts
+
+
+def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> None:
+    job = queue.enqueue(rq_jobs.fail, "third", retry=Retry(max=2))
+    drain(queue)
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert (shown.state, dict(shown.facts)["Retries left"]) == (State.DEAD, "0")
+    assert shown.error is not None
+    assert (shown.error.class_name, shown.error.message) == ("ValueError", "third")
+
+
+def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -> None:
+    job = queue.enqueue(rq_jobs.again, 2)
+    drain(queue)
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    events = [event.event for event in shown.timeline]
+    assert events.count("started") == 3
+    assert events.count("attempt ended, retry asked for") == 2
+    assert events[-1] == "failed, retries exhausted"
+    assert (shown.state, shown.attempts) == (State.DEAD, 3)
+
+
+def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    first, second = queue.enqueue(rq_jobs.add, 1), queue.enqueue(rq_jobs.add, 2)
+    child = Queue("beta", connection=client).enqueue(rq_jobs.add, 3, depends_on=[first, second])
+    refs = refs_of(backend)
+    parent, blocked = backend.job(refs["alpha"], first.id), backend.job(refs["beta"], child.id)
+    assert [(link.id, link.queue, link.state, link.ref) for link in parent.children] == [
+        (child.id, "beta", State.BLOCKED, refs["beta"])
+    ]
+    assert parent.children_total == 1
+    assert blocked.state is State.BLOCKED
+    assert blocked.parent is not None
+    assert (blocked.parent.id, blocked.parent.ref, blocked.parent.state) == (first.id, refs["alpha"], State.WAITING)
+    assert dict(blocked.facts)["Waits for"] == f"{first.id}, {second.id}"
+
+
+def test_many_dependents_are_told_by_their_number(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    job = queue.enqueue(rq_jobs.add, 1)
+    client.sadd(f"rq:job:{job.id}:dependents", *(f"child-{number}" for number in range(3000)))
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert shown.children_total == 3000
+    assert len(shown.children) == 50
+
+
+def test_suspended_workers_pause_every_queue(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    queue.enqueue(rq_jobs.add, 1)
+    assert (stats_of(backend).paused, stats_of(backend).notes) == (False, ())
+    suspend(client)
+    assert stats_of(backend).paused is True
+    assert stats_of(backend).notes == ("all workers are suspended",)
+    resume(client)
+    assert stats_of(backend).paused is False
+
+
+def test_only_live_workers_are_counted(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    comma = Queue("a,b", connection=client)
+    comma.enqueue(rq_jobs.add, 1)
+    queue.enqueue(rq_jobs.add, 1)
+    workers = [Worker([queue], connection=client), Worker([queue, comma], connection=client)]
+    killed = Worker([queue], connection=client)
+    for worker in (*workers, killed):
+        worker.register_birth()
+    client.delete(killed.key)  # as when its time to live is over
+    assert client.scard("rq:workers:alpha") == 3
+    assert stats_of(backend).workers == 2
+    assert stats_of(backend, "a,b").workers == 1
+    assert stats_of(backend).library_version == rq.VERSION
+    assert backend.versions(list(refs_of(backend).values())) == (rq.VERSION,)
+
+
+def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    job = queue.enqueue(rq_jobs.fail)
+    start_one(queue)
+    assert stats_of(backend).notes == ()
+    for member in client.zrange("rq:wip:alpha", 0, -1):
+        client.zadd("rq:wip:alpha", {member: time.time() - 60})
+    assert stats_of(backend).notes == ("1 running job has lost the worker",)
+    assert "Worker lost" in dict(backend.job(refs_of(backend)["alpha"], job.id).facts)
+    queue.started_job_registry.cleanup()  # what RQ's own maintenance does
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert shown.state is State.DEAD
+    assert shown.error is not None
+    assert shown.error.class_name == "AbandonedJobError"
+
+
+def test_running_jobs_of_rq_1_have_no_execution(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    job = queue.enqueue(rq_jobs.add, 1)
+    start_one(queue)
+    client.delete("rq:wip:alpha")
+    client.zadd("rq:wip:alpha", {job.id: time.time() + 60})
+    assert ids_of(backend, State.ACTIVE) == [job.id]
+    assert backend.job(refs_of(backend)["alpha"], job.id).state is State.ACTIVE
+
+
+def test_expired_jobs_are_neither_counted_nor_listed(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    """As many failed jobs as can be in each way: alive, expired, and kept for ever."""
+    alive = [queue.enqueue(rq_jobs.fail) for _ in range(5)]
+    ever = [queue.enqueue(rq_jobs.fail, failure_ttl=-1) for _ in range(5)]
+    expired = [queue.enqueue(rq_jobs.fail) for _ in range(4)]
+    done = [queue.enqueue(rq_jobs.add, number, result_ttl=-1 if number % 2 else 500) for number in range(4)]
+    drain(queue)
+    for job in expired:
+        client.zadd("rq:failed:alpha", {job.id: time.time() - 5})
+    client.zadd("rq:finished:alpha", {"long-gone": time.time() - 5})
+    stats = stats_of(backend)
+    listed = [ids_of(backend, State.DEAD, page=page, per_page=3) for page in range(1, 6)]
+    assert [len(page) for page in listed] == [3, 3, 3, 1, 0]
+    assert {job_id for page in listed for job_id in page} == {job.id for job in (*alive, *ever)}
+    assert set(listed[0]) < {job.id for job in alive}
+    assert sorted(ids_of(backend, State.COMPLETED)) == sorted(job.id for job in done)
+    own = counts(queue)  # removes what has expired
+    assert (stats.counts.dead, stats.counts.completed) == (own["failed"], own["finished"]) == (10, 4)
+    assert [ids_of(backend, State.DEAD, page=page, per_page=3) for page in range(1, 6)] == listed
+
+
+def test_a_stopped_job_is_dead(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    job = queue.enqueue(rq_jobs.fail)
+    drain(queue)
+    client.hset(job.key, "status", "stopped")
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert (shown.state, shown.native_state) == (State.DEAD, "stopped")
+
+
+def test_a_rate_limited_job_is_blocked(queue: Queue, backend: RQ) -> None:
+    limit = RateLimit("mail", 1)
+    queue.enqueue(rq_jobs.add, 1, rate_limit=limit)
+    held = queue.enqueue(rq_jobs.add, 2, rate_limit=limit)
+    shown = backend.job(refs_of(backend)["alpha"], held.id)
+    assert (shown.state, shown.native_state) == (State.BLOCKED, "rate_limited")
+    assert ("Rate limit", "mail") in shown.facts
+
+
+def test_jobs_of_the_json_serializer_are_shown(client: redis.Redis, backend: RQ) -> None:
+    queue = Queue("alpha", connection=client, serializer=JSONSerializer)
+    job = queue.enqueue("app.mail", {"to": "a@b.c", "token": "hush"}, retries=3, meta={"progress": 40})
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert shown.payload is not None
+    assert shown.payload.value == {
+        "function": "app.mail",
+        "args": [{"to": "a@b.c", "token": "••••••"}],
+        "kwargs": {"retries": 3},
+    }
+    assert shown.progress == 40
+
+
+def test_methods_and_secrets_in_pickled_jobs(queue: Queue, backend: RQ) -> None:
+    queue.enqueue(rq_jobs.Counter(5).step, 2)
+    queue.enqueue(rq_jobs.add, 1, password="hunter2")
+    ref = refs_of(backend)["alpha"]
+    method, secret = (backend.job(ref, job_id) for job_id in ids_of(backend, State.WAITING))
+    assert method.payload is not None
+    assert method.payload.value == {
+        "function": "step",
+        "instance": {"tests.workloads.rq_jobs.Counter()": {"start": 5}},
+        "args": [2],
+        "kwargs": {},
+    }
+    assert secret.payload is not None
+    assert secret.name == "tests.workloads.rq_jobs.add"
+    assert "hunter2" not in repr(secret)
+    assert "password=••••••" in (secret.summary or "")
+
+
+def test_a_pickle_is_never_run(queue: Queue, backend: RQ, client: redis.Redis, tmp_path: Path) -> None:
+    trap = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, (f"touch {trap}",)
+
+    job = queue.enqueue(rq_jobs.add, 1)
+    bait = pickle.dumps(("f", None, (Trap(),), {"deep": [Trap()]}))
+    client.hset(job.key, mapping={"data": zlib.compress(bait), "meta": bait, "result": bait, "exc_info": bait})
+    client.xadd(f"rq:results:{job.id}", {"type": 1, "return_value": bait})
+    ids_of(backend, State.WAITING)
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert shown.payload is not None
+    assert "posix.system" in shown.payload.text
+    assert "touch" in shown.payload.text
+    assert not trap.exists()
+    pickle.loads(bait)
+    assert trap.exists()  # the trap works
+
+
+def test_a_job_of_a_hundred_megabytes_is_not_fetched(
+    queue: Queue, backend: RQ, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    job = queue.enqueue(rq_jobs.add, 1)
+    client.setrange("big", 100_000_000 - 1, b"x")
+    client.eval("redis.call('HSET', KEYS[1], 'data', redis.call('GET', KEYS[2]))", 2, job.key, "big")
+    client.delete("big")
+    before = redis_client.info("stats")["total_net_output_bytes"]
+    ids_of(backend, State.WAITING)
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert redis_client.info("stats")["total_net_output_bytes"] - before < 100_000
+    assert shown.payload is not None
+    assert (shown.payload.truncated, shown.payload.size_bytes) == (True, 100_000_000)
+    assert shown.payload.text == "tests.workloads.rq_jobs.add(1)"
+
+
+@pytest.mark.parametrize("job_id", [b"a/b", b"<script>alert(1)</script>", b"a b:c", b"\xff\xfe", b"x" * 10_000, b"%2f"])
+def test_a_job_may_have_any_id(queue: Queue, backend: RQ, client: redis.Redis, job_id: bytes) -> None:
+    job = queue.enqueue(rq_jobs.add, 1)
+    client.rename(job.key, b"rq:job:" + job_id)
+    client.lset("rq:queue:alpha", 0, job_id)
+    ref = refs_of(backend)["alpha"]
+    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    assert row.id.encode("utf-8", "surrogateescape") == job_id
+    assert row.problem is None
+    assert backend.job(ref, row.id).payload == backend.job(ref, row.id).payload
+    assert stats_of(backend).latency_s is not None
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", "mail:übermäßig 🐇".encode(), b"a/b <script>", b""])
+def test_a_queue_may_have_any_bytes_as_its_name(backend: RQ, client: redis.Redis, name: bytes) -> None:
+    client.sadd("rq:queues", b"rq:queue:" + name)
+    client.rpush(b"rq:queue:" + name, "1")
+    client.hset("rq:job:1", mapping={"status": "queued", "description": "f()", "origin": name})
+    (ref,) = refs_of(backend).values()
+    assert ref.name.encode("utf-8", "surrogateescape") == name
+    assert backend.stats([ref])[0].counts.waiting == 1
+    assert backend.job(ref, "1").name == "f"
+    delta, _ = backend.flow([ref], None)
+    assert delta.queues[0].key == ref.key
+
+
+def test_what_stands_in_the_directory_by_mistake_is_left_out(backend: RQ, client: redis.Redis) -> None:
+    client.sadd("rq:queues", "rq:queue:good", "nonsense", b"\xff")
+    assert set(refs_of(backend)) == {"good"}
+
+
+@pytest.mark.parametrize("kind", ["queue", "wip", "scheduled", "deferred", "failed", "finished", "canceled", "workers"])
+def test_a_key_of_the_wrong_type_costs_one_row(backend: RQ, client: redis.Redis, kind: str) -> None:
+    for name in ("alpha", "beta"):
+        fill_queue(Queue(name, connection=client))
+    client.delete(f"rq:{kind}:alpha")
+    client.set(f"rq:{kind}:alpha", b"\xff")
+    refs = refs_of(backend)
+    broken, sound = backend.stats([refs["alpha"], refs["beta"]])
+    assert broken.error == f"rq:{kind}:alpha holds another type of data"
+    assert sound.error is None
+    known = [entry.count is not None for entry in broken.native]
+    assert known.count(False) == (kind != "workers")
+    delta, cursor = backend.flow(list(refs.values()), None)
+    delta, _ = backend.flow(list(refs.values()), cursor)
+    unknown = flow_of(delta).quality is Quality.UNKNOWN
+    assert unknown == (kind in ("failed", "finished"))
+    assert flow_of(delta, "beta").quality is Quality.ESTIMATED
+    for entry in broken.native:
+        if entry.count is None:
+            with pytest.raises(BackendUnavailable, match="another type of data"):
+                backend.jobs(refs["alpha"], JobQuery(state=entry.state))
+        else:
+            backend.jobs(refs["alpha"], JobQuery(state=entry.state))
+
+
+def test_workers_of_the_wrong_type_leave_the_rest_readable(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    queue.enqueue(rq_jobs.add, 1)
+    client.set("rq:workers", "x")
+    stats = stats_of(backend)
+    assert (stats.counts.waiting, stats.error, stats.workers) == (1, None, 0)
+    assert stats.latency_s is not None
+
+
+def test_other_prefixes_are_read_beside_the_usual_one(
+    source: Source, server: EmbeddedRedis, queue: Queue, client: redis.Redis
+) -> None:
+    queue.enqueue(rq_jobs.add, 1)
+    client.sadd("app:jobs:queues", "app:jobs:queue:alpha")
+    client.rpush("app:jobs:queue:alpha", "1", "2")
+    client.hset("app:jobs:job:1", mapping={"status": "queued", "description": "f(1)", "origin": "alpha"})
+    backend = RQ(source, SourceSettings(name="main", url=server.url, prefixes=("app:jobs",)))
+    refs = refs_of(backend)
+    assert set(refs) == {"alpha", "app:jobs:alpha"}
+    stats = {row.name: (row.prefix, row.counts.waiting) for row in backend.stats(list(refs.values()))}
+    assert stats == {"alpha": ("rq", 1), "app:jobs:alpha": ("app:jobs", 2)}
+    assert backend.job(refs["app:jobs:alpha"], "1").name == "f"
+    named = SourceSettings(
+        name="main", url=server.url, prefixes=("app:jobs",), backends=("rq",), queues=("app:jobs:x",)
+    )
+    assert [ref.key for ref in refs_of(RQ(source, named)).values()] == ["app:jobs:queue:x"]
+
+
+def test_completions_without_a_trace_are_counted_by_their_own_worker(
+    queue: Queue, backend: RQ, client: redis.Redis
+) -> None:
+    refs = list(refs_of(backend).values()) or [QueueRef(source="main", backend="rq", name="alpha", key=queue.key)]
+    worker = Worker([queue], connection=client)
+    worker.register_birth()
+    _, cursor = backend.flow(refs, None)
+    for number in range(6):
+        job = queue.enqueue(rq_jobs.add, number, result_ttl=0)
+        Queue.dequeue_any([queue], None, client)
+        worker.execute_job(job, queue)
+    assert counts(queue)["finished"] == 0
+    delta, cursor = backend.flow(refs, cursor)
+    assert flow_of(delta).completed == 6
+    delta, _ = backend.flow(refs, cursor)
+    assert flow_of(delta).completed == 0
+
+
+def test_flow_counts_jobs_with_a_time_to_live_of_their_own(queue: Queue, backend: RQ) -> None:
+    queue.enqueue(rq_jobs.add, 0)
+    ref = refs_of(backend)["alpha"]
+    _, cursor = backend.flow([ref], None)
+    for ttl in (60, 3600, 86_400, -1):
+        queue.enqueue(rq_jobs.add, 1, result_ttl=ttl)
+        queue.enqueue(rq_jobs.fail, failure_ttl=ttl)
+    drain(queue)
+    delta, _ = backend.flow([ref], cursor)
+    assert (flow_of(delta).completed, flow_of(delta).dead) == (5, 4)
+
+
+def test_flow_is_not_disturbed_by_clearing_old_failures(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    for _ in range(30):
+        queue.enqueue(rq_jobs.fail)
+    drain(queue)
+    hour_ago = time.time() - 3600 + 31_536_000
+    client.zadd("rq:failed:alpha", dict.fromkeys(client.zrange("rq:failed:alpha", 0, -1), hour_ago))
+    ref = refs_of(backend)["alpha"]
+    delta, cursor = backend.flow([ref], None)
+    assert flow_of(delta).dead == 0
+    for job_id in queue.failed_job_registry.get_job_ids():
+        queue.failed_job_registry.remove(job_id, delete_job=True)
+    for _ in range(3):
+        queue.enqueue(rq_jobs.fail)
+    drain(queue)
+    delta, _ = backend.flow([ref], cursor)
+    assert flow_of(delta).dead == 3
+
+
+def test_a_user_without_scripts_reads_the_same(
+    server: EmbeddedRedis, client: redis.Redis, redis_client: redis.Redis, backend: RQ
+) -> None:
+    queue = Queue("alpha", connection=client)
+    ids = fill_queue(queue)
+    client.hset(f"rq:job:{ids[State.WAITING][1]}", "description", b"x" * 2_000_000)
+    client.delete(f"rq:job:{ids[State.WAITING][2]}")
+    client.set(f"rq:job:{ids[State.WAITING][2]}", "wrong")
+    client.delete(f"rq:job:{ids[State.DEAD][1]}")
+    redis_client.acl_setuser("reader", enabled=False)
+    redis_client.execute_command("ACL", "SETUSER", "reader", *READER)
+    source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
+    reader = RQ(source, SourceSettings(name="main", url=server.url))
+    try:
+        reader.stats([refs_of(reader)["alpha"]])  # learns that scripts are refused
+        with metered() as meter:
+            plain = stats_of(reader)
+        assert meter.round_trips == 3  # one of them to find the queue
+        full = stats_of(backend)
+        assert plain.counts == full.counts
+        assert plain.latency_s == pytest.approx(full.latency_s, abs=1)
+        ref = refs_of(reader)["alpha"]
+        for state in reader.states:
+            query = JobQuery(state=state)
+            assert reader.jobs(ref, query) == backend.jobs(ref, query)
+            for job_id in ids[state]:
+                with metered() as meter:
+                    job = reader.job(ref, job_id)
+                assert meter.round_trips <= 4
+                assert job == backend.job(ref, job_id)
+        other = Queue("beta", connection=client)
+        other.enqueue(rq_jobs.fail)
+        ref = refs_of(reader)["beta"]
+        _, cursor = reader.flow([ref], None)
+        drain(other)
+        delta, _ = reader.flow([ref], cursor)
+        assert (flow_of(delta, "beta").dead, len(flow_of(delta, "beta").runtimes_s)) == (1, 1)
+    finally:
+        source.close()
+        redis_client.acl_deluser("reader")
+
+
+def test_a_thousand_queues_cost_one_round_trip(backend: RQ, client: redis.Redis) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(1000):
+            pipeline.sadd("rq:queues", f"rq:queue:q{number}")
+            pipeline.rpush(f"rq:queue:q{number}", f"job-{number}")
+            pipeline.zadd(f"rq:finished:q{number}", {f"done-{number}": time.time() + 499})
+        pipeline.hset("rq:job:job-7", "enqueued_at", "2020-01-01T00:00:00.000000Z")
+        pipeline.execute()
+    refs = refs_of(backend)
+    assert len(refs) == 1000
+    with metered() as meter:
+        rows = backend.stats(list(refs.values()))
+    assert meter.round_trips == 1
+    assert {row.counts.waiting for row in rows} == {1}
+    assert [row.name for row in rows if (row.latency_s or 0) > 1e6] == ["q7"]
+    _, cursor = backend.flow(list(refs.values()), None)
+    with metered() as meter:
+        delta, _ = backend.flow(list(refs.values()), cursor)
+    assert meter.round_trips <= 2
+    assert len(delta.queues) == 1000
+
+
+def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.Redis, queue: Queue) -> None:
+    client.sadd("rq:queues", "rq:queue:alpha")
+    client.eval("for i = 1, 200000 do redis.call('RPUSH', KEYS[1], 'job-' .. i) end", 1, "rq:queue:alpha")
+    ref = refs_of(backend)["alpha"]
+    with metered() as meter:
+        page = backend.jobs(ref, JobQuery(state=State.WAITING, page=2000, per_page=50))
+    assert (page.total, len(page.jobs), page.jobs[0].id) == (200_000, 50, "job-99951")
+    assert meter.round_trips == 2
+    assert meter.seconds < 0.5
+
+
+def test_a_scheduled_job_that_is_late_is_told(queue: Queue, backend: RQ) -> None:
+    queue.enqueue_in(timedelta(seconds=-90), rq_jobs.add, 1)
+    assert stats_of(backend).overdue_s == pytest.approx(90, abs=5)
