@@ -76,7 +76,7 @@ def examine(source: Source) -> list[Finding]:
         findings.append(ok("This user may find, count and show jobs."))
     if any(_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
         findings.append(
-            note("This user may not read every key: queues outside of its key patterns stay without figures.")
+            note("This user may not read every key: queues outside of its key patterns are not seen.")
         )
     known = _is_known(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
@@ -90,7 +90,7 @@ def examine_store(source: Source) -> list[Finding]:
     try:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
     except Forbidden as exc:
-        return [_unpublished(exc.message)]
+        return [_unpublished(str(exc.__cause__))]
     except ResponseError as exc:
         unavailable = source.unavailable(exc)
         if unavailable.reason in ("full", "readonly"):

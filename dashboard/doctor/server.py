@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from redis.exceptions import ResponseError
-
 from dashboard.doctor.findings import Finding, note, ok, problem, warning
 from dashboard.model import RedisHealth
 from dashboard.sources import Source, info_fields, parse_info
@@ -98,10 +96,7 @@ def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str |
 
 def _save_points(source: Source) -> str | None:
     """The setting `save`; None where CONFIG is not permitted, as on most managed servers."""
-    try:
-        reply = source.execute("CONFIG", "GET", "save")
-    except ResponseError:
-        return None
+    reply = source.batch([("CONFIG", "GET", "save")])[0]
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 
 

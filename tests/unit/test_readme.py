@@ -1,0 +1,52 @@
+"""What must be documented is in the README, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dashboard.backends import registry
+from dashboard.settings import Settings, SourceSettings, load
+from tests.serving import ROOT
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def table_names(heading: str) -> set[str]:
+    """The names in the first column of the table with that heading."""
+    rows = README.partition(f"\n| {heading} |")[2].split("\n\n")[0].splitlines()[2:]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_every_setting_is_in_the_table_and_no_other() -> None:
+    assert table_names("Setting") == set(Settings.__struct_fields__)
+
+
+def test_every_field_of_a_source_is_in_the_table_and_no_other() -> None:
+    assert table_names("Field of a source") == set(SourceSettings.__struct_fields__)
+
+
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_an_example_of_a_file_can_be_read(example: str, tmp_path: Path) -> None:
+    path = tmp_path / "queuedeck.toml"
+    path.write_text(example)
+    assert len(load(config=path, environ={}).sources) == 2
+
+
+def test_every_library_is_named() -> None:
+    for name in registry.names():
+        assert f"`{name}`" in README
+        assert registry.get(name).title in README
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))
+def test_every_target_is_in_the_makefile(target: str) -> None:
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_every_file_that_is_linked_is_there(path: str) -> None:
+    assert (ROOT / path).is_file()
