@@ -13,10 +13,16 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.library import Filled, Library
 from tests.contract.rq_library import RQLibrary
 
-LIBRARIES: tuple[Library, ...] = (RQLibrary(),)
+LIBRARIES: tuple[Library, ...] = (
+    RQLibrary(),
+    BullMQLibrary("bullmq"),
+    BullMQLibrary("bullmq5"),
+    BullMQLibrary("bullmq4"),
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dashboard.backends.bullmq.jobdata import problem as problem_of
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
-from dashboard.errors import BackendUnavailable
+from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Command, Reply, Source
 
@@ -30,9 +30,11 @@ class Entry(NamedTuple):
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
-    """The page. Cost: 2 round trips where scripts are permitted, else 3. Raises BackendUnavailable."""
+    """The page. Cost: 2 round trips where scripts are permitted, else 3. Raises NotFound,
+    BackendUnavailable.
+    """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
-    sizes, entries = _entries(source, scripts, ref, query, lists)
+    sizes, entries, there = _entries(source, scripts, ref, query, lists)
     for size in sizes:
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
@@ -43,6 +45,8 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
             reason="protocol",
             hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
         )
+    if not there and not any(sizes):
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
     rows = _rows(source, scripts, ref, entries)
     return JobPage(
         jobs=tuple(_job(ref, entry, row) for entry, row in zip(entries, rows, strict=True)),
@@ -65,28 +69,29 @@ def _rows_script() -> str:
 
 def _entries(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
-) -> tuple[list[Reply], list[Entry]]:
-    """The size of each list, and the places of the page."""
+) -> tuple[list[Reply], list[Entry], bool]:
+    """The size of each list, the places of the page, and whether the queue is there."""
     arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
     answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
     if answered is None:
         return _plain_entries(source, ref, query, lists)
     reply = answered[0][0]
     if isinstance(reply, ResponseError):
-        return [reply], []
-    sizes, found = reply
-    return sizes, [
-        Entry(native.decode(), job_id, score) for native, job_id, score in zip(*[iter(found)] * 3, strict=True)
-    ]
+        return [reply], [], True
+    sizes, found, there = reply
+    places = [Entry(native.decode(), job_id, score) for native, job_id, score in zip(*[iter(found)] * 3, strict=True)]
+    return sizes, places, bool(there)
 
 
 def _plain_entries(
     source: Source, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
-) -> tuple[list[Reply], list[Entry]]:
+) -> tuple[list[Reply], list[Entry], bool]:
     counts: list[Command] = [
         ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
     ]
-    *sizes, tail = source.batch([*counts, ("LINDEX", f"{ref.key}:wait", -1)])
+    *sizes, tail, there = source.batch(
+        [*counts, ("LINDEX", f"{ref.key}:wait", -1), ("EXISTS", f"{ref.key}:meta", f"{ref.key}:id")]
+    )
     marker = isinstance(tail, bytes) and tail.startswith(keys.MARKER)
     commands: list[Command] = []
     asked: list[keys.NativeList] = []
@@ -115,7 +120,7 @@ def _plain_entries(
             )
         else:
             entries.extend(Entry(entry.native, job_id, score) for job_id, score in zip(*[iter(reply)] * 2, strict=True))
-    return sizes, entries
+    return sizes, entries, bool(there)
 
 
 def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:

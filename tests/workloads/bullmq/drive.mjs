@@ -13,9 +13,9 @@ const connection = {
 const shared = { connection, ...(options.prefix ? { prefix: options.prefix } : {}) };
 const STATES = ['wait', 'prioritized', 'paused', 'active', 'delayed', 'waiting-children', 'failed', 'completed'];
 
-/** Runs what waits until `expected` jobs have ended for good. */
-async function runAll(expected) {
-  let ended = 0;
+/** Runs what waits until all jobs of `ids` have ended for good. */
+async function runAll(ids) {
+  const open = new Set(ids);
   const worker = new Worker(
     queueName,
     async job => {
@@ -25,18 +25,18 @@ async function runAll(expected) {
       if (job.data.fail) throw new TypeError(`cannot send to ${job.data.to ?? 'nobody'}`);
       return { sent: true, id: job.id };
     },
-    { ...shared, concurrency: 4, name: options.worker },
+    { ...shared, concurrency: 4, name: options.worker, autorun: false },
   );
   await new Promise(resolve => {
-    const count = () => {
-      ended += 1;
-      if (ended >= expected) resolve();
+    const end = job => {
+      open.delete(job.id);
+      if (open.size === 0) resolve();
     };
-    worker.on('completed', count);
+    worker.on('completed', end);
     worker.on('failed', job => {
-      if (job.attemptsMade >= (job.opts.attempts ?? 1)) count();
+      if (job.attemptsMade >= (job.opts.attempts || 1)) end(job);
     });
-    if (expected === 0) resolve();
+    worker.run();
   });
   await worker.close();
 }
@@ -49,7 +49,7 @@ async function fill(queue) {
     await queue.add('mail', { fail: true, to: 'a@example.com' }, { attempts: 2 }),
     await queue.add('report', { fail: true }),
   ];
-  await runAll(5);
+  await runAll([...finished, ...failing].map(job => job.id));
   ids.completed = finished.map(job => job.id);
   ids.failed = failing.map(job => job.id);
 
@@ -88,10 +88,11 @@ async function fill(queue) {
 
 async function run(queue) {
   const settings = { removeOnComplete: options.removeOnComplete ?? false };
-  for (let n = 0; n < options.good; n++) await queue.add('good', { n, ms: options.ms }, settings);
-  for (let n = 0; n < options.bad; n++) await queue.add('bad', { fail: true }, settings);
-  await runAll(options.good + options.bad);
-  return { ended: options.good + options.bad };
+  const jobs = [];
+  for (let n = 0; n < options.good; n++) jobs.push(await queue.add('good', { n, ms: options.ms }, settings));
+  for (let n = 0; n < options.bad; n++) jobs.push(await queue.add('bad', { fail: true }, settings));
+  await runAll(jobs.map(job => job.id));
+  return { ended: jobs.length };
 }
 
 const queue = new Queue(queueName, shared);

@@ -1,6 +1,6 @@
 -- Which jobs stand on one page of one or more lists put one after the other.
 -- ARGV: `<prefix>:<queue>`, offset, rows, then per list: native word, 'list' or 'zset', '1' when the page starts at its end.
--- Returns {{size...}, {native, id, score...}}; a size is an error where the key has the wrong type.
+-- Returns {{size...}, {native, id, score...}, how many of `meta` and `id` are there}; a size is an error where the key has the wrong type.
 local base, offset, rows = ARGV[1] .. ':', tonumber(ARGV[2]), tonumber(ARGV[3])
 local sizes, found = {}, {}
 
@@ -52,4 +52,4 @@ for i = 4, #ARGV, 3 do
     end
   end
 end
-return {sizes, found}
+return {sizes, found, read('EXISTS', base .. 'meta', base .. 'id')}
