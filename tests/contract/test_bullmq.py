@@ -1,0 +1,415 @@
+"""What only BullMQ has: versions, prefixes, events streams, locks, flows; with the real library on real servers."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.base import FLOW_WINDOW_S, Budget
+from dashboard.backends.bullmq import flow as flows
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import NotFound
+from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from tests.contract.bullmq_library import BullMQLibrary, by_state, node
+
+# The reading user of the documentation: no scripts, no CLIENT LIST.
+READER = "on >secret resetkeys ~* resetchannels -@all +@read -@dangerous +ping +hello +auth +select +info +role +time"
+
+
+@pytest.fixture
+def library() -> BullMQLibrary:
+    """The newest release."""
+    return BullMQLibrary()
+
+
+@pytest.fixture
+def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[BullMQ]:
+    """The backend on an empty server of each version."""
+    source = Source("main", any_server.url)
+    yield BullMQ(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+@pytest.fixture
+def reader(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[BullMQ]:
+    """The backend for a user who may run no scripts."""
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    source = Source("main", url)
+    yield BullMQ(source, SourceSettings(name="main", url=url))
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
+def discover(backend: BullMQ) -> dict[str, QueueRef]:
+    """All queues by the names they get."""
+    found: dict[str, QueueRef] = {}
+    cursor = None
+    while True:
+        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        found.update({ref.key: ref for ref in step.found})
+        if step.complete:
+            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+        cursor = step.cursor
+
+
+def stats(backend: BullMQ, name: str = "alpha") -> QueueStats:
+    """The stats of one queue."""
+    return backend.stats([discover(backend)[name]])[0]
+
+
+def look(backend: BullMQ, cursor: object = None) -> tuple[QueueFlow, object]:
+    """The flow of `alpha`, and the next cursor."""
+    delta, following = backend.flow([discover(backend)["alpha"]], cursor)
+    return delta.queues[0], following
+
+
+def page(backend: BullMQ, state: State, **query: int) -> list[str]:
+    """Ids of one page of `alpha`."""
+    found = backend.jobs(discover(backend)["alpha"], JobQuery(state=state, **query))
+    return [job.id for job in found.jobs]
+
+
+def test_bull_is_read_as_far_as_its_layout_allows(backend: BullMQ, any_server: EmbeddedRedis) -> None:
+    made = node("bull.mjs", any_server.url, "old:mails")
+    assert set(discover(backend)) == {"old:mails"}
+    found = stats(backend, "old:mails")
+    assert {entry.native: entry.count for entry in found.native} == {
+        word: made["counts"][word] for word in ("wait", "paused", "active", "delayed", "failed", "completed")
+    }
+    assert found.counts.blocked is None
+    assert found.library_version is None
+    assert found.paused is False
+    assert "Bull 4 or older" in found.notes
+    ref = discover(backend)["old:mails"]
+    for state, ids in by_state(made["ids"]).items():
+        rows = backend.jobs(ref, JobQuery(state=state)).jobs
+        assert sorted(job.id for job in rows) == sorted(ids)
+        for job_id in ids:
+            job = backend.job(ref, job_id)
+            assert (job.state, job.problem) == (state, None)
+    delta, _ = backend.flow([ref], None)
+    assert (delta.queues[0].completed, delta.queues[0].dead) == (3, 1)
+    assert delta.queues[0].quality is Quality.ESTIMATED
+    assert delta.queues[0].reason == flows.NO_EVENTS
+
+
+def test_a_paused_bull_queue_is_paused(backend: BullMQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    node("bull.mjs", any_server.url, "alpha")
+    any_redis.set("bull:alpha:meta-paused", 1)
+    any_redis.rename("bull:alpha:wait", "bull:alpha:paused")
+    any_redis.hset("bull:alpha:meta", "paused", 1)
+    found = stats(backend)
+    assert found.paused is True
+    assert found.counts.waiting == 4
+
+
+@pytest.mark.parametrize("prefix", ["{bull}", "app:jobs", "ünï*code?[x]"])
+def test_any_prefix_is_found(backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, prefix: str) -> None:
+    library.drive("run", any_server.url, "alpha", good=1, bad=0, prefix=prefix)
+    found = stats(backend)
+    assert (found.prefix, found.counts.completed) == (prefix, 1)
+    settings = SourceSettings(name="main", url=any_server.url, prefixes=(prefix,))
+    assert set(discover(BullMQ(backend.source, settings))) == {"alpha"}
+    elsewhere = SourceSettings(name="main", url=any_server.url, prefixes=("other",))
+    assert not discover(BullMQ(backend.source, elsewhere))
+
+
+def test_queues_of_one_name_never_collide(backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis) -> None:
+    for good, prefix in ((1, "bull"), (2, "shop"), (3, "blog")):
+        library.drive("run", any_server.url, "mails", good=good, bad=0, prefix=prefix)
+    refs = discover(backend)
+    assert set(refs) == {"mails", "shop:mails", "blog:mails"}
+    completed = {found.name: found.counts.completed for found in backend.stats(list(refs.values()))}
+    assert completed == {"mails": 1, "shop:mails": 2, "blog:mails": 3}
+    assert {found.name: found.prefix for found in backend.stats(list(refs.values()))} == {
+        "mails": "bull",
+        "shop:mails": "shop",
+        "blog:mails": "blog",
+    }
+
+
+def test_keys_that_only_look_like_a_queue_are_none(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"name": "a job whose id is meta"})
+    any_redis.set("session:id", "abc")
+    any_redis.set("session:active", "yes")
+    any_redis.set("a:b:meta", "no hash")
+    any_redis.hset("meta", mapping={"version": "bullmq:6.7.0"})
+    any_redis.hset("bull::relay:x:meta", mapping={"version": "bullmq:6.7.0"})
+    assert discover(backend) == {}
+
+
+def test_a_user_without_scripts_sees_the_same(
+    backend: BullMQ, reader: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
+) -> None:
+    filled = library.fill(any_server.url)
+    full, plain = (list(discover(each).values()) for each in (backend, reader))
+    assert full == plain
+    for one, other in zip(backend.stats(full), reader.stats(plain), strict=True):
+        assert one.native == other.native
+        assert one.counts == other.counts
+        assert (one.paused, one.library_version, one.prefix) == (other.paused, other.library_version, other.prefix)
+        assert one.latency_s == pytest.approx(other.latency_s, abs=2)
+        assert one.error is other.error is None
+        assert other.workers is None  # CLIENT LIST is not permitted: unknown, not none
+    for ref in full:
+        for state in backend.states:
+            for number in (1, 2, 3):
+                query = JobQuery(state=state, page=number, per_page=3)
+                assert backend.jobs(ref, query) == reader.jobs(ref, query)
+            for job_id in filled.ids[ref.name][state]:
+                assert backend.job(ref, job_id) == reader.job(ref, job_id)
+    with metered() as meter:
+        reader.stats(plain)
+    assert meter.round_trips <= 3
+    counted = reader.flow(plain, None)[0].queues[0]
+    assert (counted.completed, counted.dead) == (3, 2)
+    assert (counted.quality, counted.reason) == (Quality.ESTIMATED, flows.NO_SCRIPTS)
+
+
+def test_rates_hold_where_the_app_keeps_no_finished_jobs(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
+) -> None:
+    library.run_jobs(any_server.url, "alpha", good=1, bad=0)
+    _, cursor = look(backend)
+    library.drive("run", any_server.url, "alpha", good=12, bad=0, removeOnComplete=True, ms=30)
+    flow, _ = look(backend, cursor)
+    assert (flow.completed, flow.dead, flow.quality, flow.reason) == (12, 0, Quality.EXACT, None)
+    assert len(flow.runtimes_s) == 12
+    assert all(0.02 < runtime < 2 for runtime in flow.runtimes_s)
+
+
+def test_a_job_that_runs_over_several_looks_is_timed(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    started = int(time.time() * 1000) - 60_000
+    any_redis.xadd("bull:alpha:events", {"event": "active", "jobId": "7", "prev": "waiting"}, id=f"{started}-0")
+    _, cursor = look(backend)
+    _, cursor = look(backend, cursor)
+    any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "7"}, id=f"{started + 61_500}-0")
+    flow, cursor = look(backend, cursor)
+    assert flow.runtimes_s == (61.5,)
+    assert look(backend, cursor)[0].runtimes_s == ()
+
+
+def test_a_trimmed_stream_is_told_and_not_taken_for_silence(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 3})
+    any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "0"})
+    _, cursor = look(backend)
+    for job in range(1, 10):
+        any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
+    any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
+    flow, cursor = look(backend, cursor)
+    assert (flow.completed, flow.quality) == (3, Quality.ESTIMATED)
+    assert flow.reason
+    assert flow.span_s < 1  # only the time that the three events cover
+    flow, _ = look(backend, cursor)
+    assert (flow.completed, flow.quality) == (0, Quality.EXACT)
+
+
+def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    any_redis.zadd("bull:alpha:completed", {"early": (time.time() - 2 * FLOW_WINDOW_S) * 1000})
+    any_redis.xadd("bull:alpha:events", {"event": "drained"})
+    _, cursor = look(backend)
+    with any_redis.pipeline(transaction=False) as pipe:
+        for job in range(3000):
+            pipe.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
+            pipe.zadd("bull:alpha:completed", {job: int(time.time() * 1000) + 1})
+        pipe.execute()
+    flow, following = look(backend, cursor)
+    assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, flows.BUSY_KEPT)
+    any_redis.delete("bull:alpha:completed")
+    flow, _ = look(backend, cursor)
+    assert (flow.quality, flow.reason) == (Quality.ESTIMATED, flows.BUSY)
+    assert 0 < flow.completed <= 1000
+    assert look(backend, following)[0].completed == 0
+
+
+def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    for job in range(20):
+        any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job, "returnvalue": "x" * 500_000})
+    ref = discover(backend)["alpha"]
+    before = any_redis.info("stats")["total_net_output_bytes"]
+    delta, _ = backend.flow([ref], None)
+    assert delta.queues[0].completed == 20
+    assert any_redis.info("stats")["total_net_output_bytes"] - before < 50_000
+
+
+def test_workers_are_counted_by_the_names_of_their_connections(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
+) -> None:
+    library.run_jobs(any_server.url, "alpha", good=1, bad=0)
+    base = f"bull:{base64.b64encode(b'alpha').decode()}"
+    names = [base, f"{base}:w:one", "bull:alpha:w:py", "bull:alpha:w:py", f"{base}:qe", "bull:YmV0YQ=="]
+    clients = [redis.Redis.from_url(any_server.url, client_name=name) for name in names]
+    for client in clients:
+        client.ping()
+    assert stats(backend).workers == 3
+    for client in clients:
+        client.close()
+
+
+def test_an_idle_queue_with_signs_of_a_worker_has_an_unknown_number(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    library.run_jobs(any_server.url, "alpha", good=1, bad=0)
+    any_redis.delete("bull:alpha:stalled-check")
+    assert stats(backend).workers == 0
+    any_redis.set("bull:alpha:stalled-check", 1, px=30_000)
+    assert stats(backend).workers is None
+
+
+def test_the_wait_of_a_job_begins_when_it_may_run(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    now = int(time.time() * 1000)
+    any_redis.lpush("bull:alpha:wait", "1")
+
+    def job(**fields: object) -> float | None:
+        any_redis.delete("bull:alpha:1")
+        any_redis.hset("bull:alpha:1", mapping={"name": "x", "opts": '{"attempts":0}', **fields})
+        return stats(backend).latency_s
+
+    assert job(timestamp=now - 30_000) == pytest.approx(30, abs=5)
+    assert job(timestamp=now - 90_000, opts='{"attempts":0,"delay":60000}') == pytest.approx(30, abs=5)
+    assert job(timestamp=now - 9e6, processedOn=now - 20_000, atm=1) == pytest.approx(20, abs=5)
+    assert job(timestamp=now - 9e6, atm=3) is None  # retried by hand: nothing tells when
+    assert job(timestamp="soon") is None
+    any_redis.rpush("bull:alpha:wait", "0:0")
+    assert job(timestamp=now - 30_000) == pytest.approx(30, abs=5)
+    assert stats(backend).counts.waiting == 1
+    any_redis.delete("bull:alpha:wait")
+    assert stats(backend).latency_s == 0
+
+
+def test_the_oldest_of_a_queue_that_serves_the_newest_first_is_seen(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    now = int(time.time() * 1000)
+    for job, age_s in (("old", 500), ("new", 1)):
+        any_redis.hset(f"bull:alpha:{job}", mapping={"timestamp": now - age_s * 1000, "opts": "{}"})
+        any_redis.rpush("bull:alpha:wait", job)
+    assert stats(backend).latency_s == pytest.approx(500, abs=5)
+
+
+def test_a_delayed_job_that_nobody_promotes_is_overdue(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    assert stats(backend).overdue_s == 0
+    any_redis.zadd("bull:alpha:delayed", {"1": (int(time.time() * 1000) - 42_000) * 4096 + 3})
+    assert stats(backend).overdue_s == pytest.approx(42, abs=5)
+
+
+def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
+    meta = {"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000, "concurrency": 5, "max": 10, "duration": 60000}
+    any_redis.hset("bull:alpha:meta", mapping=meta)
+    assert stats(backend).notes == ("global concurrency 5", "at most 10 jobs per 60 s")
+    any_redis.set("bull:alpha:limiter", 10, px=30_000)
+    assert stats(backend).notes[-1].startswith("rate limited for ")
+
+
+def test_an_active_job_without_a_lock_is_told(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    library.fill(any_server.url)
+    ref = discover(backend)["alpha"]
+    assert [job.problem for job in backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs] == [None]
+    any_redis.delete("bull:alpha:held:lock")
+    (job,) = backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs
+    assert job.problem is not None
+    assert "lock" in job.problem
+    assert backend.job(ref, "held").problem == job.problem
+
+
+def test_pages_show_what_runs_next_first(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    ids = library.fill(any_server.url).ids["alpha"]
+    order = page(backend, State.WAITING)
+    assert order[:4] == ids[State.WAITING][:4]
+    assert order[-2:] == ["11", "12"]  # prioritized jobs are taken when `wait` is empty
+    assert page(backend, State.WAITING, page=2, per_page=5) == order[5:]
+    any_redis.rpush("bull:alpha:wait", "0:0")
+    assert page(backend, State.WAITING) == order
+    assert page(backend, State.SCHEDULED) == ids[State.SCHEDULED]
+    assert page(backend, State.DEAD)[0] in ids[State.DEAD]
+
+
+def test_a_flow_links_parent_and_children(backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis) -> None:
+    ids = library.fill(any_server.url).ids["alpha"]
+    ref = discover(backend)["alpha"]
+    parent = backend.job(ref, ids[State.BLOCKED][0])
+    assert {child.id for child in parent.children} == {"photo-1", "photo-2"}
+    assert parent.children_total == 2
+    assert {(child.queue, child.state, child.native_state) for child in parent.children} == {("alpha", None, "pending")}
+    child = backend.job(ref, "photo-1")
+    assert child.parent is not None
+    assert (child.parent.id, child.parent.ref) == (parent.id, ref)
+    library.run_jobs(any_server.url, "alpha", good=1, bad=0)
+    parent = backend.job(ref, parent.id)
+    assert {child.state for child in parent.children} == {State.COMPLETED}
+
+
+def test_the_next_run_of_a_scheduler_is_a_job_like_others(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    due = int(time.time() * 1000) + 60_000
+    job_id = f"repeat:nightly:a/b:{due}"
+    any_redis.hset(f"bull:alpha:{job_id}", mapping={"name": "report", "timestamp": due, "rjk": "nightly:a/b"})
+    any_redis.zadd("bull:alpha:delayed", {job_id: due * 4096})
+    job = backend.job(discover(backend)["alpha"], job_id)
+    assert job.state is State.SCHEDULED
+    assert ("Scheduler", "nightly:a/b") in job.facts
+
+
+@pytest.mark.parametrize("key", ["meta", "id", "events", "wait", "completed", "metrics:completed"])
+def test_keys_of_the_queue_itself_are_no_jobs(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, key: str
+) -> None:
+    library.fill(any_server.url)
+    with pytest.raises(NotFound):
+        backend.job(discover(backend)["alpha"], key)
+
+
+@pytest.mark.parametrize("key", ["wait", "active", "delayed", "failed", "events", "limiter", "stalled-check"])
+def test_a_list_of_another_type_costs_one_figure(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis, key: str
+) -> None:
+    library.fill(any_server.url)
+    any_redis.delete(f"bull:alpha:{key}")
+    any_redis.geoadd(f"bull:alpha:{key}", (1.0, 2.0, "x")) if key in ("wait", "active") else any_redis.set(
+        f"bull:alpha:{key}", "\xff" * 10
+    )
+    refs = discover(backend)
+    found = {queue.name: queue for queue in backend.stats(list(refs.values()))}
+    assert found["beta"].error is None
+    broken = [entry.native for entry in found["alpha"].native if entry.count is None]
+    assert broken == ([key] if key in ("wait", "active", "delayed", "failed") else [])
+    assert bool(found["alpha"].error) == bool(broken)
+    delta, _ = backend.flow(list(refs.values()), None)
+    assert {flow.key: flow.quality is Quality.UNKNOWN for flow in delta.queues} == {
+        "bull:alpha": key == "events",
+        "bull:beta": False,
+    }
+
+
+def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    with any_redis.pipeline(transaction=False) as pipe:
+        for start in range(0, 100_000, 1000):
+            pipe.lpush("bull:alpha:wait", *range(start, start + 1000))
+        pipe.rpush("bull:alpha:wait", b"\xff\xfe<script>", "x" * 10_000, "a/b c")
+        pipe.execute()
+    assert page(backend, State.WAITING, page=1000, per_page=50)[0] == str(999 * 50 - 3)
+    first = page(backend, State.WAITING, per_page=3)
+    assert first[0] == "a/b c"
+    ref = discover(backend)["alpha"]
+    any_redis.hset(b"bull:alpha:\xff\xfe<script>", mapping={"name": b"\xff", "timestamp": 1})
+    assert backend.job(ref, first[2]).name == "\\xff"
+    with metered() as meter:
+        page(backend, State.WAITING, page=1000)
+    assert meter.commands <= 4
