@@ -114,7 +114,12 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> list[Trouble]:
         level = Level.CRITICAL if queue.error_ratio >= ERROR_CRITICAL_RATIO else Level.WARNING
         add(level, queue.error_ratio * 1e3, "failing", f"loses {percent(queue.error_ratio)} of its jobs")
     if dead_more > 0:
-        add(Level.WARNING, min(dead_more, 900), "dead growing", f"gained {full(dead_more)} dead letters within {GROWTH_WINDOW_S // 60} min")
+        add(
+            Level.WARNING,
+            min(dead_more, 900),
+            "dead growing",
+            f"gained {full(dead_more)} dead letters within {GROWTH_WINDOW_S // 60} min",
+        )
     return sorted(found, key=_worst_first)
 
 
