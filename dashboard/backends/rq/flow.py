@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.payload import text
@@ -115,9 +116,9 @@ def read_flow(
     scripted, replies = scripts.run(script("queues"), calls, commands) or ([], source.batch(commands))
     workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
     found: dict[str, _Found] = {}
+    left = iter(replies)
     for (_, queue), several in zip(refs, per_queue, strict=True):
-        mine, replies = replies[: len(several)], replies[len(several) :]
-        answer = asked.answer(queue, mine)
+        answer = asked.answer(queue, list(islice(left, len(several))))
         if answer is not None:
             completed = _by_workers(queue, workers, before)
             answer.came[State.COMPLETED] = max(answer.came[State.COMPLETED], completed)

@@ -11,7 +11,7 @@ from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment
 from dashboard.backends.rq.keys import LISTS, QueueKeys
-from dashboard.backends.rq.workers import Worker, workers_call, workers_of
+from dashboard.backends.rq.workers import Crew, workers_call, workers_of
 from dashboard.backends.script import Scripts
 from dashboard.clock import now_s
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
@@ -26,7 +26,7 @@ class _Group:
     """What was read of one prefix beside its queues."""
 
     suspended: bool
-    workers: tuple[Worker, ...] | None
+    crew: Crew | None  # None when workers could not be looked at one by one
     heads: Mapping[str, Reply]  # list -> enqueued_at of its first job
 
 
@@ -59,7 +59,7 @@ def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, 
     rows, suspended = _split(replies, len(replies) - len(prefixes))
     width = len(rows) // len(refs)
     groups = {
-        prefix: _Group(there == 1, workers_of(reply), heads)
+        prefix: _Group(there == 1, None if (live := workers_of(reply)) is None else Crew(live), heads)
         for prefix, there, reply in zip(prefixes, suspended, workers, strict=True)
     }
     return [
@@ -110,7 +110,7 @@ def _heads_plainly(
 
 def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Group, now: float) -> QueueStats:
     waiting, active, lost, scheduled, first, blocked, failed, expired, finished, canceled, registered = replies
-    live = group.workers
+    crew = None if group.crew is None else group.crew.of(queue.name)
     counts = Counts(
         waiting=_count(waiting),
         active=_count(active),
@@ -120,7 +120,7 @@ def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Gr
         completed=_count(finished),
         canceled=_count(canceled),
     )
-    versions = sorted({worker.version for worker in live or () if worker.version and worker.serves(queue.name)})
+    versions = sorted({worker.version for worker in crew or () if worker.version})
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
@@ -136,7 +136,7 @@ def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Gr
         depth=counts.waiting,
         latency_s=_latency(counts.waiting, queue, group, now),
         overdue_s=_overdue(first, now),
-        workers=_count(registered) if live is None else sum(worker.serves(queue.name) for worker in live),
+        workers=_count(registered) if crew is None else len(crew),
         notes=tuple(_notes(group, _count(lost) or 0)),
         error=_error(queue, replies),
     )
@@ -181,9 +181,10 @@ def _notes(group: _Group, lost: int) -> list[str]:
 
 
 def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
-    """What is wrong with this queue's keys, in one line."""
-    commands = _commands(queue, 0)
-    for command, reply in zip(commands, replies, strict=True):
+    """What is wrong with this queue's keys, in one line; None when nothing is."""
+    if not any(isinstance(reply, ResponseError) for reply in replies):
+        return None
+    for command, reply in zip(_commands(queue, 0), replies, strict=True):
         if isinstance(reply, NoPermissionError):
             return f"the Redis user may not read {command[1]!s}"
         if isinstance(reply, ResponseError):

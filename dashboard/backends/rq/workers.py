@@ -36,6 +36,23 @@ class Worker:
         return birth is not None and birth.timestamp() > seconds
 
 
+class Crew:
+    """Live workers by the queues that they serve."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._by_queue: dict[str, list[Worker]] = {}
+        for worker in workers:
+            for name in worker.queues.split(","):
+                self._by_queue.setdefault(name, []).append(worker)
+
+    def of(self, queue: str) -> Sequence[Worker]:
+        """The workers that listen to `queue`."""
+        if "," in queue:  # its name looks like several
+            return [worker for worker in self._workers if worker.serves(queue)]
+        return self._by_queue.get(queue, ())
+
+
 def workers_call(prefix: str) -> Sequence[Argument]:
     """Arguments of the script `queues` that reads the live workers."""
     return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES)
