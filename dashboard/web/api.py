@@ -97,8 +97,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """One job with payload, error, logs, links and timeline, read live."""
     here = deck()
-    ref = here.queue(source, backend, name).ref
-    return _json(_job(here.backend(source, backend).job(ref, job_id), detailed=True))
+    return _json(_job(here.job(here.queue(source, backend, name), job_id), detailed=True))
 
 
 def _query(backend: Backend) -> JobQuery:

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from flask import current_app
+from msgspec.structs import replace
 
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
@@ -17,7 +18,7 @@ from dashboard.collect.scheduler import Checker
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
-from dashboard.model import QueueStats, Snapshot
+from dashboard.model import Job, JobLink, QueueStats, Snapshot
 from dashboard.settings import Settings
 from dashboard.sources import Source
 
@@ -73,6 +74,10 @@ class Deck:
             )
         return found
 
+    def job(self, queue: QueueStats, job_id: str) -> Job:
+        """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
+        return addressed(self.backend(queue.source, queue.backend).job(queue.ref, job_id), self.reading().snapshot)
+
     def start_checker(self) -> None:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
         self._here()
@@ -106,6 +111,24 @@ def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> Queu
         if queue.key == name and queue.backend == backend and queue.source == source:
             return queue
     return None
+
+
+def addressed(job: Job, snapshot: Snapshot | None) -> Job:
+    """`job` with each link to a parent or child under the name that its queue has here, or without an address.
+
+    A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
+    """
+    if job.parent is None and not job.children:
+        return job
+    names = {(queue.source, queue.backend, queue.key): queue.ref for queue in (snapshot.queues if snapshot else ())}
+
+    def found(link: JobLink) -> JobLink:
+        ref = names.get((link.ref.source, link.ref.backend, link.ref.key)) if link.ref else None
+        return replace(link, ref=ref, queue=ref.name if ref else link.queue)
+
+    return replace(
+        job, parent=found(job.parent) if job.parent else None, children=tuple(found(child) for child in job.children)
+    )
 
 
 def _start_process(settings: Settings) -> _Process:

@@ -41,7 +41,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
     reading, queue = find(source, backend, name)
     library = deck().backend(queue.source, queue.backend)
     with metered() as meter:
-        job = library.job(queue.ref, job_id)
+        job = deck().job(queue, job_id)
     return {
         "reading": reading,
         "queue": queue,
