@@ -120,6 +120,22 @@ def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -
     assert (shown.state, shown.attempts) == (State.DEAD, 3)
 
 
+def test_results_of_rq_before_2_12_have_no_times_of_their_own(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    job = queue.enqueue(rq_jobs.add, 1)
+    drain(queue)
+    key = f"rq:results:{job.id}"
+    ((_, entry),) = client.xrange(key)
+    client.delete(key)
+    started = backend.job(refs_of(backend)["alpha"], job.id).started_at
+    assert started is not None
+    kept = {name: value for name, value in entry.items() if not name.startswith(b"execution_")}
+    client.xadd(key, kept, id=f"{int(started.timestamp() * 1000)}-0")  # milliseconds cut off, as Redis does
+    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    assert [event.event for event in shown.timeline] == ["created", "enqueued", "started", "completed"]
+    assert shown.result is not None
+    assert shown.result.value == {"sum": 1}
+
+
 def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     first, second = queue.enqueue(rq_jobs.add, 1), queue.enqueue(rq_jobs.add, 2)
     child = Queue("beta", connection=client).enqueue(rq_jobs.add, 3, depends_on=[first, second])

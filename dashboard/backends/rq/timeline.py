@@ -30,11 +30,10 @@ def timeline(record: Record) -> tuple[TimelineEvent, ...]:
         for event, field in (("created", "created_at"), ("enqueued", "enqueued_at"))
         if (at := moment(record.text(field))) is not None
     ]
-    runs = [event for entry in reversed(record.entries) for event in _run(entry)]
-    events += runs
-    status = record.text("status")
-    worker = record.text("worker_name")
+    status, worker = record.text("status"), record.text("worker_name")
     started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
+    runs = [event for entry in reversed(record.entries) for event in _run(entry, ended)]
+    events += runs
     if started is not None and not _told(runs, "started", started):
         events.append(TimelineEvent(at=started, event="started", detail=_on(worker)))
     if ended is not None and status in _STATUS_ENDS and not any(_near(run.at, ended) for run in runs):
@@ -42,10 +41,15 @@ def timeline(record: Record) -> tuple[TimelineEvent, ...]:
     return tuple(sorted(events, key=lambda event: event.at))
 
 
-def _run(entry: Entry) -> list[TimelineEvent]:
-    """The start, where the version keeps it, and the end of one run."""
+def _run(entry: Entry, last: datetime | None) -> list[TimelineEvent]:
+    """The start, where the version keeps it, and the end of one run; `last` = when the newest run ended.
+
+    Before 2.12 an entry has only the time in its id, whose milliseconds may lie before the start of a quick run.
+    """
     started = _seconds(entry.fields.get("execution_started_at"))
     ended = _seconds(entry.fields.get("execution_ended_at")) or _entry_time(entry)
+    if started is None and ended is not None and last is not None and _near(ended, last):
+        ended = last
     worker = entry.fields.get("worker_name")
     detail = _on(printable(worker, 200) if worker else None)
     events = [] if started is None else [TimelineEvent(at=started, event="started", detail=detail)]
