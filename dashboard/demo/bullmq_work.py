@@ -31,7 +31,7 @@ async def deliver_webhook(job: Any, _token: str) -> dict[str, Any]:
     """What the endpoint answered."""
     url = job.data["url"]
     await job.log(f"POST {url}")
-    took_s = random.uniform(0.08, 0.9)
+    took_s = random.uniform(0.15, 1.2)
     await asyncio.sleep(took_s)
     if url == DEAD_ENDPOINT:
         faults.upstream_answers(410, url)
@@ -52,8 +52,8 @@ async def _answer(url: str) -> None:
 
 async def index_product(job: Any, _token: str) -> dict[str, Any]:
     """How the search index changed."""
-    await asyncio.sleep(random.uniform(0.02, 0.12))
-    if random.random() < 0.006:
+    await asyncio.sleep(random.uniform(0.06, 0.25))
+    if random.random() < 0.001:
         faults.field_missing(job.data, "title")
     return {"document": job.data.get("sku"), "version": random.randint(1, 40)}
 
@@ -61,9 +61,9 @@ async def index_product(job: Any, _token: str) -> dict[str, Any]:
 async def create_invoice(job: Any, _token: str) -> dict[str, Any]:
     """Number and file of the invoice."""
     await asyncio.sleep(random.uniform(0.4, 1.8))
-    if job.name == "remind" and random.random() < 0.1:
+    if job.name == "remind" and random.random() < 0.03:
         faults.field_missing({"number": job.data["order"]}, "billing_address")
-    if random.random() < 0.03:
+    if random.random() < 0.005:
         faults.amount_unreadable()
     number = f"R{random.randint(10_000, 99_999)}"
     return {"number": number, "file": f"invoices/{number}.pdf"}
@@ -75,7 +75,7 @@ async def fulfil_order(job: Any, _token: str) -> dict[str, Any]:
         await asyncio.sleep(random.uniform(0.4, 1.4))
         await job.updateProgress(percent)
         await job.log(f"{step} for order {job.data['number']}")
-    if random.random() < 0.04:
+    if random.random() < 0.008:
         faults.field_missing(job.data, "shipping_address")
     await job.updateProgress(100)
     return {"parcel": f"PX{random.randint(10**8, 10**9)}"}
@@ -96,7 +96,7 @@ class Shop:
 
     async def webhook(self) -> None:
         """An event for a partner, tried up to three times."""
-        data = {"url": random.choice(catalogue.ENDPOINTS), "event": "order.paid", "order": catalogue.order_number()}
+        data = {"url": catalogue.endpoint(), "event": "order.paid", "order": catalogue.order_number()}
         options = {"attempts": 3, "backoff": {"type": "exponential", "delay": 3000}}
         await self.queues["webhooks"].add("deliver", data, options)
 
@@ -144,11 +144,11 @@ class Shop:
         """Add work until the process is ended."""
         await self.queues["data-exports"].pause()
         plans: tuple[tuple[str, Pace, Callable[[], Awaitable[None]]], ...] = (
-            ("webhooks", Pace(per_s=1.6, bound=200, burst=60, burst_every_s=65), self.webhook),
-            ("search-index", Pace(per_s=3.0, bound=500, burst=220, burst_every_s=70), self.product),
+            ("webhooks", Pace(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.webhook),
+            ("search-index", Pace(per_s=5.0, bound=600, burst=320, burst_every_s=65), self.product),
             ("invoices", Pace(per_s=0.15, bound=60), self.reminder),
             ("data-exports", Pace(per_s=0.3, bound=PAUSED_DEPTH), self.export),
-            ("orders", Pace(per_s=0.35, bound=60, burst=12, burst_every_s=75), self.order),
+            ("orders", Pace(per_s=0.4, bound=60, burst=25, burst_every_s=70), self.order),
         )
         while True:
             for name, pace, add in plans:

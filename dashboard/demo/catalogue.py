@@ -18,7 +18,6 @@ ENDPOINTS = (
     "https://api.parcel.example/v2/events",
     "https://hooks.ledger.example/incoming",
     "https://erp.example/queue",
-    DEAD_ENDPOINT,
 )
 REPORTS = ("monthly-revenue", "stock-levels", "refunds", "slow-movers")
 
@@ -34,18 +33,23 @@ def customer() -> dict[str, Any]:
 
 
 def recipient() -> str:
-    """A mail address, one in thirty of a mailbox that is gone."""
-    if random.random() < 1 / 30:
+    """A mail address, one in eighty of a mailbox that is gone."""
+    if random.random() < 1 / 80:
         return DEAD_MAILBOX
     address: str = customer()["email"]
     return address
 
 
 def image() -> str:
-    """Path of an upload, one in thirty of a broken one."""
-    if random.random() < 1 / 30:
+    """Path of an upload, one in eighty of a broken one."""
+    if random.random() < 1 / 80:
         return BROKEN_IMAGE
     return f"uploads/{datetime.now(UTC):%Y}/IMG_{random.randint(1, 9999):04}.jpg"
+
+
+def endpoint() -> str:
+    """Address of a partner's webhook, one in eight of a partner that is gone."""
+    return DEAD_ENDPOINT if random.random() < 1 / 8 else random.choice(ENDPOINTS)
 
 
 def order_number() -> str:

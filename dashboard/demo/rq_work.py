@@ -42,8 +42,8 @@ class Producer:
         self.canceled = CanceledJobRegistry(queue=self.newsletter)
         self.deferred = DeferredJobRegistry(queue=self.reports)
         self.issue = random.randint(100, 400)
-        self._uploads = Pace(per_s=1.4, bound=250, burst=90, burst_every_s=55)
-        self._letters = Pace(per_s=0.6, bound=400, burst=160, burst_every_s=80)
+        self._uploads = Pace(per_s=2.2, bound=300, burst=110, burst_every_s=60)
+        self._letters = Pace(per_s=1.2, bound=400, burst=260, burst_every_s=80)
         self._reports = Pace(per_s=0.22, bound=20, burst=6, burst_every_s=100)
         self._later = Pace(per_s=0.15, bound=SCHEDULED_BOUND)
         self._keep = {"result_ttl": RESULT_TTL_S, "failure_ttl": FAILURE_TTL_S}

@@ -15,13 +15,13 @@ def render_thumbnail(image: str, width: int = 320) -> str:
     """Path of the thumbnail, after 0.15 to 0.7 s."""
     _decode(image)
     time.sleep(random.uniform(0.15, 0.7))
-    if random.random() < 0.008:
+    if random.random() < 0.003:
         faults.disk_full(f"cache/thumbnails/{width}")
     return f"cache/thumbnails/{width}/{image.rsplit('/', 1)[-1]}"
 
 
 def _decode(image: str) -> None:
-    if image == BROKEN_IMAGE or random.random() < 0.01:
+    if image == BROKEN_IMAGE or random.random() < 0.003:
         faults.image_broken(image)
 
 

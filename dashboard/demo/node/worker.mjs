@@ -35,7 +35,7 @@ class SmtpError extends Error {
 }
 
 async function deliver(address) {
-  await sleep(between(80, 500));
+  await sleep(between(150, 800));
   if (address === DEAD_MAILBOX) throw new UnrecoverableError(`550 5.1.1 ${address}: user unknown`);
   if (Math.random() < 0.05) throw new SmtpError(421, '4.7.0 try again later, closing connection');
   if (Math.random() < 0.015) throw new Error('connect ETIMEDOUT 203.0.113.25:587');
@@ -69,7 +69,7 @@ const mails = new Queue('mails', options);
 const videos = new Queue('video-transcode', options);
 
 const recipient = () =>
-  Math.random() < 0.03 ? DEAD_MAILBOX : `${pick(['anna', 'bruno', 'elif', 'hugo', 'ines', 'kaya'])}@example.com`;
+  Math.random() < 0.008 ? DEAD_MAILBOX : `${pick(['anna', 'bruno', 'elif', 'hugo', 'ines', 'kaya'])}@example.com`;
 
 function mail() {
   const retry = { attempts: 4, backoff: { type: 'exponential', delay: 2000 } };
@@ -97,7 +97,7 @@ async function produce() {
   for (;;) {
     const burst = Date.now() >= nextBurst;
     if (burst) nextBurst = Date.now() + between(45_000, 80_000);
-    const wanted = Math.round(between(0, 2.4)) + (burst ? Math.round(between(60, 140)) : 0);
+    const wanted = Math.round(between(0, 3.4)) + (burst ? Math.round(between(90, 200)) : 0);
     const room = MAIL_BOUND - (await depth(mails));
     for (let n = 0; n < Math.min(wanted, room); n += 1) await mail();
     if (Math.random() < (burst ? 1 : 0.14) && (await depth(videos)) < VIDEO_BOUND) await video();
