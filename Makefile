@@ -14,8 +14,8 @@ help: ## this list
 		printf '  make %-6s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashboard; PORT=9181 unless given
-	@folder=dashboard/demo/node; \
-	if command -v npm >/dev/null && [ $$folder/package-lock.json -nt $$folder/node_modules/.package-lock.json ]; then \
+	@folder=dashboard/demo/node; done=$$folder/node_modules/.package-lock.json; \
+	if command -v npm >/dev/null && { [ ! -e $$done ] || [ $$folder/package-lock.json -nt $$done ]; }; then \
 		npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1 \
 			|| echo "demo: npm could not install BullMQ for Node; going on with the Python workers"; \
 	fi
