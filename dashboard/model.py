@@ -47,7 +47,9 @@ class Capability(StrEnum):
     LOGS = "logs"
     RESULTS = "results"
     FLOWS = "flows"  # jobs with parents or children
-    WORKERS = "workers"  # tells who consumes a queue
+    WORKERS = "workers"  # tells who consumes a queue, and lists them
+    SCHEDULES = "schedules"  # jobs that are made again and again by the clock
+    SEARCH = "search"  # jobs can be looked through by their text
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -285,6 +287,87 @@ class Job(Value, frozen=True, kw_only=True):
     logs_total: int | None = None
     facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
     problem: str | None = None
+
+
+class WorkerState(StrEnum):
+    """What a worker process does, as far as its traces in Redis tell."""
+
+    BUSY = "busy"
+    IDLE = "idle"
+    QUIET = "quiet"  # finishes what it runs and takes nothing new
+    SUSPECT = "suspect"  # has not been heard of for longer than it should be silent
+    DEAD = "dead"  # gone without leaving cleanly
+    UNKNOWN = "unknown"
+
+
+class Work(Value, frozen=True, kw_only=True):
+    """One job that a worker runs now; `ref` is None when its queue is not one we can address."""
+
+    job_id: str
+    job_name: str | None = None
+    queue: str | None = None
+    ref: QueueRef | None = None
+    started_at: datetime | None = None
+
+
+class Worker(Value, frozen=True, kw_only=True):
+    """One worker process, or one connection of it where the library tells no more. Unknown figures are None."""
+
+    id: str  # the library's own name for it; unique per source and backend
+    source: str
+    backend: str
+    state: WorkerState
+    reason: str | None = None  # why it is suspect, dead or unknown
+    hostname: str | None = None
+    pid: int | None = None
+    version: str | None = None  # of the library
+    queues: tuple[str, ...] = ()  # names as QueueRef has them, in the order in which they are served
+    concurrency: int | None = None
+    busy: int | None = None
+    work: tuple[Work, ...] = ()  # longest running first, at most 100
+    started_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    rss_bytes: int | None = None
+    processed: int | None = None
+    failed: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
+    problem: str | None = None  # what is wrong with its record
+
+
+class Schedule(Value, frozen=True, kw_only=True):
+    """One job that is made again and again. Unknown is None; `next_run_at` in the past means that it is late."""
+
+    id: str  # the library's own name for it; unique per source and backend and queue
+    source: str
+    backend: str
+    kind: str  # in the library's words: "job scheduler", "repeatable", "cron", "beat"
+    name: str | None = None  # of the job it makes
+    queue: str | None = None
+    ref: QueueRef | None = None
+    pattern: str | None = None  # as written: "0 3 * * *", "every 300 s"
+    timezone: str | None = None
+    next_run_at: datetime | None = None
+    last_run_at: datetime | None = None
+    paused: bool | None = None
+    runs: int | None = None  # made so far
+    payload: Payload | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+
+
+class Searched(Value, frozen=True, kw_only=True):
+    """A job as in a list, and the text of its payload and error that a search looks through, each cut at 8 KiB."""
+
+    job: Job
+    text: str
+
+
+class Window(Value, frozen=True, kw_only=True):
+    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted."""
+
+    rows: tuple[Searched, ...]
+    total: int | None
+    order: str
 
 
 class JobQuery(Value, frozen=True, kw_only=True):

@@ -16,12 +16,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats, State
+from dashboard.errors import Unsupported
+from dashboard.model import (
+    Capability,
+    FlowDelta,
+    Job,
+    JobPage,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Schedule,
+    State,
+    Window,
+    Worker,
+)
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 
 # Rates are told over the last five minutes; a backend's first answer reaches back no further.
 FLOW_WINDOW_S = 300.0
+MAX_SCHEDULES = 1000
+WINDOW_ROWS = 500
 
 
 @dataclass(slots=True)
@@ -68,6 +83,7 @@ class Backend(abc.ABC):
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source
         self.settings = settings
+        self.own: Source | None = None  # where Queuedeck's own keys are; None where nothing may be kept
 
     @abc.abstractmethod
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
@@ -111,6 +127,38 @@ class Backend(abc.ABC):
 
         Raises NotFound. Cost: at most 4 round trips.
         """
+
+    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+        """The worker processes of this library, by id; `refs` = all known queues, for the names of theirs.
+
+        Cost: at most 2 round trips. [] where the library leaves no trace of its workers (no Capability.WORKERS).
+        """
+        del refs
+        return []
+
+    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+        """The schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
+
+        Cost: at most 2 round trips.
+        """
+        del refs
+        return []
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `jobs`.
+
+        Raises as `jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
+        """
+        del ref, query
+        raise Unsupported(f"{self.title} jobs cannot be searched by their text.")
+
+    def tend(self) -> None:  # noqa: B027 most backends need nothing
+        """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
+        `discover`. It may write to `own`, under `{queuedeck}:` and within a stated bound, and nowhere else.
+        """
+
+    def close(self) -> None:  # noqa: B027 most backends have nothing of their own
+        """End threads and connections of this backend's own, if it has any; it may be used again afterwards."""
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
         """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""

@@ -92,7 +92,7 @@ class Sampler:
         sources: list[SourceStats] = []
         queues: list[QueueStats] = []
         for source in self._watch.sources.values():
-            stats, found = self._sample_source(source)
+            stats, found = self._sample_source(source, leading=epoch > 0)
             sources.append(stats)
             queues.extend(found)
         queues.sort(key=lambda queue: (queue.source, queue.backend, queue.name))
@@ -108,7 +108,7 @@ class Sampler:
         )
         return msgspec.structs.replace(snapshot, history_version=self._keeper.add(snapshot).version)
 
-    def _sample_source(self, source: Source) -> tuple[SourceStats, list[QueueStats]]:
+    def _sample_source(self, source: Source, *, leading: bool) -> tuple[SourceStats, list[QueueStats]]:
         with metered() as meter:
             try:
                 health = source.health()
@@ -120,6 +120,8 @@ class Sampler:
         complete = True
         for backend in self._watch.backends[source.name]:
             try:
+                if leading:
+                    backend.tend()
                 self._search(source, backend)
                 with metered() as cost:
                     queues.extend(self._read(source, backend))

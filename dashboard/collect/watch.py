@@ -17,6 +17,14 @@ class Watch:
 
     sources: dict[str, Source]
     backends: dict[str, tuple[Backend, ...]]
+    own: Source | None = None  # where Queuedeck's own keys are
+
+    def close(self) -> None:
+        """Close all connections and what the backends run."""
+        for backend in (backend for group in self.backends.values() for backend in group):
+            backend.close()
+        for source in {id(source): source for source in (*self.sources.values(), self.own) if source}.values():
+            source.close()
 
     def backend(self, source: str, name: str) -> Backend:
         """The backend `name` on `source`. Raises NotFound."""
@@ -42,4 +50,7 @@ def watch(settings: Settings) -> Watch:
         source = Source(entry.name, entry.url)
         sources[entry.name] = source
         backends[entry.name] = tuple(kind(source, entry) for kind in registry.wanted(entry.backends))
-    return Watch(sources, backends)
+    own = Source("store", settings.store_url) if settings.store_url else next(iter(sources.values()))
+    for backend in (backend for group in backends.values() for backend in group):
+        backend.own = own
+    return Watch(sources, backends, own)

@@ -75,9 +75,7 @@ def examine(source: Source) -> list[Finding]:
     if not findings:
         findings.append(ok("This user may find, count and show jobs."))
     if any(_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
-        findings.append(
-            note("This user may not read every key: queues outside of its key patterns are not seen.")
-        )
+        findings.append(note("This user may not read every key: queues outside of its key patterns are not seen."))
     known = _is_known(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
         if refused := _refused(source, need.commands):

@@ -89,8 +89,7 @@ class Deck:
         if process is not None and process.pid == os.getpid():
             if process.checker is not None:
                 process.checker.stop()
-            for source in process.watch.sources.values():
-                source.close()
+            process.watch.close()
 
     def _here(self) -> _Process:
         process = self._process
@@ -133,8 +132,8 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
 
 def _start_process(settings: Settings) -> _Process:
     here = watch(settings)
-    first = next(iter(here.sources.values()))
-    store = Store(Source("store", settings.store_url) if settings.store_url else first)
+    assert here.own is not None
+    store = Store(here.own)
     holder = holder_name()
     interval_s = settings.sample_interval_s
     own: list[Sampler] = []  # made at its first use: most processes never need it

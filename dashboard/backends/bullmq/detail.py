@@ -282,7 +282,9 @@ def _children(ref: QueueRef, links: Sequence[tuple[bytes, int, list[bytes]]]) ->
     total = max(sum(total for _, total, _ in links), len(children))
     # A failed child may stand in two of the sets: then the sum counts it twice, and what is listed is nearer the truth.
     whole = all(len(members) == total for _, total, members in links)
-    return tuple(children.values()), (len(children) if whole else total) or None
+    return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), (
+        len(children) if whole else total
+    ) or None
 
 
 def _link(ref: QueueRef, key: bytes, state: State | None, native: str | None) -> JobLink:
