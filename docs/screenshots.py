@@ -1,7 +1,8 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
-Starts `queuedeck demo`, lets it run for a minute (or SECONDS) and writes docs/PAGE-LOOK.png for the pages overview, queue
-and job, light, dark and on a phone. Stacks show where the checkout lies: take them from one whose place may be seen.
+Starts `queuedeck demo`, lets it run for a minute (or SECONDS) and writes docs/PAGE-LOOK.png for the pages overview,
+queue and job, light, dark and on a phone. Stacks show where the checkout lies: take them from one whose place may be
+seen.
 """
 
 from __future__ import annotations
