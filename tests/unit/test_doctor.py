@@ -220,13 +220,19 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_port_that_is_no_redis(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def http_port() -> Iterator[int]:
+    """Port of a web server."""
     with HTTPServer(("127.0.0.1", 0), _Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        code, output = doctor(capsys, f"redis://127.0.0.1:{server.server_port}/0")
+        yield server.server_port
         server.shutdown()
         thread.join()
+
+
+def test_a_port_that_is_no_redis(http_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code, output = doctor(capsys, f"redis://127.0.0.1:{http_port}/0")
     assert code == 2
     assert "is no Redis" in only_line(output)
 
