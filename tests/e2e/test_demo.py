@@ -94,7 +94,11 @@ def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[
     wait_until(lambda: finished(running.queues()) > finished(before), what="work being finished")
     every = running.overview()["queues"]
     assert [queue["error"] for queue in every] == [None] * len(every)
-    assert any(queue["paused"] and queue["counts"]["waiting"] for queue in every)
+    wait_until(
+        lambda: any(queue["paused"] and queue["counts"]["waiting"] for queue in running.overview()["queues"]),
+        within_s=60,
+        what="jobs piling up in a paused queue",
+    )
     assert len(running.alive()) > 8
 
     running.process.send_signal(signal.SIGINT)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ async def _add_bullmq_jobs(url: str) -> None:
 
 def add_jobs(url: str) -> None:
     """Jobs of both libraries, made by themselves."""
-    asyncio.run(_add_bullmq_jobs(url))
+    # In a thread of its own: a browser that other tests drive keeps an event loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(_add_bullmq_jobs(url))).result()
     with redis.Redis.from_url(url) as client:
         rq.Queue("mails", connection=client).enqueue("shop.send", "anna@example.com")
 

@@ -13,6 +13,8 @@ from tests.serving import ROOT
 
 PACKAGE = ROOT / "dashboard"
 FILES = sorted(PACKAGE.rglob("*.py"))
+# Parsed before any test runs: the parser of Python 3.11.2, which Debian 12 has, fails when threads of others interfere.
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
 # Each floor may import from its own and from those below. Longest name wins; a module that is not listed fails.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.errors", "dashboard.clock", "dashboard.model", "dashboard.settings", "dashboard.access"),
@@ -43,7 +45,7 @@ def module_name(path: Path) -> str:
 def imported(path: Path) -> Iterator[str]:
     """Every module that the file imports, at its top or within a function; `TYPE_CHECKING` blocks too."""
     package = list(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,7 +113,7 @@ def test_nothing_asks_which_library_it_is(path: Path) -> None:
         return
     compared = [
         operand.value
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(TREES[path])
         if isinstance(node, ast.Compare)
         for operand in (node.left, *node.comparators)
         if isinstance(operand, ast.Constant)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import datetime
 import decimal
-import enum
 import os
 import pickle
 import pickletools
@@ -39,10 +38,11 @@ class Slots:
     __slots__ = ("left",)
 
 
-class Colour(enum.Enum):
-    """An enumeration."""
+class Colour:
+    """Rebuilt by a call of its class, as enumerations are (by which function depends on the release of Python)."""
 
-    RED = 1
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Colour, (1,)
 
 
 class Trap:
@@ -108,7 +108,7 @@ def test_bytes_are_told_as_python_writes_them(protocol: int) -> None:
 def test_objects_are_told_by_name(protocol: int) -> None:
     here = __name__
     assert shown(Order(5), protocol) == {f"{here}.Order()": {"number": 5, "lines": ["a", "b"]}}
-    assert shown(Colour.RED, protocol) == f"{here}.Colour(1)"
+    assert shown(Colour(), protocol) == f"{here}.Colour(1)"
     assert shown(decimal.Decimal("1.50"), protocol) == "decimal.Decimal('1.50')"
     assert shown(Order, protocol) == f"{here}.Order"
     ordered = shown(collections.OrderedDict(a=1), protocol)
