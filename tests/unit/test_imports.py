@@ -45,7 +45,7 @@ def module_name(path: Path) -> str:
 def imported(path: Path) -> Iterator[str]:
     """Every module that the file imports, at its top or within a function; `TYPE_CHECKING` blocks too."""
     package = list(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(TREES.get(path) or ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
