@@ -100,14 +100,17 @@ def max_attempts(options: Mapping[str, Any] | None) -> int | None:
 
 
 def error(reason: str | None, stack: str | None = None) -> JobError | None:
-    """The failure behind `failedReason`, which is plain text; a class name is only in a stack's first line."""
+    """The failure behind `failedReason`, which is plain text; the name of a class is only in the stack."""
     if not reason and not stack:
         return None
     class_name = None
     if stack:
-        head, colon, _ = stack.partition("\n")[0].partition(":")
-        if colon and head.isidentifier():
-            class_name = head
+        # Node tells the class in the first line, Python in the last one, with its module.
+        lines = stack.strip().split("\n")
+        head, colon, _ = lines[-1 if lines[0].startswith("Traceback ") else 0].partition(":")
+        name = head.rpartition(".")[2]
+        if colon and name.isidentifier():
+            class_name = name
     return JobError(class_name=class_name, message=reason or None, stack=stack)
 
 

@@ -1,0 +1,78 @@
+"""Reading a job's hash, field by field, whatever stands in it."""
+
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ResponseError
+
+from dashboard.backends.bullmq.jobdata import Fields, error, max_attempts, missing, problem, stacks
+
+PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.errors.CardDeclined: no money\n'
+
+
+@pytest.mark.parametrize(
+    ("stack", "class_name"),
+    [
+        ("TypeError: x is not a function\n    at f (a.js:1:2)", "TypeError"),
+        (PYTHON, "CardDeclined"),
+        ("Error\n    at f", None),
+        ("something: went wrong", "something"),
+        ("<b>no</b>: class", None),
+        ("Traceback ", None),
+    ],
+)
+def test_the_class_of_an_error_stands_in_its_stack(stack: str, class_name: str | None) -> None:
+    found = error("why", stack)
+    assert found is not None
+    assert (found.class_name, found.message, found.stack) == (class_name, "why", stack)
+
+
+def test_no_error_without_a_trace_of_one() -> None:
+    assert error(None) is None
+    assert error("", None) is None
+
+
+def test_a_field_that_is_not_as_it_should_be_is_unknown_and_told() -> None:
+    fields = Fields({"timestamp": b"soon", "priority": b"high", "name": [70_000], "opts": b"[1]", "atm": b"1e999"})
+    assert fields.instant("timestamp") is None
+    assert fields.whole("priority") is None
+    assert fields.text("name") is None
+    assert fields.options() is None
+    assert fields.attempts is None
+    assert len(fields.troubles) == 5
+
+
+@pytest.mark.parametrize("raw", [b"0", b"-5", b"99999999999999999", b"1e300"])
+def test_a_time_that_no_calendar_holds_is_unknown(raw: bytes) -> None:
+    assert Fields({"timestamp": raw}).instant("timestamp") is None
+
+
+def test_attempts_count_from_nothing_and_try_at_least_once() -> None:
+    assert Fields({"atm": None, "attemptsMade": None}).attempts == 0
+    assert Fields({"atm": None, "attemptsMade": b"3"}).attempts == 3
+    assert max_attempts({"attempts": 0}) == 1
+    assert max_attempts({"attempts": 5}) == 5
+    assert max_attempts({"attempts": "many"}) == 1
+    assert max_attempts(None) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "progress"),
+    [(None, None), (b"0", None), (b"50", 50), (b'{"step": 2}', {"step": 2}), (b"\xff", "\\xff"), (b"NaN", "NaN")],
+)
+def test_progress_is_whatever_the_job_said(raw: bytes | None, progress: object) -> None:
+    assert Fields({"progress": raw}).progress == progress
+
+
+def test_stacks_are_texts_oldest_first() -> None:
+    assert stacks(b'["a", "b", 3]') == ("a", "b")
+    assert stacks(b"[" * 100_000) == ("[" * 10_000 + "…",)
+    assert stacks(b"{}") == ()
+    assert stacks(None) == ()
+
+
+def test_a_hash_that_is_gone_or_none_is_told() -> None:
+    assert missing([None, None])
+    assert problem([None]) == "its data is gone, only its id is left"
+    assert problem([b"x"]) is None
+    assert problem(ResponseError("WRONGTYPE Operation")) == "its key has the wrong type"
