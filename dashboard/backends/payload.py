@@ -151,7 +151,19 @@ def bounded(value: Any) -> tuple[Any, bool]:
 
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name is masked."""
-    return _SECRET_NAME.search(name.lower().replace("-", "").replace("_", "").replace(" ", "")) is not None
+    return _SECRET_NAME.search(_folded(name)) is not None
+
+
+def holds_secret_name(text: str) -> bool:
+    """Whether a field of such a name may stand anywhere in `text` of JSON without escapes; True more often than needed.
+
+    Much quicker than to decode it, and most payloads hold none.
+    """
+    return _SECRET_NAME.search(_folded(text)) is not None
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _plain(value: str) -> str:

@@ -1,0 +1,61 @@
+"""The text that a search looks through keeps what may be found, hides what is secret, and stays short."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dashboard.backends.payload import MASK
+from dashboard.backends.searchtext import LIMIT, joined, of_json
+
+
+def test_plain_json_is_searched_as_it_stands() -> None:
+    assert of_json(b'{"to":"a@example.com","n":3}') == '{"to":"a@example.com","n":3}'
+    assert of_json(None) == of_json(b"") == ""
+
+
+def test_escapes_are_resolved() -> None:
+    assert "grüße" in of_json(json.dumps({"text": "grüße"}).encode())
+    assert "grüße" in of_json('{"text": "grüße"}'.encode())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"user": "ann", "password": "hunter2"}',
+        b'{"user": "ann", "api_key":"hunter2"}',
+        b'{"user": "ann", "API-Key" : "hunter2"}',
+        b'{"user": "ann", "p\\u0061ssword": "hunter2"}',
+        b'{"user": "ann", "deep": [{"token": "hunter2"}]}',
+        b'{"user": "ann", "secret": {"a": ["hunter2"]}}',
+        b'{"user": "ann", "card": 4242, "tokens": ["hunter2"]}',
+        b'{"user": "ann", "password": "hunter2", broken',
+        b'{"user": "ann", "password": "hunter2 and so on',
+        b'{"user": "ann", "secret": {"a": ["hunter2", {"b": ',
+        b'{"user": "ann", "password": "hunter2", "x": "' + b"x" * LIMIT,
+        b'{"user": "ann", "p\\u0061ssword": "hunter2", "x": "' + b"x" * LIMIT,
+        b'{"user": "ann", "url": "redis://u:hunter2@host"}',
+    ],
+)
+def test_secrets_cannot_be_found(raw: bytes) -> None:
+    text = of_json(raw)
+    assert "hunter2" not in text
+    assert "ann" in text
+    assert MASK in text
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff\xfe\x00{[", b"plain text", b"NaN", b'{"a":' * 5000, b"9" * 50_000, b'"\\ud800"']
+)
+def test_any_bytes_make_a_short_printable_text(raw: bytes) -> None:
+    text = of_json(raw)
+    text.encode("utf-8")
+    assert 0 < len(text) <= LIMIT + 1
+
+
+def test_payload_and_error_are_cut_one_by_one() -> None:
+    text = joined("p" * 20_000, "e" * 20_000)
+    assert text.count("p") == text.count("e") == LIMIT
+    assert joined("payload", None) == "payload"
+    assert joined("", "https://u:hunter2@host is down") == f"https://{MASK}@host is down"
