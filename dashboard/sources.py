@@ -113,6 +113,11 @@ class Source:
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {self.address!r})"
 
+    @property
+    def database(self) -> int:
+        """The number of the database that the URL names."""
+        return int(self._pool.connection_kwargs.get("db") or 0)
+
     def execute(self, *command: Argument) -> Reply:
         """The reply to one command, in bytes.
 
