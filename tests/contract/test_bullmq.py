@@ -252,6 +252,8 @@ def test_workers_are_counted_by_the_names_of_their_connections(
     clients = [redis.Redis.from_url(any_server.url, client_name=name) for name in names]
     for client in clients:
         client.ping()
+    # A Python worker names all of its connections, and waits on one of them.
+    clients[3].bzpopmin("bull:alpha:nothing-here", timeout=0.01)
     assert stats(backend).workers == 3
     for client in clients:
         client.close()

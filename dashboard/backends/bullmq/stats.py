@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -35,6 +35,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
 OPTS_LIMIT = 4096
 # What `Queue.rateLimit` writes to stop a queue whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
+_NAMED = re.compile(r"(?:^| )name=(\S+)")
 _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
 
 
@@ -54,7 +55,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
             for chunk, reply in zip(chunks, replies, strict=True)
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
-    workers = count_workers(clients)
+    workers = read_clients(clients)
     now = now_s()
     return [_queue(ref, row, workers, now) for ref, row in zip(refs, rows, strict=True)]
 
@@ -89,15 +90,37 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply
     return [[*row, oldest.get(n, [])] for n, row in enumerate(rows)], clients
 
 
-def count_workers(clients: Reply) -> Counter[str] | None:
-    """How many connections of CLIENT LIST carry each worker's name, without its `:w:` part; None when not permitted."""
+class Clients(NamedTuple):
+    """Connections by name, without the `:w:` part: all of them, and those that wait for jobs."""
+
+    named: Counter[str]
+    waiting: Counter[str]
+
+    def workers(self, key: keys.QueueKey) -> int:
+        """How many workers a queue has.
+
+        A Node worker names only the connection on which it waits for jobs, a Python worker all of its connections.
+        """
+        node, python = keys.worker_names(key)
+        return self.named[node] + (self.waiting[python] or min(1, self.named[python]))
+
+
+def read_clients(clients: Reply) -> Clients | None:
+    """What CLIENT LIST tells; None when it is not permitted."""
     if not isinstance(clients, bytes):
         return None
-    names = re.findall(r"(?:^| )name=(\S+)", clients.decode("utf-8", "surrogateescape"), re.MULTILINE)
-    return Counter(name.partition(":w:")[0] for name in names if ":" in name)
+    named: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    for line in clients.decode("utf-8", "surrogateescape").splitlines():
+        match = _NAMED.search(line)
+        if match and ":" in match[1]:
+            name = match[1].partition(":w:")[0]
+            named[name] += 1
+            waiting[name] += " cmd=bzpopmin" in line
+    return Clients(named, waiting)
 
 
-def _queue(ref: QueueRef, row: Reply, workers: Counter[str] | None, now: float) -> QueueStats:
+def _queue(ref: QueueRef, row: Reply, workers: Clients | None, now: float) -> QueueStats:
     key = keys.of(ref)
     if isinstance(row, ResponseError) or key is None:
         return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(row))
@@ -186,12 +209,10 @@ def _overdue_s(delayed: Reply, now: float) -> float | None:
     return max(0.0, now - due) if due is not None else (None if delayed else 0.0)
 
 
-def _workers(key: keys.QueueKey, workers: Counter[str] | None, *, seems_alive: bool) -> int | None:
+def _workers(key: keys.QueueKey, workers: Clients | None, *, seems_alive: bool) -> int | None:
     if workers is None:
         return None
-    node, python = keys.worker_names(key)
-    # A Python worker gives its name to both of its connections.
-    count = workers[node] + (workers[python] + 1) // 2
+    count = workers.workers(key)
     # Proxies that refuse CLIENT SETNAME hide workers: with signs of life, none seen is not none there.
     return count if count or not seems_alive else None
 
