@@ -46,6 +46,10 @@
     typing = true;
   };
 
+  // On a phone the tabs scroll sideways: the one that is shown must be seen.
+  const tab = document.querySelector(".tabs [aria-current]");
+  tab?.closest(".tabs").scrollTo({ left: tab.offsetLeft - 24 });
+
   document.addEventListener("click", follow);
   window.addEventListener("popstate", () => {
     showText();
