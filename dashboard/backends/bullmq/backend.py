@@ -8,10 +8,21 @@ from typing import Any
 import msgspec
 
 from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.bullmq import detail, discover, flow, keys, pages, stats
+from dashboard.backends.bullmq import detail, discover, flow, keys, pages, schedules, stats, workers
 from dashboard.backends.script import Scripts
 from dashboard.errors import NotFound, Unsupported
-from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats
+from dashboard.model import (
+    Capability,
+    FlowDelta,
+    Job,
+    JobPage,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Schedule,
+    Window,
+    Worker,
+)
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 
@@ -31,6 +42,8 @@ class BullMQ(Backend):
             Capability.RESULTS,
             Capability.FLOWS,
             Capability.WORKERS,
+            Capability.SCHEDULES,
+            Capability.SEARCH,
         }
     )
 
@@ -64,11 +77,18 @@ class BullMQ(Backend):
         return flow.read(self.source, self._scripts, refs, cursor or {})
 
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        self._check(query)
+        return pages.read(self.source, self._scripts, ref, query)
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        self._check(query)
+        return pages.read_window(self.source, self._scripts, ref, query)
+
+    def _check(self, query: JobQuery) -> None:
         if query.state not in keys.ORDERS:
             raise Unsupported(f"BullMQ has no {query.state.value} jobs.")
         if query.native is not None and query.native not in self.states[query.state]:
             raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
-        return pages.read(self.source, self._scripts, ref, query)
 
     def job(self, ref: QueueRef, job_id: str) -> Job:
         job = detail.read(self.source, self._scripts, ref, job_id)
@@ -78,6 +98,14 @@ class BullMQ(Backend):
                 hint="It may have been removed: BullMQ forgets finished jobs as the app's removeOnComplete says.",
             )
         return job
+
+    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+        """As the contract says; 3 round trips where scripts are not permitted. See workers.py for what is told."""
+        return workers.read(self.source, self._scripts, refs)
+
+    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+        """As the contract says; 3 round trips where scripts are not permitted."""
+        return schedules.read(self.source, self._scripts, refs)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -10,14 +9,15 @@ from typing import NamedTuple
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.bullmq import keys
-from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, ROW_FIELDS, ROW_LIMIT_BYTES, Fields, error, max_attempts
+from dashboard.backends.bullmq import keys, rows
+from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, ROW_FIELDS, Fields, error, max_attempts, stacks
 from dashboard.backends.bullmq.jobdata import problem as problem_of
-from dashboard.backends.payload import text
+from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
+from dashboard.backends.searchtext import joined, of_json
 from dashboard.clock import instant
 from dashboard.errors import BackendUnavailable, NotFound
-from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
+from dashboard.model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
 from dashboard.sources import Command, Reply, Source
 
 
@@ -30,9 +30,35 @@ class Entry(NamedTuple):
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
-    """The page. Cost: 2 round trips where scripts are permitted, else 3. Raises NotFound,
+    """The page. Cost: 2 round trips where scripts are permitted, else 4. Raises NotFound,
     BackendUnavailable.
     """
+    total, entries = _listed(source, scripts, ref, query)
+    found = rows.read(source, scripts, ref, [entry.job_id for entry in entries])
+    return JobPage(
+        jobs=tuple(_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
+        page=query.page,
+        per_page=query.per_page,
+        total=total,
+        order=keys.ORDERS[query.state],
+    )
+
+
+def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Window:
+    """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read`."""
+    total, entries = _listed(source, scripts, ref, query)
+    found = rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
+    return Window(
+        rows=tuple(
+            Searched(job=_job(ref, entry, row), text=_text(row)) for entry, row in zip(entries, found, strict=True)
+        ),
+        total=total,
+        order=keys.ORDERS[query.state],
+    )
+
+
+def _listed(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[int | None, list[Entry]]:
+    """(how many jobs the lists of the state hold, the places of the page)."""
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     sizes, entries, there = _entries(source, scripts, ref, query, lists)
     for size in sizes:
@@ -47,24 +73,12 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
         )
     if not there and not any(sizes):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
-    rows = _rows(source, scripts, ref, entries)
-    return JobPage(
-        jobs=tuple(_job(ref, entry, row) for entry, row in zip(entries, rows, strict=True)),
-        page=query.page,
-        per_page=query.per_page,
-        total=sum(sizes) if all(isinstance(size, int) for size in sizes) else None,
-        order=keys.ORDERS[query.state],
-    )
+    return sum(sizes) if all(isinstance(size, int) for size in sizes) else None, entries
 
 
 @cache
 def _page_script() -> str:
     return keys.script("page")
-
-
-@cache
-def _rows_script() -> str:
-    return keys.script("rows")
 
 
 def _entries(
@@ -95,18 +109,18 @@ def _plain_entries(
     marker = isinstance(tail, bytes) and tail.startswith(keys.MARKER)
     commands: list[Command] = []
     asked: list[keys.NativeList] = []
-    offset, rows = query.offset, query.per_page
+    offset, left = query.offset, query.per_page
     for n, entry in enumerate(lists):
         size = sizes[n]
         if not isinstance(size, int):
             continue
         skip = 1 if marker and entry.native == "wait" else 0
         sizes[n] = size = size - skip
-        if offset < size and rows > 0:
-            last = min(size, offset + rows) - 1
+        if offset < size and left > 0:
+            last = min(size, offset + left) - 1
             commands.append(_range(f"{ref.key}:{entry.native}", entry, offset + skip, last + skip))
             asked.append(entry)
-            rows -= last - offset + 1
+            left -= last - offset + 1
             offset = 0
         else:
             offset = max(0, offset - size)
@@ -129,23 +143,19 @@ def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
 
 
-def _rows(source: Source, scripts: Scripts, ref: QueueRef, entries: Sequence[Entry]) -> list[Reply]:
-    """[values of ROW_FIELDS, locked] per entry; an error in the place of what cannot be read."""
-    if not entries:
-        return []
-    ids = [entry.job_id for entry in entries]
-    answered = scripts.run(_rows_script(), [(json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, ref.key, *ids)])
-    if answered is not None:
-        reply = answered[0][0]
-        return reply if isinstance(reply, list) else [[reply, 0]] * len(ids)
-    base = f"{ref.key}:".encode("utf-8", "surrogateescape")
-    hashes: list[Command] = [("HMGET", base + job_id, *ROW_FIELDS) for job_id in ids]
-    replies = source.batch([*hashes, *(("EXISTS", base + job_id + b":lock") for job_id in ids)])
-    return [[values, locked] for values, locked in zip(replies[: len(ids)], replies[len(ids) :], strict=True)]
+def _text(row: rows.Row) -> str:
+    data, trace = (_bytes(reply) for reply in row.texts) if row.texts else (None, None)
+    reason = _bytes(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
+    failure = (printable(reason) if reason else "", *stacks(trace))
+    return joined(of_json(data), "\n".join(filter(None, failure)))
 
 
-def _job(ref: QueueRef, entry: Entry, row: Reply) -> Job:
-    values, locked = row
+def _bytes(reply: Reply) -> bytes | None:
+    return reply if isinstance(reply, bytes) else None
+
+
+def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
+    values, locked, _ = row
     state = keys.BY_NATIVE[entry.native].state
     wrong = problem_of(values)
     if wrong is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from dashboard.backends.bullmq import keys
+from dashboard.backends.bullmq.clients import Counted, counted
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.clock import now_s
@@ -35,7 +35,6 @@ PLAN: tuple[tuple[str, ...], ...] = (
 OPTS_LIMIT = 4096
 # What `Queue.rateLimit` writes to stop a queue whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
-_NAMED = re.compile(r"(?:^| )name=(\S+)")
 _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
 
 
@@ -55,7 +54,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
             for chunk, reply in zip(chunks, replies, strict=True)
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
-    workers = read_clients(clients)
+    workers = counted(clients, source.database)
     now = now_s()
     return [_queue(ref, row, workers, now) for ref, row in zip(refs, rows, strict=True)]
 
@@ -90,37 +89,7 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply
     return [[*row, oldest.get(n, [])] for n, row in enumerate(rows)], clients
 
 
-class Clients(NamedTuple):
-    """Connections by name, without the `:w:` part: all of them, and those that wait for jobs."""
-
-    named: Counter[str]
-    waiting: Counter[str]
-
-    def workers(self, key: keys.QueueKey) -> int:
-        """How many workers a queue has.
-
-        A Node worker names only the connection on which it waits for jobs, a Python worker all of its connections.
-        """
-        node, python = keys.worker_names(key)
-        return self.named[node] + (self.waiting[python] or min(1, self.named[python]))
-
-
-def read_clients(clients: Reply) -> Clients | None:
-    """What CLIENT LIST tells; None when it is not permitted."""
-    if not isinstance(clients, bytes):
-        return None
-    named: Counter[str] = Counter()
-    waiting: Counter[str] = Counter()
-    for line in clients.decode("utf-8", "surrogateescape").splitlines():
-        match = _NAMED.search(line)
-        if match and ":" in match[1]:
-            name = match[1].partition(":w:")[0]
-            named[name] += 1
-            waiting[name] += " cmd=bzpopmin" in line
-    return Clients(named, waiting)
-
-
-def _queue(ref: QueueRef, row: Reply, workers: Clients | None, now: float) -> QueueStats:
+def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> QueueStats:
     key = keys.of(ref)
     if isinstance(row, ResponseError) or key is None:
         return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(row))
@@ -209,7 +178,7 @@ def _overdue_s(delayed: Reply, now: float) -> float | None:
     return max(0.0, now - due) if due is not None else (None if delayed else 0.0)
 
 
-def _workers(key: keys.QueueKey, workers: Clients | None, *, seems_alive: bool) -> int | None:
+def _workers(key: keys.QueueKey, workers: Counted | None, *, seems_alive: bool) -> int | None:
     if workers is None:
         return None
     count = workers.workers(key)

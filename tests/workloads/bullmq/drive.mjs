@@ -95,11 +95,52 @@ async function run(queue) {
   return { ended: jobs.length };
 }
 
+/** Job schedulers, or what older releases have in their place: one per hour and a cron, the first of which ran once. */
+async function schedule(queue) {
+  const every = { every: 3600000, limit: 10 };
+  const cron = { pattern: '0 3 * * *', tz: 'Europe/Berlin' };
+  if (!queue.upsertJobScheduler || options.legacy) {
+    await queue.add('hourly', { task: 'count' }, { repeat: every });
+    await queue.add('nightly', { task: 'report', token: 'hush' }, { repeat: { ...cron, endDate: 4102444800000 }, jobId: 'n1' });
+    const found = await queue.getRepeatableJobs();
+    return found.map(({ key, name, next, tz }) => ({ key, name, next, tz }));
+  }
+  await queue.upsertJobScheduler('hourly:count', every, { name: 'hourly', data: { task: 'count' } });
+  await runOne();
+  await queue.upsertJobScheduler('nightly', cron, { name: 'nightly', data: { task: 'report', token: 'hush' } });
+  const found = await queue.getJobSchedulers();
+  return found.map(({ key, name, next, tz, iterationCount }) => ({ key, name, next, tz, iterationCount }));
+}
+
+/** Runs the next job to its end. */
+async function runOne() {
+  const worker = new Worker(queueName, async () => 'done', shared);
+  await new Promise(resolve => worker.on('completed', resolve));
+  await worker.close();
+}
+
+/** Workers that stay until the process is killed, and take `jobs` that never end; the answer comes once they run. */
+async function work(queue) {
+  const names = options.names ?? [undefined];
+  const workers = names.map(
+    name =>
+      new Worker(queueName, () => new Promise(() => {}), { ...shared, name, concurrency: options.concurrency ?? 1 }),
+  );
+  await Promise.all(workers.map(worker => worker.waitUntilReady()));
+  for (let n = 0; n < (options.jobs ?? 0); n++) await queue.add('endless', { n });
+  const counts = () => queue.getJobCounts('active');
+  while ((await counts()).active < (options.jobs ?? 0)) await new Promise(resolve => setTimeout(resolve, 5));
+  console.log(JSON.stringify({ ids: workers.map(worker => worker.id) }));
+  await new Promise(() => {});
+}
+
 const queue = new Queue(queueName, shared);
 await queue.waitUntilReady();
 const commands = {
   fill,
   run,
+  schedule,
+  work,
   counts: () => queue.getJobCounts(...STATES),
   add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
 };

@@ -1,10 +1,49 @@
--- The named fields of many jobs, and whether a worker holds each.
--- ARGV: JSON [field, ...], longest value in bytes, `<prefix>:<queue>`, then job ids.
--- Returns per job {{value or false or {length}, ...}, locked 0/1}, or an error where the key has the wrong type.
-local names, limit, base = cjson.decode(ARGV[1]), tonumber(ARGV[2]), ARGV[3] .. ':'
+-- The named fields of many jobs, the beginnings of their long texts, and whether a worker holds each.
+-- ARGV: JSON [field, ...], longest value in bytes, JSON [text field, ...], how much of a text is told, how many bytes of
+-- longer texts this call may touch, `<prefix>:<queue>`, then job ids.
+-- Returns per job {{value or false or {length}, ...}, locked 0/1, {text or false or {length}, ...}}, or an error in the
+-- place of the values where the key has the wrong type. A text that is longer than told has one byte more.
+local names, limit, texts = cjson.decode(ARGV[1]), tonumber(ARGV[2]), cjson.decode(ARGV[3])
+local part, left, base = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] .. ':'
+local all = {}
+for i = 1, #names do all[i] = names[i] end
+for i = 1, #texts do all[#names + i] = texts[i] end
+local MOST_FIELDS = 64
+
+-- Whether all values together are short enough to be read in one go; an error where it is no hash.
+local function short(key)
+  local count = read('HLEN', key)
+  if failed(count) then return count end
+  if count == 0 or count > MOST_FIELDS then return count == 0 end
+  local size = read('MEMORY', 'USAGE', key, 'SAMPLES', 0)
+  return type(size) == 'number' and size <= limit
+end
+
+local function text(key, name)
+  local size = read('HSTRLEN', key, name)
+  if failed(size) or size == 0 then return false end
+  if size > part then
+    left = left - size
+    if left < 0 then return {size} end
+  end
+  return cut(read('HGET', key, name), part + 1)
+end
+
 local rows = {}
-for i = 4, #ARGV do
+for i = 7, #ARGV do
   local key = base .. ARGV[i]
-  rows[#rows + 1] = {fields(key, limit, names), read('EXISTS', key .. ':lock')}
+  local values, found = {}, {}
+  local quick = short(key)
+  if quick == true then
+    local read_all = read('HMGET', key, unpack(all))
+    for n = 1, #names do values[n] = read_all[n] end
+    for n = 1, #texts do found[n] = cut(read_all[#names + n], part + 1) end
+  elseif quick then
+    values = quick
+  else
+    values = fields(key, limit, names)
+    for n = 1, #texts do found[n] = text(key, texts[n]) end
+  end
+  rows[#rows + 1] = {values, read('EXISTS', key .. ':lock'), found}
 end
 return rows

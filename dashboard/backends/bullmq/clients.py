@@ -1,0 +1,112 @@
+"""Workers by the names of their connections in CLIENT LIST: the only list of idle workers that BullMQ keeps.
+
+A Node worker names the connection on which it waits for jobs `<prefix>:<base64 of the queue>`, a Python worker all of
+its connections `<prefix>:<queue>`; since 5.4 `:w:` and the worker's own name may follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dashboard.backends.bullmq import keys
+from dashboard.sources import Reply
+
+_NAMED = re.compile(r"(?:^| )name=(\S+:\S+)(?: .*)? db=(\d+) (?:.* )?cmd=(\S+)")
+# The command on which a worker waits for jobs; no other connection of a worker sends it.
+WAITING = "bzpopmin"
+
+
+class Counted(NamedTuple):
+    """Connections by base name: all of them, and those that wait for jobs."""
+
+    named: Counter[str]
+    waiting: Counter[str]
+
+    def workers(self, key: keys.QueueKey) -> int:
+        """How many workers a queue has."""
+        node, python = keys.worker_names(key)
+        return self.named[node] + (self.waiting[python] or min(1, self.named[python]))
+
+
+def counted(clients: Reply, database: int) -> Counted | None:
+    """What CLIENT LIST tells of the workers on `database`; None when it is not permitted."""
+    if not isinstance(clients, bytes):
+        return None
+    named: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    for line in clients.decode("utf-8", "surrogateescape").splitlines():
+        match = _NAMED.search(line)
+        if match and int(match[2]) == database:
+            name = match[1].partition(":w:")[0]
+            named[name] += 1
+            waiting[name] += match[3] == WAITING
+    return Counted(named, waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The connection of one worker, by which it is told from others."""
+
+    client_id: str
+    name: str  # whole
+    address: str
+    age_s: int
+    idle_s: int
+    blocked: bool  # waits for a job at this moment
+    command: str  # the last one
+    library: str | None  # the client library's name and version, where it tells them (Redis 7.2)
+
+    @property
+    def worker(self) -> str | None:
+        """The worker's own name, where it has one."""
+        return self.name.partition(":w:")[2] or None
+
+    @property
+    def host(self) -> str:
+        """Where it comes from: an address, or the path of a socket."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+
+class Connections:
+    """The named connections of CLIENT LIST."""
+
+    def __init__(self, clients: Reply, database: int) -> None:
+        self._by_base: dict[str, list[Connection]] = {}
+        listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
+        for line in listed.splitlines():
+            match = _NAMED.search(line)
+            if match and int(match[2]) == database:
+                self._by_base.setdefault(match[1].partition(":w:")[0], []).append(_connection(line))
+
+    def of(self, key: keys.QueueKey) -> list[tuple[Connection, str]]:
+        """(one connection per worker, the language of its library) of a queue."""
+        node, python = (self._by_base.get(base, []) for base in keys.worker_names(key))
+        return [*((one, "Node") for one in node), *((one, "Python") for one in _one_each(python))]
+
+
+def _one_each(connections: Sequence[Connection]) -> Sequence[Connection]:
+    """One connection per Python worker: those on which they wait for jobs, as in `Counted.workers`."""
+    return [one for one in connections if one.command == WAITING] or connections[:1]
+
+
+def _connection(line: str) -> Connection:
+    fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+    library = " ".join(fields[name] for name in ("lib-name", "lib-ver") if fields.get(name))
+    return Connection(
+        client_id=fields.get("id", ""),
+        name=fields["name"],
+        address=fields.get("addr", ""),
+        age_s=_seconds(fields.get("age")),
+        idle_s=_seconds(fields.get("idle")),
+        blocked="b" in fields.get("flags", ""),
+        command=fields.get("cmd", ""),
+        library=library or None,
+    )
+
+
+def _seconds(value: str | None) -> int:
+    return int(value) if value is not None and value.isdecimal() and len(value) < 12 else 0

@@ -1,0 +1,51 @@
+"""Ids of repeatable jobs as releases before job schedulers write them, which hold all that is told of them.
+
+BullMQ up to 4, and 5 for old ones: `name:jobId:endDate:tz:pattern`; Bull 4 leaves the time zone out where the last part
+is a number of ms. Layout: bullmq 4 `src/classes/repeat.ts`, bull 4 `lib/repeatable.js`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+_WITH_ZONE = re.compile(r"(?P<name>.*):(?P<job>[^:]*):(?P<end>\d*):(?P<zone>[^:]*):(?P<pattern>[^:]+)\Z", re.DOTALL)
+_WITHOUT = re.compile(r"(?P<name>.*):(?P<job>[^:]*):(?P<end>\d*):(?P<pattern>\d+)\Z", re.DOTALL)
+_PATTERN = re.compile(r"\d+|\S+(?: \S+){4,5}|@\w+")
+
+
+class RepeatKey(NamedTuple):
+    """Such an id taken apart; `jobs` = the beginnings of the ids of its runs, of which one is right."""
+
+    name: str
+    job_id: str | None
+    end_ms: str | None
+    timezone: str | None
+    pattern: str | None
+    every_ms: str | None
+    jobs: tuple[str, ...]
+
+
+def parse(member: str) -> RepeatKey | None:
+    """The parts of an id; None when it has another form."""
+    match = _WITH_ZONE.match(member)
+    if match is None or not _PATTERN.fullmatch(match["pattern"]):
+        match = _WITHOUT.match(member)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    every = parts["pattern"] if parts["pattern"].isdecimal() else None
+    return RepeatKey(
+        name=parts["name"],
+        job_id=parts["job"] or None,
+        end_ms=parts["end"] or None,
+        timezone=parts.get("zone") or None,
+        pattern=None if every else parts["pattern"],
+        every_ms=every,
+        jobs=tuple(f"repeat:{_md5(parts['name'] + job + _md5(member))}:" for job in (parts["job"], parts["job"] + ":")),
+    )
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

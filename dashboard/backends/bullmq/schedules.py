@@ -1,0 +1,230 @@
+"""Job schedulers, and the repeatable jobs of older releases and of Bull. Layout: bullmq `src/classes/job-scheduler.ts`,
+`src/commands/addJobScheduler-11.lua`; for the older ones see repeatkey.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoPermissionError
+
+from dashboard.backends.base import MAX_SCHEDULES
+from dashboard.backends.bullmq import keys, plain
+from dashboard.backends.bullmq.jobdata import Fields, missing, problem
+from dashboard.backends.bullmq.repeatkey import RepeatKey, parse
+from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
+from dashboard.backends.payload import json_payload, loads_dict, printable, text
+from dashboard.backends.script import Scripts
+from dashboard.clock import instant, iso
+from dashboard.model import Payload, QueueRef, Schedule
+from dashboard.sources import Argument, Command, Reply, Source
+
+FIELDS = ("name", "pattern", "tz", "every", "offset", "startDate", "endDate", "limit", "ic", "data")
+JOB_FIELDS = ("name", "opts", "data")
+LIMIT_BYTES = 8 * 1024
+ID_LIMIT_BYTES = 2000
+SCHEDULES_PER_CALL = 100
+# A call reads about so many entries of all its queues; then a few of each further one, so that none is left out.
+ENTRIES_PER_CALL = 3 * MAX_SCHEDULES
+FEW = 20
+
+
+class Entry(NamedTuple):
+    """One entry of a queue's `repeat`."""
+
+    ref: QueueRef
+    member: bytes
+    next_ms: float | None
+    old: RepeatKey | None  # what its id tells, where it has the form of the older releases
+
+    @property
+    def key(self) -> bytes:
+        """Its hash."""
+        return f"{self.ref.key}:repeat:".encode("utf-8", "surrogateescape") + self.member
+
+    def job_keys(self) -> tuple[bytes | str, ...]:
+        """The beginnings of the keys of its runs' jobs, of which one is right; always three."""
+        old = [f"{self.ref.key}:{start}" for start in self.old.jobs] if self.old else ["", ""]
+        return (self.key + b":", *old)
+
+
+class Kept(NamedTuple):
+    """What is kept of one schedule."""
+
+    values: Reply  # of FIELDS, or an error
+    job: Sequence[Reply] | None  # JOB_FIELDS of the next run's job; None where there is none
+    job_there: bool
+    before_ms: Reply  # when the run before began
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
+    """The schedules of `refs`, soonest first, at most MAX_SCHEDULES.
+
+    Cost: 2 round trips where scripts are permitted, else 3; 1 when there is none.
+    """
+    entries = [
+        entry for ref, row in zip(refs, _lists(source, scripts, refs), strict=True) for entry in _entries(ref, row)
+    ]
+    entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
+    entries = entries[:MAX_SCHEDULES]
+    return [_schedule(entry, kept) for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)]
+
+
+@cache
+def _script(name: str) -> str:
+    return keys.script(name)
+
+
+def _lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Reply]:
+    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    calls: list[list[Argument]] = [
+        [MAX_SCHEDULES, ENTRIES_PER_CALL, FEW, *(ref.key for ref in chunk)] for chunk in chunks
+    ]
+    answered = scripts.run(_script("repeats"), calls)
+    if answered is None:
+        each = max(FEW, min(MAX_SCHEDULES, ENTRIES_PER_CALL // max(1, len(refs))))
+        return source.batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
+    found: list[Reply] = []
+    for chunk, reply in zip(chunks, answered[0], strict=True):
+        if isinstance(reply, NoPermissionError):
+            raise source.forbidden(reply)
+        found += reply if isinstance(reply, list) else [reply] * len(chunk)
+    return found
+
+
+def _entries(ref: QueueRef, row: Reply) -> Iterable[Entry]:
+    """The entries of one queue; none where the key has the wrong type, which the queue's own row tells."""
+    pairs = zip(*[iter(row)] * 2, strict=True) if isinstance(row, list) else ()
+    for member, score in pairs:
+        short = member[:ID_LIMIT_BYTES]
+        yield Entry(ref, short, keys.number(score), parse(text(short)))
+
+
+def _kept(source: Source, scripts: Scripts, entries: Sequence[Entry]) -> list[Kept]:
+    if not entries:
+        return []
+    head: list[Argument] = [json.dumps(FIELDS), json.dumps(JOB_FIELDS), LIMIT_BYTES]
+    calls: list[list[Argument]] = []
+    for start in range(0, len(entries), SCHEDULES_PER_CALL):
+        call = list(head)
+        for entry in entries[start : start + SCHEDULES_PER_CALL]:
+            every = (entry.old and entry.old.every_ms) or ""
+            next_ms = "" if entry.next_ms is None else f"{entry.next_ms:.0f}"
+            call += [entry.key, next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
+        calls.append(call)
+    answered = scripts.run(_script("schedules"), calls)
+    if answered is None:
+        return _plain(source, entries)
+    found: list[Kept] = []
+    for call, reply in zip(calls, answered[0], strict=True):
+        count = (len(call) - len(head)) // 7
+        rows = reply if isinstance(reply, list) else [[reply, None, None]] * count
+        found += [Kept(values, job[1] if job else None, bool(job), before) for values, job, before in rows]
+    return found
+
+
+def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
+    """The same without the jobs of the next runs, of which is only told whether they are there."""
+    jobs: list[Command] = [
+        ("EXISTS", *(_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
+        for entry in entries
+    ]
+    values, there = plain.fields(source, [entry.key for entry in entries], dict.fromkeys(FIELDS, LIMIT_BYTES), jobs)
+    return [Kept(row, None, exists == 1, None) for row, exists in zip(values, there, strict=True)]
+
+
+def _bytes(key: bytes | str) -> bytes:
+    return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
+
+
+def _schedule(entry: Entry, kept: Kept) -> Schedule:
+    ref, old = entry.ref, entry.old
+    wrong = problem(kept.values) if not missing(kept.values) else None
+    fields = Fields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
+    job = Fields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
+    repeat = _repeat(job)
+    # Schedulers count their runs; of an older one the job of the next run holds the number.
+    scheduler = fields.raw.get("ic") is not None
+    told = _told(fields, repeat, old)
+    if missing(kept.values) and old is None and kept.job is None:
+        wrong = "its data is gone, only its id is left"
+    elif entry.next_ms is None:
+        wrong = wrong or "its next run is no time"
+    troubles = [wrong, *fields.troubles] if wrong else fields.troubles
+    return Schedule(
+        id=text(entry.member),
+        source=ref.source,
+        backend=ref.backend,
+        kind="job scheduler" if scheduler else "repeatable",
+        name=told["name"] or job.text("name", 200),
+        queue=ref.name,
+        ref=ref,
+        pattern=_pattern(told),
+        timezone=told["tz"],
+        next_run_at=instant(None if entry.next_ms is None else entry.next_ms / 1000),
+        last_run_at=instant(keys.seconds(kept.before_ms if isinstance(kept.before_ms, bytes) else None)),
+        runs=fields.whole("ic") if scheduler else _whole(repeat.get("count")),
+        payload=_payload(fields) or _payload(job),
+        facts=tuple(_facts(told, kept)),
+        problem="; ".join(dict.fromkeys(troubles)) or None,
+    )
+
+
+def _repeat(job: Fields) -> Mapping[str, Any]:
+    """The options of repeating, from those of the next run's job."""
+    value = job.bytes_of("opts")
+    repeat = loads_dict(value).get("repeat")
+    return repeat if isinstance(repeat, dict) else {}
+
+
+def _told(fields: Fields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
+    """What is told of a schedule by its hash, else by its next job, else by its id."""
+    of_id: dict[str, str | None] = {}
+    if old is not None:
+        of_id = {
+            "name": old.name,
+            "pattern": old.pattern,
+            "every": old.every_ms,
+            "tz": old.timezone,
+            "endDate": old.end_ms,
+        }
+    found: dict[str, str | None] = {}
+    for name in FIELDS[:-1]:
+        of_job = repeat.get(name) or (repeat.get("cron") if name == "pattern" else None)
+        short = printable(str(of_job), 200) if isinstance(of_job, str | int | float) else None
+        own = of_id.get(name)
+        found[name] = fields.text(name, 200) or short or (printable(own, 200) if own else None)
+    return found
+
+
+def _pattern(told: Mapping[str, str | None]) -> str | None:
+    if told["pattern"]:
+        return told["pattern"]
+    every = keys.number(told["every"].encode() if told["every"] else None)
+    return f"every {every / 1000:g} s" if every else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _payload(fields: Fields) -> Payload | None:
+    raw = fields.raw.get("data")
+    if isinstance(raw, list):
+        return Payload(kind="text", text="", size_bytes=raw[0], truncated=True, note=f"{raw[0]} bytes: not read")
+    return json_payload(raw) if isinstance(raw, bytes) else None
+
+
+def _facts(told: Mapping[str, str | None], kept: Kept) -> Iterable[tuple[str, str]]:
+    if told["limit"]:
+        yield "Ends after", f"{told['limit']} runs"
+    for label, name in (("Starts at", "startDate"), ("Ends at", "endDate")):
+        if value := told[name]:
+            yield label, iso(instant(keys.seconds(value.encode()))) or value
+    if offset := keys.number(told["offset"].encode() if told["offset"] else None):
+        yield "Offset", f"{offset / 1000:g} s"
+    if not kept.job_there:
+        yield "Next job", "not there: nothing runs until it is added again"

@@ -1,0 +1,194 @@
+"""Who works, from two traces that BullMQ's workers leave: names of connections, and the locks of running jobs.
+
+No key lists workers, so this is told and no more: each named connection is a worker; each lock names its holder by an
+id that no connection bears. The two are brought together by the workers' own names, which jobs keep since 5.4, and
+where one connection and one holder are left. Layout: bullmq `src/classes/worker.ts`, `src/commands/`, bull 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.bullmq import keys, running
+from dashboard.backends.bullmq.clients import Connection, Connections
+from dashboard.backends.bullmq.running import Active, Running, oldest_first
+from dashboard.backends.payload import printable
+from dashboard.backends.script import Scripts
+from dashboard.clock import instant, now_s
+from dashboard.model import QueueRef, Worker, WorkerState
+from dashboard.sources import Source
+
+MAX_WORKERS = 1000
+# A worker waits for jobs by commands that block for ten seconds at most; one that takes nothing is silent for longer.
+LONGEST_WAIT_S = 15
+
+UNSEEN = "seen only by the locks of its jobs: its connection has no name of its own"
+GONE = "holds jobs, but no connection bears its name: it died a moment ago, or comes through a proxy that drops names"
+NO_LIST = "seen only by the locks of its jobs: this Redis user may not list the connections"
+SHARED = "takes jobs; BullMQ does not tell which of the running ones"
+MAYBE = "waits for jobs, and may run some of the {count} of its queue: BullMQ does not tell which worker runs which"
+LOST = "the lock of its jobs ran out: it hangs, or died a moment ago"
+DIED = "the lock of its jobs ran out, and it is no longer connected"
+STANDS = "has not asked for a job for {seconds} s: paused, or about to end"
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:
+    """The workers of `refs`, by id, at most MAX_WORKERS: those that do something before idle ones.
+
+    Raises Forbidden where the connections may not be listed and no job runs, so that nothing tells who works.
+    Cost: 1 round trip where scripts are permitted, else 3.
+    """
+    if not refs:
+        return []
+    active, clients = running.read(source, scripts, refs)
+    connections = Connections(clients, source.database)
+    listed = not isinstance(clients, ResponseError)
+    now = now_s()
+    found = [
+        worker
+        for ref, jobs in zip(refs, active, strict=True)
+        if (key := keys.of(ref)) is not None
+        for worker in _Queue(ref, jobs, connections.of(key), now, listed=listed).workers()
+    ]
+    if not listed and not found:
+        raise source.forbidden(clients)
+    found.sort(key=lambda worker: worker.state is WorkerState.IDLE)
+    return sorted(found[:MAX_WORKERS], key=lambda worker: worker.id)
+
+
+class _Queue:
+    """The workers of one queue."""
+
+    def __init__(
+        self, ref: QueueRef, active: Active, connections: Sequence[tuple[Connection, str]], now: float, *, listed: bool
+    ) -> None:
+        self._ref = ref
+        self._active = active
+        self._connections = connections
+        self._now = now
+        self._listed = listed
+
+    def workers(self) -> Iterable[Worker]:
+        """One per connection, and one for each holder of a lock that has none."""
+        by_name: dict[str | None, list[tuple[Connection, str]]] = {}
+        for connection, language in self._connections:
+            by_name.setdefault(connection.worker, []).append((connection, language))
+        for name, holders in self._holders().items():
+            connections = by_name.pop(name, [])
+            yield from self._told(connections, holders) if connections else self._unseen(name, holders)
+        for several in by_name.values():
+            yield from (self._idle(connection, language) for connection, language in several)
+        yield from self._lost({connection.worker for connection, _ in self._connections})
+
+    def _holders(self) -> dict[str | None, dict[str, list[Running]]]:
+        """Running jobs by the worker's name, where it has one, and by the holder of their lock."""
+        found: dict[str | None, dict[str, list[Running]]] = {}
+        for job in self._active.jobs:
+            if job.holder is not None:
+                found.setdefault(job.worker, {}).setdefault(job.holder, []).append(job)
+        return found
+
+    def _unseen(self, name: str | None, holders: Mapping[str, list[Running]]) -> Iterable[Worker]:
+        """Those that hold jobs and bear no known connection's name."""
+        state, reason = WorkerState.BUSY, UNSEEN if self._listed else NO_LIST
+        if name is not None and self._listed:
+            state, reason = WorkerState.SUSPECT, GONE
+        for holder, jobs in holders.items():
+            yield self._worker(f"{self._ref.name}/{holder}", state, jobs, reason=reason, facts=(("Name", name),))
+
+    def _told(
+        self, connections: Sequence[tuple[Connection, str]], holders: Mapping[str, list[Running]]
+    ) -> Iterable[Worker]:
+        """The workers of one name, or of none, of which `holders` hold jobs."""
+        if len(connections) == len(holders) == 1:
+            (jobs,) = holders.values()
+            yield self._connected(*connections[0], WorkerState.BUSY, jobs=jobs)
+        else:
+            count = sum(map(len, holders.values()))
+            for connection, language in connections:
+                # With as many holders as workers, and in one that asks for no more, there is something running.
+                if len(holders) >= len(connections) or not connection.blocked:
+                    yield self._connected(connection, language, WorkerState.BUSY, reason=SHARED)
+                else:
+                    yield self._connected(connection, language, WorkerState.UNKNOWN, reason=MAYBE.format(count=count))
+
+    def _idle(self, connection: Connection, language: str) -> Worker:
+        if connection.blocked or connection.idle_s <= LONGEST_WAIT_S:
+            return self._connected(connection, language, WorkerState.IDLE, jobs=())
+        reason = STANDS.format(seconds=connection.idle_s)
+        return self._connected(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
+
+    def _lost(self, names: set[str | None]) -> Iterable[Worker]:
+        """Those whose jobs are left without a lock; a job that is being taken has none yet, and no start either."""
+        lost: dict[str | None, list[Running]] = {}
+        for job in self._active.jobs:
+            if job.holder is None and job.work.started_at is not None:
+                lost.setdefault(job.worker, []).append(job)
+        for name, jobs in lost.items():
+            there = name in names if name is not None else bool(names)
+            yield self._worker(
+                f"{self._ref.name}/{name or '?'} (lost)",
+                WorkerState.SUSPECT if there or not self._listed else WorkerState.DEAD,
+                jobs,
+                reason=LOST if there or not self._listed else DIED,
+                facts=(("Name", name),),
+            )
+
+    def _connected(
+        self,
+        connection: Connection,
+        language: str,
+        state: WorkerState,
+        *,
+        jobs: Sequence[Running] | None = None,
+        reason: str | None = None,
+    ) -> Worker:
+        name, now = connection.worker, self._now
+        # Connections through a socket file all have the same address.
+        told = f"#{connection.client_id}" if connection.address.endswith(":0") else connection.address
+        return self._worker(
+            printable(f"{name or self._ref.name}@{told}", 500),
+            state,
+            jobs,
+            reason=reason,
+            hostname=printable(connection.host, 200) or None,
+            started_at=instant(now - connection.age_s),
+            heartbeat_at=instant(now - connection.idle_s) if connection.blocked else None,
+            facts=(
+                ("Name", name),
+                ("Address", connection.address),
+                ("Connection", connection.client_id),
+                ("Client library", connection.library or language),
+            ),
+        )
+
+    def _worker(
+        self,
+        worker_id: str,
+        state: WorkerState,
+        jobs: Sequence[Running] | None,
+        *,
+        facts: Iterable[tuple[str, str | None]],
+        reason: str | None = None,
+        hostname: str | None = None,
+        started_at: datetime | None = None,
+        heartbeat_at: datetime | None = None,
+    ) -> Worker:
+        """`jobs` None: it is not told what it runs."""
+        return Worker(
+            id=worker_id,
+            source=self._ref.source,
+            backend=self._ref.backend,
+            state=state,
+            reason=reason,
+            hostname=hostname,
+            queues=(self._ref.name,),
+            busy=len(jobs) if jobs is not None and (self._active.whole or not jobs) else None,
+            work=oldest_first(jobs or ()),
+            started_at=started_at,
+            heartbeat_at=heartbeat_at,
+            facts=tuple((label, printable(text, 200)) for label, text in facts if text),
+        )
