@@ -5,8 +5,9 @@ Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
@@ -26,6 +27,8 @@ SNAPSHOT_TTL_MS = 600_000
 HISTORY_TTL_MS = 7_200_000
 # The layout of the published values; a process of another version ignores what it cannot read.
 FORMAT = b"q1"
+# Begins a text that is written in hex.
+_RAW = "\0raw:"
 CLOCK_CHECK_S = 60.0
 
 # KEYS lead, epoch. ARGV holder, lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}.
@@ -105,9 +108,9 @@ class Store:
             _PUBLISH,
             (LEAD, SNAPSHOT, HISTORY),
             f"{holder}:{epoch}",
-            FORMAT + _encoder.encode(snapshot),
+            _encode(snapshot),
             SNAPSHOT_TTL_MS,
-            FORMAT + _encoder.encode(history) if history else b"",
+            _encode(history) if history else b"",
             HISTORY_TTL_MS,
         )
         return bool(done)
@@ -152,10 +155,48 @@ class Store:
             raise self.source.unavailable(exc) from exc
 
 
+def _encode(value: Snapshot | History) -> bytes:
+    """`value` as published. MessagePack holds valid UTF-8 only, Redis keys any bytes: such names travel in hex."""
+    try:
+        encoded = _encoder.encode(value)
+        if _RAW.encode() not in encoded:
+            return FORMAT + encoded
+    except UnicodeEncodeError:
+        pass
+    return FORMAT + _encoder.encode(_each_text(msgspec.to_builtins(value), _to_hex))
+
+
 def _decode(raw: Reply, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
     if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
         return None
+    encoded = raw[len(FORMAT) :]
     try:
-        return decoder.decode(raw[len(FORMAT) :])
-    except (msgspec.DecodeError, RecursionError):
+        if _RAW.encode() not in encoded:
+            return decoder.decode(encoded)
+        return msgspec.convert(_each_text(msgspec.msgpack.decode(encoded), _from_hex), decoder.type)
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError):
         return None
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` of plain parts with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(item, change) for item in value]
+    return value
+
+
+def _to_hex(text: str) -> str:
+    raw = text.encode("utf-16-le", "surrogatepass")  # leads back to any text there is
+    return f"{_RAW}{raw.hex()}" if text.startswith(_RAW) or _has_surrogates(text) else text
+
+
+def _from_hex(text: str) -> str:
+    return bytes.fromhex(text[len(_RAW) :]).decode("utf-16-le", "surrogatepass") if text.startswith(_RAW) else text
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.collect import store as keys
-from dashboard.collect.history import History
+from dashboard.collect.history import History, QueueHistory
 from dashboard.collect.leader import Leadership
 from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
-from dashboard.model import Snapshot
+from dashboard.model import QueueStats, Snapshot
 from dashboard.sources import Source
 
 
@@ -64,6 +65,17 @@ def test_what_is_published_is_read_back(store: Store) -> None:
     assert store.publish("one", epoch, snapshot(7), History(version=3))
     assert store.read(with_history=True) == (snapshot(7), History(version=3))
     assert store.read(with_history=False) == (snapshot(7), None)
+
+
+@pytest.mark.parametrize("name", ["\udcff\udcfe bad", "ü 💥", "\0raw:00ff", "\0raw:nonsense", "\ud800", ""])
+def test_names_of_any_bytes_are_published(store: Store, name: str) -> None:
+    epoch = store.lease("one", 15).epoch
+    assert epoch is not None
+    queues = tuple(QueueStats(source="main", backend="x", name=each, key=each) for each in (name, "plain"))
+    published = replace(snapshot(), queues=queues)
+    past = History(version=3, queues={f"main\0x\0{name}": QueueHistory(depth=(1, None))})
+    assert store.publish("one", epoch, published, past)
+    assert store.read(with_history=True) == (published, past)
 
 
 def test_a_leader_that_slept_through_its_lease_changes_nothing(store: Store, any_redis: redis.Redis) -> None:
