@@ -15,6 +15,8 @@ from dashboard.clock import iso
 from dashboard.model import QueueRef, QueueStats
 
 UNKNOWN = "–"
+# gunicorn refuses a longer request line by default, and so do most proxies.
+URL_LIMIT = 3500
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _LAYOUT = {"\n", "\t"}
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -122,9 +124,10 @@ def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:
     return url_for("queues.show", source=queue.source, backend=queue.backend, name=queue.name, **query)
 
 
-def job_url(queue: QueueStats | QueueRef, job_id: str) -> str:
-    """The link to a job's page."""
-    return url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
+def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
+    """The link to a job's page; None for an id that makes it longer than servers take."""
+    url = url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
+    return url if len(url) <= URL_LIMIT else None
 
 
 def anchor(*parts: str) -> str:

@@ -185,3 +185,13 @@ def test_the_page_works_without_scripts(client: FlaskClient, jobs: list[str]) ->
     assert 'value="mai"' in text
     assert "<noscript><a" in text
     assert ">Waiting</a>" in text
+
+
+def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient, redis_client: redis.Redis) -> None:
+    queue = Queue("mail", connection=redis_client)
+    short, long = queue.enqueue("f"), "x" * 10_000
+    redis_client.rpush("rq:queue:mail", long)
+    text = client.get("/queues/main/rq/mail").text
+    assert f"/jobs/{short.id}" in text
+    assert "10,000 characters: too long for an address" in text
+    assert "x" * 1000 not in text
