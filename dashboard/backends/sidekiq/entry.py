@@ -1,0 +1,200 @@
+"""From a job's payload to a Job. A payload is JSON that any client may have written: hostile until it is read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
+from dashboard.clock import instant
+from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEvent
+
+# What a backtrace may grow to when it is unpacked.
+BACKTRACE_LIMIT_BYTES = 512 * 1024
+# Retries of a job that says `retry: true`, unless the app's configuration says otherwise, which Redis does not tell.
+DEFAULT_RETRIES = 25
+# Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
+MILLISECONDS = 1e11
+
+
+def moment(value: Any) -> datetime | None:
+    """The instant of a time in a payload, in seconds or milliseconds; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        return None
+    return instant(value / 1000 if value > MILLISECONDS else value)
+
+
+def decode(raw: bytes) -> dict[str, Any] | None:
+    """The payload; None for what is no JSON object, as the dead set may hold."""
+    try:
+        value = loads(raw)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def words(value: Any, limit: int) -> str | None:
+    """A text of the payload for people; None for what is no text."""
+    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
+
+
+def job_id(raw: bytes, payload: Mapping[str, Any] | None, score: bytes | None) -> str:
+    """How an entry is addressed: by its jid; in a set by `<score>-<jid>`, as Sidekiq's own pages do.
+
+    An entry without a jid is told by a digest of its bytes.
+    """
+    jid = (payload or {}).get("jid")
+    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{hashlib.sha256(raw).hexdigest()[:20]}"
+    return f"{text(score)}-{name}" if score is not None else name
+
+
+def row(ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None) -> Job:
+    """An entry as a row of a list."""
+    payload = decode(raw)
+    common = {"id": job_id(raw, payload, score), "source": ref.source, "backend": ref.backend}
+    at = moment(_number(score))
+    if payload is None:
+        return Job(
+            **common,
+            queue=ref.name,
+            state=state,
+            native_state=native,
+            summary=printable(raw, 200),
+            finished_at=at if state is State.DEAD else None,
+            scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
+            problem=f"no readable job: {size} bytes that are no JSON object",
+        )
+    tried = payload.get("retry_count")
+    return Job(
+        **common,
+        queue=words(payload.get("queue"), 200) or ref.name,
+        name=job_name(payload),
+        state=state,
+        native_state=native,
+        enqueued_at=moment(payload.get("enqueued_at")) or moment(payload.get("created_at")),
+        scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
+        finished_at=at if state is State.DEAD else None,
+        attempts=tried + 1 if isinstance(tried, int) else 0,
+        max_attempts=_max_attempts(payload),
+        summary=arguments(payload),
+        error=error(payload),
+        problem=None if "jid" in payload else "it has no jid, so no Sidekiq client made it",
+    )
+
+
+def job_name(payload: Mapping[str, Any]) -> str | None:
+    """The class that runs; for Active Job the one behind its wrapper."""
+    for name in ("display_class", "wrapped", "class"):
+        if found := words(payload.get(name), 300):
+            return found
+    return None
+
+
+def arguments(payload: Mapping[str, Any], limit: int = 300) -> str | None:
+    """The arguments in one line, masked; those of Active Job without its envelope. None when they were left out."""
+    found = _arguments(payload)
+    if found is None:
+        return None
+    shown, _ = bounded(found)
+    return printable(json.dumps(shown, ensure_ascii=False)[1:-1].encode("utf-8", "replace"), limit) or None
+
+
+def _arguments(payload: Mapping[str, Any]) -> list[Any] | None:
+    found = payload.get("args")
+    if not isinstance(found, list):
+        return None
+    first = found[0] if found else None
+    if "wrapped" in payload and isinstance(first, dict) and isinstance(first.get("arguments"), list):
+        inner: list[Any] = first["arguments"]
+        return inner
+    return found
+
+
+def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
+    """The latest failure; None when it never failed."""
+    class_name, message = words(payload.get("error_class"), 300), words(payload.get("error_message"), 10_000)
+    if class_name is None and message is None:
+        return None
+    return JobError(class_name=class_name, message=message, stack=backtrace(payload) if with_stack else None)
+
+
+def backtrace(payload: Mapping[str, Any]) -> str | None:
+    """The lines of the backtrace, which is there only for jobs that ask for it; None when it is not or is unreadable."""
+    packed = payload.get("error_backtrace")
+    if isinstance(packed, list):
+        lines = packed
+    elif isinstance(packed, str):
+        try:
+            unpacker = zlib.decompressobj()
+            plain = unpacker.decompress(base64.b64decode(packed), BACKTRACE_LIMIT_BYTES)
+            lines = loads(plain[:DECODE_LIMIT_BYTES])
+        except (ValueError, zlib.error):
+            return None
+    else:
+        return None
+    if not isinstance(lines, list):
+        return None
+    return "\n".join(printable(line.encode("utf-8", "replace"), 2000) for line in lines[:500] if isinstance(line, str))
+
+
+def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
+    """What the job is called with: its arguments, or the entry as it stands."""
+    if payload is None or (found := _arguments(payload)) is None:
+        return json_payload(raw, size)
+    value, cut = bounded(found)
+    return Payload(
+        kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2), size_bytes=size, truncated=cut
+    )
+
+
+def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:
+    """What the payload keeps of the job's life, oldest first."""
+    detail = words(payload.get("error_message"), 200)
+    known = [
+        (moment(payload.get("created_at")), "created", None),
+        (moment(payload.get("enqueued_at")), "enqueued", None),
+        (moment(payload.get("failed_at")), "failed first", detail if "retried_at" not in payload else None),
+        (moment(payload.get("retried_at")), "failed again", detail),
+    ]
+    if at is not None and state is not None:
+        word = {State.DEAD: "died", State.RETRYING: "next try", State.SCHEDULED: "due", State.ACTIVE: "started"}.get(
+            state
+        )
+        if word:
+            known.append((at, word, None))
+    events = [TimelineEvent(at=when, event=event, detail=text_) for when, event, text_ in known if when is not None]
+    return tuple(sorted(events, key=lambda event: event.at))
+
+
+def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What only Sidekiq tells."""
+    for label, name in (("Retry queue", "retry_queue"), ("Batch", "bid"), ("Class in Redis", "class")):
+        if (found := words(payload.get(name), 200)) and found != job_name(payload):
+            yield label, found
+    if payload.get("retry") is False:
+        yield "Retries", "none: it vanishes when it fails"
+    if payload.get("dead") is False:
+        yield "When retries are used up", "it vanishes instead of dying"
+    if isinstance(tags := payload.get("tags"), list) and tags:
+        yield "Tags", ", ".join(words(tag, 50) or "?" for tag in tags[:20])
+
+
+def _max_attempts(payload: Mapping[str, Any]) -> int | None:
+    retry = payload.get("retry")
+    if retry is True:
+        return DEFAULT_RETRIES + 1
+    if retry is False:
+        return 1
+    return retry + 1 if isinstance(retry, int) else None
+
+
+def _number(score: bytes | None) -> float | None:
+    try:
+        return float(score) if score is not None else None
+    except ValueError:
+        return None

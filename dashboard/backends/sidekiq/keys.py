@@ -1,0 +1,61 @@
+"""Names of Sidekiq's keys, 6.0 to 8.1. Layout: sidekiq `lib/sidekiq/api.rb`, `client.rb`, `launcher.rb`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from dashboard.model import QueueRef, State
+
+SHARED = "*"
+QUEUE = "queue:"
+# The sets that Sidekiq keeps for all queues of a namespace together.
+SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
+NATIVE = {
+    State.WAITING: "enqueued",
+    State.ACTIVE: "busy",
+    State.SCHEDULED: "scheduled",
+    State.RETRYING: "retry",
+    State.DEAD: "dead",
+}
+ORDERS = {
+    State.WAITING: "next to run first",
+    State.ACTIVE: "longest running first",
+    State.SCHEDULED: "due soonest first",
+    State.RETRYING: "next try soonest first",
+    State.DEAD: "newest death first",
+}
+OF_A_QUEUE = (State.WAITING, State.ACTIVE)
+# Lists in which reliable fetchers keep what a process has taken: no queues.
+PRIVATE = ("sq|", "working:")
+
+
+class Place(NamedTuple):
+    """Where a ref points: `namespace` with its colon, or ""; `queue` None for the sets of all queues."""
+
+    namespace: str
+    queue: str | None
+
+    @property
+    def key(self) -> str:
+        """What QueueRef.key holds."""
+        return f"{self.namespace}{QUEUE}{self.queue}" if self.queue is not None else f"{self.namespace}{SHARED}"
+
+
+def place(ref: QueueRef) -> Place:
+    """The namespace and queue of a ref."""
+    if ref.shared:
+        return Place(ref.key[: -len(SHARED)], None)
+    namespace, _, queue = ref.key.partition(QUEUE)
+    # A namespace may hold the word too; the queue's name is what the ref is called, unless that bears its namespace.
+    if ref.key.endswith(f"{QUEUE}{ref.name}"):
+        return Place(ref.key[: -len(ref.name) - len(QUEUE)], ref.name)
+    return Place(namespace, queue)
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
+    folder = files(__package__).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name))

@@ -1,0 +1,59 @@
+-- Shared by all scripts here. They only read. Every value is cut before it leaves the server.
+local LIMIT, DECODE_LIMIT = 65536, 4194304
+-- The reply to a command; an error is a value like any other.
+local read = redis.pcall
+
+local function failed(reply)
+  return type(reply) == 'table' and reply.err ~= nil
+end
+
+local function filled(size)
+  return type(size) == 'number' and size > 0
+end
+
+local function decoded(text)
+  if type(text) ~= 'string' or #text > DECODE_LIMIT then return nil end
+  local fine, value = pcall(cjson.decode, text)
+  if fine and type(value) == 'table' then return value end
+  return nil
+end
+
+-- {payload, its length}: a long one without its arguments and backtrace, a longer one not at all.
+local function entry(text)
+  if type(text) ~= 'string' then return {false, 0} end
+  if #text <= LIMIT then return {text, #text} end
+  local job = decoded(text)
+  if not job then return {string.sub(text, 1, 1024), #text} end
+  job.args, job.error_backtrace = nil, nil
+  for name, value in pairs(job) do
+    if type(value) == 'string' then job[name] = string.sub(value, 1, 4096) end
+    if type(value) == 'table' then job[name] = nil end
+  end
+  return {cjson.encode(job), #text}
+end
+
+-- Members of a small set: never more than a thousand or so.
+local function some(key)
+  local reply = read('SSCAN', key, 0, 'COUNT', 1000)
+  if failed(reply) then return {} end
+  return reply[2]
+end
+
+-- {thread id, work, ...} of a process; the key was called otherwise up to 6.4.1.
+local function work_of(identity)
+  local work = read('HGETALL', identity .. ':work')
+  if not failed(work) and #work > 0 then return work end
+  work = read('HGETALL', identity .. ':workers')
+  if failed(work) then return {} end
+  return work
+end
+
+local function queue_of(work)
+  local head = string.match(string.sub(work, 1, 4096), '^{"queue":("[^"]*")')
+  if head then
+    local fine, name = pcall(cjson.decode, '[' .. head .. ']')
+    if fine then return name[1] end
+  end
+  local job = decoded(work)
+  return job and job.queue
+end

@@ -1,0 +1,46 @@
+-- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set.
+-- Returns {{where, payload, its length, score or false, place or false}...}: `where` is a set's key or 'queue:NAME'.
+local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local CHUNK = 500
+local found = {}
+
+local function add(where, text, at, place)
+  local cut = entry(text)
+  found[#found + 1] = {where, cut[1], cut[2], at, place}
+end
+
+local function holds(text)
+  return string.find(text, id, 1, true) ~= nil
+end
+
+local function look_in_list(key, where)
+  local size = read('LLEN', key)
+  if not filled(size) then return end
+  for start = 0, math.min(size, most) - 1, CHUNK do
+    local texts = read('LRANGE', key, -start - CHUNK, -start - 1)
+    for i = #texts, 1, -1 do
+      if holds(texts[i]) then return add(where, texts[i], false, start + #texts - i) end
+    end
+  end
+end
+
+local function look_in_set(name)
+  local key = namespace .. name
+  if score ~= '' then
+    local members = read('ZRANGEBYSCORE', key, score, score, 'LIMIT', 0, most)
+    if failed(members) then return end
+    for i = 1, #members do
+      if id == '' or holds(members[i]) then add(name, members[i], score, false) end
+    end
+    return
+  end
+  local members = read('ZREVRANGE', key, 0, most - 1, 'WITHSCORES')
+  if failed(members) then return end
+  for i = 1, #members, 2 do
+    if holds(members[i]) then return add(name, members[i], members[i + 1], false) end
+  end
+end
+
+if score == '' and queue ~= '' then look_in_list(namespace .. 'queue:' .. queue, 'queue:' .. queue) end
+for _, name in ipairs({'dead', 'retry', 'schedule'}) do look_in_set(name) end
+return found
