@@ -44,7 +44,7 @@ clean: ## remove what the other targets made in this folder
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test-packages:
-	@.ci/packages venv redis chromium node openssl
+	@.ci/packages venv redis chromium node openssl sidekiq
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -13,6 +13,7 @@ from dashboard.errors import ConfigurationError
 _OURS = {
     "bullmq": "dashboard.backends.bullmq.backend:BullMQ",
     "rq": "dashboard.backends.rq.backend:RQ",
+    "sidekiq": "dashboard.backends.sidekiq.backend:Sidekiq",
 }
 GROUP = "queuedeck.backends"
 

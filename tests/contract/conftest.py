@@ -16,13 +16,17 @@ from dashboard.sources import Source
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.library import Filled, Library
 from tests.contract.rq_library import RQLibrary
+from tests.contract.sidekiq_library import SidekiqLibrary
 
 LIBRARIES: tuple[Library, ...] = (
     RQLibrary(),
     BullMQLibrary("bullmq"),
     BullMQLibrary("bullmq5"),
     BullMQLibrary("bullmq4"),
+    SidekiqLibrary(),
 )
+# For what only some of them have.
+WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,15 @@ class Library(abc.ABC):
     """One real library, driven from outside."""
 
     backend: ClassVar[type[Backend]]
+    # Whether some lists are kept for all queues together, in an entry called `*`; `fill` then tells their ids there.
+    shared: ClassVar[bool] = False
+    # Whether each job has a hash of its own.
+    hashes: ClassVar[bool] = True
+
+    def states(self, queue: str) -> tuple[State, ...]:
+        """The states of which a queue has jobs."""
+        del queue
+        return tuple(self.backend.states)
 
     @abc.abstractmethod
     def fill(self, url: str) -> Filled:

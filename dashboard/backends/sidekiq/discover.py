@@ -53,7 +53,7 @@ def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Pl
 
 
 def _indexed(source: Source, namespaces: list[str]) -> Iterable[Place]:
-    """The queues that Sidekiq itself names, and the entry of the shared sets, of those namespaces that are Sidekiq's."""
+    """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
     replies = source.batch(
         [
             command

@@ -56,7 +56,7 @@ def job_id(raw: bytes, payload: Mapping[str, Any] | None, score: bytes | None) -
 def row(ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None) -> Job:
     """An entry as a row of a list."""
     payload = decode(raw)
-    common = {"id": job_id(raw, payload, score), "source": ref.source, "backend": ref.backend}
+    common: dict[str, Any] = {"id": job_id(raw, payload, score), "source": ref.source, "backend": ref.backend}
     at = moment(_number(score))
     if payload is None:
         return Job(
@@ -83,7 +83,7 @@ def row(ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: 
         max_attempts=_max_attempts(payload),
         summary=arguments(payload),
         error=error(payload),
-        problem=None if "jid" in payload else "it has no jid, so no Sidekiq client made it",
+        problem=None if isinstance(payload.get("jid"), str) else "it has no jid, so no Sidekiq client made it",
     )
 
 
@@ -124,10 +124,11 @@ def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError |
 
 
 def backtrace(payload: Mapping[str, Any]) -> str | None:
-    """The lines of the backtrace, which is there only for jobs that ask for it; None when it is not or is unreadable."""
+    """The lines of the backtrace, kept only for jobs that ask for it; None when it is not there or unreadable."""
     packed = payload.get("error_backtrace")
+    lines: Any = packed
     if isinstance(packed, list):
-        lines = packed
+        pass
     elif isinstance(packed, str):
         try:
             unpacker = zlib.decompressobj()

@@ -1,4 +1,4 @@
-"""What ended between two looks: Sidekiq counts attempts, of all queues together, and writes the sums at each heartbeat."""
+"""What ended between two looks: Sidekiq counts attempts, of all queues together, once per heartbeat."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def read(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -
     looks: dict[str, Look] = {}
     for space, reply in zip(spaces, replies, strict=True):
         if isinstance(reply, list):
-            looks[space] = Look(*(int(raw) if raw and raw.isdigit() and len(raw) < 19 else 0 for raw in reply), now)
+            processed, failed = (int(raw) if raw and raw.isdigit() and len(raw) < 19 else 0 for raw in reply)
+            looks[space] = Look(processed, failed, now)
     flows = []
     for ref in refs:
         place = keys.place(ref)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 from dashboard.backends.payload import loads_dict
 from dashboard.sources import Command, Reply, Source
 
@@ -76,7 +75,8 @@ def find(source: Source, namespace: str, queue: str, job_id: str, score: str, mo
     if queue and not score:
         commands.append(("LRANGE", f"{namespace}queue:{queue}", -most, -1))
     wanted = job_id.encode("utf-8", "surrogateescape")
-    *in_sets, listed = [*source.batch(commands), *([] if queue and not score else [[]])]
+    replies = [*source.batch(commands), *([] if queue and not score else [[]])]
+    in_sets, listed = replies[: len(sets)], replies[len(sets)]
     found: list[Reply] = []
     if isinstance(listed, list):
         places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw]

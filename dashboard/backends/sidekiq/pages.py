@@ -1,0 +1,189 @@
+"""Pages of jobs, one job, and windows to search in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.backends.payload import text
+from dashboard.backends.script import Scripts
+from dashboard.backends.sidekiq import keys, plain, workers
+from dashboard.backends.sidekiq.entry import (
+    decode,
+    error,
+    facts,
+    job_id,
+    moment,
+    payload_of,
+    row,
+    timeline,
+)
+from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
+from dashboard.sources import Reply, Source
+
+# How far from its served end a list, or from its newest end a set, is looked through for one job.
+LOOK_AT = 10_000
+_SCORED = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)-(.+)\Z", re.DOTALL)
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    """A page, and the payloads of its rows. Cost: 1 round trip, 2 without scripts; one more for an empty queue."""
+    place = keys.place(ref)
+    if query.state not in keys.NATIVE:
+        raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
+    if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
+        raise Unsupported(
+            f"Sidekiq keeps {query.state.value} jobs "
+            + ("in each queue." if place.queue is None else "of all queues together."),
+            hint=None if place.queue is None else "Look at the entry of all queues.",
+        )
+    if query.native is not None and query.native != keys.NATIVE[query.state]:
+        raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
+    if query.state is State.ACTIVE:
+        return _active(source, scripts, ref, query)
+    name = f"{keys.QUEUE}{place.queue}" if place.queue is not None else keys.SETS[query.state]
+    kind = "list" if place.queue is not None else "zset"
+    backwards = query.state is State.DEAD
+    key = f"{place.namespace}{name}"
+    arguments = (key, kind, query.offset, query.per_page, "1" if backwards else "0")
+    answered = scripts.run(keys.script("page"), [arguments])
+    if answered is not None:
+        reply = answered[0][0]
+    else:
+        reply = plain.page(source, key, kind, query.offset, query.per_page, backwards=backwards)
+    size, found = reply if isinstance(reply, list) else (reply, [])
+    _check(source, ref, size)
+    if size == 0 and place.queue is not None and not _exists(source, place):
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
+    native = keys.NATIVE[query.state]
+    entries = list(zip(*[iter(found)] * 3, strict=True))
+    rows = tuple(_row(ref, query.state, native, raw, length, score) for raw, length, score in entries)
+    page = JobPage(
+        jobs=_unique(rows), page=query.page, per_page=query.per_page, total=size, order=keys.ORDERS[query.state]
+    )
+    return page, [raw if isinstance(raw, bytes) else b"" for raw, _, _ in entries]
+
+
+def _exists(source: Source, place: keys.Place) -> bool:
+    """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
+    assert place.queue is not None
+    named, processes = source.batch(
+        [("SISMEMBER", f"{place.namespace}queues", place.queue), ("EXISTS", f"{place.namespace}processes")]
+    )
+    return bool(named == 1 or processes == 1)
+
+
+def _check(source: Source, ref: QueueRef, size: Reply) -> None:
+    if isinstance(size, NoPermissionError):
+        raise source.forbidden(size)
+    if isinstance(size, ResponseError):
+        raise BackendUnavailable(
+            f"The list of {ref.name!r} cannot be read: its key has the wrong type.",
+            source=source.name,
+            reason="protocol",
+            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
+        )
+
+
+def _row(ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None) -> Job:
+    job = row(ref, state, native, raw if isinstance(raw, bytes) else b"", length, score)
+    if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
+        return msgspec.structs.replace(job, summary=f"{length} bytes: the arguments are on the job's page")
+    return job
+
+
+def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
+    """`rows`, those that repeat an id marked: a client may push one payload twice."""
+    seen: set[str] = set()
+    marked = []
+    for job in rows:
+        if job.id in seen:
+            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+        seen.add(job.id)
+        marked.append(job)
+    return tuple(marked)
+
+
+def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    place = keys.place(ref)
+    (rows,) = workers.replies(source, scripts, [place.namespace])
+    jobs = [job for job in workers.running(rows) if job.queue == place.queue]
+    shown = jobs[query.offset : query.offset + query.per_page]
+    native = keys.NATIVE[State.ACTIVE]
+    page = JobPage(
+        jobs=tuple(
+            msgspec.structs.replace(
+                row(ref, State.ACTIVE, native, job.payload, len(job.payload), None),
+                started_at=moment(job.run_at),
+                worker=job.process,
+            )
+            for job in shown
+        ),
+        page=query.page,
+        per_page=query.per_page,
+        total=len(jobs),
+        order=keys.ORDERS[State.ACTIVE],
+    )
+    return page, [job.payload for job in shown]
+
+
+def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
+    """One job, wherever it stands. Raises NotFound. Cost: 2 round trips where scripts are permitted, else 3."""
+    place = keys.place(ref)
+    match = _SCORED.match(wanted)
+    score, name = (match[1], match[2]) if match else ("", wanted)
+    needle = "" if name.startswith("raw") else name
+    arguments = (place.namespace, place.queue or "", needle, score, str(LOOK_AT))
+    answered = scripts.run(keys.script("find"), [arguments])
+    if answered is not None:
+        found: Any = answered[0][0]
+    else:
+        found = plain.find(source, place.namespace, place.queue or "", needle, score, LOOK_AT)
+    for where, raw, length, at, position in found if isinstance(found, list) else ():
+        if not isinstance(raw, bytes):
+            continue
+        payload = decode(raw)
+        if job_id(raw, payload, at if score else None) == wanted or (at and job_id(raw, payload, None) == name):
+            return _job(ref, text(where), raw, length, at, position, wanted)
+    (rows,) = workers.replies(source, scripts, [place.namespace])
+    for running in workers.running(rows):
+        payload = decode(running.payload)
+        if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
+            found_job = _job(ref, "", running.payload, len(running.payload), None, None, wanted)
+            return msgspec.structs.replace(
+                found_job,
+                state=State.ACTIVE,
+                native_state=keys.NATIVE[State.ACTIVE],
+                started_at=moment(running.run_at),
+                worker=running.process,
+                timeline=timeline(payload, State.ACTIVE, moment(running.run_at)),
+            )
+    raise NotFound(
+        f"There is no job {wanted[:200]!r} in {ref.name!r}.",
+        hint=f"Sidekiq forgets jobs that succeed. Only the {LOOK_AT} next of a queue and newest of a set are searched.",
+    )
+
+
+def _job(
+    ref: QueueRef, where: str, raw: bytes, length: int, score: bytes | None, position: int | None, wanted: str
+) -> Job:
+    state = next((state for state, name in keys.SETS.items() if name == where), State.WAITING)
+    base = row(ref, state, keys.NATIVE[state], raw, length, score)
+    payload = decode(raw)
+    at = base.scheduled_for or base.finished_at
+    return msgspec.structs.replace(
+        base,
+        id=wanted,
+        summary=None,
+        payload=payload_of(payload, raw, length),
+        error=error(payload, with_stack=True) if payload else None,
+        timeline=timeline(payload, state, at) if payload else (),
+        facts=(
+            *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
+            *(facts(payload) if payload else ()),
+        ),
+    )

@@ -1,0 +1,132 @@
+"""Schedules of the add-ons sidekiq-cron (1 and 2) and sidekiq-scheduler; Sidekiq itself has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from dashboard.backends.base import MAX_SCHEDULES
+from dashboard.backends.payload import json_payload, loads_dict, printable, text
+from dashboard.backends.sidekiq import keys
+from dashboard.backends.sidekiq.entry import moment, words
+from dashboard.clock import EPOCH
+from dashboard.model import QueueRef, Schedule
+from dashboard.sources import Reply, Source
+
+CRON_FIELDS = ("name", "klass", "cron", "queue", "queue_name_with_prefix", "status", "last_enqueue_time", "args")
+SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:last_times", "sidekiq-scheduler:states")
+
+
+def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
+    """The schedules of `namespaces`, soonest first, those without a known next run last. Cost: 2 round trips."""
+    first = source.batch(
+        [
+            command
+            for namespace in namespaces
+            for command in (
+                ("SSCAN", f"{namespace}cron_jobs", 0, "COUNT", MAX_SCHEDULES),
+                ("SSCAN", f"{namespace}cron_jobs:default", 0, "COUNT", MAX_SCHEDULES),
+                *(("HSCAN", f"{namespace}{key}", 0, "COUNT", MAX_SCHEDULES) for key in SCHEDULER),
+            )
+        ]
+    )
+    width = 2 + len(SCHEDULER)
+    found: list[Schedule] = []
+    crons: list[tuple[str, bytes]] = []
+    for n, namespace in enumerate(namespaces):
+        cron_1, cron_2, *tables = first[n * width : (n + 1) * width]
+        crons.extend((namespace, key) for reply in (cron_1, cron_2) for key in _scanned(reply)[:MAX_SCHEDULES])
+        found.extend(_scheduler(source, namespace, tables, refs))
+    records = source.batch([("HMGET", namespace.encode() + key, *CRON_FIELDS) for namespace, key in crons])
+    for (namespace, key), record in zip(crons, records, strict=True):
+        found.append(_cron(source, namespace, key, record, refs))
+    latest = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))[:MAX_SCHEDULES]
+
+
+def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef]) -> Schedule:
+    name = text(key).removeprefix("cron_job:")
+    if not isinstance(record, list) or not any(record):
+        return Schedule(
+            id=name, source=source.name, backend="sidekiq", kind="sidekiq-cron", problem="its record cannot be read"
+        )
+    fields = dict(zip(CRON_FIELDS, record, strict=True))
+    queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
+    ref = refs.get(keys.Place(namespace, queue).key) if queue else None
+    args = fields["args"]
+    return Schedule(
+        id=f"{namespace}{name}",
+        source=source.name,
+        backend="sidekiq",
+        kind="sidekiq-cron",
+        name=_text(fields["klass"]) or _text(fields["name"]),
+        queue=ref.name if ref else queue,
+        ref=ref,
+        pattern=_text(fields["cron"]),
+        last_run_at=_time(_text(fields["last_enqueue_time"])),
+        paused=fields["status"] == b"disabled" if fields["status"] is not None else None,
+        payload=json_payload(args) if args else None,
+    )
+
+
+def _scheduler(
+    source: Source, namespace: str, tables: Sequence[Reply], refs: Mapping[str, QueueRef]
+) -> Iterable[Schedule]:
+    configs, following, last, states = (_pairs(table) for table in tables)
+    for name, raw in configs.items():
+        config = loads_dict(raw)
+        every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
+        queue = words(config.get("queue"), 200)
+        ref = refs.get(keys.Place(namespace, queue).key) if queue else None
+        state = loads_dict(states.get(name)).get("enabled")
+        yield Schedule(
+            id=f"{namespace}{text(name)}",
+            source=source.name,
+            backend="sidekiq",
+            kind="sidekiq-scheduler",
+            name=words(config.get("class"), 200) or text(name),
+            queue=ref.name if ref else queue,
+            ref=ref,
+            pattern=_pattern(every),
+            next_run_at=_time(_text(following.get(name))),
+            last_run_at=_time(_text(last.get(name))),
+            paused=not state if isinstance(state, bool) else None,
+            payload=json_payload(raw),
+            problem=None if config else "its configuration is no JSON object",
+        )
+
+
+def _pattern(every: Any) -> str | None:
+    if isinstance(every, list):
+        every = every[0] if every else None
+    return words(every, 200) if not isinstance(every, int | float) else f"every {every:g} s"
+
+
+def _time(value: str | None) -> datetime | None:
+    """A time as Ruby prints it (`2026-11-23 10:00:00 UTC`, ISO 8601) or in seconds; None for anything else."""
+    if not value:
+        return None
+    try:
+        return moment(float(value))
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00").replace(" +", "+").replace(" -", "-"))
+    except ValueError:
+        return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if found > EPOCH else None
+
+
+def _text(raw: Any) -> str | None:
+    return printable(raw, 300) if isinstance(raw, bytes) and raw else None
+
+
+def _scanned(reply: Reply) -> list[bytes]:
+    return list(reply[1]) if isinstance(reply, list) else []
+
+
+def _pairs(reply: Reply) -> dict[bytes, bytes]:
+    flat = _scanned(reply)
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,163 @@
+"""Sidekiq's processes, and the jobs that run in them, as of their last heartbeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dashboard.backends.payload import loads_dict, printable, text
+from dashboard.backends.script import Scripts
+from dashboard.backends.sidekiq import keys, plain
+from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
+from dashboard.clock import now_s
+from dashboard.model import QueueRef, Work, Worker, WorkerState
+from dashboard.sources import Reply, Source
+
+# A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
+SUSPECT_AFTER_S = 30.0
+MAX_WORK = 100
+
+
+class Running(NamedTuple):
+    """One job that runs: its raw payload, since when, and where."""
+
+    queue: str
+    payload: bytes
+    run_at: float | None
+    process: str
+
+
+def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
+    """The processes of `namespaces`, by identity; `refs` by key. Cost: 1 round trip, 2 each without scripts."""
+    found: list[Worker] = []
+    for namespace, rows in zip(namespaces, replies(source, scripts, namespaces), strict=True):
+        found.extend(_worker(source, namespace, row, refs) for row in rows)
+    return sorted(found, key=lambda worker: worker.id)
+
+
+def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[list[Any]]:
+    """What `work.lua` answers for each namespace; [] for one that cannot be read."""
+    answered = scripts.run(keys.script("work"), [(namespace,) for namespace in namespaces])
+    found: list[Reply] = (
+        answered[0] if answered is not None else [plain.work(source, namespace) for namespace in namespaces]
+    )
+    return [reply if isinstance(reply, list) else [] for reply in found]
+
+
+def running(rows: Iterable[Sequence[Any]]) -> list[Running]:
+    """All jobs that run in the processes of one namespace, longest running first."""
+    found = []
+    for identity, _, work in rows:
+        for raw in work[1::2]:
+            known = loads_dict(raw)
+            # Early 6.0 writes the payload as an object, later releases as a text of JSON.
+            payload = known.get("payload")
+            data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _json(payload)
+            at = known.get("run_at")
+            queue = known.get("queue")
+            found.append(
+                Running(
+                    queue if isinstance(queue, str) else "",
+                    data,
+                    float(at) if isinstance(at, int | float) else None,
+                    text(identity),
+                )
+            )
+    return sorted(found, key=lambda job: job.run_at or 0.0)
+
+
+def _json(payload: Any) -> bytes:
+    return json.dumps(payload).encode() if isinstance(payload, dict) else b""
+
+
+def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[str, QueueRef]) -> Worker:
+    identity, fields, _ = row
+    jobs = running([row])
+    work = tuple(_work(namespace, job, refs) for job in jobs[:MAX_WORK])
+    name = text(identity)
+    if not isinstance(fields, list):
+        return Worker(
+            id=f"{namespace}{name}",
+            source=source.name,
+            backend="sidekiq",
+            state=WorkerState.DEAD,
+            reason="it is listed, but its heartbeat is gone: it was killed, and what it ran is lost",
+            hostname=name.rsplit(":", 2)[0] or None,
+            work=work,
+        )
+    info = loads_dict(fields[0])
+    _, concurrency, busy, beat, quiet, rss, rtt_us = fields
+    heartbeat = _number(beat)
+    age_s = now_s() - heartbeat if heartbeat is not None else None
+    state = WorkerState.BUSY if jobs or _number(busy) else WorkerState.IDLE
+    reason = None
+    if quiet == b"true":
+        state = WorkerState.QUIET
+    if age_s is not None and age_s > SUSPECT_AFTER_S:
+        state, reason = WorkerState.SUSPECT, f"no heartbeat for {age_s:.0f} s"
+    queues = info.get("queues")
+    memory = _number(rss)
+    threads = _whole(concurrency if concurrency is not None else info.get("concurrency"))
+    return Worker(
+        id=f"{namespace}{name}",
+        source=source.name,
+        backend="sidekiq",
+        state=state,
+        reason=reason,
+        hostname=words(info.get("hostname"), 200),
+        pid=_whole(info.get("pid")),
+        version=words(info.get("version"), 40),
+        queues=tuple(_names(namespace, queues, refs)) if isinstance(queues, list) else (),
+        concurrency=threads,
+        busy=_whole(busy),
+        work=work,
+        started_at=moment(info.get("started_at")),
+        heartbeat_at=moment(heartbeat),
+        rss_bytes=int(memory * 1024) if memory is not None else None,
+        facts=tuple(_facts(info, rtt_us)),
+        problem=None if info else "its record is no JSON object",
+    )
+
+
+def _names(namespace: str, queues: Iterable[Any], refs: Mapping[str, QueueRef]) -> Iterable[str]:
+    for queue in dict.fromkeys(name for name in queues if isinstance(name, str)):
+        ref = refs.get(keys.Place(namespace, queue).key)
+        yield ref.name if ref else queue
+
+
+def _work(namespace: str, job: Running, refs: Mapping[str, QueueRef]) -> Work:
+    payload = decode(job.payload) or {}
+    ref = refs.get(keys.Place(namespace, job.queue).key)
+    return Work(
+        job_id=words(payload.get("jid"), 200) or "?",
+        job_name=job_name(payload),
+        queue=ref.name if ref else job.queue or None,
+        ref=ref,
+        started_at=moment(job.run_at),
+    )
+
+
+def _facts(info: Mapping[str, Any], rtt_us: Reply) -> Iterable[tuple[str, str]]:
+    for label, name in (("Tag", "tag"), ("Labels", "labels")):
+        value = info.get(name)
+        shown = ", ".join(str(part)[:50] for part in value[:20]) if isinstance(value, list) else value
+        if isinstance(shown, str) and shown:
+            yield label, printable(shown.encode("utf-8", "replace"), 200)
+    rtt = _number(rtt_us)
+    if rtt is not None:
+        yield "Round trip to Redis", f"{rtt / 1000:.1f} ms"
+    if info.get("embedded") is True:
+        yield "Embedded", "runs inside another process and takes no signals"
+
+
+def _number(raw: Any) -> float | None:
+    try:
+        return float(raw) if isinstance(raw, bytes | int | float) else None
+    except ValueError:
+        return None
+
+
+def _whole(raw: Any) -> int | None:
+    value = _number(raw)
+    return int(value) if value is not None and abs(value) < 1e15 else None

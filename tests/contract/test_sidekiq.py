@@ -1,0 +1,313 @@
+"""What only Sidekiq has: shared sets, namespaces, malformed entries, processes; layouts of 6, 7 and 8."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.base import Budget
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import NotFound
+from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.contract.test_bullmq import READER
+
+NOW = time.time()
+
+
+@pytest.fixture
+def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidekiq]:
+    """The backend on an empty server of each version."""
+    source = Source("main", any_server.url)
+    yield Sidekiq(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+def payload(**fields: Any) -> str:
+    """A payload as Ruby writes it; fields with None are left out."""
+    job = {
+        "class": "Shop::Mailer",
+        "args": ["anna@example.com", {"password": "hunter2"}],
+        "retry": True,
+        "queue": "mails",
+        "jid": "0123456789abcdef01234567",
+        "created_at": NOW - 60,
+        "enqueued_at": NOW - 30,
+        **fields,
+    }
+    return json.dumps({name: value for name, value in job.items() if value is not None}, separators=(",", ":"))
+
+
+def discover(backend: Sidekiq) -> dict[str, QueueRef]:
+    """All queues by the names they get."""
+    found: dict[str, QueueRef] = {}
+    cursor = None
+    while True:
+        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        found.update({ref.key: ref for ref in step.found})
+        if step.complete:
+            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+        cursor = step.cursor
+
+
+def stats(backend: Sidekiq, name: str) -> QueueStats:
+    """The stats of one queue."""
+    return backend.stats([discover(backend)[name]])[0]
+
+
+def enqueue(client: redis.Redis, *payloads: str | bytes, prefix: str = "", queue: str = "mails") -> None:
+    """Push payloads as a client does."""
+    client.sadd(f"{prefix}queues", queue)
+    client.incr(f"{prefix}stat:processed")
+    for each in payloads:
+        client.lpush(f"{prefix}queue:{queue}", each)
+
+
+def process(client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, prefix: str = "", **fields: Any) -> None:
+    """A live process as its heartbeat leaves it."""
+    info = {
+        "hostname": "web-1",
+        "pid": 42,
+        "started_at": NOW - 600,
+        "queues": ["mails", "low"],
+        "version": "7.3.9",
+        "concurrency": 5,
+        "tag": "shop",
+        "labels": ["blue"],
+        "identity": identity,
+    }
+    client.sadd(f"{prefix}processes", identity)
+    mapping = {"info": json.dumps(info), "busy": 0, "beat": NOW, "quiet": "false", "rss": 2048, "rtt_us": 900}
+    client.hset(f"{prefix}{identity}", mapping={**mapping, **fields})
+
+
+def test_a_user_without_scripts_sees_the_same(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    filled = SidekiqLibrary().fill(any_server.url)
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    source = Source("main", url)
+    reader = Sidekiq(source, SourceSettings(name="main", url=url))
+    refs = discover(backend)
+    assert discover(reader) == refs
+    for one, other in zip(backend.stats(list(refs.values())), reader.stats(list(refs.values())), strict=True):
+        assert (one.counts, one.native, one.workers, one.notes) == (
+            other.counts,
+            other.native,
+            other.workers,
+            other.notes,
+        )
+        assert one.latency_s == pytest.approx(other.latency_s, abs=2)
+    for name, lists in filled.ids.items():
+        for state, ids in lists.items():
+            assert backend.jobs(refs[name], JobQuery(state=state)) == reader.jobs(refs[name], JobQuery(state=state))
+            for job_id in ids:
+                assert backend.job(refs[name], job_id) == reader.job(refs[name], job_id)
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
+@pytest.mark.parametrize("scale", [1, 1000], ids=["seconds of 6 and 7", "milliseconds of 8"])
+def test_times_are_read_in_seconds_and_milliseconds(backend: Sidekiq, any_redis: redis.Redis, scale: int) -> None:
+    at = {name: int((NOW - age) * scale) for name, age in (("created_at", 60), ("enqueued_at", 30))}
+    enqueue(any_redis, payload(**at))
+    assert stats(backend, "mails").latency_s == pytest.approx(30, abs=60)
+    (job,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
+    assert job.enqueued_at is not None
+    assert job.enqueued_at.timestamp() == pytest.approx(NOW - 30, abs=2)
+
+
+def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "WelcomeJob"}
+    enqueue(any_redis, payload(**wrapper, args=[{"job_id": "x", "arguments": ["anna", 7]}]))
+    ref = discover(backend)["mails"]
+    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    assert (row.name, row.summary) == ("WelcomeJob", '"anna", 7')
+    job = backend.job(ref, row.id)
+    assert job.payload is not None
+    assert job.payload.value == ["anna", 7]
+    assert ("Class in Redis", "Sidekiq::ActiveJob::Wrapper") in job.facts
+
+
+def test_a_backtrace_is_unpacked_within_bounds(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    lines = ["app/mailer.rb:3:in `perform'", "lib/x.rb:1"]
+    packed = base64.b64encode(zlib.compress(json.dumps(lines).encode())).decode()
+    bomb = base64.b64encode(zlib.compress(b"[" + b'"a",' * 30_000_000 + b"1]")).decode()
+    marshal = base64.b64encode(zlib.compress(b'\x04\b[\x06I"\x06a')).decode()
+    failure = {"error_class": "Boom", "error_message": "no <b>", "retry_count": 2}
+    for n, backtrace in enumerate([packed, lines, bomb, marshal, "no base64!", 5]):
+        any_redis.zadd("dead", {payload(jid=f"jid{n}", error_backtrace=backtrace, **failure): NOW + n})
+    process(any_redis)
+    ref = discover(backend)["*"]
+    stacks = []
+    for row in reversed(backend.jobs(ref, JobQuery(state=State.DEAD)).jobs):
+        job = backend.job(ref, row.id)
+        assert job.error is not None
+        assert (job.error.class_name, job.attempts, job.max_attempts) == ("Boom", 3, 26)
+        stacks.append(job.error.stack)
+    assert stacks == ["\n".join(lines), "\n".join(lines), None, None, None, None]
+
+
+def test_malformed_entries_of_the_dead_set_are_shown_as_text(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    process(any_redis)
+    junk = [
+        b"not json <script>",
+        b"\xff\xfe\x00",
+        b"[1,2]",
+        b'{"class":5,"jid":["x"]}',
+        b"",
+        b'{"a":' * 3000,
+        b"x" * 500_000,
+    ]
+    for n, member in enumerate(junk):
+        any_redis.zadd("dead", {member: NOW + n / 8})
+    any_redis.zadd("dead", {payload(): NOW - 5})
+    ref = discover(backend)["*"]
+    page = backend.jobs(ref, JobQuery(state=State.DEAD))
+    assert page.total == len(junk) + 1
+    assert [job.problem is None for job in page.jobs] == [False] * len(junk) + [True]
+    for row in page.jobs:
+        job = backend.job(ref, row.id)
+        assert job.id == row.id
+        assert job.payload is not None
+        job.payload.text.encode()
+        assert "hunter2" not in job.payload.text
+    assert stats(backend, "*").counts.dead == len(junk) + 1
+
+
+def test_a_huge_payload_stays_on_the_server(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload(args=["x" * 2_000_000]), payload(args=["y" * 6_000_000], jid="larger"))
+    before = any_redis.info("stats")["total_net_output_bytes"]
+    ref = discover(backend)["mails"]
+    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    assert [job.name for job in page.jobs] == ["Shop::Mailer", None]
+    assert page.jobs[1].problem
+    assert backend.stats([ref])[0].latency_s is not None
+    assert any_redis.info("stats")["total_net_output_bytes"] - before < 8_000_000  # the search looked at one head
+
+
+def test_namespaces_are_found_and_never_collide(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    for prefix in ("", "app:prod:"):
+        enqueue(any_redis, payload(), prefix=prefix)
+        process(any_redis, prefix=prefix)
+    enqueue(any_redis, payload(), prefix="app:prod:", queue="only-there")
+    refs = discover(backend)
+    assert set(refs) == {"*", "mails", "low", "app:prod:*", "app:prod:mails", "app:prod:low", "only-there"}
+    found = {queue.name: queue for queue in backend.stats(list(refs.values()))}
+    assert found["only-there"].prefix == "app:prod:"
+    assert found["mails"].counts.waiting == found["app:prod:mails"].counts.waiting == 1
+    assert {worker.id for worker in backend.workers(list(refs.values()))} == {
+        "web-1:42:abcdefabcdef",
+        "app:prod:web-1:42:abcdefabcdef",
+    }
+
+
+def test_a_list_that_the_set_of_queues_does_not_name_is_found(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    process(any_redis)
+    enqueue(any_redis, payload())
+    any_redis.lpush("queue:leftover", payload())
+    any_redis.lpush("queue:sq|web-1|mails", payload())
+    any_redis.set("queue:string", 1)
+    assert set(discover(backend)) == {"*", "mails", "low", "leftover"}
+
+
+@pytest.mark.parametrize("kind", ["nothing", "resque", "strings"])
+def test_what_is_not_sidekiq_is_not_taken_for_it(backend: Sidekiq, any_redis: redis.Redis, kind: str) -> None:
+    if kind == "resque":
+        any_redis.sadd("queues", "mails")
+        any_redis.lpush("queue:mails", json.dumps({"class": "Mailer", "args": []}))
+    if kind == "strings":
+        any_redis.mset({"queues": "a", "processes": "b", "stat:processed": "many"})
+    assert discover(backend) == {}
+
+
+def test_processes_are_told_with_what_they_run(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    process(any_redis, busy=1, concurrency=10)
+    work = {"queue": "mails", "payload": payload(jid="running"), "run_at": int(NOW) - 90}
+    any_redis.hset("web-1:42:abcdefabcdef:work", "tid1", json.dumps(work))
+    process(any_redis, "quiet-1:1:aaaaaaaaaaaa", quiet="true")
+    process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=NOW - 55)
+    process(any_redis, "odd-1:3:cccccccccccc", info="{broken", beat="soon", rss="much")
+    any_redis.sadd("processes", "gone-1:4:dddddddddddd")
+    found = {worker.id: worker for worker in backend.workers(list(discover(backend).values()))}
+    busy = found["web-1:42:abcdefabcdef"]
+    assert (busy.state, busy.hostname, busy.pid, busy.concurrency, busy.busy) == (WorkerState.BUSY, "web-1", 42, 10, 1)
+    assert (busy.queues, busy.rss_bytes, busy.version) == (("mails", "low"), 2048 * 1024, "7.3.9")
+    assert [(job.job_id, job.job_name, job.queue) for job in busy.work] == [("running", "Shop::Mailer", "mails")]
+    assert found["quiet-1:1:aaaaaaaaaaaa"].state is WorkerState.QUIET
+    assert found["late-1:2:bbbbbbbbbbbb"].state is WorkerState.SUSPECT
+    assert found["odd-1:3:cccccccccccc"].problem
+    assert found["gone-1:4:dddddddddddd"].state is WorkerState.DEAD
+    ref = discover(backend)["mails"]
+    (row,) = backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs
+    assert (row.id, row.worker) == ("running", "web-1:42:abcdefabcdef")
+    assert backend.job(ref, "running").state is State.ACTIVE
+    assert stats(backend, "mails").workers == 3
+    assert stats(backend, "mails").counts.active == 1
+
+
+def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    process(any_redis)
+    any_redis.mset({"stat:processed": 100, "stat:failed": 10})
+    ref = discover(backend)["*"]
+    delta, cursor = backend.flow([ref], None)
+    assert delta.queues[0].quality is Quality.UNKNOWN
+    any_redis.mset({"stat:processed": 130, "stat:failed": 12})
+    delta, cursor = backend.flow([ref], cursor)
+    flow = delta.queues[0]
+    assert (flow.completed, flow.dead, flow.quality) == (28, 2, Quality.ESTIMATED)
+    any_redis.mset({"stat:processed": 0, "stat:failed": 0})
+    delta, cursor = backend.flow([ref], cursor)
+    assert delta.queues[0].quality is Quality.UNKNOWN
+    any_redis.set("stat:processed", "many")
+    assert backend.flow([ref], cursor)[0].queues[0].completed == 0
+
+
+def test_schedules_of_both_add_ons_are_read(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    any_redis.sadd("cron_jobs", "cron_job:nightly report", "cron_job:broken")
+    record = {"name": "nightly report", "klass": "Report", "cron": "0 3 * * *", "queue": "mails", "status": "disabled"}
+    any_redis.hset("cron_job:nightly report", mapping={**record, "last_enqueue_time": "2026-11-23 03:00:00 +0000"})
+    any_redis.set("cron_job:broken", "x")
+    any_redis.hset("schedules", mapping={"ping": json.dumps({"class": "Ping", "every": "5m"}), "odd": "{"})
+    any_redis.hset("sidekiq-scheduler:next_times", "ping", "2026-11-24 10:00:00 UTC")
+    any_redis.hset("sidekiq-scheduler:states", "ping", '{"enabled":true}')
+    found = {entry.id: entry for entry in backend.schedules(list(discover(backend).values()))}
+    assert set(found) == {"nightly report", "broken", "ping", "odd"}
+    nightly = found["nightly report"]
+    assert (nightly.name, nightly.pattern, nightly.queue, nightly.paused) == ("Report", "0 3 * * *", "mails", True)
+    assert nightly.last_run_at is not None
+    assert found["ping"].next_run_at is not None
+    assert (found["ping"].pattern, found["ping"].paused) == ("5m", False)
+    assert found["broken"].problem
+    assert found["odd"].problem
+
+
+def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    process(any_redis)
+    same = [payload(jid=f"same{n}") for n in range(5)]
+    any_redis.zadd("retry", dict.fromkeys(same, 1_900_000_000.25))
+    enqueue(any_redis, *(payload(jid=f"jid{n}") for n in range(3000)))
+    refs = discover(backend)
+    for row in backend.jobs(refs["*"], JobQuery(state=State.RETRYING)).jobs:
+        assert backend.job(refs["*"], row.id).id == row.id
+    assert backend.job(refs["*"], "same3").state is State.RETRYING
+    assert ("Place in line", "1500 before it") in backend.job(refs["mails"], "jid1500").facts
+    with pytest.raises(NotFound):
+        backend.job(refs["mails"], "jid")
+    window = backend.window(refs["mails"], JobQuery(state=State.WAITING, per_page=500))
+    assert len(window.rows) == 500
+    assert "anna@example.com" in window.rows[0].text
+    assert "hunter2" not in window.rows[0].text
