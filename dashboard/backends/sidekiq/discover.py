@@ -43,7 +43,11 @@ def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Pl
         named = {name.removesuffix(COUNTER) for key in counters if (name := text(key)).endswith(COUNTER)}
         new = {name for name in named - cursor.namespaces if not name or name.endswith(":")}
         found.extend(_indexed(source, sorted(new)))
-        return found, Cursor(following == 0, following, cursor.namespaces | {place.namespace for place in found})
+        cursor = Cursor(following == 0, following, cursor.namespaces | {place.namespace for place in found})
+        if following:
+            return found, cursor
+    if not cursor.namespaces:
+        return found, None
     lists, following = scan_step(source, cursor.scan, budget, match=f"*{QUEUE}*", key_type="list")
     for key in lists:
         namespace, _, name = text(key).partition(QUEUE)
