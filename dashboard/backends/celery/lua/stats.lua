@@ -1,0 +1,36 @@
+-- How many messages wait in some queues of one prefix, and what stands in `unacked`.
+-- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; then queue names.
+-- Returns {{waiting or error...}, {all unacknowledged, reserved, eta, retry} with the last three false when unread}.
+local read = redis.pcall
+local LIMIT = 262144
+
+local function failed(reply)
+  return type(reply) == 'table' and reply.err ~= nil
+end
+
+local waiting = {}
+for i = 3, #ARGV do
+  local key, total = ARGV[1] .. ARGV[i], 0
+  for step = 0, 9 do
+    local size = read('LLEN', step == 0 and key or key .. '\6\22' .. step)
+    if failed(size) then total = size break end
+    total = total + size
+  end
+  waiting[#waiting + 1] = total
+end
+
+local key = ARGV[1] .. 'unacked'
+local all = read('HLEN', key)
+if failed(all) then return {waiting, {all, false, false, false}} end
+if all > tonumber(ARGV[2]) then return {waiting, {all, false, false, false}} end
+local reserved, eta, retry = 0, 0, 0
+for _, value in ipairs(all > 0 and read('HVALS', key) or {}) do
+  local fine, entry = pcall(cjson.decode, #value <= LIMIT and value or '')
+  local headers = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1].headers
+  if type(headers) == 'table' and type(headers.eta) == 'string' then
+    if type(headers.retries) == 'number' and headers.retries > 0 then retry = retry + 1 else eta = eta + 1 end
+  else
+    reserved = reserved + 1
+  end
+end
+return {waiting, {all, reserved, eta, retry}}
