@@ -12,6 +12,7 @@ from dashboard.errors import ConfigurationError
 
 _OURS = {
     "bullmq": "dashboard.backends.bullmq.backend:BullMQ",
+    "celery": "dashboard.backends.celery.backend:Celery",
     "rq": "dashboard.backends.rq.backend:RQ",
     "sidekiq": "dashboard.backends.sidekiq.backend:Sidekiq",
 }

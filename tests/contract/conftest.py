@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis
 
 from dashboard.backends.base import Backend, Budget
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
+from dashboard.model import FlowDelta, Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Filled, Library
 from tests.contract.rq_library import RQLibrary
 from tests.contract.sidekiq_library import SidekiqLibrary
@@ -24,6 +26,7 @@ LIBRARIES: tuple[Library, ...] = (
     BullMQLibrary("bullmq5"),
     BullMQLibrary("bullmq4"),
     SidekiqLibrary(),
+    CeleryLibrary(),
 )
 # For what only some of them have.
 WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
@@ -86,6 +89,11 @@ class Stage:
         """The first page of jobs, by id."""
         return {job.id: job for job in self.page(ref, state).jobs}
 
+    def flow(self, refs: list[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+        """What a sampling process would tell now."""
+        self.library.settle(self.backend, self.client)
+        return self.backend.flow(refs, cursor)
+
     def changes(self) -> int:
         """How many changes the server has counted since it started."""
         changes: int = self.client.info("persistence")["rdb_changes_since_last_save"]
@@ -114,5 +122,7 @@ def stage(picture: Picture, any_server: EmbeddedRedis) -> Iterator[Stage]:
     backend = picture.library.backend(source, SourceSettings(name="main", url=any_server.url))
     with redis.Redis.from_url(any_server.url) as client:
         picture.restore(client)
+        picture.library.prepare(backend, client)
         yield Stage(picture.library, picture.filled, any_server.url, client, backend)
+    backend.close()
     source.close()

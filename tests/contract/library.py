@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import redis
+
 from dashboard.backends.base import Backend
 from dashboard.model import State
 
@@ -29,6 +31,10 @@ class Library(abc.ABC):
     backend: ClassVar[type[Backend]]
     # Whether some lists are kept for all queues together, in an entry called `*`; `fill` then tells their ids there.
     shared: ClassVar[bool] = False
+    # Whether rates are heard by the sampling process rather than read.
+    heard: ClassVar[bool] = False
+    # Whether a job tells when it was enqueued, and a message that is tried again why it failed.
+    keeps_ages: ClassVar[bool] = True
     # Whether each job has a hash of its own.
     hashes: ClassVar[bool] = True
 
@@ -36,6 +42,12 @@ class Library(abc.ABC):
         """The states of which a queue has jobs."""
         del queue
         return tuple(self.backend.states)
+
+    def prepare(self, backend: Backend, client: redis.Redis) -> None:  # noqa: B027 most remember nothing
+        """Make a fresh backend know what a sampling process would know by now."""
+
+    def settle(self, backend: Backend, client: redis.Redis) -> None:  # noqa: B027 most have nothing to hear
+        """Return when the backend has heard all that was published."""
 
     @abc.abstractmethod
     def fill(self, url: str) -> Filled:

@@ -37,12 +37,18 @@ class Listener:
         self._source = source
         self._stop = threading.Event()
         self._ended: deque[tuple[bytes, bytes]] = deque()
+        self.received = 0  # records, since the start
         self._lost = 0
         self._gap = True
         self._connected = False
         self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, seconds since 1970
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the feed is being heard now."""
+        return self._connected
 
     def drain(self) -> tuple[list[tuple[bytes, bytes]], bool]:
         """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
@@ -67,7 +73,8 @@ class Listener:
             self._stop.wait(RECONNECT_S)
 
     def _listen(self, client: redis.Redis) -> None:
-        with contextlib.closing(client.pubsub(ignore_subscribe_messages=True)) as feed:
+        feeds = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with contextlib.closing(feeds) as feed:
             feed.psubscribe(f"*{RECORD}*", "/*.celeryev/worker.heartbeat", "*/*.celeryev/worker.heartbeat")
             self._connected = True
             while not self._stop.is_set():
@@ -80,10 +87,12 @@ class Listener:
             return
         if channel.endswith(HEARTBEAT):
             self._heartbeat(data)
-        elif len(self._ended) >= MAX_WAITING:
+            return
+        if len(self._ended) >= MAX_WAITING:
             self._lost += 1
         else:
             self._ended.append((channel, data[:RECORD_LIMIT]))
+        self.received += 1
 
     def _heartbeat(self, data: bytes) -> None:
         envelope = loads_dict(data)

@@ -108,7 +108,7 @@ def row(ref: QueueRef, queue: str, state: State, raw: bytes, message: Mapping[st
 
 def _summary(headers: Mapping[str, Any]) -> str | None:
     args, kwargs = words(headers.get("argsrepr"), 200), words(headers.get("kwargsrepr"), 200)
-    return " ".join(part for part in (args, kwargs) if part not in (None, "()", "{}")) or None  # type: ignore[misc]
+    return " ".join(part for part in (args, kwargs) if part not in (None, "()", "{}")) or None
 
 
 def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:

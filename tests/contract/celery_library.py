@@ -1,0 +1,92 @@
+"""The real Celery, driven through `tests/workloads/celery_drive.py`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.index import filled_key
+from dashboard.backends.celery.keys import NATIVE
+from dashboard.model import State
+from tests.contract.library import Filled, Library
+from tests.serving import wait_until
+
+DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
+TIMEOUT_S = 90
+TOGETHER = tuple(state for state in NATIVE if state is not State.WAITING)
+
+
+class CeleryLibrary(Library):
+    """Keeps what workers took and what ended for all queues together."""
+
+    backend = Celery
+    shared = True
+    hashes = False
+    keeps_ages = False
+    heard = True
+
+    def __init__(self) -> None:
+        self._filled: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return "celery"
+
+    def fill(self, url: str) -> Filled:
+        answer = self.drive("fill", url)
+        ids = {queue: {State(state): found for state, found in lists.items()} for queue, lists in answer["ids"].items()}
+        self._filled = {NATIVE[state]: len(found) for state, found in ids["*"].items()}
+        return Filled(ids=ids)
+
+    def own_counts(self, url: str, queue: str) -> Mapping[str, int]:
+        if queue == "*":  # Celery has no counts of these: what was put there, and seen there by the driver
+            return self._filled
+        counts: dict[str, int] = self.drive("counts", url, queue)
+        return counts
+
+    def run_jobs(self, url: str, queue: str, *, good: int, bad: int) -> None:
+        self.drive("run", url, queue, str(good), str(bad))
+
+    def job_key(self, queue: str, job_id: str) -> bytes:
+        raise AssertionError("a job of Celery has no key of its own")
+
+    def states(self, queue: str) -> tuple[State, ...]:
+        return TOGETHER if queue == "*" else (State.WAITING,)
+
+    def prepare(self, backend: Backend, client: redis.Redis) -> None:
+        assert isinstance(backend, Celery)
+        backend.own = backend.source
+        backend.discover(None, Budget(commands=100, seconds=5))
+        while not client.exists(filled_key("main")):
+            backend.tend()
+        self.settle(backend, client)
+
+    def settle(self, backend: Backend, client: redis.Redis) -> None:
+        assert isinstance(backend, Celery)
+        backend.tend()
+        keeper = backend._keeper
+        assert keeper is not None
+        wait_until(lambda: keeper.listener.connected, what="the feed")
+        seen = keeper.listener.received
+        client.publish("celery-task-meta-settled", "{}")
+        wait_until(lambda: keeper.listener.received > seen, what="the end of what was published")
+        backend.tend()
+
+    def drive(self, command: str, url: str, *arguments: str) -> Any:
+        """What the driver answers to one command."""
+        done = subprocess.run(
+            [sys.executable, str(DRIVER), command, url, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])

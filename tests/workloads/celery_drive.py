@@ -1,0 +1,116 @@
+"""Drives a real Celery from the tests: celery_drive.py COMMAND URL [QUEUE GOOD BAD]; answers one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
+app = Celery("celery_drive", broker=URL, backend=URL)
+app.conf.update(
+    result_extended=True,
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    worker_prefetch_multiplier=20,
+)
+
+
+@app.task(name="shop.send")
+def send(to: str, fail: bool = False) -> dict[str, str]:
+    if fail:
+        raise ValueError(f"cannot send to {to}")
+    return {"sent": to}
+
+
+@app.task(name="shop.again", bind=True, max_retries=5)
+def again(self: Any) -> None:
+    raise self.retry(countdown=3600, exc=RuntimeError("not yet"))
+
+
+@app.task(name="shop.hold", acks_late=True)
+def hold() -> None:
+    time.sleep(600)
+
+
+def worker(queues: str) -> subprocess.Popen[bytes]:
+    """A worker of its own process group."""
+    command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", "threads", "-c", "2"]
+    command += ["-Q", queues, "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "CELERY_DRIVE_URL": URL},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Any) -> None:
+    """Returns as soon as `condition` answers something true."""
+    deadline = time.monotonic() + 40
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def add(queue: str, **options: Any) -> str:
+    return str(send.apply_async(("anna@example.com",), {"fail": options.pop("fail", False)}, queue=queue, **options).id)
+
+
+def fill() -> dict[str, Any]:
+    """Jobs of all states; the worker is killed in the end, so that what it took stays taken."""
+    redis = app.backend.client
+    running = worker("alpha,beta")
+    completed = [add("alpha") for _ in range(3)]
+    dead = [add("alpha", fail=True), add("beta", fail=True)]
+    eta = [add("alpha", countdown=3600), add("alpha", countdown=7200)]
+    canceled = [add("beta", expires=-5)]
+    retry = [str(again.apply_async(queue="alpha").id)]
+    held = [str(hold.apply_async(queue="alpha").id)]
+    for task in (*completed, *dead, *canceled):
+        wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE", "REVOKED"))
+    wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
+    wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    waiting = {"alpha": [add("alpha") for _ in range(5)], "beta": [add("beta", priority=n) for n in (0, 9)]}
+    ids: dict[str, Any] = {name: {"waiting": found} for name, found in waiting.items()}
+    ids["*"] = {"active": held, "scheduled": eta, "retrying": retry}
+    ids["*"] |= {"dead": dead, "completed": completed, "canceled": canceled}
+    return {"ids": ids, "counts": {}}
+
+
+def counts(queue: str) -> dict[str, int]:
+    """What kombu counts in a queue."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        return {"queued": sum(channel.client.llen(channel._q_for_pri(queue, step)) for step in channel.priority_steps)}
+
+
+def run(queue: str, good: int, bad: int) -> dict[str, int]:
+    running = worker(queue)
+    tasks = [add(queue) for _ in range(good)] + [add(queue, fail=True) for _ in range(bad)]
+    for task in tasks:
+        wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE"))
+    running.terminate()
+    running.wait(30)
+    return {"ended": len(tasks)}
+
+
+if __name__ == "__main__":
+    command, _, *rest = sys.argv[1:]
+    if command == "run":
+        answer: Any = run(rest[0], int(rest[1]), int(rest[2]))
+    else:
+        answer = fill() if command == "fill" else counts(rest[0])
+    print(json.dumps(answer))
