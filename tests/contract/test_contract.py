@@ -6,15 +6,16 @@ import os
 
 import pytest
 
-from dashboard.backends.base import Budget
+from dashboard.backends.base import WINDOW_ROWS, Budget
 from dashboard.demo.embedded import free_port
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
-from dashboard.model import Capability, JobQuery, Quality, State
+from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.conftest import WITH_HASHES, Stage
 
 BIG = 4_000_000
+DEFAULT_NAMES = ("mail", "Mail", "shop.send")  # the jobs that fail with "cannot send to …"
 
 
 def test_a_search_finds_every_queue(stage: Stage) -> None:
@@ -319,3 +320,26 @@ def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
         with pytest.raises(BackendUnavailable) as caught:
             read()
         assert caught.value.source == "main"
+
+
+def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -> None:
+    for name, ref in stage.discover().items():
+        for state in stage.library.states(name):
+            query = JobQuery(state=state, per_page=WINDOW_ROWS)
+            with metered() as meter:
+                window = stage.backend.window(ref, query)
+            assert meter.round_trips <= 2
+            page = stage.backend.jobs(ref, query)
+            assert [row.job.id for row in window.rows] == [job.id for job in page.jobs]
+            assert window.total == page.total
+            if state is State.DEAD:
+                assert all("cannot send" in row.text for row in window.rows if row.job.name in DEFAULT_NAMES)
+    assert Capability.SEARCH in stage.backend.capabilities
+
+
+def test_a_worker_that_lives_is_listed(stage: Stage) -> None:
+    refs = list(stage.discover().values())
+    for worker in stage.backend.workers(refs):
+        assert (worker.source, worker.backend) == ("main", stage.backend.name)
+        assert worker.id
+        assert worker.reason or worker.state not in (WorkerState.SUSPECT, WorkerState.DEAD)

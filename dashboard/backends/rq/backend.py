@@ -12,12 +12,27 @@ from dashboard.backends.rq.discover import discover
 from dashboard.backends.rq.flow import read_flow
 from dashboard.backends.rq.jobs import read_page
 from dashboard.backends.rq.keys import LISTS, QueueKeys
+from dashboard.backends.rq.people import read_schedules, read_workers
 from dashboard.backends.rq.records import Reader
 from dashboard.backends.rq.stats import read_stats
 from dashboard.backends.rq.workers import read_versions
 from dashboard.backends.script import Scripts
+from dashboard.backends.searchtext import joined
 from dashboard.errors import NotFound
-from dashboard.model import Capability, FlowDelta, Job, JobPage, JobQuery, QueueRef, QueueStats, State
+from dashboard.model import (
+    Capability,
+    FlowDelta,
+    Job,
+    JobPage,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Schedule,
+    Searched,
+    State,
+    Window,
+    Worker,
+)
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 
@@ -29,7 +44,7 @@ class RQ(Backend):
     title: ClassVar[str] = "RQ"
     states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS}
+        {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
@@ -60,6 +75,18 @@ class RQ(Backend):
         """As the contract says: 2 round trips, 4 where the Redis user may not run scripts."""
         return read_job(self._reader, ref, self._keys(ref), job_id)
 
+    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+        return read_workers(self.source, self.prefixes, {ref.key: ref for ref in refs})
+
+    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+        return read_schedules(self.source, self.prefixes, {ref.key: ref for ref in refs})
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
+        page = self.jobs(ref, query)
+        rows = tuple(Searched(job=job, text=joined(job.summary or "", _failure(job))) for job in page.jobs)
+        return Window(rows=rows, total=page.total, order=page.order)
+
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""
         return read_versions(self._scripts, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
@@ -72,3 +99,7 @@ class RQ(Backend):
 
     def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
         return [(ref, self._keys(ref)) for ref in refs]
+
+
+def _failure(job: Job) -> str | None:
+    return f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else None
