@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,7 +11,8 @@ from flask import Blueprint, Response, request
 from dashboard.backends.base import Backend
 from dashboard.clock import instant, iso
 from dashboard.collect.history import known_sum
-from dashboard.errors import Unsupported
+from dashboard.collect.live import Board
+from dashboard.collect.search import parse
 from dashboard.model import (
     Job,
     JobLink,
@@ -18,8 +20,10 @@ from dashboard.model import (
     Payload,
     QueueStats,
     RedisHealth,
+    Schedule,
     SourceStats,
     State,
+    Worker,
 )
 from dashboard.web.deck import deck
 from dashboard.web.jobquery import job_query
@@ -76,9 +80,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
     here = deck()
     ref = here.queue(source, backend, name).ref
     if request.args.get("q"):
-        raise Unsupported(
-            "Searching jobs is not part of this version.", hint="Leave q out, or ask for a job by its id."
-        )
+        return _searched(here.queue(source, backend, name), _query(here.backend(source, backend)))
     page = here.backend(source, backend).jobs(ref, _query(here.backend(source, backend)))
     return _json(
         {
@@ -91,6 +93,92 @@ def jobs(source: str, backend: str, name: str) -> Response:
             "truncated": page.truncated,
         }
     )
+
+
+def _searched(queue: QueueStats, query: JobQuery) -> Response:
+    """The jobs of one list that match `q`, a page of them at a time, within the bounds of a search."""
+    text = f"{request.args['q']} state:{query.native or query.state.value}"
+    found = deck().search(parse(text), [queue], request.args.get("cursor"))
+    jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
+    return _json(
+        {
+            "jobs": [_job(job, detailed=False) for job in jobs],
+            "page": query.page,
+            "per_page": query.per_page,
+            "total": len(found.jobs),
+            "order": "as searched",
+            "scanned": found.searched,
+            "truncated": found.cursor is not None,
+            "cursor": found.cursor,
+        }
+    )
+
+
+@bp.get("/search")
+def search() -> Response:
+    """Jobs of all queues that match `q`, within the bounds of a search; `cursor` goes on from there."""
+    snapshot = deck().reading().snapshot
+    found = deck().search(
+        parse(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
+    )
+    return _json(
+        {
+            "jobs": [_job(job, detailed=False) | {"found_in": queue.name} for queue, job in found.jobs],
+            "scanned": found.searched,
+            "total": found.total,
+            "seconds": round(found.seconds, 3),
+            "truncated": found.cursor is not None,
+            "cursor": found.cursor,
+            "problems": list(found.problems),
+        }
+    )
+
+
+@bp.get("/workers")
+def workers() -> Response:
+    """All worker processes; `source` and `backend` narrow them."""
+    return _board(deck().workers(), _worker)
+
+
+@bp.get("/schedules")
+def schedules() -> Response:
+    """All schedules; `source` and `backend` narrow them."""
+    return _board(deck().schedules(), _schedule)
+
+
+def _board(board: Board[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
+    wanted = {name: value for name in ("source", "backend") if (value := request.args.get(name))}
+    rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
+    key = request.path.rpartition("/")[2]
+    problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
+    return _json({key: [show(row) for row in rows], "total": len(rows), "problems": problems})
+
+
+def _worker(worker: Worker) -> dict[str, Any]:
+    plain = ("id", "source", "backend", "reason", "hostname", "pid", "version", "concurrency", "busy", "rss_bytes")
+    return {
+        **{name: getattr(worker, name) for name in (*plain, "processed", "failed", "problem")},
+        "state": worker.state.value,
+        "queues": list(worker.queues),
+        "work": [
+            {"job_id": work.job_id, "job_name": work.job_name, "queue": work.queue, "started_at": iso(work.started_at)}
+            for work in worker.work
+        ],
+        "started_at": iso(worker.started_at),
+        "heartbeat_at": iso(worker.heartbeat_at),
+        "facts": dict(worker.facts),
+    }
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    plain = ("id", "source", "backend", "kind", "name", "queue", "pattern", "timezone", "paused", "runs", "problem")
+    return {
+        **{name: getattr(schedule, name) for name in plain},
+        "next_run_at": iso(schedule.next_run_at),
+        "last_run_at": iso(schedule.last_run_at),
+        "payload": _value(schedule.payload),
+        "facts": dict(schedule.facts),
+    }
 
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>")

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from dashboard import errors
 from dashboard.access import Identify
 from dashboard.settings import Settings, load
-from dashboard.web import api, assets, formatting, health, htmx, jobs, overview, queues, security
+from dashboard.web import api, assets, formatting, health, htmx, jobs, overview, people, queues, searching, security
 from dashboard.web.deck import EXTENSION, Deck
 from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
 from dashboard.web.urls import EncodedPath, SegmentConverter
@@ -61,7 +61,7 @@ def create_app(
     app.jinja_env.autoescape = True
     Htmx(app)
     app.extensions[EXTENSION] = Deck(settings)
-    for blueprint in (overview.bp, queues.bp, jobs.bp, api.bp, health.bp):
+    for blueprint in (overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp):
         app.register_blueprint(blueprint)
     assets.install(app, _ROOT / "static")
     formatting.install(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import current_app
@@ -12,13 +13,15 @@ from msgspec.structs import replace
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
 from dashboard.collect.leader import Leadership, holder_name
+from dashboard.collect.live import Board, Shelf
 from dashboard.collect.reader import Reader, Reading
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.scheduler import Checker
+from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
-from dashboard.model import Job, JobLink, QueueStats, Snapshot
+from dashboard.model import Capability, Job, JobLink, QueueStats, Schedule, Snapshot, Worker
 from dashboard.settings import Settings
 from dashboard.sources import Source
 
@@ -33,6 +36,8 @@ class _Process:
     watch: Watch
     reader: Reader
     checker: Checker | None
+    workers: Shelf[Worker]
+    schedules: Shelf[Schedule]
 
 
 class Deck:
@@ -77,6 +82,18 @@ class Deck:
     def job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
         return addressed(self.backend(queue.source, queue.backend).job(queue.ref, job_id), self.reading().snapshot)
+
+    def workers(self) -> Board[Worker]:
+        """All worker processes, as old as an interval at most."""
+        return self._here().workers.board(self.reading().snapshot)
+
+    def schedules(self) -> Board[Schedule]:
+        """All schedules, as old as an interval at most."""
+        return self._here().schedules.board(self.reading().snapshot)
+
+    def search(self, query: Query, queues: Sequence[QueueStats], cursor: str | None) -> Found:
+        """A bounded look for jobs in the lists of `queues`."""
+        return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor)
 
     def start_checker(self) -> None:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
@@ -148,7 +165,14 @@ def _start_process(settings: Settings) -> _Process:
         leadership = Leadership(store, holder)
         checker = Checker(store, Sampler(here, interval_s, holder), leadership, interval_s)
         checker.start()
-    return _Process(os.getpid(), here, Reader(store, interval_s, own_sample), checker)
+    return _Process(
+        os.getpid(),
+        here,
+        Reader(store, interval_s, own_sample),
+        checker,
+        Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
+        Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
+    )
 
 
 def deck() -> Deck:

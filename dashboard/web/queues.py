@@ -137,13 +137,20 @@ def _listing(backend: Backend, queue: QueueStats) -> Listing:
 
 
 def _first_state(backend: Backend, queue: QueueStats) -> State:
-    offered = [state for state in FIRST_TABS if state in backend.states]
-    return next((state for state in offered if queue.counts.of(state)), next(iter(backend.states)))
+    states = _states(backend, queue)
+    return next((state for state in FIRST_TABS if state in states and queue.counts.of(state)), states[0])
+
+
+def _states(backend: Backend, queue: QueueStats) -> list[State]:
+    """The states of which this queue has lists: some libraries keep several for all queues together."""
+    own = {entry.state for entry in queue.native}
+    return [state for state in backend.states if not own or state in own]
 
 
 def _tabs(backend: Backend, queue: QueueStats, selected: State) -> tuple[Tab, ...]:
     return tuple(
-        Tab(state, tuple(words), queue.counts.of(state), state is selected) for state, words in backend.states.items()
+        Tab(state, backend.states[state], queue.counts.of(state), state is selected)
+        for state in _states(backend, queue)
     )
 
 

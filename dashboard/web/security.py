@@ -22,6 +22,8 @@ ROLES: dict[str, Role | None] = {
     "overview": Role.VIEWER,
     "queues": Role.VIEWER,
     "jobs": Role.VIEWER,
+    "people": Role.VIEWER,
+    "searching": Role.VIEWER,
     "api": Role.VIEWER,
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -24,6 +24,11 @@
     search.select();
   };
 
+  // The places of the rail, in its order, by "g" and a letter.
+  const jump = (place) => {
+    if (Date.now() - leadAt < SEQUENCE_MS) document.querySelectorAll(".rail li a")[place].click();
+  };
+
   const keys = {
     "/": focusSearch,
     "?": () => help.showModal(),
@@ -39,9 +44,10 @@
     g: () => {
       leadAt = Date.now();
     },
-    o: () => {
-      if (Date.now() - leadAt < SEQUENCE_MS) document.querySelector(".rail li a").click();
-    },
+    o: () => jump(0),
+    w: () => jump(1),
+    s: () => jump(2),
+    f: () => jump(3),
   };
 
   const leave = () => {

@@ -1,0 +1,80 @@
+"""Workers and schedules: read for all viewers of a process together, at most once per interval."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.base import Backend
+from dashboard.clock import monotonic_s
+from dashboard.collect.watch import Watch
+from dashboard.errors import QueuedeckError
+from dashboard.model import Capability, QueueRef, Schedule, Snapshot, Worker
+from dashboard.sources import metered
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", Worker, Schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class Board(Generic[T]):
+    """What all sources told: `rows` by source and library, `problems` = (source, library, why it could not be read)."""
+
+    rows: tuple[T, ...]
+    problems: tuple[tuple[str, str, str], ...]
+    commands: int
+    round_trips: int
+    cost_s: float
+
+
+class Shelf(Generic[T]):
+    """Keeps the last board; one thread reads a new one while the others wait for it. Thread-safe."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        capability: Capability,
+        ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]],
+        keep_s: float,
+    ) -> None:
+        self._watch = watch
+        self._capability = capability
+        self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
+        self._keep_s = keep_s
+        self._lock = threading.Lock()
+        self._board: Board[T] | None = None
+        self._read_at = 0.0
+
+    def board(self, snapshot: Snapshot | None) -> Board[T]:
+        """The board, not older than an interval. Cost: at most 2 round trips per source and library that is there."""
+        with self._lock:
+            if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
+                self._board = self._read(snapshot)
+                self._read_at = monotonic_s()
+            return self._board
+
+    def _read(self, snapshot: Snapshot | None) -> Board[T]:
+        refs: dict[tuple[str, str], list[QueueRef]] = {}
+        for queue in snapshot.queues if snapshot else ():
+            refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
+        rows: list[T] = []
+        problems: list[tuple[str, str, str]] = []
+        with metered() as meter:
+            for (source, name), known in refs.items():
+                try:
+                    backend = self._watch.backend(source, name)
+                    if self._capability in backend.capabilities:
+                        rows.extend(self._ask(backend, known))
+                except QueuedeckError as exc:
+                    problems.append((source, name, exc.message))
+                except (ResponseError, ValueError, TypeError, KeyError) as exc:
+                    # One library's odd data must not hide the others.
+                    log.exception("reading %s of %s on %s failed", self._capability.value, name, source)
+                    problems.append((source, name, f"could not be read: {type(exc).__name__}; the log has the details"))
+        return Board(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)

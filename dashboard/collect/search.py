@@ -1,0 +1,240 @@
+"""One grammar for looking for jobs, and a bounded look through their lists.
+
+Words and "phrases" must all be found in a job's id, name, payload or error, case ignored; `-` before a term excludes.
+`id:`, `name:`, `queue:`, `state:`, `library:`, `source:`, `error:`, `payload:` look at one part; `age:>1h` and
+`age:<10m` at the time since a job was enqueued.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from dashboard.backends.base import WINDOW_ROWS, Backend
+from dashboard.clock import monotonic_s, now_s
+from dashboard.errors import QueuedeckError, Unsupported
+from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, State
+
+ROWS_PER_LIST = 5000
+SECONDS = 2.0
+ID_SECONDS = 1.0
+MAX_FOUND = 100
+MAX_QUERY = 500
+FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
+ALIASES = {"backend": "library"}
+ORDER = (
+    *(State.DEAD, State.RETRYING, State.ACTIVE, State.WAITING, State.SCHEDULED),
+    *(State.BLOCKED, State.COMPLETED, State.CANCELED),
+)
+_TOKEN = re.compile(r'(-?)(?:([A-Za-z]+):)?(?:"([^"]*)"?|(\S+))')
+_AGE = re.compile(r"([<>])\s*(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition: `text` in lower case must be in `field`, or anywhere when that is None."""
+
+    text: str
+    field: str | None = None
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def bare_id(self) -> str | None:
+        """The one word that may be the id of a job; None when more is asked."""
+        if len(self.terms) != 1 or self.terms[0].excluded or self.terms[0].field not in (None, "id"):
+            return None
+        return self.terms[0].text
+
+    def wants(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
+        """Whether a list can hold what is looked for."""
+        return all(_admits(term, queue, (state.value, *(word.lower() for word in native))) for term in self.terms)
+
+    def matches(self, row: Searched, now: float) -> bool:
+        """Whether a job is what is looked for."""
+        return all(_holds(term, row, now) != term.excluded for term in self.terms)
+
+
+def parse(text: str) -> Query:
+    """The query that `text` spells. Raises Unsupported for an age that is none."""
+    terms = []
+    for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
+        name = ALIASES.get(field.lower(), field.lower())
+        value = phrase or word
+        if field and name not in FIELDS:
+            name, value = "", f"{field}:{value}"
+        if name == "age" and not _AGE.match(value):
+            raise Unsupported(f"age:{value[:40]} is no age.", hint="Write age:>1h or age:<10m; units are s, m, h, d.")
+        if value:
+            # The case of an id is part of it; everything else is compared without.
+            terms.append(Term(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
+    return Query(tuple(terms))
+
+
+def _admits(term: Term, queue: QueueStats, words: Sequence[str]) -> bool:
+    """Whether a list of `queue`, called by any of `words`, can hold what `term` asks for."""
+    if term.field == "queue":
+        # The lists of all queues hold jobs of this one, too; there each job is asked.
+        return queue.shared or _glob(queue.name, term.text) != term.excluded
+    if term.field == "source":
+        return _glob(queue.source, term.text) != term.excluded
+    if term.field == "library":
+        return _glob(queue.backend, term.text) != term.excluded
+    return term.field != "state" or (term.text in words) != term.excluded
+
+
+def _glob(value: str, pattern: str) -> bool:
+    value = value.casefold()
+    return fnmatchcase(value, pattern) if set(pattern) & set("*?") else value == pattern
+
+
+def _holds(term: Term, row: Searched, now: float) -> bool:
+    job, wanted = row.job, term.text.casefold()
+    error = f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else ""
+    if term.field is None:
+        return any(wanted in part.casefold() for part in (job.id, job.name or "", row.text, error))
+    if term.field == "age":
+        return _age_holds(wanted, job, now)
+    if term.field in ("source", "library", "state"):
+        return not term.excluded  # whole lists were chosen by these
+    if term.field == "queue":
+        return _glob(job.queue, wanted)
+    return wanted in {"id": job.id, "name": job.name or "", "error": error, "payload": row.text}[term.field].casefold()
+
+
+def _age_holds(wanted: str, job: Job, now: float) -> bool:
+    match = _AGE.match(wanted)
+    at = job.enqueued_at or job.finished_at
+    if match is None or at is None:
+        return False
+    age_s, limit_s = now - at.timestamp(), float(match[2]) * _UNITS[match[3] or "s"]
+    return age_s > limit_s if match[1] == ">" else age_s < limit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look brought: `jobs` with the queue in whose list each stands, and how far it went.
+
+    `searched` rows of the `total` that the lists hold (None = not counted); `cursor` leads on, None = all was seen.
+    """
+
+    jobs: tuple[tuple[QueueStats, Job], ...]
+    searched: int
+    total: int | None
+    seconds: float
+    cursor: str | None
+    problems: tuple[str, ...] = ()
+
+
+def search(
+    query: Query,
+    queues: Sequence[QueueStats],
+    backend_of: Callable[[QueueStats], Backend],
+    cursor: str | None = None,
+) -> Found:
+    """Jobs that match, at most MAX_FOUND, by an exact id first, then by their text in the order of ORDER.
+
+    Looks at ROWS_PER_LIST rows of each list and for SECONDS at most; the cursor goes on from there.
+    """
+    started = monotonic_s()
+    look = _Look(query, backend_of, started)
+    lists = list(_lists(query, queues, backend_of))
+    turn, at, offset = _position(cursor)
+    if cursor is None and query.bare_id:
+        look.by_id(query.bare_id, queues)
+    total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
+    while query.terms:
+        while at < len(lists):
+            offset = max(offset, turn * ROWS_PER_LIST)
+            following = look.through(*lists[at][:2], offset, (turn + 1) * ROWS_PER_LIST)
+            if following is not None:
+                return look.found(total, f"{turn}.{at}.{following}")
+            at, offset = at + 1, 0
+        turn, at = turn + 1, 0
+        if not any((count or 0) > turn * ROWS_PER_LIST for *_, count in lists):
+            break
+        return look.found(total, f"{turn}.0.0")
+    return look.found(total, None)
+
+
+def _lists(
+    query: Query, queues: Sequence[QueueStats], backend_of: Callable[[QueueStats], Backend]
+) -> Iterable[tuple[QueueStats, State, int | None]]:
+    for state in ORDER:
+        for queue in queues:
+            backend = backend_of(queue)
+            count = queue.counts.of(state)
+            if not count or Capability.SEARCH not in backend.capabilities or state not in backend.states:
+                continue
+            if query.wants(queue, state, backend.states[state]):
+                yield queue, state, count
+
+
+def _position(cursor: str | None) -> tuple[int, int, int]:
+    parts = (cursor or "0.0.0").split(".")
+    if len(parts) != 3 or not all(part.isdigit() and len(part) < 9 for part in parts):
+        raise Unsupported("This is no place at which a search could go on.", hint="Start the search again.")
+    turn, at, offset = (int(part) for part in parts)
+    return turn, at, offset
+
+
+class _Look:
+    """One request's look through lists."""
+
+    def __init__(self, query: Query, backend_of: Callable[[QueueStats], Backend], started: float) -> None:
+        self._query = query
+        self._backend_of = backend_of
+        self._started = started
+        self._now = now_s()
+        self._jobs: dict[tuple[str, str, str, str | None], tuple[QueueStats, Job]] = {}
+        self._searched = 0
+        self._problems: list[str] = []
+
+    def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
+        """Ask each queue for the job itself, for ID_SECONDS at most."""
+        for queue in queues:
+            if monotonic_s() - self._started > ID_SECONDS or len(self._jobs) >= MAX_FOUND:
+                return
+            try:
+                self._add(queue, self._backend_of(queue).job(queue.ref, job_id))
+            except QueuedeckError:
+                continue
+
+    def through(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
+        """Look at rows of one list from `offset` to `end`; where to go on when time or room is up, else None."""
+        while offset < end:
+            if monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND:
+                return offset
+            query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
+            try:
+                window = self._backend_of(queue).window(queue.ref, query)
+            except QueuedeckError as exc:
+                self._problems.append(f"{queue.name}: {exc.message}")
+                return None
+            self._searched += len(window.rows)
+            for row in window.rows:
+                if self._query.matches(row, self._now):
+                    self._add(queue, row.job)
+            if len(window.rows) < WINDOW_ROWS:
+                return None
+            offset += WINDOW_ROWS
+        return None
+
+    def found(self, total: int | None, cursor: str | None) -> Found:
+        """What was found so far."""
+        seconds = monotonic_s() - self._started
+        problems = tuple(dict.fromkeys(self._problems))[:5]
+        return Found(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems)
+
+    def _add(self, queue: QueueStats, job: Job) -> None:
+        bare = job.id.rpartition("-")[2] if queue.shared else job.id
+        self._jobs.setdefault((queue.source, queue.backend, bare, job.native_state), (queue, job))
