@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template
 
+from dashboard.clock import now_s
 from dashboard.model import Capability
 from dashboard.sources import metered
 from dashboard.web import htmx, page
@@ -14,6 +15,7 @@ from dashboard.web.queues import find
 from dashboard.web.stack import frames
 from dashboard.web.story import story
 from dashboard.web.tree import tree
+from dashboard.web.why import why
 
 bp = Blueprint("jobs", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>/jobs")
 
@@ -48,6 +50,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
         "backend": library,
         "job": job,
         "story": story(job),
+        "reasons": why(job, queue, now_s()),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, tree(value.value) if value.kind == "json" else None)

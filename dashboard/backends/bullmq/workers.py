@@ -22,6 +22,7 @@ from dashboard.model import QueueRef, Worker, WorkerState
 from dashboard.sources import Source
 
 MAX_WORKERS = 1000
+PYTHON = "Python"
 # A worker waits for jobs by commands that block for ten seconds at most; one that takes nothing is silent for longer.
 LONGEST_WAIT_S = 15
 
@@ -59,6 +60,14 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     return sorted(found[:MAX_WORKERS], key=lambda worker: worker.id)
 
 
+def _taken(by_name: dict[str | None, list[tuple[Connection, str]]], language: str) -> list[tuple[Connection, str]]:
+    """The connections of one language, taken out of `by_name`."""
+    found = [pair for several in by_name.values() for pair in several if pair[1] == language]
+    for name, several in list(by_name.items()):
+        by_name[name] = [pair for pair in several if pair[1] != language]
+    return found
+
+
 class _Queue:
     """The workers of one queue."""
 
@@ -76,8 +85,11 @@ class _Queue:
         by_name: dict[str | None, list[tuple[Connection, str]]] = {}
         for connection, language in self._connections:
             by_name.setdefault(connection.worker, []).append((connection, language))
-        for name, holders in self._holders().items():
+        for name, holders in sorted(self._holders().items(), key=lambda item: item[0] is None):
             connections = by_name.pop(name, [])
+            if name is None and not connections:
+                # Workers of the Python library do not write their names into the jobs they take.
+                connections = _taken(by_name, PYTHON)
             yield from self._told(connections, holders) if connections else self._unseen(name, holders)
         for several in by_name.values():
             yield from (self._idle(connection, language) for connection, language in several)

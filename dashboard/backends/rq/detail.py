@@ -207,9 +207,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 def _place_facts(places: _Places, state: State | None, parents: Sequence[str]) -> list[tuple[str, str]]:
     facts = []
     if places.position is not None:
-        facts.append(("Place in the queue", str(places.position + 1)))
+        facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
     elif state is State.WAITING:
-        facts.append(("Place in the queue", f"not among the first {LOOK_LIMIT}"))
+        facts.append(("Place in line", f"more than {LOOK_LIMIT} before it"))
     if len(parents) > 1:
         facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now_s():

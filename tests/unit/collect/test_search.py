@@ -1,0 +1,155 @@
+"""The grammar of searching, and the bounds of a look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dashboard.backends.base import WINDOW_ROWS
+from dashboard.clock import instant, now_s
+from dashboard.collect import search as engine
+from dashboard.collect.search import Term, parse, search
+from dashboard.errors import NotFound, Unsupported
+from dashboard.model import Capability, Counts, Job, JobError, JobQuery, QueueRef, QueueStats, Searched, State, Window
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.unit.collect.lists import Lists
+
+
+class Shelves(Lists):
+    """Jobs 0, 1, 2 … in each list, as many as the queue counts; every hundredth is about a timeout."""
+
+    states = {State.WAITING: ("wait",), State.DEAD: ("failed",)}  # noqa: RUF012
+    capabilities = frozenset({Capability.SEARCH})
+    sizes: dict[State, int] = {}  # noqa: RUF012
+
+    def row(self, ref: QueueRef, state: State, number: int) -> Searched:
+        failed = JobError(class_name="Boom", message="timeout") if state is State.DEAD and number % 100 == 0 else None
+        at = instant(now_s() - number)
+        job = Job(
+            id=f"{state.value}-{number}",
+            source="main",
+            backend="lists",
+            queue=ref.name,
+            state=state,
+            name="send",
+            enqueued_at=at,
+            error=failed,
+        )
+        return Searched(job=job, text=f'{{"to": "user{number}@example.com"}}')
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        total = self.sizes[query.state]
+        numbers = range(query.offset, min(total, query.offset + query.per_page))
+        return Window(rows=tuple(self.row(ref, query.state, n) for n in numbers), total=total, order="newest first")
+
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        state, _, number = job_id.rpartition("-")
+        if state not in ("waiting", "dead") or int(number) >= self.sizes[State(state)]:
+            raise NotFound("none")
+        return self.row(ref, State(state), int(number)).job
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches one queue of the given sizes."""
+    backend = Shelves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(engine, "SECONDS", 60.0)
+
+    def run(text: str, cursor: str | None = None, waiting: int = 1200, dead: int = 300, **fields: Any) -> Any:
+        backend.sizes = {State.WAITING: waiting, State.DEAD: dead}
+        counts = Counts(waiting=waiting, dead=dead)
+        queue = QueueStats(source="main", backend="lists", key="mails", **{"name": "mails", "counts": counts, **fields})
+        return search(parse(text), [queue], lambda _: backend, cursor)
+
+    return run
+
+
+def ids(found: Any) -> list[str]:
+    return [job.id for _, job in found.jobs]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("", ()),
+        ("time out", (Term("time"), Term("out"))),
+        ('"time out"', (Term("time out"),)),
+        ('error:"410 Gone"', (Term("410 gone", "error"),)),
+        ("-state:Completed", (Term("completed", "state", excluded=True),)),
+        ("backend:rq", (Term("rq", "library"),)),
+        ("http://x", (Term("http://x"),)),
+        ("id:AbC", (Term("AbC", "id"),)),
+        ('"open', (Term("open"),)),
+        ("name:", (Term("name:"),)),
+    ],
+)
+def test_terms(text: str, terms: tuple[Term, ...]) -> None:
+    assert parse(text).terms == terms
+
+
+def test_a_wrong_age_says_how_to_write_one() -> None:
+    with pytest.raises(Unsupported, match="age"):
+        parse("age:old")
+
+
+def test_words_are_found_in_payload_and_error(look: Any) -> None:
+    assert ids(look("USER7@example.com")) == ["dead-7", "waiting-7"]
+    found = look("timeout")
+    assert ids(found) == ["dead-0", "dead-100", "dead-200"]
+    assert (found.searched, found.total, found.cursor) == (1500, 1500, None)
+    assert ids(look("error:boom user100@")) == ["dead-100"]
+    assert ids(look("payload:timeout")) == []
+
+
+def test_lists_are_chosen_by_state_queue_and_library(look: Any) -> None:
+    assert look("state:dead nothing").searched == 300
+    assert look("state:failed nothing").searched == 300
+    assert look("-state:dead nothing").searched == 1200
+    assert look("queue:mail* nothing").searched == 1500
+    assert look("queue:other nothing").searched == 0
+    assert look("library:rq nothing").searched == 0
+    assert look("-library:rq nothing").searched == 1500
+
+
+def test_age_and_exclusion(look: Any) -> None:
+    assert set(ids(look("state:dead age:<3s"))) <= {"dead-0", "dead-1", "dead-2", "dead-3"}
+    assert "dead-200" not in ids(look("state:dead timeout -user200@"))
+    assert len(look("state:dead age:>4m").jobs) >= 58
+
+
+def test_an_exact_id_is_found_wherever_it_stands(look: Any) -> None:
+    assert ids(look("waiting-99999", waiting=100_000))[0] == "waiting-99999"
+    assert ids(look("id:dead-5"))[0] == "dead-5"
+
+
+def test_a_look_is_bounded_and_can_be_continued_to_the_end(look: Any) -> None:
+    seen, cursor, looks = 0, None, 0
+    while True:
+        found = look("nowhere-to-be-found", cursor, waiting=12_300, dead=0)
+        seen, cursor, looks = seen + found.searched, found.cursor, looks + 1
+        assert found.searched <= engine.ROWS_PER_LIST
+        if cursor is None:
+            break
+    assert (seen, looks) == (12_300, 3)
+
+
+def test_more_than_fits_is_continued_without_loss(look: Any) -> None:
+    found = look("state:waiting send")
+    assert len(found.jobs) >= engine.MAX_FOUND
+    assert found.cursor is not None
+    assert found.searched == WINDOW_ROWS
+    assert not set(ids(found)) & set(ids(look("state:waiting send", found.cursor)))
+
+
+def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SECONDS", -1.0)
+    found = look("x")
+    assert (found.searched, found.cursor) == (0, "0.0.0")
+
+
+@pytest.mark.parametrize("cursor", ["x", "1.2", "1.2.-3", "1.2.99999999999"])
+def test_a_cursor_that_is_none_is_refused(look: Any, cursor: str) -> None:
+    with pytest.raises(Unsupported):
+        look("x", cursor)

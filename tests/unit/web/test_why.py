@@ -1,0 +1,76 @@
+"""Why a job is not running, from figures alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dashboard.clock import instant
+from dashboard.model import Counts, Job, JobLink, QueueStats, State
+from dashboard.web.why import why
+
+NOW = 1_800_000_000.0
+
+
+def job(state: State, **fields: Any) -> Job:
+    return Job(id="1", source="main", backend="x", queue="mails", state=state, **fields)
+
+
+def queue(**fields: Any) -> QueueStats:
+    return QueueStats(
+        source="main", backend="x", name="mails", key="mails", **{"workers": 2, "paused": False, **fields}
+    )
+
+
+def told(job: Job, queue: QueueStats) -> list[str]:
+    return [reason.text for reason in why(job, queue, NOW)]
+
+
+@pytest.mark.parametrize("state", [State.ACTIVE, State.DEAD, State.COMPLETED, State.CANCELED, None])
+def test_a_job_that_runs_or_has_ended_needs_no_reason(state: Any) -> None:
+    assert told(job(state), queue(paused=True, workers=0)) == []
+
+
+def test_what_needs_a_person_comes_first() -> None:
+    waiting = job(State.WAITING, facts=(("Place in line", "12 before it"),))
+    reasons = why(waiting, queue(paused=True, workers=0, counts=Counts(active=3)), NOW)
+    assert [reason.blocks for reason in reasons] == [True, True, False]
+    assert [reason.text for reason in reasons] == [
+        "The queue is paused.",
+        "No worker takes jobs from this queue.",
+        "There are 12 before it while 3 run.",
+    ]
+
+
+def test_unknown_workers_are_no_missing_workers() -> None:
+    assert told(job(State.WAITING), queue(workers=None)) == ["How many workers there are is unknown."]
+
+
+def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
+    soon, late = instant(NOW + 90), instant(NOW - 90)
+    assert told(job(State.SCHEDULED, scheduled_for=soon), queue()) == ["It is due in 1\u202fm 30\u202fs."]
+    (reason,) = why(job(State.SCHEDULED, scheduled_for=late), queue(), NOW)
+    assert reason.blocks
+    assert "1\u202fm 30\u202fs" in reason.text
+    assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It tries again in 1\u202fm 30\u202fs."]
+
+
+def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> None:
+    children = tuple(
+        JobLink(id=str(n), queue="q", state=state) for n, state in enumerate([State.COMPLETED, None, State.DEAD])
+    )
+    (reason,) = why(job(State.BLOCKED, children=children), queue(), NOW)
+    assert (reason.text, reason.blocks) == ("It waits for 2 other jobs.", True)
+    assert told(job(State.BLOCKED), queue()) == ["It waits for other jobs."]
+
+
+def test_limits_and_clocks_are_told() -> None:
+    at = instant(NOW)
+    assert at is not None
+    skewed = job(State.WAITING, enqueued_at=at + timedelta(seconds=30))
+    assert told(skewed, queue(notes=("rate limited for 7 s",))) == [
+        "The queue is rate limited for 7 s.",
+        "It was enqueued 30\u202fs in the future.",
+    ]

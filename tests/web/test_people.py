@@ -1,0 +1,77 @@
+"""Workers, schedules and search: pages and API, with the real RQ."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from rq import Queue, SimpleWorker
+
+
+def test_pages_without_anything_say_what_belongs_there(client: FlaskClient) -> None:
+    assert "No worker to be seen" in client.get("/workers").text
+    assert "No schedules" in client.get("/schedules").text
+    assert "What to write" in client.get("/search").text
+    for path in ("/api/v1/workers", "/api/v1/schedules"):
+        assert client.get(path).get_json()["total"] == 0
+
+
+def test_a_worker_is_listed_with_its_queues(client: FlaskClient, redis_client: redis.Redis, jobs: list[str]) -> None:
+    worker = SimpleWorker([Queue("mail", connection=redis_client)], connection=redis_client, name="<b>night-1")
+    worker.register_birth()
+    try:
+        text = client.get("/workers").text
+        assert "&lt;b&gt;night-1" in text
+        (row,) = client.get("/api/v1/workers?backend=rq").get_json()["workers"]
+        assert (row["id"], row["backend"], row["queues"]) == ("<b>night-1", "rq", ["mail"])
+        assert client.get("/api/v1/workers?backend=bullmq").get_json()["workers"] == []
+        assert "No worker matches" in client.get("/workers?q=elsewhere").text
+    finally:
+        worker.register_death()
+
+
+def test_fragments_answer_304_while_nothing_changes(client: FlaskClient, jobs: list[str]) -> None:
+    first = client.get("/workers/_workers", headers={"HX-Request": "true"})
+    assert first.status_code == 200
+    again = client.get("/workers/_workers", headers={"HX-Request": "true", "HX-PTag": first.headers["HX-PTag"]})
+    assert again.status_code == 304
+
+
+def test_all_viewers_share_one_read(client: FlaskClient, redis_client: redis.Redis, jobs: list[str]) -> None:
+    client.get("/workers")
+    before = redis_client.info("commandstats")["cmdstat_sscan"]["calls"]
+    for _ in range(20):
+        client.get("/workers/_workers")
+    assert redis_client.info("commandstats")["cmdstat_sscan"]["calls"] - before <= 8
+
+
+def test_a_job_is_found_by_id_text_and_part(client: FlaskClient, jobs: list[str]) -> None:
+    for query in (jobs[1], f"id:{jobs[1]}", "user1@example.com", "name:send user1", "queue:ma* state:waiting user1"):
+        answer = client.get("/api/v1/search", query_string={"q": query}).get_json()
+        assert [job["id"] for job in answer["jobs"]] == [jobs[1]], query
+        assert f"/jobs/{jobs[1]}" in client.get("/search", query_string={"q": query}).text
+    answer = client.get("/api/v1/search?q=nowhere").get_json()
+    assert (answer["jobs"], answer["scanned"], answer["total"], answer["truncated"]) == ([], 3, 3, False)
+    assert "hunter2" not in client.get("/search?q=password").text
+
+
+def test_the_jobs_of_a_queue_can_be_searched(client: FlaskClient, jobs: list[str]) -> None:
+    answer = client.get("/api/v1/queues/main/rq/mail/jobs?state=waiting&q=user2").get_json()
+    assert [job["id"] for job in answer["jobs"]] == [jobs[2]]
+    assert (answer["total"], answer["scanned"], answer["truncated"]) == (1, 3, False)
+
+
+@pytest.mark.parametrize("query", ["age:old", "<script>alert(1)</script>", '"', "-", "::", "x" * 2000, "\udcff"])
+def test_odd_queries_cost_nothing(client: FlaskClient, jobs: list[str], query: str) -> None:
+    response = client.get("/search", query_string={"q": query.encode("utf-8", "surrogateescape")})
+    assert response.status_code == 200
+    assert "<script>alert" not in response.text
+
+
+def test_a_waiting_job_tells_why_it_does_not_run(client: FlaskClient, jobs: list[str]) -> None:
+    text = client.get(f"/queues/main/rq/mail/jobs/{jobs[0]}").text
+    assert "Why is it not running?" in text
+    assert "No worker takes jobs from this queue." in text
+    assert re.search(r"It is next in line", text)
