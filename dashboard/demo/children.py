@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dashboard.demo.embedded import die_with_parent
 
+SIDEKIQ_SCRIPT = Path(__file__).resolve().parent / "sidekiq_work.rb"
 NODE_FOLDER = Path(__file__).resolve().parent / "node"
 # Names of settings of the user's own dashboard; the demo has nothing to do with them.
 SETTINGS_PREFIX = "QUEUEDECK_"
@@ -80,7 +81,23 @@ def start_workloads(redis_url: str, folder: Path) -> list[Child]:
         start_python("RQ worker 3", "rq_work", redis_url, "work", "letters-1", "newsletter", folder=folder),
         start_python("RQ worker 4", "rq_work", redis_url, "work", "reports-1", "reports", folder=folder),
     ]
-    return [*rq, start_python("BullMQ in Python", "bullmq_work", redis_url, folder=folder), *_node(redis_url, folder)]
+    celery = [
+        start_python("Celery producer", "celery_work", redis_url, "produce", folder=folder),
+        start_python("Celery worker", "celery_work", redis_url, "work", folder=folder),
+    ]
+    bullmq = start_python("BullMQ in Python", "bullmq_work", redis_url, folder=folder)
+    return [*rq, *celery, bullmq, *_node(redis_url, folder), *_ruby(redis_url, folder)]
+
+
+def _ruby(redis_url: str, folder: Path) -> list[Child]:
+    """Sidekiq, where Ruby has it."""
+    ruby = shutil.which("ruby")
+    if ruby is None:
+        return []
+    asked = subprocess.run([ruby, "-rsidekiq", "-e", "1"], capture_output=True, timeout=20, check=False)  # noqa: S603
+    if asked.returncode:
+        return []
+    return [start("Sidekiq", [ruby, "-W0", str(SIDEKIQ_SCRIPT), redis_url], folder)]
 
 
 def _node(redis_url: str, folder: Path) -> list[Child]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import bullmq  # noqa: F401 - missing packages are told before anything is started
+import celery  # noqa: F401
 import rq  # noqa: F401
 
 from dashboard.demo.children import Child, start_python, start_workloads, stop

@@ -1,0 +1,101 @@
+"""Celery's part of the demo: three queues, a producer and a worker of two threads.
+
+`python -m dashboard.demo.celery_work REDIS_URL produce` or `… work`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from typing import Any
+
+from celery import Celery
+
+from dashboard.demo import catalogue, faults
+from dashboard.demo.guard import end_with_parent, leave
+from dashboard.demo.pace import Pace
+
+URL_VARIABLE = "DEMO_CELERY_URL"
+QUEUES = ("payments", "exports", "ratings")
+TICK_S = 0.5
+# Records of results go after ten minutes, which keeps the demo small.
+RESULT_EXPIRES_S = 600
+
+app = Celery("demo", broker=os.environ.get(URL_VARIABLE), backend=os.environ.get(URL_VARIABLE))
+app.conf.update(
+    result_extended=True,  # records then tell task and queue
+    result_expires=RESULT_EXPIRES_S,
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    task_default_queue=QUEUES[0],
+)
+
+
+@app.task(name="payments.settle")  # type: ignore[untyped-decorator]
+def settle(order: str, cents: int) -> dict[str, Any]:
+    time.sleep(random.uniform(0.05, 0.5))
+    if random.random() < 0.03:
+        faults.upstream_answers(402, f"https://bank.example/v2/settlements/{order}")
+    return {"order": order, "settled": cents}
+
+
+@app.task(name="exports.build", bind=True, max_retries=3)  # type: ignore[untyped-decorator]
+def build(self: Any, month: str) -> dict[str, Any]:
+    time.sleep(random.uniform(1.0, 4.0))
+    if random.random() < 0.15:
+        raise self.retry(countdown=random.randint(30, 90), exc=TimeoutError(f"no answer for {month}"))
+    return {"month": month, "rows": random.randint(1000, 90_000)}
+
+
+@app.task(name="ratings.update")  # type: ignore[untyped-decorator]
+def rate(product: int, stars: int) -> float:
+    time.sleep(random.uniform(0.01, 0.08))
+    if not 1 <= stars <= 5:
+        raise ValueError(f"{stars} stars for product {product}: expected 1 to 5")
+    return (stars + random.uniform(1, 5)) / 2
+
+
+def produce() -> None:
+    """Add work until the demo ends."""
+    redis = app.backend.client
+    paces = {
+        "payments": Pace(per_s=1.5, bound=200, burst=40, burst_every_s=50),
+        "exports": Pace(per_s=0.1, bound=15),
+        "ratings": Pace(per_s=4.0, bound=400, burst=120, burst_every_s=70),
+        "later": Pace(per_s=0.05, bound=10),
+    }
+    while True:
+        for _ in range(paces["payments"].due(redis.llen("payments"))):
+            settle.apply_async((catalogue.order_number(), random.randint(500, 90_000)), queue="payments")
+        for _ in range(paces["exports"].due(redis.llen("exports"))):
+            build.apply_async((f"2026-{random.randint(1, 12):02}",), queue="exports")
+        for _ in range(paces["ratings"].due(redis.llen("ratings"))):
+            stars = random.choice((5, 5, 4, 4, 3, 1)) if random.random() > 0.02 else 7
+            rate.apply_async((random.randint(1, 900), stars), queue="ratings", priority=random.choice((0, 0, 9)))
+        for _ in range(paces["later"].due(redis.hlen("unacked"))):
+            settle.apply_async((catalogue.order_number(), 1900), queue="payments", countdown=random.randint(60, 600))
+        time.sleep(TICK_S)
+
+
+def work() -> None:
+    """Run jobs until the demo ends."""
+    options = ["-P", "threads", "-c", "3", "-n", "shop@demo", "-l", "ERROR", "--without-gossip", "--without-mingle"]
+    app.worker_main(["worker", "-Q", ",".join(QUEUES), *options])
+
+
+def main() -> None:
+    """Do one part."""
+    url, part = sys.argv[1:3]
+    if os.environ.get(URL_VARIABLE) != url:
+        # The app reads its address when it is made, which is before this line.
+        os.environ[URL_VARIABLE] = url
+        os.execv(sys.executable, [sys.executable, "-m", "dashboard.demo.celery_work", url, part])  # noqa: S606
+    end_with_parent(leave(url))
+    produce() if part == "produce" else work()
+
+
+if __name__ == "__main__":
+    main()
