@@ -233,6 +233,8 @@ class _Look:
         """What was found so far."""
         seconds = monotonic_s() - self._started
         problems = tuple(dict.fromkeys(self._problems))[:5]
+        if total is not None:
+            total = max(total, self._searched)  # the lists may have grown since they were counted
         return Found(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems)
 
     def _add(self, queue: QueueStats, job: Job) -> None:

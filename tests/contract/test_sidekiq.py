@@ -22,8 +22,6 @@ from dashboard.sources import Source
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.test_bullmq import READER
 
-NOW = time.time()
-
 
 @pytest.fixture
 def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidekiq]:
@@ -41,8 +39,8 @@ def payload(**fields: Any) -> str:
         "retry": True,
         "queue": "mails",
         "jid": "0123456789abcdef01234567",
-        "created_at": NOW - 60,
-        "enqueued_at": NOW - 30,
+        "created_at": time.time() - 60,
+        "enqueued_at": time.time() - 30,
         **fields,
     }
     return json.dumps({name: value for name, value in job.items() if value is not None}, separators=(",", ":"))
@@ -78,7 +76,7 @@ def process(client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, pre
     info = {
         "hostname": "web-1",
         "pid": 42,
-        "started_at": NOW - 600,
+        "started_at": time.time() - 600,
         "queues": ["mails", "low"],
         "version": "7.3.9",
         "concurrency": 5,
@@ -87,7 +85,7 @@ def process(client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, pre
         "identity": identity,
     }
     client.sadd(f"{prefix}processes", identity)
-    mapping = {"info": json.dumps(info), "busy": 0, "beat": NOW, "quiet": "false", "rss": 2048, "rtt_us": 900}
+    mapping = {"info": json.dumps(info), "busy": 0, "beat": time.time(), "quiet": "false", "rss": 2048, "rtt_us": 900}
     client.hset(f"{prefix}{identity}", mapping={**mapping, **fields})
 
 
@@ -120,12 +118,12 @@ def test_a_user_without_scripts_sees_the_same(
 
 @pytest.mark.parametrize("scale", [1, 1000], ids=["seconds of 6 and 7", "milliseconds of 8"])
 def test_times_are_read_in_seconds_and_milliseconds(backend: Sidekiq, any_redis: redis.Redis, scale: int) -> None:
-    at = {name: int((NOW - age) * scale) for name, age in (("created_at", 60), ("enqueued_at", 30))}
+    at = {name: int((time.time() - age) * scale) for name, age in (("created_at", 60), ("enqueued_at", 30))}
     enqueue(any_redis, payload(**at))
     assert stats(backend, "mails").latency_s == pytest.approx(30, abs=60)
     (job,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
     assert job.enqueued_at is not None
-    assert job.enqueued_at.timestamp() == pytest.approx(NOW - 30, abs=2)
+    assert job.enqueued_at.timestamp() == pytest.approx(time.time() - 30, abs=2)
 
 
 def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, any_redis: redis.Redis) -> None:
@@ -147,7 +145,7 @@ def test_a_backtrace_is_unpacked_within_bounds(backend: Sidekiq, any_redis: redi
     marshal = base64.b64encode(zlib.compress(b'\x04\b[\x06I"\x06a')).decode()
     failure = {"error_class": "Boom", "error_message": "no <b>", "retry_count": 2}
     for n, backtrace in enumerate([packed, lines, bomb, marshal, "no base64!", 5]):
-        any_redis.zadd("dead", {payload(jid=f"jid{n}", error_backtrace=backtrace, **failure): NOW + n})
+        any_redis.zadd("dead", {payload(jid=f"jid{n}", error_backtrace=backtrace, **failure): time.time() + n})
     process(any_redis)
     ref = discover(backend)["*"]
     stacks = []
@@ -171,8 +169,8 @@ def test_malformed_entries_of_the_dead_set_are_shown_as_text(backend: Sidekiq, a
         b"x" * 500_000,
     ]
     for n, member in enumerate(junk):
-        any_redis.zadd("dead", {member: NOW + n / 8})
-    any_redis.zadd("dead", {payload(): NOW - 5})
+        any_redis.zadd("dead", {member: time.time() + n / 8})
+    any_redis.zadd("dead", {payload(): time.time() - 5})
     ref = discover(backend)["*"]
     page = backend.jobs(ref, JobQuery(state=State.DEAD))
     assert page.total == len(junk) + 1
@@ -235,10 +233,10 @@ def test_what_is_not_sidekiq_is_not_taken_for_it(backend: Sidekiq, any_redis: re
 def test_processes_are_told_with_what_they_run(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     process(any_redis, busy=1, concurrency=10)
-    work = {"queue": "mails", "payload": payload(jid="running"), "run_at": int(NOW) - 90}
+    work = {"queue": "mails", "payload": payload(jid="running"), "run_at": int(time.time()) - 90}
     any_redis.hset("web-1:42:abcdefabcdef:work", "tid1", json.dumps(work))
     process(any_redis, "quiet-1:1:aaaaaaaaaaaa", quiet="true")
-    process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=NOW - 55)
+    process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=time.time() - 55)
     process(any_redis, "odd-1:3:cccccccccccc", info="{broken", beat="soon", rss="much")
     any_redis.sadd("processes", "gone-1:4:dddddddddddd")
     found = {worker.id: worker for worker in backend.workers(list(discover(backend).values()))}

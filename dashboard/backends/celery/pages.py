@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -128,11 +129,18 @@ class Pages:
         """One job, wherever it stands: a message before a record. Raises NotFound. Cost: at most 3 round trips."""
         place = keys.place(ref)
         needle = wanted.encode("utf-8", "surrogateescape")
+        # As the id stands in the message's JSON: a cheap look before a message is decoded.
+        written = (
+            json.dumps(wanted)[1:-1].encode(),
+            json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
+        )
         if place.queue is not None:
             position = 0
             for reply in self._broker.batch([("LRANGE", key, -LOOK_AT, -1) for key in place.lists()]):
                 for raw in reversed(reply if isinstance(reply, list) else []):
-                    if (needle in raw or wanted == digest(raw)) and job_id(raw, headers_of(decode(raw))) == wanted:
+                    if (any(form in raw for form in written) or wanted == digest(raw)) and job_id(
+                        raw, headers_of(decode(raw))
+                    ) == wanted:
                         return _message(ref, ref.name, State.WAITING, raw, decode(raw), position)
                     position += 1
         for raw in self._unacked(place)[0]:

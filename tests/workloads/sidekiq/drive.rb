@@ -66,6 +66,8 @@ def fill
   held = push("alpha", klass: Hold)
   sleep 0.05 until Sidekiq::Workers.new.any? { |_, _, work| work["queue"] == "alpha" }
   launcher.quiet
+  # A thread that waits for a job when it is told to be quiet takes one more.
+  sleep 0.05 until launcher.manager.workers.size <= 1
   waiting = {"alpha" => Array.new(5) { push("alpha") }, "beta" => Array.new(2) { push("beta") }}
   [3600, 7200].each { |delay| push("alpha", at: Time.now.to_f + delay) }
   push("beta", at: Time.now.to_f + 60)

@@ -1,0 +1,289 @@
+"""What only Celery has: priorities, prefixes, messages and records of any kind, an own index, the live feed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.base import Budget
+from dashboard.backends.celery import index
+from dashboard.backends.celery.backend import Celery
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.test_bullmq import READER
+from tests.serving import wait_until
+
+SEP = b"\x06\x16"
+
+
+@pytest.fixture
+def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Celery]:
+    """The backend of a process that samples, on an empty server of each version."""
+    source = Source("main", any_server.url)
+    backend = Celery(source, SourceSettings(name="main", url=any_server.url))
+    backend.own = source
+    yield backend
+    backend.close()
+    source.close()
+
+
+def bind(client: redis.Redis, *queues: str, prefix: str = "") -> None:
+    """Queues as a producer declares them."""
+    for queue in queues:
+        client.sadd(f"{prefix}_kombu.binding.{queue}", queue.encode() + SEP + SEP + queue.encode())
+
+
+def message(task_id: str = "t1", *, body: Any = None, **headers: Any) -> bytes:
+    """A message as kombu writes it."""
+    content = body if body is not None else base64.b64encode(json.dumps([["anna"], {"pin": 1}, {}]).encode()).decode()
+    known = {"task": "shop.send", "id": task_id, "eta": None, "retries": 0, "argsrepr": "('anna',)", "kwargsrepr": "{}"}
+    return json.dumps(
+        {
+            "body": content,
+            "content-type": headers.pop("content_type", "application/json"),
+            "headers": known | headers,
+            "properties": {"body_encoding": "base64", "priority": 0},
+        }
+    ).encode()
+
+
+def record(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields: Any) -> None:
+    """A result as Celery stores and publishes it."""
+    failed = {"exc_type": "Boom", "exc_message": ["no <b>"], "exc_module": "x"} if status == "FAILURE" else None
+    value = json.dumps(
+        {
+            "status": status,
+            "result": failed,
+            "traceback": "Traceback…",
+            "children": [],
+            "date_done": "2026-11-24T03:00:00+00:00",
+            "task_id": task_id,
+            **fields,
+        }
+    )
+    client.set(f"celery-task-meta-{task_id}", value, ex=3600)
+    client.publish(f"celery-task-meta-{task_id}", value)
+
+
+def discover(backend: Celery) -> dict[str, QueueRef]:
+    """All queues by the names they get."""
+    found: dict[str, QueueRef] = {}
+    cursor = None
+    while True:
+        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        found.update({ref.key: ref for ref in step.found})
+        if step.complete:
+            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+        cursor = step.cursor
+
+
+def stats(backend: Celery, name: str) -> QueueStats:
+    """The stats of one queue."""
+    return backend.stats([discover(backend)[name]])[0]
+
+
+def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    for step, count in ((b"", 3), (SEP + b"3", 2), (SEP + b"9", 1)):
+        any_redis.lpush(b"mails" + step, *(message(f"{step!r}-{n}") for n in range(count)))
+    ref = discover(backend)["mails"]
+    assert backend.stats([ref])[0].counts.waiting == 6
+    rows = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    assert [row.id[:3] for row in rows] == ["b''"] * 3 + ["b'\\"] * 3
+    assert [backend.jobs(ref, JobQuery(state=State.WAITING, page=n, per_page=2)).total for n in (1, 2, 3)] == [6, 6, 6]
+    assert ("Place in line", "5 before it") in backend.job(ref, rows[5].id).facts
+
+
+def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    bind(any_redis, "mails", "only", prefix="shop:")
+    any_redis.lpush("shop:mails", message())
+    refs = discover(backend)
+    assert set(refs) == {"*", "mails", "shop:*", "shop:mails", "only"}
+    assert {found.name: found.counts.waiting for found in backend.stats(list(refs.values())) if not found.shared} == {
+        "mails": 0,
+        "shop:mails": 1,
+        "only": 0,
+    }
+
+
+def test_mailboxes_and_events_are_no_queues(backend: Celery, any_redis: redis.Redis) -> None:
+    any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"w@h.celery.pidbox")
+    any_redis.sadd("_kombu.binding.celeryev", b"worker.#" + SEP + SEP + b"celeryev.1")
+    any_redis.set("_kombu.binding.odd", "x")
+    assert discover(backend) == {}
+    assert [(worker.id, worker.state) for worker in backend.workers([])] == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"not json <script>", b"\xff\xfe\x00", b"[1,2]", b"{}", b'{"headers": 5}', b'{"headers": {"id": ["x"]}}',
+        b'{"a":' * 3000, b"", message(body="!!! no base64"), message(body=5), message(eta="soon", retries="many"),
+        message(body="gAVjb3MKc3lzdGVtCg==", content_type="application/x-python-serialize"),
+        message(body=base64.b64encode(zlib.compress(b"0" * 50_000_000)).decode(), compression="application/x-gzip"),
+        message(args="x" * 300_000),
+    ],
+)  # fmt: skip
+def test_messages_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redis, raw: bytes) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails", raw, message("sound"))
+    any_redis.hset("unacked", mapping={"a": raw, "b": json.dumps([json.loads(message("taken")), "", "mails"])})
+    any_redis.zadd("unacked_index", {"a": 1, "b": 2})
+    refs = discover(backend)
+    rows = backend.jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs
+    assert (len(rows), rows[1].id, rows[1].problem) == (2, "sound", None)
+    for row in rows:
+        job = backend.job(refs["mails"], row.id)
+        (job.payload.text if job.payload else "").encode()
+    taken = backend.jobs(refs["*"], JobQuery(state=State.ACTIVE)).jobs
+    assert "taken" in [row.id for row in taken]
+    assert stats(backend, "*").error is None
+
+
+def test_a_pickled_body_stays_closed(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    body = base64.b64encode(b"cos\nsystem\n(S'touch /tmp/never'\ntR.").decode()
+    any_redis.lpush("mails", message(body=body, content_type="application/x-python-serialize"))
+    payload = backend.job(discover(backend)["mails"], "t1").payload
+    assert payload is not None
+    assert (payload.kind, payload.text) == ("opaque", "('anna',)")
+
+
+def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    discover(backend)
+    kinds = [b"\x80\x05pickle", b"[]", b"{", b'{"status": 5}', b'{"status": "FAILURE", "result": [1], "children": 7}']
+    for n, raw in enumerate(kinds):
+        any_redis.set(f"celery-task-meta-odd{n}", raw)
+        any_redis.zadd(index.index_key("main", State.DEAD), {f"odd{n}": n})
+    any_redis.zadd(index.index_key("main", State.DEAD), {"gone": 100, "\xff<script>": 101})
+    ref = discover(backend)["*"]
+    rows = backend.jobs(ref, JobQuery(state=State.DEAD)).jobs
+    assert len(rows) == len(kinds) + 2
+    assert [row.problem is None for row in reversed(rows)][:5] == [False, False, False, False, True]
+    for row in rows[2:]:
+        assert backend.job(ref, row.id).id == row.id
+
+
+def test_what_ends_is_heard_indexed_and_forgotten(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    record(any_redis, "before", queue="mails")  # nobody listened: the first look through the records finds it
+    ref = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, any_redis)
+    _, cursor = backend.flow([ref, discover(backend)["mails"]], None)
+    record(any_redis, "later", queue="mails", name="shop.send")
+    record(any_redis, "fine", "SUCCESS", queue="mails")
+    library.settle(backend, any_redis)
+    delta, cursor = backend.flow([ref, discover(backend)["mails"]], cursor)
+    mails = delta.queues[1]
+    assert (mails.completed, mails.dead, mails.quality) == (1, 1, Quality.EXACT)
+    assert {row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs} == {"before", "later"}
+    any_redis.publish("celery-task-meta-elsewhere", '{"status": "FAILURE"}')  # a record of another database
+    record(any_redis, "later", "SUCCESS", queue="mails")  # run again, and well
+    record(any_redis, "nameless")
+    any_redis.delete("celery-task-meta-before")
+    library.settle(backend, any_redis)
+    library.settle(backend, any_redis)
+    assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["nameless"]
+    assert {row.id for row in backend.jobs(ref, JobQuery(state=State.COMPLETED)).jobs} == {"fine", "later"}
+    delta, _ = backend.flow([ref, discover(backend)["mails"]], cursor)
+    assert delta.queues[1].quality is Quality.UNKNOWN  # which queue the nameless one was of is not known
+    assert delta.queues[1].reason is not None
+    assert "result_extended" in delta.queues[1].reason
+
+
+def test_the_index_is_bounded(backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(index.KEPT, State.DEAD, 10)
+    bind(any_redis, "mails")
+    discover(backend)
+    for n in range(25):
+        record(any_redis, f"t{n}", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+    record(any_redis, "x" * 5000)
+    CeleryLibrary().prepare(backend, any_redis)
+    rows = backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
+    assert [row.id for row in rows] == [f"t{n}" for n in range(24, 14, -1)]
+    assert any("newest 10" in note for note in stats(backend, "*").notes)
+
+
+def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    ref = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, any_redis)
+    _, cursor = backend.flow([ref], None)
+    any_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    keeper = backend._keeper
+    assert keeper is not None
+    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+    library.settle(backend, any_redis)  # waits for the feed to be back
+    delta, cursor = backend.flow([ref], cursor)
+    assert delta.queues[0].quality is Quality.ESTIMATED
+    library.settle(backend, any_redis)
+    assert backend.flow([ref], cursor)[0].queues[0].quality is Quality.EXACT
+
+
+def test_a_server_without_celery_is_not_listened_to(backend: Celery, any_redis: redis.Redis) -> None:
+    backend.discover(None, Budget(commands=50, seconds=5))
+    backend.tend()
+    assert backend._keeper is None
+    assert not any_redis.keys("{queuedeck}*")
+
+
+def test_workers_are_known_by_heartbeat_and_mailbox(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
+    refs = list(discover(backend).values())
+    CeleryLibrary().prepare(backend, any_redis)
+    beat = {"hostname": "busy@h", "pid": 7, "active": 2, "processed": 40, "sw_ver": "5.7.0", "loadavg": [1, 2, 3]}
+    for event in (beat, {"hostname": 5}, [], {"hostname": "x" * 9000}):
+        body = base64.b64encode(json.dumps(event).encode()).decode()
+        any_redis.publish(
+            "/0.celeryev/worker.heartbeat", json.dumps({"body": body, "content-type": "application/json"})
+        )
+    any_redis.publish("/0.celeryev/worker.heartbeat", b"\xff")
+    CeleryLibrary().settle(backend, any_redis)
+    found = {worker.id: worker for worker in backend.workers(refs)}
+    assert (found["busy@h"].state, found["busy@h"].busy, found["busy@h"].pid) == (WorkerState.BUSY, 2, 7)
+    assert found["silent@h"].state is WorkerState.UNKNOWN
+    assert found["silent@h"].reason
+
+
+def test_results_may_be_kept_elsewhere(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    source = Source("main", any_server.url)
+    elsewhere = any_server.url.removesuffix("/0") + "/3"
+    backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
+    backend.own = source
+    with redis.Redis.from_url(elsewhere) as results:
+        record(results, "there", queue="mails")
+        record(any_redis, "here", queue="mails")
+        CeleryLibrary().prepare(backend, any_redis)
+        rows = backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
+    assert [row.id for row in rows] == ["there"]
+    backend.close()
+    source.close()
+
+
+def test_a_user_without_scripts_sees_waiting_jobs(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails", message())
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    source = Source("main", url)
+    backend = Celery(source, SourceSettings(name="main", url=url))
+    assert stats(backend, "mails").counts.waiting == 1
+    shared = stats(backend, "*")
+    assert (shared.counts.active, shared.counts.dead) == (None, None)
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
