@@ -261,6 +261,7 @@ class Job(Value, frozen=True, kw_only=True):
     source: str
     backend: str
     queue: str
+    stamp: str | None = None  # differs once the job has ended anew; see backends/acting.py
     name: str | None = None
     state: State | None = None  # None: in none of the library's lists
     native_state: str | None = None

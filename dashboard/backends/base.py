@@ -3,7 +3,8 @@
 A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
 an opaque cursor. All methods may be called from several threads at once.
 
-Reads never write, never unpickle, never use KEYS or any command whose cost grows with the queue. One broken queue or
+Reads never write. What a person asks for (`act` and its kin) moves jobs atomically and says what came of it. Nothing
+unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or
 job costs one row (`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.errors import Unsupported
 from dashboard.model import (
     Capability,
@@ -37,6 +39,7 @@ from dashboard.sources import Source
 FLOW_WINDOW_S = 300.0
 MAX_SCHEDULES = 1000
 WINDOW_ROWS = 500
+NO_WISHES = Wishes()
 
 
 @dataclass(slots=True)
@@ -79,6 +82,14 @@ class Backend(abc.ABC):
     # Our states that the library has, in its own words, in the order of the tabs: (state, (native word, …)).
     states: ClassVar[Mapping[State, tuple[str, ...]]]
     capabilities: ClassVar[frozenset[Capability]]
+    # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
+    job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
+    queue_actions: ClassVar[tuple[Action, ...]] = ()
+    schedule_actions: ClassVar[tuple[Action, ...]] = ()
+    worker_actions: ClassVar[tuple[Action, ...]] = ()
+    # What the library does then, in a sentence for the preview and the hover; and why something is not offered.
+    explained: ClassVar[Mapping[Action, str]] = {}
+    withheld: ClassVar[Mapping[Action, str]] = {}
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source
@@ -151,6 +162,62 @@ class Backend(abc.ABC):
         """
         del ref, query
         raise Unsupported(f"{self.title} jobs cannot be searched by their text.")
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        """The jobs of a page (`per_page` up to MAX_BATCH) by id and stamp, in the order of `jobs`.
+
+        Cost: at most 2 round trips.
+        """
+        return [Pick(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        """What came of `action` on jobs in `state`, one Acted per pick, in order; at most MAX_BATCH picks.
+
+        Each job is moved in one MULTI or script, only from the state and stamp that the pick names, and never altered
+        but as the library itself would. DELETE goes by `take` and `delete`. Raises BackendUnavailable (then the
+        outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
+        """
+        del ref, state, wishes
+        why = self.withheld.get(action, f"{self.title} does not offer this.")
+        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """All that is needed to put jobs back, read and not changed: a Kept per pick, or an Acted for one that is
+        gone, changed or may not be deleted; in order. Cost: at most 3 round trips.
+        """
+        del ref, state
+        why = self.withheld.get(Action.DELETE, f"{self.title} does not offer this.")
+        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """Delete jobs that are as they were when they were taken, one Acted each, in order. Atomic per job.
+
+        Raises as `act`. Cost: a few round trips, whatever the number.
+        """
+        del ref, state
+        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """Put deleted jobs back where they were, one Acted each, in order; `changed` where the id is in use again.
+
+        Asking twice never makes two of one. Raises as `act`. Cost: a few round trips, whatever the number.
+        """
+        del ref, state
+        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        """What came of an action on a queue. Bounded work: where `more` is set, it is asked again until done."""
+        return Acted(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+        """What came of an action on a schedule, as `schedules` told it."""
+        return Acted(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+
+    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+        """What came of an action on a worker, as `workers` told it; done = asked, the worker obeys in its own time."""
+        return Acted(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
 
     def tend(self) -> None:  # noqa: B027 most backends need nothing
         """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
