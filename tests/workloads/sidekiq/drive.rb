@@ -64,7 +64,8 @@ def fill
   work("beta") { Sidekiq::DeadSet.new.size == 1 }.stop
   launcher = work("alpha") { Sidekiq::DeadSet.new.size == 2 && Sidekiq::RetrySet.new.size == 1 }
   held = push("alpha", klass: Hold)
-  sleep 0.05 until Sidekiq::Workers.new.any? { |_, _, work| work["queue"] == "alpha" }
+  # Not just any job of the queue: the first beat may still tell of one that failed meanwhile.
+  sleep 0.05 until Sidekiq::Workers.new.any? { |_, _, work| work["payload"]["jid"] == held }
   launcher.quiet
   # A thread that waits for a job when it is told to be quiet takes one more.
   sleep 0.05 until launcher.manager.workers.size <= 1
