@@ -24,6 +24,7 @@ URL_SCHEMES = ("redis", "rediss", "unix")
 # Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
 GLOB_LIMIT = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
 
@@ -39,18 +40,30 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     result_url: str | None = None  # Celery: the result server, when it is not `url`
 
 
+class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody who signs in here."""
+
+    name: str
+    password_hash: str  # as `queuedeck hash-password` prints it
+    role: Literal["viewer", "operator", "admin"] = "viewer"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one Queuedeck."""
 
     redis_url: str | None = None  # one source named "main"; [[sources]] names several
     sources: tuple[SourceSettings, ...] = ()
     store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
-    secret_key: str | None = None  # at least 32 bytes; needed with logins
+    secret_key: str | None = None  # at least 32 bytes; needed with users
     public_url: str | None = None  # how people reach the dashboard; links in messages are built from it
     trusted_hosts: tuple[str, ...] = ()  # further Host names that the dashboard answers to
-    users: tuple[dict[str, Any], ...] = ()
+    secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys: their sessions stay valid
+    users: tuple[UserSettings, ...] = ()
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
-    read_only: bool = False
+    read_only: bool = False  # nobody can change anything: the routes for it are not there
+    require_reason: bool = False  # an act needs a line that says why
+    bin_max_bytes: int = 64 * 1024 * 1024  # of deleted jobs that can be put back
+    bulk_max_jobs: int = 100_000  # the most jobs of one piece of bulk work
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
@@ -65,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _STRUCTURED = frozenset({"sources", "users", "rules", "channels"})
-_LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts"})
+_LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
 
 
 def load(
@@ -150,8 +163,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
     """`value` as the type of the field `name`; text from the environment is read as numbers and booleans."""
     if isinstance(value, Settings | SourceSettings):
         raise ConfigurationError(f"{where}: expected plain values")
-    if name == "sources" and isinstance(value, list | tuple):
-        value = [msgspec.to_builtins(item) if isinstance(item, SourceSettings) else item for item in value]
+    if name in ("sources", "users") and isinstance(value, list | tuple):
+        value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
     types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     try:
         return msgspec.convert(value, types[name], strict=False)
@@ -180,16 +193,36 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
     for glob in settings.dlq_queues:
         if not _is_glob(glob):
             raise fail("dlq_queues", f"expected globs of at most {GLOB_LIMIT} characters with * and ? only")
-    if settings.users:
-        raise fail(
-            "users",
-            "local sign-in is not part of this version; use identify= or API tokens, or stay on loopback",
-        )
+    if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
+        raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
+    if settings.bin_max_bytes < 0:
+        raise fail("bin_max_bytes", "expected bytes, 0 or more")
+    if not 1 <= settings.bulk_max_jobs <= 1_000_000:
+        raise fail("bulk_max_jobs", "expected a number from 1 to 1000000")
+    _check_users(settings, origin.get("users", "users"))
     for name in ("redis_url", "store_url"):
         url = getattr(settings, name)
         if url is not None:
             _check_url(url, origin.get(name, name))
     _check_sources(settings, origin.get("sources", "sources"))
+
+
+def _check_users(settings: Settings, where: str) -> None:
+    seen: set[str] = set()
+    for user in settings.users:
+        at = f"{where}: user {user.name[:64]!r}"
+        if not _USER.match(user.name):
+            raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits or any of . _ @ + -")
+        if user.name in seen:
+            raise ConfigurationError(f"{at}: name: expected each user once")
+        seen.add(user.name)
+        if not user.password_hash.startswith("scrypt:") or user.password_hash.count("$") != 2:
+            raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
+    if settings.users and settings.secret_key is None:
+        raise ConfigurationError(
+            f"{where}: with users a secret_key is needed",
+            hint="Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
+        )
 
 
 def _check_sources(settings: Settings, where: str) -> None:

@@ -8,7 +8,7 @@ Words and "phrases" must all be found in a job's id, name, payload or error, cas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -164,6 +164,24 @@ def search(
             break
         return look.found(total, f"{turn}.0.0")
     return look.found(total, None)
+
+
+def matching(
+    query: Query, queue: QueueStats, state: State, backend: Backend, rows: int
+) -> Iterator[tuple[Job | None, int]]:
+    """(a job that matches or None, rows looked at so far) for the first `rows` of one list, in its order.
+
+    Raises as Backend.window. Cost: a window for each WINDOW_ROWS rows.
+    """
+    now = now_s()
+    looked = 0
+    while looked < rows:
+        window = backend.window(queue.ref, JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS))
+        for row in window.rows:
+            looked += 1
+            yield (row.job if query.matches(row, now) else None), looked
+        if len(window.rows) < WINDOW_ROWS:
+            return
 
 
 def _lists(

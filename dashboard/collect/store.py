@@ -94,17 +94,17 @@ class Store:
     def lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = now_s()
-        epoch, leader, seconds, micros = self._script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
+        epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
         self._note_clock(seconds, micros, asked)
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
     def release(self, holder: str, epoch: int) -> None:
         """Give the lead back if it is still ours."""
-        self._script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
+        self.script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
 
     def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
         """Publish; False when the lead was lost meanwhile and nothing was written. Cost: 1 round trip."""
-        done = self._script(
+        done = self.script(
             _PUBLISH,
             (LEAD, SNAPSHOT, HISTORY),
             f"{holder}:{epoch}",
@@ -141,7 +141,7 @@ class Store:
         self.clock_offset_s = int(seconds) + int(micros) / 1e6 - (asked + answered) / 2
         self._clock_checked = monotonic_s()
 
-    def _script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
+    def script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""
         try:
             try:

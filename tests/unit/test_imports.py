@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.sources",),
     ("dashboard.backends",),
     ("dashboard.collect",),
+    ("dashboard.acts",),
     ("dashboard.doctor",),
     ("dashboard.web",),
     ("dashboard", "dashboard.demo"),  # the public face hands out what lies below on first use

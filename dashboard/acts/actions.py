@@ -1,0 +1,260 @@
+"""Every act of a person on jobs, queues, schedules and workers: capability, the backend's atomic move, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from dashboard.acts import audit
+from dashboard.acts.audit import Actor, Audit
+from dashboard.acts.bin import Batch, Bin, new_batch
+from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend
+from dashboard.clock import now_s
+from dashboard.errors import Conflict, QueuedeckError, Unsupported
+from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
+
+BackendOf = Callable[[str, str], Backend]
+# A queue is removed in bounded steps; one that never comes to an end is given up.
+MAX_STEPS = 2_000
+# Where a deleted job stands in the bin and the process that deleted it was killed before it said so.
+_DONE_BEFORE = "deleted before"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an act: one Acted per thing, in order; `batch` names the deleted jobs that can be put back."""
+
+    acted: tuple[Acted, ...]
+    batch: str | None = None
+
+    def count(self, outcome: Outcome) -> int:
+        """How many ended so."""
+        return sum(each.outcome is outcome for each in self.acted)
+
+    @property
+    def worst(self) -> Acted | None:
+        """The first that was not done; None when all were."""
+        return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
+
+
+class Actions:
+    """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked."""
+
+    def __init__(self, backend_of: BackendOf, bin_: Bin, record: Audit) -> None:
+        self._backend_of = backend_of
+        self.bin = bin_
+        self.record = record
+
+    def on_jobs(
+        self,
+        actor: Actor,
+        ref: QueueRef,
+        state: State,
+        action: Action,
+        picks: Sequence[Pick],
+        wishes: Wishes = NO_WISHES,
+        *,
+        reason: str | None = None,
+        for_good: bool = False,
+    ) -> Result:
+        """Act on at most MAX_BATCH jobs in one state of a queue, and record it.
+
+        Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
+        Raises Unsupported for what is not offered in this state.
+        """
+        if len(picks) > MAX_BATCH:
+            raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
+        backend = self._backend_of(ref.source, ref.backend)
+        check_offered(backend, state, action)
+        event = audit.event(
+            actor,
+            action.value,
+            ids=[pick.id for pick in picks],
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state.value,
+            reason=reason,
+        )
+        self.record.asked(event)
+        batch = new_batch() if action is Action.DELETE else None
+        try:
+            acted = self.step(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
+        except QueuedeckError as exc:
+            self.record.done(_with(event, {}, exc.message))
+            raise
+        self.record.done(_with(event, audit.outcomes(acted), _first_detail(acted)))
+        kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in acted) else None
+        return Result(tuple(acted), kept)
+
+    def step(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State,
+        action: Action,
+        picks: Sequence[Pick],
+        wishes: Wishes,
+        batch: str | None,
+        who: str,
+        *,
+        for_good: bool = False,
+    ) -> list[Acted]:
+        """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
+        if action is not Action.DELETE:
+            return backend.act(ref, action, state, picks, wishes)
+        assert batch is not None
+        taken = backend.take(ref, state, picks)
+        kept = [each for each in taken if isinstance(each, Kept)]
+        if not for_good:
+            if any(job.blob is None for job in kept):
+                taken = [_too_large(each) if isinstance(each, Kept) and each.blob is None else each for each in taken]
+                kept = [each for each in taken if isinstance(each, Kept)]
+            about = Batch(ref=ref, state=state, who=who, at=now_s())
+            if not self.bin.put(batch, about, kept):
+                raise Conflict(
+                    "The bin has no room for these jobs, so they could not be put back.",
+                    hint="Delete them for good, or wait: the bin forgets jobs after 24 hours.",
+                )
+        deleted = {each.id: each for each in backend.delete(ref, state, kept)} if kept else {}
+        if not for_good:
+            self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
+            gone = [each.id for each in taken if isinstance(each, Acted) and each.outcome is Outcome.GONE]
+            before = self.bin.holds(batch, gone)
+            taken = [
+                Acted(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
+                for each in taken
+            ]
+        return [deleted[each.id] if isinstance(each, Kept) else each for each in taken]
+
+    def undo(self, actor: Actor, batch: str, *, reason: str | None = None) -> Result:
+        """Put back the jobs of a batch. Raises NotFound when there are none any more. Bounded by the bin's cap."""
+        about, count = self.bin.about(batch)
+        backend = self._backend_of(about.ref.source, about.ref.backend)
+        event = audit.event(
+            actor,
+            "undo",
+            source=about.ref.source,
+            backend=about.ref.backend,
+            queue=about.ref.name,
+            state=about.state.value,
+            count=count,
+            reason=reason,
+        )
+        self.record.asked(event)
+        acted: list[Acted] = []
+        cursor = 0
+        while True:
+            kept, cursor = self.bin.page(batch, cursor)
+            if kept:
+                back = backend.restore(about.ref, about.state, kept)
+                done = {each.id for each in back if each.outcome is Outcome.DONE}
+                self.bin.drop(batch, [job for job in kept if job.id in done])
+                acted += back
+            if cursor == 0:
+                break
+        self.record.done(_with(event, audit.outcomes(acted), _first_detail(acted)))
+        return Result(tuple(acted))
+
+    def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> Acted:
+        """Act on a queue, in bounded steps until it is done, and record it."""
+        backend = self._backend_of(queue.source, queue.backend)
+        if action not in backend.queue_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a queue."))
+
+        def work() -> Acted:
+            for _ in range(MAX_STEPS):
+                acted = backend.act_on_queue(queue.ref, action)
+                if not acted.more:
+                    return acted
+            return Acted(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
+
+        return self._one(actor, action, work, queue.source, queue.backend, queue.name, reason)
+
+    def on_schedule(self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None) -> Acted:
+        """Act on a schedule, and record it."""
+        backend = self._backend_of(schedule.source, schedule.backend)
+        if action not in backend.schedule_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a schedule."))
+        return self._one(
+            actor,
+            action,
+            lambda: backend.act_on_schedule(schedule, action),
+            schedule.source,
+            schedule.backend,
+            schedule.queue,
+            reason,
+            schedule.id,
+        )
+
+    def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> Acted:
+        """Ask a worker, and record it."""
+        backend = self._backend_of(worker.source, worker.backend)
+        if action not in backend.worker_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a worker."))
+        return self._one(
+            actor,
+            action,
+            lambda: backend.act_on_worker(worker, action),
+            worker.source,
+            worker.backend,
+            None,
+            reason,
+            worker.id,
+        )
+
+    def _one(
+        self,
+        actor: Actor,
+        action: Action,
+        work: Callable[[], Acted],
+        source: str,
+        backend: str,
+        queue: str | None,
+        reason: str | None,
+        thing: str | None = None,
+    ) -> Acted:
+        event = audit.event(
+            actor,
+            action.value,
+            ids=[thing] if thing else [],
+            count=1,
+            source=source,
+            backend=backend,
+            queue=queue,
+            reason=reason,
+        )
+        self.record.asked(event)
+        try:
+            acted = work()
+        except QueuedeckError as exc:
+            self.record.done(_with(event, {}, exc.message))
+            raise
+        self.record.done(_with(event, audit.outcomes([acted]), acted.detail))
+        return acted
+
+
+def check_offered(backend: Backend, state: State, action: Action) -> None:
+    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`."""
+    if action not in backend.job_actions.get(state, ()):
+        why = backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {state.value} jobs.")
+        raise Unsupported(why)
+
+
+def _too_large(job: Kept) -> Acted:
+    return Acted(
+        id=job.id,
+        outcome=Outcome.REFUSED,
+        detail=f"It is too large for the bin ({job.size_bytes} bytes); it can only be deleted for good.",
+    )
+
+
+def _with(event: audit.Event, outcomes: dict[str, int], detail: str | None) -> audit.Event:
+    return replace(event, outcomes=outcomes, detail=detail)
+
+
+def _first_detail(acted: Sequence[Acted]) -> str | None:
+    return next((each.detail for each in acted if each.outcome is not Outcome.DONE and each.detail), None)

@@ -1,0 +1,134 @@
+"""Who did what, when, to which jobs, and what came of it: one event per act, in the log and in a capped stream."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from dashboard.backends.acting import Acted
+from dashboard.clock import instant, iso, now_s
+from dashboard.collect.store import PREFIX
+from dashboard.errors import QueuedeckError
+from dashboard.model import Value
+from dashboard.sources import Source
+
+AUDIT = f"{PREFIX}:audit"  # stream of JSON events, at most MAX_EVENTS
+MAX_EVENTS = 10_000
+MAX_IDS = 100
+MAX_ID = 200
+MAX_REASON = 500
+
+log = logging.getLogger("queuedeck.audit")
+own_log = logging.getLogger(__name__)
+
+
+class Actor(Value, frozen=True, kw_only=True):
+    """Who acts, as the request told."""
+
+    name: str
+    role: str
+    address: str | None = None
+
+
+class Event(Value, frozen=True, kw_only=True):
+    """One act. `outcomes` = how many things ended how; None while it is under way. No payloads in it, ever."""
+
+    at: float
+    who: str
+    role: str
+    address: str | None
+    action: str
+    source: str | None = None
+    backend: str | None = None
+    queue: str | None = None
+    state: str | None = None
+    ids: tuple[str, ...] = ()  # the first MAX_IDS
+    count: int = 0
+    outcomes: dict[str, int] | None = None
+    reason: str | None = None
+    detail: str | None = None
+    bulk_id: str | None = None
+    id: str | None = None  # of the entry in the stream
+
+    def public(self) -> dict[str, Any]:
+        """The event as the API and the log tell it."""
+        fields = msgspec.structs.asdict(self)
+        return fields | {"at": iso(instant(self.at)), "ids": list(self.ids)}
+
+
+_decoder = msgspec.json.Decoder(Event)
+
+
+class Audit:
+    """Writes and reads events. A store that cannot be written costs the stream, never the line in the log."""
+
+    def __init__(self, own: Source) -> None:
+        self._own = own
+
+    def asked(self, event: Event) -> None:
+        """Note in the log that an act is about to happen, so that one that kills the process is known too."""
+        log.info("asked %s", msgspec.json.encode(_clean(event).public()).decode())
+
+    def done(self, event: Event) -> None:
+        """Note what came of an act, in the log and in the stream. Never raises. Cost: 1 round trip."""
+        event = _clean(event)
+        log.info("done %s", msgspec.json.encode(event.public()).decode())
+        try:
+            self._own.execute("XADD", AUDIT, "MAXLEN", "~", MAX_EVENTS, "*", "event", msgspec.json.encode(event))
+        except (QueuedeckError, ResponseError) as exc:
+            own_log.warning("an act could not be kept in the audit stream: %s", exc)
+
+    def events(self, *, count: int = 100, before: str | None = None) -> list[Event]:
+        """The newest events first; `before` = the id of the last one seen. Raises BackendUnavailable. 1 round trip."""
+        end = f"({before}" if before else "+"
+        reply = self._own.execute("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000))
+        events = []
+        for entry_id, fields in reply or ():
+            try:
+                event = _decoder.decode(fields[1])
+            except (msgspec.DecodeError, msgspec.ValidationError, IndexError, TypeError):
+                continue
+            events.append(msgspec.structs.replace(event, id=entry_id.decode("ascii", "replace")))
+        return events
+
+
+def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> Event:
+    """An Event of now. `count` is the number of ids unless it is given."""
+    listed = tuple(ids)
+    fields.setdefault("count", len(listed))
+    return Event(
+        at=now_s(),
+        who=actor.name,
+        role=actor.role,
+        address=actor.address,
+        action=action,
+        ids=listed[:MAX_IDS],
+        **fields,
+    )
+
+
+def outcomes(acted: Sequence[Acted]) -> dict[str, int]:
+    """How many things ended how, in no order."""
+    return dict(Counter(each.outcome.value for each in acted))
+
+
+def _clean(found: Event) -> Event:
+    """The event with text that JSON can hold: ids and names may have any bytes."""
+
+    def text(value: str | None, limit: int = MAX_ID) -> str | None:
+        return None if value is None else value[:limit].encode("utf-8", "backslashreplace").decode()
+
+    return msgspec.structs.replace(
+        found,
+        who=text(found.who) or "?",
+        source=text(found.source),
+        queue=text(found.queue),
+        ids=tuple(text(each) or "" for each in found.ids),
+        reason=text(found.reason, MAX_REASON),
+        detail=text(found.detail, MAX_REASON),
+    )

@@ -1,0 +1,191 @@
+"""The bin: deleted jobs, kept for a day with all that is needed to put them back, within a cap in bytes.
+
+A batch is what one delete took. An entry is written before its job is deleted and taken out when that did not happen,
+so that a process killed in between leaves an entry too many, never one too few; `Backend.restore` refuses an entry
+whose job is still there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from dashboard.acts.wire import pack
+from dashboard.backends.acting import Kept
+from dashboard.clock import now_s
+from dashboard.collect.store import PREFIX, Store
+from dashboard.errors import Conflict, NotFound
+from dashboard.model import QueueRef, State, Value
+
+BIN = f"{PREFIX}:bin"  # sorted set: batch -> when it is forgotten, seconds since 1970; at most MAX_BATCHES
+SIZES = f"{PREFIX}:bin:sizes"  # hash: batch -> its bytes
+KEEP_S = 86_400
+MAX_BATCHES = 2_000
+PAGE = 500
+# What an entry costs beside its blob, as Redis keeps it; the scripts name it too.
+ENTRY_BYTES = 96
+
+# KEYS bin, sizes, batch. ARGV now, keep, cap, batch, meta, most batches, bytes, then field and value of each entry.
+# Answers 1, or 0 when it would not fit. Batches that are past their day are forgotten first, 100 at a time.
+_PUT = """
+local now = tonumber(ARGV[1])
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('ZREM', KEYS[1], old)
+  redis.call('HDEL', KEYS[2], old)
+end
+local used = 0
+for _, size in ipairs(redis.call('HVALS', KEYS[2])) do used = used + (tonumber(size) or 0) end
+local known = redis.call('ZSCORE', KEYS[1], ARGV[4])
+if used + tonumber(ARGV[7]) > tonumber(ARGV[3]) then return 0 end
+if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[6]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[4])
+redis.call('HSET', KEYS[3], '', ARGV[5])
+local added = 0
+for n = 8, #ARGV, 2 do
+  if redis.call('HSET', KEYS[3], ARGV[n], ARGV[n + 1]) == 1 then added = added + #ARGV[n] + #ARGV[n + 1] + 96 end
+end
+redis.call('HINCRBY', KEYS[2], ARGV[4], added)
+redis.call('EXPIRE', KEYS[3], ARGV[2])
+return 1
+"""
+
+# KEYS bin, sizes, batch. ARGV batch, then the field of each entry. Answers how many entries are left.
+_DROP = """
+for n = 2, #ARGV do
+  local size = redis.call('HSTRLEN', KEYS[3], ARGV[n])
+  if redis.call('HDEL', KEYS[3], ARGV[n]) == 1 then
+    redis.call('HINCRBY', KEYS[2], ARGV[1], -(size + #ARGV[n] + 96))
+  end
+end
+local left = redis.call('HLEN', KEYS[3]) - 1
+if left <= 0 then
+  redis.call('DEL', KEYS[3])
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[2], ARGV[1])
+end
+return math.max(left, 0)
+"""
+
+
+class Batch(Value, frozen=True, kw_only=True):
+    """Whose jobs a batch holds."""
+
+    ref: QueueRef
+    state: State
+    who: str
+    at: float
+
+
+class Bin:
+    """The bin of one store, thread-safe."""
+
+    def __init__(self, store: Store, cap_bytes: int) -> None:
+        self._store = store
+        self._cap_bytes = cap_bytes
+
+    def room_bytes(self) -> int:
+        """How much still fits. Raises BackendUnavailable. Cost: 1 round trip."""
+        now = int(now_s())
+        sizes, old = self._store.source.batch([("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now)])
+        if not isinstance(sizes, list):
+            return 0
+        gone = set(old) if isinstance(old, list) else set()
+        used = sum(int(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
+        return max(0, self._cap_bytes - used)
+
+    def put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
+        """Keep jobs in a batch; False when they do not fit, and none is kept. Cost: 1 round trip."""
+        arguments: list[str | bytes] = []
+        size = 0
+        for job in kept:
+            if job.blob is not None:
+                value = msgspec.msgpack.encode(_entry(job))
+                arguments += [_field(job.id), value]
+                size += len(value) + len(job.id) + ENTRY_BYTES
+        if not arguments:
+            return True
+        head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
+        return bool(self._store.script(_PUT, (BIN, SIZES, _key(batch)), *head, *arguments))
+
+    def drop(self, batch: str, kept: Iterable[Kept]) -> None:
+        """Forget jobs that were not deleted, or are back. Cost: 1 round trip, none for no jobs."""
+        fields = [_field(job.id) for job in kept if job.blob is not None]
+        if fields:
+            self._store.script(_DROP, (BIN, SIZES, _key(batch)), batch, *fields)
+
+    def holds(self, batch: str, ids: Sequence[str]) -> set[str]:
+        """Those of `ids` that the batch holds. Cost: 1 round trip."""
+        if not ids:
+            return set()
+        replies = self._store.source.batch([("HEXISTS", _key(batch), _field(each)) for each in ids])
+        return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
+
+    def about(self, batch: str) -> tuple[Batch, int]:
+        """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
+        meta, size = self._store.source.batch([("HGET", _key(batch), ""), ("HLEN", _key(batch))])
+        about = unpack(meta, Batch)
+        if about is None or not isinstance(size, int):
+            raise NotFound(
+                "There is nothing to undo any more.",
+                hint="Deleted jobs are kept for 24 hours, and until they are back.",
+            )
+        return about, size - 1
+
+    def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
+        """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
+        reply: Any = self._store.source.execute("HSCAN", _key(batch), cursor, "COUNT", PAGE)
+        following, flat = reply
+        kept = []
+        for field, value in zip(flat[::2], flat[1::2], strict=True):
+            if field:
+                kept.append(_kept(field, value))
+        return [job for job in kept if job], int(following)
+
+
+def new_batch() -> str:
+    """A name for a batch that no other has."""
+    return secrets.token_hex(8)
+
+
+def check_batch(text: str) -> str:
+    """`text` when it can be the name of a batch. Raises Conflict."""
+    if not 1 <= len(text) <= 40 or not text.isalnum():
+        raise Conflict("This is no batch of deleted jobs.")
+    return text
+
+
+def _key(batch: str) -> str:
+    return f"{BIN}:{batch}"
+
+
+def _field(job_id: str) -> bytes:
+    return job_id.encode("utf-8", "surrogateescape")
+
+
+def _entry(job: Kept) -> list[Any]:
+    return [_raw(job.stamp), job.blob, job.size_bytes, _raw(job.name)]
+
+
+def _kept(field: bytes, value: bytes) -> Kept | None:
+    try:
+        stamp, blob, size, name = msgspec.msgpack.decode(value)
+        return Kept(
+            id=field.decode("utf-8", "surrogateescape"),
+            stamp=_text(stamp),
+            blob=bytes(blob),
+            size_bytes=int(size),
+            name=_text(name),
+        )
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return None
+
+
+def _raw(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "surrogateescape")

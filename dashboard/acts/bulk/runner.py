@@ -1,0 +1,324 @@
+"""What runs bulk work: a thread in each process that takes work under a lease and does a batch of each in turn.
+
+A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
+the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
+under way when the process died is done again; jobs that were already moved are then `gone` or `changed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from dashboard.acts import audit
+from dashboard.acts.actions import Actions
+from dashboard.acts.bulk import plan
+from dashboard.acts.bulk.canary import judge
+from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.acts.wire import pack
+from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
+from dashboard.clock import monotonic_s, now_s
+from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.model import QueueRef
+from dashboard.sources import metered
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.5
+FIRST_BATCH = 100
+LEAST_BATCH = 10
+# A round trip that took longer makes the next batch smaller, a quicker one larger: no command may hold Redis for 5 ms.
+SLOW_S, QUICK_S = 0.0035, 0.002
+# A source that does not answer is asked again after this long, and the work is left to stand meanwhile.
+WAIT_FOR_REDIS_S = 2.0
+WATCH_EVERY_S = 1.0
+SECONDS_PER_STEP = 0.25
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One piece of work that this process runs."""
+
+    batch: int = FIRST_BATCH
+    due: float = 0.0  # monotonic: not before
+    canary: list[tuple[Place, Pick, Acted]] = field(default_factory=list)
+
+
+class Runner:
+    """Runs bulk work in a thread. `queues_of` tells the queues of a source and library, to find where a job went."""
+
+    def __init__(
+        self,
+        store: BulkStore,
+        actions: Actions,
+        backend_of: plan.BackendOf,
+        members_of: plan.MembersOf,
+        queues_of: Callable[[str, str], Sequence[QueueRef]],
+        holder: str,
+        most: int,
+    ) -> None:
+        self._store = store
+        self._actions = actions
+        self._backend_of = backend_of
+        self._members_of = members_of
+        self._queues_of = queues_of
+        self._holder = holder
+        self._most = most
+        self._slots: dict[str, _Slot] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take part, or look for new work at once."""
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name="queuedeck-bulk", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the batch in hand and leave the work to others."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            try:
+                wait = self.turn()
+            except QueuedeckError as exc:
+                log.info("bulk work cannot be looked at: %s", exc.message)
+                wait = WAIT_FOR_REDIS_S
+            except Exception:
+                log.exception("looking at bulk work failed")
+                wait = WAIT_FOR_REDIS_S
+            if wait > 0 and not self._stopped:
+                self._wake.wait(wait)
+        for work_id in list(self._slots):
+            self._let_go(work_id)
+
+    def turn(self) -> float:
+        """One batch of each piece of work that is due; seconds until something may be due again."""
+        ids = self._store.open_ids()
+        for gone in set(self._slots) - set(ids):
+            self._let_go(gone)
+        wait = LOOK_EVERY_S
+        for work_id in ids:
+            if self._stopped:
+                break
+            slot = self._slots.get(work_id)
+            if slot is None:
+                if not self._store.lease(work_id, self._holder):
+                    continue
+                slot = self._slots[work_id] = _Slot()
+            if monotonic_s() >= slot.due:
+                self._step(work_id, slot)
+            wait = min(wait, max(0.0, slot.due - monotonic_s()))
+        return wait
+
+    def _let_go(self, work_id: str) -> None:
+        if self._slots.pop(work_id, None) is None:
+            return
+        try:
+            self._store.release(work_id, self._holder)
+        except QueuedeckError as exc:
+            log.info("bulk work %s could not be let go: %s", work_id, exc.message)
+
+    def _step(self, work_id: str, slot: _Slot) -> None:
+        work = self._store.get(work_id)
+        try:
+            match work.phase:
+                case Phase.COLLECTING:
+                    phase = self._collect(work)
+                case Phase.CANARY | Phase.RUNNING:
+                    phase = self._act(work, slot)
+                case Phase.WATCHING:
+                    phase = self._watch(work, slot)
+                case _:
+                    slot.due = monotonic_s() + LOOK_EVERY_S
+                    phase = self._store.write(work_id, self._holder, expected=work.phase)
+        except BackendUnavailable as exc:
+            # Nothing is lost: the batch is done again once its Redis answers.
+            slot.due = monotonic_s() + WAIT_FOR_REDIS_S
+            phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
+        except QueuedeckError as exc:
+            phase = self._end(work, Phase.FAILED, exc.message)
+        except Exception:
+            log.exception("bulk work %s failed", work_id)
+            phase = self._end(work, Phase.FAILED, "It failed in a way that was not foreseen; the log has the details.")
+        if phase is None:
+            self._slots.pop(work_id, None)  # another one runs it by now
+        elif phase is Phase.ABORTED:
+            self._record(replace(work, phase=phase))
+            self._let_go(work_id)
+        elif phase in ENDED:
+            self._let_go(work_id)
+
+    def _collect(self, work: Work) -> Phase | None:
+        spec = work.spec
+        self._store.clear_picks(work.id)  # of one who began and died
+        places: dict[Place, int] = {place: n for n, place in enumerate(spec.places)}
+        pending: list[tuple[int, Pick]] = []
+        matched = scanned = 0
+        truncated = False
+        for found in plan.listed(spec, self._backend_of, self._members_of, self._most + 1):
+            if matched >= self._most:
+                truncated = True
+                break
+            matched, scanned = matched + 1, found.scanned
+            pending.append((places.setdefault(found.place, len(places)), found.pick))
+            if len(pending) >= MAX_BATCH:
+                self._store.push_picks(work.id, pending)
+                pending = []
+                phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched)
+                if phase is not work.phase:
+                    return phase
+        self._store.push_picks(work.id, pending)
+        self._actions.record.asked(_event(work, matched))
+        following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
+        return self._store.write(
+            work.id,
+            self._holder,
+            expected=work.phase,
+            to=following,
+            matched=matched,
+            scanned=scanned,
+            truncated=int(truncated),
+            spec=pack(replace(spec, places=tuple(places))),
+        )
+
+    def _act(self, work: Work, slot: _Slot) -> Phase | None:
+        end = work.spec.canary if work.phase is Phase.CANARY else work.matched
+        size = min(slot.batch, end - work.at, MAX_BATCH)
+        pace = work.spec.pace_per_s
+        if pace > 0:
+            size = min(size, max(1, round(pace * SECONDS_PER_STEP)))
+        if size <= 0:
+            return self._reached(work, slot)
+        started = monotonic_s()
+        picks = self._store.picks(work.id, work.at, size)
+        if not picks:
+            return self._end(work, Phase.FAILED, "The list of its jobs is gone.")
+        place_number = picks[0][0]
+        same = [pick for number, pick in picks if number == place_number]
+        same = same[: next((n for n, (number, _) in enumerate(picks) if number != place_number), len(same))]
+        place = work.spec.places[place_number]
+        with metered() as meter:
+            acted = self._do(work, place, same)
+        slot.batch = _next_batch(slot.batch, len(same), meter.seconds / max(1, meter.round_trips))
+        if work.phase is Phase.CANARY:
+            slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
+        slot.due = started + (len(same) / pace if pace > 0 else 0.0)
+        at = work.at + len(same)
+        to = self._following(work, at)
+        if to is Phase.DONE:
+            counts = audit.outcomes(acted)
+            outcomes = {name: work.outcomes.get(name, 0) + counts.get(name, 0) for name in {*work.outcomes, *counts}}
+            self._record(replace(work, phase=to, at=at, outcomes=outcomes))
+        fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
+        if to is Phase.WATCHING:
+            fields["watch_until"] = now_s() + work.spec.canary_wait_s
+        return self._store.write(
+            work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit.outcomes(acted), **fields
+        )
+
+    def _do(self, work: Work, place: Place, picks: list[Pick]) -> list[Acted]:
+        spec = work.spec
+        return self._actions.step(
+            self._backend_of(place.ref.source, place.ref.backend),
+            place.ref,
+            place.state,
+            spec.action,
+            picks,
+            spec.wishes,
+            batch_of(work.id, place, spec) if spec.action is Action.DELETE else None,
+            spec.actor.name,
+            for_good=spec.for_good,
+        )
+
+    def _following(self, work: Work, at: int) -> Phase | None:
+        if at >= work.matched:
+            return Phase.DONE
+        return Phase.WATCHING if work.phase is Phase.CANARY and at >= work.spec.canary else None
+
+    def _reached(self, work: Work, slot: _Slot) -> Phase | None:
+        """Nothing is left of this phase: there were no jobs, or one who died had come to its end."""
+        if work.at >= work.matched:
+            return self._end(work, Phase.DONE, None)
+        slot.canary = []
+        until = now_s() + work.spec.canary_wait_s
+        return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.WATCHING, watch_until=until)
+
+    def _watch(self, work: Work, slot: _Slot) -> Phase | None:
+        slot.due = monotonic_s() + WATCH_EVERY_S
+        if not slot.canary:
+            # Taken over from one who died: ask for all of them, whatever came of the act.
+            slot.canary = [
+                (work.spec.places[place], pick, Acted(id=pick.id, outcome=Outcome.DONE))
+                for place, pick in self._store.picks(work.id, 0, work.spec.canary)
+            ]
+        verdict = judge(slot.canary, self._backend_of, self._queues_of)
+        limit = work.spec.canary_max_ratio * len(slot.canary)
+        told = {"canary_failed": verdict.failed, "canary_open": verdict.open}
+        if verdict.failed > limit:
+            note = f"{verdict.failed} of the first {len(slot.canary)} failed again, so the rest was not touched."
+        elif verdict.open and now_s() >= (work.watch_until or 0):
+            note = f"{verdict.open} of the first {len(slot.canary)} have not ended yet, so the rest waits for a person."
+        elif verdict.open:
+            return self._store.write(work.id, self._holder, expected=work.phase, **told)
+        else:
+            return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.RUNNING, **told)
+        return self._store.write(
+            work.id, self._holder, expected=work.phase, to=Phase.PAUSED, note=note, before=Phase.RUNNING.value, **told
+        )
+
+    def _end(self, work: Work, phase: Phase, note: str | None) -> Phase | None:
+        self._record(replace(work, phase=phase, note=note))
+        fields: dict[str, Any] = {"note": note} if note else {}
+        return self._store.write(work.id, self._holder, expected=work.phase, to=phase, ended_at=now_s(), **fields)
+
+    def _record(self, work: Work) -> None:
+        event = replace(_event(work, work.matched), outcomes=work.outcomes, detail=work.note or work.phase.value)
+        self._actions.record.done(event)
+
+
+def batch_of(work_id: str, place: Place, spec: Spec) -> str:
+    """The name of the bin's batch for the deleted jobs of one place of a piece of work."""
+    return f"{work_id}x{spec.places.index(place)}"
+
+
+def _event(work: Work, count: int) -> audit.Event:
+    spec = work.spec
+    refs = {place.ref for place in spec.places}
+    one = next(iter(refs)) if len(refs) == 1 else None
+    states = {place.state.value for place in spec.places}
+    return audit.event(
+        spec.actor,
+        spec.action.value,
+        count=count,
+        source=one.source if one else None,
+        backend=one.backend if one else None,
+        queue=one.name if one else None,
+        state=", ".join(sorted(states)) or None,
+        reason=spec.reason,
+        bulk_id=work.id,
+    )
+
+
+def _next_batch(allowed: int, used: int, seconds: float) -> int:
+    """How many jobs the next batch may have, by what the last one cost."""
+    if seconds > SLOW_S:
+        return max(LEAST_BATCH, min(allowed, used) // 2)
+    if seconds < QUICK_S and used >= allowed:
+        return min(MAX_BATCH, allowed + allowed // 2)
+    return allowed

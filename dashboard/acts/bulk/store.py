@@ -1,0 +1,245 @@
+"""Bulk work in Redis: what was asked, the jobs it is about, how far it is, and who runs it. All keys are built here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
+from dashboard.acts.wire import pack, unpack
+from dashboard.backends.acting import Outcome, Pick
+from dashboard.clock import now_s
+from dashboard.collect.store import PREFIX, Store
+from dashboard.errors import Conflict, NotFound
+
+ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS
+OPEN = f"{PREFIX}:bulks:open"  # set of ids that have not ended; at most MAX_OPEN
+KEEP_S = 7 * 86_400
+MAX_WORKS = 200
+MAX_OPEN = 20
+LEASE_MS = 10_000
+
+# KEYS all, open, record. ARGV id, now, spec, phase, keep, most open, most works.
+_CREATE = """
+if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
+redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
+redis.call('EXPIRE', KEYS[3], ARGV[5])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[7]))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+"""
+
+# KEYS record, lease, open. ARGV holder, lease ms, phase expected, phase to be or "", id, then field and value; a
+# field with + before it is added to. Answers the phase, or 0 when another one runs it by now.
+_WRITE = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+for n = 6, #ARGV, 2 do
+  local name = ARGV[n]
+  if string.sub(name, 1, 1) == '+' then redis.call('HINCRBY', KEYS[1], string.sub(name, 2), ARGV[n + 1])
+  else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
+end
+local phase = redis.call('HGET', KEYS[1], 'phase')
+if phase == ARGV[3] and ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'phase', ARGV[4])
+  phase = ARGV[4]
+end
+if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('SREM', KEYS[3], ARGV[5]) end
+return phase
+"""
+
+# A person's word. KEYS record, open. ARGV id, phase to be ('' = as before the pause), now, phases from which it may.
+_TELL = """
+local phase = redis.call('HGET', KEYS[1], 'phase')
+for n = 4, #ARGV do
+  if phase == ARGV[n] then
+    local to = ARGV[2]
+    if to == 'paused' then redis.call('HSET', KEYS[1], 'before', phase) end
+    if to == '' then to = redis.call('HGET', KEYS[1], 'before') or 'running' end
+    redis.call('HSET', KEYS[1], 'phase', to)
+    redis.call('HDEL', KEYS[1], 'note')
+    if to == 'aborted' then
+      redis.call('HSET', KEYS[1], 'ended_at', ARGV[3])
+      redis.call('SREM', KEYS[2], ARGV[1])
+    end
+    return to
+  end
+end
+return phase
+"""
+
+# KEYS picks. ARGV keep, then values.
+_PUSH = """
+for n = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+
+class BulkStore:
+    """Bulk work of one store, thread-safe. All methods raise BackendUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(self, spec: Spec) -> str:
+        """The id of new work. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip."""
+        work_id = secrets.token_hex(6)
+        made = self._store.script(
+            _CREATE,
+            (ALL, OPEN, _record(work_id)),
+            *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS),
+        )
+        if not made:
+            raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
+        return work_id
+
+    def get(self, work_id: str) -> Work:
+        """One piece of work. Raises NotFound. Cost: 1 round trip."""
+        (reply,) = self._store.source.batch([("HGETALL", _record(work_id))])
+        work = _work(work_id, reply)
+        if work is None:
+            raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
+        return work
+
+    def newest(self, count: int = 50) -> list[Work]:
+        """The newest pieces of work first. Cost: 2 round trips."""
+        ids = [raw.decode("ascii", "replace") for raw in self._store.source.execute("ZREVRANGE", ALL, 0, count - 1)]
+        replies = self._store.source.batch([("HGETALL", _record(each)) for each in ids])
+        works = (_work(each, reply) for each, reply in zip(ids, replies, strict=True))
+        return [work for work in works if work]
+
+    def open_ids(self) -> list[str]:
+        """The ids of work that has not ended. Cost: 1 round trip."""
+        reply = self._store.source.execute("SMEMBERS", OPEN)
+        return sorted(raw.decode("ascii", "replace") for raw in reply or ())
+
+    def forget(self, work_id: str) -> None:
+        """Take work whose record is gone off the list of open work."""
+        self._store.source.execute("SREM", OPEN, work_id)
+
+    def lease(self, work_id: str, holder: str) -> bool:
+        """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
+        return self._store.source.execute("SET", _lease(work_id), holder, "NX", "PX", LEASE_MS) is not None
+
+    def release(self, work_id: str, holder: str) -> None:
+        """Let another one run it."""
+        self._store.script(
+            "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
+            (_lease(work_id),),
+            holder,
+        )
+
+    def write(
+        self, work_id: str, holder: str, *, expected: Phase, to: Phase | None = None, **fields: Any
+    ) -> Phase | None:
+        """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
+
+        A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up.
+        Cost: 1 round trip.
+        """
+        arguments: list[str | int | float | bytes] = []
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                for key, more in value.items():
+                    arguments += [f"+{name}:{key}", more]
+            else:
+                arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
+        reply = self._store.script(
+            _WRITE,
+            (_record(work_id), _lease(work_id), OPEN),
+            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id),
+            *arguments,
+        )
+        return None if not reply else Phase(reply.decode())
+
+    def tell(self, work_id: str, word: str) -> Phase:
+        """A person's word: pause, resume or abort; the phase it then is in. Raises NotFound, Conflict."""
+        self.get(work_id)
+        under_way = (Phase.COLLECTING, Phase.CANARY, Phase.WATCHING, Phase.RUNNING)
+        to, allowed = {
+            "pause": (Phase.PAUSED.value, under_way),
+            "resume": ("", (Phase.PAUSED,)),
+            "abort": (Phase.ABORTED.value, (*under_way, Phase.PAUSED)),
+        }[word]
+        reply = self._store.script(
+            _TELL, (_record(work_id), OPEN), work_id, to, now_s(), *(phase.value for phase in allowed)
+        )
+        phase = Phase(reply.decode())
+        if phase.value != to and (to or phase is Phase.PAUSED or phase in ENDED):
+            raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
+        return phase
+
+    def clear_picks(self, work_id: str) -> None:
+        """Forget the jobs that were listed."""
+        self._store.source.execute("DEL", _picks(work_id))
+
+    def push_picks(self, work_id: str, picks: Sequence[tuple[int, Pick]]) -> None:
+        """List jobs, each with the number of its place. Cost: 1 round trip for 1,000."""
+        for start in range(0, len(picks), 1000):
+            values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
+            self._store.script(_PUSH, (_picks(work_id),), KEEP_S, *values)
+
+    def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, Pick]]:
+        """Jobs from number `at` on. Cost: 1 round trip."""
+        found = []
+        for raw in self._store.source.execute("LRANGE", _picks(work_id), at, at + count - 1):
+            place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+            found.append((place, Pick(id=job_id, stamp=stamp)))
+        return found
+
+
+def _record(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live
+
+
+def _lease(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:lease"  # string, LEASE_MS to live
+
+
+def _picks(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs, KEEP_S to live
+
+
+def _work(work_id: str, reply: Any) -> Work | None:
+    if not isinstance(reply, list) or not reply:
+        return None
+    fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    spec = unpack(fields.get("spec"), Spec)
+    if spec is None:
+        return None
+
+    def number(name: str) -> float | None:
+        try:
+            return float(fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    def count(name: str) -> int:
+        return int(number(name) or 0)
+
+    outcomes = {outcome.value: count(f"outcomes:{outcome.value}") for outcome in Outcome}
+    try:
+        phase = Phase(fields.get("phase", b"").decode())
+    except ValueError:
+        return None
+    scanned = number("scanned")
+    return Work(
+        id=work_id,
+        spec=spec,
+        phase=phase,
+        matched=count("matched"),
+        at=count("at"),
+        outcomes={name: value for name, value in outcomes.items() if value},
+        canary_failed=count("canary_failed"),
+        canary_open=count("canary_open"),
+        watch_until=number("watch_until"),
+        note=fields["note"].decode("utf-8", "replace") if "note" in fields else None,
+        scanned=None if scanned is None else int(scanned),
+        truncated=bool(count("truncated")),
+        ended_at=number("ended_at"),
+        batch=work_id if spec.action.value == "delete" else None,
+    )

@@ -1,0 +1,40 @@
+"""Our values in MessagePack where their text may hold any bytes of Redis: such text travels as bytes."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def pack(value: Any) -> bytes:
+    """`value` (a Struct or plain parts without bytes in it) for `unpack`."""
+    return msgspec.msgpack.encode(_mapped(msgspec.to_builtins(value), str, _raw))
+
+
+def unpack(raw: Any, kind: type[T]) -> T | None:
+    """What `pack` was given; None for anything else."""
+    try:
+        return msgspec.convert(_mapped(msgspec.msgpack.decode(raw), bytes, _text), kind)
+    except (msgspec.DecodeError, msgspec.ValidationError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _mapped(value: Any, kind: type, change: Any) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, kind, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(item, kind, change) for item in value]
+    return value
