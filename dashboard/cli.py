@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dashboard.settings import Settings, load
 
 DEFAULT_PORT = 9181
 EXIT_CONFIGURATION = 2
+MIN_PASSWORD = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is found in Redis, what is not permitted, what is risky")
     _add_source(doctor)
     doctor.set_defaults(run=_doctor)
+
+    hashing = commands.add_parser("hash-password", help="the password_hash of a user, from a password typed or piped")
+    hashing.set_defaults(run=_hash_password)
     return parser
 
 
@@ -87,6 +92,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from dashboard.doctor import main as doctor
 
     return doctor(_settings(arguments))
+
+
+def _hash_password(arguments: argparse.Namespace) -> int:
+    del arguments
+    from werkzeug.security import generate_password_hash
+
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if password != getpass.getpass("Again: "):
+            raise ConfigurationError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if len(password) < MIN_PASSWORD:
+        raise ConfigurationError(f"expected a password of at least {MIN_PASSWORD} characters")
+    print(generate_password_hash(password, method="scrypt"))
+    return 0
 
 
 if __name__ == "__main__":

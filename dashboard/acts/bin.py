@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from dashboard.acts.wire import pack
+from dashboard.acts.wire import pack, unpack
 from dashboard.backends.acting import Kept
 from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX, Store

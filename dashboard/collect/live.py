@@ -59,6 +59,11 @@ class Shelf(Generic[T]):
                 self._read_at = monotonic_s()
             return self._board
 
+    def forget(self) -> None:
+        """Have the next viewer see what an act changed."""
+        with self._lock:
+            self._board = None
+
     def _read(self, snapshot: Snapshot | None) -> Board[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}
         for queue in snapshot.queues if snapshot else ():

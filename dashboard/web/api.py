@@ -303,7 +303,11 @@ def _details(job: Job) -> dict[str, Any]:
         "logs": list(job.logs),
         "logs_total": job.logs_total,
         "facts": dict(job.facts),
-        "capabilities": [],
+        "stamp": job.stamp,
+        "capabilities": [
+            action.value
+            for action in (deck().backend(job.source, job.backend).job_actions.get(job.state, ()) if job.state else ())
+        ],
     }
 
 

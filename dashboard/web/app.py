@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, jsonify, render_template, request
+from flask import Flask, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
@@ -18,7 +18,27 @@ from werkzeug.exceptions import HTTPException
 from dashboard import errors
 from dashboard.access import Identify
 from dashboard.settings import Settings, load
-from dashboard.web import api, assets, formatting, health, htmx, jobs, overview, people, queues, searching, security
+from dashboard.web import (
+    acts,
+    api,
+    api_acts,
+    assets,
+    auditing,
+    bulk,
+    did,
+    formatting,
+    health,
+    htmx,
+    jobs,
+    overview,
+    people,
+    picking,
+    queues,
+    searching,
+    security,
+    sessions,
+    signin,
+)
 from dashboard.web.deck import EXTENSION, Deck
 from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
 from dashboard.web.urls import EncodedPath, SegmentConverter
@@ -33,7 +53,14 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 MAX_REQUEST_BYTES = 1024 * 1024
 
+READS = (
+    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp),
+    *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp),
+)
+# In read-only mode these routes are not there.
+WRITES = (acts.bp, bulk.edit_bp, api_acts.bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
+    (security.Unidentified, 401),
     (errors.NotFound, 404),
     (errors.Forbidden, 403),
     (errors.Conflict, 409),
@@ -61,9 +88,11 @@ def create_app(
     app.jinja_env.autoescape = True
     Htmx(app)
     app.extensions[EXTENSION] = Deck(settings)
-    for blueprint in (overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp):
+    for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
         app.register_blueprint(blueprint)
+    sessions.install(app, settings)
     assets.install(app, _ROOT / "static")
+    app.jinja_env.globals.update(pick_token=picking.pick_token, verbs=did.VERBS, danger=did.DANGER)
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, identify)
@@ -103,6 +132,8 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(errors.QueuedeckError)
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
+        if isinstance(exc, security.Unidentified) and not htmx.asked() and not _is_api():
+            return redirect(url_for("signin.form", next=_wanted_path()), code=303)
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         return _error(status, exc.code, exc.message, exc.hint)
 
@@ -122,13 +153,25 @@ def _answer_errors(app: Flask) -> None:
 
 
 def _error(status: int, code: str, message: str, hint: str | None) -> ResponseReturnValue:
-    if request.path.startswith(("/api/", "/healthz", "/readyz")):
+    if _is_api():
         return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
     if htmx.asked():
         # A page that polls stays as it is and tells this line in its banner.
         return Response(formatting.printable(f"{message} {hint or ''}".strip()), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
     return render_template("error.html", status=status, title=title, message=message, hint=hint), status
+
+
+def _is_api() -> bool:
+    return request.path.startswith(("/api/", "/healthz", "/readyz"))
+
+
+def _wanted_path() -> str:
+    """Where to go after signing in: the page that was asked for, below the mount point."""
+    if request.method != "GET":
+        return "/"
+    query = request.query_string.decode("ascii", "replace")
+    return request.path + (f"?{query}" if query else "")
 
 
 def _compress(response: Response) -> Response:

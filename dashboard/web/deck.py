@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flask import current_app
 from msgspec.structs import replace
 
+from dashboard.acts.actions import Actions
+from dashboard.acts.audit import Audit
+from dashboard.acts.bin import Bin
+from dashboard.acts.bulk.plan import MembersOf
+from dashboard.acts.bulk.runner import Runner
+from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.work import Place
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
 from dashboard.collect.leader import Leadership, holder_name
@@ -21,7 +28,7 @@ from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
-from dashboard.model import Capability, Job, JobLink, QueueStats, Schedule, Snapshot, Worker
+from dashboard.model import Capability, Job, JobLink, QueueRef, QueueStats, Schedule, Snapshot, Worker
 from dashboard.settings import Settings
 from dashboard.sources import Source
 
@@ -38,6 +45,9 @@ class _Process:
     checker: Checker | None
     workers: Shelf[Worker]
     schedules: Shelf[Schedule]
+    actions: Actions
+    bulk: BulkStore
+    runner: Runner
 
 
 class Deck:
@@ -95,6 +105,37 @@ class Deck:
         """A bounded look for jobs in the lists of `queues`."""
         return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor)
 
+    @property
+    def own_source(self) -> Source | None:
+        """Where Queuedeck's own keys are."""
+        return self._here().watch.own
+
+    @property
+    def actions(self) -> Actions:
+        """What people may have done."""
+        return self._here().actions
+
+    @property
+    def bulk(self) -> BulkStore:
+        """Bulk work, as it is kept."""
+        return self._here().bulk
+
+    @property
+    def runner(self) -> Runner:
+        """What runs bulk work in this process."""
+        return self._here().runner
+
+    def members_of(self, fingerprint: str, most: int) -> Iterable[tuple[Place, Job]]:
+        """The jobs of an error group, each with its list."""
+        del fingerprint, most
+        return ()
+
+    def forget_boards(self) -> None:
+        """Have workers and schedules read anew for the next viewer."""
+        here = self._here()
+        here.workers.forget()
+        here.schedules.forget()
+
     def start_checker(self) -> None:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
         self._here()
@@ -104,6 +145,7 @@ class Deck:
         with self._lock:
             process, self._process = self._process, None
         if process is not None and process.pid == os.getpid():
+            process.runner.stop()
             if process.checker is not None:
                 process.checker.stop()
             process.watch.close()
@@ -114,7 +156,7 @@ class Deck:
             return process
         with self._lock:
             if self._process is None or self._process.pid != os.getpid():
-                self._process = _start_process(self.settings)
+                self._process = _start_process(self.settings, self.members_of)
             return self._process
 
 
@@ -147,7 +189,7 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
     )
 
 
-def _start_process(settings: Settings) -> _Process:
+def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     here = watch(settings)
     assert here.own is not None
     store = Store(here.own)
@@ -165,13 +207,28 @@ def _start_process(settings: Settings) -> _Process:
         leadership = Leadership(store, holder)
         checker = Checker(store, Sampler(here, interval_s, holder), leadership, interval_s)
         checker.start()
+    reader = Reader(store, interval_s, own_sample)
+
+    def queues_of(source: str, backend: str) -> list[QueueRef]:
+        snapshot = reader.current().snapshot
+        queues = snapshot.queues if snapshot else ()
+        return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
+
+    actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own))
+    bulk = BulkStore(store)
+    runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
+    if settings.checker == "auto" and not settings.read_only:
+        runner.start()
     return _Process(
         os.getpid(),
         here,
-        Reader(store, interval_s, own_sample),
+        reader,
         checker,
         Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
         Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
+        actions,
+        bulk,
+        runner,
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from flask import Flask, url_for
 
 from dashboard import __version__
-from dashboard.clock import iso
+from dashboard.clock import instant, iso
 from dashboard.model import QueueRef, QueueStats
+from dashboard.web.urls import quote_segment
 
 UNKNOWN = "–"
 # gunicorn refuses a longer request line by default, and so do most proxies.
@@ -28,6 +29,8 @@ def install(app: Flask) -> None:
     filters = (short, full, duration, percent, size, printable, stamp, one_line)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters["iso"] = iso
+    app.jinja_env.filters["instant"] = instant
+    app.jinja_env.filters["segment"] = quote_segment
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, render_template, request
 
+from dashboard.access import Role
 from dashboard.clock import now_s
 from dashboard.model import Capability
 from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
+from dashboard.web.did import Did
 from dashboard.web.queues import find
+from dashboard.web.security import may
 from dashboard.web.stack import frames
 from dashboard.web.story import story
 from dashboard.web.tree import tree
@@ -62,6 +65,9 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
             )
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
+        "did": Did.read(request.args),
+        "offered": library.job_actions.get(job.state, ()) if job.state and may(Role.OPERATOR) else (),
+        "reason_needed": deck().settings.require_reason,
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dashboard.collect.reader import Reading
+from dashboard.model import QueueStats
 from dashboard.web.deck import deck
+from dashboard.web.formatting import one_line
 
 PRICE = "Queuedeck-Price"
 
@@ -26,3 +28,8 @@ def price(commands: int, round_trips: int, cost_ms: float) -> str:
         f"{commands} command{'' if commands == 1 else 's'} in "
         f"{round_trips} round trip{'' if round_trips == 1 else 's'}, {cost_ms:.1f} ms"
     )
+
+
+def name_to_type(queue: QueueStats) -> str:
+    """What somebody types to say that they mean this queue: its name as it is shown."""
+    return one_line("all queues" if queue.shared else queue.name)

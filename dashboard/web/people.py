@@ -8,11 +8,15 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from dashboard.access import Role
+from dashboard.backends.acting import Action
 from dashboard.clock import now_s
 from dashboard.collect.live import Board
 from dashboard.model import Capability, Schedule, Worker, WorkerState
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
+from dashboard.web.did import Did
+from dashboard.web.security import may
 
 bp = Blueprint("people", __name__)
 
@@ -85,6 +89,11 @@ def _schedules() -> dict[str, Any]:
     return _common(board, rows, Capability.SCHEDULES) | {"late": late}
 
 
+def _offered(source: str, name: str, capability: Capability) -> tuple[Action, ...]:
+    backend = deck().backend(source, name)
+    return backend.worker_actions if capability is Capability.WORKERS else backend.schedule_actions
+
+
 def _fits(*parts: str | Sequence[str] | None) -> bool:
     wanted = request.args.get("q", "").strip().casefold()
     texts = [text for part in parts for text in ((part,) if isinstance(part, str) or part is None else part)]
@@ -99,6 +108,8 @@ def _common(board: Board[Any], rows: Sequence[Worker] | Sequence[Schedule], capa
     titles = deck().backend_titles
     return {
         "rows": rows[:MAX_ROWS],
+        "did": Did.read(request.args),
+        "offered": {name: _offered(source, name, capability) for source, name in there} if may(Role.OPERATOR) else {},
         "more": max(0, len(rows) - MAX_ROWS),
         "total": len(board.rows),
         "q": request.args.get("q", "")[:200],

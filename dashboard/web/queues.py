@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from dashboard.access import Role
+from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend
 from dashboard.collect.history import Point
 from dashboard.collect.reader import Reading
@@ -15,8 +17,10 @@ from dashboard.model import JobPage, JobQuery, QueueStats, State
 from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
+from dashboard.web.did import Did
 from dashboard.web.jobquery import job_query
 from dashboard.web.overview import span_text
+from dashboard.web.security import may
 from dashboard.web.sparkline import line
 from dashboard.web.trouble import dead_growth, of_queue
 
@@ -121,7 +125,20 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "tabs": _tabs(backend, queue, listing.query.state),
         "natives": _natives(backend, queue, listing.query.state),
         "listing": listing,
+        "did": Did.read(request.args),
+        "offered": backend.job_actions.get(listing.query.state, ()) if may(Role.OPERATOR) else (),
+        "queue_offered": queue_verbs(backend, queue) if may(Role.OPERATOR) else (),
+        "reason_needed": deck().settings.require_reason,
     }
+
+
+def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
+    """What may be done to the queue as it is: pause or resume, empty, remove."""
+    unfit = {Action.RESUME if queue.paused is False else Action.PAUSE if queue.paused else None}
+    verbs = [action for action in backend.queue_actions if action not in unfit]
+    if Action.DELETE in backend.job_actions.get(State.WAITING, ()) and not queue.shared:
+        verbs.append(Action.PURGE)
+    return tuple(verbs)
 
 
 def _listing(backend: Backend, queue: QueueStats) -> Listing:

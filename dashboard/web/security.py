@@ -6,10 +6,12 @@ import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, request, session
 
 from dashboard.access import Identify, Identity, Role, local_identity, token_identity
+from dashboard.acts.audit import Actor
 from dashboard.errors import ConfigurationError, Forbidden
+from dashboard.web import sessions
 from dashboard.web.deck import deck
 
 if TYPE_CHECKING:
@@ -25,9 +27,18 @@ ROLES: dict[str, Role | None] = {
     "people": Role.VIEWER,
     "searching": Role.VIEWER,
     "api": Role.VIEWER,
+    "signin": None,
+    "acts": Role.OPERATOR,
+    "bulk": Role.VIEWER,
+    "bulk_edit": Role.OPERATOR,
+    "audit": Role.ADMIN,
+    "api_acts": Role.OPERATOR,
+    "api_bulk": Role.VIEWER,
+    "api_audit": Role.ADMIN,
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+FOREIGN = "This change was not asked for by a page of this dashboard."
 CLOSED = "Queuedeck answers only to this machine until access is configured."
 CLOSED_HINT = (
     "Open it as http://127.0.0.1:PORT or through an SSH tunnel, set QUEUEDECK_API_TOKENS for scripts, or mount it into "
@@ -46,6 +57,8 @@ def install(app: Flask, identify: Identify | None) -> None:
         endpoint = request.endpoint or ""
         role = ROLES.get(endpoint.partition(".")[0], Role.VIEWER)
         if role is None:
+            if request.method not in SAFE_METHODS and not _same_origin():
+                raise Forbidden(FOREIGN)
             return
         identity = _identify(identify)
         if identity.role < role:
@@ -67,6 +80,32 @@ def install(app: Flask, identify: Identify | None) -> None:
         return response
 
     app.jinja_env.globals["csp_nonce"] = _LazyNonce()
+    app.jinja_env.globals.update(
+        may_act=lambda: may(Role.OPERATOR),
+        may_admin=lambda: may(Role.ADMIN),
+        identity=lambda: g.get("identity"),
+        signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
+    )
+
+
+class Unidentified(Forbidden):
+    """Nobody is signed in, where people can sign in: a page leads to the form, anything else is told so."""
+
+    code = "not_signed_in"
+
+
+def may(role: Role) -> bool:
+    """Whether the person who asks has at least this role, and anything can be changed here at all."""
+    identity: Identity | None = g.get("identity")
+    if role > Role.VIEWER and deck().settings.read_only:
+        return False
+    return identity is not None and identity.role >= role
+
+
+def actor() -> Actor:
+    """Who asks, for the audit."""
+    identity: Identity = g.identity
+    return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
 
 
 class _LazyNonce:
@@ -109,11 +148,16 @@ def _identify(identify: Identify | None) -> Identity:
             raise Forbidden("This API token is not known here.", hint="Check QUEUEDECK_API_TOKENS.")
         return identity
     if request.method not in SAFE_METHODS and not _same_origin():
-        raise Forbidden("This change was not asked for by a page of this dashboard.")
+        raise Forbidden(FOREIGN)
     if identify is not None:
         identity = identify(request.environ)
         if identity is None:
             raise Forbidden("You are not signed in.", hint="Sign in to the application that this dashboard is part of.")
+        return identity
+    if settings.users:
+        identity = sessions.signed_in(settings)
+        if identity is None:
+            raise Unidentified("You are not signed in.", hint="Sign in, or send an API token.")
         return identity
     identity = local_identity(request.environ, settings.trusted_hosts)
     if identity is None:

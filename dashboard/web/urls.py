@@ -25,6 +25,11 @@ def quote_segment(value: str) -> str:
     return quote(value.encode("utf-8", "surrogateescape"), safe=_SAFE)
 
 
+def read_segment(value: str) -> str:
+    """The text that `quote_segment` was given, from the value of a form."""
+    return unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+
+
 class SegmentConverter(BaseConverter):
     """One path segment that may hold any bytes; answers text with surrogate escapes."""
 
@@ -33,7 +38,7 @@ class SegmentConverter(BaseConverter):
 
     def to_python(self, value: str) -> str:
         """The text that the segment stands for."""
-        return unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+        return read_segment(value)
 
     def to_url(self, value: str) -> str:
         """The segment that stands for `value`."""

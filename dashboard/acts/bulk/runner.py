@@ -269,7 +269,7 @@ class Runner:
             ]
         verdict = judge(slot.canary, self._backend_of, self._queues_of)
         limit = work.spec.canary_max_ratio * len(slot.canary)
-        told = {"canary_failed": verdict.failed, "canary_open": verdict.open}
+        told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > limit:
             note = f"{verdict.failed} of the first {len(slot.canary)} failed again, so the rest was not touched."
         elif verdict.open and now_s() >= (work.watch_until or 0):

@@ -1,0 +1,189 @@
+"""What people do to jobs, queues, schedules and workers: plain forms, answered with 303 to where the result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from dashboard.acts.bin import check_batch
+from dashboard.backends.acting import Action, Outcome, Pick, Wishes
+from dashboard.errors import Conflict, NotFound, Unsupported
+from dashboard.model import QueueStats, Schedule, State, Worker
+from dashboard.web import page
+from dashboard.web.deck import deck
+from dashboard.web.did import Did
+from dashboard.web.formatting import job_url, queue_url
+from dashboard.web.picking import read_pick
+from dashboard.web.queues import find
+from dashboard.web.security import actor
+from dashboard.web.urls import read_segment
+
+bp = Blueprint("acts", __name__)
+
+_QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
+MAX_TEXT = 512 * 1024
+
+
+@bp.post(f"{_QUEUE}/act")
+def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
+    """Act on the ticked jobs of a list."""
+    _, queue = find(source, backend, name)
+    action, state = wanted_action(), wanted_state()
+    picks = [read_pick(token) for token in request.form.getlist("pick")]
+    if not picks:
+        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+    result = deck().actions.on_jobs(actor(), queue.ref, state, action, picks, wishes(), reason=reason())
+    did = Did.of(action, result.acted, result.batch)
+    native = request.form.get("native") or None
+    return _go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+
+
+@bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
+def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
+    """Act on one job."""
+    _, queue = find(source, backend, name)
+    action, state = wanted_action(), wanted_state()
+    pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
+    result = deck().actions.on_jobs(actor(), queue.ref, state, action, [pick], wishes(), reason=reason())
+    did = Did.of(action, result.acted, result.batch)
+    acted = result.acted[0]
+    shown = acted.new_id or job_id
+    # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
+    if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
+        return _go(queue_url(queue, state=state.value, **did.query))
+    url = job_url(queue, shown)
+    return _go(_with_query(url, did.query) if url else queue_url(queue, state=state.value, **did.query))
+
+
+@bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
+def edit(source: str, backend: str, name: str, job_id: str) -> str:
+    """The form in which a job's payload is changed, to be run as a new job."""
+    reading, queue = find(source, backend, name)
+    job = deck().job(queue, job_id)
+    library = deck().backend(source, backend)
+    if job.state is None or Action.EDIT not in library.job_actions.get(job.state, ()):
+        raise Unsupported(library.withheld.get(Action.EDIT, f"{library.title} does not offer this."))
+    text = job.payload.text if job.payload else ""
+    return render_template(
+        "acts/edit.html", **page.shell(reading, ""), queue=queue, backend=library, job=job, text=text
+    )
+
+
+@bp.post(f"{_QUEUE}/queue")
+def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
+    """Pause, resume or remove a queue; what cannot be undone needs the queue's name in `confirm`."""
+    _, queue = find(source, backend, name)
+    action = wanted_action()
+    if action is Action.OBLITERATE:
+        check_confirmed(queue)
+    acted = deck().actions.on_queue(actor(), queue, action, reason=reason())
+    did = Did.of(action, [acted], None)
+    if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
+        return _go(_with_query(url_for("overview.index"), did.query))
+    return _go(queue_url(queue, **did.query))
+
+
+@bp.get(f"{_QUEUE}/obliterate")
+def obliterate(source: str, backend: str, name: str) -> str:
+    """The page that asks for the queue's name before all of it is removed."""
+    reading, queue = find(source, backend, name)
+    library = deck().backend(source, backend)
+    return render_template("acts/obliterate.html", **page.shell(reading, ""), queue=queue, backend=library)
+
+
+@bp.post("/schedules/act")
+def on_schedule() -> ResponseReturnValue:
+    """Act on one schedule."""
+    found = _row(deck().schedules().rows)
+    acted = deck().actions.on_schedule(actor(), found, wanted_action(), reason=reason())
+    deck().forget_boards()
+    return _go(url_for("people.schedules", **Did.of(wanted_action(), [acted], None).query))
+
+
+@bp.post("/workers/act")
+def on_worker() -> ResponseReturnValue:
+    """Ask one worker."""
+    found = _row(deck().workers().rows)
+    acted = deck().actions.on_worker(actor(), found, wanted_action(), reason=reason())
+    deck().forget_boards()
+    return _go(url_for("people.workers", **Did.of(wanted_action(), [acted], None).query))
+
+
+@bp.post("/undo")
+def undo() -> ResponseReturnValue:
+    """Put deleted jobs back."""
+    batch = check_batch(request.form.get("batch", ""))
+    about, _ = deck().actions.bin.about(batch)
+    result = deck().actions.undo(actor(), batch, reason=reason())
+    ref = about.ref
+    url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=about.state.value)
+    return _go(_with_query(url, Did.of("undo", result.acted, None).query))
+
+
+def wanted_action() -> Action:
+    """The verb of the form. Raises Unsupported for one that is none."""
+    word = request.form.get("action", "")
+    try:
+        return Action(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None
+
+
+def wanted_state() -> State:
+    """The state in which the jobs were seen. Raises Unsupported for one that is none."""
+    word = request.form.get("state", "")
+    try:
+        return State(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+
+
+def wishes() -> Wishes:
+    """What the form asks for beside the jobs."""
+    payload = request.form.get("payload")
+    if payload is not None and len(payload) > MAX_TEXT:
+        raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
+    return Wishes(
+        payload=payload,
+        target=(request.form.get("target") or "").strip() or None,
+        reset_attempts=bool(request.form.get("reset_attempts")),
+    )
+
+
+def reason() -> str | None:
+    """Why it is done. Raises Conflict where the settings want a reason and there is none."""
+    text = (request.form.get("reason") or "").strip() or None
+    if text is None and deck().settings.require_reason:
+        raise Conflict("A reason is needed here.", hint="Write in a line why this is done.")
+    return text
+
+
+def check_confirmed(queue: QueueStats) -> None:
+    """Raises Conflict unless the form holds the queue's name."""
+    if request.form.get("confirm", "").strip() != page.name_to_type(queue):
+        raise Conflict("The name that was typed is not the name of the queue. Nothing was done.")
+
+
+def _row(rows: Sequence[Any]) -> Any:
+    form = request.form
+    for row in rows:
+        same = row.source == form.get("source") and row.backend == form.get("backend")
+        if same and row.id == read_segment(form.get("id", "")) and (isinstance(row, Worker) or _queue_fits(row)):
+            return row
+    raise NotFound("It is not there any more.")
+
+
+def _queue_fits(row: Schedule) -> bool:
+    return (row.queue or "") == read_segment(request.form.get("queue", ""))
+
+
+def _with_query(url: str, query: dict[str, Any]) -> str:
+    return f"{url}?{urlencode(query)}" if query and "?" not in url else f"{url}&{urlencode(query)}"
+
+
+def _go(url: str) -> ResponseReturnValue:
+    return redirect(url, code=303)

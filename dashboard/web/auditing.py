@@ -1,0 +1,44 @@
+"""Who did what: the page of the audit, for admins."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, render_template, request
+
+from dashboard.errors import Unsupported
+from dashboard.sources import metered
+from dashboard.web import page
+from dashboard.web.deck import deck
+from dashboard.web.did import PAST
+
+bp = Blueprint("audit", __name__)
+
+PER_PAGE = 100
+_ENTRY = re.compile(r"\d{1,20}-\d{1,20}\Z")
+
+
+@bp.get("/audit")
+def index() -> str:
+    """The newest acts first; `before` = the id of the last one seen."""
+    with metered() as meter:
+        events = deck().actions.record.events(count=PER_PAGE, before=before())
+    price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    last = events[-1].id if len(events) == PER_PAGE else None
+    return render_template(
+        "audit/index.html",
+        **page.shell(deck().reading(), price),
+        events=events,
+        before=request.args.get("before"),
+        last=last,
+        past=PAST,
+        titles=deck().backend_titles,
+    )
+
+
+def before() -> str | None:
+    """Where to go on. Raises Unsupported for a place that is none."""
+    text = request.args.get("before")
+    if text and not _ENTRY.match(text):
+        raise Unsupported("This is no place in the audit.")
+    return text or None

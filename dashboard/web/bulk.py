@@ -1,0 +1,218 @@
+"""Bulk work: what there is, one piece of it live, and the preview from which it is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from dashboard.acts.bulk.plan import preview
+from dashboard.acts.bulk.runner import batch_of
+from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.backends.acting import Action
+from dashboard.backends.base import NO_WISHES
+from dashboard.clock import now_s
+from dashboard.errors import Conflict, NotFound, Unsupported
+from dashboard.model import QueueStats, State
+from dashboard.sources import metered
+from dashboard.web import htmx, page
+from dashboard.web.acts import check_confirmed, reason, wishes
+from dashboard.web.deck import deck
+from dashboard.web.did import PAST
+from dashboard.web.queues import find
+from dashboard.web.security import actor
+from dashboard.web.urls import read_segment
+
+bp = Blueprint("bulk", __name__, url_prefix="/bulk")
+edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
+
+WORK = "bulk/_work.html"
+MAX_PACE = 100_000.0
+MAX_CANARY = 100
+# Verbs that bulk work can do without a person at each job.
+BULK_ACTIONS = (
+    *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
+)
+
+
+@bp.get("")
+def index() -> str:
+    """All pieces of bulk work that are kept, newest first."""
+    with metered() as meter:
+        works = deck().bulk.newest()
+    price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template("bulk/index.html", **page.shell(deck().reading(), price), works=works, past=PAST)
+
+
+@bp.get("/<segment:work_id>")
+def show(work_id: str) -> str:
+    """One piece of bulk work. 404 when it is not kept any more."""
+    variables = _context(work_id)
+    return render_template("bulk/show.html", **page.shell(deck().reading(), variables["price"]) | variables)
+
+
+@bp.get("/<segment:work_id>/_work")
+def fragment(work_id: str) -> Response:
+    """The part of it that polls."""
+    return htmx.live(WORK, _context(work_id))
+
+
+def _context(work_id: str) -> dict[str, Any]:
+    with metered() as meter:
+        work = deck().bulk.get(work_id)
+    return {
+        "work": work,
+        "past": PAST,
+        "ended": work.phase in ENDED,
+        "batches": batches(work),
+        "titles": deck().backend_titles,
+        "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+    }
+
+
+def batches(work: Work) -> list[str]:
+    """The batches of the bin that hold what this work deleted."""
+    return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
+
+
+@edit_bp.get("/new")
+def new() -> str:
+    """The preview: which jobs, how many, what will happen, and how it shall be done."""
+    queue, spec = _spec(request.args)
+    most = deck().settings.bulk_max_jobs
+    with metered() as meter:
+        seen = preview(spec, deck().backend, deck().members_of, most)
+    price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    libraries = {place.ref.backend: deck().backend(place.ref.source, place.ref.backend) for place in spec.places}
+    return render_template(
+        "bulk/new.html",
+        **page.shell(deck().reading(), price),
+        spec=spec,
+        queue=queue,
+        seen=seen,
+        most=most,
+        libraries=libraries,
+        titles=deck().backend_titles,
+        room_bytes=deck().actions.bin.room_bytes() if spec.action is Action.DELETE else None,
+        name_to_type=page.name_to_type(queue) if queue else "delete",
+        reason_needed=deck().settings.require_reason,
+        past=PAST,
+    )
+
+
+@edit_bp.post("")
+def create() -> ResponseReturnValue:
+    """Start it: 303 to its page."""
+    queue, spec = _spec(request.form)
+    if spec.for_good:
+        if queue is not None:
+            check_confirmed(queue)
+        elif request.form.get("confirm", "").strip() != "delete":
+            raise Conflict("Type delete to delete jobs for good. Nothing was done.")
+    return redirect(url_for("bulk.show", work_id=start(spec)), code=303)
+
+
+@edit_bp.post("/<segment:work_id>/<word>")
+def tell(work_id: str, word: str) -> ResponseReturnValue:
+    """Pause, resume, abort or undo it: 303 to its page."""
+    if word not in ("pause", "resume", "abort", "undo"):
+        raise NotFound("There is no such thing to do.")
+    if word == "undo":
+        undo(work_id)
+    else:
+        deck().bulk.tell(work_id, word)
+        deck().runner.start()
+    return redirect(url_for("bulk.show", work_id=work_id), code=303)
+
+
+def start(spec: Spec) -> str:
+    """Keep the work and have it run; its id."""
+    work_id = deck().bulk.create(spec)
+    deck().runner.start()
+    return work_id
+
+
+def undo(work_id: str) -> int:
+    """Put back what the work deleted; how many jobs. Raises Conflict while it is under way, NotFound for nothing."""
+    work = deck().bulk.get(work_id)
+    if work.phase not in (*ENDED, Phase.PAUSED):
+        raise Conflict("It is still under way.", hint="Pause or abort it first.")
+    back = 0
+    found = False
+    for batch in batches(work):
+        try:
+            back += sum(each.outcome == "done" for each in deck().actions.undo(actor(), batch).acted)
+            found = True
+        except NotFound:
+            continue  # nothing of this place was deleted, or it is back already
+    if not found:
+        raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
+    return back
+
+
+def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
+    """The queue, if it is about one, and what is asked."""
+    try:
+        action = Action(form.get("action", ""))
+    except ValueError:
+        raise Unsupported("This is nothing that can be done to many jobs.") from None
+    fingerprint = form.get("fingerprint") or None
+    queue = None
+    places: tuple[Place, ...] = ()
+    if fingerprint is None:
+        _, queue = find(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
+        places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
+    check_bulk(action, places)
+    q = (form.get("q") or "").strip()[:500] or None
+    return queue, Spec(
+        action=action,
+        actor=actor(),
+        places=places,
+        q=q,
+        fingerprint=fingerprint,
+        wishes=wishes() if queue else NO_WISHES,
+        pace_per_s=number(form.get("pace"), 100.0, 0.0, MAX_PACE),
+        canary=int(number(form.get("canary"), 0, 0, MAX_CANARY)),
+        canary_wait_s=number(form.get("canary_wait_s"), 60.0, 1.0, 3600.0),
+        canary_max_ratio=number(form.get("canary_max_percent"), 0.0, 0.0, 100.0) / 100,
+        for_good=bool(form.get("for_good")),
+        reason=reason() if request.method == "POST" else None,
+        created_at=now_s(),
+    )
+
+
+def place_of(queue: QueueStats, word: str, native: str | None) -> Place:
+    """The list of that queue. Raises Unsupported for a state that its library has not."""
+    backend = deck().backend(queue.source, queue.backend)
+    try:
+        state = State(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+    if state not in backend.states or (native is not None and native not in backend.states[state]):
+        raise Unsupported(f"{backend.title} has no such list of {state.value} jobs.")
+    return Place(ref=queue.ref, state=state, native=native)
+
+
+def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
+    """Raises Unsupported for what cannot be done to many jobs, or not to those of these places."""
+    if action not in BULK_ACTIONS:
+        raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
+    for place in places:
+        backend = deck().backend(place.ref.source, place.ref.backend)
+        if action not in backend.job_actions.get(place.state, ()):
+            why = backend.withheld.get(action)
+            raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
+
+
+def number(text: Any, default: float, least: float, most: float) -> float:
+    """The number in `text` within bounds; `default` for none. Raises Unsupported for anything else."""
+    if text is None or text == "":
+        return default
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = least - 1
+    if not least <= value <= most:
+        raise Unsupported(f"Expected a number from {least:g} to {most:g}.")
+    return value
