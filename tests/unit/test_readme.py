@@ -33,7 +33,9 @@ def test_every_field_of_a_source_is_in_the_table_and_no_other() -> None:
 def test_an_example_of_a_file_can_be_read(example: str, tmp_path: Path) -> None:
     path = tmp_path / "queuedeck.toml"
     path.write_text(example)
-    assert len(load(config=path, environ={}).sources) == 2
+    settings = load(config=path, environ={})
+    assert len(settings.sources) == example.count("[[sources]]")
+    assert len(settings.users) == example.count("[[users]]")
 
 
 def test_every_library_is_named() -> None:
