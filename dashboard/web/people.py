@@ -109,7 +109,11 @@ def _common(board: Board[Any], rows: Sequence[Worker] | Sequence[Schedule], capa
     return {
         "rows": rows[:MAX_ROWS],
         "did": Did.read(request.args),
-        "offered": {name: _offered(source, name, capability) for source, name in there} if may(Role.OPERATOR) else {},
+        "offered": {
+            name: offered
+            for source, name in (there if may(Role.OPERATOR) else ())
+            if (offered := _offered(source, name, capability))
+        },
         "more": max(0, len(rows) - MAX_ROWS),
         "total": len(board.rows),
         "q": request.args.get("q", "")[:200],
