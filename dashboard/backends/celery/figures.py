@@ -162,6 +162,9 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
         queue = keys.place(ref).queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
+        elif queue is None and not rest and ended.whole:
+            # A 0 here would read as "nothing ends", above queues that tell otherwise.
+            flows.append(_unknown(ref.key, "what ended is told at each queue"))
         elif queue is None:
             completed, dead = (sum(tally[name] for name in rest) for tally in (ended.completed, ended.dead))
             flows.append(_flow(ref.key, completed, dead, span_s, whole=ended.whole))
