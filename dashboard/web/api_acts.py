@@ -130,8 +130,7 @@ def tell(work_id: str, word: str) -> tuple[Response, int]:
         raise NotFound("There is no such thing to do.")
     if word == "undo":
         return jsonify(restored=bulk.undo(work_id)), 200
-    deck().bulk.tell(work_id, word)
-    deck().runner.start()
+    bulk.order(work_id, word)
     return jsonify(_work(deck().bulk.get(work_id))), 200
 
 

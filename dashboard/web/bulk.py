@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from dashboard.acts import audit
 from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.runner import batch_of
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
@@ -121,9 +122,19 @@ def tell(work_id: str, word: str) -> ResponseReturnValue:
     if word == "undo":
         undo(work_id)
     else:
-        deck().bulk.tell(work_id, word)
-        deck().runner.start()
+        order(work_id, word)
     return redirect(url_for("bulk.show", work_id=work_id), code=303)
+
+
+def order(work_id: str, word: str) -> None:
+    """Pause, resume or abort it, and record who said so. Raises NotFound, Conflict."""
+    deck().bulk.tell(work_id, word)
+    work = deck().bulk.get(work_id)
+    told = audit.event(
+        actor(), f"{word} bulk work", count=work.matched, bulk_id=work_id, outcomes=work.outcomes or None
+    )
+    deck().actions.record.done(told)
+    deck().runner.start()
 
 
 def start(spec: Spec) -> str:

@@ -111,7 +111,7 @@ class Runner:
         """One batch of each piece of work that is due; seconds until something may be due again."""
         ids = self._store.open_ids()
         for gone in set(self._slots) - set(ids):
-            self._let_go(gone)
+            self._aborted(gone)
         wait = LOOK_EVERY_S
         for work_id in ids:
             if self._stopped:
@@ -125,6 +125,13 @@ class Runner:
                 self._step(work_id, slot)
             wait = min(wait, max(0.0, slot.due - monotonic_s()))
         return wait
+
+    def _aborted(self, work_id: str) -> None:
+        """A person ended work that this process runs: record how far it came."""
+        work = self._store.get(work_id)
+        if work.phase is Phase.ABORTED:
+            self._record(work)
+        self._let_go(work_id)
 
     def _let_go(self, work_id: str) -> None:
         if self._slots.pop(work_id, None) is None:
@@ -159,8 +166,7 @@ class Runner:
         if phase is None:
             self._slots.pop(work_id, None)  # another one runs it by now
         elif phase is Phase.ABORTED:
-            self._record(replace(work, phase=phase))
-            self._let_go(work_id)
+            self._aborted(work_id)
         elif phase in ENDED:
             self._let_go(work_id)
 

@@ -1,0 +1,95 @@
+"""Acts on the shelf: the parts of one process, on an empty Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.acts.actions import Actions
+from dashboard.acts.audit import Actor, Audit
+from dashboard.acts.bin import Bin
+from dashboard.acts.bulk.runner import Runner
+from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.backends import registry
+from dashboard.backends.acting import Action
+from dashboard.collect.store import Store
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.acts.shelf import Shelf
+from tests.serving import wait_until
+
+ACTOR = Actor(name="anna", role="operator", address="127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shelf is one of the libraries."""
+    monkeypatch.setitem(registry._OURS, "shelf", "tests.acts.shelf:Shelf")
+    registry.get.cache_clear()
+
+
+@dataclass
+class Bench:
+    """All that acts need, and short ways to use it."""
+
+    client: redis.Redis
+    backend: Shelf
+    actions: Actions
+    bulk: BulkStore
+    make_runner: Callable[[str], Runner]
+
+    def ref(self, name: str = "mail") -> QueueRef:
+        return QueueRef(source="main", backend="shelf", name=name, key=f"shelf:{name}")
+
+    def place(self, name: str = "mail") -> Place:
+        return Place(ref=self.ref(name), state=State.DEAD)
+
+    def spec(self, action: Action = Action.RETRY, **fields: Any) -> Spec:
+        fields.setdefault("places", (self.place(),))
+        fields.setdefault("pace_per_s", 0)
+        return Spec(action=action, actor=ACTOR, **fields)
+
+    def run(self, spec: Spec, until: Callable[[Work], bool] = lambda work: work.phase in ENDED) -> Work:
+        """The work once `until` holds, run by a runner of its own."""
+        work_id = self.bulk.create(spec)
+        runner = self.make_runner("here")
+        runner.start()
+        try:
+            wait_until(lambda: until(self.bulk.get(work_id)), what="the work coming that far")
+        finally:
+            runner.stop()
+        return self.bulk.get(work_id)
+
+    def waiting(self, name: str = "mail") -> list[str]:
+        return [raw.decode() for raw in self.client.lrange(f"shelf:{name}:list", 0, -1)]
+
+    def dead(self, name: str = "mail") -> list[str]:
+        return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
+
+    def reach(self, work_id: str, phase: Phase) -> Work:
+        return wait_until(lambda: (work := self.bulk.get(work_id)).phase is phase and work, what=f"{phase}")
+
+
+@pytest.fixture
+def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
+    """The parts of one process on an empty Redis; its bin holds 1 MiB."""
+    backend = Shelf(source, SourceSettings(name="main", url="redis://127.0.0.1"))
+    store = Store(source)
+    actions = Actions(lambda _source, _name: backend, Bin(store, 1024 * 1024), Audit(source))
+    bulk = BulkStore(store)
+    made: list[Runner] = []
+
+    def make_runner(holder: str) -> Runner:
+        runner = Runner(bulk, actions, lambda _s, _n: backend, lambda _f, _m: (), lambda _s, _n: (), holder, 100_000)
+        made.append(runner)
+        return runner
+
+    yield Bench(redis_client, backend, actions, bulk, make_runner)
+    for runner in made:
+        runner.stop()

@@ -1,0 +1,217 @@
+"""The smallest library there can be, on a real Redis: what waits is a list, what died a sorted set, bodies are a hash.
+
+It lets the tests of bulk work, bin and audit drive every outcome at will; the real libraries have suites of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import redis
+
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.errors import NotFound
+from dashboard.model import (
+    Capability,
+    Counts,
+    FlowDelta,
+    Job,
+    JobError,
+    JobPage,
+    JobQuery,
+    NativeCount,
+    QueueRef,
+    QueueStats,
+    Searched,
+    State,
+    Window,
+)
+
+_MOVE = """
+local answers = {}
+for n = 1, #ARGV, 2 do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[n])
+  if not score then answers[#answers + 1] = 'gone'
+  elseif ARGV[n + 1] ~= '' and score ~= ARGV[n + 1] then answers[#answers + 1] = 'changed'
+  else
+    redis.call('ZREM', KEYS[1], ARGV[n])
+    redis.call('LPUSH', KEYS[2], ARGV[n])
+    answers[#answers + 1] = 'done'
+  end
+end
+return answers
+"""
+_DELETE = """
+local answers = {}
+for n = 1, #ARGV, 2 do
+  if redis.call('ZSCORE', KEYS[1], ARGV[n]) ~= ARGV[n + 1] then answers[#answers + 1] = 'changed'
+  else
+    redis.call('ZREM', KEYS[1], ARGV[n])
+    redis.call('HDEL', KEYS[2], ARGV[n])
+    answers[#answers + 1] = 'done'
+  end
+end
+return answers
+"""
+_RESTORE = """
+if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3]) == 0 then return 'changed' end
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+return 'done'
+"""
+
+
+class Shelf(Backend):
+    """Queues `shelf:<name>:…`."""
+
+    name = "shelf"
+    title = "Shelf"
+    states: ClassVar[Mapping[State, tuple[str, ...]]] = {State.WAITING: ("list",), State.DEAD: ("dead",)}
+    capabilities = frozenset({Capability.SEARCH})
+    job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {State.DEAD: (Action.RETRY, Action.DELETE)}
+    queue_actions = (Action.OBLITERATE,)
+    explained: ClassVar[Mapping[Action, str]] = {Action.RETRY: "Shelf puts it back into the list."}
+    withheld: ClassVar[Mapping[Action, str]] = {Action.PAUSE: "Shelf never rests."}
+
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        del cursor, budget
+        names = sorted(raw.decode() for raw in self.source.execute("SMEMBERS", "shelf:names"))
+        refs = [QueueRef(source=self.source.name, backend=self.name, name=name, key=f"shelf:{name}") for name in names]
+        return Discovery(tuple(refs), complete=True, cursor=None)
+
+    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        replies = self.source.batch(
+            [command for ref in refs for command in (("LLEN", f"{ref.key}:list"), ("ZCARD", f"{ref.key}:dead"))]
+        )
+        return [
+            QueueStats(
+                source=ref.source,
+                backend=ref.backend,
+                name=ref.name,
+                key=ref.key,
+                counts=Counts(waiting=replies[2 * n], dead=replies[2 * n + 1]),
+                native=(
+                    NativeCount(native="list", state=State.WAITING, count=replies[2 * n]),
+                    NativeCount(native="dead", state=State.DEAD, count=replies[2 * n + 1]),
+                ),
+                depth=replies[2 * n],
+            )
+            for n, ref in enumerate(refs)
+        ]
+
+    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+        del refs, cursor
+        return FlowDelta(queues=()), None
+
+    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        rows = self.window(ref, query)
+        return JobPage(
+            jobs=tuple(row.job for row in rows.rows),
+            page=query.page,
+            per_page=query.per_page,
+            total=rows.total,
+            order="oldest first",
+        )
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        first, last = query.offset, query.offset + query.per_page - 1
+        if query.state is State.DEAD:
+            flat = self.source.execute("ZRANGE", f"{ref.key}:dead", first, last, "WITHSCORES")
+            found = list(zip(flat[::2], flat[1::2], strict=True))
+            total = self.source.execute("ZCARD", f"{ref.key}:dead")
+        else:
+            found = [(raw, None) for raw in self.source.execute("LRANGE", f"{ref.key}:list", first, last)]
+            total = self.source.execute("LLEN", f"{ref.key}:list")
+        bodies = self.source.batch([("HGET", f"{ref.key}:bodies", raw) for raw, _ in found])
+        rows = tuple(
+            Searched(job=_job(ref, raw, score, body), text=(body or b"").decode())
+            for (raw, score), body in zip(found, bodies, strict=True)
+        )
+        return Window(rows=rows, total=total, order="oldest first")
+
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        score, position, body = self.source.batch(
+            [
+                ("ZSCORE", f"{ref.key}:dead", job_id),
+                ("LPOS", f"{ref.key}:list", job_id),
+                ("HGET", f"{ref.key}:bodies", job_id),
+            ]
+        )
+        if score is None and position is None:
+            raise NotFound("There is no such job.")
+        return _job(ref, job_id.encode(), score, body)
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        if action is not Action.RETRY:
+            return super().act(ref, action, state, picks, wishes)
+        arguments = [part for pick in picks for part in (pick.id, pick.stamp or "")]
+        return _acted(picks, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        replies = self.source.batch(
+            [
+                command
+                for pick in picks
+                for command in (("ZSCORE", f"{ref.key}:dead", pick.id), ("HGET", f"{ref.key}:bodies", pick.id))
+            ]
+        )
+        taken: list[Kept | Acted] = []
+        for n, pick in enumerate(picks):
+            score, body = replies[2 * n], replies[2 * n + 1]
+            if score is None:
+                taken.append(Acted(id=pick.id, outcome=Outcome.GONE))
+            elif pick.stamp is not None and pick.stamp != score.decode():
+                taken.append(Acted(id=pick.id, outcome=Outcome.CHANGED))
+            else:
+                blob = body if len(body) <= MAX_KEPT_BYTES else None
+                taken.append(Kept(id=pick.id, stamp=score.decode(), blob=blob, size_bytes=len(body)))
+        return taken
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        arguments = [part for job in kept for part in (job.id, job.stamp or "")]
+        return _acted(kept, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments))
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        replies = [
+            self.source.execute(
+                "EVAL", _RESTORE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", job.id, job.stamp, job.blob
+            )
+            for job in kept
+        ]
+        return _acted(kept, replies)
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        left = self.source.execute(
+            "EVAL", "redis.call('ZPOPMIN', KEYS[1], 10) return redis.call('ZCARD', KEYS[1])", 1, f"{ref.key}:dead"
+        )
+        return Acted(id=ref.name, outcome=Outcome.DONE, more=left > 0)
+
+
+def _acted(things: Sequence[Any], replies: Sequence[bytes]) -> list[Acted]:
+    return [Acted(id=thing.id, outcome=Outcome(reply.decode())) for thing, reply in zip(things, replies, strict=True)]
+
+
+def _job(ref: QueueRef, raw: bytes, score: bytes | None, body: bytes | None) -> Job:
+    return Job(
+        id=raw.decode(),
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=score.decode() if score else None,
+        state=State.DEAD if score else State.WAITING,
+        name="work",
+        error=JobError(class_name="Broken", message=(body or b"").decode()[:200]) if score else None,
+    )
+
+
+def bury(client: redis.Redis, queue: str, count: int, *, body: str = "body", start: int = 0) -> list[str]:
+    """`count` dead jobs in a queue; their ids, oldest first."""
+    ids = [f"job-{n}" for n in range(start, start + count)]
+    client.sadd("shelf:names", queue)
+    if ids:
+        client.zadd(f"shelf:{queue}:dead", {job_id: n + 1 for n, job_id in enumerate(ids)})
+        client.hset(f"shelf:{queue}:bodies", mapping={job_id: f"{body} of {job_id}" for job_id in ids})
+    return ids

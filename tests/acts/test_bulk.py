@@ -1,0 +1,224 @@
+"""Bulk work: paced, paused, aborted, watched by a canary, and carried on when its process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dashboard.acts.bulk import runner as running
+from dashboard.acts.bulk.plan import preview
+from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.acts.bulk.work import Phase
+from dashboard.backends.acting import Action, Pick
+from dashboard.demo.embedded import die_with_parent
+from dashboard.errors import Conflict
+from tests.acts.conftest import Bench
+from tests.acts.shelf import bury
+from tests.serving import ROOT, wait_until
+
+
+def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 2_500)
+    work = bench.run(bench.spec(reason="fixed"))
+    assert (work.phase, work.matched, work.at, work.outcomes) == (Phase.DONE, 2_500, 2_500, {"done": 2_500})
+    assert sorted(bench.waiting()) == sorted(ids)
+    (event,) = bench.actions.record.events()
+    assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, work.id)
+    assert event.reason == "fixed"
+    assert bench.bulk.open_ids() == []
+
+
+def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
+    bury(bench.client, "mail", 40)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=100))
+    runner = bench.make_runner("here")
+    runner.start()
+    wait_until(lambda: bench.bulk.get(work_id).at > 0)
+    bury(bench.client, "mail", 5, start=1_000)
+    bench.reach(work_id, Phase.DONE)
+    assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
+
+
+def test_what_matches_a_filter(bench: Bench) -> None:
+    bury(bench.client, "mail", 700, body="timeout")
+    bury(bench.client, "mail", 700, body="refused", start=700)
+    spec = bench.spec(q="refused")
+    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _m: (), 100_000)
+    assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
+    assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
+    assert bench.run(spec).outcomes == {"done": 700}
+    assert bench.dead()[-1] == "job-699"
+
+
+def test_ticked_jobs(bench: Bench) -> None:
+    bury(bench.client, "mail", 10)
+    picks = (Pick(id="job-2", stamp="3"), Pick(id="job-3", stamp="77"), Pick(id="nobody"))
+    work = bench.run(bench.spec(picks=picks))
+    assert work.outcomes == {"done": 1, "changed": 1, "gone": 1}
+
+
+def test_several_places(bench: Bench) -> None:
+    bury(bench.client, "mail", 30)
+    bury(bench.client, "news", 30)
+    work = bench.run(bench.spec(Action.DELETE, places=(bench.place("mail"), bench.place("news"))))
+    assert work.outcomes == {"done": 60}
+    assert bench.dead("mail") + bench.dead("news") == []
+
+
+def test_pace_is_kept(bench: Bench) -> None:
+    bury(bench.client, "mail", 60)
+    started = time.monotonic()
+    bench.run(bench.spec(pace_per_s=50))
+    assert time.monotonic() - started > 0.9  # 60 jobs at 50 per second, the first ones at once
+
+
+def test_pause_resume_and_abort(bench: Bench) -> None:
+    bury(bench.client, "mail", 2_000)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=200))
+    runner = bench.make_runner("here")
+    runner.start()
+    wait_until(lambda: bench.bulk.get(work_id).at > 0)
+    assert bench.bulk.tell(work_id, "pause") is Phase.PAUSED
+    # A batch may be under way at that moment; after it nothing moves.
+    wait_until(lambda: stands_still(bench, work_id), what="standing still")
+    at = bench.bulk.get(work_id).at
+    assert 0 < at < 2_000
+    assert bench.bulk.tell(work_id, "resume") is Phase.RUNNING
+    wait_until(lambda: bench.bulk.get(work_id).at > at)
+    assert bench.bulk.tell(work_id, "abort") is Phase.ABORTED
+    wait_until(lambda: bench.actions.record.events(), what="the record")
+    work = bench.bulk.get(work_id)
+    assert len(bench.waiting()) == work.done < 2_000
+    assert len(bench.dead()) == 2_000 - work.done
+    with pytest.raises(Conflict, match="is aborted"):
+        bench.bulk.tell(work_id, "resume")
+
+
+def stands_still(bench: Bench, work_id: str) -> bool:
+    before = bench.bulk.get(work_id).at
+    time.sleep(0.3)  # longer than a batch at this pace
+    return bench.bulk.get(work_id).at == before
+
+
+@pytest.mark.parametrize(("failing", "phase"), [(0, Phase.DONE), (1, Phase.PAUSED)])
+def test_the_canary_decides(bench: Bench, failing: int, phase: Phase) -> None:
+    bury(bench.client, "mail", 50)
+    work_id = bench.bulk.create(bench.spec(canary=10))
+    runner = bench.make_runner("here")
+    runner.start()
+    bench.reach(work_id, Phase.WATCHING)
+    assert len(bench.waiting()) == 10
+    worked = bench.waiting()
+    if failing:
+        bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
+    bench.client.delete("shelf:mail:list")  # the worker took all of them
+    work = bench.reach(work_id, phase)
+    if phase is Phase.PAUSED:
+        assert work.note == "1 of the first 10 failed again, so the rest was not touched."
+        assert (work.canary_failed, work.at) == (1, 10)
+        bench.bulk.tell(work_id, "resume")  # a person knows better
+        bench.reach(work_id, Phase.DONE)
+    assert len(bench.waiting()) == 40
+
+
+def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench) -> None:
+    bury(bench.client, "mail", 50)
+    work = bench.run(bench.spec(canary=5, canary_wait_s=1), until=lambda work: work.phase is Phase.PAUSED)
+    assert work.note == "5 of the first 5 have not ended yet, so the rest waits for a person."
+    assert len(bench.waiting()) == 5
+
+
+def test_a_delete_is_undone(bench: Bench) -> None:
+    bury(bench.client, "mail", 1_200)
+    work = bench.run(bench.spec(Action.DELETE))
+    assert bench.dead() == []
+    assert work.undoable
+    batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+    assert len(bench.actions.undo(work.spec.actor, batch).acted) == 1_200
+    assert len(bench.dead()) == 1_200
+
+
+def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None:
+    bury(bench.client, "mail", 30, body="x" * 100_000)
+    work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
+    assert work.phase is Phase.FAILED
+    assert "The bin has no room" in (work.note or "")
+    kept = bench.client.hlen("{queuedeck}:bin:" + running.batch_of(work.id, work.spec.places[0], work.spec)) - 1
+    assert len(bench.dead()) + kept == 30
+
+
+def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
+    for _ in range(MAX_OPEN):
+        bench.bulk.create(bench.spec())
+    with pytest.raises(Conflict, match="under way"):
+        bench.bulk.create(bench.spec())
+
+
+def test_two_runners_do_no_job_twice(bench: Bench) -> None:
+    bury(bench.client, "mail", 3_000)
+    work_id = bench.bulk.create(bench.spec())
+    runners = [bench.make_runner(name) for name in ("one", "two")]
+    for runner in runners:
+        runner.start()
+    assert bench.reach(work_id, Phase.DONE).outcomes == {"done": 3_000}
+    assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
+
+
+RUNS = """
+import sys, time
+from dashboard.acts.actions import Actions
+from dashboard.acts.audit import Audit
+from dashboard.acts.bin import Bin
+from dashboard.acts.bulk.runner import Runner
+from dashboard.acts.bulk.store import BulkStore
+from dashboard.collect.store import Store
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.acts.shelf import Shelf
+source = Source("main", sys.argv[1])
+backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
+store = Store(source)
+actions = Actions(lambda s, n: backend, Bin(store, 64 << 20), Audit(source))
+runner = Runner(BulkStore(store), actions, lambda s, n: backend, lambda f, m: (), lambda s, n: (), "other", 100_000)
+while True:
+    time.sleep(runner.turn())
+"""
+
+
+@pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
+def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -> None:
+    bury(bench.client, "mail", 3_000)
+    work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
+    url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
+    process = subprocess.Popen([sys.executable, "-c", RUNS, url], cwd=ROOT, preexec_fn=die_with_parent())
+    try:
+        wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    at = bench.bulk.get(work_id).at
+    assert at < 3_000
+    runner = bench.make_runner("here")
+    runner.start()
+    work = wait_until(
+        lambda: (work := bench.bulk.get(work_id)).phase is Phase.DONE and work,
+        within_s=LEASE_MS / 1000 + 20,
+        what="the other process going on",
+    )
+    assert work.at == 3_000
+    # At most the batch that was under way is told as done by somebody else.
+    assert 3_000 - work.done <= 1_000
+    if action is Action.RETRY:
+        assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
+        assert bench.dead() == []
+    else:
+        batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+        assert work.done == 3_000
+        bench.actions.bin._cap_bytes = 64 << 20
+        assert len(bench.actions.undo(work.spec.actor, batch).acted) == 3_000
+        assert len(bench.dead()) == 3_000
