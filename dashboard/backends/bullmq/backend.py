@@ -1,4 +1,4 @@
-"""BullMQ 4 to 6 and Bull 3 and 4, reading. Layout: bullmq `src/commands/`, bull `lib/commands/`."""
+"""BullMQ 4 to 6 and Bull 3 and 4. Layout: bullmq `src/commands/`, bull `lib/commands/`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.bullmq import detail, discover, flow, keys, pages, schedules, stats, workers
+from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.bullmq import act, detail, discover, flow, keys, pages, schedules, stats, workers
 from dashboard.backends.script import Scripts
 from dashboard.errors import NotFound, Unsupported
 from dashboard.model import (
@@ -20,6 +21,7 @@ from dashboard.model import (
     QueueRef,
     QueueStats,
     Schedule,
+    State,
     Window,
     Worker,
 )
@@ -46,6 +48,12 @@ class BullMQ(Backend):
             Capability.SEARCH,
         }
     )
+
+    job_actions = act.JOB_ACTIONS
+    queue_actions = act.QUEUE_ACTIONS
+    schedule_actions = act.SCHEDULE_ACTIONS
+    explained = act.EXPLAINED
+    withheld = act.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -106,6 +114,32 @@ class BullMQ(Backend):
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """As the contract says; 3 round trips where scripts are not permitted."""
         return schedules.read(self.source, self._scripts, refs)
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        self._check(query)
+        return act.picks(self.source, ref, query)
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        if action not in self.job_actions.get(state, ()):
+            return super().act(ref, action, state, picks, wishes)
+        return act.act(self.source, ref, action, state, picks, wishes)
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        return act.take(self.source, ref, state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return act.delete(self.source, ref, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return act.restore(self.source, ref, kept)
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        return act.on_queue(self.source, ref, action)
+
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+        return act.on_schedule(self.source, schedule, action)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

@@ -173,6 +173,7 @@ def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
+        stamp=text(score) if isinstance(score, bytes) else None,
         name=fields.text("name", 500),
         state=state,
         native_state=native,

@@ -164,6 +164,7 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
             source=ref.source,
             backend=ref.backend,
             queue=ref.name,
+            stamp=_stamp(entry),
             state=state,
             native_state=entry.native,
             problem=wrong,
@@ -175,6 +176,7 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
+        stamp=_stamp(entry),
         name=fields.text("name", 200),
         state=state,
         native_state=entry.native,
@@ -191,6 +193,11 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
         problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
+
+
+def _stamp(entry: Entry) -> str | None:
+    """The score as Redis writes it: the time of an end or of a start, so that it tells two of one job apart."""
+    return text(entry.score) if entry.score is not None else None
 
 
 def _with_troubles(job: Job, troubles: Sequence[str]) -> Job:

@@ -134,6 +134,40 @@ async function work(queue) {
   await new Promise(() => {});
 }
 
+/** A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says. */
+async function consume() {
+  const { default: Redis } = await import('ioredis');
+  const client = new Redis(connection);
+  const worker = new Worker(
+    queueName,
+    async job => {
+      await client.hincrby('marks', job.id, 1);
+      if (options.failing && job.data.fail) throw new Error(`broken ${job.data.n}`);
+      return 'done';
+    },
+    { ...shared, concurrency: options.concurrency ?? 8 },
+  );
+  await worker.waitUntilReady();
+  console.log(JSON.stringify({ ready: true }));
+  await new Promise(() => {});
+}
+
+/** Many jobs at once; with `dead` they are run to their failure first. */
+async function many(queue) {
+  const jobs = [];
+  for (let start = 0; start < options.count; start += 500) {
+    const size = Math.min(500, options.count - start);
+    const bulk = Array.from({ length: size }, (_, n) => ({
+      name: 'many',
+      data: { n: start + n, fail: true, text: 'ä "quoted" 12345678901234567890' },
+      opts: options.opts ?? {},
+    }));
+    jobs.push(...(await queue.addBulk(bulk)));
+  }
+  if (options.dead) await runAll(jobs.map(job => job.id));
+  return { ids: jobs.map(job => job.id) };
+}
+
 const queue = new Queue(queueName, shared);
 await queue.waitUntilReady();
 const commands = {
@@ -141,6 +175,10 @@ const commands = {
   run,
   schedule,
   work,
+  consume,
+  many,
+  pause: async () => (await queue.pause(), {}),
+  resume: async () => (await queue.resume(), {}),
   counts: () => queue.getJobCounts(...STATES),
   add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
 };

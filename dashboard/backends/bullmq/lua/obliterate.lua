@@ -1,0 +1,30 @@
+-- Remove a queue, some jobs at a time. KEYS: meta. ARGV: base, most jobs of one call.
+-- Returns 'done', 'more', 'gone' or why not. The queue is paused first, so that nobody takes what is left.
+local base, most = ARGV[1], tonumber(ARGV[2])
+if call('EXISTS', base .. 'meta', base .. 'id') == 0 then return 'gone' end
+local kind = generation(base)
+if call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
+call('HSET', base .. 'meta', 'paused', 1)
+if kind == 'bull' then call('SET', base .. 'meta-paused', 1) end
+call('DEL', base .. 'marker')
+for _, name in ipairs({'wait', 'paused', 'prioritized', 'delayed', 'waiting-children', 'failed', 'completed'}) do
+  local list, set = call('TYPE', base .. name).ok == 'list', call('TYPE', base .. name).ok == 'zset'
+  while most > 0 and (list or set) do
+    local id
+    if list then id = call('LPOP', base .. name) else id = call('ZPOPMIN', base .. name)[1] end
+    if not id then break end
+    for _, part in ipairs(PARTS) do call('DEL', base .. id .. part) end
+    most = most - 1
+  end
+  if most <= 0 then return 'more' end
+end
+for _, id in ipairs(call('ZRANGE', base .. 'repeat', 0, 99)) do
+  call('DEL', base .. 'repeat:' .. id)
+  call('ZREM', base .. 'repeat', id)
+end
+if call('EXISTS', base .. 'repeat') == 1 then return 'more' end
+for _, name in ipairs({'id', 'pc', 'events', 'limiter', 'stalled', 'stalled-check', 'priority', 'meta-paused',
+  'metrics:completed', 'metrics:completed:data', 'metrics:failed', 'metrics:failed:data', 'meta'}) do
+  call('DEL', base .. name)
+end
+return 'done'

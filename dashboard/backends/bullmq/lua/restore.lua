@@ -1,0 +1,52 @@
+-- Put deleted jobs back where they were.
+-- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
+-- '', its ms to live, parent key or '', '1' when the parent waited for it, six dumps. Returns an outcome per job.
+local base = ARGV[1]
+local kind = generation(base)
+local answers = {}
+
+local function stands(id)
+  for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
+    if call('ZSCORE', base .. name, id) then return true end
+  end
+  return false
+end
+
+local function put(id, name, stamp, before)
+  if stamp ~= '' then
+    call('ZADD', base .. name, stamp, id)
+    if name == 'delayed' and (kind == 'six' or kind == 'five') and not paused(base, kind) then
+      local first = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
+      call('ZADD', base .. 'marker', math.floor(tonumber(first[2]) / 4096), '1')
+    end
+    if name == 'prioritized' then wake(base, kind, id) end
+    return
+  end
+  -- Behind the job that would have run before it; when that one has run already, it is next.
+  local list = target(base, kind)
+  if before == '' or call('LINSERT', list, 'BEFORE', before, id) <= 0 then call('RPUSH', list, id) end
+  wake(base, kind, id)
+end
+
+for n = 1, #KEYS do
+  local key, at = KEYS[n], n * 14 - 12
+  local id = ARGV[at]
+  if call('EXISTS', key) == 1 or stands(id) then
+    answers[n] = 'changed'
+  else
+    for part = 1, #PARTS do
+      local dump = ARGV[at + 7 + part]
+      if dump ~= '' then call('RESTORE', key .. PARTS[part], 0, dump, 'REPLACE') end
+    end
+    put(id, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    local dedup, ttl = ARGV[at + 4], tonumber(ARGV[at + 5])
+    if dedup ~= '' and call('SETNX', dedup, id) == 1 and ttl > 0 then call('PEXPIRE', dedup, ttl) end
+    local parent = ARGV[at + 6]
+    if parent ~= '' and ARGV[at + 7] == '1' then
+      local prefix, pid = string.match(parent, '^(.*:)([^:]*)$')
+      if prefix and call('ZSCORE', prefix .. 'waiting-children', pid) then call('SADD', parent .. ':dependencies', key) end
+    end
+    answers[n] = 'done'
+  end
+end
+return answers

@@ -1,0 +1,357 @@
+"""Acting on queues of BullMQ 4, 5 and 6: the real library made the jobs, and its real worker takes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import Budget
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from dashboard.errors import Unsupported
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
+from tests.serving import wait_until
+
+RELEASES = ("bullmq", "bullmq5", "bullmq4")
+REF = QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")
+
+
+@pytest.fixture
+def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
+    source = Source("main", server.url)
+    yield BullMQ(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+@contextmanager
+def consuming(alias: str, url: str, **options: Any) -> Iterator[None]:
+    """A real worker on `alpha` that notes each run in the hash `marks`."""
+    node = shutil.which("node")
+    assert node is not None
+    command = [node, str(WORKLOAD / "drive.mjs"), alias, "consume", url, "alpha", json.dumps(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == b'{"ready":true}'
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def marks(client: redis.Redis) -> dict[str, int]:
+    return {job_id.decode(): int(count) for job_id, count in client.hgetall("marks").items()}
+
+
+def drive(alias: str, url: str, command: str, **options: Any) -> Any:
+    return BullMQLibrary(alias).drive(command, url, "alpha", **options)
+
+
+READ_BY_TYPE = {
+    b"hash": lambda client, key: client.hgetall(key),
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"zset": lambda client, key: client.zrange(key, 0, -1, withscores=True),
+    b"set": lambda client, key: client.smembers(key),
+    b"string": lambda client, key: client.get(key),
+}
+
+
+def keyspace(client: redis.Redis) -> dict[bytes, Any]:
+    """What all keys hold, but for the events stream, which tells what happened, and the wake-up marker."""
+    names = [key for key in client.scan_iter() if not key.endswith((b":events", b":marker"))]
+    return {key: READ_BY_TYPE[client.type(key)](client, key) for key in names}
+
+
+def outcomes(acted: list[Acted]) -> list[str]:
+    return [each.outcome.value for each in acted]
+
+
+def kept(taken: list[Kept | Acted]) -> list[Kept]:
+    assert all(isinstance(each, Kept) for each in taken), taken
+    return [each for each in taken if isinstance(each, Kept)]
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+@pytest.mark.parametrize("alias", RELEASES)
+def test_dead_jobs_are_retried_and_run_by_the_real_worker(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, paused: bool
+) -> None:
+    ids = drive(alias, server.url, "many", count=20, dead=True)["ids"]
+    payload = redis_client.hget(f"bull:alpha:{ids[0]}", "data")
+    if paused:
+        drive(alias, server.url, "pause")
+    picks = backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000))
+    assert {pick.id for pick in picks} == set(ids)
+    with consuming(alias, server.url):  # idle, waiting for work
+        asked = [*picks, Pick(id="nobody"), Pick(id=ids[0], stamp="1")]
+        with metered() as meter:
+            acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
+        assert meter.round_trips == 1
+        assert outcomes(acted) == [*["done"] * 20, "gone", "changed"]
+        if paused:
+            assert drive(alias, server.url, "add")
+            assert marks(redis_client) == {}
+            drive(alias, server.url, "resume")
+            ids = [*ids, str(len(ids) + 1)]
+        wait_until(lambda: marks(redis_client) == dict.fromkeys(ids, 1), what="the worker running all of them once")
+    wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(ids))
+    assert redis_client.hget(f"bull:alpha:{ids[0]}", "data") == payload
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == ["changed"] * 20
+    assert redis_client.zcard("bull:alpha:failed") == 0
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+@pytest.mark.parametrize("priority", [0, 5])
+def test_a_delayed_job_runs_now(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, priority: int
+) -> None:
+    opts = {"delay": 3_600_000, **({"priority": priority} if priority else {})}
+    job_id = drive(alias, server.url, "add", opts=opts)["id"]
+    with consuming(alias, server.url):
+        picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
+        assert [pick.id for pick in picks] == [job_id]
+        assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["done"]
+        wait_until(lambda: marks(redis_client) == {job_id: 1}, what="the worker running it")
+    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["changed"]
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+@pytest.mark.parametrize("queue", ["alpha", "beta"])
+def test_what_is_deleted_comes_back_as_it_was(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, queue: str
+) -> None:
+    filled = BullMQLibrary(alias).fill(server.url)
+    ref = QueueRef(source="main", backend="bullmq", name=queue, key=f"bull:{queue}")
+    for state in (State.DEAD, State.COMPLETED, State.SCHEDULED, State.BLOCKED, State.WAITING):
+        before = keyspace(redis_client)
+        picks = backend.picks(ref, JobQuery(state=state, per_page=1000))
+        assert {pick.id for pick in picks} == set(filled.ids[queue][state])
+        # A parent that waits for its children alone would be set free: those two are deleted in a test of their own.
+        picks = [pick for pick in picks if not pick.id.startswith("photo")]
+        with metered() as meter:
+            taken = kept(backend.take(ref, state, picks))
+            assert outcomes(backend.delete(ref, state, taken)) == ["done"] * len(picks)
+        assert meter.round_trips == 2
+        for pick in picks:
+            assert not redis_client.exists(f"bull:{queue}:{pick.id}", f"bull:{queue}:{pick.id}:logs")
+        assert not {pick.id for pick in backend.picks(ref, JobQuery(state=state, per_page=1000))} & {
+            pick.id for pick in picks
+        }
+        assert outcomes(backend.delete(ref, state, taken)) == ["gone"] * len(picks)
+        assert outcomes(backend.restore(ref, state, list(reversed(taken)))) == ["done"] * len(picks)
+        assert keyspace(redis_client) == before
+        assert outcomes(backend.restore(ref, state, taken)) == ["changed"] * len(picks)
+    assert BullMQLibrary(alias).own_counts(server.url, queue) == filled.native_counts[queue]
+
+
+@pytest.mark.parametrize("alias", ["bullmq", "bullmq5"])
+def test_a_parent_is_set_free_when_its_last_child_is_deleted(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    filled = BullMQLibrary(alias).fill(server.url)
+    (parent,) = filled.ids["alpha"][State.BLOCKED]
+    children = [Pick(id="photo-1"), Pick(id="photo-2")]
+    taken = kept(backend.take(REF, State.WAITING, children))
+    assert outcomes(backend.delete(REF, State.WAITING, taken[:1])) == ["done"]
+    assert redis_client.zscore("bull:alpha:waiting-children", parent) is not None
+    assert outcomes(backend.delete(REF, State.WAITING, taken[1:])) == ["done"]
+    assert redis_client.zscore("bull:alpha:waiting-children", parent) is None
+    assert redis_client.lindex("bull:alpha:wait", -1) == parent.encode()
+
+
+def test_a_running_job_and_the_next_run_of_a_schedule_are_not_deleted(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    BullMQLibrary().fill(server.url)
+    drive("bullmq", server.url, "schedule")
+    runs = [pick for pick in backend.picks(REF, JobQuery(state=State.SCHEDULED)) if pick.id.startswith("repeat:")]
+    assert runs
+    for refused in backend.take(REF, State.SCHEDULED, runs):
+        assert isinstance(refused, Acted)
+        assert (refused.outcome, refused.detail) == (
+            Outcome.REFUSED,
+            "it is the next run of a schedule; remove the schedule instead",
+        )
+    redis_client.zadd("bull:alpha:failed", {"held": 1})
+    (held,) = backend.take(REF, State.DEAD, [Pick(id="held")])
+    assert isinstance(held, Acted)
+    assert held.detail == "a worker holds it"
+
+
+def test_a_job_that_changed_since_it_was_taken_stays(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    ids = drive("bullmq", server.url, "many", count=2, dead=True)["ids"]
+    taken = kept(backend.take(REF, State.DEAD, [Pick(id=job_id) for job_id in ids]))
+    redis_client.hset(f"bull:alpha:{ids[0]}", "progress", 7)
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed", "done"]
+
+
+def test_a_job_too_large_for_the_bin_is_not_read(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
+    redis_client.hset(f"bull:alpha:{job_id}", "data", "x" * 20_000_000)
+    sent = redis_client.info("stats")["total_net_output_bytes"]
+    (large,) = kept(backend.take(REF, State.DEAD, [Pick(id=job_id)]))
+    assert large.blob is None
+    assert large.size_bytes > MAX_KEPT_BYTES
+    assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
+    assert outcomes(backend.delete(REF, State.DEAD, [large])) == ["done"]
+    assert not redis_client.exists(f"bull:alpha:{job_id}")
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_pausing_and_resuming_loses_nothing_whoever_does_it(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    drive(alias, server.url, "add")
+    assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
+    with consuming(alias, server.url):
+        drive(alias, server.url, "add")  # the app adds to a queue that we paused
+        assert drive(alias, server.url, "counts")["wait"] + drive(alias, server.url, "counts")["paused"] == 2
+        assert marks(redis_client) == {}
+        drive(alias, server.url, "resume")  # and resumes it
+        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1})
+        drive(alias, server.url, "pause")  # now the other way round
+        drive(alias, server.url, "add")
+        acted = backend.act_on_queue(REF, Action.RESUME)
+        assert (acted.outcome, acted.more) == (Outcome.DONE, False)
+        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1, "3": 1})
+
+
+def test_a_queue_that_is_not_there_is_not_made(backend: BullMQ, redis_client: redis.Redis) -> None:
+    for action in (Action.PAUSE, Action.RESUME, Action.OBLITERATE):
+        assert backend.act_on_queue(REF, action).outcome is Outcome.GONE
+    assert redis_client.dbsize() == 0
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_a_queue_is_removed_in_steps_and_not_while_jobs_run(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    BullMQLibrary(alias).fill(server.url)
+    drive(alias, server.url, "many", count=500)
+    assert "running" in (backend.act_on_queue(REF, Action.OBLITERATE).detail or "")
+    redis_client.delete("bull:alpha:active", "bull:alpha:held", "bull:alpha:held:lock")
+    steps = 0
+    while (acted := backend.act_on_queue(REF, Action.OBLITERATE)).more:
+        steps += 1
+    assert acted.outcome is Outcome.DONE
+    assert steps >= 2
+    assert list(redis_client.scan_iter("bull:alpha:*")) == []
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
+    picks = [Pick(id=job_id)]
+    (copy,) = backend.act(REF, Action.DUPLICATE, State.DEAD, picks)
+    (edited,) = backend.act(REF, Action.EDIT, State.DEAD, picks, Wishes(payload='{"n": 12345678901234567890}'))
+    assert copy.new_id
+    assert edited.new_id
+    assert redis_client.hget(f"bull:alpha:{copy.new_id}", "data") == redis_client.hget(f"bull:alpha:{job_id}", "data")
+    assert redis_client.hget(f"bull:alpha:{edited.new_id}", "data") == b'{"n": 12345678901234567890}'
+    with consuming(alias, server.url):
+        wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1})
+    assert redis_client.zscore("bull:alpha:failed", job_id) is not None
+    with pytest.raises(Unsupported, match="no JSON"):
+        backend.act(REF, Action.EDIT, State.DEAD, picks, Wishes(payload="{"))
+
+
+def test_a_schedule_is_run_once_more_and_removed(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    drive("bullmq", server.url, "schedule")
+    found = backend.discover(None, Budget(20, 5)).found
+    schedule = next(each for each in backend.schedules(found) if each.id == "nightly")
+    score = redis_client.zscore("bull:alpha:repeat", "nightly")
+    (acted,) = [backend.act_on_schedule(schedule, Action.TRIGGER)]
+    assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"nightly"
+    assert redis_client.zscore("bull:alpha:repeat", "nightly") == score
+    assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
+    assert [each.id for each in backend.schedules(found)] == ["hourly:count"]
+    assert not list(redis_client.scan_iter("*nightly*"))
+    assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.GONE
+
+
+def test_hostile_jobs_cost_an_outcome_each(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
+    odd = "odd\udcff:<script>"
+    raw = odd.encode("utf-8", "surrogateescape")
+    redis_client.zadd("bull:alpha:failed", {"ghost": 1, "text": 2, raw: 3})
+    redis_client.set("bull:alpha:text", "no hash")
+    redis_client.hset(b"bull:alpha:" + raw, mapping={"name": b"\xff", "data": b"{broken", "opts": "[]"})
+    picks = [Pick(id=each) for each in ("ghost", "text", odd, job_id)]
+    assert outcomes(backend.act(REF, Action.DUPLICATE, State.DEAD, picks)) == ["gone", "gone", "refused", "done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == ["gone", "gone", "done", "done"]
+    taken = kept(backend.take(REF, State.DEAD, picks[:2]))
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done", "done"]
+    assert redis_client.zcard("bull:alpha:failed") == 0
+
+
+def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
+    redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "%R~*", "+@read", "+eval_ro", "+client")
+    source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
+    reader = BullMQ(source, SourceSettings(name="main", url=server.url))
+    (acted,) = reader.act(REF, Action.RETRY, State.DEAD, [Pick(id=job_id)])
+    assert acted.outcome is Outcome.REFUSED
+    assert "not permitted" in (acted.detail or "")
+    source.close()
+    redis_client.execute_command("ACL", "DELUSER", "reader")
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_retries_that_race_a_live_worker_lose_and_double_nothing(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    """Each job fails in its first run, is retried by us while the worker goes on, and again after its second."""
+    count = 1_000
+    ids = drive(alias, server.url, "many", count=count)["ids"]
+    asked = dict.fromkeys(ids, 0)
+    with consuming(alias, server.url, failing=True, concurrency=16):
+
+        def all_ran_three_times() -> bool:
+            picks = [
+                pick for pick in backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000)) if asked[pick.id] < 2
+            ]
+            # Twice at once, as two people would: one of them is too late.
+            for _ in range(2):
+                for each in backend.act(REF, Action.RETRY, State.DEAD, picks):
+                    asked[each.id] += each.outcome is Outcome.DONE
+            return sum(marks(redis_client).values()) >= 3 * count
+
+        wait_until(all_ran_three_times, within_s=60, what="each job's third run")
+        wait_until(lambda: redis_client.zcard("bull:alpha:failed") == count)
+    assert marks(redis_client) == {job_id: 1 + times for job_id, times in asked.items()} == dict.fromkeys(ids, 3)
+    assert redis_client.llen("bull:alpha:wait") == redis_client.llen("bull:alpha:active") == 0
+
+
+def test_deletes_that_race_a_live_worker(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    count = 1_000
+    ids = drive("bullmq", server.url, "many", count=count)["ids"]
+    deleted: set[str] = set()
+    with consuming("bullmq", server.url, concurrency=4):
+        for start in range(count, 0, -100):
+            picks = [Pick(id=job_id) for job_id in ids[start - 100 : start]]
+            taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, Kept)]
+            done = backend.delete(REF, State.WAITING, taken)
+            deleted |= {each.id for each in done if each.outcome is Outcome.DONE}
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") + len(deleted) == count, what="the rest")
+    ran = marks(redis_client)
+    assert set(ran) == set(ids) - deleted
+    assert set(ran.values()) == {1}
