@@ -39,6 +39,8 @@ SLOW_S, QUICK_S = 0.0035, 0.002
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
 SECONDS_PER_STEP = 0.25
+# Then other work has its turn.
+SECONDS_PER_TURN = 0.1
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class _Slot:
     batch: int = FIRST_BATCH
     due: float = 0.0  # monotonic: not before
     canary: list[tuple[Place, Pick, Acted]] = field(default_factory=list)
+    coming: list[tuple[int, Pick]] = field(default_factory=list)  # read ahead, from number `coming_at` on
+    coming_at: int = 0
 
 
 class Runner:
@@ -148,7 +152,7 @@ class Runner:
                 case Phase.COLLECTING:
                     phase = self._collect(work)
                 case Phase.CANARY | Phase.RUNNING:
-                    phase = self._act(work, slot)
+                    phase = self._act_a_while(work, slot)
                 case Phase.WATCHING:
                     phase = self._watch(work, slot)
                 case _:
@@ -203,18 +207,35 @@ class Runner:
             spec=pack(replace(spec, places=tuple(places))),
         )
 
-    def _act(self, work: Work, slot: _Slot) -> Phase | None:
+    def _act_a_while(self, work: Work, slot: _Slot) -> Phase | None:
+        """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
+        until = monotonic_s() + SECONDS_PER_TURN
+        while True:
+            phase, acted = self._act(work, slot)
+            if phase is not work.phase or monotonic_s() >= until or slot.due > monotonic_s():
+                return phase
+            work = replace(work, at=work.at + len(acted), outcomes=_added(work.outcomes, audit.outcomes(acted)))
+
+    def _coming(self, work: Work, slot: _Slot, size: int) -> list[tuple[int, Pick]]:
+        """The next jobs of the list, `size` of them at most."""
+        start = work.at - slot.coming_at
+        if start < 0 or start + size > len(slot.coming):
+            slot.coming, slot.coming_at, start = self._store.picks(work.id, work.at, MAX_BATCH), work.at, 0
+        return slot.coming[start : start + size]
+
+    def _act(self, work: Work, slot: _Slot) -> tuple[Phase | None, list[Acted]]:
+        """One batch: (the phase that the work then is in, what came of its jobs)."""
         end = work.spec.canary if work.phase is Phase.CANARY else work.matched
         size = min(slot.batch, end - work.at, MAX_BATCH)
         pace = work.spec.pace_per_s
         if pace > 0:
             size = min(size, max(1, round(pace * SECONDS_PER_STEP)))
         if size <= 0:
-            return self._reached(work, slot)
+            return self._reached(work, slot), []
         started = monotonic_s()
-        picks = self._store.picks(work.id, work.at, size)
+        picks = self._coming(work, slot, size)
         if not picks:
-            return self._end(work, Phase.FAILED, "The list of its jobs is gone.")
+            return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
         place_number = picks[0][0]
         same = [pick for number, pick in picks if number == place_number]
         same = same[: next((n for n, (number, _) in enumerate(picks) if number != place_number), len(same))]
@@ -228,15 +249,14 @@ class Runner:
         at = work.at + len(same)
         to = self._following(work, at)
         if to is Phase.DONE:
-            counts = audit.outcomes(acted)
-            outcomes = {name: work.outcomes.get(name, 0) + counts.get(name, 0) for name in {*work.outcomes, *counts}}
-            self._record(replace(work, phase=to, at=at, outcomes=outcomes))
+            self._record(replace(work, phase=to, at=at, outcomes=_added(work.outcomes, audit.outcomes(acted))))
         fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
         if to is Phase.WATCHING:
             fields["watch_until"] = now_s() + work.spec.canary_wait_s
-        return self._store.write(
+        phase = self._store.write(
             work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit.outcomes(acted), **fields
         )
+        return phase, acted
 
     def _do(self, work: Work, place: Place, picks: list[Pick]) -> list[Acted]:
         spec = work.spec
@@ -319,6 +339,10 @@ def _event(work: Work, count: int) -> audit.Event:
         reason=spec.reason,
         bulk_id=work.id,
     )
+
+
+def _added(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {name: outcomes.get(name, 0) + more.get(name, 0) for name in {*outcomes, *more}}
 
 
 def _next_batch(allowed: int, used: int, seconds: float) -> int:
