@@ -82,6 +82,7 @@ class Backend(abc.ABC):
     # Our states that the library has, in its own words, in the order of the tabs: (state, (native word, …)).
     states: ClassVar[Mapping[State, tuple[str, ...]]]
     capabilities: ClassVar[frozenset[Capability]]
+    keyed_by_id: ClassVar[bool] = True  # a job is found by its id at once, not by looking through lists
     # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
     queue_actions: ClassVar[tuple[Action, ...]] = ()

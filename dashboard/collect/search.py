@@ -19,9 +19,10 @@ from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, Sta
 
 ROWS_PER_LIST = 5000
 SECONDS = 2.0
-ID_SECONDS = 1.0
+ID_SECONDS = 3.0
 MAX_FOUND = 100
 MAX_QUERY = 500
+START = "0.0.0"
 FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
 ALIASES = {"backend": "library"}
 ORDER = (
@@ -141,7 +142,7 @@ def search(
     backend_of: Callable[[QueueStats], Backend],
     cursor: str | None = None,
 ) -> Found:
-    """Jobs that match, at most MAX_FOUND, by an exact id first, then by their text in the order of ORDER.
+    """Jobs that match, at most MAX_FOUND, in the order of ORDER; the job of that very id alone where there is one.
 
     Looks at ROWS_PER_LIST rows of each list and for SECONDS at most; the cursor goes on from there.
     """
@@ -152,6 +153,8 @@ def search(
     if cursor is None and query.bare_id:
         look.by_id(query.bare_id, queues)
     total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
+    if cursor is None and look.any:
+        return look.found(total, START)  # whoever wants more searches further
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
@@ -198,7 +201,7 @@ def _lists(
 
 
 def _position(cursor: str | None) -> tuple[int, int, int]:
-    parts = (cursor or "0.0.0").split(".")
+    parts = (cursor or START).split(".")
     if len(parts) != 3 or not all(part.isdigit() and len(part) < 9 for part in parts):
         raise Unsupported("This is no place at which a search could go on.", hint="Start the search again.")
     turn, at, offset = (int(part) for part in parts)
@@ -217,10 +220,18 @@ class _Look:
         self._searched = 0
         self._problems: list[str] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether something was found so far."""
+        return bool(self._jobs)
+
     def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
-        """Ask each queue for the job itself, for ID_SECONDS at most."""
-        for queue in queues:
-            if monotonic_s() - self._started > ID_SECONDS or len(self._jobs) >= MAX_FOUND:
+        """Ask each queue for the job itself, for ID_SECONDS at most; first those that know their jobs by id."""
+        for n, queue in enumerate(sorted(queues, key=lambda queue: not self._backend_of(queue).keyed_by_id)):
+            if len(self._jobs) >= MAX_FOUND:
+                return
+            if monotonic_s() - self._started > ID_SECONDS:
+                self._problems.append(f"{n} of {len(queues)} queues were asked for a job of this id, for want of time")
                 return
             try:
                 self._add(queue, self._backend_of(queue).job(queue.ref, job_id))

@@ -309,3 +309,24 @@ def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: re
     assert len(window.rows) == 500
     assert "anna@example.com" in window.rows[0].text
     assert "hunter2" not in window.rows[0].text
+
+
+def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    any_redis.set("stat:processed", 1)
+    for start in range(0, 24_000, 1000):
+        numbers = range(start, start + 1000)
+        enqueue(any_redis, *(payload(jid=f"{n:024x}") for n in numbers))
+        any_redis.zadd("schedule", {payload(jid=f"5{n:023x}"): time.time() + n for n in numbers})
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    without_scripts = Sidekiq(Source("main", url), SourceSettings(name="main", url=url))
+    refs = discover(backend)
+    for reading in (backend, without_scripts):
+        assert ("Place in line", "23456 before it") in reading.job(refs["mails"], f"{23456:024x}").facts
+        assert reading.job(refs["*"], f"5{17:023x}").state is State.SCHEDULED
+        with pytest.raises(NotFound):
+            reading.job(refs["mails"], "f" * 24)
+    without_scripts.source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")

@@ -34,6 +34,7 @@ class Sidekiq(Backend):
 
     name = "sidekiq"
     title = "Sidekiq"
+    keyed_by_id = False
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH})
 

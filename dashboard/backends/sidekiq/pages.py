@@ -21,12 +21,16 @@ from dashboard.backends.sidekiq.entry import (
     row,
     timeline,
 )
+from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Reply, Source
 
-# How far from its served end a list, or from its newest end a set, is looked through for one job.
+# How far from its served end a list, or from its newest end a set, is looked through for one job: so many entries at
+# once, which keeps the server busy for some 10 ms, and so many and so long in all.
 LOOK_AT = 10_000
+LOOK_AT_MOST = 500_000
+LOOK_SECONDS = 1.0
 _SCORED = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)-(.+)\Z", re.DOTALL)
 
 
@@ -132,23 +136,66 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 
 
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
-    """One job, wherever it stands. Raises NotFound. Cost: 2 round trips where scripts are permitted, else 3."""
+    """One job, wherever it stands. Raises NotFound.
+
+    Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries that are looked at.
+    """
     place = keys.place(ref)
     match = _SCORED.match(wanted)
     score, name = (match[1], match[2]) if match else ("", wanted)
     needle = "" if name.startswith("raw") else name
-    arguments = (place.namespace, place.queue or "", needle, score, str(LOOK_AT))
-    answered = scripts.run(keys.script("find"), [arguments])
-    if answered is not None:
-        found: Any = answered[0][0]
-    else:
-        found = plain.find(source, place.namespace, place.queue or "", needle, score, LOOK_AT)
-    for where, raw, length, at, position in found if isinstance(found, list) else ():
-        if not isinstance(raw, bytes):
-            continue
-        payload = decode(raw)
-        if job_id(raw, payload, at if score else None) == wanted or (at and job_id(raw, payload, None) == name):
-            return _job(ref, text(where), raw, length, at, position, wanted)
+    search = _Search(source, scripts, place, needle, score)
+
+    def listed(after: int) -> Job | None:
+        for where, raw, length, at, position in search.step(after):
+            if isinstance(raw, bytes):
+                payload = decode(raw)
+                if job_id(raw, payload, at if score else None) == wanted or (at and job_id(raw, payload, None) == name):
+                    return _job(ref, text(where), raw, length, at, position, wanted)
+        return None
+
+    job = listed(0) or _running(source, scripts, ref, wanted)
+    started, after = monotonic_s(), LOOK_AT
+    while job is None and not score and after < min(search.size, LOOK_AT_MOST):
+        if monotonic_s() - started > LOOK_SECONDS:
+            break
+        job = listed(after)
+        after += LOOK_AT
+    if job is not None:
+        return job
+    far = "" if score or after >= search.size else f" Only the first {after:,} of {search.size:,} were looked through."
+    raise NotFound(
+        f"There is no job {wanted[:200]!r} in {ref.name!r}.", hint=f"Sidekiq forgets jobs that succeed.{far}"
+    )
+
+
+class _Search:
+    """A look for one job through a list and the sets, in steps; `size` = of the longest of them."""
+
+    def __init__(self, source: Source, scripts: Scripts, place: keys.Place, needle: str, score: str) -> None:
+        self._source, self._scripts = source, scripts
+        self._place, self._needle, self._score = place, needle, score
+        self.size = 0
+
+    def step(self, after: int) -> list[Any]:
+        """(where, payload, its length, score, place) of what may be the job among LOOK_AT entries past `after`."""
+        # Far from the ends the entry of all queues looks through the sets, a queue's through its list alone.
+        sets = after == 0 or self._place.queue is None
+        queue = self._place.queue or ""
+        where = (self._place.namespace, queue, self._needle, self._score)
+        arguments = (*where, LOOK_AT, after, "1" if sets else "0")
+        answered = self._scripts.run(keys.script("find"), [arguments])
+        reply: Any = (
+            answered[0][0] if answered is not None else plain.find(self._source, *where, LOOK_AT, after, sets=sets)
+        )
+        if not isinstance(reply, list):
+            return []
+        found, self.size = reply
+        return list(found)
+
+
+def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
+    place = keys.place(ref)
     (rows,) = workers.replies(source, scripts, [place.namespace])
     for running in workers.running(rows):
         payload = decode(running.payload)
@@ -162,10 +209,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
                 worker=running.process,
                 timeline=timeline(payload, State.ACTIVE, moment(running.run_at)),
             )
-    raise NotFound(
-        f"There is no job {wanted[:200]!r} in {ref.name!r}.",
-        hint=f"Sidekiq forgets jobs that succeed. Only the {LOOK_AT} next of a queue and newest of a set are searched.",
-    )
+    return None
 
 
 def _job(

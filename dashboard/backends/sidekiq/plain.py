@@ -63,32 +63,39 @@ def page(source: Source, key: str, kind: str, offset: int, rows: int, *, backwar
     return [size, [part for n in range(0, len(found), 2) for part in (found[n], len(found[n]), found[n + 1])]]
 
 
-def find(source: Source, namespace: str, queue: str, job_id: str, score: str, most: int) -> Reply:
+def find(
+    source: Source, namespace: str, queue: str, job_id: str, score: str, most: int, after: int, *, sets: bool
+) -> Reply:
     """As `find.lua`. Cost: 1 round trip."""
-    sets = ("dead", "retry", "schedule")
+    names = ("dead", "retry", "schedule") if sets else ()
+    in_list = bool(queue) and not score
     commands: list[Command] = [
         ("ZRANGEBYSCORE", f"{namespace}{name}", score, score, "LIMIT", 0, most)
         if score
-        else ("ZREVRANGE", f"{namespace}{name}", 0, most - 1, "WITHSCORES")
-        for name in sets
+        else ("ZREVRANGE", f"{namespace}{name}", after, after + most - 1, "WITHSCORES")
+        for name in names
     ]
-    if queue and not score:
-        commands.append(("LRANGE", f"{namespace}queue:{queue}", -most, -1))
+    commands += [("ZCARD", f"{namespace}{name}") for name in names]
+    if in_list:
+        key = f"{namespace}queue:{queue}"
+        commands += [("LRANGE", key, -after - most, -after - 1), ("LLEN", key)]
     wanted = job_id.encode("utf-8", "surrogateescape")
-    replies = [*source.batch(commands), *([] if queue and not score else [[]])]
-    in_sets, listed = replies[: len(sets)], replies[len(sets)]
+    replies = [*source.batch(commands), *([] if in_list else [[], 0])]
+    in_sets, (*sizes, listed, length) = replies[: len(names)], replies[len(names) :]
     found: list[Reply] = []
     if isinstance(listed, list):
         places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw]
-        found += [[f"queue:{queue}".encode(), raw, len(raw), None, n] for n in places[:1] for raw in [listed[-1 - n]]]
-    for name, members in zip(sets, in_sets, strict=True):
+        found += [
+            [f"queue:{queue}".encode(), raw, len(raw), None, after + n] for n in places[:1] for raw in [listed[-1 - n]]
+        ]
+    for name, members in zip(names, in_sets, strict=True):
         if not isinstance(members, list):
             continue
         scored = (
             [(raw, score.encode()) for raw in members] if score else list(zip(members[::2], members[1::2], strict=True))
         )
         found += [[name.encode(), raw, len(raw), at, None] for raw, at in scored if wanted in raw]
-    return found
+    return [found, max((size for size in (*sizes, length) if isinstance(size, int)), default=0)]
 
 
 def work(source: Source, namespace: str) -> Reply:

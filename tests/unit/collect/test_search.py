@@ -119,6 +119,17 @@ def test_age_and_exclusion(look: Any) -> None:
     assert len(look("state:dead age:>4m").jobs) >= 58
 
 
+def test_an_exact_id_ends_the_look_until_more_is_asked(look: Any) -> None:
+    found = look("dead-5")
+    assert (ids(found), found.searched) == (["dead-5"], 0)
+    assert ids(look("dead-5", found.cursor))[:2] == ["dead-5", "dead-50"]
+
+
+def test_an_id_that_not_all_queues_could_be_asked_for_is_told(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ID_SECONDS", -1.0)
+    assert "0 of 1 queues were asked" in look("dead-5").problems[0]
+
+
 def test_an_exact_id_is_found_wherever_it_stands(look: Any) -> None:
     assert ids(look("waiting-99999", waiting=100_000))[0] == "waiting-99999"
     assert ids(look("id:dead-5"))[0] == "dead-5"

@@ -1,6 +1,9 @@
--- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set.
--- Returns {{where, payload, its length, score or false, place or false}...}: `where` is a set's key or 'queue:NAME'.
+-- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set,
+-- after how many, '1' when the sets are looked at too.
+-- Returns {{{where, payload, its length, score or false, place or false}...}, the size of the largest list or set}:
+-- `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local after, sets, largest = tonumber(ARGV[6]), ARGV[7] == '1', 0
 local CHUNK = 500
 local found = {}
 
@@ -16,7 +19,8 @@ end
 local function look_in_list(key, where)
   local size = read('LLEN', key)
   if not filled(size) then return end
-  for start = 0, math.min(size, most) - 1, CHUNK do
+  largest = math.max(largest, size)
+  for start = after, math.min(size, after + most) - 1, CHUNK do
     local texts = read('LRANGE', key, -start - CHUNK, -start - 1)
     for i = #texts, 1, -1 do
       if holds(texts[i]) then return add(where, texts[i], false, start + #texts - i) end
@@ -34,13 +38,17 @@ local function look_in_set(name)
     end
     return
   end
-  local members = read('ZREVRANGE', key, 0, most - 1, 'WITHSCORES')
-  if failed(members) then return end
+  local size = read('ZCARD', key)
+  if not filled(size) then return end
+  largest = math.max(largest, size)
+  local members = read('ZREVRANGE', key, after, after + most - 1, 'WITHSCORES')
   for i = 1, #members, 2 do
     if holds(members[i]) then return add(name, members[i], members[i + 1], false) end
   end
 end
 
 if score == '' and queue ~= '' then look_in_list(namespace .. 'queue:' .. queue, 'queue:' .. queue) end
-for _, name in ipairs({'dead', 'retry', 'schedule'}) do look_in_set(name) end
-return found
+if sets then
+  for _, name in ipairs({'dead', 'retry', 'schedule'}) do look_in_set(name) end
+end
+return {found, largest}
