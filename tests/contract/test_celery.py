@@ -12,9 +12,10 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.celery import index
+from dashboard.backends.celery import index, listen
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
@@ -23,6 +24,7 @@ from tests.contract.test_bullmq import READER
 from tests.serving import wait_until
 
 SEP = b"\x06\x16"
+SHARED = ("*", "shop:*", "blog*")
 
 
 @pytest.fixture
@@ -72,6 +74,12 @@ def record(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields:
     )
     client.set(f"celery-task-meta-{task_id}", value, ex=3600)
     client.publish(f"celery-task-meta-{task_id}", value)
+
+
+def tell(client: redis.Redis, channel: str, told: Any) -> None:
+    """What a worker sends to the event exchange."""
+    body = base64.b64encode(json.dumps(told).encode()).decode()
+    client.publish(channel, json.dumps({"body": body, "content-type": "application/json"}))
 
 
 def discover(backend: Celery) -> dict[str, QueueRef]:
@@ -231,6 +239,157 @@ def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_red
     assert delta.queues[0].quality is Quality.ESTIMATED
     library.settle(backend, any_redis)
     assert backend.flow([ref], cursor)[0].queues[0].quality is Quality.EXACT
+
+
+def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    ref = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, any_redis)
+    keeper = backend._keeper
+    assert keeper is not None
+    any_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+    record(any_redis, "missed", queue="mails")
+    assert backend.jobs(ref, JobQuery(state=State.DEAD)).total == 0
+    backend.tend()
+    assert not any_redis.exists(index.filled_key("main"))
+    assert any("more that ended" in note for note in stats(backend, "*").notes)
+    library.prepare(backend, any_redis)
+    assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
+    assert not any("more that ended" in note for note in stats(backend, "*").notes)
+
+
+def test_what_waits_to_be_taken_in_is_bounded(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "MAX_WAITING_BYTES", 200_000)
+    bind(any_redis, "mails")
+    discover(backend)
+    CeleryLibrary().prepare(backend, any_redis)
+    keeper = backend._keeper
+    assert keeper is not None
+    seen = keeper.listener.received
+    for n in range(20):
+        record(any_redis, f"t{n}", "SUCCESS", kwargs="x" * 60_000)
+    wait_until(lambda: keeper.listener.received == seen + 20, what="all records")
+    taken, whole = keeper.listener.drain()
+    assert (len(taken), whole) == (4, False)
+    assert keeper.listener.drain() == ([], True)
+
+
+def test_results_of_several_prefixes_stay_apart(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    bind(any_redis, "mails", prefix="shop:")
+    bind(any_redis, "mails", prefix="blog")
+    refs = discover(backend)
+    record(any_redis, "plain", queue="mails")
+    for prefix in ("shop:", "blog_"):
+        value = json.dumps({"status": "FAILURE", "result": {"exc_type": "Boom"}, "queue": "mails"})
+        any_redis.set(f"{prefix}celery-task-meta-of-{prefix}", value)
+    library = CeleryLibrary()
+    library.prepare(backend, any_redis)
+    _, cursor = backend.flow(list(refs.values()), None)
+    any_redis.set("shop:celery-task-meta-later", json.dumps({"status": "SUCCESS", "queue": "mails"}))
+    any_redis.publish("shop:celery-task-meta-later", any_redis.get("shop:celery-task-meta-later"))
+    library.settle(backend, any_redis)
+    dead = {name: [row.id for row in backend.jobs(refs[name], JobQuery(state=State.DEAD)).jobs] for name in SHARED}
+    assert dead == {"*": ["plain"], "shop:*": ["of-shop:"], "blog*": ["of-blog_"]}
+    assert [backend.job(refs[name], ids[0]).state for name, ids in dead.items()] == [State.DEAD] * 3
+    counts = {found.name: (found.counts.dead, found.counts.completed) for found in backend.stats(list(refs.values()))}
+    assert [counts[name] for name in SHARED] == [(1, 0), (1, 1), (1, 0)]
+    delta, _ = backend.flow(list(refs.values()), cursor)
+    ended = {flow.key: flow.completed for flow in delta.queues}
+    assert [ended[refs[name].key] for name in ("mails", "shop:mails", "blogmails")] == [0, 1, 0]
+
+
+def test_a_separator_of_the_apps_own_is_told_by_its_bindings(backend: Celery, any_redis: redis.Redis) -> None:
+    any_redis.sadd("_kombu.binding.mails", "mails::::mails")
+    any_redis.sadd("_kombu.binding.odd", "no binding at all")
+    any_redis.lpush("mails", message("a"))
+    any_redis.lpush("mails::3", message("b"))
+    refs = discover(backend)
+    assert set(refs) == {"*", "mails"}
+    assert backend.stats([refs["mails"]])[0].counts.waiting == 2
+    assert [row.id for row in backend.jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs] == ["a", "b"]
+
+
+def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails" + SEP.decode() + "3", message("low"))
+    for start in range(0, 24_000, 1000):
+        any_redis.lpush("mails", *(message(f"job-{n}") for n in range(start, start + 1000)))
+    ref = discover(backend)["mails"]
+    for task, place in (("job-0", "next"), ("job-23456", "23456 before it"), ("low", "24000 before it")):
+        assert ("Place in line", place) in backend.job(ref, task).facts
+    with pytest.raises(NotFound):
+        backend.job(ref, "job-99999")
+
+
+def test_tasks_that_run_are_counted_though_no_list_has_them(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    ref = discover(backend)["*"]
+    CeleryLibrary().prepare(backend, any_redis)
+    assert (stats(backend, "*").counts.active, stats(backend, "*").workers) == (0, None)
+    tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
+    tell(any_redis, "/7.celeryev/worker.heartbeat", {"hostname": "of-another-database@h", "active": 5})
+    CeleryLibrary().settle(backend, any_redis)
+    shared = backend.stats([ref])[0]
+    assert (shared.counts.active, shared.workers) == (3, 1)
+    assert any("3 tasks run" in note for note in shared.notes)
+    assert [worker.id for worker in backend.workers([ref])] == ["a@h"]
+
+
+def test_that_no_worker_is_there_is_told_once_it_is_known(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(any_redis, "mails")
+    refs = discover(backend)
+    CeleryLibrary().prepare(backend, any_redis)
+    assert stats(backend, "mails").workers is None
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [0, 0]
+    any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
+    assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [None, None]
+
+
+def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    refs = [discover(backend)[name] for name in ("mails", "*")]
+    library = CeleryLibrary()
+    library.prepare(backend, any_redis)
+    _, cursor = backend.flow(refs, None)
+    for task in ("one", "two"):
+        record(any_redis, task, "SUCCESS", queue="mails")
+    events: list[Any] = [{"type": "task-succeeded", "uuid": "one", "runtime": 0.5}, {"type": "task-succeeded"}, 5]
+    tell(any_redis, "/0.celeryev/task.multi", events)
+    tell(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
+    any_redis.publish("/0.celeryev/task.multi", b"\xff")
+    library.settle(backend, any_redis)
+    delta, _ = backend.flow(refs, cursor)
+    assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5]
+    assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
+
+
+def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    source = Source("main", any_server.url)
+    elsewhere = any_server.url.removesuffix("/0") + "/3"
+    backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
+    backend.own = source
+    try:
+        ref = discover(backend)["*"]
+        CeleryLibrary().prepare(backend, any_redis)
+        keeper = backend._keeper
+        assert keeper is not None
+        wait_until(lambda: keeper.workers.connected, what="the feed of workers")
+        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
+        wait_until(lambda: "a@h" in keeper.workers.heartbeats, what="the heartbeat")
+        backend.tend()
+        assert [worker.state for worker in backend.workers([ref])] == [WorkerState.BUSY]
+    finally:
+        backend.close()
+        source.close()
 
 
 def test_a_server_without_celery_is_not_listened_to(backend: Celery, any_redis: redis.Redis) -> None:

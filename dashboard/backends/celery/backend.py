@@ -37,6 +37,7 @@ class Celery(Backend):
 
     name = "celery"
     title = "Celery"
+    keyed_by_id = False
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.RESULTS, Capability.PRIORITIES, Capability.SEARCH})
 
@@ -46,6 +47,7 @@ class Celery(Backend):
         self.results = Source(source.name, settings.result_url) if settings.result_url else source
         self._scripts = Scripts(self.broker)
         self._keeper: Keeper | None = None
+        self._prefixes: set[str] = set()
         self._there = bool(self.named_queues())  # a server without Celery is not listened to
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
@@ -54,12 +56,14 @@ class Celery(Backend):
         replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
         places = [keys.Place("", name) for name in self.named_queues()] if cursor is None else []
         for key, reply in zip(exchanges, replies, strict=True):
-            prefix = text(key.partition(keys.BINDING.encode())[0])
+            prefix, _, exchange = text(key).partition(keys.BINDING)
             for member in reply[1] if isinstance(reply, list) else ():
-                queue = text(member.split(keys.SEPARATOR)[-1])
+                queue, separator = keys.bound(exchange, text(member)) or ("", "")
                 if queue and not queue.endswith(".pidbox"):
-                    places += [keys.Place(prefix, None), keys.Place(prefix, queue)]
-        self._there = self._there or bool(places)
+                    places += [keys.Place(prefix, None), keys.Place(prefix, queue, separator)]
+        self._prefixes.update(place.prefix for place in places)
+        if following == 0:
+            self._there = self._there or bool(self._prefixes)
         refs = tuple(
             self._ref(place) for place in dict.fromkeys(places) if place.queue is None or self.shows(place.queue)
         )
@@ -76,7 +80,7 @@ class Celery(Backend):
         ]
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return figures.stats(self.broker, self._scripts, self.own, refs, listening=self._keeper is not None)
+        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper)
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return figures.flow(refs, self._keeper, cursor)
@@ -103,7 +107,8 @@ class Celery(Backend):
         if self.own is None or not self._there:
             return
         if self._keeper is None:
-            self._keeper = Keeper(self.results, self.own, self.source.name)
+            self._keeper = Keeper(self.broker, self.results, self.own, self.source.name)
+        self._keeper.prefixes = sorted(self._prefixes) or [""]
         try:
             self._keeper.tend()
         except QueuedeckError:
@@ -116,7 +121,7 @@ class Celery(Backend):
             self._keeper = None
 
     def _pages(self) -> pages.Pages:
-        return pages.Pages(self.broker, self.results, self.own)
+        return pages.Pages(self.broker, self.results, self.own, self._scripts)
 
     def _ref(self, place: keys.Place) -> QueueRef:
         return QueueRef(

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
+from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.index import KEPT, Ended, Keeper, index_key
+from dashboard.backends.celery.index import (
+    KEPT,
+    MAX_RUNTIMES,
+    Ended,
+    Keeper,
+    beats_of,
+    filled_key,
+    index_key,
+    workers_key,
+)
+from dashboard.backends.celery.workers import is_alive
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
-from dashboard.sources import Reply, Source
+from dashboard.sources import Command, Reply, Source
 
 QUEUES_PER_CALL = 100
 # More unacknowledged messages than this are counted, not looked into.
@@ -21,11 +33,21 @@ NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unkno
 TOGETHER = "what workers took and what ended is kept for all queues together"
 NOT_LISTENING = "rates come from Celery's result channel, to which only the sampling process listens"
 GAP = "the result channel was not heard all the time"
+EACH = "each queue tells its own rate"
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
 
 
+class Told(NamedTuple):
+    """What else is known of one prefix: the index, and the workers by their heartbeats; None = unknown."""
+
+    ended: tuple[int | None, ...]  # in the order of keys.ENDED
+    whole: bool  # the index holds what was there before, too
+    running: int | None
+    workers: int | None
+
+
 def stats(
-    broker: Source, scripts: Scripts, own: Source | None, refs: Sequence[QueueRef], *, listening: bool
+    broker: Source, scripts: Scripts, own: Source | None, refs: Sequence[QueueRef], keeper: Keeper | None
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order.
 
@@ -33,47 +55,70 @@ def stats(
     """
     groups = list(_groups(refs))
     calls: list[tuple[str | int, ...]] = [
-        (prefix, LOOK_INTO, *(name for _, name in queues)) for prefix, queues in groups
+        (prefix, LOOK_INTO, separator, *(name for _, name in queues)) for (prefix, separator), queues in groups
     ]
+    prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     source = refs[0].source if refs else ""
-    counts = [("ZCARD", index_key(source, state)) for state in keys.ENDED]
-    wanted = own is not None and any(ref.shared for ref in refs)
-    together = wanted and own is broker
-    answered = scripts.run(keys.script("stats"), calls, also=counts if together else ())
+    boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
+    kept: list[Command] = [("HGETALL", workers_key(source)), ("EXISTS", filled_key(source))]
+    kept += [("ZCARD", index_key(source, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    together = own is broker
+    answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
     replies = answered[0] if answered is not None else _plain(broker, groups)
-    ended: list[Reply] = [None] * len(keys.ENDED)
-    if answered is not None and together:
-        ended = answered[1]
-    elif own is not None and wanted:
-        ended = own.batch(counts)
+    beside = answered[1] if answered is not None else []
+    if own is not None and not (together and answered is not None):
+        beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
+    told = _told(prefixes, beside, len(kept), keeper)
     found: dict[int, QueueStats] = {}
-    for (prefix, queues), reply in zip(groups, replies, strict=True):
+    for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
         waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None] * 4)
         for (n, _), size in zip(queues, waiting, strict=True):
-            found[n] = _queue(refs[n], size)
+            # Which worker serves which queue Redis does not tell; where no worker is, none does.
+            found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None)
         for n, ref in enumerate(refs):
             if ref.shared and keys.place(ref).prefix == prefix:
-                found[n] = _shared(ref, taken, ended, listening=listening)
+                found[n] = _shared(ref, taken, told[prefix])
     return [found[n] for n in range(len(refs))]
 
 
-def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str]]]]:
-    prefixes: dict[str, list[tuple[int, str]]] = {}
+def _told(prefixes: Sequence[str], beside: Sequence[Reply], kept: int, keeper: Keeper | None) -> dict[str, Told]:
+    boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
+    beats = beats_of(index[0]) if len(index) == kept else {}
+    whole = len(index) == kept and index[1] == 1
+    found = {}
+    for n, prefix in enumerate(prefixes):
+        ended = index[2 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
+        alive = [beat for beat in beats.values() if beat.get("prefix", "") == prefix and is_alive(beat)]
+        running = [active for beat in alive if isinstance(active := beat.get("active"), int)]
+        box = boxes[n] if n < len(boxes) else None
+        nobody = not alive and box == 0 and keeper is not None and keeper.heard_all_workers
+        found[prefix] = Told(
+            ended=tuple(size if isinstance(size, int) else None for size in ended),
+            whole=whole,
+            running=sum(running) if alive else None,
+            workers=len(alive) if alive else 0 if nobody else None,
+        )
+    return found
+
+
+def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
+    """((prefix, separator), queues of both by place in `refs`), in portions that one call of the script reads."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
         place = keys.place(ref)
-        queues = prefixes.setdefault(place.prefix, [])
+        queues = found.setdefault((place.prefix, place.separator), [])
         if place.queue is not None:
             queues.append((n, place.queue))
-    for prefix, queues in prefixes.items():
+    for where, queues in found.items():
         for start in range(0, max(1, len(queues)), QUEUES_PER_CALL):
-            yield prefix, queues[start : start + QUEUES_PER_CALL]
+            yield where, queues[start : start + QUEUES_PER_CALL]
 
 
-def _plain(broker: Source, groups: Sequence[tuple[str, list[tuple[int, str]]]]) -> list[Reply]:
+def _plain(broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]]) -> list[Reply]:
     """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
     answers: list[Reply] = []
-    for prefix, queues in groups:
-        lists = [keys.Place(prefix, name).lists() for _, name in queues]
+    for (prefix, separator), queues in groups:
+        lists = [keys.Place(prefix, name, separator).lists() for _, name in queues]
         *sizes, unacked = broker.batch(
             [*(("LLEN", key) for several in lists for key in several), ("HLEN", f"{prefix}{keys.UNACKED}")]
         )
@@ -87,7 +132,7 @@ def _plain(broker: Source, groups: Sequence[tuple[str, list[tuple[int, str]]]]) 
     return answers
 
 
-def _queue(ref: QueueRef, size: Reply) -> QueueStats:
+def _queue(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
     waiting = size if isinstance(size, int) else None
     return QueueStats(
         source=ref.source,
@@ -100,16 +145,17 @@ def _queue(ref: QueueRef, size: Reply) -> QueueStats:
         native=(NativeCount(native=keys.NATIVE[State.WAITING], state=State.WAITING, count=waiting),),
         depth=waiting,
         latency_s=0.0 if waiting == 0 else None,
+        workers=workers,
         notes=(TOGETHER, NO_AGE),
         error=_line(size) if isinstance(size, ResponseError) else None,
     )
 
 
-def _shared(ref: QueueRef, taken: Sequence[Reply], ended: Sequence[Reply], *, listening: bool) -> QueueStats:
+def _shared(ref: QueueRef, taken: Sequence[Reply], told: Told) -> QueueStats:
     unacked, *split = taken
     counted = {
         state: size if isinstance(size, int) else None
-        for state, size in zip((*keys.TAKEN, *keys.ENDED), (*split, *ended), strict=True)
+        for state, size in zip((*keys.TAKEN, *keys.ENDED), (*split, *told.ended), strict=True)
     }
     notes = [f"{unacked} messages taken by workers and not acknowledged"] if isinstance(unacked, int) else []
     notes += [
@@ -117,8 +163,12 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], ended: Sequence[Reply], *, li
         for state, most in KEPT.items()
         if counted[state] is not None and (counted[state] or 0) >= most
     ]
-    if not listening and all(counted[state] is None for state in keys.ENDED):
+    if told.running is not None:
+        notes.append(f"{told.running} tasks run by the workers' heartbeats; one acknowledged early is in no list")
+    if all(counted[state] is None for state in keys.ENDED):
         notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
+    elif not told.whole:
+        notes.append("results are still being looked for: there may be more that ended than is told")
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
@@ -127,7 +177,7 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], ended: Sequence[Reply], *, li
         shared=True,
         prefix=keys.place(ref).prefix or None,
         counts=Counts(
-            active=counted[State.ACTIVE],
+            active=_most(counted[State.ACTIVE], told.running),
             scheduled=counted[State.SCHEDULED],
             retrying=counted[State.RETRYING],
             dead=counted[State.DEAD],
@@ -137,6 +187,7 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], ended: Sequence[Reply], *, li
         native=tuple(
             NativeCount(native=keys.NATIVE[state], state=state, count=count) for state, count in counted.items()
         ),
+        workers=told.workers,
         notes=tuple(notes),
         error=_line(unacked) if isinstance(unacked, ResponseError) else None,
     )
@@ -144,6 +195,11 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], ended: Sequence[Reply], *, li
 
 def _line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
+
+
+def _most(reserved: int | None, running: int | None) -> int | None:
+    """How many tasks are in the hands of workers at least: those in `unacked` and those that run overlap."""
+    return max((count for count in (reserved, running) if count is not None), default=None)
 
 
 def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) -> tuple[FlowDelta, float]:
@@ -154,24 +210,30 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
         return FlowDelta(queues=tuple(unknown)), now
     ended, keeper.ended = keeper.ended, Ended()
     span_s = now - cursor if cursor is not None else 0.0
-    named = {keys.place(ref).queue for ref in refs}
-    rest = {name for name in (*ended.completed, *ended.dead) if name not in named}
-    nameless = bool(ended.completed[""] or ended.dead[""])
+    places = {ref.key: keys.place(ref) for ref in refs}
+    shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
+    # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
+    nameless = now - keeper.nameless_at < FLOW_WINDOW_S
     flows = []
     for ref in refs:
-        queue = keys.place(ref).queue
+        prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
         elif queue is None and not rest and ended.whole:
             # A 0 here would read as "nothing ends", above queues that tell otherwise.
             flows.append(_unknown(ref.key, "what ended is told at each queue"))
         elif queue is None:
-            completed, dead = (sum(tally[name] for name in rest) for tally in (ended.completed, ended.dead))
-            flows.append(_flow(ref.key, completed, dead, span_s, whole=ended.whole))
+            rest = [where for where in {**ended.completed, **ended.dead} if where[0] == prefix]
+            if not nameless:
+                rest = [where for where in rest if where not in shown]
+            if nameless or rest or not any(place.queue is not None for place in places.values()):
+                flows.append(_flow(ref.key, ended, rest, span_s))
+            else:
+                flows.append(_unknown(ref.key, EACH))
         elif nameless:
             flows.append(_unknown(ref.key, NO_QUEUE))
         else:
-            flows.append(_flow(ref.key, ended.completed[queue], ended.dead[queue], span_s, whole=ended.whole))
+            flows.append(_flow(ref.key, ended, [(prefix, queue)], span_s))
     return FlowDelta(queues=tuple(flows)), now
 
 
@@ -179,12 +241,13 @@ def _unknown(key: str, reason: str) -> QueueFlow:
     return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
-def _flow(key: str, completed: int, dead: int, span_s: float, *, whole: bool) -> QueueFlow:
+def _flow(key: str, ended: Ended, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
     return QueueFlow(
         key=key,
-        completed=completed,
-        dead=dead,
+        completed=sum(ended.completed[each] for each in where),
+        dead=sum(ended.dead[each] for each in where),
         span_s=max(span_s, 0.001),
-        quality=Quality.EXACT if whole else Quality.ESTIMATED,
-        reason=None if whole else GAP,
+        quality=Quality.EXACT if ended.whole else Quality.ESTIMATED,
+        reason=None if ended.whole else GAP,
+        runtimes_s=tuple(seconds for each in where for seconds in ended.runtimes.get(each, ()))[:MAX_RUNTIMES],
     )

@@ -1,46 +1,56 @@
 """Which tasks ended: Celery keeps a record of each, but no list of them. So Queuedeck keeps a bounded one of its own.
 
-It lies under `{queuedeck}:celery:<source>:`, one sorted set per status with the newest ids, scored by when they ended,
-and a hash of workers. It is filled once by a slow look through the records, and kept by the live feed.
+It lies under `{queuedeck}:celery:<source>:`, one sorted set per status and prefix with the newest records, scored by
+when they ended, and a hash of workers. It is filled by a slow look through the records when a process begins to keep
+it, and again after the feed was not heard for a while; meanwhile the live feed keeps it.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import Budget
-from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD
-from dashboard.backends.celery.listen import Listener, task_id
+from dashboard.backends.base import FLOW_WINDOW_S, Budget
+from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, record_key
+from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
 from dashboard.backends.celery.message import when
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
-from dashboard.clock import now_s
+from dashboard.clock import monotonic_s, now_s
 from dashboard.model import State
-from dashboard.sources import Command, Source
+from dashboard.sources import Command, Reply, Source
 
-# Ids of at most 200 bytes, so at most about 2 MB a source.
+# Members of at most 200 bytes, so at most about 2 MB a source and prefix.
 KEPT = {State.DEAD: 5000, State.COMPLETED: 2000, State.CANCELED: 1000}
 ID_LIMIT = 200
-# What the first look may cost per sample.
+# What a look through the records may cost per sample.
 FILL_COMMANDS, FILL_SECONDS = 10, 0.05
 RECORD_LIMIT = 65_536
+RECORDS_AT_ONCE = 200
+# Where the feed cannot be heard at all, the records are looked through every so often.
+LOOK_AGAIN_S = 60.0
 CHECKED = 100
 WORKERS_TTL_S = 3600
+# While nobody keeps the index, what it holds is not to be taken for all there is.
+FILLED_TTL_S = 60
+MAX_RUNTIMES = 200
+MAX_RECENT = 5000
+# A worker beats every 2 s: who has listened so long has heard of each that does.
+HEARD_ALL_AFTER_S = 10.0
 _STATES = {NATIVE[state]: state for state in ENDED}
 
 
-def index_key(source: str, state: State) -> str:
-    """The sorted set of the newest ids of one status."""
-    return f"{{queuedeck}}:celery:{source}:{state.value}"
+def index_key(source: str, state: State, prefix: str = "") -> str:
+    """The sorted set of the newest records of one status; `prefix` = of the broker's keys."""
+    return f"{{queuedeck}}:celery:{source}:{state.value}{':' if prefix else ''}{prefix}"
 
 
 def filled_key(source: str) -> str:
-    """Exists when the first look through the records came to its end; a day to live."""
+    """Exists while the index is kept and holds what was there before."""
     return f"{{queuedeck}}:celery:{source}:filled"
 
 
@@ -51,75 +61,151 @@ def workers_key(source: str) -> str:
 
 @dataclass
 class Ended:
-    """What the feed told since the last look, by queue; "" where the record does not name it."""
+    """What the feed told since the last look, by (prefix, queue); queue "" where the record does not name it."""
 
-    completed: Counter[str] = field(default_factory=Counter)
-    dead: Counter[str] = field(default_factory=Counter)
+    completed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dead: Counter[tuple[str, str]] = field(default_factory=Counter)
+    runtimes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     whole: bool = True
 
 
 class Keeper:
     """Keeps the index of one source; used by the process that samples, by one thread."""
 
-    def __init__(self, results: Source, own: Source, name: str) -> None:
+    def __init__(self, broker: Source, results: Source, own: Source, name: str) -> None:
         self._results = results
         self._own = own
         self._name = name
-        self.listener = Listener(results)
+        workers = worker_channels(broker.database)
+        self.listener = Listener(results, RECORDS if broker is not results else (*RECORDS, *workers))
+        self.workers = self.listener if broker is results else Listener(broker, workers)
+        self._since = monotonic_s()
         self._cursor: int | None = 0
-        self._asked = False
+        self._missed = False  # since the feed was last whole
+        self._looked_at = 0.0  # monotonic; when the last look came to its end
+        self._gone: list[Command] = []
+        self._turn = 0
+        self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
+        self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record last came that names no queue
+        self.prefixes: Sequence[str] = ()  # of the brokers' keys
         self.ended = Ended()
 
+    @property
+    def heard_all_workers(self) -> bool:
+        """Whether a worker that beats would be known by now."""
+        return self.workers.connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
+
     def close(self) -> None:
-        """End the feed."""
-        self.listener.close()
+        """End the feeds."""
+        for listener in {id(each): each for each in (self.listener, self.workers)}.values():
+            listener.close()
 
     def tend(self) -> None:
-        """Take in what the feed told, go on with the first look, forget what has expired. Cost: 3 to 6 round trips."""
-        published, whole = self.listener.drain()
-        found = [(task_id(channel), record) for channel, record in published]
-        there = self._results.batch([("EXISTS", channel) for channel, _ in published])
-        # Channels are the same for all databases of a server, keys are not.
-        ours = [entry for entry, exists in zip(found, there, strict=True) if exists == 1]
-        self.ended.whole = self.ended.whole and whole
-        commands = list(self._added(ours, count=True))
-        commands += self._heartbeats()
-        if self._cursor is not None:
-            commands += self._fill()
-        if commands:
-            self._own.batch(commands)
-        self._forget()
+        """Take in what the feed told, go on looking through the records, forget what has expired.
 
-    def _added(self, records: Iterable[tuple[str, bytes]], *, count: bool) -> Iterable[Command]:
-        touched: dict[State, dict[str, float]] = {}
+        Cost: 2 round trips, 4 with results or own keys on another server; the look through records comes on top.
+        """
+        published, whole = self.listener.drain()
+        self._look_again(whole)
+        windows = self._windows()
+        there, members = self._asked([("EXISTS", channel) for channel, _ in published], windows)
+        # Channels are the same for all databases of a server, keys are not.
+        ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
+        self.ended.whole = self.ended.whole and whole
+        commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats()]
+        self._take_runtimes()
+        if self._cursor is not None:
+            commands += list(self._fill())
+        if self._cursor is None and not self._missed:
+            commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
+        else:
+            commands.append(("DEL", filled_key(self._name)))
+        oldest = [
+            (command[1], member)
+            for command, found in zip(windows, members, strict=True)
+            for member in (found if isinstance(found, list) else ())
+        ]
+        exist, _ = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
+
+    def _look_again(self, whole: bool) -> None:
+        """What was missed is found by another look, once the feed is whole again; while it stays away, now and then."""
+        if not whole:
+            self._missed = True
+            if self._cursor is None and monotonic_s() - self._looked_at > LOOK_AGAIN_S:
+                self._cursor = 0
+        elif self._missed:
+            self._missed, self._cursor = False, 0
+
+    def _asked(self, results: Sequence[Command], own: Sequence[Command]) -> tuple[list[Reply], list[Reply]]:
+        """The replies of the server of results and of that of the own keys: one round trip where they are one."""
+        if self._results is self._own:
+            replies = self._own.batch([*results, *own]) if results or own else []
+            return replies[: len(results)], replies[len(results) :]
+        return self._results.batch(results) if results else [], self._own.batch(own) if own else []
+
+    def _windows(self) -> list[Command]:
+        """Of each set the oldest entries, which expire first, and some others in turn, which may have been deleted."""
+        self._turn += 1
+        commands: list[Command] = []
+        for prefix in self.prefixes:
+            for state in ENDED:
+                key = index_key(self._name, state, prefix)
+                start = self._turn % (KEPT[state] // CHECKED) * CHECKED if KEPT[state] > CHECKED else 0
+                commands.append(("ZRANGE", key, 0, CHECKED - 1))
+                if start:
+                    commands.append(("ZRANGE", key, start, start + CHECKED - 1))
+        return commands
+
+    def _added(self, records: Iterable[tuple[bytes, bytes]], *, count: bool) -> Iterable[Command]:
+        touched: dict[tuple[str, State | None], dict[bytes, float]] = {}
         for name, raw in records:
+            member = member_of(name)
             record = loads_dict(raw)
-            state = _STATES.get(str(record.get("status")))
-            if state is None or len(name) > ID_LIMIT:
+            status = record.get("status")
+            if not isinstance(status, str) or len(member) > ID_LIMIT:
                 continue
+            state = _STATES.get(status)
+            prefix = home(text(name.rpartition(RECORD.encode())[0]), self.prefixes)
             done = when(record.get("date_done"))
-            touched.setdefault(state, {})[name] = done.timestamp() if done else now_s()
-            if count:
-                queue = record.get("queue")
-                tally = self.ended.dead if state is State.DEAD else self.ended.completed
-                tally[queue if isinstance(queue, str) else ""] += 1
-        for state, scores in touched.items():
-            key = index_key(self._name, state)
-            pairs = [part for name, score in scores.items() for part in (repr(score), name)]
-            yield ("ZADD", key, *pairs)
-            yield ("ZREMRANGEBYRANK", key, 0, -KEPT[state] - 1)
-            # A task that is run again under its id leaves the list in which it stood.
+            # The newest word counts, and a task that is run again under its id leaves the list in which it stood.
+            for other in (*ENDED, None):
+                touched.get((prefix, other), {}).pop(member, None)
+            touched.setdefault((prefix, state), {})[member] = done.timestamp() if done else now_s()
+            if count and state is not None:
+                self._count((prefix, _queue(record)), text(name.rpartition(RECORD.encode())[2]), state)
+        for (prefix, state), scores in touched.items():
+            if not scores:
+                continue
+            if state is not None:
+                key = index_key(self._name, state, prefix)
+                yield ("ZADD", key, *(part for name, score in scores.items() for part in (repr(score), name)))
+                yield ("ZREMRANGEBYRANK", key, 0, -KEPT[state] - 1)
             for other in ENDED:
                 if other is not state:
-                    yield ("ZREM", index_key(self._name, other), *scores)
+                    yield ("ZREM", index_key(self._name, other, prefix), *scores)
+
+    def _count(self, where: tuple[str, str], task: str, state: State) -> None:
+        tally = self.ended.dead if state is State.DEAD else self.ended.completed
+        tally[where] += 1
+        if where[1]:
+            self._recent[task] = where
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
+        else:
+            self.nameless_at = monotonic_s()
+
+    def _take_runtimes(self) -> None:
+        """How long tasks took, where workers tell it: by queue, which only the record names."""
+        for task, seconds in self.workers.runtimes().items():
+            where = self._recent.pop(task, None)
+            if where is not None:
+                known = self.ended.runtimes.setdefault(where, [])
+                if len(known) < MAX_RUNTIMES:
+                    known.append(seconds)
 
     def _fill(self) -> Iterable[Command]:
-        """One step of the first look through the records, when no process has done it before."""
-        if not self._asked:
-            self._asked = True
-            if self._own.execute("EXISTS", filled_key(self._name)):
-                self._cursor = None
-                return []
+        """One step of a look through the records."""
         assert self._cursor is not None
         keys, cursor = scan_step(
             self._results,
@@ -129,18 +215,19 @@ class Keeper:
             key_type="string",
         )
         self._cursor = cursor or None
-        records = self._results.batch([("GETRANGE", key, 0, RECORD_LIMIT - 1) for key in keys])
-        found = [(task_id(key), raw) for key, raw in zip(keys, records, strict=True) if isinstance(raw, bytes)]
-        commands = list(self._added(found, count=False))
         if self._cursor is None:
-            commands.append(("SET", filled_key(self._name), 1, "EX", 86_400))
-        return commands
+            self._looked_at = monotonic_s()
+        for start in range(0, len(keys), RECORDS_AT_ONCE):
+            some = keys[start : start + RECORDS_AT_ONCE]
+            records = self._results.batch([("GETRANGE", key, 0, RECORD_LIMIT - 1) for key in some])
+            found = [(key, raw) for key, raw in zip(some, records, strict=True) if isinstance(raw, bytes)]
+            yield from self._added(found, count=False)
 
     def _heartbeats(self) -> Iterable[Command]:
-        beats = self.listener.heartbeats
+        beats = self.workers.heartbeats
         if not beats:
             return []
-        kept = ("hostname", "pid", "active", "processed", "loadavg", "sw_ver", "freq", "at")
+        kept = ("hostname", "pid", "active", "processed", "loadavg", "sw_ver", "freq", "at", "prefix")
         pairs: list[str] = []
         for name, beat in list(beats.items()):
             if now_s() - beat["at"] > WORKERS_TTL_S:
@@ -150,24 +237,21 @@ class Keeper:
         key = workers_key(self._name)
         return [("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, WORKERS_TTL_S)] if pairs else [("DEL", key)]
 
-    def _forget(self) -> None:
-        """Drop the oldest entries whose records have expired."""
-        keys = [index_key(self._name, state) for state in ENDED]
-        oldest = self._own.batch([("ZRANGE", key, 0, CHECKED - 1) for key in keys])
-        for key, members in zip(keys, oldest, strict=True):
-            if not isinstance(members, list) or not members:
-                continue
-            there = self._results.batch([("EXISTS", RECORD.encode() + member) for member in members])
-            gone = [member for member, exists in zip(members, there, strict=True) if exists == 0]
-            if gone:
-                self._own.batch([("ZREM", key, *gone)])
+
+def _queue(record: Mapping[str, object]) -> str:
+    queue = record.get("queue")
+    return queue if isinstance(queue, str) else ""
 
 
 def heartbeats(own: Source | None, source: str) -> Mapping[str, Mapping[str, object]]:
     """The last heartbeat of each worker that was heard, by name; {} when nobody keeps them. Cost: 1 round trip."""
     if own is None:
         return {}
-    reply = own.batch([("HGETALL", workers_key(source))])[0]
-    if isinstance(reply, ResponseError):
+    return beats_of(own.batch([("HGETALL", workers_key(source))])[0])
+
+
+def beats_of(reply: Reply) -> dict[str, Mapping[str, object]]:
+    """The heartbeats in the reply to HGETALL of `workers_key`."""
+    if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
     return {text(name): loads_dict(raw) for name, raw in zip(reply[::2], reply[1::2], strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -9,8 +10,9 @@ from typing import NamedTuple
 from dashboard.model import QueueRef, State
 
 SHARED = "*"
-SEPARATOR = b"\x06\x16"
+SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app says otherwise
 BINDING = "_kombu.binding."
+MAILBOX = f"{BINDING}celery.pidbox"
 UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
 RECORD = "celery-task-meta-"
 # Messages of a priority above 0 stand in lists of their own; whatever the app's steps are, they lie among these.
@@ -40,26 +42,80 @@ _DIVIDER = "\x1f"
 
 
 class Place(NamedTuple):
-    """Where a ref points: the broker's key prefix, and the queue; None for what all queues share."""
+    """Where a ref points: the broker's key prefix, the queue, None for what all queues share, and the separator."""
 
     prefix: str
     queue: str | None
+    separator: str = SEPARATOR
 
     @property
     def key(self) -> str:
         """What QueueRef.key holds."""
-        return f"{self.prefix}{_DIVIDER}{SHARED if self.queue is None else self.queue}"
+        end = "" if self.separator == SEPARATOR else f"{_DIVIDER}{self.separator}"
+        return f"{self.prefix}{_DIVIDER}{SHARED if self.queue is None else self.queue}{end}"
 
     def lists(self) -> list[bytes]:
         """The keys of the queue's messages, in the order in which a worker empties them."""
         base = f"{self.prefix}{self.queue}".encode("utf-8", "surrogateescape")
-        return [base, *(base + SEPARATOR + str(step).encode() for step in STEPS)]
+        separator = self.separator.encode("utf-8", "surrogateescape")
+        return [base, *(base + separator + str(step).encode() for step in STEPS)]
 
 
 def place(ref: QueueRef) -> Place:
     """The prefix and queue of a ref."""
-    prefix, _, queue = ref.key.partition(_DIVIDER)
-    return Place(prefix, None if ref.shared else queue)
+    prefix, _, rest = ref.key.partition(_DIVIDER)
+    queue, _, separator = rest.partition(_DIVIDER)
+    return Place(prefix, None if ref.shared else queue, separator or SEPARATOR)
+
+
+def bound(exchange: str, member: str) -> tuple[str, str] | None:
+    """(queue, separator) of a member of an exchange's bindings, `routing key, pattern, queue`; None for none.
+
+    A separator of the app's own choice is told by a queue that Celery declared: key, exchange and queue are one name.
+    """
+    if SEPARATOR in member:
+        return member.split(SEPARATOR)[-1], SEPARATOR
+    twice = member.removeprefix(exchange).removesuffix(exchange)
+    separator = twice[: len(twice) // 2]
+    if separator and member == exchange + separator * 2 + exchange:
+        return exchange, separator
+    return None
+
+
+def record_key(member: bytes) -> bytes:
+    """The key of the record that a member of the index names."""
+    prefix, divided, name = member.rpartition(_DIVIDER.encode())
+    return prefix + RECORD.encode() + name if divided else RECORD.encode() + member
+
+
+def member_of(key: bytes) -> bytes:
+    """What the index holds for a record's key (or channel): the id, after the prefix of the results if there is one."""
+    prefix, _, name = key.rpartition(RECORD.encode())
+    return prefix + _DIVIDER.encode() + name if prefix else name
+
+
+def member_id(member: bytes) -> bytes:
+    """The task's id in a member of the index."""
+    return member.rpartition(_DIVIDER.encode())[2]
+
+
+def record_keys(prefix: str, task_id: str) -> list[bytes]:
+    """Where the record of a task may be, whose broker has `prefix`: results may have the same one, or none.
+
+    Celery adds a "_" to the prefix of results unless it ends in a mark.
+    """
+    name = task_id.encode("utf-8", "surrogateescape")
+    prefixes = dict.fromkeys((prefix, f"{prefix}_", "") if prefix else ("",))
+    return [each.encode("utf-8", "surrogateescape") + RECORD.encode() + name for each in prefixes]
+
+
+def home(result_prefix: str, prefixes: Sequence[str]) -> str:
+    """Which of the brokers' `prefixes` results with `result_prefix` belong to: the same, else the first."""
+    known = sorted(prefixes)
+    for prefix in (result_prefix, result_prefix.removesuffix("_")):
+        if prefix in known:
+            return prefix
+    return known[0] if known else ""
 
 
 @cache

@@ -1,6 +1,7 @@
-"""The live feed of Celery: each write of a result is published, and each worker tells that it lives every two seconds.
+"""The live feed of Celery: each write of a result is published, each worker tells that it lives every two seconds, and
+one that runs with -E tells how long its tasks took.
 
-One thread per source, in the process that samples. It only appends to bounded queues; what does not fit is counted as
+One thread per server, in the process that samples. It only appends to bounded queues; what does not fit is counted as
 lost, and after a broken connection the figures say that they have a gap.
 """
 
@@ -11,34 +12,52 @@ import contextlib
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from dashboard.backends.celery.keys import RECORD
-from dashboard.backends.payload import loads_dict, text
+from dashboard.backends.payload import loads, loads_dict, text
 from dashboard.clock import now_s
 from dashboard.sources import Source
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# Run times are a sample: of more messages about tasks than these between two looks, the newest count.
+MAX_EVENTS = 500
 MAX_WORKERS = 2000
 # A record is looked into as far as this; a longer one is counted without its queue.
 RECORD_LIMIT = 65_536
 RECONNECT_S = 2.0
 HEARTBEAT = b"worker.heartbeat"
+EVENTS = b".celeryev/"
+RECORDS = (f"*{RECORD}*",)
+
+
+def worker_channels(database: int) -> tuple[str, ...]:
+    """What workers tell of themselves and of their tasks. Channels are the same for all databases of a server, but
+    these name theirs; before it stands the prefix of the broker's keys.
+    """
+    return tuple(f"*/{database}.celeryev/{kind}" for kind in ("worker.heartbeat", "task.multi", "task.succeeded"))
 
 
 class Listener:
     """What was published since it was last asked. `drain` is called by one thread."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, channels: Sequence[str]) -> None:
         self._source = source
+        self._channels = tuple(channels)
         self._stop = threading.Event()
         self._ended: deque[tuple[bytes, bytes]] = deque()
+        self._waiting_bytes = 0  # what the feed has added; `_drained_bytes` of it were taken
+        self._drained_bytes = 0
+        self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self.received = 0  # records, since the start
         self._lost = 0
+        self._lost_before = 0
         self._gap = True
         self._connected = False
         self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, seconds since 1970
@@ -53,9 +72,24 @@ class Listener:
     def drain(self) -> tuple[list[tuple[bytes, bytes]], bool]:
         """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
-        whole = self._connected and not self._gap and not self._lost
-        self._lost, self._gap = 0, not self._connected
+        self._drained_bytes += sum(len(record) for _, record in ended)
+        lost = self._lost  # each thread writes its own counters only
+        whole = self._connected and not self._gap and lost == self._lost_before
+        self._lost_before, self._gap = lost, not self._connected
         return ended, whole
+
+    def runtimes(self) -> dict[str, float]:
+        """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample."""
+        found: dict[str, float] = {}
+        for data in [self._events.popleft() for _ in range(len(self._events))]:
+            told = _body(data)
+            for event in told if isinstance(told, list) else [told]:
+                if not isinstance(event, dict) or event.get("type") != "task-succeeded":
+                    continue
+                name, runtime = event.get("uuid"), event.get("runtime")
+                if isinstance(name, str) and isinstance(runtime, int | float) and 0 <= runtime < 1e9:
+                    found[name] = float(runtime)
+        return found
 
     def close(self) -> None:
         """End the thread."""
@@ -75,7 +109,7 @@ class Listener:
     def _listen(self, client: redis.Redis) -> None:
         feeds = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         with contextlib.closing(feeds) as feed:
-            feed.psubscribe(f"*{RECORD}*", "/*.celeryev/worker.heartbeat", "*/*.celeryev/worker.heartbeat")
+            feed.psubscribe(*self._channels)
             self._connected = True
             while not self._stop.is_set():
                 message = feed.get_message(timeout=1.0)
@@ -86,28 +120,35 @@ class Listener:
         if not isinstance(data, bytes):
             return
         if channel.endswith(HEARTBEAT):
-            self._heartbeat(data)
+            self._heartbeat(channel, data)
             return
-        if len(self._ended) >= MAX_WAITING:
+        if EVENTS in channel:
+            if len(data) <= RECORD_LIMIT:
+                self._events.append(data)
+            return
+        record = data[:RECORD_LIMIT]
+        if len(self._ended) >= MAX_WAITING or self._waiting_bytes - self._drained_bytes > MAX_WAITING_BYTES:
             self._lost += 1
         else:
-            self._ended.append((channel, data[:RECORD_LIMIT]))
+            self._waiting_bytes += len(record)
+            self._ended.append((channel, record))
         self.received += 1
 
-    def _heartbeat(self, data: bytes) -> None:
-        envelope = loads_dict(data)
-        body = envelope.get("body")
-        if not isinstance(body, str) or envelope.get("content-type") != "application/json":
-            return
-        try:
-            event = loads_dict(base64.b64decode(body))
-        except ValueError:
-            return
-        name = event.get("hostname")
+    def _heartbeat(self, channel: bytes, data: bytes) -> None:
+        event = _body(data)
+        name = event.get("hostname") if isinstance(event, dict) else None
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
-            self.heartbeats[name] = {**event, "at": now_s()}
+            prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
+            self.heartbeats[name] = {**event, "prefix": prefix, "at": now_s()}
 
 
-def task_id(channel: bytes) -> str:
-    """The id in a record's key or channel."""
-    return text(channel.rpartition(RECORD.encode())[2])
+def _body(data: bytes) -> Any:
+    """What a message of the event exchange tells; None for one that is not JSON."""
+    envelope = loads_dict(data)
+    body = envelope.get("body")
+    if not isinstance(body, str) or envelope.get("content-type") != "application/json":
+        return None
+    try:
+        return loads(base64.b64decode(body))
+    except ValueError:
+        return None

@@ -24,21 +24,28 @@ from dashboard.backends.celery.message import (
     taken,
 )
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict, text
+from dashboard.backends.script import Scripts
+from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Reply, Source
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
 LOOK_INTO = 500
-# How many messages of each list are looked through for one job, from the end that is served next.
-LOOK_AT = 5000
+# How many messages of each list are looked through at once for one job, from the end that is served next, which keeps
+# the server busy for some 10 ms; how many and how long in all. Without scripts they must travel: LOOK_AT_PLAIN then.
+LOOK_AT = 10_000
+LOOK_AT_MOST = 500_000
+LOOK_SECONDS = 1.0
+LOOK_AT_PLAIN = 5000
 
 
 class Pages:
     """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them."""
 
-    def __init__(self, broker: Source, results: Source, own: Source | None) -> None:
+    def __init__(self, broker: Source, results: Source, own: Source | None, scripts: Scripts) -> None:
         self._broker = broker
+        self._scripts = scripts
         self._results = results
         self._own = own
 
@@ -59,7 +66,7 @@ class Pages:
             return self._waiting(ref, place, query)
         if query.state in keys.TAKEN:
             return self._taken(ref, place, query)
-        return self._ended(ref, query)
+        return self._ended(ref, place, query)
 
     def _waiting(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         lists = place.lists()
@@ -110,52 +117,108 @@ class Pages:
         values = self._broker.batch([("HMGET", hash_, *tags)])[0]
         return [raw for raw in values if raw is not None] if isinstance(values, list) else [], total
 
-    def _ended(self, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _page(query, (), None), []
-        key = index_key(ref.source, query.state)
+        key = index_key(ref.source, query.state, place.prefix)
         last = query.offset + query.per_page - 1
         total, ids = self._own.batch([("ZCARD", key), ("ZREVRANGE", key, query.offset, last)])
         if isinstance(total, ResponseError) or isinstance(ids, ResponseError):
             return _page(query, (), None), []
-        records = self._results.batch(
-            [("GETRANGE", keys.RECORD.encode() + name, 0, DECODE_LIMIT_BYTES) for name in ids]
-        )
+        records = self._results.batch([("GETRANGE", keys.record_key(member), 0, DECODE_LIMIT_BYTES) for member in ids])
         raws = [raw if isinstance(raw, bytes) and raw else None for raw in records]
-        jobs = tuple(record_row(ref, text(name), query.state, raw) for name, raw in zip(ids, raws, strict=True))
+        jobs = tuple(
+            record_row(ref, text(keys.member_id(member)), query.state, raw)
+            for member, raw in zip(ids, raws, strict=True)
+        )
         return _page(query, jobs, total), [raw or b"" for raw in raws]
 
     def job(self, ref: QueueRef, wanted: str) -> Job:
-        """One job, wherever it stands: a message before a record. Raises NotFound. Cost: at most 3 round trips."""
+        """One job, wherever it stands: a message before a record. Raises NotFound.
+
+        Cost: at most 4 round trips; one more per further LOOK_AT messages that are looked at.
+        """
         place = keys.place(ref)
-        needle = wanted.encode("utf-8", "surrogateescape")
+        job = self._listed(ref, place, wanted, 0)[0] or self._held(ref, place, wanted) or self._recorded(ref, wanted)
+        started, after, more = monotonic_s(), LOOK_AT, job is None
+        while more and after < LOOK_AT_MOST and monotonic_s() - started < LOOK_SECONDS:
+            job, more = self._listed(ref, place, wanted, after)
+            after += LOOK_AT
+        if job is not None:
+            return job
+        far = f" Only the {after:,} messages that are served next were looked through." if more else ""
+        raise NotFound(
+            f"There is no job {wanted[:200]!r} in {ref.name!r}.",
+            hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
+            + far,
+        )
+
+    def _listed(self, ref: QueueRef, place: keys.Place, wanted: str, after: int) -> tuple[Job | None, bool]:
+        """(the job, when it is among LOOK_AT messages past `after`, else None; whether more could be looked at)."""
+        if place.queue is None:
+            return None, False
+        before = 0
+        sizes, found = self._candidates(place, wanted, after)
+        for size, messages in zip(sizes, found, strict=True):
+            for raw, position in messages:
+                if job_id(raw, headers_of(decode(raw))) == wanted:
+                    message = decode(raw)
+                    return _message(ref, ref.name, State.WAITING, raw, message, before + position), False
+            before += size
+        return None, any(size > after + LOOK_AT for size in sizes)
+
+    def _candidates(
+        self, place: keys.Place, wanted: str, after: int
+    ) -> tuple[list[int], list[list[tuple[bytes, int]]]]:
+        """(the size of each list of the queue, the messages of each that may be the job, with their places)."""
         # As the id stands in the message's JSON: a cheap look before a message is decoded.
-        written = (
+        written = {
             json.dumps(wanted)[1:-1].encode(),
             json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
+        }
+        nameless = wanted.startswith("raw")  # a digest stands nowhere in the message
+        lists = place.lists()
+        answered = (
+            None
+            if nameless
+            else self._scripts.run(keys.script("find"), [(key, LOOK_AT, after, *sorted(written)) for key in lists])
         )
-        if place.queue is not None:
-            position = 0
-            for reply in self._broker.batch([("LRANGE", key, -LOOK_AT, -1) for key in place.lists()]):
-                for raw in reversed(reply if isinstance(reply, list) else []):
-                    if (any(form in raw for form in written) or wanted == digest(raw)) and job_id(
-                        raw, headers_of(decode(raw))
-                    ) == wanted:
-                        return _message(ref, ref.name, State.WAITING, raw, decode(raw), position)
-                    position += 1
+        if answered is not None:
+            replies: list[list[Any]] = [reply if isinstance(reply, list) else [0] for reply in answered[0]]
+            return [reply[0] for reply in replies], [[(raw, place_) for raw, place_ in reply[1:]] for reply in replies]
+        sizes: list[int] = []
+        found: list[list[tuple[bytes, int]]] = []
+        for reply in self._broker.batch([("LRANGE", key, -LOOK_AT_PLAIN, -1) for key in lists] if after == 0 else []):
+            messages = list(reversed(reply)) if isinstance(reply, list) else []
+            sizes.append(min(len(messages), LOOK_AT_PLAIN))
+            found.append(
+                [
+                    (raw, n)
+                    for n, raw in enumerate(messages)
+                    if any(form in raw for form in written) or (nameless and wanted == digest(raw))
+                ]
+            )
+        return sizes, found
+
+    def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
+        """The job among the messages that workers took."""
         for raw in self._unacked(place)[0]:
             message, queue = taken(raw)
             if job_id(raw, headers_of(message)) == wanted and place.queue in (None, queue):
                 return _message(ref, queue or ref.name, state_of(headers_of(message)), raw, message, None)
-        record = self._results.batch([("GETRANGE", keys.RECORD.encode() + needle, 0, DECODE_LIMIT_BYTES)])[0]
-        if isinstance(record, bytes) and record:
-            named = loads_dict(record).get("queue")
-            if place.queue is None or named == place.queue:
-                return _record(ref, wanted, record)
-        raise NotFound(
-            f"There is no job {wanted[:200]!r} in {ref.name!r}.",
-            hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires.",
-        )
+        return None
+
+    def _recorded(self, ref: QueueRef, wanted: str) -> Job | None:
+        """The job by its record of a result."""
+        place = keys.place(ref)
+        for record in self._results.batch(
+            [("GETRANGE", key, 0, DECODE_LIMIT_BYTES) for key in keys.record_keys(place.prefix, wanted)]
+        ):
+            if isinstance(record, bytes) and record:
+                named = loads_dict(record).get("queue")
+                if place.queue is None or named == place.queue:
+                    return _record(ref, wanted, record)
+        return None
 
 
 def _message(

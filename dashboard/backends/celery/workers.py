@@ -13,14 +13,13 @@ from dashboard.sources import Source
 
 # A worker beats every 2 s.
 SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
-MAILBOX = f"{keys.BINDING}celery.pidbox"
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
 def read(broker: Source, own: Source | None, prefixes: Sequence[str]) -> list[Worker]:
     """The workers, by name. Cost: 2 round trips."""
     beats = heartbeats(own, broker.name)
-    replies = broker.batch([("SSCAN", f"{prefix}{MAILBOX}", 0, "COUNT", 1000) for prefix in prefixes])
+    replies = broker.batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", 1000) for prefix in prefixes])
     names = set(beats)
     for reply in replies:
         for member in reply[1] if isinstance(reply, list) else ():
@@ -59,6 +58,12 @@ def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: floa
         if isinstance(load, list)
         else (),
     )
+
+
+def is_alive(beat: Mapping[str, object]) -> bool:
+    """Whether a worker was heard of lately."""
+    at = _number(beat.get("at"))
+    return at is not None and now_s() - at <= DEAD_AFTER_S
 
 
 def _number(value: object) -> float | None:

@@ -1,5 +1,6 @@
 -- How many messages wait in some queues of one prefix, and what stands in `unacked`.
--- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; then queue names.
+-- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
+-- name and a priority; then queue names.
 -- Returns {{waiting or error...}, {all unacknowledged, reserved, eta, retry} with the last three false when unread}.
 local read = redis.pcall
 local LIMIT = 262144
@@ -9,10 +10,10 @@ local function failed(reply)
 end
 
 local waiting = {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local key, total = ARGV[1] .. ARGV[i], 0
   for step = 0, 9 do
-    local size = read('LLEN', step == 0 and key or key .. '\6\22' .. step)
+    local size = read('LLEN', step == 0 and key or key .. ARGV[3] .. step)
     if failed(size) then total = size break end
     total = total + size
   end
