@@ -1,0 +1,1 @@
+"""Alerts: rules decide, the outbox keeps, channels tell people."""

@@ -1,0 +1,114 @@
+"""One end for everything that an attempt does, however slowly the peer drips.
+
+A timeout of a socket counts from one read to the next, so a peer that sends a byte now and then holds its client for
+ever. Here a timer shuts the connection itself down when time is up: whatever waits on it, a handshake, a write or a
+read, returns at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+# Calls that nobody can interrupt (a name look-up, a foreign library) and that have outlived their deadline.
+_STUCK_LIMIT = 16
+_slots = threading.BoundedSemaphore(_STUCK_LIMIT)
+
+
+class Deadline:
+    """A moment after which nothing goes on; used as a context, once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._watched: list[socket.socket] = []
+        self._timer = threading.Timer(max(seconds, 0.0), self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for twin in self._watched:
+                twin.close()
+            self._watched.clear()
+
+    def remaining_s(self) -> float:
+        """Seconds left, never below zero."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def watch(self, sock: socket.socket) -> None:
+        """Shuts `sock` down when time is up, also after TLS has taken it over: a twin of its descriptor is kept."""
+        with self._lock:
+            self._watched.append(sock.dup())
+
+    def connect(self, family: int, address: tuple[str | int, ...], *, within_s: float) -> socket.socket:
+        """A watched connection to exactly this address. Raises OSError, TimeoutError when it took too long."""
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(max(min(within_s, self.remaining_s()), 0.001))
+            sock.connect(address)
+            sock.settimeout(max(self.remaining_s(), 0.001))
+            self.watch(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises; TimeoutError when it takes too long, and the thread it runs in is left behind.
+
+        For work that cannot be interrupted. At most 16 such threads live at a time; one more is a TimeoutError too.
+        """
+        if not _slots.acquire(timeout=self.remaining_s()):
+            raise TimeoutError
+        answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put((work(), None))
+            except BaseException as exc:
+                answers.put((None, exc))
+            finally:
+                _slots.release()
+
+        try:
+            threading.Thread(target=run, name="queuedeck-bounded", daemon=True).start()
+        except RuntimeError:  # no thread to be had
+            _slots.release()
+            raise TimeoutError from None
+        try:
+            value, error = answers.get(timeout=max(self.remaining_s(), 0.001))
+        except queue.Empty:
+            raise TimeoutError from None
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+    def _cut(self) -> None:
+        with self._lock:
+            for twin in self._watched:
+                # The descriptor's twin means the same connection, so this wakes whoever reads or writes it.
+                with contextlib.suppress(OSError):
+                    twin.shutdown(socket.SHUT_RDWR)
+
+
+def share_s(deadline: Deadline, rest: Sequence[object]) -> float:
+    """The seconds that one of the `rest` addresses may take, so that a silent one leaves time for the others."""
+    return deadline.remaining_s() / max(len(rest), 1)
