@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.backends",),
     ("dashboard.collect",),
     ("dashboard.acts",),
+    ("dashboard.alerts",),
     ("dashboard.doctor",),
     ("dashboard.web",),
     ("dashboard", "dashboard.demo"),  # the public face hands out what lies below on first use

@@ -98,6 +98,12 @@ class Channel(abc.ABC):
     def __init__(self, settings: ChannelSettings) -> None:
         self.id = settings.id
 
+    @classmethod
+    def build(cls, settings: Any, *, allow_private: bool) -> Channel:
+        """The channel of settings that were checked; they are of this class's `settings_type`."""
+        del allow_private  # for those who open URLs
+        return cls(settings)
+
     def __repr__(self) -> str:
         return f"<{self.kind} channel {self.id}>"
 
@@ -111,7 +117,8 @@ class Channel(abc.ABC):
             # A fault of ours: no retry mends it, so it counts as permanent and the fallback channel speaks at once.
             # Its text may hold an address or a token, so only its place is told.
             place = traceback.extract_tb(exc.__traceback__)[-1]
-            LOG.error("channel %s: %s in %s, line %s", self.id, type(exc).__name__, place.name, place.lineno)
+            where = (self.id, type(exc).__name__, place.name, place.lineno)
+            LOG.error("channel %s: %s in %s, line %s", *where)  # noqa: TRY400 -- a traceback would tell its text
             answer = Delivered(ok=False, permanent=True, status="error", answer=f"internal error: {type(exc).__name__}")
         return msgspec.structs.replace(answer, duration_s=time.monotonic() - began)
 
@@ -127,11 +134,11 @@ def make(settings: Mapping[str, Any], *, allow_private: bool = False) -> Channel
     the channel and the field and repeats no value.
     """
     kind = _class(settings)
-    return kind(read(settings, kind.settings_type, allow_private=allow_private))
+    return kind.build(read(settings, kind.settings_type, allow_private=allow_private), allow_private=allow_private)
 
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be shown of a channel: secrets as "set", addresses by their host. Never raises; wrong values are left out."""
+    """What may be shown of a channel: secrets as "set", URLs by their host; what is wrong is left out. Never raises."""
     try:
         return shown(settings, _class(settings).settings_type)
     except ConfigurationError:

@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._watched: list[socket.socket] = []
+        self._over = False
         self._timer = threading.Timer(max(seconds, 0.0), self._cut)
         self._timer.daemon = True
 
@@ -57,6 +58,9 @@ class Deadline:
         """Shuts `sock` down when time is up, also after TLS has taken it over: a twin of its descriptor is kept."""
         with self._lock:
             self._watched.append(sock.dup())
+            late = self._over
+        if late:
+            self._cut()
 
     def connect(self, family: int, address: tuple[str | int, ...], *, within_s: float) -> socket.socket:
         """A watched connection to exactly this address. Raises OSError, TimeoutError when it took too long."""
@@ -103,12 +107,8 @@ class Deadline:
 
     def _cut(self) -> None:
         with self._lock:
+            self._over = True
             for twin in self._watched:
                 # The descriptor's twin means the same connection, so this wakes whoever reads or writes it.
                 with contextlib.suppress(OSError):
                     twin.shutdown(socket.SHUT_RDWR)
-
-
-def share_s(deadline: Deadline, rest: Sequence[object]) -> float:
-    """The seconds that one of the `rest` addresses may take, so that a silent one leaves time for the others."""
-    return deadline.remaining_s() / max(len(rest), 1)

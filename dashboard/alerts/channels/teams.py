@@ -1,0 +1,105 @@
+"""Microsoft Teams: an Adaptive Card to the URL of a workflow (or of the older connector).
+
+Every text of ours stands in text runs, which Teams shows as they are: a TextBlock would read Markdown in it.
+Source: Microsoft's schema of Adaptive Cards 1.4 and "Create incoming webhooks" (28 KB per message).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dashboard.alerts.channels import text
+from dashboard.alerts.channels.base import Delivered, Message
+from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.channels.fields import Endpoint
+from dashboard.alerts.channels.hooks import HookChannel, HookSettings
+from dashboard.alerts.channels.http import Answer
+
+SIZE_LIMIT = 27_000  # bytes of JSON; Teams refuses more than 28 KB
+_STYLES = {"critical": "attention", "warning": "warning"}
+
+
+class TeamsSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The URL that Teams shows for the workflow "Post to a channel when a webhook request is received"."""
+
+    url: Endpoint
+
+
+class Teams(HookChannel):
+    """Cards in a channel of Teams."""
+
+    kind = "teams"
+    settings_type = TeamsSettings
+    spacing_s: ClassVar[float] = 0.25  # Teams throttles at four a second
+
+    def __init__(self, settings: TeamsSettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url, allow_private=allow_private)
+
+    @classmethod
+    def build(cls, settings: TeamsSettings, *, allow_private: bool) -> Teams:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        answer, judged = self.post(payload(message), deadline)
+        if judged.ok and isinstance(answer, Answer):
+            return _judge_connector(answer, judged)
+        return judged
+
+
+def _judge_connector(answer: Answer, judged: Delivered) -> Delivered:
+    """The older connector answers 200 to what it failed to deliver, and tells the true status in its text."""
+    said = answer.body.decode("utf-8", "replace")
+    _, told, status = said.partition("returned HTTP error ")
+    if not told:
+        return judged
+    permanent = status[:1] == "4" and status[:3] not in ("408", "429")
+    return msgspec.structs.replace(judged, ok=False, permanent=permanent, retry_after_s=answer.retry_after_s)
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The card in its envelope, with as many lines as the limit of Teams allows."""
+    rows = [text.line_text(line) for line in text.shown_lines(message)]
+    hidden = len(message.lines) - len(rows)
+    while True:
+        document = _envelope(_card(message, rows, hidden))
+        if not rows or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
+            return document
+        rows, hidden = rows[:-1], hidden + 1
+
+
+def _envelope(card: dict[str, Any]) -> dict[str, Any]:
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
+
+
+def _card(message: Message, rows: list[str], hidden: int) -> dict[str, Any]:
+    body: list[dict[str, Any]] = [
+        {
+            "type": "Container",
+            "style": "good" if text.is_over(message) else _STYLES[message.severity],
+            "bleed": True,
+            "items": [_runs(text.headline(message), weight="Bolder", size="Medium")],
+        }
+    ]
+    body += [_runs(f"• {row}") for row in rows]
+    body += [_runs(f"and {hidden:,} more")] if hidden > 0 else []
+    body += [_runs(f"{name}: {value}", isSubtle=True) for name, value in text.facts(message)]
+    spark = text.sparkline(message.spark)
+    body += [_runs(f"Last hour {spark}", fontType="Monospace")] if spark else []
+    errors = text.shown_errors(message)
+    body += [_runs("Top errors", weight="Bolder"), *(_runs(f"• {error}") for error in errors)] if errors else []
+    return {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "fallbackText": text.headline(message),
+        "msteams": {"width": "Full"},
+        "body": body,
+        "actions": [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in text.links(message)],
+    }
+
+
+def _runs(words: str, **look: Any) -> dict[str, Any]:
+    return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}

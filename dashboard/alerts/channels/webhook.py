@@ -1,0 +1,102 @@
+"""Any HTTP receiver: one JSON document, named so that a repeat can be told, and signed so that a forgery can.
+
+The signature is `v1=` and the hex HMAC-SHA256, with the channel's secret, of the timestamp header, a dot and the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from dashboard.alerts.channels import text
+from dashboard.alerts.channels.base import Delivered, Line, Message
+from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.channels.fields import Endpoint, Secret
+from dashboard.alerts.channels.hooks import HookChannel, HookSettings
+
+ID_HEADER = "Idempotency-Key"
+TIME_HEADER = "X-Queuedeck-Timestamp"
+SIGNATURE_HEADER = "X-Queuedeck-Signature"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
+# What belongs to the transport or to this channel.
+_OURS = frozenset(
+    {
+        *("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "expect"),
+        *(ID_HEADER.lower(), TIME_HEADER.lower(), SIGNATURE_HEADER.lower()),
+    }
+)
+
+
+class WebhookSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to post, and how the receiver knows us."""
+
+    url: Endpoint
+    secret: Secret | None = None  # signs each message; none = not signed
+    headers: dict[str, Secret] = msgspec.field(default_factory=dict)  # further headers, as Authorization
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        for name, value in self.headers.items():
+            if not _TOKEN.match(name) or name.lower() in _OURS:
+                return "headers: expected names of headers that are not set by Queuedeck itself"
+            words = value.reveal()
+            if not words.isascii() or not words.isprintable():
+                return "headers: expected values in plain ASCII without line breaks"
+        return super().problem(allow_private=allow_private)
+
+
+class Webhook(HookChannel):
+    """Messages as JSON to one URL."""
+
+    kind = "webhook"
+    settings_type = WebhookSettings
+
+    def __init__(self, settings: WebhookSettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url, allow_private=allow_private)
+        self._secret = settings.secret
+        self._headers = settings.headers
+
+    @classmethod
+    def build(cls, settings: WebhookSettings, *, allow_private: bool) -> Webhook:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        body = msgspec.json.encode(payload(message))
+        # The receiver judges by this whether the message is old; nothing of ours depends on it.
+        stamp = str(int(time.time()))
+        headers = {name: value.reveal() for name, value in self._headers.items()}
+        headers |= {
+            "Content-Type": "application/json; charset=utf-8",
+            ID_HEADER: quote(message.id, safe=":._-~@"),
+            TIME_HEADER: stamp,
+        }
+        if self._secret:
+            headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), stamp, body)
+        return self.transport.judge(self.transport.post(body, headers, deadline))
+
+
+def signature(secret: str, stamp: str, body: bytes) -> str:
+    """The value of the signature header."""
+    return "v1=" + hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds."""
+    document: dict[str, Any] = msgspec.to_builtins(message)
+    document |= {
+        "started_at": text.iso(message.started_at),
+        "ended_at": text.iso(message.ended_at),
+        "spark": text.resample(message.spark, 240),
+        "lines": [_line(line) for line in message.lines],
+    }
+    return document
+
+
+def _line(line: Line) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(line)
+    return fields
