@@ -134,7 +134,11 @@ def make(settings: Mapping[str, Any], *, allow_private: bool = False) -> Channel
     the channel and the field and repeats no value.
     """
     kind = _class(settings)
-    return kind.build(read(settings, kind.settings_type, allow_private=allow_private), allow_private=allow_private)
+    checked = read(settings, kind.settings_type, allow_private=allow_private)
+    try:
+        return kind.build(checked, allow_private=allow_private)
+    except OSError:  # of which ssl.SSLError is one
+        raise ConfigurationError(f"channel {checked.id}: ca_file: expected certificates in PEM") from None
 
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:

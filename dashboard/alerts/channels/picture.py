@@ -56,8 +56,7 @@ def _between(ys: Sequence[float | None], position: float) -> float | None:
     start, end, part = ys[left], ys[left + 1], position - left
     if start is None or end is None:
         # A figure between two unknown ones still shows, as a short dash.
-        near = start if part < 0.5 else end
-        return near
+        return start if part < 0.5 else end
     return start + (end - start) * part
 
 

@@ -19,11 +19,14 @@ from dashboard.alerts.channels.base import Delivered, Line, Message
 from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.channels.fields import Endpoint, Secret
 from dashboard.alerts.channels.hooks import HookChannel, HookSettings
+from dashboard.alerts.channels.scrub import one_line
 
 ID_HEADER = "Idempotency-Key"
 TIME_HEADER = "X-Queuedeck-Timestamp"
 SIGNATURE_HEADER = "X-Queuedeck-Signature"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
+_LINES = 100
+_SHAPED = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines"})
 # What belongs to the transport or to this channel.
 _OURS = frozenset(
     {
@@ -72,7 +75,7 @@ class Webhook(HookChannel):
         headers = {name: value.reveal() for name, value in self._headers.items()}
         headers |= {
             "Content-Type": "application/json; charset=utf-8",
-            ID_HEADER: quote(message.id, safe=":._-~@"),
+            ID_HEADER: quote(message.id, safe=":._-~@", errors="replace"),
             TIME_HEADER: stamp,
         }
         if self._secret:
@@ -86,17 +89,27 @@ def signature(secret: str, stamp: str, body: bytes) -> str:
 
 
 def payload(message: Message) -> dict[str, Any]:
-    """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds."""
-    document: dict[str, Any] = msgspec.to_builtins(message)
-    document |= {
+    """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds.
+
+    At most 100 lines and 20 errors; `lines_total` tells how many there were.
+    """
+    fields: dict[str, Any] = {
+        name: _short(getattr(message, name)) for name in message.__struct_fields__ if name not in _SHAPED
+    }
+    return fields | {
         "started_at": text.iso(message.started_at),
         "ended_at": text.iso(message.ended_at),
         "spark": text.resample(message.spark, 240),
-        "lines": [_line(line) for line in message.lines],
+        "top_errors": [_short(error) for error in message.top_errors[:20]],
+        "lines": [_line(line) for line in message.lines[:_LINES]],
+        "lines_total": len(message.lines),
     }
-    return document
 
 
 def _line(line: Line) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(line)
-    return fields
+    return {name: _short(getattr(line, name)) for name in line.__struct_fields__}
+
+
+def _short(value: str | None) -> str | None:
+    # Names come from Redis, so they may be of any length and hold what no JSON can.
+    return None if value is None else one_line(value, 2000)

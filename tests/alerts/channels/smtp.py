@@ -1,0 +1,57 @@
+"""A real mail server that takes, puts off, refuses or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import ssl
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+
+class SmtpSink:
+    """Keeps what it takes in `mails`; `data` is its answer to a mail, `recipients` its answers to addresses."""
+
+    def __init__(self, *, data: str = "250 queued", recipients: dict[str, str] | None = None, **options: Any) -> None:
+        self.mails: list[EmailMessage] = []
+        self.raw: list[bytes] = []
+        self.to: list[list[str]] = []
+        self.logins: list[tuple[bytes, bytes]] = []
+        self.data = data
+        self.recipients = recipients or {}
+        context: ssl.SSLContext | None = options.pop("direct_tls", None)
+        if options.get("auth_required"):
+            options["authenticator"] = self._sign_in
+        self._controller = Controller(self, hostname="127.0.0.1", port=0, ssl_context=context, **options)
+        # The controller would connect to find out whether it runs; a port of 0 must be read after the start.
+        self._controller._trigger_server = lambda: None  # type: ignore[method-assign]
+        self._controller.start()
+        self.port: int = self._controller.server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        self._controller.stop(no_assert=True)
+
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any) -> str:
+        answer = self.recipients.get(address, "250 fine")
+        if answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.original_content or b""
+        self.raw.append(content)
+        self.to.append(list(envelope.rcpt_tos))
+        mail = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        if self.data == "hang":
+            await asyncio.sleep(20)
+        return self.data
+
+    def _sign_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+        self.logins.append((data.login, data.password))
+        return AuthResult(success=data.password == b"s3cr3t-token-Zq81/x")

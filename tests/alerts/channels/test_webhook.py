@@ -1,0 +1,166 @@
+"""A webhook against servers that answer well, badly, slowly and never; the same transport serves all other hooks."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from dashboard.alerts.channels.base import make
+from dashboard.alerts.channels.http import retry_after_s
+from tests.alerts.channels import sinks
+from tests.alerts.channels.sinks import TOKEN, Authority, HttpSink, at_most, hostile, message
+
+FORM = format_datetime(datetime(2026, 3, 1, 3, 0, 30, tzinfo=UTC), usegmt=True)
+SENT = format_datetime(datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC), usegmt=True)
+
+
+def hook(sink: HttpSink, **more: Any) -> Any:
+    table = {"id": "ops", "kind": "webhook", "url": sink.url, **more}
+    return make(table, allow_private=True)
+
+
+def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
+    channel = hook(sink, secret=TOKEN, headers={"Authorization": f"Bearer {TOKEN}"})
+    delivered = channel.send(message())
+    assert (delivered.ok, delivered.permanent, delivered.status, delivered.answer) == (True, False, "200", "ok")
+    assert 0 < delivered.duration_s < 5
+    (request,) = sink.requests
+    assert request.path == f"/hook/{TOKEN}?sig={TOKEN}"
+    assert request.headers["Host"] == f"127.0.0.1:{sink.port}"
+    assert request.headers["Idempotency-Key"] == "ep1:firing:0:ops"
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    stamp = request.headers["X-Queuedeck-Timestamp"]
+    assert abs(int(stamp) - time.time()) < 60
+    expected = hmac.new(TOKEN.encode(), f"{stamp}.".encode() + request.body, hashlib.sha256).hexdigest()
+    assert request.headers["X-Queuedeck-Signature"] == f"v1={expected}"
+    document = request.json()
+    assert document["started_at"] == "2026-03-01T03:12:07.250Z"
+    assert document["ended_at"] is None
+    assert document["spark"] == [0.0, 1.0, None, 5.0, 9.0]
+    assert document["lines"][0]["value_text"] == "12,004 jobs"
+    assert document["lines_total"] == 1
+    assert (document["kind"], document["episode"], document["queue"]) == ("firing", "ep1", "mail")
+
+
+def test_without_a_secret_nothing_is_signed(sink: HttpSink) -> None:
+    assert hook(sink).send(message()).ok
+    assert "X-Queuedeck-Signature" not in sink.requests[0].headers
+
+
+def test_a_hostile_message_arrives_bounded_and_as_json(sink: HttpSink) -> None:
+    assert hook(sink).send(hostile(), 10).ok
+    document = sink.requests[0].json()
+    assert len(document["lines"]) == 100
+    assert document["lines_total"] == 500
+    assert "\n" not in document["title"]
+
+
+@pytest.mark.parametrize(
+    ("code", "permanent", "pause_s"),
+    [
+        *((301, True, None), (302, True, None), (307, True, None), (400, True, None), (401, True, None)),
+        *((404, True, None), (410, True, None), (408, False, 7.0), (429, False, 7.0), (500, False, 7.0)),
+        (503, False, 7.0),
+    ],
+)
+def test_a_status_means_later_or_never(sink: HttpSink, code: int, permanent: bool, pause_s: float | None) -> None:
+    sink.answers = [sinks.status(code, b"because", Retry_After="7", Location=sink.url)]
+    delivered = hook(sink).send(message())
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, str(code))
+    assert delivered.retry_after_s == pause_s
+    assert len(sink.requests) == 1  # no redirect was followed and nothing was tried again
+
+
+@pytest.mark.parametrize("answer", [sinks.hang, sinks.drip_header, sinks.drip_body], ids=lambda answer: answer.__name__)
+def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[[Any], None]) -> None:
+    sink.answers = [answer]
+    with at_most(1.3):
+        delivered = hook(sink).send(message(), 0.6)
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
+    assert 0.5 < delivered.duration_s < 1.3
+
+
+def test_a_server_that_drips_under_tls_is_left_at_the_deadline(tls_sink: HttpSink, authority: Authority) -> None:
+    tls_sink.answers = [sinks.drip_header]
+    with at_most(1.4):
+        delivered = hook(tls_sink, ca_file=str(authority.ca)).send(message(), 0.6)
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
+
+
+def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -> None:
+    channel = make({"id": "ops", "kind": "webhook", "url": f"https://127.0.0.1:{silent_port}/"}, allow_private=True)
+    with at_most(1.4):
+        delivered = channel.send(message(), 0.6)
+    assert (delivered.permanent, delivered.status) == (False, "timeout")
+
+
+def test_a_refusal_stands_though_its_text_never_ends(sink: HttpSink) -> None:
+    sink.answers = [sinks.drip_refusal]
+    delivered = hook(sink).send(message(), 0.6)
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "404")
+
+
+def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
+    sink.answers = [sinks.huge]
+    with at_most(3):
+        delivered = hook(sink).send(message())
+    assert delivered.ok
+    assert 0 < len(delivered.answer) <= 1000
+
+
+@pytest.mark.parametrize(("answer", "word"), [(sinks.reset, "reset"), (sinks.garbage, "protocol")])
+def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[Any], None], word: str) -> None:
+    sink.answers = [answer, sinks.status(200)]
+    channel = hook(sink)
+    first = channel.send(message())
+    assert (first.ok, first.permanent, first.status) == (False, False, word)
+    assert channel.send(message()).ok
+    assert len({request.headers["Idempotency-Key"] for request in sink.requests}) == 1
+
+
+def test_nobody_listens(free_port: int) -> None:
+    channel = make({"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{free_port}/"}, allow_private=True)
+    delivered = channel.send(message())
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
+
+
+def test_a_certificate_of_a_stranger_is_refused_and_one_of_ours_accepted(
+    tls_sink: HttpSink, authority: Authority
+) -> None:
+    delivered = hook(tls_sink).send(message())
+    assert (delivered.ok, delivered.status) == (False, "tls")
+    assert tls_sink.requests == []
+    assert hook(tls_sink, ca_file=str(authority.ca)).send(message()).ok
+
+
+def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
+    server = HttpSink(authority.server_context(), "127.0.0.1")  # the certificate is for localhost
+    try:
+        delivered = hook(server, ca_file=str(authority.ca)).send(message())
+    finally:
+        server.close()
+    assert (delivered.ok, delivered.status) == (False, "tls")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        *(("120", None, 120.0), ("0", None, 0.0), ("-5", None, 0.0), ("0.25", None, 0.25), ("1e9", None, 86_400.0)),
+        *((FORM, SENT, 30.0), (SENT, FORM, 0.0), ("nan", None, None), ("soon", None, None), ("", None, None)),
+        (None, None, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, date: str | None, seconds: float | None) -> None:
+    assert retry_after_s(value, date) == seconds
+
+
+def test_a_date_far_ahead_of_our_clock_is_a_day_at_most() -> None:
+    assert retry_after_s("Fri, 31 Dec 2999 23:59:59 GMT", None) == 86_400.0
