@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,3 +58,45 @@ def free_port() -> int:
     """A port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def _talking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    """The port of a server that says something to whoever connects, until the test is over."""
+    over = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            with connection:
+                say(connection, over)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join(10)
+
+
+@pytest.fixture
+def drip_port() -> Iterator[int]:
+    """A mail server that greets with one character now and then."""
+
+    def drip(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(b"220 ")
+        while not over.wait(0.05):
+            connection.sendall(b"x")
+
+    yield from _talking(drip)
+
+
+@pytest.fixture
+def flood_port() -> Iterator[int]:
+    """A mail server whose greeting has no last line."""
+
+    def flood(connection: socket.socket, over: threading.Event) -> None:
+        while not over.is_set():
+            connection.sendall(b"220-more\r\n" * 1000)
+
+    yield from _talking(flood)
