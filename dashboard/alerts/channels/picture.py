@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from dashboard.alerts.channels.text import resample
+from dashboard.alerts.channels.text import resample, scaled
 
 WIDTH, HEIGHT = 560, 96  # pixels
 _PAD = 8
@@ -26,11 +26,10 @@ def png(points: Sequence[float | None], colour: str) -> bytes | None:
 
     `colour` as #rrggbb. Costs some 20 ms of one core, whatever the number of points.
     """
-    shown = resample(points, _POINTS)
-    known = [point for point in shown if point is not None]
-    if not known:
+    shares = scaled(resample(points, _POINTS))
+    if all(share is None for share in shares):
         return None
-    heights = _heights(shown, min(0.0, *known), max(known))
+    heights = _heights(shares)
     ink = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
     columns = [_column(heights, x, ink) for x in range(WIDTH)]
     rows = bytearray()
@@ -41,11 +40,10 @@ def png(points: Sequence[float | None], colour: str) -> bytes | None:
     return _file(bytes(rows))
 
 
-def _heights(points: Sequence[float | None], low: float, high: float) -> list[float | None]:
+def _heights(shares: Sequence[float | None]) -> list[float | None]:
     """For each column of pixels the y of the line, from the top; None where nothing is known."""
     room = HEIGHT - 2 * _PAD
-    span = (high - low) or 1.0
-    ys = [None if point is None else HEIGHT - _PAD - (point - low) / span * room for point in points]
+    ys = [None if share is None else HEIGHT - _PAD - share * room for share in shares]
     if len(ys) == 1:
         return [ys[0]] * WIDTH
     return [_between(ys, x / (WIDTH - 1) * (len(ys) - 1)) for x in range(WIDTH)]

@@ -149,18 +149,22 @@ def resample(points: Sequence[float | None], width: int) -> list[float | None]:
     return [max((point for point in part if point is not None), default=None) for part in parts]
 
 
+def scaled(points: Sequence[float | None]) -> list[float | None]:
+    """Each finite point as a share 0..1 of the way from zero (or the lowest, when below zero) to the highest."""
+    known = [point for point in points if point is not None]
+    low, high = min(0.0, *known, 0.0), max(known, default=0.0)
+    # Halves, since the distance between the largest floats is no float.
+    span = high / 2 - low / 2
+    return [None if point is None else (point / 2 - low / 2) / span if span else 0.0 for point in points]
+
+
 def sparkline(points: Sequence[float | None]) -> str:
     """The last hour in characters, zero at the bottom, `·` where nothing is known; empty without any figure."""
-    shown = resample(points, SPARK_WIDTH)
-    known = [point for point in shown if point is not None]
-    if not known:
+    shares = scaled(resample(points, SPARK_WIDTH))
+    if all(share is None for share in shares):
         return ""
-    low, high = min(0.0, *known), max(known)
-    span = (high - low) or 1.0
-    return "".join(
-        _UNKNOWN if point is None else _BARS[min(int((point - low) / span * len(_BARS)), len(_BARS) - 1)]
-        for point in shown
-    )
+    top = len(_BARS) - 1
+    return "".join(_UNKNOWN if share is None else _BARS[min(int(share * len(_BARS)), top)] for share in shares)
 
 
 def plain(message: Message) -> str:

@@ -13,6 +13,14 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 
+class _AnyPort(Controller):
+    """A controller that finds out which free port it got, before it connects there to see whether it runs."""
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
 class SmtpSink:
     """Keeps what it takes in `mails`; `data` is its answer to a mail, `recipients` its answers to addresses."""
 
@@ -26,11 +34,9 @@ class SmtpSink:
         context: ssl.SSLContext | None = options.pop("direct_tls", None)
         if options.get("auth_required"):
             options["authenticator"] = self._sign_in
-        self._controller = Controller(self, hostname="127.0.0.1", port=0, ssl_context=context, **options)
-        # The controller would connect to find out whether it runs; a port of 0 must be read after the start.
-        self._controller._trigger_server = lambda: None  # type: ignore[method-assign]
+        self._controller = _AnyPort(self, hostname="127.0.0.1", port=0, ssl_context=context, **options)
         self._controller.start()
-        self.port: int = self._controller.server.sockets[0].getsockname()[1]
+        self.port = self._controller.port
 
     def close(self) -> None:
         self._controller.stop(no_assert=True)
@@ -54,4 +60,4 @@ class SmtpSink:
 
     def _sign_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         self.logins.append((data.login, data.password))
-        return AuthResult(success=data.password == b"s3cr3t-token-Zq81/x")
+        return AuthResult(success=data.password == b"s3cr3t-token-Zq81/x", handled=False)

@@ -1,0 +1,211 @@
+"""Settings of channels: what is wrong is named without its value, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboard.alerts.channels.base import KINDS, Channel, Delivered, Message, make, public
+from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.channels.fields import ChannelSettings, Secret
+from dashboard.alerts.channels.scrub import Scrubber
+from dashboard.errors import ConfigurationError
+from tests.alerts.channels import sinks
+from tests.alerts.channels.sinks import TOKEN, HttpSink, message
+from tests.serving import ROOT
+
+# Apprise looks for a module that Python 3.13 no longer has.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+URL = f"https://hooks.example.com:8443/services/T000/{TOKEN}?sig={TOKEN}"
+MAIL = {"host": "mx.example.com", "from": "deck@example.com", "to": ["a@example.com"]}
+GOOD: list[dict[str, Any]] = [
+    {"kind": "slack", "url": URL},
+    {"kind": "slack", "token": TOKEN, "channel": "C1"},
+    {"kind": "email", **MAIL, "username": "deck", "password": TOKEN},
+    {"kind": "webhook", "url": URL, "secret": TOKEN, "headers": {"Authorization": TOKEN}},
+    {"kind": "pagerduty", "routing_key": TOKEN},
+    {"kind": "teams", "url": URL},
+    {"kind": "discord", "url": URL},
+    {"kind": "apprise", "urls": [f"json://hooks.example.com/T000/{TOKEN}"]},
+]
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"kind": TOKEN}, "kind: expected one of slack, email"),
+    ({}, "kind: expected one of"),
+    ({"kind": "slack"}, "url: expected the URL"),
+    ({"kind": "slack", "url": URL, "channel": TOKEN}, "channel: expected together with token"),
+    ({"kind": "slack", "token": f"{TOKEN}\r\nX: y", "channel": "C1"}, "token: expected"),
+    ({"kind": "slack", "url": URL, "surprise": TOKEN}, "unknown field"),
+    ({"kind": "webhook", "url": 5}, "url: expected text"),
+    ({"kind": "webhook"}, "url"),
+    ({"kind": "webhook", "url": URL, "headers": {"Host": TOKEN}}, "headers: expected names"),
+    ({"kind": "webhook", "url": URL, "headers": {"X": f"{TOKEN}\n"}}, "headers: expected values"),
+    ({"kind": "webhook", "url": URL, "ca_file": f"/nowhere/{TOKEN}"}, "ca_file: expected a file"),
+    ({"kind": "webhook", "url": URL, "ca_file": __file__}, "ca_file: expected certificates in PEM"),
+    ({"kind": "pagerduty"}, "routing_key"),
+    ({"kind": "email", **MAIL, "tls": TOKEN}, "tls: expected one of starttls, tls, none"),
+    ({"kind": "email", **MAIL, "tls": "none", "username": "x", "password": TOKEN}, "tls: expected starttls or tls"),
+    ({"kind": "email", **MAIL, "username": "x"}, "password: expected together"),
+    ({"kind": "email", **MAIL, "port": 70_000}, "port: expected"),
+    ({"kind": "email", **MAIL, "from": f"deck@example.com\r\nBcc: {TOKEN}"}, "from: expected"),
+    ({"kind": "email", **MAIL, "to": []}, "to: expected"),
+    ({"kind": "email", **MAIL, "to": [f"{TOKEN}"]}, "to: expected"),
+    ({"kind": "email", **MAIL, "to": [f"a@example.com\n{TOKEN}"]}, "to: expected"),
+    ({"kind": "email", **MAIL, "host": f"mx {TOKEN}"}, "host: expected"),
+    ({"kind": "apprise", "urls": []}, "urls: expected"),
+    ({"kind": "apprise", "urls": [f"nonsense://{TOKEN}"]}, "urls: number 1"),
+    *(
+        ({"kind": "webhook", "url": url}, "url: expected")
+        for url in (
+            *(f"http://hooks.example.com/{TOKEN}", f"ftp://x/{TOKEN}", f"https://u:{TOKEN}@x/", f"https:///{TOKEN}"),
+            *(f"https://x:0/{TOKEN}", f"https://x:99999/{TOKEN}", f"https://x/ {TOKEN}", f"https://x/\r\n{TOKEN}"),
+            *(f"https://x\\@y/{TOKEN}", f"https://[::1/{TOKEN}", f"https://bücher.example/{TOKEN}", TOKEN, ""),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "expected"), WRONG)
+def test_a_wrong_setting_is_named_without_its_value(table: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make({"id": "ops", **table})
+    assert caught.value.message.startswith("channel ops: ")
+    assert expected in caught.value.message
+    assert TOKEN not in repr(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("name", [None, "", "a b", "x" * 65, f"{TOKEN}\n", 5])
+def test_a_channel_needs_a_name(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"channel \(no id\): id: expected") as caught:
+        make({"id": name, "kind": "slack", "url": URL})
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", GOOD, ids=lambda table: table["kind"])
+def test_what_is_shown_holds_no_secret(table: dict[str, Any]) -> None:
+    table = {"id": "ops", **table}
+    channel = make(table)
+    shown = public(table)
+    assert (shown["id"], shown["kind"]) == ("ops", table["kind"])
+    assert set(shown) == set(table)  # that it is set is told of each setting
+    for told in (repr(shown), repr(channel), str(channel), repr(vars(channel))):
+        assert TOKEN not in told
+        assert "T000" not in told
+    if "url" in table:
+        assert shown["url"] == "https://hooks.example.com:8443"
+
+
+@pytest.mark.parametrize(
+    "table", [{}, {"id": TOKEN, "kind": TOKEN}, {"id": "ops", "kind": "slack", "url": TOKEN, "x": TOKEN}]
+)
+def test_what_is_wrong_is_not_shown(table: dict[str, Any]) -> None:
+    assert TOKEN not in repr(public(table))
+
+
+def test_every_kind_has_a_good_table() -> None:
+    assert {table["kind"] for table in GOOD} == set(KINDS)
+
+
+@pytest.mark.parametrize("code", [200, 302, 400, 429, 500])
+@pytest.mark.parametrize("table", [table for table in GOOD if table["kind"] not in ("email", "apprise")], ids=str)
+def test_a_server_that_repeats_everything_gives_no_secret_away(
+    sink: HttpSink, table: dict[str, Any], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    sink.answers = [sinks.echo(code)]
+    url = f"http://127.0.0.1:{sink.port}/services/T000/{TOKEN}?sig={TOKEN}"
+    delivered = make({"id": "ops", **table, "url": url}, allow_private=True).send(message())
+    assert sink.requests
+    assert TOKEN.lower() not in repr(delivered).lower()
+    assert TOKEN.replace("/", "\\/") not in repr(delivered)
+    # urllib3 tells what it asks for when its own logger is at DEBUG.
+    assert TOKEN not in caplog.text
+
+
+def test_a_secret_cut_in_half_by_the_limit_is_dropped() -> None:
+    scrubber = Scrubber([TOKEN])
+    assert TOKEN[:10] not in scrubber.clean(f"words {TOKEN[:12]}", cut=True)
+    assert scrubber.clean("a\x00b\n\nc\u202ed") == "a b cd"
+    assert len(scrubber.clean("x" * 70_000)) == 1000
+
+
+class Faulty(Channel):
+    kind = "faulty"
+    settings_type = ChannelSettings
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        raise ValueError(TOKEN)
+
+
+def test_a_fault_of_ours_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    delivered = Faulty(ChannelSettings(id="ops", kind="faulty")).send(message())
+    assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "error")
+    assert "ValueError" in delivered.answer
+    assert TOKEN not in caplog.text + repr(delivered)
+    assert "ValueError in attempt" in caplog.text
+
+
+def test_a_secret_shows_itself_to_nobody() -> None:
+    secret = Secret(TOKEN)
+    assert TOKEN not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == TOKEN
+
+
+def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink) -> None:
+    table = {"id": "ops", "kind": "apprise", "urls": [f"json://127.0.0.1:{sink.port}/{TOKEN}"]}
+    channel = make(table)
+    assert channel.send(message()).ok
+    document = sink.requests[0].json()
+    assert document["title"] == "[FIRING critical] mail: 12,004 jobs waiting"
+    assert "https://deck.example/ack/ep1" in document["message"]
+    sink.answers = [sinks.status(500)]
+    refused = channel.send(message())
+    assert (refused.ok, refused.permanent, refused.status) == (False, False, "refused")
+    sink.answers = [sinks.hang]
+    late = channel.send(message(), 0.5)
+    assert (late.ok, late.permanent, late.status) == (False, False, "timeout")
+    assert late.duration_s < 1.5
+    assert TOKEN not in repr((refused, late))
+
+
+def test_without_apprise_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any, **named: Any) -> Any:
+        if name == "apprise":
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigurationError, match=r"channel ops: kind: .*pip install 'queuedeck\[apprise\]'"):
+        make({"id": "ops", "kind": "apprise", "urls": ["json://x"]})
+
+
+def test_a_kind_is_imported_on_first_use() -> None:
+    code = (
+        "import sys, dashboard.alerts.channels.base as base\n"
+        "names = ('smtplib', 'apprise', 'urllib3')\n"
+        "print([name for name in names if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_every_example_of_the_manual_makes_a_channel() -> None:
+    manual = (Path(ROOT) / "docs" / "channels.md").read_text()
+    tables = [
+        table
+        for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL)
+        for table in tomllib.loads(block).get("channels", [])
+    ]
+    assert {make(table).kind for table in tables} == set(KINDS)
