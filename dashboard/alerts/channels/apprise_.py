@@ -1,23 +1,44 @@
 """The many other services, by way of Apprise (the extra `apprise`).
 
 Apprise opens its connections itself: of our rules only the deadline holds here, not those on addresses and redirects.
+What it and its HTTP client log holds URLs, so nothing of that leaves; its warnings become the answer, without secrets.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote
 
 from dashboard.alerts.channels import text
 from dashboard.alerts.channels.base import Channel, Delivered, Message
 from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.channels.fields import ChannelSettings, Secret
+from dashboard.alerts.channels.scrub import Scrubber
 from dashboard.errors import ConfigurationError
+
+_LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
+
+
+class ServiceUrl(Secret):
+    """A URL of Apprise; user, password, tokens and targets stand anywhere in it."""
+
+    __slots__ = ()
+
+    def parts(self) -> Iterator[str]:
+        for spelling in (self._text, unquote(self._text)):
+            yield spelling
+            yield from (part for part in re.split(r"[/?&=:@;,]+", spelling) if len(part) >= 6)
 
 
 class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The URLs of Apprise, as ntfy://topic."""
 
-    urls: tuple[Secret, ...]
+    urls: tuple[ServiceUrl, ...]
 
     def problem(self, *, allow_private: bool) -> str | None:
         if not 0 < len(self.urls) <= 20:
@@ -44,27 +65,61 @@ class Apprise(Channel):
         self._over, self._info = apprise.NotifyType.SUCCESS, apprise.NotifyType.INFO
         self._format = apprise.NotifyFormat.TEXT
         self._services = apprise.Apprise(asset=asset)
+        self._scrubber = Scrubber(settings.secrets())
         for number, url in enumerate(settings.urls, 1):
-            if not self._services.add(url.reveal()):
+            with _EARS.listening():
+                known = self._services.add(url.reveal())
+            if not known:
                 raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise knows")
 
     def attempt(self, message: Message, deadline: Deadline) -> Delivered:
         try:
-            sent = deadline.call(lambda: self._notify(message))
+            sent, said = deadline.call(lambda: self._notify(message))
         except TimeoutError:
             return Delivered(ok=False, status="timeout", answer="Apprise did not end in time")
         if sent:
             return Delivered(ok=True, status="sent", answer="all services of Apprise took it")
-        return Delivered(ok=False, status="refused", answer="a service of Apprise did not take it")
+        answer = self._scrubber.clean(" ".join(said)) or "a service of Apprise did not take it"
+        return Delivered(ok=False, status="refused", answer=answer)
 
-    def _notify(self, message: Message) -> bool:
+    def _notify(self, message: Message) -> tuple[bool, list[str]]:
         level: Any = self._info if message.kind == "test" else self._levels[message.severity]
-        return bool(
-            self._services.notify(
+        with _EARS.listening() as said:
+            sent = self._services.notify(
                 title=text.headline(message),
                 body=text.plain(message),
                 notify_type=self._over if text.is_over(message) else level,
                 body_format=self._format,
                 interpret_escapes=False,
             )
-        )
+        return bool(sent), said
+
+
+class _Ears(logging.Filter):
+    """Keeps what is logged while Apprise works from all handlers, and collects the warnings among it.
+
+    What belongs to which message is told by the context: Apprise copies it into the threads it starts.
+    """
+
+    @contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self)  # once: the same filter is not added twice
+        said: list[str] = []
+        token = _said.set(said)
+        try:
+            yield said
+        finally:
+            _said.reset(token)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = _said.get()
+        if said is None:
+            return True
+        if record.levelno >= logging.WARNING and len(said) < 20:
+            said.append(record.getMessage())
+        return False
+
+
+_said: ContextVar[list[str] | None] = ContextVar("queuedeck-apprise", default=None)
+_EARS = _Ears()
