@@ -18,6 +18,8 @@ from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEve
 BACKTRACE_LIMIT_BYTES = 512 * 1024
 # Retries of a job that says `retry: true`, unless the app's configuration says otherwise, which Redis does not tell.
 DEFAULT_RETRIES = 25
+# Of an entry longer than two of these only both ends are digested.
+SAMPLE_BYTES = 32 * 1024
 # Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
 MILLISECONDS = 1e11
 
@@ -43,20 +45,39 @@ def words(value: Any, limit: int) -> str | None:
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
-def job_id(raw: bytes, payload: Mapping[str, Any] | None, score: bytes | None) -> str:
+def stamp_of(raw: bytes) -> str:
+    """What tells an entry from any other: a digest of its bytes, of a long one that of both ends, and its length.
+
+    The scripts in `lua/` tell the same of entries that stay on the server.
+    """
+    if len(raw) <= 2 * SAMPLE_BYTES:
+        return hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:20]
+    sample = raw[:SAMPLE_BYTES] + raw[-SAMPLE_BYTES:]
+    return f"{hashlib.sha1(sample, usedforsecurity=False).hexdigest()[:20]}-{len(raw)}"
+
+
+def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -> str:
     """How an entry is addressed: by its jid; in a set by `<score>-<jid>`, as Sidekiq's own pages do.
 
-    An entry without a jid is told by a digest of its bytes.
+    An entry without a jid is told by its stamp.
     """
     jid = (payload or {}).get("jid")
-    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{hashlib.sha256(raw).hexdigest()[:20]}"
+    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{stamp}"
     return f"{text(score)}-{name}" if score is not None else name
 
 
-def row(ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None) -> Job:
-    """An entry as a row of a list."""
+def row(
+    ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, stamp: bytes | None = None
+) -> Job:
+    """An entry as a row of a list; `stamp` as the server tells it where `raw` was cut."""
     payload = decode(raw)
-    common: dict[str, Any] = {"id": job_id(raw, payload, score), "source": ref.source, "backend": ref.backend}
+    known = text(stamp) if stamp is not None else stamp_of(raw)
+    common: dict[str, Any] = {
+        "id": job_id(payload, known, score),
+        "stamp": known,
+        "source": ref.source,
+        "backend": ref.backend,
+    }
     at = moment(_number(score))
     if payload is None:
         return Job(

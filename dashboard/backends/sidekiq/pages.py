@@ -19,6 +19,7 @@ from dashboard.backends.sidekiq.entry import (
     moment,
     payload_of,
     row,
+    stamp_of,
     timeline,
 )
 from dashboard.clock import monotonic_s
@@ -31,7 +32,7 @@ from dashboard.sources import Reply, Source
 LOOK_AT = 10_000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
-_SCORED = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)-(.+)\Z", re.DOTALL)
+SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
@@ -64,12 +65,12 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tu
     if size == 0 and place.queue is not None and not _exists(source, place):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
     native = keys.NATIVE[query.state]
-    entries = list(zip(*[iter(found)] * 3, strict=True))
-    rows = tuple(_row(ref, query.state, native, raw, length, score) for raw, length, score in entries)
+    entries = list(zip(*[iter(found)] * 4, strict=True))
+    rows = tuple(_row(ref, query.state, native, *entry) for entry in entries)
     page = JobPage(
         jobs=_unique(rows), page=query.page, per_page=query.per_page, total=size, order=keys.ORDERS[query.state]
     )
-    return page, [raw if isinstance(raw, bytes) else b"" for raw, _, _ in entries]
+    return page, [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
 
 
 def _exists(source: Source, place: keys.Place) -> bool:
@@ -93,8 +94,10 @@ def _check(source: Source, ref: QueueRef, size: Reply) -> None:
         )
 
 
-def _row(ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None) -> Job:
-    job = row(ref, state, native, raw if isinstance(raw, bytes) else b"", length, score)
+def _row(
+    ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, stamp: bytes | None
+) -> Job:
+    job = row(ref, state, native, raw if isinstance(raw, bytes) else b"", length, score, stamp)
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
         return msgspec.structs.replace(job, summary=f"{length} bytes: the arguments are on the job's page")
     return job
@@ -141,17 +144,20 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries that are looked at.
     """
     place = keys.place(ref)
-    match = _SCORED.match(wanted)
+    match = SCORED.match(wanted)
     score, name = (match[1], match[2]) if match else ("", wanted)
     needle = "" if name.startswith("raw") else name
     search = _Search(source, scripts, place, needle, score)
 
     def listed(after: int) -> Job | None:
-        for where, raw, length, at, position in search.step(after):
+        for where, raw, length, at, position, cut in search.step(after):
             if isinstance(raw, bytes):
                 payload = decode(raw)
-                if job_id(raw, payload, at if score else None) == wanted or (at and job_id(raw, payload, None) == name):
-                    return _job(ref, text(where), raw, length, at, position, wanted)
+                stamp = text(cut) if cut else stamp_of(raw)
+                if job_id(payload, stamp, at if score else None) == wanted or (
+                    at and job_id(payload, stamp, None) == name
+                ):
+                    return _job(ref, text(where), raw, length, at, position, wanted, cut)
         return None
 
     job = listed(0) or _running(source, scripts, ref, wanted)
@@ -213,10 +219,17 @@ def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
 
 
 def _job(
-    ref: QueueRef, where: str, raw: bytes, length: int, score: bytes | None, position: int | None, wanted: str
+    ref: QueueRef,
+    where: str,
+    raw: bytes,
+    length: int,
+    score: bytes | None,
+    position: int | None,
+    wanted: str,
+    cut: bytes | None = None,
 ) -> Job:
     state = next((state for state, name in keys.SETS.items() if name == where), State.WAITING)
-    base = row(ref, state, keys.NATIVE[state], raw, length, score)
+    base = row(ref, state, keys.NATIVE[state], raw, length, score, cut)
     payload = decode(raw)
     at = base.scheduled_for or base.finished_at
     return msgspec.structs.replace(

@@ -58,9 +58,9 @@ def page(source: Source, key: str, kind: str, offset: int, rows: int, *, backwar
     last = min(size, offset + rows) - 1
     if kind == "list":
         found = source.execute("LRANGE", key, -last - 1, -offset - 1)
-        return [size, [part for raw in reversed(found) for part in (raw, len(raw), None)]]
+        return [size, [part for raw in reversed(found) for part in (raw, len(raw), None, None)]]
     found = source.execute("ZREVRANGE" if backwards else "ZRANGE", key, offset, last, "WITHSCORES")
-    return [size, [part for n in range(0, len(found), 2) for part in (found[n], len(found[n]), found[n + 1])]]
+    return [size, [part for n in range(0, len(found), 2) for part in (found[n], len(found[n]), found[n + 1], None)]]
 
 
 def find(
@@ -86,7 +86,9 @@ def find(
     if isinstance(listed, list):
         places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw]
         found += [
-            [f"queue:{queue}".encode(), raw, len(raw), None, after + n] for n in places[:1] for raw in [listed[-1 - n]]
+            [f"queue:{queue}".encode(), raw, len(raw), None, after + n, None]
+            for n in places[:1]
+            for raw in [listed[-1 - n]]
         ]
     for name, members in zip(names, in_sets, strict=True):
         if not isinstance(members, list):
@@ -94,7 +96,7 @@ def find(
         scored = (
             [(raw, score.encode()) for raw in members] if score else list(zip(members[::2], members[1::2], strict=True))
         )
-        found += [[name.encode(), raw, len(raw), at, None] for raw, at in scored if wanted in raw]
+        found += [[name.encode(), raw, len(raw), at, None, None] for raw, at in scored if wanted in raw]
     return [found, max((size for size in (*sizes, length) if isinstance(size, int)), default=0)]
 
 

@@ -1,5 +1,6 @@
--- Shared by all scripts here. They only read. Every value is cut before it leaves the server.
+-- Shared by all scripts that only read. Every value is cut before it leaves the server.
 local LIMIT, DECODE_LIMIT = 65536, 4194304
+local SAMPLE = LIMIT / 2
 -- The reply to a command; an error is a value like any other.
 local read = redis.pcall
 
@@ -18,18 +19,27 @@ local function decoded(text)
   return nil
 end
 
--- {payload, its length}: a long one without its arguments and backtrace, a longer one not at all.
+-- As `stamp_of` in entry.py tells it.
+local function stamp_of(text)
+  if #text <= LIMIT then return string.sub(redis.sha1hex(text), 1, 20) end
+  local sample = string.sub(text, 1, SAMPLE) .. string.sub(text, -SAMPLE)
+  return string.sub(redis.sha1hex(sample), 1, 20) .. '-' .. #text
+end
+
+-- {payload, its length, its stamp where it was cut}: a long one without its arguments and backtrace, a longer one not
+-- at all.
 local function entry(text)
-  if type(text) ~= 'string' then return {false, 0} end
-  if #text <= LIMIT then return {text, #text} end
+  if type(text) ~= 'string' then return {false, 0, false} end
+  if #text <= LIMIT then return {text, #text, false} end
+  local stamp = stamp_of(text)
   local job = decoded(text)
-  if not job then return {string.sub(text, 1, 1024), #text} end
+  if not job then return {string.sub(text, 1, 1024), #text, stamp} end
   job.args, job.error_backtrace = nil, nil
   for name, value in pairs(job) do
     if type(value) == 'string' then job[name] = string.sub(value, 1, 4096) end
     if type(value) == 'table' then job[name] = nil end
   end
-  return {cjson.encode(job), #text}
+  return {cjson.encode(job), #text, stamp}
 end
 
 -- Members of a small set: never more than a thousand or so.

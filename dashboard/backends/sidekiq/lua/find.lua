@@ -1,6 +1,6 @@
 -- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set,
 -- after how many, '1' when the sets are looked at too.
--- Returns {{{where, payload, its length, score or false, place or false}...}, the size of the largest list or set}:
+-- Returns {{{where, payload, its length, score or false, place or false, stamp where cut}...}, the size of the largest list or set}:
 -- `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, sets, largest = tonumber(ARGV[6]), ARGV[7] == '1', 0
@@ -9,7 +9,7 @@ local found = {}
 
 local function add(where, text, at, place)
   local cut = entry(text)
-  found[#found + 1] = {where, cut[1], cut[2], at, place}
+  found[#found + 1] = {where, cut[1], cut[2], at, place, cut[3]}
 end
 
 local function holds(text)

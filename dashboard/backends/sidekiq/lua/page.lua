@@ -1,5 +1,5 @@
 -- One page of a list or sorted set. ARGV: key, 'list' or 'zset', offset, rows, '1' when the page starts at its end.
--- Returns {size, {payload, its length, score or false...}}; the size is an error where the key has the wrong type.
+-- Returns {size, {payload, its length, score or false, its stamp where it was cut...}}; the size is an error where the key has the wrong type.
 local key, kind, offset, rows, backwards = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
 local found = {}
@@ -9,6 +9,7 @@ local function add(text, score)
   found[#found + 1] = cut[1]
   found[#found + 1] = cut[2]
   found[#found + 1] = score
+  found[#found + 1] = cut[3]
 end
 
 if filled(size) and offset < size and rows > 0 then
