@@ -219,9 +219,6 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
-        elif queue is None and not rest and ended.whole:
-            # A 0 here would read as "nothing ends", above queues that tell otherwise.
-            flows.append(_unknown(ref.key, "what ended is told at each queue"))
         elif queue is None:
             rest = [where for where in {**ended.completed, **ended.dead} if where[0] == prefix]
             if not nameless:

@@ -1,4 +1,4 @@
-"""Sidekiq 6 to 8, reading. Layout: sidekiq `lib/sidekiq/api.rb`."""
+"""Sidekiq 6 to 8. Layout: sidekiq `lib/sidekiq/api.rb`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.base import Backend, Budget, Discovery
+from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import joined, of_json
-from dashboard.backends.sidekiq import discover, flow, keys, pages, schedules, stats, workers
+from dashboard.backends.sidekiq import act, discover, flow, keys, pages, schedules, stats, undo, workers
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -22,6 +23,7 @@ from dashboard.model import (
     QueueStats,
     Schedule,
     Searched,
+    State,
     Window,
     Worker,
 )
@@ -37,6 +39,8 @@ class Sidekiq(Backend):
     keyed_by_id = False
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH})
+
+    job_actions = act.JOB_ACTIONS
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -86,6 +90,25 @@ class Sidekiq(Backend):
             for job, payload in zip(page.jobs, payloads, strict=True)
         )
         return Window(rows=rows, total=page.total, order=page.order)
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        return pages.picks(self.source, self._scripts, ref, query)
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
+            return super().act(ref, action, state, picks, wishes)
+        return act.act(self.source, self._scripts, ref, action, state, picks, wishes)
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        return undo.take(self._scripts, ref, state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return undo.delete(self.source, self._scripts, ref, state, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return undo.restore(self.source, ref, state, kept)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
 from dashboard.clock import instant
 from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEvent
@@ -22,6 +24,13 @@ DEFAULT_RETRIES = 25
 SAMPLE_BYTES = 32 * 1024
 # Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
 MILLISECONDS = 1e11
+
+
+class _Jid(msgspec.Struct):
+    jid: Any = None
+
+
+_JID = msgspec.json.Decoder(_Jid)
 
 
 def moment(value: Any) -> datetime | None:
@@ -64,6 +73,14 @@ def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -
     jid = (payload or {}).get("jid")
     name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{stamp}"
     return f"{text(score)}-{name}" if score is not None else name
+
+
+def jid_of(raw: bytes) -> Mapping[str, Any] | None:
+    """As `decode`, but of the jid alone, however long the rest is; None for what is no JSON object."""
+    try:
+        return {"jid": _JID.decode(raw).jid}
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
 
 
 def row(

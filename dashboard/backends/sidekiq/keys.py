@@ -27,6 +27,8 @@ ORDERS = {
     State.DEAD: "newest death first",
 }
 OF_A_QUEUE = (State.WAITING, State.ACTIVE)
+# Deletions that can still be undone, beside the queues they were made in: what is not among them is not put back.
+DELETED = "{queuedeck}:deleted"
 # Lists in which reliable fetchers keep what a process has taken: no queues.
 PRIVATE = ("sq|", "working:")
 
@@ -55,7 +57,10 @@ def place(ref: QueueRef) -> Place:
 
 
 @cache
-def script(name: str) -> str:
-    """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
+def script(name: str, shared: str = "common") -> str:
+    """The text of one of the scripts in `lua/`, with the functions before it that scripts of its kind share.
+
+    `shared`: "common" for those that only read, "writing" for those that move jobs.
+    """
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.acting import Pick
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain, workers
@@ -32,28 +33,17 @@ from dashboard.sources import Reply, Source
 LOOK_AT = 10_000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
+PICKS_PER_CALL = 250
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     """A page, and the payloads of its rows. Cost: 1 round trip, 2 without scripts; one more for an empty queue."""
     place = keys.place(ref)
-    if query.state not in keys.NATIVE:
-        raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
-    if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
-        raise Unsupported(
-            f"Sidekiq keeps {query.state.value} jobs "
-            + ("in each queue." if place.queue is None else "of all queues together."),
-            hint=None if place.queue is None else "Look at the entry of all queues.",
-        )
-    if query.native is not None and query.native != keys.NATIVE[query.state]:
-        raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
+    _check_query(place, query)
     if query.state is State.ACTIVE:
         return _active(source, scripts, ref, query)
-    name = f"{keys.QUEUE}{place.queue}" if place.queue is not None else keys.SETS[query.state]
-    kind = "list" if place.queue is not None else "zset"
-    backwards = query.state is State.DEAD
-    key = f"{place.namespace}{name}"
+    key, kind, backwards = _list_of(place, query)
     arguments = (key, kind, query.offset, query.per_page, "1" if backwards else "0")
     answered = scripts.run(keys.script("page"), [arguments])
     if answered is not None:
@@ -71,6 +61,51 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tu
         jobs=_unique(rows), page=query.page, per_page=query.per_page, total=size, order=keys.ORDERS[query.state]
     )
     return page, [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
+
+
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    """The jobs of a page by id and stamp, in the order of `read`. Cost: 1 round trip, 2 without scripts."""
+    place = keys.place(ref)
+    _check_query(place, query)
+    if query.state is State.ACTIVE:
+        return [Pick(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
+    key, kind, backwards = _list_of(place, query)
+    calls = [
+        (key, kind, start, min(PICKS_PER_CALL, query.offset + query.per_page - start), "1" if backwards else "0")
+        for start in range(query.offset, query.offset + query.per_page, PICKS_PER_CALL)
+    ]
+    answered = scripts.run(keys.script("picks"), calls)
+    if answered is None:
+        return [Pick(id=job.id, stamp=job.stamp) for job in read(source, scripts, ref, query)[0].jobs]
+    found: dict[tuple[str, str], Pick] = {}  # what moved between two calls may be told twice
+    for reply in answered[0]:
+        size, entries = reply if isinstance(reply, list) else (reply, [])
+        _check(source, ref, size)
+        for jid, stamp, score, raw in zip(*[iter(entries)] * 4, strict=True):
+            payload = {"jid": text(jid)} if jid else decode(raw)
+            pick = Pick(id=job_id(payload, text(stamp), score), stamp=text(stamp))
+            found.setdefault((pick.id, text(stamp)), pick)
+    return list(found.values())
+
+
+def _list_of(place: keys.Place, query: JobQuery) -> tuple[str, str, bool]:
+    """The key that holds a state, its kind, and whether it is read from its end."""
+    if place.queue is not None:
+        return f"{place.namespace}{keys.QUEUE}{place.queue}", "list", False
+    return f"{place.namespace}{keys.SETS[query.state]}", "zset", query.state is State.DEAD
+
+
+def _check_query(place: keys.Place, query: JobQuery) -> None:
+    if query.state not in keys.NATIVE:
+        raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
+    if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
+        raise Unsupported(
+            f"Sidekiq keeps {query.state.value} jobs "
+            + ("in each queue." if place.queue is None else "of all queues together."),
+            hint=None if place.queue is None else "Look at the entry of all queues.",
+        )
+    if query.native is not None and query.native != keys.NATIVE[query.state]:
+        raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
 
 
 def _exists(source: Source, place: keys.Place) -> bool:

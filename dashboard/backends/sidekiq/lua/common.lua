@@ -67,3 +67,20 @@ local function queue_of(work)
   local job = decoded(work)
   return job and job.queue
 end
+
+-- The jid of a payload in which only one field of any depth is called so, and written plainly; false for others.
+local function lone_jid(text)
+  local _, stop = string.find(text, '"jid"', 1, true)
+  if not stop or string.find(text, '"jid"', stop, true) then return false end
+  return string.match(text, '^:"([%w_-]+)"', stop + 1) or false
+end
+
+-- Whether any jid in a payload is among `wanted`; true for a payload without one that could be read off.
+local function may_be(text, wanted)
+  local seen = false
+  for jid in string.gmatch(text, '"jid"%s*:%s*"([^"\\\128-\255]+)"') do
+    if wanted[jid] then return true end
+    seen = true
+  end
+  return not seen
+end

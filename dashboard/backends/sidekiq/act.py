@@ -1,0 +1,163 @@
+"""What a person may have done to jobs of Sidekiq. Two round trips: find the exact bytes, then move what is unchanged.
+
+Sidekiq knows an entry of a set or list by nothing but its bytes, so each script takes an entry out only where these
+bytes still stand (at the same score). New payloads are made in Python (`envelope.py`); Lua only moves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
+from dashboard.backends.script import Scripts
+from dashboard.backends.sidekiq import envelope, keys
+from dashboard.backends.sidekiq.envelope import Malformed, Push
+from dashboard.backends.sidekiq.locate import Located, Spot, locate
+from dashboard.backends.sidekiq.writes import Step, run
+from dashboard.model import QueueRef, State
+from dashboard.sources import Source
+
+JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
+    State.WAITING: (Action.MOVE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.SCHEDULED: (Action.PROMOTE, Action.KILL, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.RETRYING: (
+        Action.RETRY,
+        Action.PROMOTE,
+        Action.KILL,
+        Action.DUPLICATE,
+        Action.EDIT,
+        Action.DELETE,
+    ),
+    State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+}
+# A longer payload stays on the server: it can be deleted, nothing else.
+LONGEST_BYTES = 8 * 1024 * 1024
+# `dead_max_jobs` of Sidekiq, unless the app says otherwise, which Redis does not tell.
+DEAD_LIMIT = 10_000
+
+
+def act(
+    source: Source,
+    scripts: Scripts,
+    ref: QueueRef,
+    action: Action,
+    state: State,
+    picks: Sequence[Pick],
+    wishes: Wishes,
+) -> list[Acted]:
+    """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
+
+    Cost: 2 round trips; 1 more for a queue where not all stand among the next to run, and 2 more for each further 2 MiB
+    of payloads.
+    """
+    place = keys.place(ref)
+    if (place.queue is None) == (state in keys.OF_A_QUEUE):
+        where = "in each queue" if place.queue is None else "for all queues together"
+        return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
+    try:
+        make = _maker(action, wishes)
+    except Malformed as exc:
+        return [_refused(pick, str(exc)) for pick in picks]
+    acted: dict[int, Acted] = {}
+    while left := [n for n in range(len(picks)) if n not in acted]:
+        asked = [picks[n] for n in left]
+        located = locate(scripts, place, state, asked, LONGEST_BYTES)
+        told = _act_on(source, place, action, state, asked, located, make)
+        acted.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
+    return [acted[n] for n in range(len(picks))]
+
+
+def _maker(action: Action, wishes: Wishes) -> Callable[[bytes], Push]:
+    """What turns an entry into what is pushed. Raises Malformed for wishes that cannot be met."""
+    if action is Action.RETRY:
+        return lambda raw: envelope.again(raw, counted_back=True, reset=wishes.reset_attempts)
+    if action is Action.PROMOTE:
+        return lambda raw: envelope.again(raw, counted_back=False)
+    if action is Action.DUPLICATE:
+        return envelope.anew
+    if action is Action.EDIT:
+        arguments = envelope.arguments_of(wishes.payload or "")
+        return lambda raw: envelope.anew(raw, arguments)
+    if action is Action.MOVE:
+        target = wishes.target
+        if not target or target == keys.SHARED:
+            raise Malformed("no queue was named to which it should go")
+        return lambda raw: envelope.moved(raw, target)
+    return lambda raw: Push("", raw, "")
+
+
+def _act_on(
+    source: Source,
+    place: keys.Place,
+    action: Action,
+    state: State,
+    picks: Sequence[Pick],
+    located: Sequence[Located],
+    make: Callable[[bytes], Push],
+) -> list[Acted | None]:
+    """One answer per pick; None for one that must be located again."""
+    told: list[Acted | None] = [one if isinstance(one, Acted) else None for one in located]
+    ready: list[tuple[int, Spot, Push]] = []
+    for n, spot in enumerate(located):
+        if not isinstance(spot, Spot):
+            continue
+        if spot.raw is None:
+            told[n] = _refused(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
+            continue
+        try:
+            push = make(spot.raw)
+        except Malformed as exc:
+            told[n] = _refused(picks[n], str(exc))
+            continue
+        if action is Action.MOVE and push.queue == place.queue:
+            told[n] = _refused(picks[n], "it stands in that queue already")
+        else:
+            ready.append((n, spot, push))
+    if action is Action.KILL:
+        done = _kill(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
+    else:
+        copies = action in (Action.DUPLICATE, Action.EDIT)
+        done = _push(source, place, state, [(picks[n].id, spot, push) for n, spot, push in ready], copies=copies)
+    for (n, _, _), one in zip(ready, done, strict=True):
+        told[n] = one
+    return told
+
+
+def _push(
+    source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot, Push]], *, copies: bool
+) -> list[Acted]:
+    """Push into queues, out of a set or a list, or beside what stands there."""
+    space = place.namespace
+    queues = list(dict.fromkeys(push.queue for _, _, push in jobs))
+    number = {queue: 3 + n for n, queue in enumerate(queues)}
+    listed = place.queue is not None
+    origin = f"{space}{keys.QUEUE}{place.queue}" if listed else f"{space}{keys.SETS[state]}"
+    steps = [
+        Step(
+            id=job_id,
+            arguments=(spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload),
+            entries=0 if copies else passed(spot),
+            new_id=push.jid if copies else None,
+        )
+        for job_id, spot, push in jobs
+    ]
+    lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
+    head = ("copy" if copies else "move",)
+    return run(source, "shift" if listed else "push", [origin, f"{space}queues", *lists], head, steps)
+
+
+def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot]]) -> list[Acted]:
+    space = place.namespace
+    steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
+    names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
+    return run(source, "kill", names, (repr(time.time()), DEAD_LIMIT), steps)
+
+
+def passed(spot: Spot) -> int:
+    """How many entries of a list are passed over to take this one out; 0 for a set."""
+    return spot.at * 2 if isinstance(spot.at, int) else 0
+
+
+def _refused(pick: Pick, detail: str) -> Acted:
+    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=detail)

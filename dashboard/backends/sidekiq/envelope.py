@@ -1,0 +1,187 @@
+"""New payloads made of old ones: only the fields that an action is about change, the rest stays byte for byte.
+
+A value that no action is about is never decoded, so that floats, big integers, escapes and the order of keys survive.
+Source: sidekiq `lib/sidekiq/api.rb` (SortedEntry#retry), `client.rb` (push), `job_util.rb` (validate, normalize_item).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import uuid
+from typing import Any, NamedTuple
+
+import msgspec
+
+from dashboard.backends.payload import MASK, loads
+
+Fields = dict[str, msgspec.Raw]
+
+_FIELDS = msgspec.json.Decoder(Fields)
+# What a payload tells of failures; a job that is made anew has none.
+FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_class", "error_message", "error_backtrace")
+# With these set back, the next failure counts as the first one.
+ATTEMPTS = ("retry_count", "failed_at", "retried_at")
+# A batch counts its jobs by their ids: one that it does not know would end it early.
+OF_THE_OLD_JOB = (*FAILURES, "bid")
+DEFAULT_QUEUE = "default"
+
+
+class Malformed(ValueError):
+    """The entry is no job that Sidekiq would push; the text says why."""
+
+
+class Push(NamedTuple):
+    """What is pushed: the payload, the queue it goes to, and the id it bears."""
+
+    queue: str
+    payload: bytes
+    jid: str
+
+
+def again(raw: bytes, *, counted_back: bool, reset: bool = False) -> Push:
+    """The payload with which Sidekiq itself would push an entry of a set. Raises Malformed.
+
+    `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
+    """
+    fields = _checked(raw)
+    if reset:
+        for name in ATTEMPTS:
+            fields.pop(name, None)
+    elif counted_back and (count := _integer(fields.get("retry_count"))) is not None:
+        fields["retry_count"] = _raw(count - 1)
+    return _push(fields, _queue(fields))
+
+
+def moved(raw: bytes, queue: str) -> Push:
+    """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
+    fields = _checked(raw)
+    fields["queue"] = _raw(queue)
+    return Push(queue, msgspec.json.encode(fields), _jid(fields))
+
+
+def anew(raw: bytes, arguments: bytes | None = None) -> Push:
+    """The payload of a new job of the same content, or with other `arguments` (a JSON array). Raises Malformed."""
+    fields = _checked(raw)
+    for name in OF_THE_OLD_JOB:
+        fields.pop(name, None)
+    if arguments is not None and "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
+        raise Malformed("its last argument is encrypted, only the app can write it")
+    fields["args"] = _arguments(fields, arguments)
+    fields["jid"] = _raw(secrets.token_hex(12))
+    if "created_at" in fields:
+        fields["created_at"] = _now_as(fields)
+    return _push(fields, _queue(fields))
+
+
+def of_message(message: bytes, queue: str) -> Push:
+    """The payload of a run of a schedule from the message that the schedule keeps. Raises Malformed.
+
+    Stamps are seconds with a fraction: every version reads them as what they are.
+    """
+    fields = _checked(message)
+    fields.setdefault("queue", _raw(queue))
+    fields["jid"] = _raw(secrets.token_hex(12))
+    fields["created_at"] = _raw(time.time())
+    return _push(fields, _queue(fields))
+
+
+def arguments_of(text: str) -> bytes:
+    """`text` as arguments: a JSON array, compact. Raises Malformed with what is wrong with it."""
+    try:
+        found = loads(text.encode("utf-8"))
+    except ValueError as exc:
+        raise Malformed(f"the arguments are no JSON: {exc}") from None
+    if not isinstance(found, list):
+        raise Malformed("the arguments must be a JSON array")
+    if MASK in json.dumps(found, ensure_ascii=False):
+        raise Malformed(f"the arguments hold a masked secret ({MASK}): write out what belongs there")
+    try:
+        return msgspec.json.format(text.encode("utf-8"), indent=-1)
+    except (ValueError, RecursionError, msgspec.DecodeError) as exc:
+        raise Malformed(f"the arguments are no JSON: {exc}") from None
+
+
+def readable(raw: bytes) -> Fields:
+    """The fields of an entry, their values undecoded. Raises Malformed for what is no JSON object in UTF-8."""
+    try:
+        if not raw.isascii():
+            raw.decode("utf-8")
+        return _FIELDS.decode(raw)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        raise Malformed("it is no readable job: it can only be deleted") from None
+
+
+def _checked(raw: bytes) -> Fields:
+    """As `readable`; Malformed too for what Sidekiq's client would not take."""
+    fields = readable(raw)
+    if not _text(fields.get("class")):
+        raise Malformed("it names no class, so no worker can run it: it can only be deleted")
+    if not bytes(fields.get("args") or b"").startswith(b"["):
+        raise Malformed("its arguments are no array, so no worker can run it: it can only be deleted")
+    return fields
+
+
+def _queue(fields: Fields) -> str:
+    if "queue" not in fields:
+        fields["queue"] = _raw(DEFAULT_QUEUE)
+        return DEFAULT_QUEUE
+    queue = _text(fields["queue"])
+    if not queue:
+        raise Malformed("the name of its queue is no text")
+    return queue
+
+
+def _push(fields: Fields, queue: str) -> Push:
+    jid = _jid(fields)
+    fields["enqueued_at"] = _now_as(fields)
+    return Push(queue, msgspec.json.encode(fields), jid)
+
+
+def _jid(fields: Fields) -> str:
+    jid = _text(fields.get("jid"))
+    if not jid:
+        jid = secrets.token_hex(12)
+        fields["jid"] = _raw(jid)
+    return jid
+
+
+def _now_as(fields: Fields) -> msgspec.Raw:
+    """Now, as the release writes it that made the payload: 8 whole milliseconds, older ones seconds with a fraction."""
+    known = fields.get("created_at", fields.get("enqueued_at"))
+    return _raw(time.time_ns() // 1_000_000 if _integer(known) is not None else time.time())
+
+
+def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:
+    """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
+    old = fields["args"]
+    try:
+        first, *more = msgspec.json.decode(old, type=list[msgspec.Raw])
+        envelope = _FIELDS.decode(first)
+    except (ValueError, msgspec.DecodeError):
+        envelope, more = {}, []
+    if "wrapped" not in fields or "arguments" not in envelope:
+        return msgspec.Raw(arguments) if arguments is not None else old
+    if arguments is not None:
+        envelope["arguments"] = msgspec.Raw(arguments)
+    for name, value in (("job_id", str(uuid.uuid4())), ("executions", 0), ("exception_executions", {})):
+        if name in envelope:
+            envelope[name] = _raw(value)
+    return msgspec.Raw(msgspec.json.encode([envelope, *more]))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    try:
+        return msgspec.json.decode(raw, type=str) if raw is not None else None
+    except (ValueError, msgspec.DecodeError):
+        return None
+
+
+def _integer(raw: msgspec.Raw | None) -> int | None:
+    digits = bytes(raw or b"").removeprefix(b"-")
+    return int(bytes(raw or b"")) if digits.isdigit() and len(digits) < 19 else None
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))

@@ -1,0 +1,23 @@
+-- Jobs of a sorted set die, unchanged. KEYS: the set, `dead`. ARGV: now, the size at which the dead set is cut; then per job:
+-- entry, its score. The oldest are dropped as Sidekiq does it, unless there were more already: then the app has set a
+-- limit of its own, which only its processes know. Returns the outcomes, then a remark where some were dropped.
+may_remove(KEYS[1])
+local most = tonumber(ARGV[2])
+local bounded = redis.call('ZCARD', KEYS[2]) < most
+local outcomes = {}
+for i = 3, #ARGV, 2 do
+  local outcome = not_at(KEYS[1], ARGV[i], ARGV[i + 1])
+  if not outcome then
+    local added = try('ZADD', KEYS[2], ARGV[1], ARGV[i])
+    outcome = failed(added) and added.err or DONE
+    if outcome == DONE then redis.call('ZREM', KEYS[1], ARGV[i]) end
+  end
+  outcomes[#outcomes + 1] = outcome
+end
+local dropped = 0
+if bounded and redis.call('ZCARD', KEYS[2]) >= most then
+  local cut = try('ZREMRANGEBYRANK', KEYS[2], 0, -most)
+  dropped = failed(cut) and 0 or cut
+end
+if dropped > 0 then outcomes[#outcomes + 1] = 'the dead set was full: its oldest ' .. dropped .. ' were dropped' end
+return outcomes

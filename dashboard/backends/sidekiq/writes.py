@@ -1,0 +1,97 @@
+"""Sending what changes something: many jobs per script, few enough that no script holds Redis for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.acting import Acted, Outcome
+from dashboard.backends.payload import printable
+from dashboard.backends.sidekiq import keys
+from dashboard.sources import Argument, Command, Reply, Source
+
+JOBS_PER_CALL = 200
+BYTES_PER_CALL = 512 * 1024
+# How many entries of a list one call passes over to find its jobs: about two milliseconds.
+STEPS_PER_CALL = 50_000
+
+OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED}
+
+
+class Step(NamedTuple):
+    """What a script does to one job: `id` for the answer, its ARGV, its queue's list, and what finding it costs."""
+
+    id: str
+    arguments: tuple[Argument, ...]
+    entries: int = 0  # of a list, passed over on the way to the job
+    new_id: str | None = None
+
+
+def run(
+    source: Source, script: str, fixed: Sequence[str], head: Sequence[Argument], steps: Sequence[Step]
+) -> list[Acted]:
+    """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
+
+    `fixed` = the KEYS, `head` = the ARGV before those of the steps. A call that the server refuses refuses its steps.
+    """
+    text = keys.script(script, "writing")
+    parts = list(portions(steps))
+    commands: list[Command] = [
+        ("EVAL", text, len(fixed), *fixed, *head, *(argument for step in part for argument in step.arguments))
+        for part in parts
+    ]
+    acted: list[Acted] = []
+    for part, reply in zip(parts, source.batch(commands), strict=True):
+        acted.extend(_told(part, reply))
+    return acted
+
+
+def portions(steps: Sequence[Step]) -> Iterable[list[Step]]:
+    """`steps` in runs of which one script call may take care."""
+    part: list[Step] = []
+    size = entries = 0
+    for step in steps:
+        length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes | str))
+        full = len(part) >= JOBS_PER_CALL or size + length > BYTES_PER_CALL or entries + step.entries > STEPS_PER_CALL
+        if part and full:
+            yield part
+            part, size, entries = [], 0, 0
+        part.append(step)
+        size += length
+        entries += step.entries
+    if part:
+        yield part
+
+
+def _told(part: Sequence[Step], reply: Reply) -> Iterable[Acted]:
+    """One Acted per step; a script may answer a remark after its outcomes, as text."""
+    if isinstance(reply, ResponseError):
+        detail = explain(str(reply))
+        return [Acted(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
+    remark = printable(reply[len(part)], 300) if len(reply) > len(part) else None
+    return [_acted(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
+
+
+def _acted(step: Step, code: Reply, remark: str | None) -> Acted:
+    if isinstance(code, bytes):
+        return Acted(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
+    outcome = OUTCOMES[code]
+    if outcome is Outcome.DONE:
+        return Acted(id=step.id, outcome=outcome, detail=remark, new_id=step.new_id)
+    return Acted(id=step.id, outcome=outcome)
+
+
+def explain(error: str) -> str:
+    """An error of the server in words for an operator."""
+    low = error.lower()
+    if "noperm" in low or "no permission" in low or "can't run this command" in low or "no permissions" in low:
+        return f"not permitted to the Redis user: {printable(error, 200)}"
+    if "wrongtype" in low:
+        return "a key of this queue has the wrong type: something other than Sidekiq wrote to it"
+    if "oom" in low or "maxmemory" in low:
+        return "Redis is out of memory and takes no writes"
+    if "readonly" in low:
+        return "this Redis is a read-only replica"
+    return f"Redis refused it: {printable(error, 200)}"
