@@ -19,6 +19,7 @@ from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
 JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
+    State.ACTIVE: (Action.STOP,),
     State.WAITING: (Action.MOVE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
     State.SCHEDULED: (Action.PROMOTE, Action.KILL, Action.DUPLICATE, Action.EDIT, Action.DELETE),
     State.RETRYING: (
@@ -46,7 +47,7 @@ def act(
     picks: Sequence[Pick],
     wishes: Wishes,
 ) -> list[Acted]:
-    """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
+    """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
 
     Cost: 2 round trips; 1 more for a queue where not all stand among the next to run, and 2 more for each further 2 MiB
     of payloads.

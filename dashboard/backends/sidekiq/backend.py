@@ -12,7 +12,20 @@ from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import joined, of_json
-from dashboard.backends.sidekiq import act, discover, flow, keys, pages, schedules, stats, undo, workers
+from dashboard.backends.sidekiq import (
+    act,
+    control,
+    discover,
+    flow,
+    keys,
+    pages,
+    running,
+    schedules,
+    stats,
+    undo,
+    words,
+    workers,
+)
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -41,6 +54,11 @@ class Sidekiq(Backend):
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH})
 
     job_actions = act.JOB_ACTIONS
+    queue_actions = (Action.OBLITERATE,)
+    schedule_actions = (Action.TRIGGER, Action.PAUSE_SCHEDULE, Action.RESUME_SCHEDULE)
+    worker_actions = (Action.QUIET, Action.STOP_WORKER)
+    explained = words.EXPLAINED
+    withheld = words.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -99,6 +117,8 @@ class Sidekiq(Backend):
     ) -> list[Acted]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act(ref, action, state, picks, wishes)
+        if action is Action.STOP:
+            return running.stop(self.source, self._scripts, ref, picks)
         return act.act(self.source, self._scripts, ref, action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
@@ -109,6 +129,21 @@ class Sidekiq(Backend):
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
         return undo.restore(self.source, ref, state, kept)
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        if action not in self.queue_actions:
+            return super().act_on_queue(ref, action)
+        return control.on_queue(self.source, ref, action)
+
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+        if action not in self.schedule_actions:
+            return super().act_on_schedule(schedule, action)
+        return control.on_schedule(self.source, schedule, action)
+
+    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+        if action not in self.worker_actions:
+            return super().act_on_worker(worker, action)
+        return control.on_worker(self.source, worker, action)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

@@ -27,6 +27,9 @@ ORDERS = {
     State.DEAD: "newest death first",
 }
 OF_A_QUEUE = (State.WAITING, State.ACTIVE)
+CRON_JOB = "cron_job:"
+# How a worker and a schedule tell the namespace that their id begins with, among their facts.
+NAMESPACE = "Namespace"
 # Deletions that can still be undone, beside the queues they were made in: what is not among them is not put back.
 DELETED = "{queuedeck}:deleted"
 # Lists in which reliable fetchers keep what a process has taken: no queues.

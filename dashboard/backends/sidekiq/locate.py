@@ -25,7 +25,7 @@ from dashboard.sources import Argument, Reply
 LOOK_AT = 50_000
 SAME_SCORE = 20_000
 STEP = 1000
-PICKS_PER_CALL = 250
+PICKS_PER_CALL = 100
 # How many bytes one call answers; what did not fit is asked for again.
 ROOM_BYTES = 2 * 1024 * 1024
 

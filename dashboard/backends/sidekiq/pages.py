@@ -33,7 +33,7 @@ from dashboard.sources import Reply, Source
 LOOK_AT = 10_000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
-PICKS_PER_CALL = 250
+PICKS_PER_CALL = 200
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 

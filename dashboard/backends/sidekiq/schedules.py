@@ -15,7 +15,9 @@ from dashboard.model import QueueRef, Schedule
 from dashboard.sources import Reply, Source
 
 CRON_FIELDS = ("name", "klass", "cron", "queue", "queue_name_with_prefix", "status", "last_enqueue_time", "args")
-SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:last_times", "sidekiq-scheduler:states")
+STATES = "sidekiq-scheduler:states"
+SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:last_times", STATES)
+CRON, SCHEDULER_KIND = "sidekiq-cron", "sidekiq-scheduler"
 
 
 def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
@@ -46,10 +48,15 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
 
 
 def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef]) -> Schedule:
-    name = text(key).removeprefix("cron_job:")
+    name = text(key).removeprefix(keys.CRON_JOB)
     if not isinstance(record, list) or not any(record):
         return Schedule(
-            id=name, source=source.name, backend="sidekiq", kind="sidekiq-cron", problem="its record cannot be read"
+            id=f"{namespace}{name}",
+            source=source.name,
+            backend="sidekiq",
+            kind=CRON,
+            facts=_space(namespace),
+            problem="its record cannot be read",
         )
     fields = dict(zip(CRON_FIELDS, record, strict=True))
     queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
@@ -59,7 +66,7 @@ def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mappi
         id=f"{namespace}{name}",
         source=source.name,
         backend="sidekiq",
-        kind="sidekiq-cron",
+        kind=CRON,
         name=_text(fields["klass"]) or _text(fields["name"]),
         queue=ref.name if ref else queue,
         ref=ref,
@@ -67,6 +74,7 @@ def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mappi
         last_run_at=_time(_text(fields["last_enqueue_time"])),
         paused=fields["status"] == b"disabled" if fields["status"] is not None else None,
         payload=json_payload(args) if args else None,
+        facts=_space(namespace),
     )
 
 
@@ -84,7 +92,7 @@ def _scheduler(
             id=f"{namespace}{text(name)}",
             source=source.name,
             backend="sidekiq",
-            kind="sidekiq-scheduler",
+            kind=SCHEDULER_KIND,
             name=words(config.get("class"), 200) or text(name),
             queue=ref.name if ref else queue,
             ref=ref,
@@ -93,8 +101,13 @@ def _scheduler(
             last_run_at=_time(_text(last.get(name))),
             paused=not state if isinstance(state, bool) else None,
             payload=json_payload(raw),
+            facts=_space(namespace),
             problem=None if config else "its configuration is no JSON object",
         )
+
+
+def _space(namespace: str) -> tuple[tuple[str, str], ...]:
+    return ((keys.NAMESPACE, namespace),) if namespace else ()
 
 
 def _pattern(every: Any) -> str | None:

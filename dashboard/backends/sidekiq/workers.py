@@ -76,8 +76,10 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
     jobs = running([row])
     work = tuple(_work(namespace, job, refs) for job in jobs[:MAX_WORK])
     name = text(identity)
+    space = ((keys.NAMESPACE, namespace),) if namespace else ()
     if not isinstance(fields, list):
         return Worker(
+            facts=space,
             id=f"{namespace}{name}",
             source=source.name,
             backend="sidekiq",
@@ -115,7 +117,7 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
         started_at=moment(info.get("started_at")),
         heartbeat_at=moment(heartbeat),
         rss_bytes=int(memory * 1024) if memory is not None else None,
-        facts=tuple(_facts(info, rtt_us)),
+        facts=(*space, *_facts(info, rtt_us)),
         problem=None if info else "its record is no JSON object",
     )
 

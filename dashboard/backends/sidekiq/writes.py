@@ -12,8 +12,8 @@ from dashboard.backends.payload import printable
 from dashboard.backends.sidekiq import keys
 from dashboard.sources import Argument, Command, Reply, Source
 
-JOBS_PER_CALL = 200
-BYTES_PER_CALL = 512 * 1024
+JOBS_PER_CALL = 100
+BYTES_PER_CALL = 256 * 1024
 # How many entries of a list one call passes over to find its jobs: about two milliseconds.
 STEPS_PER_CALL = 50_000
 
@@ -21,7 +21,7 @@ OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED}
 
 
 class Step(NamedTuple):
-    """What a script does to one job: `id` for the answer, its ARGV, its queue's list, and what finding it costs."""
+    """What a script does to one job: `id` for the answer, its ARGV, and what finding it costs."""
 
     id: str
     arguments: tuple[Argument, ...]
