@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.rq import keys
+from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.rq import act, keys
 from dashboard.backends.rq.detail import read_job
 from dashboard.backends.rq.discover import discover
 from dashboard.backends.rq.flow import read_flow
@@ -47,6 +48,12 @@ class RQ(Backend):
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )
 
+    job_actions = act.JOB_ACTIONS
+    queue_actions = act.QUEUE_ACTIONS
+    worker_actions = act.WORKER_ACTIONS
+    explained = act.EXPLAINED
+    withheld = act.WITHHELD
+
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         # RQ's own prefix is always looked at: the setting names those of all libraries on this Redis.
@@ -86,6 +93,33 @@ class RQ(Backend):
         page = self.jobs(ref, query)
         rows = tuple(Searched(job=job, text=joined(job.summary or "", _failure(job))) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order)
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        return act.picks(self.source, self._keys(ref), query)
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        if action not in self.job_actions.get(state, ()):
+            return super().act(ref, action, state, picks, wishes)
+        return act.act(self.source, self._keys(ref), action, state, picks, wishes)
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        return act.take(self.source, self._keys(ref), state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return act.delete(self.source, self._keys(ref), state, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        return act.restore(self.source, self._keys(ref), state, kept)
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        return act.on_queue(self.source, self._keys(ref), ref.name, action)
+
+    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+        if action is not Action.STOP_WORKER:
+            return super().act_on_worker(worker, action)
+        return act.stop_worker(self.source, self.prefixes, worker.id)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""

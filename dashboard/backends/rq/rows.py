@@ -36,6 +36,7 @@ def job_of(ref: QueueRef, job_id: str, record: Record, *, state: State | None, d
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
+        stamp=record.text("ended_at") if own in (State.DEAD, State.COMPLETED) else None,
         name=name,
         summary=summary,
         state=state or own,
