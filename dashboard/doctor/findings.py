@@ -25,7 +25,8 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level.name.lower():8} {self.text} {self.advice}".rstrip()
+        stop = "." if self.advice and self.text[-1:] not in ".!?:;" else ""
+        line = f"{self.level.name.lower():8} {self.text}{stop} {self.advice}".rstrip()
         # Names in Redis are anybody's: none may move the cursor of the terminal or start a line of its own.
         return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 

@@ -58,7 +58,8 @@ def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str
     if not stats:
         return note(f"{backend.title}: no queues")
     prefixes = sorted({printable(queue.prefix) for queue in stats if queue.prefix})
-    count = f"{len(stats):,} queue{'s' if len(stats) > 1 else ''}"
+    queues = sum(not queue.shared for queue in stats)
+    count = f"{queues:,} queue{'' if queues == 1 else 's'}"
     under = f" under {', '.join(prefixes[:NAMES_SHOWN])}" if prefixes else ""
     more = f" and {len(prefixes) - NAMES_SHOWN} more prefixes" if len(prefixes) > NAMES_SHOWN else ""
     written = f"; written by version {', '.join(map(printable, versions))}" if versions else ""

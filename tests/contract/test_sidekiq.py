@@ -184,6 +184,26 @@ def test_malformed_entries_of_the_dead_set_are_shown_as_text(backend: Sidekiq, a
     assert stats(backend, "*").counts.dead == len(junk) + 1
 
 
+def test_each_malformed_entry_of_a_queue_has_a_page(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    any_redis.set("stat:processed", 1)
+    odd = (b"not json", b"\xff", b"[1]", b"{}", b'{"jid":5}', b'{"a":' * 9000, b"x" * 5_000_000)
+    enqueue(any_redis, payload(jid="before"), *odd, payload(jid="after"))
+    any_redis.zadd("schedule", {"{}": float("inf"), "[]": 5, "\xff": -2.5})
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    without_scripts = Sidekiq(Source("main", url), SourceSettings(name="main", url=url))
+    refs = discover(backend)
+    for reading in (backend, without_scripts):
+        for name, state, size in (("mails", State.WAITING, len(odd) + 2), ("*", State.SCHEDULED, 3)):
+            rows = reading.jobs(refs[name], JobQuery(state=state)).jobs
+            assert len(rows) == size
+            assert [reading.job(refs[name], row.id).id for row in rows] == [row.id for row in rows]
+    without_scripts.source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
 def test_a_huge_payload_stays_on_the_server(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload(args=["x" * 2_000_000]), payload(args=["y" * 6_000_000], jid="larger"))
     before = any_redis.info("stats")["total_net_output_bytes"]

@@ -75,3 +75,13 @@ def test_a_waiting_job_tells_why_it_does_not_run(client: FlaskClient, jobs: list
     assert "Why is it not running?" in text
     assert "No worker takes jobs from this queue." in text
     assert re.search(r"It is next in line", text)
+
+
+def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
+    client: FlaskClient, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    redis_client.set("stat:processed", 1)
+    redis_client.zadd("retry", {'{"jid":"1","class":"A","args":[]}': 1000})
+    text = client.get("/").text
+    assert "<strong>all queues of Sidekiq</strong> starts scheduled jobs" in text
+    assert "<strong>*</strong>" not in text

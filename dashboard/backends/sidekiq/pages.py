@@ -197,7 +197,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
 
     job = listed(0) or _running(source, scripts, ref, wanted)
     started, after = monotonic_s(), LOOK_AT
-    while job is None and not score and after < min(search.size, LOOK_AT_MOST):
+    while job is None and needle and not score and after < min(search.size, LOOK_AT_MOST):
         if monotonic_s() - started > LOOK_SECONDS:
             break
         job = listed(after)

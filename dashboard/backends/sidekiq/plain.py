@@ -13,6 +13,7 @@ from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
 SOME = ("COUNT", 1000)
+NAMELESS_AT = 1000  # entries without an id are told apart by the caller, so far from the end
 
 
 def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
@@ -87,7 +88,7 @@ def find(
         places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw]
         found += [
             [f"queue:{queue}".encode(), raw, len(raw), None, after + n, None]
-            for n in places[:1]
+            for n in places[: 1 if wanted else NAMELESS_AT]
             for raw in [listed[-1 - n]]
         ]
     for name, members in zip(names, in_sets, strict=True):

@@ -4,12 +4,18 @@
 -- `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, sets, largest = tonumber(ARGV[6]), ARGV[7] == '1', 0
-local CHUNK = 500
+local CHUNK, NAMELESS_AT = 500, 1000
 local found = {}
 
 local function add(where, text, at, place)
   local cut = entry(text)
   found[#found + 1] = {where, cut[1], cut[2], at, place, cut[3]}
+end
+
+-- Without an id what is meant is an entry that has none.
+local function nameless(text)
+  local job = decoded(text)
+  return not job or type(job.jid) ~= 'string'
 end
 
 local function holds(text)
@@ -20,10 +26,14 @@ local function look_in_list(key, where)
   local size = read('LLEN', key)
   if not filled(size) then return end
   largest = math.max(largest, size)
+  if id == '' then most = math.min(most, NAMELESS_AT) end
   for start = after, math.min(size, after + most) - 1, CHUNK do
     local texts = read('LRANGE', key, -start - CHUNK, -start - 1)
     for i = #texts, 1, -1 do
-      if holds(texts[i]) then return add(where, texts[i], false, start + #texts - i) end
+      if id == '' then
+        if nameless(texts[i]) then add(where, texts[i], false, start + #texts - i) end
+      elseif holds(texts[i]) then return add(where, texts[i], false, start + #texts - i)
+      end
     end
   end
 end
