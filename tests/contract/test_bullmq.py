@@ -174,6 +174,20 @@ def test_a_user_without_scripts_sees_the_same(
     assert (counted.quality, counted.reason) == (Quality.ESTIMATED, flows.NO_SCRIPTS)
 
 
+def test_a_job_with_a_priority_stands_behind_all_without(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
+) -> None:
+    library.fill(any_server.url)
+    ref = discover(backend)["alpha"]
+    waiting = backend.stats([ref])[0].counts.waiting
+    assert waiting is not None
+    places = [
+        dict(backend.job(ref, row.id).facts)["Place in line"]
+        for row in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    ]
+    assert places == ["next", *(f"{n} before it" for n in range(1, waiting))]
+
+
 def test_rates_hold_where_the_app_keeps_no_finished_jobs(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
 ) -> None:

@@ -98,6 +98,7 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
         ("EXISTS", f"{key}:lock"),
         *(("LPOS", f"{ref.key}:{name}", job_id, "RANK", -1, "MAXLEN", 200_000) for name in lists),
         *(("LLEN", f"{ref.key}:{name}") for name in lists),
+        ("ZRANK", f"{ref.key}:prioritized", job_id),
         ("LLEN", f"{key}:logs"),
         *(("SCARD", f"{key}:dependencies"), ("HLEN", f"{key}:processed")),
         *(("HLEN", f"{key}:failed"), ("ZCARD", f"{key}:unsuccessful")),
@@ -110,6 +111,7 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
     locked = next(replies)
     positions = [_sound(next(replies)) for _ in lists]
     lengths = [_sound(next(replies)) for _ in lists]
+    rank = _sound(next(replies))
     log_total, *link_totals = (_sound(reply) or 0 for reply in replies)
     names = [
         name
@@ -134,6 +136,9 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
         ),
         None,
     )
+    if place is None and rank is not None and scores[SETS.index("prioritized")] is not None:
+        # A job with a priority waits for all jobs without one, and for those whose number is lower.
+        place = [b"prioritized", rank + sum(length or 0 for length in lengths[1:])]
     # The children that are done stand in a hash beside their return values, which may be huge: only their number.
     members: list[list[bytes]] = [
         pending[1][:LINKS] if isinstance(pending, list) else [],

@@ -28,6 +28,14 @@ local function place()
   return false
 end
 
+-- A job with a priority waits for all jobs without one, and for those whose number is lower.
+local function after_others()
+  local rank = read('ZRANK', base .. 'prioritized', id)
+  local wait, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
+  if type(rank) ~= 'number' or failed(wait) or failed(paused) then return false end
+  return {'prioritized', rank + wait + paused}
+end
+
 -- The members of a set, or the fields of a hash: never its values, which may be huge.
 local function members(kind, counter, small, scan)
   local total = read(counter, key .. ':' .. kind)
@@ -53,8 +61,10 @@ local scores, decided = {}, false
 for i, set in ipairs({'completed', 'failed', 'delayed', 'prioritized', 'waiting-children'}) do
   local score = read('ZSCORE', base .. set, id)
   scores[i] = not failed(score) and score or false
-  decided = decided or scores[i]
+  decided = decided or scores[i] and set
 end
+local where = false
+if not decided then where = place() elseif decided == 'prioritized' then where = after_others() end
 local logs_total = read('LLEN', key .. ':logs')
 local logs = {}
 if not failed(logs_total) and logs_total > 0 then
@@ -63,7 +73,7 @@ else
   logs_total = 0
 end
 return {
-  small, bigs, scores, read('EXISTS', key .. ':lock'), not decided and place() or false, {logs, logs_total},
+  small, bigs, scores, read('EXISTS', key .. ':lock'), where, {logs, logs_total},
   {
     members('dependencies', 'SCARD', {'SMEMBERS'}, 'SSCAN'),
     members('processed', 'HLEN', {'HKEYS'}, 'HSCAN'),
