@@ -1,0 +1,593 @@
+"""Acting on Sidekiq: with its real process where jobs must run, byte for byte where they must only move."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import redis
+
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import NO_WISHES
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from tests.contract.sidekiq_worker import failed, jid, payload, until, worker
+
+SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
+DONE, GONE, CHANGED, REFUSED = Outcome.DONE, Outcome.GONE, Outcome.CHANGED, Outcome.REFUSED
+
+
+def shared(prefix: str = "") -> QueueRef:
+    """The entry of the sets of all queues."""
+    return QueueRef(source="main", backend="sidekiq", name="*", key=f"{prefix}*", shared=True)
+
+
+def queue(name: str = "work", prefix: str = "") -> QueueRef:
+    """One queue."""
+    return QueueRef(source="main", backend="sidekiq", name=name, key=f"{prefix}queue:{name}")
+
+
+def place(state: State) -> QueueRef:
+    """Where jobs of a state are found."""
+    return queue() if state is State.WAITING else shared()
+
+
+@pytest.fixture
+def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidekiq]:
+    """The backend on an empty server of each version."""
+    source = Source("main", any_server.url)
+    yield Sidekiq(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+def seen(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[Pick]:
+    """The jobs of a state as a person has seen them."""
+    return backend.picks(ref or place(state), JobQuery(state=state, per_page=per_page))
+
+
+def act(backend: Sidekiq, action: Action, state: State, picks: list[Pick], wishes: Wishes = NO_WISHES) -> list[Acted]:
+    """The answers, one per pick."""
+    acted = backend.act(place(state), action, state, picks, wishes)
+    assert [one.id for one in acted] == [pick.id for pick in picks]
+    return acted
+
+
+def outcomes(acted: list[Acted]) -> list[Outcome]:
+    """What came of each."""
+    return [one.outcome for one in acted]
+
+
+def taken(backend: Sidekiq, state: State, picks: list[Pick] | None = None) -> list[Kept]:
+    """All that is kept of jobs that may be deleted."""
+    kept = backend.take(place(state), state, seen(backend, state) if picks is None else picks)
+    assert all(isinstance(one, Kept) for one in kept), kept
+    return [one for one in kept if isinstance(one, Kept)]
+
+
+def picture(client: redis.Redis) -> dict[bytes, bytes | None]:
+    """All keys with what they hold."""
+    return {key: client.dump(key) for key in sorted(client.scan_iter(count=1000))}
+
+
+def fill(client: redis.Redis, state: State, *members: str | bytes, at: float | None = None) -> None:
+    """Put entries where jobs of a state stand, the first one first."""
+    start = time.time() + (3600 if state in (State.SCHEDULED, State.RETRYING) else -3600) if at is None else at
+    client.sadd("queues", "work")
+    if state is State.WAITING:
+        client.lpush("queue:work", *members)
+    else:
+        step = 0 if at is not None else 1 / 8
+        client.zadd(SETS[state], {member: start + n * step for n, member in enumerate(members)})
+
+
+# What a real process runs.
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (State.DEAD, Action.RETRY),
+        (State.RETRYING, Action.RETRY),
+        (State.RETRYING, Action.PROMOTE),
+        (State.SCHEDULED, Action.PROMOTE),
+    ],
+)
+def test_what_is_sent_to_its_queue_runs_once(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State, action: Action
+) -> None:
+    names = [f"job {n}" for n in range(30)]
+    make = payload if state is State.SCHEDULED else failed
+    fill(any_redis, state, *(make(name) for name in names))
+    picks = seen(backend, state)
+    assert outcomes(act(backend, action, state, picks)) == [DONE] * 30
+    assert outcomes(act(backend, action, state, picks)) == [GONE] * 30
+    counts = {json.loads(raw).get("retry_count") for raw in any_redis.lrange("queue:work", 0, -1)}
+    assert counts == ({None} if state is State.SCHEDULED else {23} if action is Action.RETRY else {24})
+    with worker(any_server.url):
+        until(lambda: any_redis.hlen("runs") == 30 and any_redis.llen("queue:work") == 0)
+        until(lambda: any_redis.hget("runs", names[0]) == b"1")
+    assert set(any_redis.hvals("runs")) == {b"1"}
+
+
+def test_the_other_ways_into_a_queue_run_too(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    fill(any_redis, State.DEAD, failed("dead"))
+    fill(any_redis, State.WAITING, payload("twice"), payload("moved"))
+    waiting = {pick.id: pick for pick in seen(backend, State.WAITING)}
+    moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], Wishes(target="other"))
+    (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid("twice")]])
+    (edit,) = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload='["edited", null, 1.50]'))
+    assert outcomes([*moved, copy, edit]) == [DONE] * 3
+    assert copy.new_id not in (None, jid("twice"))
+    pushed = {job["jid"]: job for raw in any_redis.lrange("queue:work", 0, -1) for job in [json.loads(raw)]}
+    assert "retry_count" not in pushed[edit.new_id]
+    assert "error_class" not in pushed[edit.new_id]
+    assert any_redis.zcard("dead") == 1
+    with worker(any_server.url):
+        until(lambda: any_redis.hlen("runs") == 3 and any_redis.hget("runs", "twice") == b"2")
+    assert any_redis.hgetall("runs") == {b"twice": b"2", b"moved": b"1", b"edited": b"1"}
+
+
+def test_a_job_that_fails_again_is_another_one(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    for name in ("always", "fresh"):
+        fill(any_redis, State.DEAD, failed(name, args=[name, "fail"], retry_count=25))
+    by_jid = {pick.id.rpartition("-")[2]: pick for pick in seen(backend, State.DEAD)}
+    always, fresh = by_jid[jid("always")], by_jid[jid("fresh")]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], Wishes(reset_attempts=True))) == [DONE]
+    with worker(any_server.url):
+        until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1)
+    # The try by hand was not counted; where attempts were set back, the next failure is the first.
+    assert json.loads(any_redis.zrange("dead", 0, -1)[0])["retry_count"] == 25
+    assert json.loads(any_redis.zrange("retry", 0, -1)[0])["retry_count"] == 0
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, [always, fresh])) == [GONE, GONE]
+
+
+def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    with worker(any_server.url) as process:
+        until(lambda: any_redis.scard("processes") == 1)
+        until(lambda: backend.workers([shared()])[0].heartbeat_at)
+        (found,) = backend.workers([shared()])
+        assert backend.act_on_worker(found, Action.QUIET).outcome is DONE
+        until(lambda: any_redis.hget(found.id, "quiet") == b"true")
+        assert backend.act_on_worker(found, Action.STOP_WORKER).outcome is DONE
+        assert process.wait(20) == 0
+    assert backend.act_on_worker(found, Action.QUIET).outcome is GONE
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
+def test_racing_a_live_process_each_job_ends_once(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
+) -> None:
+    """Deleted, deleted and put back, moved or retried, killed; and run by the process all the while."""
+    total = 3000
+    names = [f"job {n}" for n in range(total)]
+    run_in = {jid(name): name for name in names}
+    # Due jobs of the retry set are taken by the poller at the same time.
+    if state is State.WAITING:
+        fill(any_redis, state, *(payload(name) for name in names))
+    else:
+        fill(any_redis, State.DEAD, *(failed(name) for name in names[: total // 2]))
+        fill(any_redis, State.RETRYING, *(failed(name) for name in names[total // 2 :]), at=time.time() - 5)
+    deleted: set[str] = set()
+    answers: Counter[Outcome] = Counter()
+    with worker(any_server.url):
+        until(lambda: any_redis.hlen("runs") > 0 if state is State.WAITING else any_redis.exists("processes"))
+        for where in (State.WAITING,) if state is State.WAITING else (State.RETRYING, State.DEAD):
+            picks, first = seen(backend, where), True
+            while picks:
+                for n in range(0, len(picks), 50):
+                    part = picks[n : n + 50]
+                    if first and n % 150 == 0:
+                        kept = [one for one in backend.take(place(where), where, part) if isinstance(one, Kept)]
+                        gone = backend.delete(place(where), where, kept)
+                        mine = [k for k, one in zip(kept, gone, strict=True) if one.outcome is DONE]
+                        back = backend.restore(place(where), where, kept[::2])
+                        again = backend.restore(place(where), where, kept[::2])
+                        assert DONE not in outcomes(again)
+                        restored = {one.id for one in back if one.outcome is DONE}
+                        assert restored <= {one.id for one in mine}
+                        deleted |= {one.id.rpartition("-")[2] for one in mine if one.id not in restored}
+                        answers.update(outcomes(gone))
+                    elif where is State.WAITING:
+                        answers.update(outcomes(act(backend, Action.MOVE, where, part, Wishes(target="other"))))
+                    else:
+                        answers.update(outcomes(act(backend, Action.RETRY, where, part)))
+                picks, first = [] if where is State.WAITING else seen(backend, where), False
+        expected = {name for one, name in run_in.items() if one not in deleted}
+        until(lambda: any_redis.hlen("runs") >= len(expected), 30)
+        until(lambda: any_redis.llen("queue:work") + any_redis.llen("queue:other") == 0)
+    runs = {name.decode(): int(times) for name, times in any_redis.hgetall("runs").items()}
+    assert runs == dict.fromkeys(expected, 1)
+    assert answers[DONE] > 100
+    assert answers[GONE] > 0  # the process was there in time
+    assert not any_redis.exists("dead", "retry")
+
+
+# What must only move.
+
+
+@pytest.mark.parametrize("state", [State.RETRYING, State.SCHEDULED])
+def test_the_killed_are_unchanged_and_the_dead_set_keeps_its_bound(
+    backend: Sidekiq, any_redis: redis.Redis, state: State
+) -> None:
+    raw = '{"args":[12345678901234567890, 1e400,"\\u00e9é"],"jid":"a","x":[],"class":"Mark"}'
+    fill(any_redis, state, raw, payload("two"))
+    any_redis.zadd("dead", {f"old {n}": n + 1 for n in range(9999)})
+    acted = act(backend, Action.KILL, state, seen(backend, state))
+    assert outcomes(acted) == [DONE, DONE]
+    assert "dropped" in str(acted[0].detail)
+    assert any_redis.zcard("dead") == 9999
+    assert any_redis.zscore("dead", raw) == pytest.approx(time.time(), abs=5)
+    assert not any_redis.exists(SETS[state])
+    # An app with a larger limit of its own loses nothing by it.
+    any_redis.zadd("dead", {f"older {n}": n + 1 for n in range(5000)})
+    fill(any_redis, state, payload("three"))
+    assert outcomes(act(backend, Action.KILL, state, seen(backend, state))) == [DONE]
+    assert any_redis.zcard("dead") == 15000
+
+
+def test_only_what_a_retry_is_about_changes(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    head = '{"args":[12345678901234567890,1.10,1e400,"\\u00e9é",{"b":[],"a":{}}],"unknown":{"z": 1},"retry_count":'
+    fill(any_redis, State.DEAD, head + '0,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499}')
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, seen(backend, State.DEAD))) == [DONE]
+    (pushed,) = any_redis.lrange("queue:ü", 0, -1)
+    start = head + '-1,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499,"enqueued_at":'
+    assert pushed.decode().startswith(start)
+    stamp = pushed.decode()[len(start) : -1]
+    assert int(stamp) == pytest.approx(time.time() * 1000, abs=5000)
+    assert any_redis.smembers("queues") == {b"work", "ü".encode()}
+
+
+@pytest.mark.parametrize(("created_at", "kind"), [(1795565996499, int), (1795565996.25, float)], ids=["8", "6 and 7"])
+def test_stamps_are_written_as_the_version_does(
+    backend: Sidekiq, any_redis: redis.Redis, created_at: float, kind: type
+) -> None:
+    fill(any_redis, State.SCHEDULED, payload(created_at=created_at, enqueued_at=None))
+    assert outcomes(act(backend, Action.DUPLICATE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
+    assert outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
+    promoted, copy = (json.loads(raw) for raw in any_redis.lrange("queue:work", 0, -1))
+    for stamp in (promoted["enqueued_at"], copy["enqueued_at"], copy["created_at"]):
+        assert type(stamp) is kind
+        assert stamp / (1000 if kind is int else 1) == pytest.approx(time.time(), abs=5)
+    assert promoted["created_at"] == created_at
+
+
+def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    envelope = {"job_class": "Welcome", "job_id": "old", "arguments": ["anna"], "executions": 3, "locale": "en"}
+    wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
+    fill(any_redis, State.DEAD, failed(**wrapper))
+    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload='["berta", {"a": 1}]'))
+    assert outcomes(acted) == [DONE]
+    job = json.loads(any_redis.lindex("queue:work", 0))
+    (made,) = job["args"]
+    assert (made["arguments"], made["executions"], made["locale"]) == (["berta", {"a": 1}], 0, "en")
+    assert len(made["job_id"]) == 36
+    assert "bid" not in job
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1", '["••••••"]', "[NaN]"])
+def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
+    fill(any_redis, State.DEAD, failed())
+    before = picture(any_redis)
+    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload=text))
+    assert outcomes(acted) == [REFUSED]
+    assert picture(any_redis) == before
+
+
+# Deleting, and putting back.
+
+
+@pytest.mark.parametrize("state", [State.WAITING, *SETS])
+@pytest.mark.parametrize("which", [slice(None), slice(3, 9), slice(0, 12, 3)], ids=["all", "a run", "some"])
+def test_what_is_deleted_and_put_back_is_as_it_was(
+    backend: Sidekiq, any_redis: redis.Redis, state: State, which: slice
+) -> None:
+    fill(any_redis, state, *(failed(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
+    before = picture(any_redis)
+    kept = taken(backend, state)[which]
+    assert picture(any_redis) == before
+    assert outcomes(backend.restore(place(state), state, kept)) == [CHANGED] * len(kept)
+    assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(kept)
+    assert outcomes(backend.delete(place(state), state, kept)) == [GONE] * len(kept)
+    assert len(seen(backend, state)) == 12 - len(kept)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=list[Kept])
+    assert outcomes(backend.restore(place(state), state, stored[::-1])) == [DONE] * len(kept)
+    assert outcomes(backend.restore(place(state), state, kept)) == [CHANGED] * len(kept)
+    assert picture(any_redis) == before
+
+
+def test_pages_of_a_long_queue_come_back_in_their_order(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(8000)))
+    before = any_redis.lrange("queue:work", 0, -1)
+    pages = []
+    for start in (0, 3, 7):
+        picks = backend.picks(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=700))
+        pages.append(taken(backend, State.WAITING, picks[start % 2 :: 2]))
+        assert set(outcomes(backend.delete(queue(), State.WAITING, pages[-1]))) == {DONE}
+    for kept in reversed(pages):
+        assert set(outcomes(backend.restore(queue(), State.WAITING, kept))) == {DONE}
+    assert any_redis.lrange("queue:work", 0, -1) == before
+    assert not any_redis.exists("{queuedeck}:deleted")
+
+
+@pytest.mark.parametrize("state", [State.WAITING, *SETS])
+def test_what_is_too_long_to_keep_is_deleted_without_being_read(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
+) -> None:
+    fill(any_redis, state, payload(args=["x" * 3 * MAX_KEPT_BYTES]), payload("two", args=["y" * 80_000]))
+    (long,) = (pick for pick in seen(backend, state) if jid("one") in pick.id)
+    sent = any_redis.info("stats")["total_net_output_bytes"]
+    (kept,) = taken(backend, state, [long])
+    assert (kept.blob, kept.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
+    assert outcomes(backend.delete(place(state), state, [kept])) == [DONE]
+    assert any_redis.info("stats")["total_net_output_bytes"] - sent < 100_000
+    assert outcomes(backend.restore(place(state), state, [kept])) == [REFUSED]
+    kept = taken(backend, state)[0]
+    assert kept.blob is not None
+    assert outcomes(backend.delete(place(state), state, [kept])) == [DONE]
+    assert seen(backend, state) == []
+
+
+def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.DEAD, failed())
+    (kept,) = taken(backend, State.DEAD)
+    before = picture(any_redis)
+    entry = msgspec.msgpack.decode(kept.blob or b"")
+    for other in (b"", b"\xff", msgspec.msgpack.encode([*entry, 1]), msgspec.msgpack.encode(["queue:x", *entry[1:]])):
+        spoilt = msgspec.structs.replace(kept, blob=other)
+        assert outcomes(backend.delete(shared(), State.DEAD, [spoilt])) == [REFUSED]
+        assert outcomes(backend.restore(shared(), State.DEAD, [spoilt])) == [REFUSED]
+    assert outcomes(backend.restore(shared(), State.RETRYING, [kept])) == [REFUSED]
+    assert picture(any_redis) == before
+
+
+# What has changed, is hostile, or is not permitted.
+
+
+def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.WAITING, payload())
+    (pick,) = seen(backend, State.WAITING)
+    any_redis.delete("queue:work")
+    fill(any_redis, State.WAITING, payload(enqueued_at=time.time()))
+    for action in (Action.MOVE, Action.DUPLICATE):
+        assert outcomes(act(backend, action, State.WAITING, [pick], Wishes(target="other"))) == [CHANGED]
+    assert isinstance(changed := backend.take(queue(), State.WAITING, [pick])[0], Acted)
+    assert changed.outcome is CHANGED
+    assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [Pick(id=pick.id)])) == [DONE]
+    fill(any_redis, State.RETRYING, failed())
+    (pick,) = seen(backend, State.RETRYING)
+    any_redis.zincrby("retry", 1, failed_member := any_redis.zrange("retry", 0, 0)[0])
+    assert outcomes(act(backend, Action.KILL, State.RETRYING, [pick])) == [GONE]
+    assert any_redis.zrange("retry", 0, -1) == [failed_member]
+
+
+def test_jobs_of_one_score_are_told_apart_by_their_bytes(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.SCHEDULED, *(payload(f"job {n}") for n in range(3000)), at=time.time() + 99)
+    picks = backend.picks(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
+    assert len(picks) == 1000
+    with metered() as meter:
+        assert set(outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, picks))) == {DONE}
+    assert meter.round_trips <= 3
+    pushed = {json.loads(raw)["jid"] for raw in any_redis.lrange("queue:work", 0, -1)}
+    assert pushed == {pick.id.rpartition("-")[2] for pick in picks}
+    assert any_redis.zcard("schedule") == 2000
+
+
+JUNK = (
+    b"not json",
+    b"\xff\xfe\x00",
+    b"[1,2]",
+    b'{"class":5,"jid":["x"],"args":[]}',
+    b'{"class":"Mark","jid":"j","args":{}}',
+    b'{"class":"Mark","jid":"\xc3\xa9","args":["\xff"]}',
+    b'{"jid":"a\\"b","class":"Mark","args":null}',
+    b"",
+    b'{"a":' * 30_000,
+    b"x" * 100_000,
+)
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
+def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.Redis, state: State) -> None:
+    fill(any_redis, state, *JUNK, failed())
+    before = picture(any_redis)
+    rows = backend.jobs(place(state), JobQuery(state=state)).jobs
+    picks = seen(backend, state)
+    assert [(pick.id, pick.stamp) for pick in picks] == [(row.id, row.stamp) for row in rows]
+    good = next(pick for pick in picks if jid("one") in pick.id)
+    bad = [pick for pick in picks if pick is not good]
+    wrong = [Pick(id=name) for name in ("", "-", "1-", "1e999-x", "x" * 5000, "\udcff", "inf-a", "nan-a")]
+    action = Action.MOVE if state is State.WAITING else Action.RETRY
+    wishes = Wishes(target="other")
+    assert outcomes(act(backend, action, state, [*bad, *wrong], wishes)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
+    assert picture(any_redis) == before
+    kept = taken(backend, state)
+    assert set(outcomes(backend.delete(place(state), state, kept))) == {DONE}
+    assert set(outcomes(backend.restore(place(state), state, kept))) == {DONE}
+    assert picture(any_redis) == before
+    assert outcomes(act(backend, action, state, [*bad, good], wishes)) == [REFUSED] * len(bad) + [DONE]
+
+
+def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.DEAD, failed(), failed("two", queue="fine"))
+    fill(any_redis, State.WAITING, payload(queue="fine"))
+    any_redis.set("queue:string", "x")
+    any_redis.rename("queue:work", "queue:fine")
+    any_redis.set("queue:work", "x")
+    picks = {pick.id.rpartition("-")[2]: pick for pick in seen(backend, State.DEAD)}
+    acted = act(backend, Action.RETRY, State.DEAD, [picks[jid("one")], picks[jid("two")]])
+    assert outcomes(acted) == [REFUSED, DONE]
+    assert "wrong type" in str(acted[0].detail)
+    waiting = seen(backend, State.WAITING, ref=queue("fine"))
+    moved = backend.act(queue("fine"), Action.MOVE, State.WAITING, waiting, Wishes(target="string"))
+    assert set(outcomes(moved)) == {REFUSED}
+    assert any_redis.llen("queue:fine") == 2
+    assert any_redis.zcard("dead") == 1
+    any_redis.set("{queuedeck}:deleted", "x")
+    assert outcomes(backend.delete(shared(), State.DEAD, taken(backend, State.DEAD))) == [REFUSED]
+    assert any_redis.zcard("dead") == 1
+
+
+@pytest.mark.parametrize(
+    "rules", ["-eval -eval_ro", "-lpush", "-zrem -lrem", "-sadd -lpush -zadd", "-@all +ping"], ids=repr
+)
+def test_a_user_who_may_not_write_moves_nothing(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, rules: str
+) -> None:
+    if any_redis.info("server")["redis_version"].startswith("6"):
+        rules = rules.replace(" -eval_ro", "")
+    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.WAITING, payload())
+    dead, waiting = seen(backend, State.DEAD), seen(backend, State.WAITING)
+    before = picture(any_redis)
+    any_redis.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "&*", "+@all", *rules.split())
+    source = Source("main", f"redis://clerk:secret@127.0.0.1:{any_server.port}/0")
+    clerk = Sidekiq(source, SourceSettings(name="main", url=any_server.url))
+    for state, action, picks in (
+        (State.DEAD, Action.RETRY, dead),
+        (State.WAITING, Action.MOVE, waiting),
+    ):
+        (acted,) = act(clerk, action, state, picks, Wishes(target="other"))
+        assert (acted.outcome, "not permitted" in str(acted.detail)) == (REFUSED, True), acted
+    after = picture(any_redis)
+    assert {key: after[key] for key in before if key != b"queues"} == {
+        key: value for key, value in before.items() if key != b"queues"
+    }
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "clerk")
+
+
+def test_a_namespace_keeps_to_itself(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.DEAD, failed())
+    any_redis.rename("dead", "app:prod:dead")
+    any_redis.delete("queues")
+    picks = seen(backend, State.DEAD, ref=shared("app:prod:"))
+    assert outcomes(backend.act(shared("app:prod:"), Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert set(any_redis.keys()) == {b"app:prod:queue:work", b"app:prod:queues"}
+
+
+def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.DEAD, failed())
+    (pick,) = seen(backend, State.DEAD)
+    assert outcomes(backend.act(queue(), Action.RETRY, State.DEAD, [pick])) == [REFUSED]
+    assert outcomes(backend.act(shared(), Action.RETRY, State.WAITING, [pick])) == [Outcome.UNSUPPORTED]
+    for ref, state in ((queue(), State.DEAD), (shared(), State.WAITING), (queue(), State.ACTIVE)):
+        (acted,) = backend.take(ref, state, [pick])
+        assert isinstance(acted, Acted)
+        assert acted.outcome is REFUSED
+    every = {action for actions in backend.job_actions.values() for action in actions}
+    every |= {*backend.queue_actions, *backend.schedule_actions, *backend.worker_actions}
+    assert every == set(backend.explained)
+    assert not every & set(backend.withheld)
+
+
+# Queues, schedules, running jobs.
+
+
+def test_a_queue_is_removed_with_what_waits_in_it(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(100)))
+    any_redis.sadd("queues", "other")
+    acted = backend.act_on_queue(queue(), Action.OBLITERATE)
+    assert (acted.outcome, acted.more, acted.detail) == (DONE, False, "100 waiting jobs were deleted with it")
+    assert picture(any_redis).keys() == {b"queues"}
+    assert any_redis.smembers("queues") == {b"other"}
+    assert backend.act_on_queue(queue(), Action.OBLITERATE).outcome is GONE
+    assert backend.act_on_queue(shared(), Action.OBLITERATE).outcome is REFUSED
+    assert backend.act_on_queue(queue(), Action.PAUSE).outcome is Outcome.UNSUPPORTED
+    any_redis.set("queue:work", "x")
+    assert backend.act_on_queue(queue(), Action.OBLITERATE).outcome is REFUSED
+    assert any_redis.get("queue:work") == b"x"
+
+
+def test_schedules_of_cron_are_disabled_enabled_and_run(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    message = {"retry": 3, "queue": "work", "class": "Mark", "args": ["nightly"]}
+    record = {"name": "nightly report", "klass": "Mark", "cron": "0 3 * * *", "status": "enabled"}
+    names = {
+        "nightly report": {"message": json.dumps(message)},
+        "wrapped": {"message": json.dumps(message), "active_job": "1"},
+        "unknown": {"message": json.dumps({"queue": "work", "class": "Mark", "args": []})},
+        "odd": {"message": "{"},
+    }
+    for name, fields in names.items():
+        any_redis.sadd("cron_jobs", f"cron_job:{name}")
+        any_redis.hset(f"cron_job:{name}", mapping={**record, **fields})
+    found = {entry.id: entry for entry in backend.schedules([shared()])}
+    nightly = found["nightly report"]
+    assert backend.act_on_schedule(nightly, Action.PAUSE_SCHEDULE).outcome is DONE
+    assert {entry.id: entry.paused for entry in backend.schedules([shared()])}["nightly report"] is True
+    assert backend.act_on_schedule(nightly, Action.RESUME_SCHEDULE).outcome is DONE
+    assert any_redis.hget("cron_job:nightly report", "status") == b"enabled"
+    before = picture(any_redis)
+    for name in ("wrapped", "unknown", "odd"):
+        assert backend.act_on_schedule(found[name], Action.TRIGGER).outcome is REFUSED
+    assert backend.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.UNSUPPORTED
+    assert picture(any_redis) == before
+    fired = backend.act_on_schedule(nightly, Action.TRIGGER)
+    assert (fired.outcome, len(fired.new_id or "")) == (DONE, 24)
+    with worker(any_server.url):
+        until(lambda: any_redis.hget("runs", "nightly") == b"1")
+    any_redis.delete("cron_job:nightly report")
+    for action in backend.schedule_actions:
+        assert backend.act_on_schedule(nightly, action).outcome is GONE
+
+
+@pytest.mark.parametrize("prefix", ["", "app:"])
+def test_schedules_of_scheduler_are_disabled_by_their_state(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str
+) -> None:
+    any_redis.hset(f"{prefix}schedules", "ping", json.dumps({"class": "Ping", "every": "5m"}))
+    any_redis.hset(f"{prefix}sidekiq-scheduler:states", "ping", '{"enabled":true,"x":[]}')
+    (ping,) = backend.schedules([shared(prefix)])
+    assert backend.act_on_schedule(ping, Action.PAUSE_SCHEDULE).outcome is DONE
+    assert any_redis.hget(f"{prefix}sidekiq-scheduler:states", "ping") == b'{"enabled":false,"x":[]}'
+    assert backend.schedules([shared(prefix)])[0].paused is True
+    assert backend.act_on_schedule(ping, Action.RESUME_SCHEDULE).outcome is DONE
+    assert backend.act_on_schedule(ping, Action.TRIGGER).outcome is REFUSED
+    any_redis.delete(f"{prefix}schedules")
+    assert backend.act_on_schedule(ping, Action.PAUSE_SCHEDULE).outcome is GONE
+
+
+def test_embedded_and_dead_processes_take_no_signals(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    any_redis.sadd("app:processes", "web:1:aaaaaaaaaaaa", "web:2:bbbbbbbbbbbb", "web:3:cccccccccccc")
+    for identity, info in (("web:1:aaaaaaaaaaaa", {"embedded": True}), ("web:2:bbbbbbbbbbbb", {"embedded": False})):
+        any_redis.hset(f"app:{identity}", mapping={"info": json.dumps(info), "beat": time.time(), "busy": 0})
+    found = backend.workers([shared("app:")])
+    answers = {one.id: backend.act_on_worker(one, Action.STOP_WORKER).outcome for one in found}
+    assert answers == {
+        "app:web:1:aaaaaaaaaaaa": REFUSED,
+        "app:web:2:bbbbbbbbbbbb": DONE,
+        "app:web:3:cccccccccccc": REFUSED,
+    }
+    assert any_redis.lrange("app:web:2:bbbbbbbbbbbb-signals", 0, -1) == [b"TERM"]
+    assert 0 < any_redis.ttl("app:web:2:bbbbbbbbbbbb-signals") <= 60
+    assert len(list(any_redis.scan_iter("*-signals"))) == 1
+
+
+def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    any_redis.sadd("processes", "web:1:aaaaaaaaaaaa")
+    any_redis.hset("web:1:aaaaaaaaaaaa", mapping={"info": "{}", "beat": time.time(), "busy": 2})
+    for name in ("walks", "plain"):
+        work = {"queue": "work", "payload": payload(name), "run_at": int(time.time())}
+        any_redis.hset("web:1:aaaaaaaaaaaa:work", name, json.dumps(work))
+    any_redis.hset(f"it-{jid('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
+    rows = backend.jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
+    picks = [Pick(id=row.id, stamp=row.stamp) for row in rows]
+    picks += [Pick(id=picks[0].id, stamp="other"), Pick(id="none")]
+    answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act(queue(), Action.STOP, State.ACTIVE, picks)
+    by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
+    assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
+    assert int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) == pytest.approx(time.time(), abs=5)
+    assert not any_redis.exists(f"it-{jid('plain')}")

@@ -1,0 +1,21 @@
+# The app of a real Sidekiq process for the tests: sidekiq -r app.rb -q QUEUE ..., REDIS_URL in the environment.
+require "sidekiq"
+require "sidekiq/launcher"
+
+# The tests do not wait for beats of five seconds and for polls of fifteen.
+Sidekiq::Launcher.send(:remove_const, :BEAT_PAUSE)
+Sidekiq::Launcher::BEAT_PAUSE = 0.5
+Sidekiq.options[:poll_interval_average] = 0.2
+Sidekiq.logger.level = Logger::FATAL
+
+# Counts each run under the name it is given; "fail" fails, "slow" takes a while.
+class Mark
+  include Sidekiq::Worker
+  sidekiq_options retry: 25
+
+  def perform(name, how = nil, *)
+    Sidekiq.redis { |redis| redis.hincrby("runs", name, 1) }
+    raise ArgumentError, "cannot #{name}" if how == "fail"
+    sleep 0.02 if how == "slow"
+  end
+end
