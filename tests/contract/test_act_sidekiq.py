@@ -210,7 +210,8 @@ def test_racing_a_live_process_each_job_ends_once(
     runs = {name.decode(): int(times) for name, times in any_redis.hgetall("runs").items()}
     assert runs == dict.fromkeys(expected, 1)
     assert answers[DONE] > 100
-    assert answers[GONE] > 0  # the process was there in time
+    if state is State.WAITING:  # its poller comes when it likes, its threads take jobs all the time
+        assert answers[GONE] > 0
     assert not any_redis.exists("dead", "retry")
 
 
