@@ -20,7 +20,7 @@ from dashboard.errors import Unsupported
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
+from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary, node
 from tests.serving import wait_until
 
 RELEASES = ("bullmq", "bullmq5", "bullmq4")
@@ -37,9 +37,9 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 @contextmanager
 def consuming(alias: str, url: str, **options: Any) -> Iterator[None]:
     """A real worker on `alpha` that notes each run in the hash `marks`."""
-    node = shutil.which("node")
-    assert node is not None
-    command = [node, str(WORKLOAD / "drive.mjs"), alias, "consume", url, "alpha", json.dumps(options)]
+    binary = shutil.which("node")
+    assert binary is not None
+    command = [binary, str(WORKLOAD / "drive.mjs"), alias, "consume", url, "alpha", json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
     assert process.stdout is not None
     try:
@@ -355,3 +355,53 @@ def test_deletes_that_race_a_live_worker(backend: BullMQ, server: EmbeddedRedis,
     ran = marks(redis_client)
     assert set(ran) == set(ids) - deleted
     assert set(ran.values()) == {1}
+
+
+@contextmanager
+def marking(alias: str, url: str, **options: Any) -> Iterator[None]:
+    """A real worker on `alpha`, of Bull too, that counts the runs of each job by its `data.n` in the hash `marks`."""
+    binary = shutil.which("node")
+    assert binary is not None
+    command = [binary, str(WORKLOAD / "marks.mjs"), alias, url, "alpha", json.dumps(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == b'{"ready":true}'
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def seed(url: str, jobs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    ids: list[str] = node("seed.mjs", "bull", url, "alpha", json.dumps(jobs))
+    return ids
+
+
+def test_bull_4_retries_promotes_deletes_and_pauses(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    ids = seed(server.url, [({"n": n, "failures": 1}, {}) for n in range(20)])
+    (late, urgent) = seed(
+        server.url,
+        [({"n": 100}, {"delay": 3_600_000}), ({"n": 101}, {"delay": 3_600_000, "priority": 1})],
+    )
+    with marking("bull", server.url):
+        wait_until(lambda: redis_client.zcard("bull:alpha:failed") == 20, what="their failures")
+        picks = backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000))
+        taken = kept(backend.take(REF, State.DEAD, picks[:5]))
+        assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"] * 5
+        assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == [*["gone"] * 5, *["done"] * 15]
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 15, what="their second runs")
+        assert outcomes(backend.restore(REF, State.DEAD, taken)) == ["done"] * 5
+        assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks[:5])) == ["done"] * 5
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 20, what="those that were put back")
+        assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
+        promoted = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [Pick(id=late), Pick(id=urgent)])
+        assert outcomes(promoted) == ["done", "done"]
+        assert redis_client.llen("bull:alpha:paused") == 2
+        assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 22, what="the jobs that were promoted")
+    assert set(redis_client.hvals("marks")) == {b"1", b"2"}
+    assert not redis_client.exists("bull:alpha:marker", "bull:alpha:events")
+    assert len(ids) == 20
