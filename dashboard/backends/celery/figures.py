@@ -31,7 +31,9 @@ QUEUES_PER_CALL = 100
 LOOK_INTO = 500
 NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
 TOGETHER = "what workers took and what ended is kept for all queues together"
-NOT_LISTENING = "rates come from Celery's result channel, to which only the sampling process listens"
+NOT_LISTENING = (
+    "rates come from Celery's result channel, to which the sampling process listens from its start"
+)
 GAP = "the result channel was not heard all the time"
 EACH = "each queue tells its own rate"
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
@@ -164,7 +166,8 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], told: Told) -> QueueStats:
         if counted[state] is not None and (counted[state] or 0) >= most
     ]
     if told.running is not None:
-        notes.append(f"{told.running} tasks run by the workers' heartbeats; one acknowledged early is in no list")
+        tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
+        notes.append(f"workers tell that they run {tasks}; one that is acknowledged early stands in no list")
     if all(counted[state] is None for state in keys.ENDED):
         notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
     elif not told.whole:

@@ -128,7 +128,7 @@ def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> Q
         ),
         overdue_s=max(0.0, now - min(due)) if due else 0.0,
         workers=shared.processes,
-        notes=(f"{shared.processes} processes, {shared.concurrency} threads",),
+        notes=(f"{shared.processes} process{'' if shared.processes == 1 else 'es'}, {shared.concurrency} threads",),
         error=next((_line(size) for size in sizes if isinstance(size, ResponseError)), None),
     )
 
