@@ -115,6 +115,9 @@ def _act_on(
             told[n] = _refused(picks[n], "it stands in that queue already")
         else:
             ready.append((n, spot, push))
+    if place.queue is not None:
+        # Taken out in the order in which they would have run, and pushed so.
+        ready.sort(key=lambda job: job[1].at)
     if action is Action.KILL:
         done = _kill(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
     else:
@@ -138,14 +141,14 @@ def _push(
         Step(
             id=job_id,
             arguments=(spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload),
-            entries=0 if copies else passed(spot),
             new_id=push.jid if copies else None,
         )
         for job_id, spot, push in jobs
     ]
     lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
     head = ("copy" if copies else "move",)
-    return run(source, "shift" if listed else "push", [origin, f"{space}queues", *lists], head, steps)
+    names = [origin, f"{space}queues", *lists]
+    return run(source, "shift" if listed else "push", names, head, steps, counted=listed)
 
 
 def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot]]) -> list[Acted]:
@@ -153,11 +156,6 @@ def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[
     steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
     return run(source, "kill", names, (repr(time.time()), DEAD_LIMIT), steps)
-
-
-def passed(spot: Spot) -> int:
-    """How many entries of a list are passed over to take this one out; 0 for a set."""
-    return spot.at * 2 if isinstance(spot.at, int) else 0
 
 
 def _refused(pick: Pick, detail: str) -> Acted:

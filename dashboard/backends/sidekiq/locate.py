@@ -1,7 +1,7 @@
 """Where picked jobs stand, with their exact bytes: what takes an entry out of a set or list must name it by them.
 
 A set is asked at the scores that the ids tell, whatever its size. A queue has no index: it is looked through from its
-served end, at most LOOK_AT entries, in steps that hold Redis for about a millisecond each.
+served end, and from its newest, at most LOOK_AT entries each, in steps that hold Redis for a millisecond or two.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dashboard.backends.sidekiq.writes import explain
 from dashboard.model import State
 from dashboard.sources import Argument, Reply
 
-# How deep a queue is looked through from its served end, and a stretch of jobs that are due at the very same time.
-LOOK_AT = 50_000
+# How deep a queue is looked through from each end, and a stretch of jobs that are due at the very same time.
+LOOK_AT = 20_000
 SAME_SCORE = 20_000
-STEP = 1000
+STEP = 500
 PICKS_PER_CALL = 100
 # How many bytes one call answers; what did not fit is asked for again.
 ROOM_BYTES = 2 * 1024 * 1024
@@ -96,13 +96,14 @@ def _in_list(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: i
     for n, pick in enumerate(picks):
         wanted.setdefault(pick.id, []).append(n)
     answer = _Answer(picks)
-    length = _ask_list(scripts, key, longest_bytes, [0], wanted, answer)
-    if length > STEP and any(answer.is_open(n) for n in range(len(picks))):
+    length = _ask_list(scripts, key, longest_bytes, [STEP, 0], wanted, answer)
+    if length > 2 * STEP and any(answer.is_open(n) for n in range(len(picks))):
         # From the deepest on: entries move towards the served end meanwhile, so none slips through between two steps.
-        starts = range(0, min(length, LOOK_AT), STEP)
-        _ask_list(scripts, key, longest_bytes, list(reversed(starts)), wanted, answer)
-        if length > LOOK_AT:
-            answer.unsearched = f"it is not among the {LOOK_AT} next to run, and no more are looked through"
+        newest = max(LOOK_AT, length - LOOK_AT)
+        starts = [*range(0, min(length, LOOK_AT), STEP), *range(newest, length, STEP)]
+        _ask_list(scripts, key, longest_bytes, starts[::-1], wanted, answer)
+        if length > 2 * LOOK_AT:
+            answer.unsearched = f"it is not among the {LOOK_AT} next to run or newest, and no more are looked through"
     return answer.told()
 
 

@@ -16,14 +16,12 @@ import msgspec
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
-from dashboard.backends.sidekiq.act import passed
 from dashboard.backends.sidekiq.entry import decode, job_name
 from dashboard.backends.sidekiq.locate import Located, Spot, locate
 from dashboard.backends.sidekiq.writes import Step, run
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
-MANY_AT_ONCE = 4000
 UNSAFE = "Sidekiq cannot take a running job away from its process; stop the process, and it is put back into its queue"
 
 
@@ -65,7 +63,7 @@ def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: 
     long = [n for n, job in enumerate(kept) if job.blob is None]
     for n, spot in zip(long, _found_again(scripts, place, state, [kept[n] for n in long]), strict=True):
         if isinstance(spot, Spot):
-            steps[n] = Step(kept[n].id, (spot.at, b"", spot.stamp, b""), passed(spot))
+            steps[n] = Step(kept[n].id, (spot.at, b"", spot.stamp, b""))
         else:
             acted[n] = spot or Acted(id=kept[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(kept):
@@ -75,19 +73,21 @@ def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: 
         if entry is None:
             acted[n] = Acted(id=job.id, outcome=Outcome.REFUSED, detail="what was kept of it is not readable")
         else:
-            entries = entry.at * 2 if isinstance(entry.at, int) else 0
-            steps[n] = Step(job.id, (entry.at, entry.raw, b"", entry.token), entries)
-    script = "unlist" if place.queue is not None else "drop"
-    done = run(source, script, [key, keys.DELETED], (repr(time.time()),), list(steps.values()))
-    acted.update(zip(steps, done, strict=True))
+            steps[n] = Step(job.id, (entry.at, entry.raw, b"", entry.token))
+    listed = place.queue is not None
+    order = sorted(steps, key=lambda n: steps[n].arguments[0]) if listed else list(steps)
+    now = (repr(time.time()),)
+    script = "unlist" if listed else "drop"
+    done = run(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
+    acted.update(zip(order, done, strict=True))
     return [acted[n] for n in range(len(kept))]
 
 
 def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
     """As the contract says; a job of a queue gets the place from the served end that it had.
 
-    In a queue, a place far from both ends costs a look along the queue, like LREM.
-    Cost: 1 round trip, 2 for a queue.
+    A place further than 1,500 jobs from both ends of a queue is not sought: the job comes nearer to its turn, and
+    `detail` says so. Cost: 1 round trip.
     """
     place = keys.place(ref)
     key = _key(place, state)
@@ -105,10 +105,7 @@ def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -
         done = run(source, "putback", [key, keys.DELETED], (), steps)
     else:
         entries.sort(key=lambda one: one[1].at)
-        length = source.execute("LLEN", key) if entries else 0
-        steps = [
-            Step(kept[n].id, (entry.at, entry.raw, entry.token), _way(int(entry.at), length)) for n, entry in entries
-        ]
+        steps = [Step(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
         done = run(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
     acted.update({n: _undone(one) for (n, _), one in zip(entries, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
@@ -118,11 +115,6 @@ def _undone(acted: Acted) -> Acted:
     if acted.outcome is not Outcome.CHANGED:
         return acted
     return msgspec.structs.replace(acted, detail="it is there already, was put back before, or was not deleted")
-
-
-def _way(place: int, length: int) -> int:
-    """How many entries of a queue are passed over to put one at `place`; few where relist.lua can do many at once."""
-    return 0 if place < MANY_AT_ONCE else max(0, length - place)
 
 
 def _refusal(place: keys.Place, state: State) -> str | None:

@@ -14,34 +14,44 @@ from dashboard.sources import Argument, Command, Reply, Source
 
 JOBS_PER_CALL = 100
 BYTES_PER_CALL = 256 * 1024
-# How many entries of a list one call passes over to find its jobs: about two milliseconds.
-STEPS_PER_CALL = 50_000
 
-OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED}
+NEARER = 3
+CHANGED = "it changed meanwhile, or the queue moved on too far: look again"
+OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED, NEARER: Outcome.DONE}
+NEARER_WORDS = "it stands nearer to its turn than before: its place in the middle of a long queue is not sought"
 
 
 class Step(NamedTuple):
-    """What a script does to one job: `id` for the answer, its ARGV, and what finding it costs."""
+    """What a script does to one job: `id` for the answer, and its ARGV."""
 
     id: str
     arguments: tuple[Argument, ...]
-    entries: int = 0  # of a list, passed over on the way to the job
     new_id: str | None = None
 
 
 def run(
-    source: Source, script: str, fixed: Sequence[str], head: Sequence[Argument], steps: Sequence[Step]
+    source: Source,
+    script: str,
+    fixed: Sequence[str],
+    head: Sequence[Argument],
+    steps: Sequence[Step],
+    *,
+    counted: bool = False,
 ) -> list[Acted]:
     """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
 
-    `fixed` = the KEYS, `head` = the ARGV before those of the steps. A call that the server refuses refuses its steps.
+    `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
+    the calls before. A call that the server refuses refuses its steps.
     """
     text = keys.script(script, "writing")
     parts = list(portions(steps))
-    commands: list[Command] = [
-        ("EVAL", text, len(fixed), *fixed, *head, *(argument for step in part for argument in step.arguments))
-        for part in parts
-    ]
+    commands: list[Command] = []
+    before = 0
+    for part in parts:
+        own = (*head, before) if counted else head
+        arguments = [argument for step in part for argument in step.arguments]
+        commands.append(("EVAL", text, len(fixed), *fixed, *own, *arguments))
+        before += len(part)
     acted: list[Acted] = []
     for part, reply in zip(parts, source.batch(commands), strict=True):
         acted.extend(_told(part, reply))
@@ -51,16 +61,15 @@ def run(
 def portions(steps: Sequence[Step]) -> Iterable[list[Step]]:
     """`steps` in runs of which one script call may take care."""
     part: list[Step] = []
-    size = entries = 0
+    size = 0
     for step in steps:
         length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes | str))
-        full = len(part) >= JOBS_PER_CALL or size + length > BYTES_PER_CALL or entries + step.entries > STEPS_PER_CALL
+        full = len(part) >= JOBS_PER_CALL or size + length > BYTES_PER_CALL
         if part and full:
             yield part
-            part, size, entries = [], 0, 0
+            part, size = [], 0
         part.append(step)
         size += length
-        entries += step.entries
     if part:
         yield part
 
@@ -78,9 +87,11 @@ def _acted(step: Step, code: Reply, remark: str | None) -> Acted:
     if isinstance(code, bytes):
         return Acted(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
     outcome = OUTCOMES[code]
+    if code == NEARER:
+        remark = NEARER_WORDS
     if outcome is Outcome.DONE:
         return Acted(id=step.id, outcome=outcome, detail=remark, new_id=step.new_id)
-    return Acted(id=step.id, outcome=outcome)
+    return Acted(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
 
 
 def explain(error: str) -> str:

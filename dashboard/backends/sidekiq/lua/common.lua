@@ -77,10 +77,12 @@ end
 
 -- Whether any jid in a payload is among `wanted`; true for a payload without one that could be read off.
 local function may_be(text, wanted)
-  local seen = false
-  for jid in string.gmatch(text, '"jid"%s*:%s*"([^"\\\128-\255]+)"') do
-    if wanted[jid] then return true end
-    seen = true
+  local seen, from = false, 1
+  while true do
+    local _, stop = string.find(text, '"jid"', from, true)
+    if not stop then return not seen end
+    local jid = string.match(text, '^%s*:%s*"([^"\\\128-\255]+)"', stop + 1)
+    if jid and wanted[jid] then return true end
+    seen, from = seen or jid ~= nil, stop + 1
   end
-  return not seen
 end

@@ -1,75 +1,91 @@
 -- Deleted jobs of a queue are put back. KEYS: the list, the deletions that can be undone, `queues`. ARGV: the queue's
 -- name; then per job: its place from the served end, entry, token; nearest to the served end first.
--- Only a deletion that is remembered is undone, and only once.
+-- Only a deletion that is remembered is undone, and only once. Returns outcomes; 3 = done, but nearer to its turn.
 
--- So many jobs may be taken up and put behind those that come back; each costs as much as passing over five.
-local FEW, FIVE = 5000, 5
-local SLICE = 1000
+-- So many jobs at an end of the queue are taken up and put behind or before those that come back.
+local FEW, SLICE, NEARER = 1500, 1000, 3
 local size = redis.call('LLEN', KEYS[1])
 may_remove(KEYS[2])
-local outcomes, back = {}, {}
+local outcomes, known = {}, {}
+-- Those near the served end, and those near the other one; in both the nearest to the served end first.
+local tail, head = {}, {}
+local count = 0
 for i = 2, #ARGV, 3 do
-  local remembered = redis.call('ZSCORE', KEYS[2], ARGV[i + 2])
-  outcomes[#outcomes + 1] = remembered and DONE or CHANGED
-  if remembered and not back[ARGV[i + 2]] then
-    back[ARGV[i + 2]] = true
-    -- Two that had one place come one after the other; none comes further back than the queue is long.
-    local place = math.min(math.max(tonumber(ARGV[i]), #back > 0 and back[#back].place + 1 or 0), size + #back)
-    back[#back + 1] = {place = place, text = ARGV[i + 1], token = ARGV[i + 2], n = #outcomes}
-  end
-end
-if #back == 0 then return outcomes end
-
-local function undone(job)
-  redis.call('ZREM', KEYS[2], job.token)
-end
-
-local function one_by_one()
-  for _, job in ipairs(back) do
-    local put
-    if job.place >= redis.call('LLEN', KEYS[1]) then
-      put = try('LPUSH', KEYS[1], job.text)
+  local token = ARGV[i + 2]
+  local n = #outcomes + 1
+  outcomes[n] = CHANGED
+  if not known[token] and redis.call('ZSCORE', KEYS[2], token) then
+    known[token] = true
+    -- How many jobs that are there now stand nearer to the served end than this one shall.
+    local ahead = math.max(0, math.min(size, tonumber(ARGV[i]) - count))
+    count = count + 1
+    local job = {text = ARGV[i + 1], token = token, n = n, outcome = DONE, ahead = ahead, behind = size - ahead}
+    if ahead <= FEW then
+      tail[#tail + 1] = job
+    elseif job.behind <= FEW then
+      head[#head + 1] = job
     else
-      put = try('LINSERT', KEYS[1], 'AFTER', redis.call('LINDEX', KEYS[1], -job.place - 1), job.text)
+      job.ahead, job.outcome = FEW, NEARER
+      tail[#tail + 1] = job
     end
-    if failed(put) then outcomes[job.n] = put.err else undone(job) end
   end
 end
 
--- The jobs that are next to run are taken up, and all are pushed again in their order.
-local function together(ahead)
-  local others = ahead > 0 and redis.call('LRANGE', KEYS[1], -ahead, -1) or {}
-  -- From here on nothing may fail: this shows that taking up and pushing are permitted.
-  local first = try('RPUSH', KEYS[1], back[1].text)
-  local cut = failed(first) and first or try('LTRIM', KEYS[1], 0, -2)
-  if failed(cut) then
-    for _, job in ipairs(back) do outcomes[job.n] = cut.err end
-    if not failed(first) then
-      outcomes[back[1].n] = DONE
-      undone(back[1])
-    end
-    return
+-- Whether pushing and cutting are permitted at this end, shown by the first job; after that nothing may fail.
+local function permitted(jobs, pushing, first, last)
+  local pushed = try(pushing, KEYS[1], jobs[1].text)
+  local cut = failed(pushed) and pushed or try('LTRIM', KEYS[1], first, last)
+  if not failed(cut) then return true end
+  for _, job in ipairs(jobs) do outcomes[job.n] = cut.err end
+  if not failed(pushed) then
+    outcomes[jobs[1].n] = NEARER
+    redis.call('ZREM', KEYS[2], jobs[1].token)
   end
-  if ahead > 0 then redis.call('LTRIM', KEYS[1], 0, -ahead - 1) end
-  local line, n, other = {}, #back, 1
-  for place = back[#back].place, 0, -1 do
-    if n > 0 and back[n].place == place then
-      line[#line + 1] = back[n].text
-      n = n - 1
-    else
-      line[#line + 1] = others[other]
-      other = other + 1
-    end
-  end
+  return false
+end
+
+local function push_all(pushing, line)
   for start = 1, #line, SLICE do
-    redis.call('RPUSH', KEYS[1], unpack(line, start, math.min(#line, start + SLICE - 1)))
+    redis.call(pushing, KEYS[1], unpack(line, start, math.min(#line, start + SLICE - 1)))
   end
-  for _, job in ipairs(back) do undone(job) end
 end
 
-local last = back[#back]
-local ahead = last.place - (#back - 1)
-if ahead <= FEW and ahead * FIVE <= (size - last.place) * #back + FIVE * SLICE then together(ahead) else one_by_one() end
+local function done(jobs)
+  for _, job in ipairs(jobs) do
+    outcomes[job.n] = job.outcome
+    redis.call('ZREM', KEYS[2], job.token)
+  end
+end
+
+if #tail > 0 and permitted(tail, 'RPUSH', 0, -2) then
+  local line, n, ahead = {}, #tail, tail[#tail].ahead
+  local others = ahead > 0 and redis.call('LRANGE', KEYS[1], -ahead, -1) or {}
+  if ahead > 0 then redis.call('LTRIM', KEYS[1], 0, -ahead - 1) end
+  for left = ahead, 0, -1 do
+    while n > 0 and tail[n].ahead == left do
+      line[#line + 1] = tail[n].text
+      n = n - 1
+    end
+    line[#line + 1] = others[ahead - left + 1]
+  end
+  push_all('RPUSH', line)
+  done(tail)
+end
+if #head > 0 and permitted(head, 'LPUSH', 1, -1) then
+  local line, behind = {}, head[1].behind
+  local others = behind > 0 and redis.call('LRANGE', KEYS[1], 0, behind - 1) or {}
+  if behind > 0 then redis.call('LTRIM', KEYS[1], behind, -1) end
+  local n = 1
+  for left = behind, 0, -1 do
+    while n <= #head and head[n].behind == left do
+      line[#line + 1] = head[n].text
+      n = n + 1
+    end
+    line[#line + 1] = others[left]
+  end
+  push_all('LPUSH', line)
+  done(head)
+end
 -- The queue may have been removed meanwhile: then Sidekiq must learn its name again.
-if size == 0 then try('SADD', KEYS[3], ARGV[1]) end
+if size == 0 and count > 0 then try('SADD', KEYS[3], ARGV[1]) end
 return outcomes

@@ -1,24 +1,27 @@
--- Jobs of a queue are deleted. KEYS: the list, the deletions that can be undone. ARGV: now; then per job: its place
--- from the served end, its entry or '', its stamp where the entry is too long to be sent, a token or ''.
+-- Jobs of a queue are deleted. KEYS: the list, the deletions that can be undone. ARGV: now; how many jobs nearer to
+-- the served end earlier calls took out; then per job, nearest first: its place from there as it was found, its entry or '', its stamp where the entry is too long to be sent, a token or ''.
 may_remember(KEYS[2], tonumber(ARGV[1]))
-local size = redis.call('LLEN', KEYS[1])
--- How far an entry that is told by its stamp may have moved since it was seen.
-local NEAR = 50
 
 local function stamped(place, stamp)
   for at = place, math.max(0, place - NEAR), -1 do
     local text = redis.call('LINDEX', KEYS[1], -at - 1)
-    if text and #text > LIMIT and stamp_of(text) == stamp then return text end
+    if text and #text > LIMIT and stamp_of(text) == stamp then return text, at end
   end
   return nil
 end
 
-local outcomes = {}
-for i = 2, #ARGV, 4 do
-  local place, entry, stamp, token = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  if stamp ~= '' then entry = stamped(place, stamp) end
-  local outcome = entry and take_out(KEYS[1], entry, place, size) or GONE
-  if outcome == DONE and token ~= '' then remember(KEYS[2], ARGV[1], token) end
-  outcomes[#outcomes + 1] = outcome
+local outcomes, jobs, of = {}, {}, {}
+for i = 3, #ARGV, 4 do
+  local job = {place = tonumber(ARGV[i]) - tonumber(ARGV[2]), text = ARGV[i + 1], token = ARGV[i + 3]}
+  if ARGV[i + 2] ~= '' then job.text, job.place = stamped(job.place, ARGV[i + 2]) end
+  outcomes[#outcomes + 1] = GONE
+  if job.text then
+    jobs[#jobs + 1] = job
+    of[#jobs] = #outcomes
+  end
+end
+for j, outcome in ipairs(take_out(KEYS[1], jobs)) do
+  outcomes[of[j]] = outcome
+  if outcome == DONE and jobs[j].token ~= '' then remember(KEYS[2], ARGV[1], jobs[j].token) end
 end
 return outcomes

@@ -43,15 +43,69 @@ local function remember(marks, now, token)
   try('EXPIRE', marks, REMEMBER_S)
 end
 
--- Takes one entry, expected at `place` from the served end, out of a list of `size`. DONE or GONE, and it costs no more
--- than a look from there to the nearer end: entries only move towards the served end, but for the few that a stopped
--- process puts back (SLACK).
-local SLACK = 1000
-local function take_out(key, text, place, size)
-  if place > size - place then return redis.call('LREM', key, 1, text) == 1 and DONE or GONE end
-  local at = redis.call('LPOS', key, text, 'RANK', -1, 'MAXLEN', place + 1 + SLACK)
-  if not at then return GONE end
-  return redis.call('LREM', key, -1, text) == 1 and DONE or GONE
+-- An entry of a list is told by its place from the served end, which moves on meanwhile, and by its bytes. So many places
+-- about the expected one are looked at; further ones to learn how far the queue has moved.
+local NEAR, FAR = 10, 800
+local ENDS = {tail = '\0queuedeck tail', head = '\0queuedeck head'}
+
+-- The index of a place from the nearer end.
+local function index(place, size)
+  if place < size - place then return -place - 1 end
+  return size - place - 1
+end
+
+-- The place of `text` near an expected one; nil when it is not there.
+local function find_near(key, text, place, size, far)
+  if place >= 0 and place < size and redis.call('LINDEX', key, index(place, size)) == text then return place end
+  local nearest, furthest = math.max(0, place - far), math.min(size - 1, place + NEAR)
+  if nearest > furthest then return nil end
+  local texts = redis.call('LRANGE', key, index(furthest, size), index(nearest, size))
+  for n = 1, #texts do
+    if texts[n] == text then return furthest - n + 1 end
+  end
+  return nil
+end
+
+-- By how much the queue has moved on, as those show that are least likely to be gone.
+local function moved_by(key, jobs, size)
+  for n = #jobs, math.max(1, #jobs - 1), -1 do
+    local place = find_near(key, jobs[n].text, jobs[n].place, size, FAR)
+    if place then return jobs[n].place - place end
+  end
+  return 0
+end
+
+-- Takes entries out of a list in one pass from each end: each is overwritten by a mark, then all marks are removed.
+-- `jobs`: {text, place}. Returns an outcome per job; where the server refuses one part, nothing is changed.
+local function take_out(key, jobs)
+  local size = redis.call('LLEN', key)
+  local moved = moved_by(key, jobs, size)
+  local outcomes, spots, marked = {}, {}, {tail = 0, head = 0}
+  for n, job in ipairs(jobs) do
+    local expected = job.place - moved
+    local place = find_near(key, job.text, expected, size, NEAR)
+    -- Whatever left the queue did so at its served end.
+    outcomes[n] = place and DONE or (expected <= FAR and GONE or CHANGED)
+    if place then
+      local side = place < size - place and 'tail' or 'head'
+      local set = try('LSET', key, index(place, size), ENDS[side])
+      if failed(set) then
+        outcomes[n] = set.err
+      else
+        marked[side] = marked[side] + 1
+        spots[#spots + 1] = {place = place, job = job, n = n}
+      end
+    end
+  end
+  local removed = marked.tail == 0 or try('LREM', key, -marked.tail, ENDS.tail)
+  if not failed(removed) and marked.head > 0 then removed = try('LREM', key, marked.head, ENDS.head) end
+  if failed(removed) then
+    for _, spot in ipairs(spots) do
+      redis.call('LSET', key, index(spot.place, size), spot.job.text)
+      outcomes[spot.n] = removed.err
+    end
+  end
+  return outcomes
 end
 
 -- Puts a payload into its queue; nil, or the text of the error for which nothing was done.
