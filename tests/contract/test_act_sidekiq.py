@@ -348,6 +348,47 @@ def test_what_is_too_long_to_keep_is_deleted_without_being_read(
     assert seen(backend, state) == []
 
 
+def test_a_queue_that_moves_on_meanwhile(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(3000)))
+    line = any_redis.lrange("queue:work", 0, -1)[::-1]
+    picks = [pick for page in (1, 2, 3) for pick in paged(backend, State.WAITING, page)]
+    kept = taken(backend, State.WAITING, picks[:2000:7])
+    # Workers take from one end and clients push at the other; a process that is stopped puts some back.
+    any_redis.rpop("queue:work", 300)
+    any_redis.lpush("queue:work", *(payload(f"new {n}") for n in range(500)))
+    any_redis.rpush("queue:work", payload("put back"))
+    gone = (300 + 6) // 7
+    answers = outcomes(backend.delete(queue(), State.WAITING, kept[::-1]))[::-1]
+    assert answers == [GONE] * gone + [DONE] * (len(kept) - gone)
+    left = any_redis.lrange("queue:work", 500, -2)[::-1]
+    assert left == [raw for n, raw in enumerate(line) if n >= 300 and not (n < 2000 and n % 7 == 0)]
+
+
+def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    for start in range(0, 45_000, 9000):
+        fill(
+            any_redis,
+            State.WAITING,
+            *(f'{{"class":"Mark","args":[],"jid":"j{n}"}}' for n in range(start, start + 9000)),
+        )
+    before = any_redis.lrange("queue:work", 0, -1)
+    picks = [Pick(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
+    found = backend.take(queue(), State.WAITING, picks)
+    (deep,) = (one for one in found if isinstance(one, Acted))
+    assert (deep.id, deep.outcome) == ("j22500", REFUSED)
+    kept = [one for one in found if isinstance(one, Kept)]
+    assert outcomes(backend.delete(queue(), State.WAITING, kept)) == [DONE] * 6
+    assert any_redis.llen("queue:work") == 44_994
+    back = backend.restore(queue(), State.WAITING, kept)
+    assert outcomes(back) == [DONE] * 6
+    # What stood deep in the middle comes nearer to its turn, and is told so; nothing else moves.
+    assert [one.id for one in back if one.detail] == ["j19999", "j25001"]
+    after = any_redis.lrange("queue:work", 0, -1)
+    assert sorted(after) == sorted(before)
+    moved = {b'{"class":"Mark","args":[],"jid":"j19999"}', b'{"class":"Mark","args":[],"jid":"j25001"}'}
+    assert [raw for raw in after if raw not in moved] == [raw for raw in before if raw not in moved]
+
+
 def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
     (kept,) = taken(backend, State.DEAD)

@@ -13,7 +13,7 @@ from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import envelope, keys
 from dashboard.backends.sidekiq.envelope import Malformed, Push
-from dashboard.backends.sidekiq.locate import Located, Spot, locate
+from dashboard.backends.sidekiq.locate import Located, Spot, locate, no_room
 from dashboard.backends.sidekiq.writes import Step, run
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
@@ -66,6 +66,8 @@ def act(
         located = locate(scripts, place, state, asked, LONGEST_BYTES)
         told = _act_on(source, place, action, state, asked, located, make)
         acted.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
+        if all(one is None for one in told):
+            acted.update({n: no_room(picks[n]) for n in left})
     return [acted[n] for n in range(len(picks))]
 
 

@@ -46,10 +46,15 @@ Located = Spot | Acted | None
 def locate(
     scripts: Scripts, place: keys.Place, state: State, picks: Sequence[Pick], longest_bytes: int
 ) -> list[Located]:
-    """Where each of `picks` stands, in order; at least one of them is told. Cost: 1 round trip, mostly; at most 2."""
+    """Where each of `picks` stands, in order. Cost: 1 round trip, mostly; at most 2."""
     if place.queue is not None:
         return _in_list(scripts, f"{place.namespace}{keys.QUEUE}{place.queue}", picks, longest_bytes)
     return _in_set(scripts, f"{place.namespace}{keys.SETS[state]}", picks, longest_bytes)
+
+
+def no_room(pick: Pick) -> Acted:
+    """The answer for a pick that is crowded out by long entries again and again, which might be it."""
+    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail="too much that is no readable job stands around it")
 
 
 def _in_set(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: int) -> list[Located]:

@@ -17,7 +17,7 @@ from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.entry import decode, job_name
-from dashboard.backends.sidekiq.locate import Located, Spot, locate
+from dashboard.backends.sidekiq.locate import Located, Spot, locate, no_room
 from dashboard.backends.sidekiq.writes import Step, run
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
@@ -48,6 +48,8 @@ def take(scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[Pick]) -
         for n, pick, one in zip(left, asked, located, strict=True):
             if one is not None:
                 taken[n] = _kept(key, pick, one)
+        if all(one is None for one in located):
+            taken.update({n: no_room(picks[n]) for n in left})
     return [taken[n] for n in range(len(picks))]
 
 
