@@ -31,9 +31,7 @@ QUEUES_PER_CALL = 100
 LOOK_INTO = 500
 NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
 TOGETHER = "what workers took and what ended is kept for all queues together"
-NOT_LISTENING = (
-    "rates come from Celery's result channel, to which the sampling process listens from its start"
-)
+NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
 GAP = "the result channel was not heard all the time"
 EACH = "each queue tells its own rate"
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
