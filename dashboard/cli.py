@@ -1,4 +1,4 @@
-"""The command `queuedeck`: serve, demo, doctor."""
+"""The command `queuedeck`: serve, demo, checker, check, doctor, hash-password."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_source(doctor)
     doctor.set_defaults(run=_doctor)
 
+    checker = commands.add_parser("checker", help="samples, watches the rules and sends alerts; without pages")
+    _add_source(checker)
+    checker.set_defaults(run=_checker)
+
+    check = commands.add_parser(
+        "check", help="one look at all rules; exits with 0, 1, 2 or 3 as Nagios wants"
+    )
+    _add_source(check)
+    check.add_argument("--json", action="store_true", help="the answer as JSON")
+    check.set_defaults(run=_check)
+
     hashing = commands.add_parser("hash-password", help="the password_hash of a user, from a password typed or piped")
     hashing.set_defaults(run=_hash_password)
     return parser
@@ -86,6 +97,22 @@ def _demo(arguments: argparse.Namespace) -> int:
         ) from exc
     code: int = runner.main(arguments)
     return code
+
+
+def _checker(arguments: argparse.Namespace) -> int:
+    from dashboard.alerts.process import run
+
+    return run(_settings(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from dashboard.alerts.check import Exit, main
+
+    try:
+        return main(_settings(arguments), as_json=arguments.json)
+    except QueuedeckError as exc:  # who asks this way expects the status of a plugin, also for a wrong setting
+        print(f"QUEUEDECK UNKNOWN - {exc.message}")
+        return int(Exit.UNKNOWN)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -108,12 +108,17 @@ class QueueStats(Value, frozen=True, kw_only=True):
     depth: int | None = None  # jobs that may start now; equals counts.waiting unless the library tells more
     latency_s: float | None = None  # age of the oldest waiting job; 0.0 when none waits
     overdue_s: float | None = None  # how late the earliest scheduled job is; 0.0 when none is
+    active_age_s: float | None = None  # how long the oldest active job has been running; 0.0 when none is
+    stalled: int | None = None  # active jobs whose lock or worker is gone
     workers: int | None = None  # processes that consume this queue
     throughput_per_min: float | None = None  # jobs finished (completed or dead) per minute, over 5 minutes
     failed_per_min: float | None = None
     error_ratio: float | None = None  # dead / finished over 5 minutes; None when nothing finished
     runtime_p50_s: float | None = None
     runtime_p95_s: float | None = None
+    finished_15min: float | None = None  # jobs finished (completed or dead) within 15 minutes, as far as was looked
+    failed_15min: float | None = None  # dead ones among them
+    finished_ago_s: float | None = None  # since the last job finished; None when none was seen to
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
@@ -167,6 +172,12 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     evicted_keys: int | None = None
     rejected_connections: int | None = None
     fragmentation_ratio: float | None = None
+    allocator_frag_ratio: float | None = None
+    allocator_frag_bytes: int | None = None
+    replicas: int | None = None  # that are connected to this server
+    replica_lag_bytes: int | None = None  # of the slowest of them; None when there is none
+    replica_link_down_s: int | None = None  # of a replica: how long it has been cut off; 0 while it is not
+    write_probe: str | None = None  # "ok", or the word with which a write of ours was refused; None = not tried
     keyspace_hit_ratio: float | None = None
     keys: int | None = None  # of the database in use
     persistence_ok: bool | None = None
@@ -183,6 +194,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
     unreachable_since: float | None = None
     health: RedisHealth = RedisHealth()
     libraries: tuple[str, ...] = ()  # backends with at least one queue here
+    needs_noeviction: bool = False  # a library with queues here loses jobs when keys are evicted
     discovered: bool = False  # the first full look for queues is done
     commands: int = 0  # what the last sample cost
     round_trips: int = 0

@@ -67,8 +67,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
-    rules: tuple[dict[str, Any], ...] = ()
-    channels: tuple[dict[str, Any], ...] = ()
+    alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and nobody is told
+    rules: tuple[dict[str, Any], ...] = ()  # beside the rules that ship; checked in dashboard.alerts
+    channels: tuple[dict[str, Any], ...] = ()  # ways to tell people; checked in dashboard.alerts
+    allow_private_webhooks: bool = False  # messages may go to http:// and to addresses of private networks
+    ping_url: str | None = None  # is called each minute while evaluation and delivery work: a dead man's switch
+    spool_dir: str | None = None  # folder for alerts about the store itself; default: one of this user's in /tmp
 
     def effective_sources(self) -> tuple[SourceSettings, ...]:
         """The sources to watch, at least one: [[sources]], else `redis_url`, else a Redis on this machine."""
@@ -187,6 +191,8 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         raise fail("secret_key", "expected at least 32 bytes of secret text")
     if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
         raise fail("public_url", "expected an http:// or https:// URL")
+    if settings.ping_url is not None and urlsplit(settings.ping_url).scheme not in ("http", "https"):
+        raise fail("ping_url", "expected an https:// URL")
     for token in settings.api_tokens:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import redis
+from msgspec.structs import replace
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -41,6 +42,9 @@ from dashboard.settings import redact_url
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
 CLIENT_NAME = "queuedeck"
+# String of one byte, a minute to live: whether a server takes writes is learned by writing to it.
+PROBE = "{queuedeck}:probe"
+PROBE_TTL_MS = 60_000
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
 MAX_CONNECTIONS = 64
 
@@ -208,12 +212,20 @@ class Source:
         except (RedisConnectionError, RedisTimeoutError) as exc:
             raise self.unavailable(exc) from exc
 
-    def health(self) -> RedisHealth:
-        """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE)."""
-        info, keys = self.batch([("INFO",), ("DBSIZE",)])
+    def health(self, *, probe: bool = False) -> RedisHealth:
+        """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
+
+        With `probe` a key of our own is written beside that, to learn whether the server takes writes.
+        """
+        commands: list[Command] = [("INFO",), ("DBSIZE",)]
+        if probe:
+            commands.append(("SET", PROBE, "1", "PX", PROBE_TTL_MS))
+        info, keys, *rest = self.batch(commands)
+        written = _probe_word(rest[0]) if rest else None
         if isinstance(info, ResponseError):
-            return RedisHealth()
-        return parse_info(info, keys if isinstance(keys, int) else None)
+            return RedisHealth(write_probe=written)
+        health = parse_info(info, keys if isinstance(keys, int) else None)
+        return replace(health, write_probe=written) if probe else health
 
     def close(self) -> None:
         """Close all connections; the source can be used again afterwards."""
@@ -238,6 +250,16 @@ def _introduce(connection: Any) -> None:
     connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
     with contextlib.suppress(ResponseError):
         connection.read_response()
+
+
+def _probe_word(reply: Reply) -> str:
+    """ "ok", or the first word of the refusal as Redis sends it: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
+    if not isinstance(reply, ResponseError):
+        return "ok"
+    for kind, word in ((OutOfMemoryError, "OOM"), (ReadOnlyError, "READONLY"), (NoPermissionError, "NOPERM")):
+        if isinstance(reply, kind):
+            return word
+    return (_one_line(reply).split() or ["ERR"])[0][:20]
 
 
 def _is_auth(reply: Reply) -> bool:
@@ -309,6 +331,10 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
     return "protocol", f"{address}: {text}", "Check that a Redis listens there."
 
 
+_REPLICA = re.compile(r"slave\d+\Z")
+_OFFSET = re.compile(r"(?:\A|,)offset=(\d{1,18})(?:,|\Z)")
+
+
 def info_fields(info: bytes) -> dict[str, str]:
     """The fields of INFO's text, by name, as they stand there."""
     fields: dict[str, str] = {}
@@ -317,6 +343,25 @@ def info_fields(info: bytes) -> dict[str, str]:
         if colon:
             fields[name] = value
     return fields
+
+
+def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
+    """By how many bytes the slowest connected replica is behind; None when there is none."""
+    if written is None:
+        return None
+    offsets = [
+        int(found.group(1))
+        for name, value in fields.items()
+        if _REPLICA.match(name) and (found := _OFFSET.search(value)) is not None
+    ]
+    return max(0, written - min(offsets)) if offsets else None
+
+
+def _link_down_s(fields: Mapping[str, str], since: int | None) -> int | None:
+    status = fields.get("master_link_status")
+    if status is None:
+        return None
+    return 0 if status == "up" else max(since or 0, 0)
 
 
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
@@ -357,6 +402,11 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
         evicted_keys=number("evicted_keys"),
         rejected_connections=number("rejected_connections"),
         fragmentation_ratio=share("mem_fragmentation_ratio"),
+        allocator_frag_ratio=share("allocator_frag_ratio"),
+        allocator_frag_bytes=number("allocator_frag_bytes"),
+        replicas=number("connected_slaves"),
+        replica_lag_bytes=_replica_lag(fields, number("master_repl_offset")),
+        replica_link_down_s=_link_down_s(fields, number("master_link_down_since_seconds")),
         keyspace_hit_ratio=hits / (hits + misses)
         if hits is not None and misses is not None and hits + misses
         else None,

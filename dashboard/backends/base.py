@@ -88,6 +88,8 @@ class Backend(abc.ABC):
     queue_actions: ClassVar[tuple[Action, ...]] = ()
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
+    # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.
+    needs_noeviction: ClassVar[bool] = False
     # What the library does then, in a sentence for the preview and the hover; and why something is not offered.
     explained: ClassVar[Mapping[Action, str]] = {}
     withheld: ClassVar[Mapping[Action, str]] = {}

@@ -13,6 +13,9 @@ from dashboard.model import Quality, QueueFlow, QueueStats
 # Percentiles of fewer run times than this would be an anecdote.
 MIN_RUNTIMES = 5
 MAX_RUNTIMES = 1000
+# Shares of failures are told over a longer time than rates, in buckets, since few jobs may end in five minutes.
+SHARE_WINDOW_S = 900.0
+BUCKET_S = 15.0
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
@@ -39,17 +42,30 @@ class Rates:
     runtime_p95_s: float | None = None
     quality: Quality = Quality.UNKNOWN
     reason: str | None = None
+    finished_15min: float | None = None
+    failed_15min: float | None = None
+    finished_ago_s: float | None = None
 
 
 class FlowWindow:
-    """The last five minutes of one queue."""
+    """The last five minutes of one queue, and in buckets what ended in the last fifteen."""
 
     def __init__(self) -> None:
         self._entries: deque[_Entry] = deque()
+        self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
+        self._finished_at: float | None = None
 
     def add(self, at: float, flow: QueueFlow) -> None:
         """Take in what ended in the `flow.span_s` seconds before `at`."""
         self._entries.append(_Entry(at, flow))
+        finished = flow.completed + flow.dead
+        if flow.quality is Quality.UNKNOWN or finished <= 0:
+            return
+        self._finished_at = at
+        if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
+            self._buckets.append([at, 0.0, 0.0])
+        self._buckets[-1][1] += finished
+        self._buckets[-1][2] += flow.dead
 
     def rates(self, now: float) -> Rates:
         """The rates of the five minutes before `now`.
@@ -60,6 +76,8 @@ class FlowWindow:
         start = now - FLOW_WINDOW_S
         while self._entries and self._entries[0].at <= start:
             self._entries.popleft()
+        while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
+            self._buckets.popleft()
         known = [entry for entry in self._entries if entry.flow.quality is not Quality.UNKNOWN]
         worst = max(self._entries, key=lambda entry: (_WORST[entry.flow.quality], entry.at), default=None)
         newest = self._entries[-1].flow if self._entries else None
@@ -80,6 +98,9 @@ class FlowWindow:
             runtime_p95_s=p95,
             quality=quality if span_s > 0 else Quality.UNKNOWN,
             reason=worst.flow.reason,
+            finished_15min=sum(bucket[1] for bucket in self._buckets),
+            failed_15min=sum(bucket[2] for bucket in self._buckets),
+            finished_ago_s=None if self._finished_at is None else now - self._finished_at,
         )
 
     def _percentiles(self) -> tuple[float | None, float | None]:
@@ -107,6 +128,9 @@ def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
         error_ratio=rates.error_ratio,
         runtime_p50_s=rates.runtime_p50_s,
         runtime_p95_s=rates.runtime_p95_s,
+        finished_15min=rates.finished_15min,
+        failed_15min=rates.failed_15min,
+        finished_ago_s=rates.finished_ago_s,
         flow_quality=rates.quality,
         flow_reason=rates.reason,
     )

@@ -36,6 +36,7 @@ class Leadership:
         self._epoch: int | None = None
         self._until = 0.0  # monotonic
         self.problem: str | None = None  # why the store cannot be asked or written
+        self.fault: QueuedeckError | None = None  # the same as it was raised
 
     @property
     def epoch(self) -> int | None:
@@ -50,9 +51,9 @@ class Leadership:
         except QueuedeckError as exc:
             if self.problem != exc.message:
                 log.warning("cannot ask for the lead: %s", exc.message)
-            self.problem = exc.message
+            self.problem, self.fault = exc.message, exc
             return self.epoch
-        self.problem = None
+        self.problem = self.fault = None
         if lease.epoch != self._epoch:
             log.info("leading with epoch %s" if lease.epoch else "following %s", lease.epoch or lease.holder)
         self._epoch, self._until = lease.epoch, asked + LEASE_S

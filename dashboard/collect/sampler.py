@@ -111,7 +111,7 @@ class Sampler:
     def _sample_source(self, source: Source, *, leading: bool) -> tuple[SourceStats, list[QueueStats]]:
         with metered() as meter:
             try:
-                health = source.health()
+                health = source.health(probe=leading)
             except (BackendUnavailable, Forbidden) as exc:
                 return self._unreachable(source, exc)
         self._down_since.pop(source.name, None)
@@ -146,6 +146,10 @@ class Sampler:
             reachable=True,
             health=health,
             libraries=tuple(dict.fromkeys(queue.backend for queue in queues)),
+            needs_noeviction=any(
+                backend.needs_noeviction and any(queue.backend == backend.name for queue in queues)
+                for backend in self._watch.backends[source.name]
+            ),
             discovered=complete,
             commands=meter.commands,
             round_trips=meter.round_trips,

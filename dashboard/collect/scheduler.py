@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import logging
+import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from dashboard.clock import monotonic_s
+from dashboard.collect.history import History
 from dashboard.collect.leader import RENEW_EVERY_S, Leadership
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.errors import QueuedeckError
+from dashboard.model import Snapshot
 
 log = logging.getLogger(__name__)
 
 # A tick that has not finished for this many intervals is taken for hung: the lease is then left to run out.
 OVERDUE_INTERVALS = 3
 _TICK = "sample"
+# A tick this late will not come to an end by itself: all its waits are bounded by far less.
+HUNG_S = 60.0
+
+
+class Listener(Protocol):
+    """Who wants to know how the ticks go: the alerts. Called by the tick's thread only."""
+
+    def taken_over(self, former: Snapshot | None) -> None:
+        """This process leads from now on; `former` = what the last leader published."""
+
+    def sampled(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+        """A sample was published; False when another one leads by now. Raises BackendUnavailable, Forbidden."""
+
+    def followed(self) -> None:
+        """Another process leads. Raises BackendUnavailable, Forbidden."""
+
+    def well(self) -> None:
+        """A tick came to its end and the store did what it was asked."""
+
+    def failed(self, problem: QueuedeckError) -> None:
+        """The store could not be asked or written."""
 
 
 class Checker:
     """Samples and publishes once per interval while this process leads. Start it once per process, after any fork."""
 
-    def __init__(self, store: Store, sampler: Sampler, leadership: Leadership, interval_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sampler: Sampler,
+        leadership: Leadership,
+        interval_s: float,
+        *,
+        listener: Listener | None = None,
+        on_hung: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_hung` is called once when a tick does not come to its end; a process of its own then exits."""
         self._store = store
         self._sampler = sampler
         self._leadership = leadership
         self._interval_s = interval_s
+        self._listener = listener
+        self._on_hung = on_hung
+        self._hung = False
         self._stop = threading.Event()
         self._finished = monotonic_s()  # when the last tick came to its end
         self._led_epoch: int | None = None
@@ -68,15 +108,34 @@ class Checker:
 
     def _tick(self) -> None:
         try:
-            epoch = self._leadership.epoch
-            if epoch is not None and not self._stop.is_set():
-                self._lead(epoch)
+            if not self._stop.is_set():
+                self._take_part()
         except QueuedeckError as exc:
             log.warning("this sample was not published: %s", exc.message)
+            self._tell_failed(exc)
         except Exception:
             log.exception("this sample failed")
         finally:
             self._finished = monotonic_s()
+
+    def _take_part(self) -> None:
+        epoch, fault = self._leadership.epoch, self._leadership.fault
+        if epoch is not None:
+            self._lead(epoch)
+        elif fault is not None:
+            self._tell_failed(fault)  # the lease itself cannot be had; its thread has logged that
+            return
+        elif self._listener is not None:
+            self._listener.followed()
+        if self._listener is not None:
+            self._listener.well()
+
+    def _tell_failed(self, problem: QueuedeckError) -> None:
+        if self._listener is not None:
+            try:
+                self._listener.failed(problem)
+            except Exception:
+                log.exception("the outage of the store could not be told")
 
     def _lead(self, epoch: int) -> None:
         if epoch != self._led_epoch:
@@ -88,12 +147,17 @@ class Checker:
             self._history_sent = history.version
         else:
             self._leadership.lost()
+            return
+        if self._listener is not None and not self._listener.sampled(epoch, snapshot, history):
+            self._leadership.lost()
 
     def _take_over(self, epoch: int) -> None:
         """Go on where the last leader stopped, so that a restart does not cost the hour of history."""
-        _, history = self._store.read(with_history=True)
+        former, history = self._store.read(with_history=True)
         if history is not None:
             self._sampler.adopt(history)
+        if self._listener is not None:
+            self._listener.taken_over(former)
         self._led_epoch, self._history_sent = epoch, -1
 
     def _keep(self) -> None:
@@ -104,5 +168,15 @@ class Checker:
                 job = self._scheduler.get_job(_TICK)
                 if job is not None:
                     job.modify(next_run_time=datetime.now(UTC))
+            if late_s > max(HUNG_S, self._interval_s * OVERDUE_INTERVALS * 2) and not self._hung:
+                self._tell_hung(late_s)
             if late_s < max(RENEW_EVERY_S * 2, self._interval_s * OVERDUE_INTERVALS * 2):
                 self._leadership.renew()
+
+    def _tell_hung(self, late_s: float) -> None:
+        """Log where every thread stands; the lease is left to run out."""
+        self._hung = True
+        log.critical("a tick has not come to its end for %.0f s; the stacks follow", late_s)
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        if self._on_hung is not None:
+            self._on_hung()

@@ -143,11 +143,12 @@ class Store:
 
     def script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""
+        header = self._header  # read once: another thread may be learning the same at the same time
         try:
             try:
-                return self.source.execute("EVAL", self._header + body, len(keys), *keys, *arguments)
+                return self.source.execute("EVAL", header + body, len(keys), *keys, *arguments)
             except ResponseError as exc:
-                if not self._header or "compiling" not in str(exc).lower():
+                if not header or "compiling" not in str(exc).lower():
                     raise
                 self._header = ""  # Redis < 7 knows no script flags
                 return self.source.execute("EVAL", body, len(keys), *keys, *arguments)

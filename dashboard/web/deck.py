@@ -17,13 +17,15 @@ from dashboard.acts.bulk.plan import MembersOf
 from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.work import Place
+from dashboard.alerts.desk import Desk
+from dashboard.alerts.process import Work, start
+from dashboard.alerts.setup import check as check_alerts
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
-from dashboard.collect.leader import Leadership, holder_name
+from dashboard.collect.leader import holder_name
 from dashboard.collect.live import Board, Shelf
 from dashboard.collect.reader import Reader, Reading
 from dashboard.collect.sampler import Sampler
-from dashboard.collect.scheduler import Checker
 from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
@@ -42,7 +44,8 @@ class _Process:
     pid: int
     watch: Watch
     reader: Reader
-    checker: Checker | None
+    work: Work | None
+    desk: Desk
     workers: Shelf[Worker]
     schedules: Shelf[Schedule]
     actions: Actions
@@ -56,6 +59,7 @@ class Deck:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         watch(settings)  # a wrong setting shall stop the start, not the first request
+        check_alerts(settings)
         self._lock = threading.Lock()
         self._process: _Process | None = None
 
@@ -106,6 +110,11 @@ class Deck:
         return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor)
 
     @property
+    def desk(self) -> Desk:
+        """Alerts, rules, silences and deliveries."""
+        return self._here().desk
+
+    @property
     def own_source(self) -> Source | None:
         """Where Queuedeck's own keys are."""
         return self._here().watch.own
@@ -146,8 +155,8 @@ class Deck:
             process, self._process = self._process, None
         if process is not None and process.pid == os.getpid():
             process.runner.stop()
-            if process.checker is not None:
-                process.checker.stop()
+            if process.work is not None:
+                process.work.stop()
             process.watch.close()
 
     def _here(self) -> _Process:
@@ -202,11 +211,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
             own.append(Sampler(here, interval_s, holder))
         return own[0].sample(), own[0].history
 
-    checker = None
-    if settings.checker == "auto":
-        leadership = Leadership(store, holder)
-        checker = Checker(store, Sampler(here, interval_s, holder), leadership, interval_s)
-        checker.start()
+    work = start(settings, here, store, holder) if settings.checker == "auto" else None
     reader = Reader(store, interval_s, own_sample)
 
     def queues_of(source: str, backend: str) -> list[QueueRef]:
@@ -223,7 +228,8 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         os.getpid(),
         here,
         reader,
-        checker,
+        work,
+        Desk(settings, store),
         Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
         Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
         actions,

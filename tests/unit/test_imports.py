@@ -35,6 +35,15 @@ PURE = {
     "dashboard.clock": set(),
     "dashboard.settings": {"msgspec"},
     "dashboard.collect.flow": {"msgspec"},
+    "dashboard.collect.history": {"msgspec"},
+    "dashboard.alerts.rules": {"msgspec"},
+    "dashboard.alerts.metrics": {"msgspec"},
+    "dashboard.alerts.memory": {"msgspec"},
+    "dashboard.alerts.machine": {"msgspec"},
+    "dashboard.alerts.mutes": {"msgspec"},
+    "dashboard.alerts.reduce": set(),
+    "dashboard.alerts.evaluate": set(),
+    "dashboard.alerts.forecast": set(),
 }
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
 

@@ -34,6 +34,7 @@ class BullMQ(Backend):
 
     name = "bullmq"
     title = "BullMQ"
+    needs_noeviction = True
     states = {state: tuple(entry.native for entry in keys.BY_STATE[state]) for state in keys.ORDERS}  # noqa: RUF012
     capabilities = frozenset(
         {

@@ -86,7 +86,7 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply
         for n, reply in zip(tails, sizes[:half], strict=True)
         if isinstance(reply, list) and n in opts
     }
-    return [[*row, oldest.get(n, [])] for n, row in enumerate(rows)], clients
+    return [[*row, oldest.get(n, []), []] for n, row in enumerate(rows)], clients
 
 
 def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> QueueStats:
@@ -94,7 +94,7 @@ def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> Qu
     if isinstance(row, ResponseError) or key is None:
         return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(row))
     meta, *sizes = row[: len(keys.LISTS) + 1]
-    tail, delayed, limit_ttl, limit, alive, bull_paused, oldest = row[len(keys.LISTS) + 1 :]
+    tail, delayed, limit_ttl, limit, alive, bull_paused, oldest, running = row[len(keys.LISTS) + 1 :]
     fields = dict(zip(META, meta, strict=True)) if isinstance(meta, list) else {}
     bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
     native = _native(sizes, tail, bull=bull)
@@ -120,6 +120,8 @@ def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> Qu
         depth=waiting,
         latency_s=latency_s(waiting, oldest, now),
         overdue_s=_overdue_s(delayed, now),
+        active_age_s=_active_age_s(active, running, now),
+        stalled=0 if active == 0 else (running[1] if len(running) == 2 else None),
         workers=_workers(key, workers, seems_alive=bool(active) or alive == 1),
         notes=tuple(_notes(fields, limit_ttl, limit, bull=bull)),
         error=next((_line(reply) for reply in row if isinstance(reply, ResponseError)), None),
@@ -176,6 +178,14 @@ def _overdue_s(delayed: Reply, now: float) -> float | None:
         return None
     due = keys.due_s(delayed[1]) if len(delayed) == 2 else None
     return max(0.0, now - due) if due is not None else (None if delayed else 0.0)
+
+
+def _active_age_s(active: int | None, running: Sequence[Any], now: float) -> float | None:
+    """How long the oldest active job has been running; 0.0 when none is, None where a job does not tell."""
+    if active == 0:
+        return 0.0
+    began = keys.seconds(running[0]) if active and len(running) == 2 else None
+    return None if began is None else max(0.0, now - began)
 
 
 def _workers(key: keys.QueueKey, workers: Counted | None, *, seems_alive: bool) -> int | None:

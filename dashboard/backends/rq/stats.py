@@ -136,6 +136,8 @@ def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Gr
         depth=counts.waiting,
         latency_s=_latency(counts.waiting, queue, group, now),
         overdue_s=_overdue(first, now),
+        active_age_s=0.0 if counts.active == 0 else None,
+        stalled=_count(lost),
         workers=_count(registered) if crew is None else len(crew),
         notes=tuple(_notes(group, _count(lost) or 0)),
         error=_error(queue, replies),

@@ -50,6 +50,7 @@ class Sidekiq(Backend):
     name = "sidekiq"
     title = "Sidekiq"
     keyed_by_id = False
+    needs_noeviction = True
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH})
 

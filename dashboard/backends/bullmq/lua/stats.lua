@@ -2,8 +2,10 @@
 -- Returns per queue {meta fields, size of each list..., tail of wait, head of delayed with its score, PTTL limiter,
 -- limiter, stalled-check there 0/1, meta-paused there 0/1, oldest}, in the order of `PLAN` in stats.py; what cannot be
 -- since a list is empty is not asked for. `oldest` holds {timestamp, processedOn, atm, attemptsMade, opts} of the jobs
--- at the ends of the waiting lists, among which the one that waits longest is found.
+-- at the ends of the waiting lists, among which the one that waits longest is found. After them, of the MOST_ACTIVE
+-- jobs that have been active for longest: {processedOn of the oldest, how many have no lock}, or {} when none is active.
 local LIMIT = 4096
+local MOST_ACTIVE = 20
 local NOTHING = {}
 -- The options of a job that was added without any: `{"attempts":0}`.
 local NO_DELAY = 14
@@ -49,6 +51,19 @@ local function ends(base, tail, waiting, paused, prioritized)
   return found
 end
 
+-- A worker puts what it takes at the left of `active`, and holds a lock on it that it renews.
+local function running(base, active)
+  if not filled(active) then return NOTHING end
+  local ids = read('LRANGE', base .. 'active', -MOST_ACTIVE, -1)
+  if failed(ids) then return NOTHING end
+  local lost = 0
+  for i = 1, #ids do
+    if read('EXISTS', base .. ids[i] .. ':lock') == 0 then lost = lost + 1 end
+  end
+  local began = #ids > 0 and cut(read('HMGET', base .. ids[#ids], 'processedOn'), LIMIT) or NOTHING
+  return {not failed(began) and began[1] or false, lost}
+end
+
 local rows = {}
 for i = 1, #ARGV do
   local base = ARGV[i] .. ':'
@@ -58,14 +73,15 @@ for i = 1, #ARGV do
   local waiting, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
   local prioritized, delayed = read('ZCARD', base .. 'prioritized'), read('ZCARD', base .. 'delayed')
   local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
+  local active = read('LLEN', base .. 'active')
   local limit_ttl = read('PTTL', base .. 'limiter')
   rows[i] = {
-    meta, waiting, prioritized, paused, read('LLEN', base .. 'active'), delayed,
+    meta, waiting, prioritized, paused, active, delayed,
     read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
     tail, filled(delayed) and cut(read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES'), LIMIT) or NOTHING,
     limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
     read('EXISTS', base .. 'stalled-check'), bull and read('EXISTS', base .. 'meta-paused') or 0,
-    ends(base, tail, waiting, paused, prioritized),
+    ends(base, tail, waiting, paused, prioritized), running(base, active),
   }
 end
 return rows

@@ -1,0 +1,200 @@
+"""A claim of the outbox as the Message that channels send. Pure.
+
+Text comes from fixed fields; what producers of jobs may have chosen (names of queues) is made printable and cut here,
+and escaped by each channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import quote, urlencode
+
+from dashboard.alerts.channels.base import Line, Message
+from dashboard.alerts.machine import Labels
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.notes import Note
+from dashboard.clock import instant
+
+MAX_LINES = 20
+MAX_LABEL = 200
+MAX_DETAIL = 300
+_UNITS_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+_OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+_MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+
+MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
+_KINDS: dict[str, MessageKind] = {
+    "firing": "firing",
+    "resolved": "resolved",
+    "reminder": "reminder",
+    "flapping": "flapping",
+    "test": "test",
+    "both": "both",
+}
+
+
+class Links:
+    """Absolute URLs of pages, from the configured public URL and nothing else; None without one."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._base = public_url.rstrip("/") if public_url else None
+
+    def about(self, labels: Labels) -> str | None:
+        """The page of a queue, or of all alerts."""
+        if labels.source and labels.backend and labels.queue:
+            return self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
+        return self._url("/alerts")
+
+    def ack(self, note: Note) -> str | None:
+        """The page that acknowledges an episode."""
+        return self._url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
+
+    def silence(self, note: Note) -> str | None:
+        """The form of a silence for what the note is about, filled in."""
+        labels = {name: value.encode("utf-8", "surrogateescape") for name, value in note.labels.items().items()}
+        return self._url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
+
+    def _url(self, path: str) -> str | None:
+        return None if self._base is None else self._base + path
+
+
+def compose(message_id: str, kind: str, notes: Sequence[Note], links: Links, channel: str) -> Message:
+    """One message of `notes` (at least one), in pairs of beginning and end for `both`."""
+    begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
+    ends = {note.fp: note for note in notes if note.kind == "resolved"}
+    ordered = sorted(begins, key=_worst_first)
+    worst = ordered[0]
+    end = ends.get(worst.fp)
+    one = len(ordered) == 1
+    lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered[:MAX_LINES]]
+    if len(ordered) > MAX_LINES:
+        lines.append(Line(label=f"and {len(ordered) - MAX_LINES} more", url=links.about(Labels())))
+    going_on = kind in ("firing", "reminder", "flapping")
+    return Message(
+        id=message_id,
+        kind=_KINDS.get(kind, "firing"),
+        severity="critical" if worst.severity == "critical" else "warning",
+        episode=worst.episode,
+        rule_id=worst.rule_id,
+        rule_name=worst.rule_name,
+        title=_title(worst, len(ordered)),
+        lines=tuple(lines),
+        runbook_url=worst.runbook_url,
+        ack_url=links.ack(worst) if going_on else None,
+        silence_url=links.silence(worst) if going_on else None,
+        source=clean(worst.labels.source) if worst.labels.source is not None else None,
+        queue=clean(worst.labels.queue) if one and worst.labels.queue is not None else None,
+        started_at=instant(worst.started_at),
+        ended_at=instant((end or worst).ended_at),
+        spark=worst.spark if one else (),
+        top_errors=tuple(clean(text) for text in worst.top_errors) if one else (),
+        references=f"{worst.episode}:firing:1:{channel}" if worst.number > 1 else None,
+    )
+
+
+def clean(text: str) -> str:
+    """`text` without what cannot be printed, cut at MAX_LABEL."""
+    shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_LABEL + 1])
+    return shown if len(text) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
+
+
+def subject(labels: Labels) -> str:
+    """What an instance looks at, in words."""
+    if labels.queue is not None:
+        return f"{clean(labels.queue)} ({clean(labels.backend or '')}, {clean(labels.source or '')})"
+    if labels.backend is not None:
+        return f"{clean(labels.backend)} on {clean(labels.source or '')}"
+    if labels.source is not None:
+        return f"Redis {clean(labels.source)}"
+    return f"channel {labels.channel}" if labels.channel is not None else "all together"
+
+
+def _title(worst: Note, count: int) -> str:
+    if count == 1:
+        return f"{worst.rule_name}: {subject(worst.labels)}"
+    return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'places'}"
+
+
+def _worst_first(note: Note) -> tuple[bool, float]:
+    upwards = note.op in ("gt", "ge")
+    value = 0.0 if note.value is None else note.value
+    return note.value is None, -value if upwards else value
+
+
+def _line(note: Note, end: Note | None, links: Links) -> Line:
+    metric = METRICS.get(note.metric)
+    unit = metric.unit if metric else "count"
+    peak = end.peak if end is not None else note.peak
+    worst_shown = note.kind == "resolved" or end is not None
+    value = text_of(peak if worst_shown else note.value, unit)
+    if value is not None and worst_shown:
+        value = f"{value} at worst"
+    threshold = text_of(note.threshold, unit)
+    label = subject(note.labels)
+    if note.detail:
+        label = f"{label}: {note.detail[:MAX_DETAIL]}"
+    return Line(
+        label=label,
+        value_text=value,
+        threshold_text=f"{_OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
+        since_text=_since(note, end),
+        url=links.about(note.labels),
+    )
+
+
+def _since(note: Note, end: Note | None) -> str | None:
+    began = instant(note.started_at)
+    if began is None or note.started_at is None:
+        return None
+    ended_at = (end or note).ended_at
+    since = f"since {began:%Y-%m-%d %H:%M:%S} UTC"
+    if ended_at is None:
+        return since
+    reason = (end or note).reason
+    return f"{since}, for {duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
+
+
+def text_of(value: float | None, unit: str) -> str | None:
+    """A figure with its unit, for people; None for None."""
+    if value is None:
+        return None
+    if unit == "s":
+        return duration(value)
+    if unit == "ratio":
+        return f"{value * 100:.3g} %" if value < 10 else f"{value * 100:.0f} %"
+    if unit == "bytes":
+        return size(value)
+    if unit == "flag":
+        return "yes" if value else "no"
+    number = f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+    return number + {"per_min": " per minute", "per_h": " per hour"}.get(unit, "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that matter: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
+    seconds = max(seconds, 0.0)
+    if seconds < 10:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    for size_s, name, smaller_s, smaller in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MIN, "min"),
+        (_MIN, "min", 1.0, "s"),
+    ):
+        if seconds >= size_s:
+            rest = int(seconds % size_s // smaller_s)
+            return f"{int(seconds // size_s)} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def size(amount: float) -> str:
+    """Bytes in the unit that gives a small number."""
+    for unit in _UNITS_BYTES[:-1]:
+        if abs(amount) < 1024:
+            return f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.3g} {_UNITS_BYTES[-1]}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")

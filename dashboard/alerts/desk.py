@@ -1,0 +1,433 @@
+"""What pages and API do with alerts: look, silence, acknowledge, edit rules, test channels, send again.
+
+Works in every process, whoever leads: all of it goes through the store. Who may do what, and the audit of it, is the
+caller's business. Raises BackendUnavailable and Forbidden as the store does; each method states its cost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from dashboard.acts.wire import unpack
+from dashboard.alerts import keys
+from dashboard.alerts.channels.base import public
+from dashboard.alerts.machine import Labels, Phase, State
+from dashboard.alerts.mutes import Ack, Mutes, Silence, Weekly
+from dashboard.alerts.notes import Episode, Note, Queued
+from dashboard.alerts.outbox import Attempt, Outbox
+from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page
+from dashboard.alerts.rules import Origin, Rule, Severity
+from dashboard.alerts.setup import make_channels, make_rulebook
+from dashboard.alerts.store import AlertStore, Beat
+from dashboard.collect.store import Store
+from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from dashboard.settings import Settings
+from dashboard.sources import Reply
+
+# After so many intervals without a full tick the checker is not well.
+LATE_INTERVALS = 3
+MAX_ROWS = 500
+# Test messages to one channel within this time: more of them are refused.
+TEST_EVERY_S = 5
+
+# KEYS rules. ARGV what it must hold, what it shall hold. Answers 1, or 0 when somebody else edited meanwhile.
+_EDIT = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+# KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
+# full or there is none to replace.
+_SILENCE = """
+local t = redis.call('TIME')
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local ok, found = pcall(cjson.decode, all[i + 1])
+  if not ok or type(found) ~= 'table' or (tonumber(found['until']) or 0) < tonumber(t[1]) - 86400 then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+local there = redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1
+if ARGV[4] == '1' and not there then return 0 end
+if not there and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+# KEYS acks, instance. ARGV fp, body. Answers 1; 0 when there is no such instance.
+_ACK = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+# KEYS a key that lives as long as no test may follow. ARGV seconds.
+_LIMIT = "if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end return 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One instance that fires, or is about to. `ack` and `silence` say why nobody is told of it."""
+
+    state: State
+    ack: Ack | None
+    silence: Silence | None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All alerts as of `at` (the store's clock): worst first, then the longest."""
+
+    at: float
+    firing: tuple[Alert, ...]
+    pending: tuple[Alert, ...]
+
+    @property
+    def worst(self) -> Severity | None:
+        """The worst severity that fires; None when nothing does."""
+        return min((alert.state.severity for alert in self.firing), key=list(Severity)[::-1].index, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One episode of the history. `ended` None: it goes on, or its end fell out of the history."""
+
+    began: Episode | None
+    ended: Episode | None
+
+    @property
+    def known(self) -> Episode:
+        """What is known of it."""
+        found = self.ended or self.began
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerHealth:
+    """Whether alerts can be trusted now; `age_s` since the last full tick, None when there was none in a day."""
+
+    ok: bool
+    age_s: float | None
+    holder: str | None
+    delivers: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A message given up, that can be sent again."""
+
+    id: str
+    channel: str
+    note: Note
+    at: float
+
+
+class Desk:
+    """Thread-safe. Opens no connection by itself."""
+
+    def __init__(self, settings: Settings, store: Store, rulebook: Rulebook | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._alerts = AlertStore(store)
+        self._outbox = Outbox(store)
+        self._rulebook = rulebook or make_rulebook(settings)
+        self._channels = tuple(make_channels(settings))
+
+    # What is
+
+    def now(self) -> Board:
+        """All alerts. Cost: 3 round trips."""
+        look = self._alerts.look()
+        known = self._alerts.load()
+        rows = sorted(known.states.values(), key=_worst_first)
+        alerts = [_alert(state, look.mutes, look.now) for state in rows]
+        return Board(
+            look.now,
+            tuple(alert for alert in alerts if alert.state.active),
+            tuple(alert for alert in alerts if alert.state.phase is Phase.PENDING),
+        )
+
+    def alert(self, fp: str) -> Alert:
+        """One instance. Raises NotFound. Cost: 3 round trips."""
+        board = self.now()
+        for alert in (*board.firing, *board.pending):
+            if alert.state.fp == fp:
+                return alert
+        raise NotFound("This alert does not fire (any more).")
+
+    def history(self, most: int = 100) -> tuple[Past, ...]:
+        """Episodes, the newest first. Cost: 1 round trip."""
+        rows = self._source.execute("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS))
+        found: dict[str, dict[str, Episode]] = {}
+        for raw in _entries(rows):
+            entry = unpack(raw, Episode)
+            if entry is not None:
+                found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
+        pasts = (Past(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
+        return tuple(past for past in pasts if past.began or past.ended)[:most]
+
+    def health(self) -> CheckerHealth:
+        """For `/healthz/checker`: well while the last full tick is younger than three intervals. Cost: 1 round trip."""
+        now, beat = self._alerts.heartbeat()
+        return judge_beat(now, beat, self._settings.sample_interval_s)
+
+    # Rules
+
+    def rules(self) -> tuple[Entry, ...]:
+        """All rules with their origin, those that are off too. Cost: 1 round trip."""
+        return self._rulebook.entries(self._stored_rules())
+
+    def rule(self, rule_id: str) -> Entry:
+        """One rule. Raises NotFound. Cost: 1 round trip."""
+        for entry in self.rules():
+            if entry.rule.id == rule_id:
+                return entry
+        raise NotFound(f"There is no rule {rule_id!r}.")
+
+    def read_rule(self, values: Mapping[str, Any]) -> Rule:
+        """The rule that a form describes, checked and not stored. Raises ConfigurationError."""
+        rule = self._rulebook.read(values, "form")
+        wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
+        wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
+        unknown = sorted(wanted - set(self._channels))
+        if unknown:
+            raise ConfigurationError(f"form: rule {rule.id!r}: channels: there is no channel {unknown[0]!r}")
+        return rule
+
+    def save_rule(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
+        """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
+
+        Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
+        Unsupported for a rule of the TOML file. Cost: 3 round trips.
+        """
+        rule = self.read_rule({**values, "version": 1})
+        stored = self._stored_rules()
+        entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule.id), None)
+        if entry is not None and entry.origin is Origin.TOML:
+            raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+        if (entry.rule.version if entry else None) != version:
+            raise Conflict("Somebody else has changed this rule meanwhile." if entry else "This rule is gone.")
+        rule = msgspec.structs.replace(rule, version=(version or 0) + 1)
+        page = PageRule(rule={**given(rule), "enabled": rule.enabled, "version": rule.version}, by=by, at=self._time())
+        old = read_page(stored)
+        self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page}))
+        return rule
+
+    def enable_rule(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
+        """The rule switched on or off. Raises as `save_rule`, and NotFound. Cost: 4 round trips."""
+        rule = self.rule(rule_id).rule
+        return self.save_rule({**given(rule), "id": rule_id, "enabled": on}, by=by, version=version)
+
+    def delete_rule(self, rule_id: str, *, version: int) -> None:
+        """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
+
+        Cost: 2 round trips.
+        """
+        stored = self._stored_rules()
+        entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
+        if entry is None:
+            raise NotFound(f"There is no rule {rule_id!r}.")
+        if entry.origin is not Origin.PAGE:
+            raise Unsupported("Only rules made on this page can be removed; switch the others off.")
+        if entry.rule.version != version:
+            raise Conflict("Somebody else has changed this rule meanwhile.")
+        old = read_page(stored)
+        rest = {name: page for name, page in old.rules.items() if name != rule_id}
+        self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest))
+
+    def _stored_rules(self) -> bytes:
+        stored = self._source.execute("GET", keys.RULES)
+        return stored if isinstance(stored, bytes) else b""
+
+    def _replace_rules(self, expected: bytes, page: PageRules) -> None:
+        encoded = msgspec.json.encode(page)
+        if len(encoded) > keys.MAX_RULES_BYTES:
+            raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
+        if not self._store.script(_EDIT, (keys.RULES,), expected, encoded):
+            raise Conflict("Somebody else has changed the rules meanwhile.")
+
+    # Mutes
+
+    def silences(self) -> tuple[Silence, ...]:
+        """All silences and maintenance windows that are not over, the first to end first. Cost: 1 round trip."""
+        look = self._alerts.look()
+        return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
+
+    def silence(
+        self,
+        *,
+        for_s: float,
+        by: str,
+        comment: str = "",
+        starts_in_s: float = 0.0,
+        weekly: Weekly | None = None,
+        severity: Severity | None = None,
+        **globs: str,
+    ) -> Silence:
+        """A new silence over what all of the globs (`rule`, `source`, `backend`, `queue`) match.
+
+        Raises ConfigurationError, Unsupported when there are too many. Cost: 2 round trips.
+        """
+        unknown = set(globs) - {"rule", "source", "backend", "queue"}
+        if unknown:
+            raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")
+        now = self._time()
+        silence = Silence(
+            id=secrets.token_hex(6),
+            created_at=now,
+            starts_at=now + starts_in_s,
+            until=now + starts_in_s + for_s,
+            by=by,
+            comment=comment,
+            severity=severity,
+            weekly=weekly,
+            **globs,
+        )
+        problem = silence.problem()
+        if problem:
+            raise ConfigurationError(f"silence: {problem}")
+        if not self._put_silence(silence, replace=False):
+            raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
+        return silence
+
+    def expire_silence(self, silence_id: str) -> Silence:
+        """End a silence now. Raises NotFound. Cost: 2 round trips."""
+        look = self._alerts.look()
+        for silence in look.mutes.silences:
+            if silence.id == silence_id and silence.until > look.now:
+                ended = msgspec.structs.replace(silence, until=look.now)
+                if self._put_silence(ended, replace=True):
+                    return ended
+        raise NotFound("This silence is over.")
+
+    def _put_silence(self, silence: Silence, *, replace: bool) -> bool:
+        body = msgspec.json.encode(silence)
+        return bool(self._store.script(_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace)))
+
+    def acknowledge(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
+        """Note that somebody sees to an episode: no reminders of it. Raises NotFound, Conflict when the episode is over
+        and another one goes on. Cost: 4 round trips."""
+        alert = self.alert(fp)
+        if episode not in (alert.state.episode, alert.state.told):
+            raise Conflict("That episode is over; this is a new one.")
+        ack = Ack(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
+        if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
+            raise NotFound("This alert does not fire (any more).")
+        return Alert(alert.state, ack, alert.silence)
+
+    def withdraw(self, fp: str) -> None:
+        """Take an acknowledgement back. Cost: 1 round trip."""
+        self._source.execute("HDEL", keys.ACKS, fp)
+
+    # Messages
+
+    def deliveries(self, most: int = 100) -> tuple[Attempt, ...]:
+        """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
+        found = []
+        for raw in _entries(self._source.execute("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS))):
+            try:
+                found.append(msgspec.json.decode(raw, type=Attempt))
+            except msgspec.MsgspecError:
+                continue
+        return tuple(found)
+
+    def given_up(self) -> tuple[Dead, ...]:
+        """Messages given up, the newest first. Cost: 2 round trips."""
+        names = self._source.execute("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES")
+        pairs = list(zip(names[::2], names[1::2], strict=False))
+        rows = self._source.batch([("HGET", keys.message(_text(name)), "body") for name, _ in pairs])
+        found = []
+        for (name, score), body in zip(pairs, rows, strict=True):
+            note = unpack(body, Note)
+            if note is not None:
+                found.append(Dead(_text(name), _text(name).rpartition(":")[2], note, float(score) / 1000))
+        return tuple(found)
+
+    def send_again(self, message_id: str) -> None:
+        """Send a given-up message after all, under its old id. Raises NotFound. Cost: 2 round trips."""
+        fp = self._source.execute("HGET", keys.message(message_id), "fp")
+        if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
+            raise NotFound("This message was not given up, or it is too old to be kept.")
+
+    def dismiss(self, message_id: str) -> None:
+        """Take note of a given-up message: it counts no longer. Raises NotFound. Cost: 1 round trip."""
+        if not self._source.execute("ZREM", keys.DEAD, message_id):
+            raise NotFound("This message was not given up.")
+
+    def channels(self) -> tuple[dict[str, Any], ...]:
+        """The channels of the settings as they may be shown: no secret is in it. Cost: none."""
+        return tuple(public(values) for values in self._settings.channels)
+
+    def test_fire(self, channel: str, *, by: str) -> str:
+        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `deliveries`.
+
+        Raises NotFound, Forbidden when one was sent just now. Cost: 3 round trips.
+        """
+        if channel not in self._channels:
+            raise NotFound(f"There is no channel {channel!r}.")
+        if not self._store.script(_LIMIT, (f"{keys.pace(channel)}:test",), TEST_EVERY_S):
+            raise Forbidden(f"A test was sent to this channel just now; wait {TEST_EVERY_S} s.")
+        now = self._time()
+        name = secrets.token_hex(6)
+        note = Note(
+            kind="test",
+            number=1,
+            episode=f"test:{name}",
+            fp=f"test-{name}",
+            rule_id="test",
+            rule_name="Test from Queuedeck",
+            metric="queue.depth",
+            severity=Severity.WARNING,
+            at=now,
+            labels=Labels(),
+            detail=f"sent by {by[:100]}",
+            started_at=now,
+        )
+        message = Queued(note=note, channel=channel, due_at=now)
+        self._outbox.enqueue(message)
+        return message.id
+
+    @property
+    def _source(self) -> Any:
+        return self._store.source
+
+    def _time(self) -> float:
+        return self._alerts.heartbeat()[0]
+
+
+def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealth:
+    """What the heartbeat says at an instant of the store's clock."""
+    if beat is None:
+        return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
+    age_s = max(0.0, now - beat.at)
+    return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
+
+
+def _alert(state: State, mutes: Mutes, now: float) -> Alert:
+    ack = mutes.acks.get(state.fp) if mutes.acked(state) else None
+    return Alert(state, ack, mutes.silence_of(state.rule_id, state.severity, state.labels, now))
+
+
+def _worst_first(state: State) -> tuple[bool, float, str, str]:
+    began = state.started_at or state.evaluated_at
+    return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
+
+
+def _entries(rows: Reply) -> Sequence[bytes]:
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        fields = row[1]
+        if isinstance(fields, list) and len(fields) >= 2:
+            found.append(fields[1])
+    return found
+
+
+def _text(raw: Reply) -> str:
+    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

@@ -1,0 +1,311 @@
+"""One process's part in alerting: it evaluates while it leads, keeps up while it follows, and speaks when the store
+itself is the outage."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from dashboard.alerts.evaluate import Evaluator, Situation, Turn
+from dashboard.alerts.machine import Labels, Say, State
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.notes import Queued, episode_of, note_of, queue_up
+from dashboard.alerts.rulebook import Rulebook
+from dashboard.alerts.rules import Rule
+from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
+from dashboard.clock import monotonic_s
+from dashboard.collect.history import History
+from dashboard.model import Snapshot
+
+log = logging.getLogger(__name__)
+
+# A state whose value alone moves is written this often; what must not be lost is written at once.
+WRITE_EVERY_S = 10.0
+KEEP_EVERY_S = 10.0
+FOLLOW_EVERY_S = 5.0
+# After the store lost its data, beginnings this young are told again, under their old ids: nobody knows if they
+# went out.
+RETELL_S = 600.0
+MAX_UNCONFIRMED = 5000
+
+ErrorsOf = Callable[[Labels], Sequence[str]]
+
+
+def no_errors(labels: Labels) -> Sequence[str]:
+    """Nothing: for where nobody groups errors."""
+    del labels
+    return ()
+
+
+class Engine:
+    """Called by the checker's tick only; not thread-safe."""
+
+    def __init__(
+        self,
+        store: AlertStore,
+        rulebook: Rulebook,
+        interval_s: float,
+        holder: str,
+        channels: Sequence[str],
+        *,
+        errors_of: ErrorsOf = no_errors,
+        wake: Callable[[], None] = lambda: None,
+        delivers: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._rulebook = rulebook
+        self._interval_s = interval_s
+        self._holder = holder
+        self._channels = tuple(channels)
+        self._errors_of = errors_of
+        self._wake = wake
+        self._delivers = delivers
+        self._evaluator = Evaluator(interval_s)
+        self._known: Known | None = None
+        self._fresh = False  # whether `_known` is what the store holds
+        self._epoch: int | None = None
+        self._written: dict[str, float] = {}  # monotonic, by fp
+        self._kept_at = float("-inf")
+        self._followed_at = float("-inf")
+        self._unconfirmed: dict[str, Queued] = {}
+        self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
+        self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
+        self.last_epoch = 0  # the highest that this process has seen lead
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """The states as last known, by fingerprint."""
+        return self._known.states if self._known else {}
+
+    def settle(self, former: Snapshot) -> None:
+        """Take over from the leader of that sample: its queues need not settle anew."""
+        grace_s = max((rule.new_instance_grace_s for rule in self.rules), default=0.0)
+        self._evaluator.settle(former, grace_s)
+
+    def lead(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+        """One tick as the leader; False when another one leads and nothing was written.
+
+        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change.
+        """
+        lead = f"{self._holder}:{epoch}"
+        self.last_epoch = max(self.last_epoch, epoch)
+        look = self._store.look()
+        try:
+            if epoch != self._epoch:
+                self._take_over(lead, look)
+                self._epoch = epoch
+            self._sync(lead, look)
+            if not self._tick(lead, look, snapshot, history):
+                return False
+        except LostLead:
+            self._epoch = None
+            return False
+        except BaseException:
+            self._fresh = False  # what was written is open; the store tells
+            raise
+        return True
+
+    def follow(self) -> None:
+        """Know what the leader knows, in case the store forgets it. Raises BackendUnavailable.
+
+        Cost: 1 round trip each FOLLOW_EVERY_S, 2 more when something changed.
+        """
+        self._epoch = None
+        if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
+            return
+        look = self._store.look()
+        self._followed_at = monotonic_s()
+        self.rules = self._rulebook.rules(look.rules)
+        if look.beat is not None:
+            self.last_epoch = max(self.last_epoch, look.beat.epoch)
+        known = self._known
+        self._changes = max(self._changes, look.changes) if known and look.born == known.born else 0
+        if look.born and (known is None or (known.born, known.changes) != (look.born, look.changes)):
+            self._known = self._store.load()
+        self._fresh = False
+
+    def _take_over(self, lead: str, look: Look) -> None:
+        kept = self._store.memory()
+        if kept is not None:
+            self._evaluator.memory.adopt(kept)
+        self._fresh = False
+        log.info("alerting as %s; %d instances stored", lead, len(self.states))
+        del look
+
+    def _sync(self, lead: str, look: Look) -> None:
+        """Have in `_known` what the store holds; give back to it what it has lost."""
+        lost = not look.born
+        back = look.changes < self._changes
+        if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
+            self._changes = look.changes
+            self._confirm(look)
+            return
+        known = self._store.load()
+        same = self._known is not None and self._known.born == known.born
+        if not known.born:
+            self._restore(lead, secrets.token_hex(8), look.now)
+        elif same and known.changes < self._changes:  # an older copy of the data came back
+            self._restore(lead, known.born, look.now)
+        else:
+            if not same:
+                self._unconfirmed.clear()
+            self._known = known
+        self._changes = 0
+        self._written.clear()
+        self._fresh = True
+
+    def _restore(self, lead: str, born: str, now: float) -> None:
+        """The store has lost data: write what this process knows, which is nothing at the very first start."""
+        states = dict(self.states)
+        if states:
+            log.warning("the store has lost its data; %d alert instances are put back", len(states))
+        messages = {message.id: message for message in self._unconfirmed.values()}
+        for state in states.values():
+            for message in self._retold(state, now):
+                messages.setdefault(message.id, message)
+        wanted: dict[str, tuple[State | None, int]] = {fp: (state, 0) for fp, state in states.items()}
+        self._store.commit(lead, born, wanted, (), list(messages.values()), force=True)
+        self._known = self._store.load()
+        self._wake()
+
+    def _retold(self, state: State, now: float) -> Sequence[Queued]:
+        young = state.told_started_at is not None and 0 <= now - state.told_started_at <= RETELL_S
+        if not state.told or not young:
+            return ()
+        rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
+        say = Say("firing", state.told, 1, state.told_to, state.told_started_at)
+        return queue_up(note_of(state, say, rule, now), say, rule)
+
+    def _confirm(self, look: Look) -> None:
+        """Forget the messages that are no longer unsent: they arrived, or are among those given up."""
+        if self._unconfirmed and len(look.unsent) < 1000:
+            self._unconfirmed = {name: message for name, message in self._unconfirmed.items() if name in look.unsent}
+
+    def _tick(self, lead: str, look: Look, snapshot: Snapshot, history: History) -> bool:
+        assert self._known is not None
+        known = self._known
+        self.rules = self._rulebook.rules(look.rules)
+        situation = Situation(
+            now=look.now,
+            mutes=look.mutes,
+            heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
+            undelivered_s=look.undelivered,
+            dead_messages=look.dead,
+            channels=self._channels,
+        )
+        turns = self._evaluator.evaluate(snapshot, history, self.rules, known.states, situation)
+        try:
+            self._write(lead, turns, history, snapshot)
+        except (Stale, DataGone) as exc:
+            log.info("the store holds other states than this leader knows (%s); they are read again", exc)
+            self._fresh = False
+            return True
+        now = monotonic_s()
+        kept = self._evaluator.memory.keep() if now - self._kept_at >= KEEP_EVERY_S else None
+        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept):
+            return False
+        if kept is not None:
+            self._kept_at = now
+        return True
+
+    def _write(self, lead: str, turns: Sequence[Turn], history: History, snapshot: Snapshot) -> None:
+        known = self._known
+        assert known is not None
+        now = monotonic_s()
+        states: dict[str, tuple[State | None, int]] = {}
+        episodes, messages = [], []
+        for turn in turns:
+            fp = turn.after.fp
+            messages += self._messages(turn, history, snapshot)
+            episodes += [episode_of(turn.after, change) for change in turn.changes]
+            if turn.weighs or not turn.after.worth_keeping or now - self._written.get(fp, -1e9) >= WRITE_EVERY_S:
+                kept = turn.after if turn.after.worth_keeping else None
+                if kept is not None or fp in known.revisions:
+                    states[fp] = (kept, known.revisions.get(fp, 0))
+        if states or messages or episodes:
+            self._store.commit(lead, known.born, states, episodes, messages)
+        self._remember(turns, states, messages, now)
+
+    def _remember(
+        self,
+        turns: Sequence[Turn],
+        written: Mapping[str, tuple[State | None, int]],
+        messages: Sequence[Queued],
+        now: float,
+    ) -> None:
+        known = self._known
+        assert known is not None
+        for turn in turns:
+            if turn.after.worth_keeping:
+                known.states[turn.after.fp] = turn.after
+            else:
+                known.states.pop(turn.after.fp, None)
+                known.revisions.pop(turn.after.fp, None)
+                self._written.pop(turn.after.fp, None)
+        for fp, (state, revision) in written.items():
+            if state is not None:
+                known.revisions[fp] = revision + 1
+                self._written[fp] = now
+        for message in messages:
+            if len(self._unconfirmed) < MAX_UNCONFIRMED:
+                self._unconfirmed[message.id] = message
+        if messages:
+            self._wake()
+
+    def _messages(self, turn: Turn, history: History, snapshot: Snapshot) -> list[Queued]:
+        if not turn.says:
+            return []
+        reason = turn.changes[0].reason if turn.changes else None
+        detail = _detail(turn.after, snapshot)
+        errors: tuple[str, ...] = ()
+        if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
+            errors = tuple(self._errors_of(turn.after.labels))
+        made: list[Queued] = []
+        for say in turn.says:
+            note = note_of(
+                turn.after,
+                say,
+                turn.rule,
+                turn.after.evaluated_at,
+                reason=reason,
+                detail=detail,
+                spark=spark(turn.after, history),
+                top_errors=errors,
+            )
+            made += queue_up(note, say, turn.rule)
+        return made
+
+
+def _detail(state: State, snapshot: Snapshot) -> str | None:
+    """What a source says of itself, for alerts about it."""
+    metric = METRICS.get(state.metric)
+    if metric is None or metric.subject != "source":
+        return None
+    for source in snapshot.sources:
+        if source.name == state.labels.source:
+            if source.error is not None:
+                return source.error
+            if state.metric == "redis.writes_refused":
+                return source.health.write_probe
+            if state.metric == "redis.eviction_policy":
+                return source.health.eviction_policy
+            return "; ".join(source.problems)[:300] or None
+    return None
+
+
+def spark(state: State, history: History) -> tuple[float | None, ...]:
+    """The last hour of what the alert is about, oldest first; () where no history is kept of it."""
+    labels = state.labels
+    if state.metric.startswith("redis.memory") and labels.source is not None:
+        return tuple(history.memory.get(labels.source, ()))
+    if labels.queue is None:
+        return ()
+    series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
+    if series is None:
+        return ()
+    if state.metric.startswith("queue.dead"):
+        return tuple(series.dead)
+    if state.metric == "queue.error_ratio":
+        return tuple(series.failed_per_min)
+    return tuple(series.depth)

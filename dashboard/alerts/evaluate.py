@@ -1,0 +1,415 @@
+"""All rules over all queues of one sample. Pure: no Redis, no clock.
+
+Most instances are well and stay well, so the way of those is short: one figure, one comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from dashboard.alerts import machine
+from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
+from dashboard.alerts.memory import Memory
+from dashboard.alerts.metrics import IDLE, METRICS, Figure, workers_of_library
+from dashboard.alerts.mutes import Mutes
+from dashboard.alerts.reduce import Reducers
+from dashboard.alerts.rules import Rule, Severity
+from dashboard.collect.history import History, key_of
+from dashboard.model import QueueStats, Snapshot
+
+UNREACHABLE = "redis.unreachable_s"
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the checker knows beside the sample. `heartbeat_age_s`: since the last full tick, None before the second."""
+
+    now: float  # by the store's clock
+    mutes: Mutes = field(default_factory=Mutes)
+    heartbeat_age_s: float | None = None
+    undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
+    dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
+    channels: tuple[str, ...] = ()  # ids of those that there are
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one tick did to one instance: `before` None = it is new."""
+
+    before: State | None
+    after: State
+    rule: Rule | None
+    changes: tuple[Change, ...]
+    says: tuple[Say, ...]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether more than the time and the value moved."""
+        before, after = self.before, self.after
+        return bool(
+            before is None
+            or self.changes
+            or self.says
+            or before.phase is not after.phase
+            or after.phase is Phase.PENDING
+            or before.flapping != after.flapping
+            or before.told != after.told
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A figure beyond a threshold, whatever the time it has held."""
+
+    rule: Rule
+    severity: Severity
+    labels: Labels
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """One thing a rule looks at, with its figure; `frozen` = nothing can be known of it now."""
+
+    labels: Labels
+    figure: Figure
+    frozen: bool = False
+
+
+class Evaluator:
+    """Evaluates one sample after the other; keeps the memory between them. Not thread-safe."""
+
+    def __init__(self, interval_s: float, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
+        self.interval_s = interval_s
+        self._reducers = Reducers()
+        self._ages: dict[str, float] = {}  # how long each queue has been watched
+        self._last_now: float | None = None
+        self._keys: tuple[str, ...] = ()
+        self._labels: list[Labels] = []
+        self._matches: dict[Rule, list[int]] = {}
+
+    def settle(self, snapshot: Snapshot, grace_s: float) -> None:
+        """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
+        for queue in snapshot.queues:
+            self._ages[key_of(queue)] = grace_s
+
+    def evaluate(
+        self,
+        snapshot: Snapshot,
+        history: History,
+        rules: Sequence[Rule],
+        states: Mapping[str, State],
+        situation: Situation,
+    ) -> list[Turn]:
+        """What the tick does: one Turn for each instance that is not simply well.
+
+        `states` by fingerprint are all that are stored; those whose rule is gone or off are resolved here.
+        """
+        now = situation.now
+        passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
+        self._last_now = now
+        self.memory.observe(snapshot, history, now, passed)
+        self._index(snapshot.queues, passed)
+        run = _Run(self, snapshot, situation, states)
+        live: dict[str, list[State]] = {}
+        for state in states.values():
+            live.setdefault(state.rule_id, []).append(state)
+        for rule in in_order(rules):
+            run.rule(rule, live.pop(rule.id, []))
+        for leftovers in live.values():
+            for state in leftovers:
+                run.removed(state, "rule removed")
+        self._reducers.sweep()
+        return run.turns
+
+    def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Finding]:
+        """What one sample alone shows to be beyond a threshold, by rule, of each subject the worst severity only.
+
+        For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
+        """
+        self.memory.observe(snapshot, History(), snapshot.sampled_at, 0.0)
+        self._index(snapshot.queues, 0.0)
+        self._ages = dict.fromkeys(self._keys, math.inf)
+        run = _Run(self, snapshot, Situation(now=snapshot.sampled_at), {})
+        found: list[Finding] = []
+        for rule in in_order(rules):
+            for subject in run.subjects(rule) if rule.reducer == "last" else ():
+                for severity in rule.severities:
+                    health, value = machine.judge(rule, severity, None if subject.frozen else subject.figure)
+                    if health is Health.BREACH:
+                        found.append(Finding(rule, severity, subject.labels, value))
+                        break
+        return found
+
+    def _index(self, queues: Sequence[QueueStats], passed: float) -> None:
+        keys = tuple(map(key_of, queues))
+        if keys != self._keys:
+            self._keys = keys
+            self._labels = [Labels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues]
+            self._matches = {}
+        ages = self._ages
+        self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
+
+    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> list[int]:
+        """Positions of the queues within the rule's scope; kept while queues and rule stay the same."""
+        found = self._matches.get(rule)
+        if found is None:
+            found = self._matches[rule] = [index for index, queue in enumerate(queues) if in_scope(rule, queue)]
+        return found
+
+    def reduced(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
+        """`figure` as the rule's reducer makes it."""
+        return self._reducers.reduce(rule, labels, figure, now)
+
+    def is_new(self, index: int, rule: Rule) -> bool:
+        """Whether the queue at that position has still to settle."""
+        return self._ages[self._keys[index]] < rule.new_instance_grace_s
+
+    def labels(self, index: int) -> Labels:
+        """Of the queue at that position."""
+        return self._labels[index]
+
+    def key(self, index: int) -> str:
+        """Of the queue at that position."""
+        return self._keys[index]
+
+
+def in_order(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that are on, those first that may mute others, so that one tick does not tell of both."""
+    on = [rule for rule in rules if rule.enabled]
+    muting = {name for rule in on for name in rule.inhibited_by}
+    return sorted(on, key=lambda rule: (rule.metric != UNREACHABLE, rule.id not in muting))
+
+
+def in_scope(rule: Rule, queue: QueueStats) -> bool:
+    """Whether the rule looks at this queue."""
+    return (
+        fits(rule.source, queue.source)
+        and fits(rule.backend, queue.backend)
+        and (not rule.queues or any(fnmatchcase(queue.name, glob) for glob in rule.queues))
+        and not any(fnmatchcase(queue.name, glob) for glob in rule.queues_not)
+    )
+
+
+def fits(glob: str, name: str) -> bool:
+    """Whether a glob takes a name."""
+    return glob == "*" or fnmatchcase(name, glob)
+
+
+class _Run:
+    """One tick."""
+
+    def __init__(
+        self, evaluator: Evaluator, snapshot: Snapshot, situation: Situation, states: Mapping[str, State]
+    ) -> None:
+        self._evaluator = evaluator
+        self._snapshot = snapshot
+        self._situation = situation
+        self._states = states
+        self._down = {source.name for source in snapshot.sources if not source.reachable}
+        self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
+        self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
+        self._firing: dict[str, list[Labels]] = {}  # by rule
+        self.turns: list[Turn] = []
+
+    def rule(self, rule: Rule, live: list[State]) -> None:
+        """Evaluate one rule; `live` = its stored states."""
+        by_labels: dict[Labels, list[State]] = {}
+        for state in live:
+            by_labels.setdefault(state.labels, []).append(state)
+        metric = METRICS[rule.metric]
+        if metric.subject == "queue" and rule.scope == "each":
+            self._each_queue(rule, by_labels)
+        else:
+            for subject in self.subjects(rule):
+                known = by_labels.pop(subject.labels, [])
+                figure = self._evaluator.reduced(rule, subject.labels, subject.figure, self._situation.now)
+                self._instance(rule, subject.labels, figure, known, frozen=subject.frozen)
+        for labels, states in by_labels.items():
+            for state in states:
+                self._missing(rule, labels, state)
+
+    def _each_queue(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+        """Every queue in scope. The first lines of the loop are all that most queues cost."""
+        evaluator, queues, facts = self._evaluator, self._snapshot.queues, self._evaluator.memory.queues
+        take = METRICS[rule.metric].take_queue
+        assert take is not None
+        least = rule.needed_events
+        mildest = rule.threshold(rule.severities[-1])
+        beyond = _COMPARE[rule.op]
+        plain, careful = rule.reducer == "last", rule.no_data == "breach"
+        for index in evaluator.matches(rule, queues):
+            queue = queues[index]
+            figure = take(queue, facts[evaluator.key(index)], least)
+            if not plain:
+                figure = evaluator.reduced(rule, evaluator.labels(index), figure, self._situation.now)
+            known: list[State] | None = None
+            if by_labels:
+                known = by_labels.pop(evaluator.labels(index), None)
+            if known is None:
+                if figure is None:
+                    if not careful:
+                        continue
+                elif figure is IDLE or not beyond(figure, mildest):
+                    continue
+                if evaluator.is_new(index, rule):
+                    continue
+            frozen = queue.source in self._down or queue.error is not None
+            self._instance(rule, evaluator.labels(index), figure, known or [], frozen=frozen)
+
+    def subjects(self, rule: Rule) -> Iterator[_Subject]:
+        """All that a rule looks at, with the figure of each."""
+        metric, situation = METRICS[rule.metric], self._situation
+        if metric.subject == "queue":
+            yield from self._queues(rule) if rule.scope == "each" else self._all_queues(rule)
+        elif metric.subject == "library":
+            yield from self._libraries(rule)
+        elif metric.subject == "source":
+            assert metric.take_source is not None
+            for source in self._snapshot.sources:
+                if not fits(rule.source, source.name):
+                    continue
+                figure = metric.take_source(source, self._evaluator.memory.sources[source.name])
+                frozen = not source.reachable and rule.metric != UNREACHABLE
+                yield _Subject(Labels(source=source.name), None if frozen else figure, frozen)
+        elif metric.subject == "channel":
+            told: Mapping[str, float] = (
+                situation.dead_messages if rule.metric == "notify.dead" else situation.undelivered_s
+            )
+            for channel in situation.channels:
+                yield _Subject(Labels(channel=channel), told.get(channel, 0.0))
+        else:
+            yield _Subject(Labels(), situation.heartbeat_age_s)
+
+    def _queues(self, rule: Rule) -> Iterator[_Subject]:
+        take = METRICS[rule.metric].take_queue
+        assert take is not None
+        evaluator, facts = self._evaluator, self._evaluator.memory.queues
+        for index in evaluator.matches(rule, self._snapshot.queues):
+            queue = self._snapshot.queues[index]
+            frozen = queue.source in self._down or queue.error is not None
+            figure = take(queue, facts[evaluator.key(index)], rule.needed_events)
+            yield _Subject(evaluator.labels(index), figure, frozen)
+
+    def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
+        """The sum or the highest over all queues in scope; unknown while one of them is."""
+        take = METRICS[rule.metric].take_queue
+        assert take is not None
+        facts, queues = self._evaluator.memory.queues, self._snapshot.queues
+        indexes = self._evaluator.matches(rule, queues)
+        figures = [take(queues[index], facts[self._evaluator.key(index)], rule.needed_events) for index in indexes]
+        frozen = any(queues[index].source in self._down for index in indexes)
+        numbers = [0.0 if figure is IDLE else figure for figure in figures]
+        known = [number for number in numbers if number is not None]
+        figure: Figure = None
+        if known and (len(known) == len(numbers) or rule.scope == "max"):
+            figure = sum(known) if rule.scope == "sum" else max(known)
+        yield _Subject(Labels(), figure, frozen)
+
+    def _libraries(self, rule: Rule) -> Iterator[_Subject]:
+        groups: dict[tuple[str, str], list[QueueStats]] = {}
+        for index in self._evaluator.matches(rule, self._snapshot.queues):
+            if not self._evaluator.is_new(index, rule):
+                queue = self._snapshot.queues[index]
+                groups.setdefault((queue.source, queue.backend), []).append(queue)
+        for (source, backend), queues in groups.items():
+            frozen = source in self._down
+            figure = None if frozen else workers_of_library(queues)
+            yield _Subject(Labels(source=source, backend=backend), figure, frozen)
+
+    def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
+        """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
+        if labels.source in self._down or labels.source in self._unread:
+            self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, 0.0))
+        elif state.severity not in rule.severities or not self._still_in_scope(rule, labels):
+            self.removed(state, "rule changed")
+        else:
+            after = machine.absent(state, self._situation.now, self._evaluator.interval_s)
+            self._turn(rule, state, after)
+
+    def _still_in_scope(self, rule: Rule, labels: Labels) -> bool:
+        metric = METRICS[rule.metric]
+        if rule.scope != "each":
+            return labels == Labels()
+        if metric.subject != "queue":
+            return labels.queue is None and fits(rule.source, labels.source or "")
+        if labels.queue is None:
+            return False
+        place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
+        return in_scope(rule, place)
+
+    def removed(self, state: State, reason: str) -> None:
+        """Resolve what nobody watches any more."""
+        self._turn(None, state, machine.removed(state, self._situation.now, reason))
+
+    def _instance(self, rule: Rule, labels: Labels, figure: Figure, known: list[State], *, frozen: bool) -> None:
+        """Both severities of one subject, the worse one first."""
+        states = {state.severity: state for state in known}
+        worse_fires = False
+        for severity in rule.severities:
+            before = states.pop(severity, None)
+            if frozen and before is None:
+                continue
+            health, value = (Health.UNKNOWN, None) if frozen else machine.judge(rule, severity, figure)
+            if before is None and health is not Health.BREACH:
+                continue
+            state = before or machine.begin(rule, severity, labels, self._situation.now)
+            moved = machine.step(rule, state, health, value, self._situation.now, self._evaluator.interval_s)
+            self._turn(rule, before, moved, inhibited=worse_fires)
+            worse_fires = worse_fires or moved[0].active
+        for state in states.values():
+            self.removed(state, "rule changed")
+
+    def _turn(
+        self,
+        rule: Rule | None,
+        before: State | None,
+        moved: tuple[State, Change | None],
+        *,
+        inhibited: bool = False,
+    ) -> None:
+        after, change = moved
+        situation = self._situation
+        if rule is not None and after.active:
+            self._firing.setdefault(rule.id, []).append(after.labels)
+            if rule.metric == UNREACHABLE:
+                self._silenced_sources.add(after.labels.source)
+        muted = inhibited or (rule is not None and self._muted(rule, after))
+        after, says = machine.speak(
+            after,
+            situation.now,
+            rule=rule,
+            muted=muted,
+            acked=situation.mutes.acked(after),
+            channels=channels_for(rule, after, situation.channels) if rule else (),
+        )
+        self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
+
+    def _muted(self, rule: Rule, state: State) -> bool:
+        if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:
+            return True
+        for name in rule.inhibited_by:
+            if any(labels.agree(state.labels) for labels in self._firing.get(name, ())):
+                return True
+        return self._situation.mutes.silence_of(rule.id, state.severity, state.labels, self._situation.now) is not None
+
+
+def channels_for(rule: Rule, state: State, existing: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the channels that hear of a state. Of a channel in trouble the others are told."""
+    wanted: Iterable[str] = rule.speaks_to(Severity(state.severity)) or existing
+    found = tuple(channel for channel in wanted if channel in existing)
+    if state.labels.channel is None:
+        return found
+    others = tuple(channel for channel in found if channel != state.labels.channel)
+    return others or tuple(channel for channel in existing if channel != state.labels.channel)

@@ -1,0 +1,57 @@
+"""When a Redis will be full, from a slope that a few odd samples cannot bend. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+WINDOW_S = 1800.0
+MIN_POINTS = 20
+# Every pair of points has a say, so more points than this would cost more than they tell.
+MAX_POINTS = 60
+
+Point = tuple[float, float]  # seconds, value
+
+
+def robust_slope(points: Sequence[Point]) -> float | None:
+    """The median slope over all pairs of points (Theil and Sen), per second; None with fewer than MIN_POINTS.
+
+    Up to 29 % of the points may be arbitrary without moving it far. `points` by time, oldest first.
+    """
+    if len(points) < MIN_POINTS:
+        return None
+    thinned = thin(points, MAX_POINTS)
+    slopes = [
+        (later[1] - earlier[1]) / (later[0] - earlier[0])
+        for index, earlier in enumerate(thinned)
+        for later in thinned[index + 1 :]
+        if later[0] > earlier[0]
+    ]
+    return median(slopes) if slopes else None
+
+
+def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
+    """At most `most` of the points, evenly spread, the newest among them."""
+    if len(points) <= most:
+        return points
+    last = len(points) - 1
+    return [points[round(index * last / (most - 1))] for index in range(most)]
+
+
+def full_in_s(points: Sequence[Point], limit: float) -> tuple[float | None, bool]:
+    """(seconds until `limit` is reached, whether it never will be at this pace).
+
+    (0.0, False) when it is reached; (None, False) when the points do not suffice; (None, True) when nothing rises.
+    Only points of the WINDOW_S before the newest count.
+    """
+    if not points:
+        return None, False
+    newest_at, newest = points[-1]
+    if newest >= limit:
+        return 0.0, False
+    slope = robust_slope([point for point in points if newest_at - point[0] <= WINDOW_S])
+    if slope is None:
+        return None, False
+    if slope <= 0:
+        return None, True
+    return (limit - newest) / slope, False

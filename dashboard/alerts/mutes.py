@@ -1,0 +1,128 @@
+"""Silences, maintenance windows and acknowledgements: they mute messages, never evaluation. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from dashboard.alerts.machine import Labels, State
+from dashboard.alerts.rules import GLOB_LIMIT, Severity
+from dashboard.model import Value
+
+MAX_SILENCE_S = 365 * 86_400.0
+MAX_COMMENT = 300
+DAY_MIN = 24 * 60
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+class Weekly(Value, frozen=True, kw_only=True):
+    """A stretch of the week: on these days (0 = Monday) from a minute of the day on, for so many minutes."""
+
+    days: tuple[int, ...]
+    from_min: int
+    minutes: int
+    timezone: str = "UTC"
+
+    def covers(self, now: float) -> bool:
+        """Whether `now` (seconds since 1970) lies in it; the begin counts in local time, so it may cross midnight."""
+        local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.timezone))
+        for days_ago in range(1 + (self.from_min + self.minutes) // DAY_MIN):
+            day = local - timedelta(days=days_ago)
+            since = local.hour * 60 + local.minute + days_ago * DAY_MIN - self.from_min
+            if day.weekday() in self.days and 0 <= since < self.minutes:
+                return True
+        return False
+
+
+class Silence(Value, frozen=True, kw_only=True):
+    """Who may not be heard of until when. The globs must all match; an instance without the label matches only `*`."""
+
+    id: str
+    until: float  # seconds since 1970 by the store's clock
+    by: str
+    comment: str = ""
+    created_at: float = 0.0
+    starts_at: float = 0.0
+    rule: str = "*"
+    source: str = "*"
+    backend: str = "*"
+    queue: str = "*"
+    severity: Severity | None = None
+    weekly: Weekly | None = None  # set: a maintenance window, muting only then
+
+    def mutes(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> bool:
+        """Whether messages of that instance are muted now."""
+        return (
+            self.starts_at <= now < self.until
+            and (self.severity is None or self.severity is severity)
+            and _fits(self.rule, rule_id)
+            and _fits(self.source, labels.source)
+            and _fits(self.backend, labels.backend)
+            and _fits(self.queue, labels.queue)
+            and (self.weekly is None or self.weekly.covers(now))
+        )
+
+    def problem(self) -> str | None:
+        """What is wrong with it, as `field: expected …`; None when all is well."""
+        if not _ID.match(self.id):
+            return "id: expected letters, digits, dots, dashes or underscores"
+        for field in ("rule", "source", "backend", "queue"):
+            glob = getattr(self, field)
+            if not 0 < len(glob) <= GLOB_LIMIT or set(glob) & set("[]\\"):
+                return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
+        if not 0 < self.until - max(self.created_at, self.starts_at) <= MAX_SILENCE_S:
+            return "until: expected a time after its begin, within a year"
+        if len(self.comment) > MAX_COMMENT or len(self.by) > MAX_COMMENT:
+            return f"comment: expected at most {MAX_COMMENT} characters"
+        return _weekly_problem(self.weekly) if self.weekly else None
+
+
+def _weekly_problem(weekly: Weekly) -> str | None:
+    if not weekly.days or not all(0 <= day <= 6 for day in weekly.days):
+        return "days: expected numbers from 0 (Monday) to 6"
+    if not 0 <= weekly.from_min < DAY_MIN or not 1 <= weekly.minutes <= 7 * DAY_MIN:
+        return "from_min, minutes: expected a minute of the day, and 1 minute to 7 days"
+    try:
+        ZoneInfo(weekly.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return "timezone: expected a name as Europe/Berlin"
+    return None
+
+
+def _fits(glob: str, text: str | None) -> bool:
+    return glob == "*" or (text is not None and fnmatchcase(text, glob))
+
+
+class Ack(Value, frozen=True, kw_only=True):
+    """Somebody has seen to an episode: no reminders of it."""
+
+    episode: str
+    by: str
+    at: float
+    comment: str = ""
+
+
+class Mutes(Value, frozen=True, kw_only=True):
+    """All that mutes, as of one tick."""
+
+    silences: tuple[Silence, ...] = ()
+    acks: dict[str, Ack] = msgspec.field(default_factory=dict)  # by fingerprint
+
+    def silence_of(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> Silence | None:
+        """The first silence that mutes that instance now."""
+        return first(silence for silence in self.silences if silence.mutes(rule_id, severity, labels, now))
+
+    def acked(self, state: State) -> bool:
+        """Whether somebody has seen to the episode that goes on."""
+        ack = self.acks.get(state.fp)
+        return ack is not None and ack.episode in (state.episode, state.told) and state.active
+
+
+def first(silences: Iterable[Silence]) -> Silence | None:
+    """The first one, or None."""
+    return next(iter(silences), None)

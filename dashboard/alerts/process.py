@@ -1,0 +1,77 @@
+"""Sampling, alerting and delivery together, as one part of a process; and as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dashboard.alerts.engine import ErrorsOf, no_errors
+from dashboard.alerts.setup import Alerts, check
+from dashboard.collect.leader import Leadership, holder_name
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.scheduler import Checker
+from dashboard.collect.store import Store
+from dashboard.collect.watch import Watch, watch
+from dashboard.settings import Settings, redact_url
+
+log = logging.getLogger(__name__)
+
+EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor shall start it anew
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A started checker with its alerts."""
+
+    checker: Checker
+    alerts: Alerts | None
+
+    def stop(self) -> None:
+        """Take no new work, finish the send in hand, give the lead back."""
+        self.checker.stop()
+        if self.alerts is not None:
+            self.alerts.stop()
+
+
+def start(
+    settings: Settings,
+    here: Watch,
+    store: Store,
+    holder: str,
+    *,
+    errors_of: ErrorsOf = no_errors,
+    on_hung: Callable[[], None] | None = None,
+) -> Work:
+    """Begin to sample while this process leads, to alert on that, and to deliver. Once per process, after any fork.
+
+    Raises ConfigurationError.
+    """
+    alerts = Alerts(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    leadership = Leadership(store, holder)
+    sampler = Sampler(here, settings.sample_interval_s, holder)
+    checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
+    if alerts is not None:
+        alerts.start()
+    checker.start()
+    return Work(checker, alerts)
+
+
+def run(settings: Settings) -> int:
+    """Check until SIGTERM or SIGINT; the exit status. Raises ConfigurationError."""
+    check(settings)
+    here = watch(settings)
+    assert here.own is not None
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
+    log.info("checking %s; %d channels", watched, len(settings.channels))
+    work = start(settings, here, Store(here.own), holder_name(), on_hung=lambda: os._exit(EXIT_HUNG))
+    stopped.wait()
+    work.stop()
+    here.close()
+    return 0

@@ -1,0 +1,345 @@
+"""States, history and what mutes, in the store. Only the leader writes states, and only from the revision it knows.
+
+Every write of states is one script that checks the lease and the revisions first, then writes states, history and
+messages together: a leader that slept through its lease changes nothing, and no message is without its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dashboard.acts.wire import pack, unpack
+from dashboard.alerts import keys
+from dashboard.alerts.machine import State
+from dashboard.alerts.memory import Kept
+from dashboard.alerts.mutes import Ack, Mutes, Silence
+from dashboard.alerts.notes import Episode, Queued
+from dashboard.collect.store import LEAD, Store
+from dashboard.sources import Argument, Reply
+
+INSTANCE_TTL_MS = 7 * 86_400_000
+MEMORY_TTL_MS = 600_000
+HEARTBEAT_TTL_MS = 86_400_000
+MAX_EPISODES = 5000
+# Instances of one script: each costs some 20 µs of Redis.
+CHUNK = 200
+
+# KEYS lead, born, changes, live, episodes, unsent, acks, then per instance its hash, then per message: its hash, the
+# due set and the chain of its channel.
+# ARGV lead value, born value, "1" to write whatever the revisions are, ms to live of an instance, most episodes,
+# numbers of instances, episodes and messages, then per instance: fp, revision it was read at, body or "" to remove it;
+# per episode: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
+# Answers "ok"; "lead" when another one leads; "data" when the data is not what the leader knows; or the fp of an
+# instance that another revision was found of. Nothing is written then.
+_COMMIT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lead' end
+local force = ARGV[3] == '1'
+local born = redis.call('GET', KEYS[2])
+if not born then
+  if not force then return 'data' end
+  redis.call('SET', KEYS[2], ARGV[2])
+elseif born ~= ARGV[2] and not force then return 'data' end
+local instances, episodes, messages = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local at = 8
+local revisions = {}
+for i = 1, instances do
+  local revision = redis.call('HGET', KEYS[7 + i], 'rev') or '0'
+  if revision ~= ARGV[at + 3 * i - 1] and not force then return ARGV[at + 3 * i - 2] end
+  revisions[i] = math.max(tonumber(revision) or 0, tonumber(ARGV[at + 3 * i - 1]))
+end
+for i = 1, instances do
+  local fp, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
+  if body == '' then
+    redis.call('DEL', KEYS[7 + i])
+    redis.call('SREM', KEYS[4], fp)
+    redis.call('HDEL', KEYS[7], fp)
+  else
+    redis.call('HSET', KEYS[7 + i], 'rev', string.format('%.0f', revisions[i] + 1), 'body', body)
+    redis.call('PEXPIRE', KEYS[7 + i], ARGV[4])
+    redis.call('SADD', KEYS[4], fp)
+  end
+end
+at = at + 3 * instances
+for i = 1, episodes do redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[5], '*', 'e', ARGV[at + i]) end
+at = at + episodes
+local k = 7 + instances
+for i = 1, messages do
+  local id = ARGV[at + 1]
+  if redis.call('EXISTS', KEYS[k + 1]) == 0 then
+    redis.call('HSET', KEYS[k + 1], 'state', 'queued', 'attempts', '0', 'body', ARGV[at + 2], 'due', ARGV[at + 3],
+      'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fp', ARGV[at + 6], 'episode', ARGV[at + 7], 'kind', ARGV[at + 8],
+      'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
+    redis.call('ZADD', KEYS[6], ARGV[at + 4], id)
+    if redis.call('RPUSH', KEYS[k + 3], id) == 1 then redis.call('ZADD', KEYS[k + 2], ARGV[at + 3], id) end
+  end
+  at, k = at + 10, k + 3
+end
+if instances > 0 then redis.call('INCR', KEYS[3]) end
+return 'ok'
+"""
+
+# KEYS lead, heartbeat, memory. ARGV lead value, holder, "1" when messages could be delivered, memory or "",
+# its ms to live, the heartbeat's. Answers 1, or 0 when another one leads.
+_BEAT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local t = redis.call('TIME')
+local ms = string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))
+redis.call('HSET', KEYS[2], 'at', ms, 'holder', ARGV[2], 'lead', ARGV[1], 'delivers', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[6])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+
+# KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
+_RECORD = "redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'e', ARGV[2]) return 1"
+
+
+class LostLead(Exception):
+    """Another process leads by now; nothing was written."""
+
+
+class Stale(Exception):
+    """The store holds something else than the leader knows; nothing was written, and it must be read again."""
+
+
+class DataGone(Exception):
+    """The store has lost its data, or has that of another server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """States as they are stored, with the revision of each."""
+
+    states: dict[str, State] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+    changes: int = 0
+    born: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last full tick, as the leader noted it."""
+
+    at: float
+    holder: str
+    delivers: bool
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that a tick reads beside the sample. `now` by the store's clock."""
+
+    now: float
+    born: str
+    changes: int
+    rules: bytes
+    mutes: Mutes
+    beat: Beat | None
+    undelivered: dict[str, float]  # channel -> seconds that its oldest unsent message has waited
+    dead: dict[str, int]  # channel -> messages given up
+    unsent: frozenset[str]  # ids of the oldest thousand
+
+
+class AlertStore:
+    """The alerts' part of Queuedeck's own data, thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.source = store.source
+
+    def look(self) -> Look:
+        """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
+        time_, born, changes, rules, silences, acks, beat, unsent, dead = self._batch(
+            ("TIME",),
+            ("GET", keys.BORN),
+            ("GET", keys.CHANGES),
+            ("GET", keys.RULES),
+            ("HGETALL", keys.SILENCES),
+            ("HGETALL", keys.ACKS),
+            ("HGETALL", keys.HEARTBEAT),
+            ("ZRANGE", keys.UNSENT, 0, 999, "WITHSCORES"),
+            ("ZRANGE", keys.DEAD, 0, keys.MAX_DEAD - 1),
+        )
+        now = int(time_[0]) + int(time_[1]) / 1e6
+        undelivered: dict[str, float] = {}
+        pairs = _pairs(unsent)
+        for name, made_ms in pairs.items():
+            channel = _text(name).rpartition(":")[2]
+            undelivered.setdefault(channel, max(0.0, now - float(made_ms) / 1000))
+        given_up: dict[str, int] = {}
+        for name in dead if isinstance(dead, list) else ():
+            channel = _text(name).rpartition(":")[2]
+            given_up[channel] = given_up.get(channel, 0) + 1
+        return Look(
+            now=now,
+            born=_text(born or b""),
+            changes=int(changes or 0),
+            rules=rules if isinstance(rules, bytes) else b"",
+            mutes=Mutes(silences=tuple(_json_values(silences, Silence)), acks=_acks(acks)),
+            beat=_beat(_pairs(beat)),
+            undelivered=undelivered,
+            dead=given_up,
+            unsent=frozenset(_text(name) for name in pairs),
+        )
+
+    def load(self) -> Known:
+        """All stored states. Cost: 2 round trips."""
+        born, changes, live = self._batch(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
+        names = [_text(name) for name in live][: keys.MAX_LIVE]
+        rows = self._batch(*(("HMGET", keys.instance(fp), "rev", "body") for fp in names))
+        known = Known(changes=int(changes or 0), born=_text(born or b""))
+        for fp, row in zip(names, rows, strict=True):
+            if not isinstance(row, list) or row[0] is None:
+                continue
+            state = unpack(row[1], State)
+            if state is not None:
+                known.states[fp] = state
+                known.revisions[fp] = int(row[0])
+        return known
+
+    def memory(self) -> Kept | None:
+        """What the last leader remembered; None when that is too old."""
+        (raw,) = self._batch(("GET", keys.MEMORY))
+        return unpack(raw, Kept)
+
+    def commit(
+        self,
+        lead: str,
+        born: str,
+        states: Mapping[str, tuple[State | None, int]],
+        episodes: Sequence[Episode],
+        messages: Sequence[Queued],
+        *,
+        force: bool = False,
+    ) -> None:
+        """Write states (fp -> state or None to remove it, the revision it was read at) with what belongs to them.
+
+        Raises LostLead, Stale, DataGone; then, and when the connection fails, it is open which of the earlier chunks
+        of CHUNK instances were written, and reading again tells. Cost: 1 round trip a chunk.
+        """
+        by_fp: dict[str, list[Queued]] = {}
+        for message in messages:
+            by_fp.setdefault(message.note.fp, []).append(message)
+        entries: dict[str, list[Episode]] = {}
+        for entry in episodes:
+            entries.setdefault(entry.fp, []).append(entry)
+        fps = list(dict.fromkeys([*states, *by_fp, *entries]))
+        for start in range(0, max(len(fps), 1), CHUNK):
+            chunk = fps[start : start + CHUNK]
+            self._commit(
+                (lead, born, force),
+                {fp: states[fp] for fp in chunk if fp in states},
+                [entry for fp in chunk for entry in entries.get(fp, ())],
+                [message for fp in chunk for message in by_fp.get(fp, ())],
+            )
+
+    def _commit(
+        self,
+        guard: tuple[str, str, bool],
+        states: Mapping[str, tuple[State | None, int]],
+        episodes: Sequence[Episode],
+        messages: Sequence[Queued],
+    ) -> None:
+        lead, born, force = guard
+        names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
+        names += [keys.instance(fp) for fp in states]
+        arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
+        arguments += [len(states), len(episodes), len(messages)]
+        for fp, (state, revision) in states.items():
+            arguments += [fp, revision, pack(state) if state is not None else b""]
+        arguments += [pack(entry) for entry in episodes]
+        for message in messages:
+            names += message_keys(message)
+            arguments += message_fields(message)
+        answer = _text(self.store.script(_COMMIT, tuple(names), *arguments))
+        if answer == "lead":
+            raise LostLead
+        if answer == "data":
+            raise DataGone
+        if answer != "ok":
+            raise Stale(answer)
+
+    def beat(self, lead: str, holder: str, *, delivers: bool, kept: Kept | None) -> bool:
+        """Note a full tick; False when another one leads. Cost: 1 round trip."""
+        done = self.store.script(
+            _BEAT,
+            (LEAD, keys.HEARTBEAT, keys.MEMORY),
+            *(lead, holder, int(delivers), pack(kept) if kept else b"", MEMORY_TTL_MS, HEARTBEAT_TTL_MS),
+        )
+        return bool(done)
+
+    def heartbeat(self) -> tuple[float, Beat | None]:
+        """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
+        time_, beat = self._batch(("TIME",), ("HGETALL", keys.HEARTBEAT))
+        return int(time_[0]) + int(time_[1]) / 1e6, _beat(_pairs(beat))
+
+    def record(self, entry: Episode) -> None:
+        """Add to the history what was decided while the store could not be had."""
+        self.store.script(_RECORD, (keys.EPISODES,), MAX_EPISODES, pack(entry))
+
+    def _batch(self, *commands: Sequence[Argument]) -> list[Reply]:
+        replies = self.source.batch(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self.source.unavailable(reply)
+        return replies
+
+
+def message_keys(message: Queued) -> list[str]:
+    """KEYS of one message, for the scripts that make one."""
+    fp, channel = message.note.fp, message.channel
+    return [keys.message(message.id), keys.due(channel), keys.chain(channel, fp)]
+
+
+def message_fields(message: Queued) -> list[Argument]:
+    """ARGV of one message, for the scripts that make one."""
+    note = message.note
+    return [
+        *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
+        *(note.episode, note.kind, note.group, note.fallback or ""),
+    ]
+
+
+def _text(raw: Reply) -> str:
+    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
+
+
+def _pairs(flat: Reply) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=False)) if isinstance(flat, list) else {}
+
+
+def _json_values(flat: Reply, kind: type[Silence]) -> list[Silence]:
+    found = []
+    for raw in list(_pairs(flat).values())[: keys.MAX_SILENCES]:
+        try:
+            found.append(msgspec.json.decode(raw, type=kind))
+        except msgspec.MsgspecError:
+            continue
+    return sorted(found, key=lambda silence: (silence.until, silence.id))
+
+
+def _acks(flat: Reply) -> dict[str, Ack]:
+    found = {}
+    for fp, raw in _pairs(flat).items():
+        try:
+            found[_text(fp)] = msgspec.json.decode(raw, type=Ack)
+        except msgspec.MsgspecError:
+            continue
+    return found
+
+
+def _beat(fields: Mapping[bytes, bytes]) -> Beat | None:
+    try:
+        epoch = fields.get(b"lead", b"").rpartition(b":")[2]
+        return Beat(
+            int(fields[b"at"]) / 1000,
+            _text(fields[b"holder"]),
+            fields.get(b"delivers") == b"1",
+            int(epoch) if epoch.isdigit() else 0,
+        )
+    except (KeyError, ValueError):
+        return None

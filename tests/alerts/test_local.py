@@ -1,0 +1,299 @@
+"""The store itself is the outage: told without it, by one process of the host, and ended by whoever began."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dashboard.alerts.channels.base import Delivered
+from dashboard.alerts.compose import Links
+from dashboard.alerts.local import REFUSED, UNREACHABLE, LocalMode, Spool, kind_of, spool_folder
+from dashboard.alerts.notes import Episode
+from dashboard.alerts.rules import Rule, parse
+from dashboard.alerts.store import AlertStore
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
+from dashboard.sources import Source
+from tests.alerts.rig import Recorder, eventually
+from tests.conftest import SERVERS, start_server
+
+GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
+FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
+LATER = Delivered(ok=False, status="500")
+
+
+def rules(**fields: object) -> tuple[Rule, ...]:
+    gone = {"id": "redis-unreachable", "metric": UNREACHABLE, "op": "ge", "critical": 0.05, "for_s": 0, **fields}
+    refused = {"id": "redis-writes-refused", "metric": REFUSED, "op": "ge", "critical": 1, "for_s": 0.05, **fields}
+    return parse(gone, "test"), parse(refused, "test")
+
+
+class Host:
+    """The processes of one host, which share a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recorded: list[Episode] = []
+        self.made: list[LocalMode] = []
+
+    def process(self, *channels: Recorder) -> LocalMode:
+        named = {channel.id: channel for channel in channels}
+        local = LocalMode("redis://h:1/0", "main", 2.0, named, Links(None), self.folder, self.recorded.append)
+        self.made.append(local)
+        return local
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    for local in host.made:
+        local.stop()
+
+
+def fail_for(local: LocalMode, seconds: float, problem: QueuedeckError = GONE, *, led: bool = True) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        local.failed(problem, rules(), led=led, epoch=7)
+        time.sleep(0.01)
+
+
+def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_for(local, 0.3)
+    eventually(lambda: ops.kinds == ["firing"])
+    local.well()
+    eventually(lambda: ops.kinds == ["firing", "resolved"])
+    eventually(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"])
+    eventually(lambda: not local.speaking)
+    first, last = ops.arrived
+    assert first.episode == last.episode
+    assert "Nothing listens" in first.lines[0].label
+    assert last.ended_at is not None
+    assert not list(host.folder.glob("*.spool"))
+
+
+def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    for _ in range(3):
+        local.failed(GONE, rules(critical=10), led=True, epoch=7)
+        local.well()
+    assert not local.speaking
+    assert ops.given == []
+
+
+def test_one_process_of_a_host_speaks(host: Host) -> None:
+    ops = Recorder()
+    first, second = host.process(ops), host.process(ops)
+    fail_for(first, 0.2)
+    fail_for(second, 0.2)
+    assert first.speaking
+    assert not second.speaking
+    eventually(lambda: ops.kinds == ["firing"])
+
+
+def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboard.alerts.local.OTHERS_WAIT_S", 0.3)
+    ops = Recorder()
+    local = host.process(ops)
+    fail_for(local, 0.15, led=False)
+    assert not local.speaking
+    fail_for(local, 0.3, led=False)
+    assert local.speaking
+
+
+def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
+    ops = Recorder()
+    hosts = [Host(tmp_path / name) for name in ("a", "b")]
+    for host in hosts:
+        host.folder.mkdir()
+        fail_for(host.process(ops), 0.2)
+    eventually(lambda: len(ops.arrived) == 2)
+    assert len({message.id for message in ops.arrived}) == 1
+    for host in hosts:
+        host.made[0].stop()
+
+
+def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> None:
+    ops = Recorder(answers=[LATER])
+    local = host.process(ops)
+    fail_for(local, 0.2)
+    eventually(lambda: len(ops.given) == 1)
+    local.well()
+    eventually(lambda: ops.kinds == ["both"])
+
+
+def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_for(local, 0.2)
+    eventually(lambda: ops.kinds == ["firing"])
+    local.stop()  # as when it is killed: the lock is free, the spool is there
+    heir = host.process(ops)
+    fail_for(heir, 0.2)
+    assert heir.speaking
+    heir.well()
+    eventually(lambda: ops.kinds == ["firing", "resolved"])
+
+
+def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_for(local, 0.2)
+    eventually(lambda: ops.kinds == ["firing"])
+    local.stop()
+    host.process(ops).well()
+    eventually(lambda: ops.kinds == ["firing", "resolved"])
+
+
+def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path) -> None:
+    ops = Recorder()
+    local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": ops}, Links(None), tmp_path / "none", lambda entry: None)
+    fail_for(local, 0.4)
+    eventually(lambda: ops.kinds == ["firing"])
+    assert len(ops.given) == 1
+    local.well()
+    eventually(lambda: ops.kinds == ["firing", "resolved"])
+    local.stop()
+
+
+@pytest.mark.parametrize(
+    ("problem", "metric"),
+    [
+        (GONE, UNREACHABLE),
+        (FULL, REFUSED),
+        (BackendUnavailable("x: MISCONF Redis is configured to save", source="m", reason="protocol"), REFUSED),
+        (BackendUnavailable("x is loading", source="m", reason="loading"), UNREACHABLE),
+        (BackendUnavailable("x: BUSY Redis is busy", source="m", reason="protocol"), UNREACHABLE),
+        (Forbidden("may not"), REFUSED),
+    ],
+)
+def test_a_server_that_refuses_is_told_apart_from_one_that_is_silent(problem: QueuedeckError, metric: str) -> None:
+    assert kind_of(problem) == metric
+
+
+def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
+    folder = spool_folder(str(tmp_path / "spool"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError):
+        spool_folder(str(folder))
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    with pytest.raises(PermissionError):
+        spool_folder(str(tmp_path / "link"))
+
+
+def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    local._file.write_bytes(b"\xff" * 100)
+    fail_for(local, 0.2)
+    eventually(lambda: ops.kinds == ["firing"])
+    assert msgspec.json.decode(local._file.read_bytes(), type=Spool).told == ("ops",)
+
+
+@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_so(name: str) -> None:
+    with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
+        source = Source("main", server.url)
+        store = Store(source)
+        epoch = store.lease("one", 15).epoch
+        fill(source)
+        source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
+        refused: BackendUnavailable | None = None
+        try:
+            assert AlertStore(store).beat(f"one:{epoch}", "one", delivers=True, kept=None)
+        except BackendUnavailable as exc:
+            refused = exc
+        assert (refused is not None) is (name == "redis-6")
+        assert refused is None or kind_of(refused) == REFUSED
+        assert source.health(probe=True).write_probe == "OOM"
+        source.close()
+
+
+def fill(source: Source) -> None:
+    """Write until the server refuses."""
+    for index in range(2000):
+        reply = source.batch([("SET", f"ballast:{index}", b"x" * 10_000)])[0]
+        if isinstance(reply, Exception):
+            return
+    pytest.fail("the server takes everything")
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from dashboard.alerts.compose import Links
+from dashboard.alerts.local import LocalMode
+from tests.alerts.test_local import GONE, rules
+from tests.alerts.rig import Recorder
+local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, Links(None), Path(sys.argv[1]), print)
+while not local.speaking or local._spool is None or not local._spool.told:
+    local.failed(GONE, rules(), led=True, epoch=7)
+    time.sleep(0.01)
+print("told", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(host.folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "told\n"
+        ops = Recorder()
+        heir = host.process(ops)
+        fail_for(heir, 0.2)
+        assert not heir.speaking
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        fail_for(heir, 0.2)
+        assert heir.speaking
+        heir.well()
+        eventually(lambda: ops.kinds == ["resolved"])
+    finally:
+        child.kill()
+        child.wait(10)
+        child.stdout.close()
+
+
+def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
+    server: EmbeddedRedis = start_server("redis-7")
+    source = make_source(server.url)
+    ops = Recorder()
+    local = host.process(ops)
+    server.stop(kill=True)
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        try:
+            AlertStore(Store(source)).look()
+        except QueuedeckError as exc:
+            local.failed(exc, rules(), led=True, epoch=7)
+        time.sleep(0.01)
+    eventually(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"])
+    server.close()
+
+
+@pytest.fixture
+def make_source() -> Iterator[Callable[[str], Source]]:
+    made: list[Source] = []
+
+    def make(url: str) -> Source:
+        made.append(Source("main", url))
+        return made[-1]
+
+    yield make
+    for source in made:
+        source.close()

@@ -1,0 +1,272 @@
+"""From state to message, on both Redis versions: written together, delivered in order, once where that is possible."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from dashboard.alerts import keys
+from dashboard.alerts.channels.base import Delivered
+from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
+from dashboard.collect.store import LEAD, PREFIX
+from tests.alerts.rig import DEEP, Process, Recorder, deep, eventually
+
+Make = Callable[..., Process]
+LATER = Delivered(ok=False, permanent=False, status="500", answer="try later")
+NEVER = Delivered(ok=False, permanent=True, status="404", answer="no such hook")
+
+
+def hurry(client: redis.Redis, *, by_ms: int = 600_000) -> None:
+    """Let time pass for all that waits to be sent."""
+    for key in client.keys(f"{PREFIX}:due:*"):
+        for name, score in client.zrange(key, 0, -1, withscores=True):
+            client.zadd(key, {name: score - by_ms})
+
+
+def test_a_breach_makes_one_message_and_its_end_another(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    ops = process.channels["ops"]
+    for _ in range(3):
+        assert process.tick(deep(50))
+        process.deliver()
+    assert ops.kinds == ["firing"]
+    process.tick(deep(0))
+    process.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+    first, last = ops.arrived
+    assert first.episode == last.episode
+    assert first.id == f"{first.episode}:firing:1:ops"
+    assert last.id == f"{first.episode}:resolved:2:ops"
+    assert last.references == first.id
+    assert first.lines[0].url == "https://queues.example/queues/main/lists/q0"
+    assert first.ack_url is not None
+    assert first.lines[0].value_text == "50"
+    assert not any_redis.keys(f"{PREFIX}:chain:*")
+    assert any_redis.zcard(keys.UNSENT) == 0
+
+
+def test_what_was_ended_before_it_was_told_is_told_in_one_message(make_process: Make) -> None:
+    process = make_process()
+    process.tick(deep(50))
+    process.tick(deep(0))
+    process.deliver()
+    ops = process.channels["ops"]
+    assert ops.kinds == ["both"]
+    assert ops.arrived[0].ended_at is not None
+    process.tick(deep(50))
+    process.deliver()
+    assert ops.kinds == ["both", "firing"]
+
+
+def test_the_end_waits_for_the_beginning(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder(answers=[LATER, LATER])
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    process.tick(deep(0))
+    assert process.deliver() == 0  # the beginning is being tried again, and the end does not pass it
+    for _ in range(3):
+        hurry(any_redis)
+        process.deliver()
+    assert [message.kind for message in ops.given] == ["firing", "firing", "firing", "resolved"]
+    assert ops.kinds == ["firing", "resolved"]
+    assert len({message.id for message in ops.given[:3]}) == 1
+
+
+def test_siblings_become_one_message_worst_first(make_process: Make) -> None:
+    process = make_process()
+    process.tick(deep(*range(11, 61)))
+    process.deliver()
+    (message,) = process.channels["ops"].arrived
+    assert len(message.lines) == 21
+    assert message.lines[0].value_text == "60"
+    assert message.lines[-1].label == "and 30 more"
+    process.tick(deep(*[0] * 50))
+    process.deliver()
+    assert process.channels["ops"].kinds == ["firing", "resolved"]
+
+
+def test_a_channel_that_keeps_one_incident_each_gets_one_message_each(make_process: Make) -> None:
+    process = make_process("one", Recorder(groups=False))
+    process.tick(deep(50, 60, 70))
+    process.deliver()
+    assert len(process.channels["ops"].arrived) == 3
+
+
+def test_a_group_that_is_tried_again_is_the_same_message(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder(answers=[LATER])
+    process = make_process("one", ops)
+    process.tick(deep(50, 60))
+    process.deliver()
+    process.tick(deep(50, 60, 70))  # a third one joins too late for that message
+    hurry(any_redis)
+    process.deliver()
+    first = ops.given[0]
+    again = [message for message in ops.given[1:] if message.id == first.id]
+    assert [message.lines for message in again] == [first.lines]
+    assert sorted(len(message.lines) for message in ops.given) == [1, 2, 2]
+
+
+def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    process.tick(deep(50))
+    lost = process.outbox.claim("ops", "killed", groups=True, spacing_s=0)
+    assert lost is not None
+    assert process.deliver() == 0
+    hurry(any_redis, by_ms=61_000)
+    assert process.deliver() == 1
+    assert [message.id for message in process.channels["ops"].arrived] == [lost.id]
+
+
+def test_of_many_deliverers_one_sends(make_process: Make) -> None:
+    ops = Recorder()
+    processes = [make_process(f"p{index}", ops) for index in range(4)]
+    processes[0].tick(deep(*[50] * 30))
+    gate = threading.Barrier(4)
+
+    def work(process: Process) -> None:
+        gate.wait()
+        process.deliver()
+
+    threads = [threading.Thread(target=work, args=(process,)) for process in processes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ops.arrived) == 1
+
+
+def test_what_was_refused_for_good_is_given_up_told_elsewhere_and_can_be_sent_again(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
+    ops, chief = Recorder("ops", [NEVER]), Recorder("chief")
+    rule = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
+    process = make_process("one", ops, chief, rules=[rule])
+    process.tick(deep(50))
+    process.deliver()
+    assert (ops.kinds, chief.kinds) == ([], ["firing"])
+    process.tick(deep(0))
+    process.deliver()
+    assert (ops.kinds, chief.kinds) == ([], ["firing", "resolved"])  # the end goes to those who know the beginning
+    assert process.alerts.look().dead == {"ops": 1}
+    (name,) = any_redis.zrange(keys.DEAD, 0, -1)
+    fp = any_redis.hget(keys.message(name.decode()), "fp").decode()
+    assert process.outbox.revive(name.decode(), fp)
+    process.deliver()
+    assert ops.kinds == ["firing"]
+    assert process.alerts.look().dead == {}
+    assert not process.outbox.revive(name.decode(), fp)
+
+
+def test_a_given_up_message_fires_on_the_other_channels(make_process: Make) -> None:
+    ops, chief = Recorder("ops", [NEVER]), Recorder("chief")
+    told = {"id": "notify-dead", "enabled": True, "group_wait_s": 0}
+    process = make_process("one", ops, chief, rules=[{**DEEP, "channels": ["ops"]}, told])
+    process.tick(deep(50))
+    process.deliver()
+    process.tick(deep(50))
+    process.deliver()
+    assert [message.rule_id for message in chief.arrived] == ["notify-dead"]
+    assert ops.kinds == []
+
+
+def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder(answers=[Delivered(ok=False, status="429", retry_after_s=120.0)])
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    hurry(any_redis, by_ms=115_000)
+    assert process.deliver() == 0
+    hurry(any_redis, by_ms=5_000)
+    claim = process.outbox.claim("ops", "t", groups=True, spacing_s=0)
+    assert claim is not None
+    assert claim.attempts == 1
+
+
+def test_a_leader_that_slept_through_its_lease_changes_nothing(make_process: Make, any_redis: redis.Redis) -> None:
+    first, second = make_process("one"), make_process("two")
+    epoch = first.lease()
+    assert first.tick(deep(0), epoch)
+    any_redis.delete(LEAD)
+    assert second.tick(deep(0))
+    before = any_redis.dump(keys.CHANGES)
+    assert not first.tick(deep(50), epoch)
+    assert any_redis.dump(keys.CHANGES) == before
+    assert any_redis.scard(keys.LIVE) == 0
+    assert any_redis.zcard(keys.UNSENT) == 0
+
+
+def test_two_leaders_one_after_the_other_make_one_alert(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder()
+    first, second = make_process("one", ops), make_process("two", ops)
+    first.tick(deep(50))
+    any_redis.delete(LEAD)
+    second.tick(deep(50))
+    second.deliver()
+    any_redis.delete(LEAD)
+    first.tick(deep(50))
+    first.tick(deep(0))
+    first.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: redis.Redis, follows: bool) -> None:
+    ops = Recorder()
+    leader, other = make_process("one", ops), make_process("two", ops)
+    leader.tick(deep(50))
+    leader.deliver()
+    leader.tick(deep(50, 60))  # a second message, unsent when the data goes
+    other.engine.follow()
+    any_redis.flushall()
+    survivor = other if follows else leader
+    for _ in range(2):
+        survivor.tick(deep(50, 60))
+    survivor.deliver()
+    survivor.tick(deep(0, 0))
+    survivor.deliver()
+    episodes = {line.label: message.episode for message in ops.arrived for line in message.lines}
+    assert len(episodes) == 2
+    firing = [message for message in ops.arrived if message.kind == "firing"]
+    assert {line.label for message in firing for line in message.lines} == {
+        "q0 (lists, main)",
+        "q1 (lists, main)",
+    }
+    assert len({message.episode for message in firing}) <= 2
+    assert ops.kinds[-1] == "resolved"
+
+
+def test_a_deleted_rule_resolves_what_it_had_firing(make_process: Make) -> None:
+    ops = Recorder()
+    make_process("one", ops).tick(deep(50))
+    without = make_process("one", ops, rules=[])
+    without.deliver()
+    without.tick(deep(50))
+    without.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+    assert "rule removed" in str(ops.arrived[-1].lines[0].since_text)
+
+
+def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other(make_process: Make) -> None:
+    slow, quick = Recorder("slow"), Recorder("quick")
+    slow.gate = threading.Event()
+    process = make_process("one", slow, quick)
+    process.notifier.start()
+    process.tick(deep(50))
+    eventually(lambda: quick.kinds == ["firing"])
+    assert slow.kinds == []
+    slow.gate.set()
+    eventually(lambda: slow.kinds == ["firing"])
+    process.notifier.stop()
+
+
+def test_the_back_off_grows_to_five_minutes_and_no_further() -> None:
+    dice = random.Random(1)
+    highest = [max(back_off_s(attempt, dice) for _ in range(300)) for attempt in range(1, 30)]
+    assert highest[0] <= 2.0
+    assert max(highest) <= LONGEST_WAIT_S
+    assert highest[-1] > LONGEST_WAIT_S * 0.9

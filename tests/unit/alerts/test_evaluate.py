@@ -1,0 +1,282 @@
+"""All rules over all queues: what fires, what is frozen, what mutes what; and what a thousand queues cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from dashboard.alerts.evaluate import Evaluator, Situation, Turn
+from dashboard.alerts.machine import State
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.mutes import Mutes, Silence
+from dashboard.alerts.rules import Rule, Severity, fingerprint, shipped
+from dashboard.collect.history import History, QueueHistory
+from dashboard.model import Counts, QueueStats, Snapshot
+from tests.unit.alerts.making import queue, rule, sample, source
+
+INTERVAL_S = 2.0
+NOW = 1_700_000_000.0
+AT_ONCE: dict[str, Any] = {"for_s": 0, "min_samples": 1, "new_instance_grace_s": 0, "recover_for_s": 0}
+
+
+class Watch:
+    """An evaluator with its states, as the engine keeps them."""
+
+    def __init__(self, *rules: Rule, channels: Sequence[str] = ("ops", "chief")) -> None:
+        self.rules = rules
+        self.evaluator = Evaluator(INTERVAL_S)
+        self.states: dict[str, State] = {}
+        self.now = NOW
+        self.channels = tuple(channels)
+        self.told: list[tuple[str, str, str | None]] = []  # rule, kind, queue
+
+    def see(
+        self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **situation: Any
+    ) -> list[Turn]:
+        for _ in range(times):
+            self.now += INTERVAL_S
+            turns = self.evaluator.evaluate(
+                snapshot,
+                history or History(),
+                self.rules,
+                self.states,
+                Situation(now=self.now, channels=self.channels, **situation),
+            )
+            for turn in turns:
+                if turn.after.worth_keeping:
+                    self.states[turn.after.fp] = turn.after
+                else:
+                    self.states.pop(turn.after.fp, None)
+                self.told += [(turn.after.rule_id, say.kind, turn.after.labels.queue) for say in turn.says]
+        return turns
+
+    @property
+    def firing(self) -> set[tuple[str, str, str | None]]:
+        return {
+            (state.rule_id, state.severity.value, state.labels.queue) for state in self.states.values() if state.active
+        }
+
+
+def test_each_severity_of_each_queue_is_an_instance_and_the_critical_one_mutes_the_other() -> None:
+    watch = Watch(rule(warning=5, critical=10, **AT_ONCE))
+    watch.see(sample([queue("a", 7), queue("b", 20), queue("c", 1)]))
+    assert watch.firing == {("deep", "warning", "a"), ("deep", "critical", "b"), ("deep", "warning", "b")}
+    assert sorted(watch.told) == [("deep", "firing", "a"), ("deep", "firing", "b")]
+    watch.see(sample([queue("a", 7), queue("b", 7), queue("c", 1)]))
+    assert watch.told[2:] == [("deep", "resolved", "b"), ("deep", "firing", "b")]
+
+
+def test_globs_choose_the_queues() -> None:
+    watch = Watch(rule(queues=["mail-*"], queues_not=["mail-test*"], **AT_ONCE))
+    names = ["mail-out", "mail-test-1", "video"]
+    watch.see(sample([queue(name, 50) for name in names]))
+    assert watch.firing == {("deep", "critical", "mail-out")}
+
+
+@pytest.mark.parametrize(("scope", "fires"), [("sum", True), ("max", False)])
+def test_a_rule_may_look_at_all_queues_together(scope: str, fires: bool) -> None:
+    watch = Watch(rule(scope=scope, **AT_ONCE))
+    watch.see(sample([queue(name, 4) for name in "abc"]))
+    assert bool(watch.firing) is fires
+    watch.see(sample([queue("a", 4), queue("b", None), queue("c", 90)]))
+    assert bool(watch.firing)  # of a sum with an unknown part nothing is known, so it goes on
+
+
+def test_a_source_that_is_gone_freezes_its_rules_and_mutes_them() -> None:
+    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    watch = Watch(replace(unreachable, critical=6.0), rule(for_s=10, new_instance_grace_s=0))
+    watch.see(sample([queue("a", 50)]), times=3)
+    (pending,) = watch.states.values()
+    lost = sample([queue("a", None, error="gone")], [source(reachable=False)])
+    watch.see(lost, times=100)
+    assert {name for name, _, _ in watch.firing} == {"redis-unreachable"}
+    assert watch.states[pending.fp].held_s == pytest.approx(pending.held_s)
+    assert watch.told == [("redis-unreachable", "firing", None)]
+    watch.see(sample([queue("a", 50)]), times=20)
+    assert ("deep", "firing", "a") in watch.told
+
+
+def test_a_new_queue_settles_first() -> None:
+    watch = Watch(rule(for_s=0, min_samples=1, new_instance_grace_s=20))
+    watch.see(sample([queue("a", 50)]), times=10)
+    assert not watch.firing
+    watch.see(sample([queue("a", 50), queue("b", 50)]), times=2)
+    assert watch.firing == {("deep", "critical", "a")}
+    fresh = Watch(rule(for_s=0, min_samples=1, new_instance_grace_s=20))
+    fresh.evaluator.settle(sample([queue("a", 1)]), 20)
+    fresh.see(sample([queue("a", 50), queue("b", 50)]))
+    assert fresh.firing == {("deep", "critical", "a")}
+
+
+def test_one_rule_mutes_another_where_they_look_at_the_same() -> None:
+    cause = rule(id="cause", metric="queue.consumers", op="lt", critical=1, **AT_ONCE)
+    effect = rule(id="effect", inhibited_by=["cause"], **AT_ONCE)
+    watch = Watch(effect, cause)
+    watch.see(sample([queue("a", 50, workers=0), queue("b", 50, workers=2)]))
+    assert watch.told == [("cause", "firing", "a"), ("effect", "firing", "b")]
+    watch.see(sample([queue("a", 50, workers=1), queue("b", 50, workers=2)]))
+    assert watch.told[2:] == [("cause", "resolved", "a"), ("effect", "firing", "a")]
+
+
+def test_a_silence_mutes_what_it_matches_and_nothing_else() -> None:
+    silence = Silence(id="s", until=NOW + 100, by="ann", queue="a*")
+    watch = Watch(rule(**AT_ONCE))
+    watch.see(sample([queue("ab", 50), queue("b", 50)]), mutes=Mutes(silences=(silence,)))
+    assert watch.told == [("deep", "firing", "b")]
+    watch.see(sample([queue("ab", 50), queue("b", 50)]))
+    assert watch.told[1:] == [("deep", "firing", "ab")]
+
+
+@pytest.mark.parametrize("change", [{"enabled": False}, {"queues": ("other",)}])
+def test_a_narrowed_rule_resolves_what_it_had_firing(change: dict[str, Any]) -> None:
+    watch = Watch(rule(**AT_ONCE))
+    watch.see(sample([queue("a", 50)]))
+    watch.rules = (replace(watch.rules[0], **change),)
+    watch.see(sample([queue("a", 50)]))
+    assert not watch.firing
+    assert watch.told[-1] == ("deep", "resolved", "a")
+
+
+def test_of_a_channel_in_trouble_the_others_are_told() -> None:
+    dead = next(each for each in shipped() if each.id == "notify-dead")
+    watch = Watch(dead)
+    (turn,) = watch.see(sample(), dead_messages={"ops": 1})
+    assert [say.to for say in turn.says] == [("chief",)]
+
+
+def test_few_finished_jobs_are_no_ratio() -> None:
+    errors = rule(id="e", metric="queue.error_ratio", critical=0.25, **AT_ONCE)
+    watch = Watch(errors)
+    watch.see(sample([queue("a", 0, finished_15min=19.0, failed_15min=19.0)]))
+    assert not watch.firing
+    watch.see(sample([queue("a", 0, finished_15min=20.0, failed_15min=19.0)]))
+    assert watch.firing == {("e", "critical", "a")}
+
+
+def test_dead_letters_that_fall_do_not_hide_those_that_rise() -> None:
+    growth = rule(id="g", metric="queue.dead_growth_per_h", critical=10, **AT_ONCE)
+    past = QueueHistory(dead=(0, 8, 0, 0))
+    history = History(version=1, queues={"main\0lists\0a": past})
+    watch = Watch(growth)
+    watch.see(sample([queue("a", 0, counts=Counts(dead=2))]), history=history)
+    assert not watch.firing
+    watch.see(sample([queue("a", 0, counts=Counts(dead=3))]), history=history)
+    assert watch.firing == {("g", "critical", "a")}
+    assert next(iter(watch.states.values())).value == 11
+
+
+def test_a_queue_is_stuck_only_while_jobs_wait_and_none_finishes() -> None:
+    stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
+    watch = Watch(stuck)
+    idle = queue("a", 0, throughput_per_min=0.0)
+    waits = queue("a", 3, throughput_per_min=0.0, latency_s=1.0)
+    watch.see(sample([idle]), times=50)
+    watch.see(sample([waits]), times=10)
+    assert not watch.firing
+    watch.see(sample([waits]), times=2)
+    assert watch.firing == {("s", "critical", "a")}
+    watch.see(sample([queue("a", 3, throughput_per_min=1.0, finished_ago_s=1.0, latency_s=90.0)]))
+    assert not watch.firing
+
+
+def test_counters_are_compared_within_one_run_of_the_server() -> None:
+    evicts = next(each for each in shipped() if each.id == "redis-evictions")
+    watch = Watch(replace(evicts, for_s=0.0, min_samples=1))
+    watch.see(sample(sources=[source(run_id="a", evicted_keys=1000)]))
+    watch.see(sample(sources=[source(run_id="b", evicted_keys=5)]))
+    watch.see(sample(sources=[source(run_id="b", evicted_keys=5)]))
+    assert not watch.firing
+    watch.see(sample(sources=[source(run_id="b", evicted_keys=6)]))
+    assert watch.firing
+
+
+def test_a_clock_that_steps_does_not_make_a_source_unreachable_for_an_hour() -> None:
+    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    watch = Watch(unreachable)
+    down = sample(sources=[source(reachable=False)])
+    watch.see(down, times=3)
+    watch.now += 3600
+    watch.see(down, times=2)
+    assert not watch.firing
+    watch.see(down, times=20)
+    assert watch.firing
+
+
+def full_rate(count: int) -> list[Snapshot]:
+    mib = 1024 * 1024
+    return [
+        sample(
+            sources=[
+                source(
+                    run_id="a",
+                    used_memory_bytes=(600 + step) * mib,
+                    maxmemory_bytes=1000 * mib,
+                    memory_limited=True,
+                    memory_ratio=(600 + step) / 1000,
+                )
+            ]
+        )
+        for step in range(count)
+    ]
+
+
+def test_a_redis_that_fills_is_told_before_it_is_full() -> None:
+    full = next(each for each in shipped() if each.id == "redis-memory-full")
+    watch = Watch(replace(full, for_s=10.0))
+    for snapshot in full_rate(60):
+        watch.see(snapshot)
+    assert ("redis-memory-full", "critical", None) in watch.firing
+    critical = next(state for state in watch.states.values() if state.severity is Severity.CRITICAL)
+    assert critical.value == pytest.approx((1000 - 659) * INTERVAL_S, rel=0.05)
+
+
+def test_every_shipped_rule_is_one_that_a_person_could_write_and_its_metric_is_there() -> None:
+    from dashboard.alerts.rulebook import given
+    from dashboard.alerts.rules import parse
+
+    for each in shipped():
+        assert parse(given(each), "shipped") == each
+        assert METRICS[each.metric].unavailable is None
+    assert len({each.id for each in shipped()}) == len(shipped())
+
+
+def test_the_name_of_an_instance_never_depends_on_how_labels_are_cut() -> None:
+    one = fingerprint("r", Severity.CRITICAL, {"queue": "a", "source": "bc"})
+    two = fingerprint("r", Severity.CRITICAL, {"queue": "ab", "source": "c"})
+    assert one != two
+    assert one == fingerprint("r", Severity.CRITICAL, {"source": "bc", "queue": "a"})
+    assert len(one) == 16
+    assert fingerprint("r", Severity.CRITICAL, {"queue": "\udcff"})
+
+
+def many(count: int) -> list[QueueStats]:
+    return [
+        queue(
+            f"q{index:04}",
+            index % 7,
+            latency_s=1.0,
+            workers=2,
+            throughput_per_min=3.0,
+            finished_15min=40.0,
+            failed_15min=0.0,
+            finished_ago_s=1.0,
+            paused=False,
+            counts=Counts(waiting=index % 7, active=1, dead=3),
+        )
+        for index in range(count)
+    ]
+
+
+def test_a_thousand_queues_and_thirty_rules_take_less_than_a_fifth_of_a_second() -> None:
+    rules = [each for each in shipped() if METRICS[each.metric].subject == "queue"]
+    rules += [rule(id=f"own-{index}", critical=1000 + index) for index in range(30 - len(rules))]
+    watch = Watch(*rules)
+    snapshot = sample(many(1000))
+    watch.see(snapshot, times=2)
+    began = time.process_time()
+    watch.see(snapshot, times=5)
+    assert (time.process_time() - began) / 5 < 0.2

@@ -1,0 +1,155 @@
+"""What a rule may say, and how a wrong one is refused; mutes; the forecast; words for people."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dashboard.alerts import forecast
+from dashboard.alerts.compose import clean, duration, text_of
+from dashboard.alerts.machine import Labels
+from dashboard.alerts.mutes import Silence, Weekly
+from dashboard.alerts.rulebook import Rulebook
+from dashboard.alerts.rules import Origin, Severity, parse
+from dashboard.alerts.setup import check
+from dashboard.errors import ConfigurationError
+from dashboard.settings import load
+from tests.unit.alerts.making import rule
+
+GOOD: dict[str, Any] = {"id": "r", "metric": "queue.depth", "critical": 10}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"id": "a b"}, "id"),
+        ({"id": 7}, "id"),
+        ({"metric": "queue.width"}, "metric"),
+        ({"metric": "queue.runtime_p95_ratio"}, "not available yet"),
+        ({"critical": None}, "warning, critical"),
+        ({"critical": "many"}, "critical"),
+        ({"critical": float("nan")}, "critical"),
+        ({"warning": 20}, "critical"),
+        ({"op": "lt", "warning": 5}, "critical"),
+        ({"op": "eq"}, "op"),
+        ({"critical_recover": 11}, "critical_recover"),
+        ({"warning_recover": 1}, "warning_recover"),
+        ({"metric": "queue.error_ratio", "critical": 25}, "ratio from 0 to 1"),
+        ({"for_s": -1}, "for_s"),
+        ({"for_s": float("inf")}, "for_s"),
+        ({"min_samples": 0}, "min_samples"),
+        ({"reducer": "mean"}, "window_s"),
+        ({"window_s": 60}, "window_s"),
+        ({"queues": ["a" * 65]}, "queues"),
+        ({"queues": ["[a]"]}, "queues"),
+        ({"metric": "redis.memory_ratio", "critical": 0.9, "queues": ["a"]}, "queues"),
+        ({"metric": "redis.memory_ratio", "critical": 0.9, "scope": "sum"}, "scope"),
+        ({"runbook_url": "javascript:alert(1)"}, "runbook_url"),
+        ({"channels": ["a:b"]}, "channels"),
+        ({"colour": "red"}, "colour"),
+        ({"name": "a\nb"}, "name"),
+    ],
+)
+def test_a_wrong_rule_is_refused_in_one_line_that_names_the_field(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse({**GOOD, **wrong}, "queuedeck.toml")
+    assert caught.value.message.startswith("queuedeck.toml: rule")
+    assert named in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_settings_name_the_wrong_rule_and_channel() -> None:
+    def problem(**keywords: Any) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            check(load(environ={}, keywords=keywords))
+        return caught.value.message
+
+    assert "'r'" in problem(rules=[{**GOOD, "for_s": -1}])
+    assert "there is no 'ops'" in problem(rules=[{**GOOD, "channels": ["ops"]}])
+    assert "there is no 'other'" in problem(rules=[{**GOOD, "inhibited_by": ["other"]}])
+    assert "its own id" in problem(rules=[GOOD, GOOD])
+    hook = {"id": "ops", "kind": "webhook", "url": "https://example.com/x"}
+    assert "its own id" in problem(channels=[hook, hook])
+    assert "https" in problem(ping_url="http://example.com/secret-path")
+    assert "secret-path" not in problem(ping_url="http://example.com/secret-path")
+    check(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
+
+
+def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
+    book = Rulebook([{"id": "queue-latency", "critical": 900}], 2.0)
+    entry = next(entry for entry in book.entries() if entry.rule.id == "queue-latency")
+    assert entry.origin is Origin.TOML
+    assert (entry.rule.warning, entry.rule.critical, entry.rule.for_s) == (300, 900, 120)
+
+
+@pytest.mark.parametrize(
+    ("when", "covered"),
+    [
+        ("2026-03-02T21:59", False),  # a Monday, an hour behind Berlin
+        ("2026-03-02T22:00", True),
+        ("2026-03-03T00:59", True),  # past midnight there
+        ("2026-03-03T01:00", False),
+        ("2026-03-03T22:30", False),
+        ("2026-03-30T21:00", True),  # summer time
+    ],
+)
+def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) -> None:
+    weekly = Weekly(days=(0,), from_min=23 * 60, minutes=180, timezone="Europe/Berlin")
+    now = datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
+    assert weekly.covers(now) is covered
+
+
+def test_a_silence_matches_by_all_of_its_parts() -> None:
+    silence = Silence(id="s", until=100, by="ann", rule="queue-*", source="main", queue="mail*")
+    labels = Labels(source="main", backend="rq", queue="mail-out")
+    assert silence.mutes("queue-depth", Severity.WARNING, labels, 50)
+    assert not silence.mutes("queue-depth", Severity.WARNING, labels, 100)
+    assert not silence.mutes("redis-memory", Severity.WARNING, labels, 50)
+    assert not silence.mutes("queue-depth", Severity.WARNING, Labels(source="main"), 50)
+
+
+def test_a_few_odd_samples_do_not_bend_the_forecast() -> None:
+    dice = random.Random(3)
+    points = [(float(at), 500.0 + at * 0.1) for at in range(0, 1800, 10)]
+    for index in dice.sample(range(len(points) - 1), 40):
+        points[index] = (points[index][0], dice.uniform(0, 1000))
+    left_s, never = forecast.full_in_s(points, 1000.0)
+    assert not never
+    assert left_s == pytest.approx((1000 - points[-1][1]) / 0.1, rel=0.05)
+
+
+def test_a_forecast_needs_points_and_a_rise() -> None:
+    rising = [(float(at), float(at)) for at in range(19)]
+    assert forecast.full_in_s(rising, 100.0) == (None, False)
+    assert forecast.full_in_s([], 100.0) == (None, False)
+    assert forecast.full_in_s([*rising, (19.0, 200.0)], 100.0) == (0.0, False)
+    assert forecast.full_in_s([(float(at), 50.0 - at) for at in range(40)], 100.0) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (None, "s", None),
+        (0.05, "ratio", "5 %"),
+        (12004, "count", "12,004"),
+        (64 * 1024 * 1024, "bytes", "64 MiB"),
+        (310, "s", "5 min 10 s"),
+        (3.25, "per_min", "3.25 per minute"),
+        (1, "flag", "yes"),
+    ],
+)
+def test_figures_have_their_unit(value: float | None, unit: str, words: str | None) -> None:
+    assert text_of(value, unit) == words
+
+
+def test_durations_and_names_are_fit_to_read() -> None:
+    assert [duration(seconds) for seconds in (0, 4.25, 59, 3600, 90_000)] == ["0 s", "4.2 s", "59 s", "1 h", "1 d 1 h"]
+    assert clean("a\nb\udcffc") == "a�b�c"
+    assert len(clean("x" * 10_000)) == 200
+
+
+def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
+    assert rule(op="lt", critical=5, critical_recover=8).recover_threshold(Severity.CRITICAL) == 8
