@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_source(checker)
     checker.set_defaults(run=_checker)
 
-    check = commands.add_parser(
-        "check", help="one look at all rules; exits with 0, 1, 2 or 3 as Nagios wants"
-    )
+    check = commands.add_parser("check", help="one look at all rules; exits with 0, 1, 2 or 3 as Nagios wants")
     _add_source(check)
     check.add_argument("--json", action="store_true", help="the answer as JSON")
     check.set_defaults(run=_check)
