@@ -224,12 +224,14 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
 
 
 def fill(source: Source) -> None:
-    """Write until the server refuses."""
-    for index in range(2000):
-        reply = source.batch([("SET", f"ballast:{index}", b"x" * 10_000)])[0]
-        if isinstance(reply, Exception):
-            return
-    pytest.fail("the server takes everything")
+    """Write until the server refuses even little."""
+    for size in (10_000, 500, 20):
+        for index in range(4000):
+            reply = source.batch([("SET", f"ballast:{size}:{index}", b"x" * size)])[0]
+            if isinstance(reply, Exception):
+                break
+        else:
+            pytest.fail("the server takes everything")
 
 
 CHILD = """
