@@ -13,6 +13,7 @@ from dashboard.clock import instant, iso
 from dashboard.collect.history import known_sum
 from dashboard.collect.live import Board
 from dashboard.collect.search import parse
+from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import (
     Job,
     JobLink,
@@ -25,6 +26,7 @@ from dashboard.model import (
     State,
     Worker,
 )
+from dashboard.web.alerting import shown
 from dashboard.web.deck import deck
 from dashboard.web.jobquery import job_query
 
@@ -47,9 +49,17 @@ def overview() -> Response:
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": totals(queues),
             "queues": [_queue(queue) for queue in queues],
-            "alerts": [],
+            "alerts": _alerts(),
         }
     )
+
+
+def _alerts() -> list[dict[str, Any]] | None:
+    """What fires now; None when the store does not tell."""
+    try:
+        return [shown(alert) for alert in deck().desk.now().firing]
+    except (BackendUnavailable, Forbidden):
+        return None
 
 
 @bp.get("/queues")

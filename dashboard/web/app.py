@@ -20,6 +20,7 @@ from dashboard.access import Identify
 from dashboard.settings import Settings, load
 from dashboard.web import (
     acts,
+    alerting,
     api,
     api_acts,
     assets,
@@ -55,10 +56,10 @@ MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
     *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp),
-    *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp),
+    *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )
 # In read-only mode these routes are not there.
-WRITES = (acts.bp, bulk.edit_bp, api_acts.bp)
+WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
     (errors.NotFound, 404),

@@ -16,6 +16,13 @@ def healthz() -> ResponseReturnValue:
     return jsonify(status="ok")
 
 
+@bp.get("/healthz/checker")
+def checker() -> ResponseReturnValue:
+    """200 while somebody watches the rules, 503 when nobody finished a full look for three intervals."""
+    ok = deck().desk.health().ok
+    return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
+
+
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """200 when every source answers and the figures are fresh, else 503."""

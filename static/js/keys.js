@@ -51,6 +51,7 @@
     w: () => jump(1),
     s: () => jump(2),
     f: () => jump(3),
+    a: () => jump(4),
   };
 
   const leave = () => {

@@ -178,6 +178,11 @@ def test_nothing_is_changed_for_another_site(app: Flask, headers: dict[str, str]
 
 
 WRITES = [
+    "/alerts/0123/ack",
+    "/silences",
+    "/silences/0123/expire",
+    "/deliveries/again",
+    "/channels/ops/test",
     "/undo",
     "/bulk",
     "/bulk/0123/pause",
