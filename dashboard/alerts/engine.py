@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 WRITE_EVERY_S = 10.0
 KEEP_EVERY_S = 10.0
 FOLLOW_EVERY_S = 5.0
+TIDY_EVERY_S = 60.0
 # After the store lost its data, beginnings this young are told again, under their old ids: nobody knows if they
 # went out.
 RETELL_S = 600.0
@@ -52,7 +53,9 @@ class Engine:
         errors_of: ErrorsOf = no_errors,
         wake: Callable[[], None] = lambda: None,
         delivers: Callable[[], bool] = lambda: True,
+        tidy: Callable[[float], object] = lambda _now: None,
     ) -> None:
+        """`wake` is called when there is something to deliver, `tidy` each minute with the store's clock."""
         self._store = store
         self._rulebook = rulebook
         self._interval_s = interval_s
@@ -61,6 +64,8 @@ class Engine:
         self._errors_of = errors_of
         self._wake = wake
         self._delivers = delivers
+        self._tidy = tidy
+        self._tidied_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
         self._known: Known | None = None
         self._fresh = False  # whether `_known` is what the store holds
@@ -202,6 +207,9 @@ class Engine:
             self._fresh = False
             return True
         now = monotonic_s()
+        if now - self._tidied_at >= TIDY_EVERY_S:
+            self._tidied_at = now
+            self._tidy(look.now)
         kept = self._evaluator.memory.keep() if now - self._kept_at >= KEEP_EVERY_S else None
         if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept):
             return False

@@ -172,27 +172,35 @@ def step(
     passed = passed_s(state, now, interval_s)
     if health is Health.UNKNOWN:
         return replace(state, evaluated_at=now), None
-    state = replace(
-        state,
-        evaluated_at=now,
-        absent_s=0.0,
-        value=value,
-        threshold=rule.threshold(state.severity),
-        rule_name=rule.title,
-    )
+    if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
+        return _seen(rule, state, value, now, passed), None
+    state = _seen(rule, state, value, now, passed)
     if state.phase is Phase.OK:
         return _from_ok(rule, state, health, now)
     if state.phase is Phase.PENDING:
         return _from_pending(rule, state, health, now, passed)
-    state = replace(
-        state, lasted_s=state.lasted_s + passed, quiet_s=state.quiet_s + passed, peak=_worse(rule, state.peak, value)
-    )
     if health is not Health.HEALTHY:
         return replace(state, phase=Phase.FIRING, healthy_s=0.0), None
     healthy_s = state.healthy_s + passed if state.phase is Phase.RECOVERING else 0.0
     if healthy_s < rule.recover_for_s:
         return replace(state, phase=Phase.RECOVERING, healthy_s=healthy_s), None
     return _ended(state, now, None)
+
+
+def _seen(rule: Rule, state: State, value: float | None, now: float, passed: float) -> State:
+    """The state with a known figure noted, its phase as it was."""
+    going_on = state.active
+    return replace(
+        state,
+        evaluated_at=now,
+        absent_s=0.0,
+        value=value,
+        threshold=rule.threshold(state.severity),
+        rule_name=rule.title,
+        lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
+        quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
+        peak=_worse(rule, state.peak, value) if going_on else state.peak,
+    )
 
 
 def _from_ok(rule: Rule, state: State, health: Health, now: float) -> tuple[State, Change | None]:
@@ -282,7 +290,8 @@ def speak(
     events = tuple(at for at in state.events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
-    state = replace(state, events=events, flapping=flapping)
+    if flapping != was_flapping or len(events) != len(state.events):
+        state = replace(state, events=events, flapping=flapping)
     if flapping:
         if state.told:
             return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)

@@ -25,6 +25,7 @@ SENT_TTL_MS = 86_400_000
 DEAD_TTL_MS = 7 * 86_400_000
 MAX_SENT = 10_000
 MAX_GROUP = 200
+MAX_OLD = 50
 # How far ahead of its time a sibling may go out with the first of its group: the longest group wait there is.
 HORIZON_MS = 300_000
 
@@ -293,6 +294,31 @@ class Outbox:
             *(PREFIX, claim.id, claim.token, int(wait_s * 1000), int(counts), msgspec.json.encode(attempt), MAX_SENT),
         )
         return bool(done)
+
+    def give_up_old(self, now: float) -> int:
+        """Give up what could not be sent within a day, such as messages to a channel that is no longer there.
+
+        Answers how many. The leader calls it now and then. Cost: 1 round trip, one more per message, at most 50.
+        """
+        before = int(now * 1000) - OLDEST_MS - VISIBILITY_MS
+        names = self.store.source.execute("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_OLD)
+        for name in names:
+            message_id = _text(name)
+            channel = message_id.rpartition(":")[2]
+            attempt = Attempt(
+                id=message_id,
+                channel=channel,
+                kind=message_id.split(":")[-3] if message_id.count(":") >= 3 else "",
+                rule_id="",
+                rule_name="",
+                severity="",
+                at=now,
+                outcome="dead",
+                status="old",
+                answer="not delivered within 24 h",
+            )
+            self.done(Claim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
+        return len(names)
 
     def enqueue(self, message: Queued) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""

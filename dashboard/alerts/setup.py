@@ -61,7 +61,8 @@ class Alerts:
         channels = make_channels(settings)
         alerts = AlertStore(store)
         self.rulebook = make_rulebook(settings)
-        self.notifier = Notifier(Outbox(store), channels, links)
+        outbox = Outbox(store)
+        self.notifier = Notifier(outbox, channels, links)
         self._engine = Engine(
             alerts,
             self.rulebook,
@@ -71,6 +72,7 @@ class Alerts:
             errors_of=errors_of,
             wake=self.notifier.wake,
             delivers=self._delivers,
+            tidy=outbox.give_up_old,
         )
         self._local = LocalMode(
             store.source.address,

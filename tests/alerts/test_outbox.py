@@ -251,6 +251,18 @@ def test_a_deleted_rule_resolves_what_it_had_firing(make_process: Make) -> None:
     assert "rule removed" in str(ops.arrived[-1].lines[0].since_text)
 
 
+def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process("one", Recorder("gone"))
+    process.tick(deep(50))
+    process.tick(deep(0))
+    now = process.alerts.look().now
+    assert process.outbox.give_up_old(now) == 0
+    assert process.outbox.give_up_old(now + 86_400 + 120) == 2
+    assert any_redis.zcard(keys.UNSENT) == 0
+    assert not any_redis.keys(f"{PREFIX}:chain:*")
+    assert process.alerts.look().dead == {"gone": 2}
+
+
 def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other(make_process: Make) -> None:
     slow, quick = Recorder("slow"), Recorder("quick")
     slow.gate = threading.Event()

@@ -24,6 +24,7 @@ from dashboard.collect.watch import watch
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from dashboard.settings import Settings
 from dashboard.sources import metered
+from tests.bench import alerts
 
 SIZES = (10, 100, 1000)
 POLLERS = (1, 10, 50)
@@ -188,6 +189,7 @@ def main() -> None:
                         f"{row['bytes_each']:>7.0f} {row['share_304']:>5.0%} {row['gets_per_refresh']:>7.4f}"
                     )
             client.close()
+    alerts.main()
 
 
 if __name__ == "__main__":

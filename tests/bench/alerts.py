@@ -1,0 +1,81 @@
+"""What one evaluation of all rules costs: CPU of one core, for 10, 100 and 1,000 queues. A part of `make bench`."""
+
+from __future__ import annotations
+
+import time
+
+from dashboard.alerts.evaluate import Evaluator, Situation
+from dashboard.alerts.machine import State
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.rules import Rule, parse, shipped
+from dashboard.collect.history import History
+from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
+
+RULES = 30
+TICKS = 10
+
+
+def queues(count: int, *, deep: bool) -> tuple[QueueStats, ...]:
+    """So many queues that are well, or that all breach one rule."""
+    return tuple(
+        QueueStats(
+            source="main",
+            backend="bullmq",
+            name=f"queue-{number:04}",
+            key=f"bull:queue-{number:04}",
+            counts=Counts(waiting=5, active=1, scheduled=1, dead=5, completed=8),
+            depth=100_000 if deep else 5,
+            latency_s=1.0,
+            overdue_s=0.0,
+            workers=2,
+            paused=False,
+            throughput_per_min=60.0,
+            finished_15min=900.0,
+            failed_15min=9.0,
+            finished_ago_s=0.5,
+        )
+        for number in range(count)
+    )
+
+
+def rules() -> tuple[Rule, ...]:
+    """Thirty rules about queues: the shipped ones, the rest on depth."""
+    found = [rule for rule in shipped() if METRICS[rule.metric].subject == "queue" and rule.enabled]
+    for number in range(RULES - len(found)):
+        found.append(parse({"id": f"depth-{number}", "metric": "queue.depth", "critical": 50_000 + number}, "bench"))
+    return tuple(found)
+
+
+def cpu_ms(count: int, *, deep: bool) -> float:
+    """CPU of one evaluation, in ms; `deep`: with half of the rules firing on every queue."""
+    snapshot = Snapshot(
+        sampled_at=0.0,
+        interval_s=2.0,
+        sequence=1,
+        sampler="bench",
+        epoch=1,
+        sources=(SourceStats(name="main", address="x", reachable=True, discovered=True),),
+        queues=queues(count, deep=deep),
+    )
+    evaluator, states, now, spent = Evaluator(2.0), dict[str, State](), 1_700_000_000.0, 0.0
+    wanted = rules()
+    for tick in range(40 + TICKS):
+        now += 2.0
+        began = time.process_time()
+        turns = evaluator.evaluate(snapshot, History(), wanted, states, Situation(now=now, channels=("ops",)))
+        if tick >= 40:
+            spent += time.process_time() - began
+        states = {turn.after.fp: turn.after for turn in turns if turn.after.worth_keeping}
+    return spent / TICKS * 1000
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"\n{'queues':>7} {'rules':>6} {'all well':>12} {'half of them fire':>18}   CPU of one evaluation")
+    for count in (10, 100, 1000):
+        well, bad = cpu_ms(count, deep=False), cpu_ms(count, deep=True)
+        print(f"{count:>7} {RULES:>6} {well:>9.1f} ms {bad:>15.1f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()
