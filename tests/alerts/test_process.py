@@ -1,0 +1,141 @@
+"""The checker as a whole: its clockwork, its delivery and its end, with real threads on a real Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+
+from dashboard.alerts.desk import Desk
+from dashboard.alerts.process import Work, start
+from dashboard.collect.store import Store
+from dashboard.collect.watch import watch
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.settings import Settings, load
+from dashboard.sources import metered
+from tests.alerts.channels.sinks import HttpSink, hang, status
+from tests.alerts.rig import eventually
+
+INTERVAL_S = 0.5
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    sink = HttpSink()
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+def begin(
+    server: EmbeddedRedis, redis_client: redis.Redis, sink: HttpSink, tmp_path: Path
+) -> Iterator[Callable[..., tuple[Work, Desk]]]:
+    with ExitStack() as stack:
+
+        def make(holder: str = "one", **keywords: Any) -> tuple[Work, Desk]:
+            settings = settings_of(server, sink, tmp_path, **keywords)
+            here = watch(settings)
+            stack.callback(here.close)
+            assert here.own is not None
+            store = Store(here.own)
+            work = start(settings, here, store, holder)
+            stack.callback(work.stop)
+            return work, Desk(settings, store)
+
+        yield make
+
+
+def settings_of(server: EmbeddedRedis, sink: HttpSink, folder: Path, **keywords: Any) -> Settings:
+    off = ("queue-no-consumers", "workers-gone", "checker-slow")
+    deep = {"id": "deep", "metric": "queue.depth", "critical": 3, "for_s": 1, "group_wait_s": 0}
+    values: dict[str, Any] = {
+        "redis_url": server.url,
+        "sample_interval_s": INTERVAL_S,
+        "allow_private_webhooks": True,
+        "spool_dir": str(folder / "spool"),
+        "channels": [{"id": "ops", "kind": "webhook", "url": sink.url}],
+        "rules": [
+            {**deep, "recover_for_s": 0, "new_instance_grace_s": 0},
+            *({"id": name, "enabled": False} for name in off),
+        ],
+        **keywords,
+    }
+    return load(environ={}, keywords=values)
+
+
+def test_from_the_crossing_to_the_message_no_longer_than_promised(
+    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
+) -> None:
+    queue = Queue("mail", connection=redis_client)
+    queue.enqueue("os.getpid")
+    _, desk = begin()
+    eventually(lambda: desk.health().ok)
+    time.sleep(4.5)  # the search for queues comes round every four seconds: it is not what is measured
+    began = time.monotonic()
+    for _ in range(5):
+        queue.enqueue("os.getpid")
+    eventually(lambda: sink.requests, what="the message")
+    # for_s + two intervals + group_wait_s; half a second for delivery itself, and for a machine that does much else
+    assert time.monotonic() - began <= 1 + 2 * INTERVAL_S + 0 + 1.0
+
+
+def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis) -> None:
+    sink.answers = [hang]
+    queue = Queue("mail", connection=redis_client)
+    for _ in range(5):
+        queue.enqueue("os.getpid")
+    _, desk = begin()
+    eventually(lambda: sink.requests, what="the attempt")
+    for _ in range(20):
+        assert desk.health().ok
+        time.sleep(0.1)
+    sink.over.set()
+
+
+def test_of_two_processes_one_evaluates_and_one_message_is_sent(
+    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
+) -> None:
+    queue = Queue("mail", connection=redis_client)
+    for _ in range(5):
+        queue.enqueue("os.getpid")
+    first, desk = begin("one")
+    begin("two")
+    eventually(lambda: sink.requests, what="the message")
+    first.stop()
+    eventually(lambda: desk.health().holder == "two", what="the other one")
+    redis_client.delete("rq:queue:mail")
+    eventually(lambda: len(sink.requests) == 2, what="the end")
+    assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
+
+
+def test_the_ping_is_called_while_all_is_well(begin: Callable[..., Any], sink: HttpSink) -> None:
+    begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
+    eventually(lambda: [request.path for request in sink.requests] == ["/ping"], what="the ping")
+
+
+def test_a_wrong_answer_of_the_ping_url_does_no_harm(begin: Callable[..., Any], sink: HttpSink) -> None:
+    sink.answers = [status(500)]
+    _, desk = begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
+    eventually(lambda: sink.requests, what="the ping")
+    assert desk.health().ok
+
+
+def test_alerts_can_be_switched_off(begin: Callable[..., Any], redis_client: redis.Redis) -> None:
+    work, desk = begin(alerts="off")
+    assert work.alerts is None
+    eventually(lambda: redis_client.exists("{queuedeck}:snapshot"))
+    assert desk.health().age_s is None
+
+
+def test_a_look_of_a_page_is_bounded(begin: Callable[..., Any]) -> None:
+    _, desk = begin()
+    eventually(lambda: desk.health().ok)
+    with metered() as meter:
+        desk.now()
+    assert meter.round_trips <= 3
