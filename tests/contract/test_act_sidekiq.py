@@ -294,6 +294,41 @@ def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis:
     assert picture(any_redis) == before
 
 
+@pytest.mark.parametrize("target", [None, "", "*", "work", "\udcff"])
+def test_a_job_moves_only_to_another_queue(backend: Sidekiq, any_redis: redis.Redis, target: str | None) -> None:
+    fill(any_redis, State.WAITING, payload())
+    before = picture(any_redis)
+    acted = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), Wishes(target=target))
+    assert outcomes(acted) == [REFUSED]
+    assert picture(any_redis) == before
+
+
+def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    """Measured in processor time of the server, as a mean, so that other work on the machine does not count."""
+    fill(any_redis, State.DEAD, *(failed(f"job {n}") for n in range(3000)))
+    scripts = [f"cmdstat_{name}" for name in ("eval", "eval_ro")]
+
+    def spent() -> tuple[float, int]:
+        cpu, stats = any_redis.info("cpu"), any_redis.info("commandstats")
+        calls = sum(stats[name]["calls"] for name in scripts if name in stats)
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
+
+    for step in (Action.RETRY, Action.DELETE):
+        state = State.DEAD if step is Action.RETRY else State.WAITING
+        for _ in range(3):
+            before_s, before = spent()
+            with metered() as meter:
+                picks = seen(backend, state)
+                if step is Action.RETRY:
+                    answers = act(backend, step, state, picks)
+                else:
+                    answers = backend.delete(place(state), state, taken(backend, state, picks))
+            after_s, after = spent()
+            assert outcomes(answers) == [DONE] * 1000
+            assert meter.round_trips <= 4
+            assert (after_s - before_s) / (after - before) < 0.005
+
+
 # Deleting, and putting back.
 
 

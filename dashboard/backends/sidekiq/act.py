@@ -57,7 +57,7 @@ def act(
         where = "in each queue" if place.queue is None else "for all queues together"
         return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
     try:
-        make = _maker(action, wishes)
+        make = _maker(place, action, wishes)
     except Malformed as exc:
         return [_refused(pick, str(exc)) for pick in picks]
     acted: dict[int, Acted] = {}
@@ -71,7 +71,7 @@ def act(
     return [acted[n] for n in range(len(picks))]
 
 
-def _maker(action: Action, wishes: Wishes) -> Callable[[bytes], Push]:
+def _maker(place: keys.Place, action: Action, wishes: Wishes) -> Callable[[bytes], Push]:
     """What turns an entry into what is pushed. Raises Malformed for wishes that cannot be met."""
     if action is Action.RETRY:
         return lambda raw: envelope.again(raw, counted_back=True, reset=wishes.reset_attempts)
@@ -83,9 +83,12 @@ def _maker(action: Action, wishes: Wishes) -> Callable[[bytes], Push]:
         arguments = envelope.arguments_of(wishes.payload or "")
         return lambda raw: envelope.anew(raw, arguments)
     if action is Action.MOVE:
-        target = wishes.target
+        # Of two queues with one name, that of a namespace is told with it.
+        target = (wishes.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
             raise Malformed("no queue was named to which it should go")
+        if not _encodable(target):
+            raise Malformed("the name of the other queue is no valid UTF-8, so no payload can hold it")
         return lambda raw: envelope.moved(raw, target)
     return lambda raw: Push("", raw, "")
 
@@ -158,6 +161,14 @@ def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[
     steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
     return run(source, "kill", names, (repr(time.time()), DEAD_LIMIT), steps)
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(pick: Pick, detail: str) -> Acted:

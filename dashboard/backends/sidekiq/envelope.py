@@ -184,4 +184,4 @@ def _integer(raw: msgspec.Raw | None) -> int | None:
 
 
 def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
+    return msgspec.Raw(msgspec.json.encode(value))
