@@ -25,6 +25,7 @@ from dashboard.sources import Argument, Reply
 LOOK_AT = 20_000
 SAME_SCORE = 20_000
 STEP = 500
+# Short calls: the server runs those that it reads at once, some 16 KiB, without a look at other clients.
 PICKS_PER_CALL = 100
 # How many bytes one call answers; what did not fit is asked for again.
 ROOM_BYTES = 2 * 1024 * 1024
