@@ -43,8 +43,9 @@ def test_every_link_asset_and_poll_stays_under_the_path(host: FlaskClient, jobs:
     for page in pages:
         response = host.get(page)
         assert response.status_code == 200
-        targets = re.findall(r'(?:href|src|action|hx-get|data-[a-z-]*url)="([^"#?][^"]*)"', response.text)
-        seen |= set(targets)
+        followed = re.findall(r'(?:href|src|hx-get|data-[a-z-]*url)="([^"#?][^"]*)"', response.text)
+        targets = followed + re.findall(r'action="([^"#?][^"]*)"', response.text)  # what forms need is theirs to bring
+        seen |= set(followed)
         assert targets
         for target in targets:
             assert target.startswith(("/ops/queues/", "data:")), (page, target)
