@@ -191,7 +191,8 @@ def main() -> None:
             client.close()
         print(
             f"{queues:>7} {row['commands']:>9.0f} {row['round_trips']:>6.0f} {row['kB']:>8.1f} "
-            f"{row['redis_cpu_ms']:>7.1f} ms {row['wall_ms']:>6.1f} ms {plain_ms:>6.1f} ms {row['wall_ms'] / plain_ms:>6.2f}"
+            f"{row['redis_cpu_ms']:>7.1f} ms {row['wall_ms']:>6.1f} ms "
+            f"{plain_ms:>6.1f} ms {row['wall_ms'] / plain_ms:>6.2f}"
         )
     print(
         f"\n{'queues':>7} {'viewers':>8} {'refreshes/s':>12} {'p50':>9} {'p95':>9} {'bytes':>7} {'304':>5} {'GETs':>7}"
