@@ -201,6 +201,33 @@ def test_a_primary_that_becomes_a_replica_is_told(begin: Callable[..., Night]) -
     eventually(lambda: night.told("redis-writes-refused") == ["firing", "resolved"], what="the end", within_s=25)
 
 
+def test_a_redis_that_cannot_save_and_stops_taking_writes_is_told(begin: Callable[..., Night], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    night = begin("redis-7", "--dir", str(data))
+    night.check()
+    data.rmdir()
+    night.redis.config_set("save", "1 1")
+    eventually(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
+    eventually(lambda: night.told("redis-writes-refused") == ["firing"], what="the alert", within_s=15)
+    data.mkdir()
+    night.redis.config_set("save", "")
+    night.redis.config_set("stop-writes-on-bgsave-error", "no")
+    eventually(lambda: night.told("redis-writes-refused") == ["firing", "resolved"], what="the end", within_s=25)
+
+
+def test_a_redis_that_answers_nobody_is_told(begin: Callable[..., Night]) -> None:
+    night = begin()
+    night.check()
+    assert night.server.pid is not None
+    os.kill(night.server.pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: night.told("redis-unreachable") == ["firing"], what="the alert", within_s=25)
+    finally:
+        os.kill(night.server.pid, signal.SIGCONT)
+    eventually(lambda: night.told("redis-unreachable") == ["firing", "resolved"], what="the end", within_s=25)
+
+
 def test_a_redis_that_is_gone_is_told_and_its_return_too(begin: Callable[..., Night]) -> None:
     night = begin()
     night.check()
