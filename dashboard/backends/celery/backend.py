@@ -1,4 +1,4 @@
-"""Celery 5.3 to 5.7 with Redis as broker, reading. Layout: kombu `transport/redis.py`, celery `backends/redis.py`."""
+"""Celery 5.3 to 5.7 with Redis as broker. Layout: kombu `transport/redis.py`, celery `backends/redis.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.celery import figures, keys, pages
+from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.celery import figures, keys, pages, redbeat, wording
+from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
+from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
 from dashboard.backends.payload import text
 from dashboard.backends.scan import scan_step
@@ -24,7 +27,9 @@ from dashboard.model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    Schedule,
     Searched,
+    State,
     Window,
     Worker,
 )
@@ -39,15 +44,34 @@ class Celery(Backend):
     title = "Celery"
     keyed_by_id = False
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
-    capabilities = frozenset({Capability.WORKERS, Capability.RESULTS, Capability.PRIORITIES, Capability.SEARCH})
+    capabilities = frozenset(
+        {
+            Capability.WORKERS,
+            Capability.RESULTS,
+            Capability.PRIORITIES,
+            Capability.SEARCH,
+            Capability.SCHEDULES,
+        }
+    )
+
+    job_actions = wording.JOB_ACTIONS
+    explained = wording.EXPLAINED
+    withheld = wording.WITHHELD
+    queue_actions = wording.QUEUE_ACTIONS
+    schedule_actions = wording.SCHEDULE_ACTIONS
+    worker_actions = wording.WORKER_ACTIONS
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self.broker = Source(source.name, settings.broker_url) if settings.broker_url else source
         self.results = Source(source.name, settings.result_url) if settings.result_url else source
+        if same_database(self.broker, self.results):
+            self.results = self.broker
         self._scripts = Scripts(self.broker)
         self._keeper: Keeper | None = None
         self._prefixes: set[str] = set()
+        self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
+        self._found: set[str] = set()  # queues of the search that is under way
         self._there = bool(self.named_queues())  # a server without Celery is not listened to
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
@@ -62,8 +86,10 @@ class Celery(Backend):
                 if queue and not queue.endswith(".pidbox"):
                     places += [keys.Place(prefix, None), keys.Place(prefix, queue, separator)]
         self._prefixes.update(place.prefix for place in places)
+        self._found.update(place.key for place in places if place.queue is not None)
         if following == 0:
             self._there = self._there or bool(self._prefixes)
+            self._queues, self._found = frozenset(self._found), set()
         refs = tuple(
             self._ref(place) for place in dict.fromkeys(places) if place.queue is None or self.shows(place.queue)
         )
@@ -95,6 +121,9 @@ class Celery(Backend):
         prefixes = sorted({keys.place(ref).prefix for ref in refs})
         return read_workers(self.broker, self.own, prefixes)
 
+    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+        return redbeat.read(self.broker, refs)
+
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(
@@ -109,6 +138,7 @@ class Celery(Backend):
         if self._keeper is None:
             self._keeper = Keeper(self.broker, self.results, self.own, self.source.name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
+        self._keeper.queues = self._queues
         try:
             self._keeper.tend()
         except QueuedeckError:
@@ -119,6 +149,50 @@ class Celery(Backend):
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        return self._pages().picks(ref, query)
+
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
+    ) -> list[Acted]:
+        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
+            return super().act(ref, action, state, picks, wishes)
+        return self._acting().act(ref, action, state, picks, wishes)
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        if Action.DELETE not in self.job_actions.get(state, ()):
+            return super().take(ref, state, picks)
+        return self._acting().take(ref, state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        if Action.DELETE not in self.job_actions.get(state, ()):
+            return super().delete(ref, state, kept)
+        return self._acting().delete(ref, state, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        if Action.DELETE not in self.job_actions.get(state, ()):
+            return super().restore(ref, state, kept)
+        return self._acting().restore(ref, state, kept)
+
+    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+        if action not in self.queue_actions:
+            return super().act_on_queue(ref, action)
+        return Queues(self.broker, self.own, self.source.name).act(ref, action)
+
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+        if action not in self.schedule_actions:
+            return super().act_on_schedule(schedule, action)
+        return redbeat.RedBeat(self.broker, self.own, self.source.name).act(schedule, action)
+
+    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+        if action not in self.worker_actions:
+            return super().act_on_worker(worker, action)
+        queues = Queues(self.broker, self.own, self.source.name)
+        return queues.stop(worker, queues.apps())
+
+    def _acting(self) -> Acting:
+        return Acting(self.broker, self.results, self.own, self.source.name)
 
     def _pages(self) -> pages.Pages:
         return pages.Pages(self.broker, self.results, self.own, self._scripts)
@@ -131,3 +205,8 @@ class Celery(Backend):
             key=place.key,
             shared=place.queue is None,
         )
+
+
+def same_database(one: Source, other: Source) -> bool:
+    """Whether two sources are one database of one server, as far as their URLs tell."""
+    return one is other or (one.address, one.database) == (other.address, other.database)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
-from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, record_key
+from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key
 from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
 from dashboard.backends.celery.message import when
 from dashboard.backends.payload import loads_dict, text
@@ -35,6 +35,7 @@ RECORDS_AT_ONCE = 200
 LOOK_AGAIN_S = 60.0
 CHECKED = 100
 WORKERS_TTL_S = 3600
+QUEUES_TTL_S, MAX_QUEUES = 3600, 5000
 # While nobody keeps the index, what it holds is not to be taken for all there is.
 FILLED_TTL_S = 60
 MAX_RUNTIMES = 200
@@ -88,6 +89,9 @@ class Keeper:
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
         self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record last came that names no queue
         self.prefixes: Sequence[str] = ()  # of the brokers' keys
+        # Keys of the places that the last search found: whoever sends a job must know them.
+        self.queues: frozenset[str] = frozenset()
+        self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self.ended = Ended()
 
     @property
@@ -112,7 +116,7 @@ class Keeper:
         # Channels are the same for all databases of a server, keys are not.
         ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
-        commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats()]
+        commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
         self._take_runtimes()
         if self._cursor is not None:
             commands += list(self._fill())
@@ -236,6 +240,15 @@ class Keeper:
             pairs += [name, json.dumps({part: beat.get(part) for part in kept}, default=str)[:2000]]
         key = workers_key(self._name)
         return [("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, WORKERS_TTL_S)] if pairs else [("DEL", key)]
+
+    def _places(self) -> Iterable[Command]:
+        told, at = self._queues_told
+        if not self.queues or (self.queues == told and monotonic_s() - at < QUEUES_TTL_S / 2):
+            return []
+        self._queues_told = (self.queues, monotonic_s())
+        key = queues_key(self._name)
+        names = [name.encode("utf-8", "surrogateescape") for name in sorted(self.queues)[:MAX_QUEUES]]
+        return [("DEL", key), ("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)]
 
 
 def _queue(record: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -37,6 +38,8 @@ ORDERS = {
 }
 TAKEN = (State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
+# Longer than the bin keeps what was deleted.
+NOTES_KEPT_S = 25 * 3600
 # Between prefix and queue in QueueRef.key: a prefix may end in anything.
 _DIVIDER = "\x1f"
 
@@ -63,9 +66,19 @@ class Place(NamedTuple):
 
 def place(ref: QueueRef) -> Place:
     """The prefix and queue of a ref."""
-    prefix, _, rest = ref.key.partition(_DIVIDER)
+    found = _parsed(ref.key)
+    return found._replace(queue=None) if ref.shared else found
+
+
+def place_of(key: bytes) -> Place:
+    """The place of an entry of `queues_key`, which is a Place's key."""
+    return _parsed(key.decode("utf-8", "surrogateescape"))
+
+
+def _parsed(key: str) -> Place:
+    prefix, _, rest = key.partition(_DIVIDER)
     queue, _, separator = rest.partition(_DIVIDER)
-    return Place(prefix, None if ref.shared else queue, separator or SEPARATOR)
+    return Place(prefix, queue, separator or SEPARATOR)
 
 
 def bound(exchange: str, member: str) -> tuple[str, str] | None:
@@ -116,6 +129,27 @@ def home(result_prefix: str, prefixes: Sequence[str]) -> str:
         if prefix in known:
             return prefix
     return known[0] if known else ""
+
+
+def queues_key(source: str) -> str:
+    """Our own set of the queues found, as keys of places; see `Keeper`."""
+    return f"{{queuedeck}}:celery:{source}:queues"
+
+
+def paused_key(source: str) -> str:
+    """Our own hash of the queues paused from here: place's key -> the workers that took from it, as JSON."""
+    return f"{{queuedeck}}:celery:{source}:paused"
+
+
+def notes_key(source: str) -> str:
+    """Our own sorted set of deleted messages that can be put back, by when; on the broker, for NOTES_KEPT_S."""
+    return f"{{queuedeck}}:celery:{source}:deleted"
+
+
+def mark_key(source: str, what: str, task_id: str, stamp: str | None) -> bytes:
+    """Our own mark that a job was sent already; on the broker, with a time to live."""
+    name = hashlib.sha256(f"{what}\x1f{task_id}\x1f{stamp}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return f"{{queuedeck}}:celery:{source}:mark:{name}".encode()
 
 
 @cache

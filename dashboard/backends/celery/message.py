@@ -82,7 +82,13 @@ def digest(raw: bytes) -> str:
 def row(ref: QueueRef, queue: str, state: State, raw: bytes, message: Mapping[str, Any] | None) -> Job:
     """A message as a row of a list."""
     headers = headers_of(message)
-    common: dict[str, Any] = {"id": job_id(raw, headers), "source": ref.source, "backend": ref.backend, "queue": queue}
+    common: dict[str, Any] = {
+        "id": job_id(raw, headers),
+        "source": ref.source,
+        "backend": ref.backend,
+        "queue": queue,
+        "stamp": digest(raw),
+    }
     if message is None or not headers:
         return Job(
             **common,
@@ -191,6 +197,7 @@ def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None) -> 
     return Job(
         **common,
         queue=words(record.get("queue"), 200) or ref.name,
+        stamp=record_stamp(record),
         name=words(record.get("name"), 300),
         native_state=printable(status.encode("utf-8", "replace"), 40),
         finished_at=when(record.get("date_done")),
@@ -199,6 +206,12 @@ def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None) -> 
         error=record_error(record),
         summary=None if "name" in record else NO_NAME,
     )
+
+
+def record_stamp(record: Mapping[str, Any]) -> str | None:
+    """What tells one end of a task from the next: when it was written, as the index scores it."""
+    done = when(record.get("date_done"))
+    return repr(done.timestamp()) if done else None
 
 
 def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.acting import Pick
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import index_key
 from dashboard.backends.celery.message import (
@@ -52,6 +53,14 @@ class Pages:
     def read(self, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         """A page, and the payloads of its rows. Cost: 2 round trips; 1 more when a queue has priorities."""
         place = keys.place(ref)
+        self._check_state(place, query)
+        if query.state is State.WAITING:
+            return self._waiting(ref, place, query)
+        if query.state in keys.TAKEN:
+            return self._taken(ref, place, query)
+        return self._ended(ref, place, query)
+
+    def _check_state(self, place: keys.Place, query: JobQuery) -> None:
         if query.state not in keys.NATIVE:
             raise Unsupported(f"Celery has no {query.state.value} jobs.")
         if (query.state is State.WAITING) == (place.queue is None):
@@ -62,11 +71,19 @@ class Pages:
             )
         if query.native is not None and query.native != keys.NATIVE[query.state]:
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
-        if query.state is State.WAITING:
-            return self._waiting(ref, place, query)
-        if query.state in keys.TAKEN:
-            return self._taken(ref, place, query)
-        return self._ended(ref, place, query)
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
+        if query.state not in keys.ENDED or self._own is None:
+            return [Pick(id=job.id, stamp=job.stamp) for job in self.read(ref, query)[0].jobs]
+        place = keys.place(ref)
+        self._check_state(place, query)
+        key, last = index_key(ref.source, query.state, place.prefix), query.offset + query.per_page - 1
+        reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
+        if isinstance(reply, ResponseError):
+            return []
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return [Pick(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
 
     def _waiting(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         lists = place.lists()

@@ -1,0 +1,79 @@
+"""Actions on Celery's jobs: who does what, by action and state.
+
+Nothing here imports Celery: messages and broadcasts are written as kombu writes them (`envelope.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.celery import copies, keys, locate
+from dashboard.backends.celery.asking import refused
+from dashboard.backends.celery.locate import Found
+from dashboard.backends.celery.records import Records
+from dashboard.backends.celery.resend import Resending, edited_call
+from dashboard.backends.celery.taken import Taken
+from dashboard.backends.celery.waiting import Waiting
+from dashboard.model import QueueRef, State
+from dashboard.sources import Source
+
+
+class Acting:
+    """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
+
+    def __init__(self, broker: Source, results: Source, own: Source | None, name: str) -> None:
+        self._broker = broker
+        self._name = name
+        self._resending = Resending(broker, results, own, name)
+        self._records = Records(results, own, name)
+        self._waiting = Waiting(broker, own, name)
+        self._taken = Taken(broker)
+
+    def act(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+        """As `Backend.act`, for an action that is offered in that state."""
+        if action is Action.EDIT:
+            try:
+                edited_call(wishes.payload)
+            except ValueError as exc:
+                return [refused(pick.id, str(exc)) for pick in picks]
+        if state in keys.ENDED:
+            return self._resending.resend(ref, action, state, picks, wishes)
+        if action in (Action.DUPLICATE, Action.EDIT):
+            return copies.copy(self._broker, self._name, ref, action, self._find(ref, state, picks), wishes)
+        if action is Action.MOVE:
+            return self._waiting.move(ref, picks, wishes)
+        if action is Action.STOP:
+            return self._taken.stop(ref, state, picks)
+        if state is State.WAITING:
+            return self._waiting.promote(ref, picks) if action is Action.PROMOTE else self._revoke(ref, picks)
+        if action is Action.PROMOTE:
+            return self._taken.promote(ref, state, picks)
+        return self._taken.cancel(ref, state, picks)
+
+    def _find(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
+        place = keys.place(ref)
+        if state is State.WAITING:
+            return locate.waiting(self._broker, place, picks)
+        return locate.unacknowledged(self._broker, place.prefix, picks)
+
+    def _revoke(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+        return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """As `Backend.take`."""
+        if state is State.WAITING:
+            return self._waiting.take(ref, picks)
+        return self._records.take(keys.place(ref).prefix, state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """As `Backend.delete`."""
+        if state is State.WAITING:
+            return self._waiting.delete(ref, kept)
+        return self._records.delete(keys.place(ref).prefix, state, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """As `Backend.restore`."""
+        if state is State.WAITING:
+            return self._waiting.restore(ref, kept)
+        return self._records.restore(keys.place(ref).prefix, state, kept)

@@ -1,0 +1,71 @@
+"""New jobs from messages that wait or that workers hold: the same once more, or with another payload.
+
+A copy changes nothing about its original, so no state tells a repeat of the call from a second wish: a mark of our own
+keeps a second copy of the same job away for a minute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from dashboard.backends.acting import Acted, Action, Wishes
+from dashboard.backends.celery import envelope, keys
+from dashboard.backends.celery.asking import acted, ask, portions, refused
+from dashboard.backends.celery.locate import Found
+from dashboard.backends.celery.message import decode, headers_of, taken
+from dashboard.backends.celery.resend import COPY_AGAIN_MS, JOBS_PER_SCRIPT, edited_call, sent_before, unguarded
+from dashboard.model import QueueRef
+from dashboard.sources import Source
+
+BYTES_PER_SCRIPT = 1_000_000
+NO_MESSAGE = "it is no Celery message"
+UNREAD = "what follows it cannot be read (pickled or compressed), so its payload cannot be replaced"
+CHORD = "it is part of a group or chord, which would count it twice"
+
+
+def copy(
+    broker: Source, name: str, ref: QueueRef, action: Action, found: Sequence[Found | Acted], wishes: Wishes
+) -> list[Acted]:
+    """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT."""
+    place = keys.place(ref)
+    edited = edited_call(wishes.payload) if action is Action.EDIT else None
+    answers: dict[int, Acted] = {}
+    work: list[tuple[int, Found, bytes, bytes, str]] = []
+    for n, one in enumerate(found):
+        plan = one if isinstance(one, Acted) else _plan(place, one, edited)
+        if isinstance(plan, Acted):
+            answers[n] = plan
+        elif isinstance(one, Found):
+            work.append((n, one, *plan))
+    for portion in portions(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+        names: list[bytes] = []
+        arguments: list[bytes | str | int] = []
+        for _, one, target, message, new_id in portion:
+            mark = keys.mark_key(name, action.value, one.pick.id, one.pick.stamp)
+            names += [target, target, mark]
+            arguments += unguarded(message, new_id, COPY_AGAIN_MS)
+        for (n, one, _, _, new_id), reply in zip(
+            portion, ask(broker, "resend", names, arguments, len(portion)), strict=True
+        ):
+            again = isinstance(reply, list)
+            answers[n] = sent_before(one.pick.id, reply) if again else acted(one.pick.id, reply, new_id=new_id)
+    return [answers[n] for n in range(len(found))]
+
+
+def _plan(place: keys.Place, one: Found, edited: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, str] | Acted:
+    """(list, message, new id) of a copy."""
+    message, queue = taken(one.raw) if one.tag else (decode(one.raw), place.queue)
+    if message is None or not headers_of(message) or queue is None:
+        return refused(one.pick.id, NO_MESSAGE)
+    if envelope.in_a_chord(message):
+        return refused(one.pick.id, CHORD)
+    body = None
+    if edited is not None:
+        following = envelope.followers(message)
+        if following is None:
+            return refused(one.pick.id, UNREAD)
+        body = envelope.call_body(*edited, json.dumps(following).encode())
+    new_id = envelope.new_id()
+    step = 0 if one.tag else one.step
+    return place._replace(queue=queue).lists()[step], envelope.copied(message, new_id, queue, body), new_id

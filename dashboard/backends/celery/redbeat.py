@@ -1,0 +1,175 @@
+"""Schedules of RedBeat 2: read, run once, paused, resumed, removed. Plain beat keeps none in Redis.
+
+Layout: redbeat `schedulers.py`: hash `redbeat:<name>` with `definition` and `meta` as JSON, sorted set
+`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.acting import Acted, Action, Outcome
+from dashboard.backends.base import MAX_SCHEDULES
+from dashboard.backends.celery import envelope, keys
+from dashboard.backends.celery.asking import acted, ask, reason, refused
+from dashboard.backends.celery.message import words
+from dashboard.backends.celery.resend import sent_before, unguarded
+from dashboard.backends.celery.targets import Targets
+from dashboard.backends.payload import bounded, loads_dict, text
+from dashboard.clock import instant
+from dashboard.model import Payload, QueueRef, Schedule
+from dashboard.sources import Source
+
+PREFIX = "redbeat:"
+DUE, LOCK, STATICS = f"{PREFIX}:schedule", f"{PREFIX}:lock", f"{PREFIX}:statics"
+# A second click within this time is taken for the same wish.
+TRIGGER_AGAIN_MS = 5_000
+
+
+def read(source: Source, refs: Sequence[QueueRef]) -> list[Schedule]:
+    """The entries, soonest first. Cost: 2 round trips."""
+    reply = source.batch([("ZRANGE", DUE, 0, MAX_SCHEDULES - 1, "WITHSCORES")])[0]
+    if isinstance(reply, ResponseError) or not reply:
+        return []
+    names, scores = reply[::2], reply[1::2]
+    records = source.batch([("HMGET", name, "definition", "meta") for name in names])
+    known = {keys.place(ref).queue: ref for ref in reversed(refs)}
+    found = [_schedule(source, *entry, known) for entry in zip(names, scores, records, strict=True)]
+    latest = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))
+
+
+def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]) -> Schedule:
+    common: dict[str, Any] = {"id": text(key), "source": source.name, "backend": "celery", "kind": "RedBeat"}
+    definition = loads_dict(record[0]) if isinstance(record, list) else {}
+    if not definition:
+        return Schedule(**common, problem="its entry cannot be read")
+    meta = loads_dict(record[1])
+    queue = queue_of(definition)
+    runs, enabled = meta.get("total_run_count"), definition.get("enabled")
+    shown, cut = bounded({"args": definition.get("args"), "kwargs": definition.get("kwargs")})
+    due = float(score)
+    return Schedule(
+        **common,
+        name=words(definition.get("task"), 300),
+        queue=words(queue, 200),
+        ref=refs.get(queue) if queue else None,
+        pattern=_pattern(definition.get("schedule")),
+        next_run_at=instant(due) if due >= 0 and enabled is not False else None,
+        last_run_at=_time(meta.get("last_run_at")),
+        paused=enabled is False,
+        runs=runs if isinstance(runs, int) else None,
+        payload=Payload(kind="json", value=shown, text=json.dumps(shown, ensure_ascii=False, indent=2), truncated=cut),
+    )
+
+
+def queue_of(definition: Mapping[str, Any]) -> str | None:
+    """The queue that an entry names outright; None where the app's routes decide."""
+    options = definition.get("options")
+    queue = options.get("queue") if isinstance(options, dict) else None
+    return queue if isinstance(queue, str) and queue else None
+
+
+def _pattern(schedule: Any) -> str | None:
+    if not isinstance(schedule, dict):
+        return None
+    if schedule.get("__type__") == "interval":
+        every = schedule.get("every")
+        return f"every {every:g} s" if isinstance(every, int | float) else None
+    if schedule.get("__type__") == "crontab":
+        parts = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+        return words(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)
+    return words(schedule.get("__type__"), 60)
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, dict):
+        return None
+    names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    try:
+        zone = value.get("timezone", "UTC")
+        tz = ZoneInfo(zone) if isinstance(zone, str) else timezone(timedelta(seconds=zone))
+        return datetime(**{name: value.get(name, 0) for name in names}, tzinfo=tz).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError, OSError, LookupError):
+        return None
+
+
+class RedBeat:
+    """Acts on the entries of one source."""
+
+    def __init__(self, broker: Source, own: Source | None, name: str) -> None:
+        self._broker = broker
+        self._own = own
+        self._name = name
+
+    def act(self, schedule: Schedule, action: Action) -> Acted:
+        """TRIGGER, PAUSE_SCHEDULE, RESUME_SCHEDULE or REMOVE_SCHEDULE. Cost: 2 to 4 round trips."""
+        key = schedule.id.encode("utf-8", "surrogateescape")
+        if not schedule.id.startswith(PREFIX):
+            return refused(schedule.id, "it is no entry of RedBeat")
+        raw, listed, running = self._broker.batch([("HGET", key, "definition"), ("ZSCORE", DUE, key), ("EXISTS", LOCK)])
+        if isinstance(raw, ResponseError):
+            return refused(schedule.id, reason(raw))
+        definition = loads_dict(raw)
+        if listed is None or isinstance(listed, ResponseError):
+            return Acted(id=schedule.id, outcome=Outcome.GONE)
+        if action is Action.REMOVE_SCHEDULE:
+            return self._remove(schedule, key)
+        if not definition:
+            return refused(schedule.id, "its entry cannot be read")
+        if action is Action.TRIGGER:
+            return self._trigger(schedule, key, definition, beating=running == 1)
+        changed = json.dumps({**definition, "enabled": action is Action.RESUME_SCHEDULE})
+        reply = ask(self._broker, "swap_field", [key], ["definition", raw, changed], 1)[0]
+        return acted(schedule.id, reply)
+
+    def _remove(self, schedule: Schedule, key: bytes) -> Acted:
+        """As redbeat itself does, in its order."""
+        replies = self._broker.batch([("MULTI",), ("ZREM", DUE, key), ("DEL", key), ("EXEC",)])
+        for reply in (*replies[:3], replies[3]):
+            if isinstance(reply, ResponseError):
+                return refused(schedule.id, reason(reply))
+        return Acted(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
+
+    def _trigger(self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], *, beating: bool) -> Acted:
+        """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
+        task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
+        queue = queue_of(definition)
+        if not isinstance(task, str) or not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
+            return refused(schedule.id, "its entry names no task that could be called")
+        if queue is None:
+            return (
+                self._ask_beat(schedule, key)
+                if beating
+                else refused(schedule.id, "it names no queue, and no beat runs")
+            )
+        place = keys.place(schedule.ref) if schedule.ref else keys.Place("", None)
+        targets = Targets(self._broker, self._own, self._name, place)
+        targets.look_up((queue,))
+        if not targets.there(queue):
+            return refused(schedule.id, "the queue that it names is not there")
+        new_id = envelope.new_id()
+        message = envelope.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
+        mark = keys.mark_key(self._name, "trigger", schedule.id, None)
+        names = [targets.key(queue), targets.key(queue), mark]
+        reply = ask(self._broker, "resend", names, unguarded(message, new_id, TRIGGER_AGAIN_MS), 1)[0]
+        if isinstance(reply, list):
+            return sent_before(schedule.id, reply)
+        return acted(schedule.id, reply, new_id=new_id)
+
+    def _ask_beat(self, schedule: Schedule, key: bytes) -> Acted:
+        """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
+        meta = self._broker.batch([("HGET", key, "meta")])[0]
+        if not isinstance(meta, bytes):
+            return Acted(id=schedule.id, outcome=Outcome.GONE)
+        changed = json.dumps({**loads_dict(meta), "last_run_at": None})
+        answer = acted(schedule.id, ask(self._broker, "swap_field", [key], ["meta", meta, changed], 1)[0])
+        if answer.outcome is Outcome.DONE:
+            self._broker.batch([("ZADD", DUE, "XX", 0, key)])
+        return answer
