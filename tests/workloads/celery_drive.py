@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 
 URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
-app = Celery("celery_drive", broker=URL, backend=URL)
+app = Celery("celery_drive", broker=URL, backend=os.environ.get("CELERY_DRIVE_RESULTS", URL))
 app.conf.update(
     result_extended=True,
     broker_connection_retry_on_startup=True,
@@ -37,6 +37,25 @@ def again(self: Any) -> None:
 
 @app.task(name="shop.hold", acks_late=True)
 def hold() -> None:
+    time.sleep(600)
+
+
+@app.task(name="shop.mark", bind=True)
+def mark(self: Any, key: str, *rest: Any, **named: Any) -> str:
+    """Notes that it ran under `key`, and what it was given; fails as long as there is a key `broken`."""
+    client = app.backend.client
+    client.hset("given", key, json.dumps([rest, named]))
+    if client.exists("broken"):
+        client.hincrby("failed", key, 1)
+        raise ValueError(f"cannot mark {key}")
+    client.hincrby("ran", key, 1)
+    return str(self.request.id)
+
+
+@app.task(name="shop.busy", acks_late=True)
+def busy(key: str) -> None:
+    """Notes that it began, and runs for long."""
+    app.backend.client.hset("began", key, os.getpid())
     time.sleep(600)
 
 
@@ -83,6 +102,8 @@ def fill() -> dict[str, Any]:
     wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
+    # A message sent before the server has seen the end of a worker's BRPOP would go to the dead.
+    wait_until(lambda: redis.info("clients")["blocked_clients"] == 0)
     waiting = {"alpha": [add("alpha") for _ in range(5)], "beta": [add("beta", priority=n) for n in (0, 9)]}
     ids: dict[str, Any] = {name: {"waiting": found} for name, found in waiting.items()}
     ids["*"] = {"active": held, "scheduled": eta, "retrying": retry}

@@ -1,0 +1,87 @@
+"""Real Celery workers for the tests of actions, and what the jobs of `celery_drive.py` noted about their runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import kombu.pools
+import redis
+from celery import Celery
+
+from dashboard.demo.embedded import die_with_parent
+from tests.serving import wait_until
+
+WORKLOADS = Path(__file__).parent.parent / "workloads"
+
+
+class Shop:
+    """An app that sends the jobs of `celery_drive.py`, and its workers."""
+
+    def __init__(self, url: str, results: str | None = None) -> None:
+        self.url = url
+        self.results = results or url
+        self.app = Celery("shop", broker=url, set_as_current=False)
+        self.marks = redis.Redis.from_url(self.results)
+
+    def send(self, key: str, *args: Any, queue: str = "alpha", **options: Any) -> str:
+        """The id of a new job that notes its runs under `key`."""
+        return str(self.app.send_task("shop.mark", (key, *args), queue=queue, **options).id)
+
+    def noted(self, name: str) -> Mapping[str, int]:
+        """How often each job ran (`ran`) or failed (`failed`), by key."""
+        noted: Any = self.marks.hgetall(name)
+        return {key.decode(): int(count) for key, count in noted.items()}
+
+    def record(self, task_id: str) -> bytes:
+        """The result record of a job; b"" when there is none."""
+        raw = self.marks.get(f"celery-task-meta-{task_id}")
+        return raw if isinstance(raw, bytes) else b""
+
+    def status(self, task_id: str) -> str:
+        """What the record of a job says."""
+        return self.record(task_id)[12:30].decode().partition('"')[0]
+
+    def await_status(self, task_id: str, status: str) -> None:
+        """Returns when the record of a job says `status`."""
+        wait_until(lambda: self.status(task_id) == status, what=f"{status} of {task_id}")
+
+    @contextmanager
+    def worker(
+        self, queues: str = "alpha,beta", *, pool: str = "threads", size: int = 2, name: str = "one@shop"
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker that answers; shut down warmly at the end."""
+        command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", pool, "-c", str(size)]
+        command += ["-Q", queues, "-n", name, "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
+        process = subprocess.Popen(
+            command,
+            cwd=WORKLOADS,
+            env={**os.environ, "CELERY_DRIVE_URL": self.url, "CELERY_DRIVE_RESULTS": self.results},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent(),
+        )
+        try:
+            wait_until(lambda: self.app.control.ping([name], timeout=0.2), what=f"the worker {name}")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.app.close()
+        # Else the next app takes the queues of this one for declared.
+        kombu.pools.reset()  # type: ignore[no-untyped-call]
+        self.marks.close()

@@ -1,0 +1,783 @@
+"""What may be done with Celery's jobs, each held against a real worker, and what must not happen meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import NO_WISHES
+from dashboard.backends.celery import envelope, keys, resend
+from dashboard.backends.celery.backend import Celery
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable
+from dashboard.model import JobQuery, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.celery_live import Shop
+from tests.contract.test_celery import SEP, backend, bind, discover, message, record
+from tests.serving import wait_until
+
+__all__ = ["backend"]
+ALPHA: dict[str, Any] = {
+    "queue": "alpha",
+    "name": "shop.mark",
+    "args": ["k", 1.50],
+    "kwargs": {"pin": "ü"},
+    "retries": 2,
+}
+WRITER = "on >secret resetkeys ~* resetchannels &* -@all +@read +@connection +ping +select +info"
+
+
+@pytest.fixture
+def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
+    """Real workers on an empty server."""
+    assert redis_client.dbsize() == 0
+    shop = Shop(server.url)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def live(server: EmbeddedRedis, shop: Shop) -> Iterator[Celery]:
+    """The backend of a process that samples, beside `shop`."""
+    yield from _backend(server.url, shop)
+
+
+@pytest.fixture(params=["together", "apart"])
+def stores(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
+    """Workers whose results are in the broker's database, or in another."""
+    assert redis_client.dbsize() == 0
+    results = server.url.removesuffix("/0") + "/4" if request.param == "apart" else None
+    shop = Shop(server.url, results)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def near(server: EmbeddedRedis, stores: Shop) -> Iterator[Celery]:
+    """The backend beside `stores`."""
+    yield from _backend(server.url, stores)
+
+
+def _backend(url: str, shop: Shop) -> Iterator[Celery]:
+    source = Source("main", url)
+    results = shop.results if shop.results != url else None
+    backend = Celery(source, SourceSettings(name="main", url=url, result_url=results))
+    backend.own = source
+    yield backend
+    backend.close()
+    source.close()
+
+
+def outcomes(answers: list[Acted]) -> list[Outcome]:
+    """Only what came of each."""
+    return [answer.outcome for answer in answers]
+
+
+def act(
+    backend: Celery, action: Action, state: State, *picks: Pick, on: str | None = None, wishes: Wishes = NO_WISHES
+) -> list[Acted]:
+    """What came of an action; on the entry of all queues, but for waiting jobs."""
+    ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
+    return backend.act(ref, action, state, picks, wishes)
+
+
+def picked(backend: Celery, state: State, on: str | None = None) -> list[Pick]:
+    """All jobs of a state."""
+    ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
+    query = JobQuery(state=state, per_page=1000)
+    picks = backend.picks(ref, query)
+    assert picks == [Pick(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, query).jobs]
+    return picks
+
+
+def indexed(backend: Celery, shop: Shop) -> None:
+    """Make the backend know what has ended."""
+    with redis.Redis.from_url(shop.url) as client:
+        CeleryLibrary().prepare(backend, client)
+
+
+def waiting(client: redis.Redis, queue: str = "alpha") -> list[dict[str, Any]]:
+    """The messages of a queue, next to run first."""
+    return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
+
+
+def picture(client: redis.Redis) -> dict[bytes, bytes]:
+    """All keys but our own, as DUMP tells them."""
+    return {key: client.dump(key) or b"" for key in client.scan_iter(count=1000) if not key.startswith(b"{queuedeck}")}
+
+
+def failed(shop: Shop, backend: Celery, *names: str) -> dict[str, str]:
+    """Jobs that a real worker has failed, by key -> id; the index knows them."""
+    shop.marks.set("broken", 1)
+    ids = {name: shop.send(name, 1.5, [None, 'ü " \\']) for name in names}
+    for task_id in ids.values():
+        shop.await_status(task_id, "FAILURE")
+    shop.marks.delete("broken")
+    indexed(backend, shop)
+    return ids
+
+
+# What has ended.
+
+
+def test_a_failed_job_runs_again_and_only_once(stores: Shop, near: Celery) -> None:
+    with stores.worker():
+        ids = failed(stores, near, "one", "two")
+        given = stores.marks.hget("given", "one")
+        old = picked(near, State.DEAD)
+        assert {pick.id for pick in old} == set(ids.values())
+        first = act(near, Action.RETRY, State.DEAD, *old)
+        assert outcomes(first) == [Outcome.DONE] * 2
+        assert [answer.new_id for answer in first] == [None, None]
+        assert outcomes(act(near, Action.RETRY, State.DEAD, *old)) == [Outcome.CHANGED] * 2
+        assert picked(near, State.DEAD) == []
+        for task_id in ids.values():
+            stores.await_status(task_id, "SUCCESS")
+        assert stores.noted("ran") == {"one": 1, "two": 1}
+        assert stores.noted("failed") == {"one": 1, "two": 1}
+        assert stores.marks.hget("given", "one") == given
+        # Failed anew it may run again, but not by what was seen before.
+        stores.marks.set("broken", 1)
+        again = stores.send("three")
+        stores.await_status(again, "FAILURE")
+        indexed(near, stores)
+        (before,) = picked(near, State.DEAD)
+        act(near, Action.RETRY, State.DEAD, before)
+        wait_until(lambda: stores.noted("failed").get("three") == 2, what="the second failure")
+        stores.await_status(again, "FAILURE")
+        assert outcomes(act(near, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
+
+
+def test_a_crash_between_two_servers_sends_nothing_twice(
+    server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(server.url, server.url.removesuffix("/0") + "/4")
+    backend = next(_backend(server.url, shop))
+    bind(redis_client, "alpha")
+    record(shop.marks, "t1", **ALPHA)
+    record(shop.marks, "t2", **ALPHA)
+    pick = Pick(id="t1", stamp=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
+
+    def die(*_: Any) -> Any:
+        raise BackendUnavailable("gone", source="main", reason="lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resend.Resending, "_confirm", die)
+        with pytest.raises(BackendUnavailable):
+            act(backend, Action.RETRY, State.DEAD, pick)
+    assert len(waiting(redis_client)) == 1
+    assert shop.status("t1") == "FAILURE"  # sent, and still shown as open
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, pick)) == [Outcome.DONE]
+    assert len(waiting(redis_client)) == 1
+    assert shop.status("t1") == "RETRY"
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, pick)) == [Outcome.CHANGED]
+    shop.close()
+    backend.close()
+
+
+def test_a_revoked_job_runs_again_under_a_new_id(shop: Shop, live: Celery) -> None:
+    with shop.worker():
+        task_id = shop.send("one", expires=-5)
+        shop.await_status(task_id, "REVOKED")
+        indexed(live, shop)
+        (pick,) = picked(live, State.CANCELED)
+        (answer,) = act(live, Action.RETRY, State.CANCELED, pick)
+        assert (answer.outcome, answer.new_id == task_id) == (Outcome.DONE, False)
+        assert answer.new_id
+        shop.await_status(answer.new_id, "SUCCESS")
+        (repeat,) = act(live, Action.RETRY, State.CANCELED, pick)
+        assert (repeat.outcome, repeat.new_id) == (Outcome.CHANGED, answer.new_id)
+        assert shop.noted("ran") == {"one": 1}
+
+
+def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    for task_id in ("t1", "t2"):
+        record(any_redis, task_id, **ALPHA)
+    act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
+    act(backend, Action.RETRY, State.DEAD, Pick(id="t2"), wishes=Wishes(reset_attempts=True))
+    assert [found["headers"]["retries"] for found in waiting(any_redis)] == [2, 0]
+    assert base64.b64decode(waiting(any_redis)[0]["body"]) == (
+        b'[["k", 1.5], {"pin": "\\u00fc"}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+    )
+    assert any_redis.ttl("celery-task-meta-t1") > 3000
+    assert json.loads(any_redis.get("celery-task-meta-t1") or b"")["status"] == "RETRY"
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome", "words"),
+    [
+        (None, Outcome.GONE, "expired"),
+        (b'{"status": "FAILURE"}', Outcome.REFUSED, "result_extended"),
+        (b'{"status": "FAILURE", "name": "x", "args": [], "kwargs": {}}', Outcome.REFUSED, "queue"),
+        (b'{"status": "FAILURE", "name": "x", "args": "[]", "kwargs": {}, "queue": "alpha"}', Outcome.REFUSED, "arg"),
+        (b'{"status": "FAILURE", "name": "x", "args": [], "kwargs": {}, "queue": "no"}', Outcome.REFUSED, "no queue"),
+        (b'{"status": "FAILURE", "name": "x", "args": [], "kwargs": {}, "queue": "odd"}', Outcome.REFUSED, "wrong t"),
+        (pickle.dumps({"status": "FAILURE"}), Outcome.REFUSED, "pickled"),
+        (b"\0celery-compressed\0x\0y", Outcome.REFUSED, "compressed"),
+        (b'{"status": "FAILURE", "name": "\xff"}', Outcome.REFUSED, "no JSON"),
+        (b'{"a":' * 50_000, Outcome.REFUSED, "no JSON"),
+        (b"[]", Outcome.REFUSED, "no JSON"),
+        (b'{"status": ["FAILURE"]}', Outcome.CHANGED, ""),
+        (b'{"status": "SUCCESS"}', Outcome.CHANGED, "SUCCESS"),
+        (b'{"status": "FAILURE", "date_done": "2026-11-24T04:00:00"}', Outcome.CHANGED, "ended anew"),
+        (b'{"status": "FAILURE", "x": "' + b"y" * 1_100_000 + b'"}', Outcome.REFUSED, "larger"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_again_costs_one_outcome(
+    backend: Celery, any_redis: redis.Redis, raw: bytes | None, outcome: Outcome, words: str
+) -> None:
+    bind(any_redis, "alpha", "odd")
+    any_redis.set("odd", "no list")
+    record(any_redis, "sound", **ALPHA)
+    if raw is not None:
+        any_redis.set("celery-task-meta-bad", raw)
+    before = picture(any_redis)
+    bad = Pick(id="bad", stamp="1.0" if raw else None)
+    answer, sound = act(backend, Action.RETRY, State.DEAD, bad, Pick(id="sound"))
+    assert (answer.outcome, sound.outcome) == (outcome, Outcome.DONE)
+    assert words in (answer.detail or "")
+    after = picture(any_redis)
+    assert after.get(b"celery-task-meta-bad") == before.get(b"celery-task-meta-bad")
+    assert [found["headers"]["id"] for found in waiting(any_redis)] == ["sound"]
+    assert any_redis.get("odd") == b"no list"
+
+
+def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    any_redis.hset("celery-task-meta-hash", "a", "b")
+    picks = [Pick(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, *picks)) == [Outcome.GONE] * 5
+    ref = discover(backend)["*"]
+    assert [type(found) for found in backend.take(ref, State.DEAD, picks)] == [Acted] * 5
+    blobs = [None, b"", b"\xff", b"\x80" * 9]
+    lies = [Kept(id="hash", stamp=None, blob=blob, size_bytes=3) for blob in blobs]
+    assert outcomes(backend.delete(ref, State.DEAD, lies)) == [Outcome.GONE] * 4
+    assert outcomes(backend.restore(ref, State.DEAD, lies)) == [Outcome.REFUSED] * 4
+    assert any_redis.hgetall("celery-task-meta-hash") == {b"a": b"b"}
+
+
+def test_a_record_does_not_tell_of_which_prefix_its_queue_was(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    bind(any_redis, "alpha", prefix="shop:")
+    record(any_redis, "t1", **ALPHA)
+    CeleryLibrary().prepare(backend, any_redis)
+    (answer,) = act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
+    assert answer.outcome is Outcome.REFUSED
+    assert "several key prefixes" in (answer.detail or "")
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.COMPLETED, State.CANCELED])
+def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redis.Redis, state: State) -> None:
+    bind(any_redis, "alpha")
+    for n in range(5):
+        record(any_redis, f"t{n}", keys.NATIVE[state], **ALPHA)
+    any_redis.persist("celery-task-meta-t4")
+    CeleryLibrary().prepare(backend, any_redis)
+    ref, before = discover(backend)["*"], picture(any_redis)
+    picks = picked(backend, state)
+    taken = backend.take(ref, state, [*picks, Pick(id="t0", stamp="1.0")])
+    assert isinstance(taken.pop(), Acted)
+    kept = [one for one in taken if isinstance(one, Kept)]
+    assert (len(kept), kept[0].name) == (5, "shop.mark")
+    assert picture(any_redis) == before
+    any_redis.append("celery-task-meta-t3", " ")  # written anew meanwhile
+    answers = {answer.id: answer.outcome for answer in backend.delete(ref, state, kept)}
+    assert answers.pop("t3") is Outcome.CHANGED
+    assert set(answers.values()) == {Outcome.DONE}
+    assert [pick.id for pick in picked(backend, state)] in ([], ["t3"])
+    any_redis.set("celery-task-meta-t2", "somebody else")
+    back = {answer.id: answer.outcome for answer in backend.restore(ref, state, kept)}
+    assert (back.pop("t2"), back.pop("t3"), set(back.values())) == (Outcome.CHANGED, Outcome.CHANGED, {Outcome.DONE})
+    assert {answer.outcome for answer in backend.restore(ref, state, kept) if answer.id in back} == {Outcome.DONE}
+    after = picture(any_redis)
+    assert {key: after[key] for key in before if key[-2:] not in (b"t2", b"t3")} == {
+        key: dump for key, dump in before.items() if key[-2:] not in (b"t2", b"t3")
+    }
+    assert any_redis.ttl("celery-task-meta-t4") == -1
+    assert 3500 < any_redis.ttl("celery-task-meta-t0") <= 3600
+    assert {pick.id for pick in picked(backend, state)} >= {"t0", "t1", "t4"}
+
+
+def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
+    ref = discover(backend)["*"]
+    (kept,) = backend.take(ref, State.DEAD, [Pick(id="huge")])
+    assert isinstance(kept, Kept)
+    assert kept.blob is None
+    assert kept.size_bytes > 1_200_000
+    assert outcomes(backend.delete(ref, State.COMPLETED, [kept])) == [Outcome.CHANGED]
+    assert outcomes(backend.delete(ref, State.DEAD, [kept])) == [Outcome.DONE]
+    assert outcomes(backend.delete(ref, State.DEAD, [kept])) == [Outcome.GONE]
+
+
+# What waits.
+
+
+def test_deleted_messages_come_back_to_their_places_once(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    any_redis.lpush("alpha", *(message(f"t{n}") for n in range(8)), b"\xff no message", message("t9"))
+    any_redis.lpush(b"alpha" + SEP + b"3", message("p1"), message("p2"))
+    before, ref = picture(any_redis), discover(backend)["alpha"]
+    picks = picked(backend, State.WAITING)
+    chosen = [picks[n] for n in (0, 1, 4, 8, 11)]
+    kept = backend.take(ref, State.WAITING, [*chosen, Pick(id="none"), Pick(id="t5", stamp="rawother")])
+    assert [type(one) for one in kept] == [Kept] * 5 + [Acted] * 2
+    assert outcomes(kept[5:]) == [Outcome.GONE, Outcome.CHANGED]  # type: ignore[arg-type]
+    found = [one for one in kept if isinstance(one, Kept)]
+    assert picture(any_redis) == before
+    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # it was never deleted
+    assert outcomes(backend.delete(ref, State.WAITING, found)) == [Outcome.DONE] * 5
+    assert outcomes(backend.delete(ref, State.WAITING, found)) == [Outcome.DONE] * 5  # the repeat after a crash
+    assert len(picked(backend, State.WAITING)) == 7
+    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.DONE] * 5
+    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5
+    assert picture(any_redis) == before
+    assert any_redis.exists(keys.notes_key("main")) == 0
+    any_redis.rpop("alpha", 8)  # workers took them
+    assert outcomes(backend.delete(ref, State.WAITING, found))[:3] == [Outcome.GONE] * 3
+    assert outcomes(backend.restore(ref, State.WAITING, found))[:3] == [Outcome.CHANGED] * 3
+
+
+def test_one_of_many_is_found_and_what_is_too_deep_is_said(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(any_redis, "alpha")
+    any_redis.lpush("alpha", *(message(f"t{n}") for n in range(2500)))
+    ref = discover(backend)["alpha"]
+    (kept,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
+    assert isinstance(kept, Kept)
+    monkeypatch.setattr("dashboard.backends.celery.locate.LOOK_THROUGH", 1000)
+    (deep,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
+    assert isinstance(deep, Acted)
+    assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"not json", b"\xff\xfe\x00", b"[1,2]", b"{}", b'{"headers": 5}', b'{"headers": {"id": ["x"]}}',
+        b'{"a":' * 3000, b"",
+        b'{"headers": {"id": "x"}, "properties": 5}', message(body=5), message(eta="soon"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("action", [Action.MOVE, Action.PROMOTE, Action.DUPLICATE, Action.EDIT, Action.CANCEL])
+def test_messages_of_any_kind_cost_one_outcome(
+    backend: Celery, any_redis: redis.Redis, raw: bytes, action: Action
+) -> None:
+    bind(any_redis, "alpha", "beta")
+    any_redis.lpush("alpha", raw, message("sound"))
+    picks = picked(backend, State.WAITING)
+    wishes = Wishes(target="beta", payload='{"args": [1]}')
+    answers = act(backend, action, State.WAITING, *picks, wishes=wishes)
+    assert len(answers) == 2
+    ref = discover(backend)["alpha"]
+    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+    assert all(one is Outcome.DONE for one in outcomes(backend.delete(ref, State.WAITING, kept)))
+
+
+def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "beta")
+    ids = [shop.send(f"k{n}", 1.50, "ü", priority=n % 2 * 9) for n in range(4)]
+    before = {
+        found["headers"]["id"]: found for queue in ("alpha", "alpha\x06\x169") for found in waiting(redis_client, queue)
+    }
+    picks = picked(live, State.WAITING)
+    assert (
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="gone"))) == [Outcome.REFUSED] * 4
+    )
+    assert (
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="alpha"))) == [Outcome.REFUSED] * 4
+    )
+    assert outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="beta"))) == [Outcome.DONE] * 4
+    assert outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="beta"))) == [Outcome.GONE] * 4
+    moved = [*waiting(redis_client, "beta"), *waiting(redis_client, "beta\x06\x169")]
+    assert [found["headers"]["id"] for found in moved] == [ids[0], ids[2], ids[1], ids[3]]
+    for found in moved:
+        old = before[found["headers"]["id"]]
+        assert found["properties"]["delivery_info"]["routing_key"] == "beta"
+        old["properties"]["delivery_info"]["routing_key"] = "beta"
+        assert found == old
+    with shop.worker("beta"):
+        for task_id in ids:
+            shop.await_status(task_id, "SUCCESS")
+    assert shop.noted("ran") == {f"k{n}": 1 for n in range(4)}
+
+
+def test_a_timed_message_in_the_queue_runs_now(shop: Shop, live: Celery) -> None:
+    plain, timed = shop.send("plain"), shop.send("timed", countdown=3600)
+    answers = act(live, Action.PROMOTE, State.WAITING, *picked(live, State.WAITING))
+    assert outcomes(answers) == [Outcome.REFUSED, Outcome.DONE]
+    assert [found["headers"]["id"] for found in waiting(shop.marks)] == [timed, plain]
+    with shop.worker():
+        shop.await_status(timed, "SUCCESS")
+
+
+def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Celery) -> None:
+    old = shop.send("one", "ü", queue="alpha")
+    (pick,) = picked(live, State.WAITING)
+    (copy,) = act(live, Action.DUPLICATE, State.WAITING, pick)
+    (repeat,) = act(live, Action.DUPLICATE, State.WAITING, pick)
+    assert (copy.outcome, repeat.outcome, repeat.new_id) == (Outcome.DONE, Outcome.CHANGED, copy.new_id)
+    first, second = waiting(shop.marks)
+    assert first["body"] == second["body"]
+    wishes = Wishes(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
+    (edit,) = act(live, Action.EDIT, State.WAITING, pick, wishes=wishes)
+    for wrong in ("", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', "[" * 100_000):
+        (bad,) = act(live, Action.EDIT, State.WAITING, pick, wishes=Wishes(payload=wrong))
+        assert bad.outcome is Outcome.REFUSED
+    with shop.worker():
+        for task_id in (old, copy.new_id, edit.new_id):
+            shop.await_status(str(task_id), "SUCCESS")
+        indexed(live, shop)
+        done = next(found for found in picked(live, State.COMPLETED) if found.id == old)
+        (again,) = act(live, Action.DUPLICATE, State.COMPLETED, done)
+        (other,) = act(live, Action.EDIT, State.COMPLETED, done, wishes=wishes)
+        shop.await_status(str(again.new_id), "SUCCESS")
+        shop.await_status(str(other.new_id), "SUCCESS")
+    assert shop.noted("ran") == {"one": 3, "edited": 2}
+    assert json.loads(shop.marks.hget("given", "edited") or b"") == [[], {"pin": 2}]
+
+
+def test_members_of_a_chord_are_not_copied(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    body = base64.b64encode(json.dumps([[], {}, {"chord": {"task": "x"}}]).encode()).decode()
+    any_redis.lpush("alpha", message("t1", group="g"), message("t2", body=body))
+    answers = act(backend, Action.DUPLICATE, State.WAITING, *picked(backend, State.WAITING))
+    assert outcomes(answers) == [Outcome.REFUSED] * 2
+
+
+# What workers hold.
+
+
+def test_a_job_held_until_its_time_runs_now_or_never(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+    with shop.worker():
+        now, never = shop.send("now", "ü", countdown=3600), shop.send("never", countdown=3600)
+        soon = shop.send("soon", countdown=4)
+        wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker taking them")
+        picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
+        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
+        assert promoted.outcome is Outcome.DONE
+        assert promoted.new_id not in (None, now)
+        assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[now])) == [Outcome.GONE]
+        assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[soon])) == [Outcome.REFUSED]
+        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
+        shop.await_status(str(promoted.new_id), "SUCCESS")
+        shop.await_status(now, "REVOKED")
+        shop.await_status(never, "REVOKED")
+        shop.await_status(soon, "SUCCESS")
+        assert shop.noted("ran") == {"now": 1, "soon": 1}
+    # A worker that stops puts back what it holds; what was withdrawn is not among it.
+    assert (redis_client.hlen("unacked"), redis_client.llen("alpha")) == (0, 0)
+
+
+def test_without_a_worker_nothing_is_withdrawn(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    entry = json.dumps([json.loads(message("t1", eta=eta)), "", "alpha"])
+    any_redis.hset("unacked", "tag", entry)
+    any_redis.zadd("unacked_index", {"tag": 1})
+    before = picture(any_redis)
+    (pick,) = picked(backend, State.SCHEDULED)
+    for action in (Action.PROMOTE, Action.CANCEL):
+        (answer,) = act(backend, action, State.SCHEDULED, pick)
+        assert (answer.outcome, "no worker" in (answer.detail or "")) == (Outcome.REFUSED, True)
+    assert outcomes(act(backend, Action.CANCEL, State.RETRYING, pick)) == [Outcome.CHANGED]
+    assert picture(any_redis) == before
+
+
+def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) -> None:
+    with shop.worker("beta", name="other@shop"):
+        task_id = shop.send("never")
+        (pick,) = picked(live, State.WAITING)
+        assert outcomes(act(live, Action.CANCEL, State.WAITING, pick)) == [Outcome.DONE]
+        shop.await_status(task_id, "REVOKED")
+    assert len(waiting(shop.marks)) == 1  # the message itself stays, as the preview says
+
+
+def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
+    with shop.worker(pool="prefork", size=1):
+        task_id = str(shop.app.send_task("shop.busy", ("one",), queue="alpha").id)
+        wait_until(lambda: shop.marks.hget("began", "one"), what="the start")
+        (pick,) = picked(live, State.ACTIVE)
+        assert outcomes(act(live, Action.STOP, State.ACTIVE, pick)) == [Outcome.DONE]
+        shop.await_status(task_id, "REVOKED")
+
+
+# Queues, workers, schedules.
+
+
+def test_a_queue_is_paused_for_those_who_took_from_it(shop: Shop, live: Celery) -> None:
+    with shop.worker("alpha", name="one@shop"), shop.worker("beta", name="two@shop"):
+        refs = discover(live)
+        assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.REFUSED
+        assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.DONE
+        inspect = shop.app.control.inspect(timeout=0.3)
+
+        def taken() -> dict[str, list[str]]:
+            found = inspect.active_queues() or {}
+            return {name: sorted(queue["name"] for queue in queues) for name, queues in found.items()}
+
+        wait_until(lambda: taken() == {"one@shop": [], "two@shop": ["beta"]}, what="the pause")
+        task_id = shop.send("one")
+        assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.REFUSED
+        assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.DONE
+        shop.await_status(task_id, "SUCCESS")
+        wait_until(lambda: taken() == {"one@shop": ["alpha"], "two@shop": ["beta"]}, what="the old order")
+        assert not [key for key in shop.marks.scan_iter() if b"reply.celery.pidbox" in key and b"binding" not in key]
+
+
+def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery) -> None:
+    bind(shop.marks, "alpha")
+    shop.marks.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"dead@h.celery.pidbox")
+    with shop.worker(name="one@shop") as process:
+        workers = {worker.id: worker for worker in live.workers(list(discover(live).values()))}
+        assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
+        assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
+        assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
+        assert process.wait(15) == 0
+
+
+def test_a_queue_is_removed_with_its_messages_and_nothing_else(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha", "beta")
+    any_redis.sadd("_kombu.binding.alpha", b"alpha" + SEP + SEP + b"other")
+    any_redis.lpush("alpha", message("t1"))
+    any_redis.lpush(b"alpha" + SEP + b"9", message("t2"))
+    any_redis.lpush("beta", message("t3"))
+    refs = discover(backend)
+    assert backend.act_on_queue(refs["*"], Action.OBLITERATE).outcome is Outcome.UNSUPPORTED
+    answer = backend.act_on_queue(refs["alpha"], Action.OBLITERATE)
+    assert (answer.outcome, answer.detail) == (Outcome.DONE, "2 messages went with it")
+    assert set(any_redis.keys()) == {b"beta", b"_kombu.binding.beta", b"_kombu.binding.alpha"}
+    assert any_redis.smembers("_kombu.binding.alpha") == {b"alpha" + SEP + SEP + b"other"}
+    any_redis.set("odd", "x")
+    bind(any_redis, "odd")
+    assert backend.act_on_queue(discover(backend)["odd"], Action.OBLITERATE).outcome is Outcome.REFUSED
+    assert any_redis.get("odd") == b"x"
+
+
+# As redbeat 2.4.2 wrote them.
+NIGHTLY = (
+    b'{"name": "nightly", "task": "shop.mark", "args": ["night"], "kwargs": {}, "options": {"queue": "alpha"}, '
+    b'"schedule": {"__type__": "crontab", "minute": 0, "hour": 3, "day_of_week": "*", "day_of_month": "*", '
+    b'"month_of_year": "*"}, "enabled": true}'
+)
+OFTEN = (
+    b'{"name": "often", "task": "shop.mark", "args": ["often"], "kwargs": {"pin": 1}, "options": {}, "schedule": '
+    b'{"__type__": "interval", "every": 60.0, "relative": false}, "enabled": true}'
+)
+META = (
+    b'{"last_run_at": {"__type__": "datetime", "year": 2026, "month": 11, "day": 25, "hour": 0, "minute": 51, '
+    b'"second": 21, "microsecond": 937175, "timezone": "UTC"}}'
+)
+
+
+def test_schedules_of_redbeat_are_read_and_obey(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "alpha")
+    for name, definition, due in (("nightly", NIGHTLY, 1795575600), ("often", OFTEN, 1795567941)):
+        redis_client.hset(f"redbeat:{name}", mapping={"definition": definition, "meta": META})
+        redis_client.zadd("redbeat::schedule", {f"redbeat:{name}": due})
+    redis_client.zadd("redbeat::schedule", {b"redbeat:broken": 1, b"redbeat:\xff": 2})
+    redis_client.set("redbeat:broken", "no hash")
+    refs = list(discover(live).values())
+    found = {schedule.id: schedule for schedule in live.schedules(refs)}
+    nightly, often, broken = (found[f"redbeat:{name}"] for name in ("nightly", "often", "broken"))
+    assert (nightly.pattern, nightly.queue, nightly.paused) == ("0 3 * * *", "alpha", False)
+    assert nightly.last_run_at == datetime(2026, 11, 25, 0, 51, 21, 937175, UTC)
+    assert (often.pattern, often.queue) == ("every 60 s", None)
+    assert broken.problem
+    assert live.act_on_schedule(broken, Action.TRIGGER).outcome is Outcome.REFUSED
+    assert live.act_on_schedule(nightly, Action.PAUSE_SCHEDULE).outcome is Outcome.DONE
+    assert redis_client.hget("redbeat:nightly", "definition") == NIGHTLY.replace(
+        b'"enabled": true', b'"enabled": false'
+    )
+    paused = next(schedule for schedule in live.schedules(refs) if schedule.id == nightly.id)
+    assert (paused.paused, paused.next_run_at) == (True, None)
+    assert live.act_on_schedule(nightly, Action.RESUME_SCHEDULE).outcome is Outcome.DONE
+    assert redis_client.hget("redbeat:nightly", "definition") == NIGHTLY
+    assert live.act_on_schedule(often, Action.TRIGGER).outcome is Outcome.REFUSED  # no beat runs that could route it
+    redis_client.set("redbeat::lock", "token")
+    assert live.act_on_schedule(often, Action.TRIGGER).outcome is Outcome.DONE
+    assert json.loads(redis_client.hget("redbeat:often", "meta") or b"") == {"last_run_at": None}
+    assert redis_client.zscore("redbeat::schedule", "redbeat:often") == 0
+    with shop.worker():
+        answer = live.act_on_schedule(nightly, Action.TRIGGER)
+        assert live.act_on_schedule(nightly, Action.TRIGGER).outcome is Outcome.CHANGED
+        shop.await_status(str(answer.new_id), "SUCCESS")
+    assert shop.noted("ran") == {"night": 1}
+    assert live.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
+    assert live.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.GONE
+    assert not redis_client.exists("redbeat:nightly")
+
+
+# The wire, permissions, and everything at once.
+
+
+def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, redis_client: redis.Redis) -> None:
+    def opened(raw: Any) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(raw)
+        found["body"] = json.loads(base64.b64decode(found["body"]))
+        found["properties"].pop("delivery_tag")
+        return found
+
+    feed = redis_client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    feed.psubscribe("*celery.pidbox")
+    feed.get_message(timeout=1)
+    shop.app.conf.broker_transport_options = {"global_keyprefix": "shop:"}
+    control = shop.app.control
+    calls: list[tuple[Any, tuple[str, dict[str, Any], list[str] | None]]] = [
+        (
+            lambda: control.revoke(["a", "b"]),
+            ("revoke", {"task_id": ["a", "b"], "terminate": False, "signal": "SIGTERM"}, None),
+        ),
+        (lambda: control.cancel_consumer("q", ["w@h"]), ("cancel_consumer", {"queue": "q"}, ["w@h"])),
+        (
+            lambda: control.add_consumer("q", destination=["w@h"]),
+            ("add_consumer", {"queue": "q", "exchange": None, "exchange_type": "direct", "routing_key": None}, ["w@h"]),
+        ),
+        (lambda: control.shutdown(["w@h"]), ("shutdown", {}, ["w@h"])),
+    ]
+    for theirs, ours in calls:
+        theirs()
+        published = wait_until(lambda: feed.get_message(timeout=0.2), what="the broadcast")
+        assert published["channel"].decode() == envelope.channel("shop:", 0)
+        written, sent = opened(envelope.broadcast(*ours)), opened(published["data"])
+        assert {**written, "headers": None} == {**sent, "headers": None}
+        assert set(written["headers"]) == set(sent["headers"])
+    feed.close()
+    shop.app.send_task("shop.mark", (1,), {"a": "ü"}, queue="alpha", task_id="t1")
+    sent = opened(redis_client.rpop("shop:alpha"))
+    written = opened(envelope.call("shop.mark", "t1", "alpha", b"[1]", json.dumps({"a": "ü"}).encode()))
+    for found in (sent, written):
+        for name in ("origin", "argsrepr", "kwargsrepr"):
+            assert isinstance(found["headers"].pop(name), str)
+        found["properties"].pop("reply_to")
+    assert written == sent
+
+
+def test_celery_itself_is_not_needed() -> None:
+    code = "import sys, dashboard.backends.celery.backend; print([m for m in ('celery', 'kombu') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha", "beta")
+    any_redis.lpush("alpha", message("t1"))
+    record(any_redis, "t2", **ALPHA)
+    before = picture(any_redis)
+    for more in ("", "+eval"):
+        any_redis.execute_command("ACL", "SETUSER", "watcher", *WRITER.split(), *more.split())  # type: ignore[no-untyped-call]
+        url = f"redis://watcher:secret@127.0.0.1:{any_server.port}/0"
+        source = Source("main", url)
+        backend = Celery(source, SourceSettings(name="main", url=url))
+        (pick,) = picked(backend, State.WAITING)
+        ref = discover(backend)["alpha"]
+        kept = [one for one in backend.take(ref, State.WAITING, [pick]) if isinstance(one, Kept)]
+        records = [
+            one for one in backend.take(discover(backend)["*"], State.DEAD, [Pick(id="t2")]) if isinstance(one, Kept)
+        ]
+        answers = [
+            *act(backend, Action.RETRY, State.DEAD, Pick(id="t2")),
+            *act(backend, Action.MOVE, State.WAITING, pick, wishes=Wishes(target="beta")),
+            *act(backend, Action.DUPLICATE, State.WAITING, pick),
+            *act(backend, Action.CANCEL, State.WAITING, pick),
+            *backend.delete(ref, State.WAITING, kept),
+            *backend.delete(discover(backend)["*"], State.DEAD, records),
+            *backend.restore(discover(backend)["*"], State.DEAD, records),
+            backend.act_on_queue(ref, Action.OBLITERATE),
+        ]
+        assert outcomes(answers) == [Outcome.REFUSED] * 8
+        assert all("not permitted" in (answer.detail or "") for answer in answers), answers
+        assert picture(any_redis) == before
+        source.close()
+    any_redis.execute_command("ACL", "DELUSER", "watcher")  # type: ignore[no-untyped-call]
+
+
+def test_actions_and_a_worker_at_once_lose_and_double_nothing(
+    shop: Shop, live: Celery, redis_client: redis.Redis
+) -> None:
+    dead, more = 1000, 2000
+    with shop.worker(size=4):
+        redis_client.set("broken", 1)
+        for n in range(dead):
+            shop.send(f"dead{n}")
+        wait_until(lambda: len(shop.noted("failed")) == dead, within_s=60, what="the failures")
+        wait_until(
+            lambda: sum(1 for _ in redis_client.scan_iter("celery-task-meta-*", count=5000)) == dead, what="records"
+        )
+        redis_client.delete("broken")
+        indexed(live, shop)
+        picks, ref = picked(live, State.DEAD), discover(live)
+        problems: list[BaseException] = []
+        retried: list[Acted] = []
+        deleted: set[str] = set()
+        names = {}
+
+        def retry() -> None:
+            for start in range(0, dead, 100):
+                retried.extend(live.act(ref["*"], Action.RETRY, State.DEAD, picks[start : start + 100]))
+
+        def delete() -> None:
+            while sending.is_alive() or redis_client.llen("alpha"):
+                found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=40))[::3]
+                kept = [one for one in live.take(ref["alpha"], State.WAITING, found) if isinstance(one, Kept)]
+                gone = live.delete(ref["alpha"], State.WAITING, kept)
+                deleted.update(answer.id for answer in gone if answer.outcome is Outcome.DONE)
+                back = live.restore(ref["alpha"], State.WAITING, kept[::2])
+                live.restore(ref["alpha"], State.WAITING, kept[::2])
+                deleted.difference_update(answer.id for answer in back if answer.outcome is Outcome.DONE)
+
+        def move() -> None:
+            while sending.is_alive() or redis_client.llen("alpha"):
+                found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=60))[30:]
+                live.act(ref["alpha"], Action.MOVE, State.WAITING, found, Wishes(target="beta"))
+
+        def send() -> None:
+            sender = Shop(shop.url)
+            for n in range(more):
+                names[sender.send(f"more{n}")] = f"more{n}"
+            sender.close()
+
+        def guarded(work: Any) -> Any:
+            def run() -> None:
+                try:
+                    work()
+                except BaseException as exc:  # told by the thread of the test
+                    problems.append(exc)
+
+            return run
+
+        bind(redis_client, "beta")
+        sending = threading.Thread(target=guarded(send))
+        threads = [sending, *(threading.Thread(target=guarded(work)) for work in (retry, retry, delete, move))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(90)
+        assert not problems, problems
+        lost = {names[task_id] for task_id in deleted if task_id in names}
+        lost |= {key for key, task_id in ((pick.id, pick.id) for pick in picks) if task_id in deleted}
+        expected = dead + more - len(deleted)
+        wait_until(lambda: sum(shop.noted("ran").values()) >= expected, within_s=60, what="the end of all")
+        wait_until(lambda: not redis_client.exists("alpha", "beta", "unacked"), what="the acknowledgements")
+    ran = shop.noted("ran")
+    assert set(ran.values()) == {1}
+    assert len(ran) == expected
+    assert sorted(outcomes(retried)) == [Outcome.CHANGED] * dead + [Outcome.DONE] * dead
+    assert not {f"more{n}" for n in range(more)} - set(ran) - lost
+    assert deleted
