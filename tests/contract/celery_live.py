@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,12 +23,14 @@ WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
 class Shop:
-    """An app that sends the jobs of `celery_drive.py`, and its workers."""
+    """An app that sends the jobs of `celery_drive.py`, and its workers; `options` = of broker and results."""
 
-    def __init__(self, url: str, results: str | None = None) -> None:
+    def __init__(self, url: str, results: str | None = None, options: Mapping[str, str] | None = None) -> None:
         self.url = url
         self.results = results or url
+        self.options = dict(options or {})
         self.app = Celery("shop", broker=url, set_as_current=False)
+        self.app.conf.broker_transport_options = self.options
         self.marks = redis.Redis.from_url(self.results)
 
     def send(self, key: str, *args: Any, queue: str = "alpha", **options: Any) -> str:
@@ -41,7 +44,7 @@ class Shop:
 
     def record(self, task_id: str) -> bytes:
         """The result record of a job; b"" when there is none."""
-        raw = self.marks.get(f"celery-task-meta-{task_id}")
+        raw = self.marks.get(f"{self.options.get('global_keyprefix', '')}celery-task-meta-{task_id}")
         return raw if isinstance(raw, bytes) else b""
 
     def status(self, task_id: str) -> str:
@@ -62,7 +65,12 @@ class Shop:
         process = subprocess.Popen(
             command,
             cwd=WORKLOADS,
-            env={**os.environ, "CELERY_DRIVE_URL": self.url, "CELERY_DRIVE_RESULTS": self.results},
+            env={
+                **os.environ,
+                "CELERY_DRIVE_URL": self.url,
+                "CELERY_DRIVE_RESULTS": self.results,
+                "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

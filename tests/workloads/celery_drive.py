@@ -20,6 +20,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     worker_prefetch_multiplier=20,
+    broker_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
+    result_backend_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
 )
 
 

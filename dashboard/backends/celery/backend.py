@@ -118,8 +118,7 @@ class Celery(Backend):
         return self._pages().job(ref, job_id)
 
     def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        prefixes = sorted({keys.place(ref).prefix for ref in refs})
-        return read_workers(self.broker, self.own, prefixes)
+        return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return redbeat.read(self.broker, refs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import heartbeats
@@ -16,18 +16,28 @@ SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
-def read(broker: Source, own: Source | None, prefixes: Sequence[str]) -> list[Worker]:
-    """The workers, by name. Cost: 2 round trips."""
+def read(broker: Source, own: Source | None, places: Collection[keys.Place]) -> list[Worker]:
+    """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips."""
+    separators = {place.separator for place in places}
+    prefixes = sorted({place.prefix for place in places})
     beats = heartbeats(own, broker.name)
     replies = broker.batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", 1000) for prefix in prefixes])
     names = set(beats)
     for reply in replies:
         for member in reply[1] if isinstance(reply, list) else ():
-            name = text(member).rsplit("\x16", 1)[-1].removesuffix(".celery.pidbox")
+            name = _mailbox(text(member), separators).removesuffix(".celery.pidbox")
             if name and not name.startswith("celerybeat@"):
                 names.add(name)
     now = now_s()
     return [_worker(broker.name, name, beats.get(name), now) for name in sorted(names)]
+
+
+def _mailbox(member: str, separators: Collection[str]) -> str:
+    """The queue in a binding of the mailboxes' exchange, which has no routing key and no pattern."""
+    if keys.SEPARATOR in member:
+        return member.rsplit(keys.SEPARATOR, 1)[-1]
+    own = next((separator for separator in separators if member.startswith(separator * 2)), "")
+    return member.removeprefix(own * 2)
 
 
 def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: float) -> Worker:
