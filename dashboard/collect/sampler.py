@@ -38,7 +38,7 @@ class _Search:
     known: dict[str, QueueRef] = field(default_factory=dict)  # by key
     seen: set[str] = field(default_factory=set)  # in the running search
     complete: bool = False  # at least one search came to its end
-    steps: int = 0  # of the running search
+    commands: int = 0  # of the running search
     due: float = 0.0  # monotonic; when the next search may start
 
 
@@ -195,15 +195,17 @@ class Sampler:
         if search.cursor is None and monotonic_s() < search.due:
             return
         commands, seconds = LATER_BUDGET if search.complete else FIRST_BUDGET
-        step = backend.discover(search.cursor, Budget(commands, seconds))
-        search.steps += 1
+        budget = Budget(commands, seconds)
+        step = backend.discover(search.cursor, budget)
+        search.commands += commands - budget.commands
         for ref in step.found:
             search.known[ref.key] = ref
             search.seen.add(ref.key)
         if step.complete:
             search.known = {key: ref for key, ref in search.known.items() if key in search.seen}
-            pause = SEARCH_PAUSE_S if search.steps == 1 else LONG_SEARCH_PAUSE_S
-            search.seen, search.steps, search.complete = set(), 0, True
+            # By what it cost, not by its steps: one slow moment of the server must not hide new queues for a minute.
+            pause = SEARCH_PAUSE_S if search.commands <= LATER_BUDGET[0] else LONG_SEARCH_PAUSE_S
+            search.seen, search.commands, search.complete = set(), 0, True
             search.due = monotonic_s() + pause
             search.cursor = None
         else:

@@ -39,9 +39,12 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises ConfigurationError when `arguments.port` is taken or no Redis server is installed.
     """
-    port = _choose_port(arguments.port)
+    with _Signals() as signals:  # before the first line is printed: who reads it may end the demo at once
+        return _start(_choose_port(arguments.port), signals)
+
+
+def _start(port: int, signals: _Signals) -> int:
     with (
-        _Signals() as signals,
         tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
         _Crew() as crew,
