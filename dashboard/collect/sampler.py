@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # The first search may be quick, since nothing can be shown before; later ones step lightly.
 FIRST_BUDGET = (400, 0.5)  # commands, seconds of one sample
 LATER_BUDGET = (20, 0.05)
-# Between the end of one search and the start of the next. A key space that takes more than one step to scan is
+# Between the end of one search and the start of the next. A key space that costs more commands than one step may is
 # scanned less often, so that searching stays a small part of what Redis does.
 SEARCH_PAUSE_S = 4.0
 LONG_SEARCH_PAUSE_S = 60.0
