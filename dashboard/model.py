@@ -369,10 +369,14 @@ class Schedule(Value, frozen=True, kw_only=True):
 
 
 class Searched(Value, frozen=True, kw_only=True):
-    """A job as in a list, and the text of its payload and error that a search looks through, each cut at 8 KiB."""
+    """A job as in a list, and the text of its payload and error that a search looks through, each cut at 8 KiB.
+
+    `stack` is that of its last failure, both ends of a long one; None where there is none, or the library keeps none.
+    """
 
     job: Job
     text: str
+    stack: str | None = None
 
 
 class Window(Value, frozen=True, kw_only=True):

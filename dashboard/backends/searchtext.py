@@ -52,6 +52,13 @@ def joined(payload: str, error: str | None) -> str:
     return f"{_cut(payload)}\n{_cut(failure)}".strip()
 
 
+def ends(stack: str | None) -> str | None:
+    """A stack with secrets masked; of a long one both ends: Python tells the innermost call last, others first."""
+    if stack is None or len(stack) <= 2 * LIMIT:
+        return mask_text(stack) if stack else None
+    return mask_text(f"{stack[:LIMIT]}\n{CUT}\n{stack[-LIMIT:]}")
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= LIMIT else text[:LIMIT] + CUT
 

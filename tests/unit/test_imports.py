@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.sources",),
     ("dashboard.backends",),
     ("dashboard.collect",),
+    ("dashboard.triage",),
     ("dashboard.acts",),
     ("dashboard.alerts",),
     ("dashboard.doctor",),
@@ -44,6 +45,9 @@ PURE = {
     "dashboard.alerts.reduce": set(),
     "dashboard.alerts.evaluate": set(),
     "dashboard.alerts.forecast": set(),
+    "dashboard.triage.folding": set(),
+    "dashboard.triage.frames": set(),
+    "dashboard.triage.fingerprint": set(),
 }
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ ROW_FIELDS = (
 )
 ROW_LIMIT_BYTES = 16 * 1024
 MESSAGE_LIMIT = 2000
+_strings = json.JSONDecoder(strict=False)
 
 
 @dataclass(slots=True)
@@ -123,6 +125,24 @@ def stacks(raw: bytes | None) -> tuple[str, ...]:
     except ValueError:
         return (printable(raw),)
     return tuple(printable(stack) for stack in tries if isinstance(stack, str)) if isinstance(tries, list) else ()
+
+
+def newest_stack(raw: bytes | None) -> str | None:
+    """The last whole stack of `stacktrace`, which may be cut; of a single one that is cut, its beginning."""
+    if not raw:
+        return None
+    text, at = raw.decode("utf-8", "replace"), 1
+    found: str | None = None
+    while 0 < at < len(text):
+        try:
+            value, end = _strings.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        found = value if isinstance(value, str) else found
+        at = text.find('"', end)
+    if found is None and text.startswith('["'):
+        found = text[2:].replace("\\n", "\n")
+    return printable(found.encode("utf-8", "replace")) if found else None
 
 
 def missing(values: Reply) -> bool:

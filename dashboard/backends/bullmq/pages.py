@@ -10,11 +10,19 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.bullmq import keys, rows
-from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, ROW_FIELDS, Fields, error, max_attempts, stacks
+from dashboard.backends.bullmq.jobdata import (
+    MESSAGE_LIMIT,
+    ROW_FIELDS,
+    Fields,
+    error,
+    max_attempts,
+    newest_stack,
+    stacks,
+)
 from dashboard.backends.bullmq.jobdata import problem as problem_of
 from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import joined, of_json
+from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.clock import instant
 from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
@@ -49,9 +57,7 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
     total, entries = _listed(source, scripts, ref, query)
     found = rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
-        rows=tuple(
-            Searched(job=_job(ref, entry, row), text=_text(row)) for entry, row in zip(entries, found, strict=True)
-        ),
+        rows=tuple(_searched(_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
         total=total,
         order=keys.ORDERS[query.state],
     )
@@ -141,6 +147,16 @@ def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
     if entry.kind == "zset":
         return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
+
+
+def _searched(job: Job, row: rows.Row) -> Searched:
+    """The row with the stack of its last failure, whose head tells the class of the error."""
+    stack = newest_stack(_bytes(row.texts[rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
+    if stack is not None and job.error is not None:
+        told = error(job.error.message, stack)
+        class_name = told.class_name if told else None
+        job = msgspec.structs.replace(job, error=msgspec.structs.replace(job.error, class_name=class_name))
+    return Searched(job=job, text=_text(row), stack=ends(stack))
 
 
 def _text(row: rows.Row) -> str:

@@ -12,12 +12,13 @@ from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.celery import figures, keys, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
+from dashboard.backends.celery.message import stack_of
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
 from dashboard.backends.payload import text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import joined, of_json
+from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.errors import QueuedeckError
 from dashboard.model import (
     Capability,
@@ -126,7 +127,11 @@ class Celery(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(
-            Searched(job=job, text=joined(of_json(payload), job.error.message if job.error else None))
+            Searched(
+                job=job,
+                text=joined(of_json(payload), job.error.message if job.error else None),
+                stack=ends(stack_of(payload)) if job.error else None,
+            )
             for job, payload in zip(page.jobs, payloads, strict=True)
         )
         return Window(rows=rows, total=page.total, order=page.order)

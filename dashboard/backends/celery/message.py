@@ -230,6 +230,11 @@ def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobE
     )
 
 
+def stack_of(raw: bytes) -> str | None:
+    """The traceback of a result record as it stands in Redis; None when there is none."""
+    return words(loads_dict(raw).get("traceback"), 50_000)
+
+
 def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
     """What a job's page shows of a record beyond its row."""
     record = loads_dict(raw)

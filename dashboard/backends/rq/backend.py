@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
+
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.rq import act, keys
@@ -18,7 +20,7 @@ from dashboard.backends.rq.records import Reader
 from dashboard.backends.rq.stats import read_stats
 from dashboard.backends.rq.workers import read_versions
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import joined
+from dashboard.backends.searchtext import ends, joined
 from dashboard.errors import NotFound
 from dashboard.model import (
     Capability,
@@ -90,8 +92,9 @@ class RQ(Backend):
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
-        page = self.jobs(ref, query)
-        rows = tuple(Searched(job=job, text=joined(job.summary or "", _failure(job))) for job in page.jobs)
+        awaited = ref.name in self.named_queues()
+        page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
+        rows = tuple(_searched(job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
@@ -133,6 +136,14 @@ class RQ(Backend):
 
     def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
         return [(ref, self._keys(ref)) for ref in refs]
+
+
+def _searched(job: Job) -> Searched:
+    text, error = joined(job.summary or "", _failure(job)), job.error
+    if error is None:
+        return Searched(job=job, text=text)
+    bare = msgspec.structs.replace(job, error=msgspec.structs.replace(error, stack=None))
+    return Searched(job=bare, text=text, stack=ends(error.stack))
 
 
 def _failure(job: Job) -> str | None:

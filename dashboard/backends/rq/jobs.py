@@ -40,9 +40,16 @@ class _Members:
 
 
 def read_page(
-    source: Source, reader: Reader, ref: QueueRef, queue: QueueKeys, query: JobQuery, *, awaited: bool
+    source: Source,
+    reader: Reader,
+    ref: QueueRef,
+    queue: QueueKeys,
+    query: JobQuery,
+    *,
+    awaited: bool,
+    stacks: bool = False,
 ) -> JobPage:
-    """One page of a list; `awaited` = the queue may not be there yet.
+    """One page of a list; `awaited` = the queue may not be there yet, `stacks` = errors shall have theirs.
 
     Raises NotFound, Unsupported, BackendUnavailable. Cost: 2 round trips; 3 where scripts may not run, and for pages
     among the failed jobs that never expire while others have expired but are not yet removed.
@@ -55,7 +62,7 @@ def read_page(
     shape = DEAD_LIST if query.state is State.DEAD else LIST
     records, _ = reader.read([(queue, job_id) for job_id in ids], shape) if ids else ([], [])
     jobs = [
-        job_of(ref, job_id, record, state=query.state, due=_due(query.state, score))
+        job_of(ref, job_id, record, state=query.state, due=_due(query.state, score), stacks=stacks)
         for job_id, record, (_, score) in zip(ids, records, members.rows, strict=True)
     ]
     return JobPage(

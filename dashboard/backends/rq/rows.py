@@ -24,8 +24,19 @@ _TRIED = frozenset({"started", "finished", "failed", "stopped"})
 FAILED_TYPES = frozenset({b"2", b"3", b"5"})
 
 
-def job_of(ref: QueueRef, job_id: str, record: Record, *, state: State | None, due: datetime | None = None) -> Job:
-    """The Job of a row; `state` = the list it stands in, None to go by its own status. `due` = its scheduled time."""
+def job_of(
+    ref: QueueRef,
+    job_id: str,
+    record: Record,
+    *,
+    state: State | None,
+    due: datetime | None = None,
+    stacks: bool = False,
+) -> Job:
+    """The Job of a row; `state` = the list it stands in, None to go by its own status. `due` = its scheduled time.
+
+    Its error has the stack only where `stacks` says so.
+    """
     status = record.text("status")
     name, summary = call_parts(record.text("description"))
     own = STATUSES.get(status or "")
@@ -48,7 +59,7 @@ def job_of(ref: QueueRef, job_id: str, record: Record, *, state: State | None, d
         attempts=attempts,
         max_attempts=most,
         worker=record.text("worker_name"),
-        error=_short(error_of(record)) if own is State.DEAD else None,
+        error=_short(error_of(record), stacks=stacks) if own is State.DEAD else None,
         problem=problem_of(record),
     )
 
@@ -62,8 +73,8 @@ def error_of(record: Record) -> JobError | None:
     return failure(raw) if raw else None
 
 
-def _short(error: JobError | None) -> JobError | None:
-    return None if error is None else msgspec.structs.replace(error, stack=None)
+def _short(error: JobError | None, *, stacks: bool) -> JobError | None:
+    return error if error is None or stacks else msgspec.structs.replace(error, stack=None)
 
 
 def failed_entry(record: Record) -> Entry | None:

@@ -11,7 +11,7 @@ import msgspec
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import joined, of_json
+from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.backends.sidekiq import (
     act,
     control,
@@ -26,6 +26,7 @@ from dashboard.backends.sidekiq import (
     words,
     workers,
 )
+from dashboard.backends.sidekiq.entry import stack_of
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -105,7 +106,11 @@ class Sidekiq(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = pages.read(self.source, self._scripts, ref, query)
         rows = tuple(
-            Searched(job=job, text=joined(of_json(payload), job.error.message if job.error else None))
+            Searched(
+                job=job,
+                text=joined(of_json(payload), job.error.message if job.error else None),
+                stack=ends(stack_of(payload)),
+            )
             for job, payload in zip(page.jobs, payloads, strict=True)
         )
         return Window(rows=rows, total=page.total, order=page.order)

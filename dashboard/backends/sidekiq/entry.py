@@ -181,6 +181,12 @@ def backtrace(payload: Mapping[str, Any]) -> str | None:
     return "\n".join(printable(line.encode("utf-8", "replace"), 2000) for line in lines[:500] if isinstance(line, str))
 
 
+def stack_of(raw: bytes) -> str | None:
+    """The backtrace of a payload as it stands in Redis; None when there is none."""
+    payload = decode(raw) if b'"error_backtrace"' in raw else None
+    return backtrace(payload) if payload else None
+
+
 def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
     """What the job is called with: its arguments, or the entry as it stands."""
     if payload is None or (found := _arguments(payload)) is None:

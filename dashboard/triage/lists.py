@@ -1,0 +1,94 @@
+"""The lists that hold dead letters: those of the dead, and what waits in queues that are named for dead letters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from dashboard.backends.base import WINDOW_ROWS, Backend
+from dashboard.errors import QueuedeckError
+from dashboard.model import Capability, JobQuery, QueueStats, Searched, State
+
+log = logging.getLogger(__name__)
+
+BackendOf = Callable[[str, str], Backend]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One list of dead letters; `count` = jobs in it by the newest snapshot."""
+
+    queue: QueueStats
+    state: State
+    count: int
+
+    @property
+    def is_dlq(self) -> bool:
+        """Whether its jobs wait in a queue that is named for dead letters."""
+        return self.state is State.WAITING
+
+
+class Unreadable(Exception):
+    """A list that could not be read; its text says why, in one line."""
+
+
+def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:
+    """The lists that hold something, the longest first."""
+    found: list[Place] = []
+    for queue in queues:
+        states = backend_of(queue.source, queue.backend).states
+        wanted = [State.DEAD]
+        if not queue.shared and any(fnmatchcase(queue.name, glob) for glob in dlq_globs):
+            wanted.append(State.WAITING)
+        found += [
+            Place(queue, state, count) for state in wanted if state in states and (count := queue.counts.of(state))
+        ]
+    return sorted(found, key=lambda place: -place.count)
+
+
+def window(place: Place, backend_of: BackendOf, page: int) -> Sequence[Searched]:
+    """The rows of a page of WINDOW_ROWS, newest first where the library's list is; each job in the place's state.
+
+    Raises Unreadable. Cost: at most 2 round trips.
+    """
+    queue = place.queue
+    try:
+        backend = backend_of(queue.source, queue.backend)
+        query = JobQuery(state=place.state, page=page, per_page=WINDOW_ROWS)
+        if Capability.SEARCH in backend.capabilities:
+            rows: Sequence[Searched] = backend.window(queue.ref, query).rows
+        else:
+            rows = [Searched(job=job, text="") for job in backend.jobs(queue.ref, query).jobs]
+    except QueuedeckError as exc:
+        raise Unreadable(exc.message) from exc
+    except (ResponseError, ValueError, TypeError, KeyError) as exc:
+        # One library's odd data must not hide the others.
+        log.exception("reading the %s jobs of %r on %s failed", place.state.value, queue.name, queue.source)
+        raise Unreadable(f"could not be read: {type(exc).__name__}; the log has the details") from exc
+    return [
+        row
+        if row.job.state is place.state
+        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
+        for row in rows
+    ]
+
+
+def every_row(place: Place, backend_of: BackendOf, most: int) -> Iterator[Searched]:
+    """The first `most` rows of a list, each job once, though the list may grow at its head meanwhile.
+
+    Raises Unreadable. Cost: a window for each WINDOW_ROWS rows.
+    """
+    seen: set[str] = set()
+    for page in range(1, -(-most // WINDOW_ROWS) + 1):
+        rows = window(place, backend_of, page)
+        for row in rows:
+            if row.job.id not in seen:
+                seen.add(row.job.id)
+                yield row
+        if len(rows) < WINDOW_ROWS:
+            return
