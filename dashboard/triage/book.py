@@ -206,7 +206,7 @@ def _arguments(groups: Iterable[Group], now: float) -> Iterable[Argument]:
 def _plain(value: str | float | None) -> str:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
+    return "" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _remark(reply: Reply) -> Remark:

@@ -1,0 +1,236 @@
+"""Dead letters of the real libraries, grouped by what killed them, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import redis
+from rq import Queue
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.rq.backend import RQ
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.clock import now_s
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from dashboard.triage import groups
+from dashboard.triage.board import Triage
+from dashboard.triage.book import Book
+from dashboard.triage.groups import Reading
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.library import Library
+from tests.contract.rq_library import connected, drain
+from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.triage import failing
+
+KINDS = (RQ, BullMQ, Celery, Sidekiq)
+NO_DLQ = ("*dlq*",)
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[str, Backend]]:
+    """One backend of each library on the empty Redis."""
+    made: dict[str, Backend] = {kind.name: kind(source, source_settings) for kind in KINDS}
+    for backend in made.values():
+        backend.own = source
+    yield made
+    for backend in made.values():
+        backend.close()
+
+
+def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
+    """The figures of all queues there are."""
+    found: list[QueueStats] = []
+    for backend in backends.values():
+        refs: dict[str, QueueRef] = {}
+        cursor = None
+        while True:
+            step = backend.discover(cursor, Budget(commands=10_000, seconds=10))
+            refs.update({ref.key: ref for ref in step.found})
+            if step.complete:
+                break
+            cursor = step.cursor
+        found += backend.stats(backend.distinct(list(refs.values())))
+    return found
+
+
+def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> Reading:
+    return groups.read(queues_of(backends), lambda _source, name: backends[name], dlq, now_s())
+
+
+def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
+    """Ids of jobs of the real RQ that failed for good, in order."""
+    with connected(server.url) as client:
+        target = Queue(queue, connection=client)
+        ids = [target.enqueue(*call).id for call in calls]
+        drain(target)
+    return ids
+
+
+def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
+    with metered() as meter:
+        reading = groups.read([], lambda _source, name: backends[name], NO_DLQ, now_s())
+    assert (reading.groups, reading.scanned, reading.total, reading.truncated) == ((), 0, 0, False)
+    assert meter.commands == 0
+
+
+def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
+    server: EmbeddedRedis, backends: dict[str, Backend]
+) -> None:
+    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(7)))
+    fail_rq(server, "cash", *((failing.charge, n) for n in range(3)))
+    reading = read(backends)
+    mail, cash = reading.groups
+    assert (mail.count, cash.count, reading.scanned, reading.total) == (7, 3, 10, 10)
+    assert mail.kind.error_class == "ConnectionError"
+    assert mail.kind.message == cash.kind.message == "cannot send order <n> to <email>: timed out after <n> s"
+    assert mail.kind.frames == ("failing.py:mail",)
+    assert cash.kind.frames == ("failing.py:_charge", "failing.py:charge")
+    assert [(spot.queue, spot.state, spot.count) for spot in mail.spots] == [("mail", State.DEAD, 7)]
+    assert {job.id for job in mail.jobs} == set(ids)
+    assert mail.recent == 7
+    assert mail.trend[-1] + mail.trend[-2] == 7
+    assert mail.whole
+    assert mail.first_at is not None
+    assert mail.last_at is not None
+    assert now_s() - 60 < mail.first_at <= mail.last_at <= now_s() + 1
+
+
+def test_the_stacks_of_node_tell_class_and_place(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=4)
+    (group,) = read(backends).groups
+    assert (group.count, group.kind.error_class, group.kind.message) == (4, "TypeError", "cannot send to nobody")
+    assert group.kind.frames[0].startswith("drive.mjs")
+
+
+@pytest.mark.parametrize("library", [SidekiqLibrary(), CeleryLibrary()], ids=repr)
+def test_lists_for_all_queues_are_read_with_the_queue_of_each_job(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend], library: Library
+) -> None:
+    library.run_jobs(server.url, "alpha", good=1, bad=3)
+    backend = backends[library.backend.name]
+    library.prepare(backend, redis_client)
+    library.settle(backend, redis_client)
+    found = [group for group in read(backends).groups if group.count == 3]
+    (group,) = found
+    assert group.kind.error_class is not None
+    assert group.kind.frames, "the library keeps the stack"
+    assert {spot.queue for spot in group.spots} == {"alpha"}
+    assert all(spot.ref.shared for spot in group.spots)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "\0", "\x1b[31m", "{{ 7*7 }}", "", "a\n" * 5000, "‮turned"])
+def test_hostile_messages_are_a_group_like_others(
+    server: EmbeddedRedis, backends: dict[str, Backend], text: str
+) -> None:
+    fail_rq(server, "odd", (failing.say, text), (failing.say, text))
+    (group,) = read(backends).groups
+    assert group.count == 2
+    assert len(group.kind.message) <= 501
+    assert all(len(job.text or "") <= groups.KEPT_TEXT for job in group.jobs)
+
+
+def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
+) -> None:
+    gone, wrong, _ = fail_rq(server, "mail", *((failing.mail, "a@example.com", n) for n in range(3)))
+    redis_client.delete(f"rq:job:{gone}")
+    redis_client.delete(f"rq:job:{wrong}")
+    redis_client.set(f"rq:job:{wrong}", "x")
+    fail_rq(server, "other", (failing.charge, 1))
+    queues = queues_of(backends)
+    redis_client.delete("rq:failed:other")
+    redis_client.set("rq:failed:other", "x")
+    reading = groups.read(queues, lambda _source, name: backends[name], NO_DLQ, now_s())
+    assert sorted(group.count for group in reading.groups) == [1, 1, 1]
+    assert any("is gone" in group.kind.message for group in reading.groups)
+    ((source, library, queue, why),) = reading.problems
+    assert (source, library, queue) == ("main", "rq", "other")
+    assert "another type" in why
+    assert reading.total == 4
+
+
+def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
+) -> None:
+    for queue in ("mail-dlq", "mail"):
+        for n in range(4):
+            Queue(queue, connection=redis_client).enqueue("shop.send", n)
+    (group,) = read(backends).groups
+    assert (group.count, group.is_dlq, group.kind.message) == (4, True, "No error is kept with these jobs: shop.send")
+    assert [(spot.queue, spot.state) for spot in group.spots] == [("mail-dlq", State.WAITING)]
+    assert read(backends, ()).groups == ()
+
+
+def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
+    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "ROWS_PER_LIST", 500)
+    BullMQLibrary().drive("many", server.url, "long", count=1200, dead=True)
+    fail_rq(server, "short", (failing.charge, 1))
+    with metered() as meter:
+        reading = groups.read(queues := queues_of(backends), lambda _source, name: backends[name], NO_DLQ, now_s())
+    assert queues
+    assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
+    assert [group.count for group in reading.groups] == [500, 1]
+    assert not reading.groups[0].whole
+    assert len(reading.groups[0].jobs) == groups.KEPT_JOBS
+    assert meter.round_trips < 60
+    monkeypatch.setattr(groups, "SECONDS", -1.0)
+    hurried = read(backends)
+    assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
+
+
+def test_errors_that_all_differ_are_bounded(
+    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MAX_GROUPS", 5)
+    fail_rq(server, "odd", *((failing.say, letter * 3) for letter in "abcdefgh"))
+    reading = read(backends)
+    assert (len(reading.groups), reading.beyond, reading.scanned, reading.truncated) == (5, 3, 8, True)
+
+
+def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    ids = fail_rq(server, "mail", *((failing.mail, "a@example.com", n) for n in range(5)))
+    fail_rq(server, "cash", (failing.charge, 1))
+    BullMQLibrary().run_jobs(server.url, "mails", good=0, bad=2)
+    queues = queues_of(backends)
+    by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
+
+    def found(error_class: str, most: int = 100) -> list[tuple[str, str, State | None, bool]]:
+        rows = groups.members(
+            queues, lambda _s, name: backends[name], NO_DLQ, by_class[error_class].kind.id, most, rows=10_000
+        )
+        return [(queue.name, job.id, job.state, job.stamp is not None) for queue, job in rows]
+
+    assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
+    assert len(found("ConnectionError", most=2)) == 2
+    assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
+
+
+def test_all_viewers_share_one_reading_that_rests_ten_times_its_cost(
+    server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
+) -> None:
+    fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
+    queues = queues_of(backends)
+    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=60)
+    first = triage.board(queues)
+    assert first.remarks.problem is None
+    assert first.cost.commands > 0
+    with metered() as meter:
+        assert all(triage.board(queues) is first for _ in range(50))
+    assert meter.commands == 0
+    fingerprint = first.reading.groups[0].kind.id
+    assert triage.say(fingerprint, {"owner": "anna"})
+    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.board(queues).reading is first.reading
+    triage.forget()
+    assert triage.board(queues).reading is not first.reading

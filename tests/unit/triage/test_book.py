@@ -1,0 +1,190 @@
+"""What is remembered of error groups: marks, people's words, bounds, a store that holds other things. Both Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.clock import now_s
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sources import Source, metered
+from dashboard.triage import book as keys
+from dashboard.triage.book import MARK_S, QUIET_S, Book, Remark
+from dashboard.triage.fingerprint import of_error
+from dashboard.triage.groups import Group
+
+
+@pytest.fixture
+def book(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Book]:
+    source = Source("main", any_server.url)
+    yield Book(Store(source))
+    source.close()
+
+
+def group(
+    message: str = "a", *, first: float | None = None, last: float | None = None, count: int = 1, whole: bool = True
+) -> Group:
+    return Group(
+        kind=of_error("E", message),
+        count=count,
+        first_at=first,
+        last_at=last,
+        trend=(0,) * 12,
+        spots=(),
+        jobs=(),
+        whole=whole,
+    )
+
+
+def marks(book: Book, found: Group) -> tuple[str, ...]:
+    remarks = book.sync([found])
+    assert remarks.problem is None
+    return remarks.of(found.kind.id).marks(found, now_s())
+
+
+def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: Book) -> None:
+    now = now_s()
+    found = group(first=now - 90_000, last=now - 5)
+    assert marks(book, found) == ("new",)
+    assert marks(book, found) == ("new",)
+    assert book.say(found.kind.id, keys.acknowledged("anna"))
+    assert marks(book, found) == ("acknowledged",)
+    assert book.get(found.kind.id).ack_by == "anna"
+
+
+def test_new_fades_after_a_day() -> None:
+    seen = Remark(first_at=1000.0, newest_at=1000.0)
+    assert seen.marks(None, 1000.0 + MARK_S - 1) == ("new",)
+    assert seen.marks(None, 1000.0 + MARK_S + 1) == ()
+
+
+def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(book: Book) -> None:
+    now = now_s()
+    marks(book, group(first=now - 9000, last=now - 2 * QUIET_S, whole=False))
+    book.say(group().kind.id, keys.acknowledged("anna"))
+    again = group(first=now - 9000, last=now, whole=False)
+    assert marks(book, again) == ("came back",)
+    book.say(again.kind.id, keys.acknowledged("ben"))
+    assert marks(book, again) == ("acknowledged",)
+
+
+def test_a_group_that_goes_on_does_not_come_back(book: Book) -> None:
+    now = now_s()
+    marks(book, group(first=now - 9000, last=now - 600))
+    assert marks(book, group(first=now - 9000, last=now)) == ("new",)
+    # Of a list that was not read to its end nobody knows whether the older ones are gone.
+    assert marks(book, group(first=now - 1, last=now, whole=False)) == ("new",)
+
+
+def test_a_group_whose_jobs_were_all_retried_comes_back_with_the_next_death(book: Book) -> None:
+    now = now_s()
+    marks(book, group(first=now - 60, last=now - 50))
+    assert marks(book, group(first=now - 5, last=now - 5)) == ("came back",)
+
+
+def test_a_resolved_group_comes_back_with_the_next_death(book: Book) -> None:
+    now = now_s()
+    found = group(first=now - 60, last=now - 50)
+    marks(book, found)
+    book.say(found.kind.id, {"resolved_by": "anna", "resolved_at": now})
+    assert marks(book, found) == ("resolved",)
+    assert marks(book, group(first=now - 60, last=now + 1)) == ("came back",)
+
+
+def test_a_group_is_ignored_until_a_time_or_a_count(book: Book) -> None:
+    now = now_s()
+    found = group(last=now)
+    marks(book, found)
+    book.say(found.kind.id, {"ignored_by": "anna", "ignored_until": now + 60})
+    assert "ignored" in marks(book, found)
+    remark = book.get(found.kind.id)
+    assert not remark.is_ignored(1, now + 61)
+    book.say(found.kind.id, {"ignored_until": None, "ignored_above": 10})
+    remark = book.get(found.kind.id)
+    assert (remark.is_ignored(10, now), remark.is_ignored(11, now)) == (True, False)
+    book.say(found.kind.id, {"ignored_above": None})
+    assert "ignored" not in marks(book, found)
+
+
+def test_words_are_kept_as_they_were_said_whatever_they_are(book: Book) -> None:
+    found = group(last=1.0)
+    marks(book, found)
+    text = "<script>alert(1)</script>\0\udcff:note '\"{queuedeck}\n日本" + "x" * 5000
+    book.say(found.kind.id, {"owner": text, "note": text})
+    remark = book.get(found.kind.id)
+    assert remark.note is not None
+    assert remark.owner is not None
+    assert remark.note.startswith("<script>alert(1)</script>\0?:note '\"{queuedeck}\n日本x")
+    assert (len(remark.owner), len(remark.note)) == (keys.MAX_NAME, keys.MAX_NOTE)
+
+
+def test_nothing_is_said_of_a_group_that_is_not_known(book: Book, any_redis: redis.Redis) -> None:
+    assert not book.say("0" * 16, {"note": "x"})
+    assert any_redis.exists(keys.GROUPS, keys.SEEN) == 0
+
+
+def test_the_least_recently_seen_are_dropped(
+    book: Book, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MAX_KEPT", 20)
+    old = [group(f"old {'x' * n}", last=1.0) for n in range(20)]
+    book.sync(old)
+    for each in old:
+        book.say(each.kind.id, {"note": "n", "owner": "o"})
+    new = [group(f"new {'x' * n}", last=1.0) for n in range(15)]
+    book.sync(new)
+    book.sync(new)
+    assert any_redis.zcard(keys.SEEN) == 20
+    left = {field.decode().partition(":")[0] for field in any_redis.hkeys(keys.GROUPS)}
+    assert left == {member.decode() for member in any_redis.zrange(keys.SEEN, 0, -1)}
+    assert {each.kind.id for each in new} <= left
+
+
+@pytest.mark.parametrize("value", [b"", b"nan", b"inf", b"-1", b"1e999", b"\xff\xfe", b"x" * 100_000, b"0x10", b"null"])
+def test_values_of_somebody_else_count_as_not_there(book: Book, any_redis: redis.Redis, value: bytes) -> None:
+    found = group(last=now_s())
+    book.sync([found])
+    for word in keys.WORDS:
+        any_redis.hset(keys.GROUPS, f"{found.kind.id}:{word}", value)
+    remarks = book.sync([found])
+    assert remarks.problem is None
+    remark = remarks.of(found.kind.id)
+    assert remark.ack_at is None
+    assert remark.ignored_until is None
+    assert len(remark.note or "") <= keys.MAX_NOTE
+    assert isinstance(remark.marks(found, now_s()), tuple)
+
+
+@pytest.mark.parametrize("key", [keys.GROUPS, keys.SEEN])
+def test_keys_of_the_wrong_type_cost_the_marks_only(book: Book, any_redis: redis.Redis, key: str) -> None:
+    any_redis.set(key, "something else")
+    remarks = book.sync([group(last=1.0)])
+    assert remarks.problem is not None
+    assert "unknown which groups are new" in remarks.problem
+    assert remarks.of("0" * 16) == Remark()
+
+
+def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    any_redis.acl_setuser("looker", enabled=True, nopass=True, keys=["*"], commands=["+@read", "+@connection", "+eval"])
+    for rights in ("+eval", "-eval"):
+        any_redis.execute_command("ACL", "SETUSER", "looker", rights)
+        source = Source("main", any_server.url.replace("redis://", "redis://looker:x@"))
+        remarks = Book(Store(source)).sync([group(last=1.0)])
+        source.close()
+        assert remarks.problem is not None
+        assert "may not write" in remarks.problem, remarks.problem
+    any_redis.acl_deluser("looker")
+
+
+def test_a_thousand_groups_take_few_round_trips_and_no_long_command(book: Book, any_redis: redis.Redis) -> None:
+    found = [group(f"{'x' * (n % 30)} {'abcdefghij'[n % 10]} {'y' * (n // 300)}", last=now_s()) for n in range(900)]
+    found = list({each.kind.id: each for each in found}.values())
+    any_redis.config_set("slowlog-log-slower-than", 5000)
+    any_redis.slowlog_reset()
+    with metered() as meter:
+        assert len(book.sync(found).by_id) == len(found)
+    assert meter.round_trips <= -(-len(found) // keys.GROUPS_PER_CALL) + 1
+    assert [entry for entry in any_redis.slowlog_get() if b"queuedeck" in entry["command"]] == []

@@ -1,0 +1,189 @@
+"""What makes two failures the same error: what is folded, what is not, and that no text can hold it up."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+
+import pytest
+
+from dashboard.model import Job, JobError
+from dashboard.triage.fingerprint import NO_ERROR, is_fingerprint, of_error, of_job
+from dashboard.triage.folding import FOLDED_LIMIT, folded
+from dashboard.triage.frames import FRAMES, frames
+
+FOLDED = {
+    "User 4711 not found": "User <n> not found",
+    "cannot send to a.b+c@example.com": "cannot send to <email>",
+    "connect ECONNREFUSED 10.0.0.5:6379": "connect ECONNREFUSED <ip>",
+    "no route to 2001:db8::1": "no route to <ip>",
+    "GET https://u:p@api.shop.com:8443/v1/users/8123/orders?token=s3cret failed": (
+        "GET https://api.shop.com/v1/users/<n>/orders failed"
+    ),
+    "fetch http://10.0.0.9/x failed": "fetch http://<ip>/x failed",
+    "[Errno 28] No space left on device: '/srv/img/77.png'": "[Errno <n>] No space left on device: <value>",
+    "cannot open /var/lib/shop/77.png: denied": "cannot open <path>: denied",
+    r"cannot open C:\shop\77.png": "cannot open <path>",
+    "job 123e4567-e89b-12d3-a456-426614174000 gone": "job <id> gone",
+    "at 2024-05-01T10:11:12.123Z and 10:11:12": "at <time> and <time>",
+    "<Shop object at 0x7f3a2b11>": "<Shop object at <hex>>",
+    "commit 5f3a9c01b7 missing": "commit <hex> missing",
+    "customer cus_9s6XKzkNRiz8i3 missing": "customer <id> missing",
+    "1,234.56 EUR": "<n> EUR",
+    "ids [1, 2, 3] and [7]": "ids [<n>, …] and [<n>]",
+    "can't do it, it's 'broken'": "can't do it, it's <value>",
+    "undefined method `foo' for nil:NilClass": "undefined method <value> for nil:NilClass",
+    "550 b'5.1.1 User unknown'": "<n> <value>",
+    "and/or, n/a, I/O, Foo::Bar": "and/or, n/a, I/O, Foo::Bar",
+    "two\n  lines": "two lines",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("message", FOLDED, ids=range(len(FOLDED)))
+def test_what_differs_from_job_to_job_is_folded(message: str) -> None:
+    assert folded(message) == FOLDED[message]
+
+
+def test_failures_that_differ_in_particulars_are_the_same_error() -> None:
+    dice = random.Random(1)  # always the same
+    kinds = set()
+    for _ in range(300):
+        message = (
+            f"order {dice.randrange(10**9)} of user{dice.randrange(99)}@shop{dice.randrange(9)}.example: "
+            f"POST https://pay.example/v2/charges/{uuid.UUID(int=dice.getrandbits(128))}?k={dice.random()} from "
+            f"{dice.randrange(256)}.{dice.randrange(256)}.0.1:{dice.randrange(65536)} said 'no {dice.random()}' "
+            f"after {dice.randrange(100)}.{dice.randrange(10)} s, see /tmp/{dice.getrandbits(64):x}/{dice.random()}.log"
+        )
+        kinds.add(of_error("shop.PaymentError", message))
+    assert len({kind.id for kind in kinds}) == 1, {kind.message for kind in kinds}
+
+
+def test_failures_that_differ_in_words_class_or_place_are_not() -> None:
+    stack = 'Traceback (most recent call last):\n  File "/app/mail.py", line 3, in send\nE: x'
+    kinds = [
+        of_error("ValueError", "user not found"),
+        of_error("KeyError", "user not found"),
+        of_error("ValueError", "order not found"),
+        of_error(None, "user not found"),
+        of_error("ValueError", "user not found", stack),
+        of_error("ValueError", "user not found", stack.replace("send", "receive")),
+        of_error("ValueError", "user not found", stack.replace("mail.py", "post.py")),
+    ]
+    assert len({kind.id for kind in kinds}) == len(kinds)
+
+
+def test_a_fingerprint_stays_what_it_is() -> None:
+    """People's words are kept under it: a change here loses them, and must change VERSION."""
+    kind = of_error("TypeError", "cannot send to 4711", "Error\n    at send (/app/mail.js:3:4)")
+    assert (kind.id, kind.frames) == ("06ab9c8670dae5fe", ("mail.js:send",))
+    assert is_fingerprint(kind.id)
+    assert not any(
+        is_fingerprint(text) for text in ("", "x" * 16, kind.id + "0", kind.id.upper() + "G", kind.id + "\n")
+    )
+
+
+STACKS = {
+    "python, innermost last, of the last cause": (
+        'Traceback (most recent call last):\n  File "/app/first.py", line 1, in begin\nKeyError: 1\n\n'
+        "During handling of the above exception, another exception occurred:\n\n"
+        'Traceback (most recent call last):\n  File "/usr/lib/python3.11/site-packages/rq/worker.py", line 9, in run\n'
+        '  File "/app/shop/mail.py", line 10, in send\n    deliver(x)\n  File "/app/shop/smtp.py", line 7, in deliver\n'
+        '    raise X\n  File "/usr/lib/python3.11/smtplib.py", line 398, in sendmail\nX: y\n',
+        ("smtp.py:deliver", "mail.py:send"),
+    ),
+    "javascript, innermost first": (
+        "TypeError: no\n    at async Mailer.send [as process] (/app/dist/mail.js?v=2:10:20)\n"
+        "    at /app/dist/job.js:1:2\n    at Worker.run (/app/node_modules/bullmq/dist/worker.js:3:4)\n"
+        "    at process.processTicksAndRejections (node:internal/process/task_queues:95:5)\n"
+        "    at new Shop (file:///app/dist/shop-5f3a9c01b7.js:9:9)\n",
+        ("mail.js:Mailer.send", "job.js", "shop-<hex>.js:Shop"),
+    ),
+    "ruby, old and new words": (
+        "/app/jobs/mail_job.rb:12:in `block (2 levels) in perform'\n/app/lib/smtp.rb:3:in 'Shop::Smtp#deliver'\n"
+        "/usr/share/gems/sidekiq-6/processor.rb:3:in `call'\n",
+        ("mail_job.rb:perform", "smtp.rb:deliver"),
+    ),
+    "a function that calls itself": (
+        "RangeError: x\n" + "    at walk (/app/tree.js:1:1)\n" * 90 + "    at main (/app/main.js:1:1)\n",
+        ("tree.js:walk", "main.js:main"),
+    ),
+    "libraries only": ("Error: x\n    at a (/app/node_modules/x/y.js:1:1)\n    at b (node:fs:1:1)\n", ()),
+    "no stack at all": ("something else\nentirely", ()),
+}
+
+
+@pytest.mark.parametrize("case", STACKS)
+def test_the_innermost_frames_of_the_users_code(case: str) -> None:
+    stack, expected = STACKS[case]
+    assert frames(stack) == expected
+
+
+def test_lines_and_columns_do_not_count_and_few_frames_do() -> None:
+    stack = "".join(f"    at f{letter} (/app/{letter}.js:1:1)\n" for letter in "abcdef")
+    assert frames(stack) == frames(stack.replace(":1:1", ":77:8"))
+    assert len(frames(stack)) == FRAMES
+
+
+HOSTILE = [
+    *(
+        "a",
+        "1",
+        "'a ",
+        '"',
+        "`",
+        "1.",
+        "/a",
+        "a@",
+        "a.",
+        "a:",
+        "1:",
+        "0x",
+        "a-",
+        "a://",
+        "b'",
+        "1, ",
+        "\n",
+        "é",
+        "\udcff",
+    ),
+    *("<n>, ", "~/", "(((", " at a(", 'File "a", line 1, in ', "a.rb:1:in '", "at [as ", "\0", "{{ 7*7 }}", "“", "::"),
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_holds_it_up(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    lines = ((piece * 500)[:480] + "\n") * 400
+    best_s = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        for stack in (text, lines, f"Traceback (most recent call last)\n{lines}"):
+            kind = of_error(text, text, stack)
+            assert is_fingerprint(kind.id)
+            assert len(kind.message) <= FOLDED_LIMIT + 1
+        best_s = min(best_s, time.perf_counter() - started)
+    assert best_s < 0.15
+
+
+def test_time_grows_no_faster_than_the_text() -> None:
+    def cost_s(length: int) -> float:
+        text = "order 17 of a@b.example at /tmp/x 'y' " * (length // 38)
+        samples = []
+        for _ in range(5):
+            started = time.perf_counter()
+            folded(text)
+            samples.append(time.perf_counter() - started)
+        return min(samples)
+
+    assert cost_s(1_000_000) < 3 * cost_s(10_000) + 0.005  # both are longer than what is read
+
+
+def test_what_stopped_a_job() -> None:
+    plain = Job(id="1", source="main", backend="x", queue="q", name="send")
+    failed = Job(id="1", source="main", backend="x", queue="q", error=JobError(class_name="A", message="b 1"))
+    broken = Job(id="1", source="main", backend="x", queue="q", problem="its data is gone", error=JobError())
+    assert of_job(failed, None) == of_error("A", "b 2")
+    assert of_job(broken, None).message == "its data is gone"
+    assert of_job(plain, None).message == f"{NO_ERROR}: send"
