@@ -39,12 +39,11 @@ WORDS = (
 )
 
 # KEYS groups, seen. ARGV now, quiet s, most kept, number of words, word..., then per group: fingerprint, newest death
-# or '', earliest death of a group that was read whole or ''. Answers {value or false of each word...} per group.
+# or '', earliest death of a group that was read whole or ''. Answers how many were too many.
 # A group comes back with a death after a quiet time, or with deaths all later than the newest one known: those before
 # were retried or deleted. Numbers are kept as they came, in decimal.
 _SYNC = """
 local now, quiet, most, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local found = {}
 for n = 5 + count, #ARGV, 3 do
   local id, newest, earliest = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local known = redis.call('HMGET', KEYS[1], id .. ':first', id .. ':newest')
@@ -57,17 +56,13 @@ for n = 5 + count, #ARGV, 3 do
     redis.call('HSET', KEYS[1], id .. ':newest', newest)
   end
   redis.call('ZADD', KEYS[2], ARGV[1], id)
-  local names = {}
-  for w = 1, count do names[w] = id .. ':' .. ARGV[4 + w] end
-  found[#found + 1] = redis.call('HMGET', KEYS[1], unpack(names))
 end
 local over = redis.call('ZCARD', KEYS[2]) - most
-if over <= 0 then return found end
-for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, math.min(over, 100) - 1)) do
+for _, id in ipairs(over > 0 and redis.call('ZRANGE', KEYS[2], 0, math.min(over, 50) - 1) or {}) do
   for w = 1, count do redis.call('HDEL', KEYS[1], id .. ':' .. ARGV[4 + w]) end
   redis.call('ZREM', KEYS[2], id)
 end
-return found
+return math.max(over, 0)
 """
 
 # KEYS groups, seen. ARGV fingerprint, now, then word and value; '' takes a word away. Answers 1, or 0 for a group that
@@ -156,19 +151,17 @@ class Book:
         """Note that these groups are there, and answer what is known of them.
 
         Never raises: where nothing can be kept, the marks are unknown, and the answer says why. Cost: 1 round trip for
-        each GROUPS_PER_CALL groups, none for none.
+        each GROUPS_PER_CALL groups and 1 more, none for none.
         """
-        found: dict[str, Remark] = {}
         now = now_s()
         try:
             for start in range(0, len(groups), GROUPS_PER_CALL):
-                chunk = groups[start : start + GROUPS_PER_CALL]
-                reply = self._store.script(_SYNC, (GROUPS, SEEN), *_arguments(chunk, now))
-                for group, values in zip(chunk, reply, strict=True):
-                    found[group.kind.id] = _remark(values)
+                self._store.script(_SYNC, (GROUPS, SEEN), *_arguments(groups[start : start + GROUPS_PER_CALL], now))
+            ids = [group.kind.id for group in groups]
+            replies = self._store.source.batch([("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids])
         except QueuedeckError as exc:
             return Remarks({}, _why(exc))
-        return Remarks(found)
+        return Remarks({id_: _remark(reply) for id_, reply in zip(ids, replies, strict=True)})
 
     def get(self, fingerprint: str) -> Remark:
         """What is known of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""

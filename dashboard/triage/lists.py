@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from redis.exceptions import ResponseError
 
+from dashboard.backends.acting import MAX_BATCH, Pick
 from dashboard.backends.base import WINDOW_ROWS, Backend
 from dashboard.errors import QueuedeckError
 from dashboard.model import Capability, JobQuery, QueueStats, Searched, State
@@ -17,6 +20,9 @@ from dashboard.model import Capability, JobQuery, QueueStats, Searched, State
 log = logging.getLogger(__name__)
 
 BackendOf = Callable[[str, str], Backend]
+# A job by its id and the stamp under which it died: what was read of it once stays true.
+Mark = tuple[str, str | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,11 @@ class Place:
     queue: QueueStats
     state: State
     count: int
+
+    @property
+    def key(self) -> tuple[str, str, str, State]:
+        """What tells it from all other lists."""
+        return (self.queue.source, self.queue.backend, self.queue.key, self.state)
 
     @property
     def is_dlq(self) -> bool:
@@ -51,31 +62,55 @@ def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Seque
     return sorted(found, key=lambda place: -place.count)
 
 
+def marks(place: Place, backend_of: BackendOf, most: int) -> list[Mark]:
+    """The first `most` jobs of a list by id and stamp, each once, in the order of the list.
+
+    Raises Unreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
+    """
+    found: dict[Mark, None] = {}
+    for page in range(1, -(-most // MAX_BATCH) + 1):
+        query = JobQuery(state=place.state, page=page, per_page=min(most, MAX_BATCH))
+        picks = _asked(place, backend_of, partial(_picks, place, query))
+        found.update(((pick.id, pick.stamp), None) for pick in picks)
+        if len(picks) < query.per_page:
+            break
+    return list(found)
+
+
+def _picks(place: Place, query: JobQuery, backend: Backend) -> Sequence[Pick]:
+    return backend.picks(place.queue.ref, query)
+
+
 def window(place: Place, backend_of: BackendOf, page: int) -> Sequence[Searched]:
     """The rows of a page of WINDOW_ROWS, newest first where the library's list is; each job in the place's state.
 
     Raises Unreadable. Cost: at most 2 round trips.
     """
+    query = JobQuery(state=place.state, page=page, per_page=WINDOW_ROWS)
+
+    def ask(backend: Backend) -> Sequence[Searched]:
+        if Capability.SEARCH in backend.capabilities:
+            return backend.window(place.queue.ref, query).rows
+        return [Searched(job=job, text="") for job in backend.jobs(place.queue.ref, query).jobs]
+
+    return [
+        row
+        if row.job.state is place.state
+        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
+        for row in _asked(place, backend_of, ask)
+    ]
+
+
+def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
     queue = place.queue
     try:
-        backend = backend_of(queue.source, queue.backend)
-        query = JobQuery(state=place.state, page=page, per_page=WINDOW_ROWS)
-        if Capability.SEARCH in backend.capabilities:
-            rows: Sequence[Searched] = backend.window(queue.ref, query).rows
-        else:
-            rows = [Searched(job=job, text="") for job in backend.jobs(queue.ref, query).jobs]
+        return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise Unreadable(exc.message) from exc
     except (ResponseError, ValueError, TypeError, KeyError) as exc:
         # One library's odd data must not hide the others.
         log.exception("reading the %s jobs of %r on %s failed", place.state.value, queue.name, queue.source)
         raise Unreadable(f"could not be read: {type(exc).__name__}; the log has the details") from exc
-    return [
-        row
-        if row.job.state is place.state
-        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
-        for row in rows
-    ]
 
 
 def every_row(place: Place, backend_of: BackendOf, most: int) -> Iterator[Searched]:

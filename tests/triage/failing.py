@@ -21,6 +21,14 @@ def _charge(order: int) -> None:
     raise ConnectionError(f"cannot send order {order} to x@example.com: timed out after {order}.5 s")
 
 
+mood = ["first"]
+
+
+def moody() -> None:
+    """Fails with the word of the day; the worker runs in the process of the test."""
+    raise OddError(f"the {mood[-1]} word")
+
+
 def say(text: str) -> None:
     """Fails with this text."""
     raise OddError(text)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import redis
 from rq import Queue
+from rq.job import Job
 
 from dashboard.backends.base import Backend, Budget
 from dashboard.backends.bullmq.backend import BullMQ
@@ -19,10 +20,11 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from dashboard.triage import groups
+from dashboard.triage import groups, rows
 from dashboard.triage.board import Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Reading
+from dashboard.triage.rows import Rows
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
@@ -62,8 +64,13 @@ def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
     return found
 
 
+def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> Rows:
+    return Rows(lambda _source, name: backends[name], dlq)
+
+
 def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> Reading:
-    return groups.read(queues_of(backends), lambda _source, name: backends[name], dlq, now_s())
+    """What a process knows after one look."""
+    return groups.grouped(*rows_of(backends, dlq).look(queues_of(backends)), now_s())
 
 
 def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
@@ -77,7 +84,7 @@ def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> li
 
 def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
     with metered() as meter:
-        reading = groups.read([], lambda _source, name: backends[name], NO_DLQ, now_s())
+        reading = groups.grouped(*rows_of(backends).look([]), now_s())
     assert (reading.groups, reading.scanned, reading.total, reading.truncated) == ((), 0, 0, False)
     assert meter.commands == 0
 
@@ -95,7 +102,7 @@ def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
     assert mail.kind.frames == ("failing.py:mail",)
     assert cash.kind.frames == ("failing.py:_charge", "failing.py:charge")
     assert [(spot.queue, spot.state, spot.count) for spot in mail.spots] == [("mail", State.DEAD, 7)]
-    assert {job.id for job in mail.jobs} == set(ids)
+    assert {job.row.id for job in mail.jobs} == set(ids)
     assert mail.recent == 7
     assert mail.trend[-1] + mail.trend[-2] == 7
     assert mail.whole
@@ -135,7 +142,7 @@ def test_hostile_messages_are_a_group_like_others(
     (group,) = read(backends).groups
     assert group.count == 2
     assert len(group.kind.message) <= 501
-    assert all(len(job.text or "") <= groups.KEPT_TEXT for job in group.jobs)
+    assert all(len(job.row.text or "") <= rows.KEPT_TEXT for job in group.jobs)
 
 
 def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
@@ -149,7 +156,7 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     queues = queues_of(backends)
     redis_client.delete("rq:failed:other")
     redis_client.set("rq:failed:other", "x")
-    reading = groups.read(queues, lambda _source, name: backends[name], NO_DLQ, now_s())
+    reading = groups.grouped(*rows_of(backends).look(queues), now_s())
     assert sorted(group.count for group in reading.groups) == [1, 1, 1]
     assert any("is gone" in group.kind.message for group in reading.groups)
     ((source, library, queue, why),) = reading.problems
@@ -173,20 +180,63 @@ def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
 def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "ROWS_PER_LIST", 500)
+    monkeypatch.setattr(rows, "ROWS_PER_LIST", 500)
+    monkeypatch.setattr(rows, "SECONDS", 30.0)
     BullMQLibrary().drive("many", server.url, "long", count=1200, dead=True)
     fail_rq(server, "short", (failing.charge, 1))
     with metered() as meter:
-        reading = groups.read(queues := queues_of(backends), lambda _source, name: backends[name], NO_DLQ, now_s())
-    assert queues
+        reading = read(backends)
     assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
     assert [group.count for group in reading.groups] == [500, 1]
     assert not reading.groups[0].whole
     assert len(reading.groups[0].jobs) == groups.KEPT_JOBS
     assert meter.round_trips < 60
-    monkeypatch.setattr(groups, "SECONDS", -1.0)
+    monkeypatch.setattr(rows, "SECONDS", -1.0)
     hurried = read(backends)
     assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
+
+
+def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = fail_rq(server, "mail", *[(failing.moody,)] * 6)
+    known = rows_of(backends)
+    known.look(queues_of(backends))
+    redis_client.zrem("rq:failed:mail", ids[0], ids[3])
+    queues = queues_of(backends)
+    with metered() as meter:
+        lists, _ = known.look(queues)
+    assert meter.round_trips <= 2
+    assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
+    # A job that dies anew, of something else, is read anew.
+    monkeypatch.setattr(failing, "mood", ["second"])
+    with connected(server.url) as client:
+        Job.fetch(ids[1], connection=client).requeue()
+        drain(Queue("mail", connection=client))
+    many, one = groups.grouped(*known.look(queues_of(backends)), now_s()).groups
+    assert (many.count, one.count, one.kind.message) == (3, 1, "the second word")
+    assert one.jobs[0].row.id == ids[1]
+
+
+def test_a_look_that_had_no_time_goes_on_the_next_time(
+    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BullMQLibrary().drive("many", server.url, "long", count=1200, dead=True)
+    fail_rq(server, "short", (failing.charge, 1))
+    queues, known = queues_of(backends), rows_of(backends)
+    clock = iter(range(10_000))
+    monkeypatch.setattr(rows, "monotonic_s", lambda: next(clock))
+    monkeypatch.setattr(rows, "SECONDS", 6.0)
+    looks = [sum(len(listed.rows) for listed in known.look(queues)[0]) for _ in range(6)]
+    assert looks == sorted(looks)
+    assert 0 < looks[0] < 1201
+    assert looks[-1] == 1201
+    monkeypatch.setattr(rows, "MAX_ROWS", 600)
+    fresh = rows_of(backends)
+    assert sum(len(listed.rows) for _ in range(4) for listed in fresh.look(queues)[0]) / 4 < 1100
 
 
 def test_errors_that_all_differ_are_bounded(
@@ -206,19 +256,17 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
 
     def found(error_class: str, most: int = 100) -> list[tuple[str, str, State | None, bool]]:
-        rows = groups.members(
+        jobs = groups.members(
             queues, lambda _s, name: backends[name], NO_DLQ, by_class[error_class].kind.id, most, rows=10_000
         )
-        return [(queue.name, job.id, job.state, job.stamp is not None) for queue, job in rows]
+        return [(queue.name, job.id, job.state, job.stamp is not None) for queue, job in jobs]
 
     assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
     assert len(found("ConnectionError", most=2)) == 2
     assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
 
 
-def test_all_viewers_share_one_reading_that_rests_ten_times_its_cost(
-    server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
-) -> None:
+def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
     fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
     queues = queues_of(backends)
     triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=60)
