@@ -17,7 +17,6 @@ from rq.suspension import is_suspended
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.errors import Unsupported
 from dashboard.model import JobQuery, QueueRef, State, Worker, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
@@ -138,8 +137,10 @@ def test_a_copy_is_a_job_of_its_own(backend: RQ, queue: Queue) -> None:
 
 def test_a_waiting_job_is_moved(backend: RQ, queue: Queue) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
-    with pytest.raises(Unsupported, match="Name one"):
-        backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=job.id)])
+    for target, why in ((None, "no queue was named"), ("alpha", "already"), ("a\nb", "no name")):
+        (refused,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=job.id)], Wishes(target=target))
+        assert refused.outcome is Outcome.REFUSED
+        assert why in (refused.detail or "")
     acted = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=job.id)], Wishes(target="gamma"))
     assert outcomes(acted) == ["done"]
     gamma = Queue("gamma", connection=queue.connection)
@@ -177,7 +178,7 @@ def test_workers_pause_and_go_on(backend: RQ, queue: Queue) -> None:
 
 def test_a_queue_is_removed_in_steps_and_not_while_jobs_run(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     fill_queue(queue)
-    for n in range(300):
+    for n in range(1_500):
         queue.enqueue(rq_jobs.add, n)
     assert "running" in (backend.act_on_queue(REF, Action.OBLITERATE).detail or "")
     any_redis.delete("rq:wip:alpha")
@@ -200,7 +201,7 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     any_redis.hset(b"rq:job:" + raw, mapping={"status": "failed", "data": b"\xff\x00"})
     asked = [Pick(id=each) for each in ("ghost", "text", odd, job_id)]
     taken = kept(backend.take(REF, State.DEAD, asked[:2]))
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, asked)) == ["gone", "gone", "done", "done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, asked)) == ["gone", "refused", "done", "done"]
     assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done", "done"]
     any_redis.hset(f"rq:job:{job_id}", mapping={"status": "queued", "data": b"x" * (MAX_KEPT_BYTES + 1)})
     (large,) = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
-from dashboard.backends.rq import act, keys
+from dashboard.backends.rq import act, control, keys, undo, words
 from dashboard.backends.rq.detail import read_job
 from dashboard.backends.rq.discover import discover
 from dashboard.backends.rq.flow import read_flow
 from dashboard.backends.rq.jobs import read_page
 from dashboard.backends.rq.keys import LISTS, QueueKeys
 from dashboard.backends.rq.people import read_schedules, read_workers
+from dashboard.backends.rq.picks import read_picks
 from dashboard.backends.rq.records import Reader
 from dashboard.backends.rq.stats import read_stats
 from dashboard.backends.rq.workers import read_versions
@@ -50,11 +51,11 @@ class RQ(Backend):
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )
 
-    job_actions = act.JOB_ACTIONS
-    queue_actions = act.QUEUE_ACTIONS
-    worker_actions = act.WORKER_ACTIONS
-    explained = act.EXPLAINED
-    withheld = act.WITHHELD
+    job_actions = words.JOB_ACTIONS
+    queue_actions = words.QUEUE_ACTIONS
+    worker_actions = words.WORKER_ACTIONS
+    explained = words.EXPLAINED
+    withheld = words.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -98,31 +99,41 @@ class RQ(Backend):
         return Window(rows=rows, total=page.total, order=page.order)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
-        return act.picks(self.source, self._keys(ref), query)
+        """As the contract says: 1 round trip; those of `jobs` where the Redis user may not run scripts."""
+        found = read_picks(self.source, self._scripts, self._keys(ref), query)
+        return super().picks(ref, query) if found is None else found
 
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
-        if action not in self.job_actions.get(state, ()):
+        """As the contract says; see act.py for the cost."""
+        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act(ref, action, state, picks, wishes)
         return act.act(self.source, self._keys(ref), action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        return act.take(self.source, self._keys(ref), state, picks)
+        """As the contract says."""
+        if Action.DELETE not in self.job_actions.get(state, ()):
+            why = "a worker runs it: stop it first"
+            return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+        return undo.take(self.source, self._keys(ref), state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return act.delete(self.source, self._keys(ref), state, kept)
+        return undo.delete(self.source, self._keys(ref), state, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return act.restore(self.source, self._keys(ref), state, kept)
+        return undo.restore(self.source, self._keys(ref), state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
-        return act.on_queue(self.source, self._keys(ref), ref.name, action)
+        """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
+        if action not in self.queue_actions:
+            return super().act_on_queue(ref, action)
+        return control.on_queue(self.source, self._keys(ref), ref.name, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action is not Action.STOP_WORKER:
             return super().act_on_worker(worker, action)
-        return act.stop_worker(self.source, self.prefixes, worker.id)
+        return control.stop_worker(self.source, self.prefixes, worker.id)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""

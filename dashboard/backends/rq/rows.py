@@ -9,6 +9,7 @@ import msgspec
 from dashboard.backends.rq.decode import call_parts, failure, moment, number, unwrap
 from dashboard.backends.rq.keys import STATUSES
 from dashboard.backends.rq.records import Entry, Record, Shape
+from dashboard.backends.rq.words import ENDED
 from dashboard.model import Job, JobError, QueueRef, State
 
 # Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
@@ -47,7 +48,7 @@ def job_of(
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=record.text("ended_at") if own in (State.DEAD, State.COMPLETED) else None,
+        stamp=_stamp(record, state or own),
         name=name,
         summary=summary,
         state=state or own,
@@ -62,6 +63,13 @@ def job_of(
         error=_short(error_of(record), stacks=stacks) if own is State.DEAD else None,
         problem=problem_of(record),
     )
+
+
+def _stamp(record: Record, state: State | None) -> str | None:
+    """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
+    fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")
+    found = next((value for field in fields if (value := record.text(field))), None)
+    return found if found is None or len(found) <= 64 else None
 
 
 def error_of(record: Record) -> JobError | None:

@@ -1,23 +1,36 @@
--- Puts copies of jobs in line. KEYS: hash and new hash of each job, in turn. ARGV: prefix, now as RQ writes times, then the
--- new id of each. Returns an outcome per job.
-local call = redis.call
-local prefix, now = ARGV[1], ARGV[2]
+-- Puts copies of jobs in line. KEYS: hash and new hash of each job, in turn. ARGV after those of acting.lua: the statuses
+-- they may have, '1' where the stamp is that of an end, largest copy in bytes, then id, stamp ('' = any) and new id of each.
+-- Returns an outcome per job, as move.lua.
+local states, ended, largest = ' ' .. ARGV[5] .. ' ', ARGV[6] == '1', tonumber(ARGV[7])
+local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD', 'PERSIST')
+if refused then return refused end
+-- What belongs to the runs of the old one, and its ties to others.
+local OWN = {
+  'exc_info', 'result', 'worker_name', 'last_heartbeat', 'number_of_retries', 'group_id', 'dependency_id', 'dependency_ids',
+  'allow_dependency_failures', 'repeats_left', 'repeat_intervals',
+}
+
+local function copy(old, new, stamp, new_id)
+  local job, why = read(old)
+  if not job then return why end
+  if not job.status then return NO_STATUS end
+  why = differs(job, states, ended, stamp)
+  if why then return why end
+  if call('EXISTS', new) == 1 then return 'done|its copy was there already: copy that one for another' end
+  if call('HSTRLEN', old, 'data') == 0 then return 'its data is gone' end
+  if call('HLEN', old) > MANY or call('MEMORY', 'USAGE', old, 'SAMPLES', 0) > largest then return 'it is too large to be copied' end
+  local made = try('RESTORE', new, 0, call('DUMP', old))
+  if failed(made) then return made.err end
+  call('HDEL', new, unpack(OWN))
+  call('HSET', new, 'created_at', now, 'status', 'created')
+  why = enqueue(new_id, new, job, job.origin or queue)
+  if why then call('DEL', new) end
+  return why or 'done'
+end
+
 local answers = {}
 for n = 1, #KEYS, 2 do
-  local old, new, id = KEYS[n], KEYS[n + 1], ARGV[2 + (n + 1) / 2]
-  local origin = call('TYPE', old).ok == 'hash' and call('HGET', old, 'origin')
-  if not origin or origin == '' then
-    answers[#answers + 1] = 'gone'
-  elseif call('HSTRLEN', old, 'rate_limit_key') > 0 then
-    answers[#answers + 1] = 'its rate limit is kept by RQ alone: only its workers may put it in line'
-  else
-    call('RESTORE', new, 0, call('DUMP', old))
-    call('HDEL', new, 'exc_info', 'result', 'worker_name', 'last_heartbeat', 'group_id', 'dependency_id', 'number_of_retries')
-    call('HSET', new, 'status', 'queued', 'created_at', now, 'enqueued_at', now, 'started_at', '', 'ended_at', '',
-      'dependency_ids', '[]')
-    call('RPUSH', prefix .. ':queue:' .. origin, id)
-    call('SADD', prefix .. ':queues', prefix .. ':queue:' .. origin)
-    answers[#answers + 1] = 'done'
-  end
+  local arg = 8 + (n - 1) / 2 * 3
+  answers[#answers + 1] = copy(KEYS[n], KEYS[n + 1], ARGV[arg + 1], ARGV[arg + 2])
 end
 return answers

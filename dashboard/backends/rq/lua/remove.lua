@@ -1,26 +1,74 @@
 -- Deletes jobs that are as they were when they were taken. KEYS: the list or sorted set they stand in, then the hash of
--- each job. ARGV: prefix, then id and signature ('' = any) of each job. Returns an outcome per job.
-local call = redis.call
-local from, prefix = KEYS[1], ARGV[1]
-local is_list = call('TYPE', from).ok == 'list'
-local answers = {}
-for n = 2, #KEYS do
-  local id, seen, key = ARGV[n * 2 - 2], ARGV[n * 2 - 1], KEYS[n]
-  local is_hash = call('TYPE', key).ok == 'hash'
-  if seen ~= '' and (not is_hash or redis.sha1hex(call('DUMP', key)) ~= seen) then
-    answers[n - 1] = is_hash and 'changed' or 'gone'
-  elseif (is_list and call('LREM', from, 1, id) or call('ZREM', from, id)) == 0 then
-    answers[n - 1] = is_hash and 'changed' or 'gone'
-  else
-    local parents = prefix .. ':job::' .. id .. ':dependencies'
-    if call('TYPE', parents).ok == 'set' then
-      for _, parent in ipairs(call('SMEMBERS', parents)) do
-        call('SREM', prefix .. ':job:' .. parent .. ':dependents', id)
-      end
-    end
-    if is_hash then call('DEL', key) end
-    call('DEL', key .. ':dependents', parents, prefix .. ':results:' .. id)
-    answers[n - 1] = 'done'
+-- each. ARGV after those of acting.lua: 'list' or 'zset', the statuses they may have, '1' where the stamp is that of an
+-- end, how many were taken out before, then id, stamp ('' = any), mark ('' = any), score ('' = any), how many waited for it
+-- ('' = any) and place ('' in a set) of each, front first. Returns an outcome per job, as move.lua.
+local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])
+local listed = kind == 'list'
+local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, kind)
+if not refused and failed(try('DEL', prefix .. ':job:')) then refused = try('DEL', prefix .. ':job:') end
+if refused then return refused end
+local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
+local ALTERED = 'changed|it was altered meanwhile'
+
+local function check(step)
+  local job, why = read(step.key)
+  step.job, step.from, step.parents = job or {}, from, parents_of(step.id)
+  if not listed then
+    if job and job.status == 'rate_limited' then step.from = prefix .. ':rl:' .. (job.rate_limit_key or '') .. ':rate_limited' end
+    local score = try('ZSCORE', step.from, step.id)
+    if type(score) ~= 'string' then return job and NOT_LISTED or why end
+    if step.score ~= '' and score ~= step.score then return ALTERED end
+    if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+  end
+  if not job then return step.mark ~= why and why or nil end
+  why = differs(job, states, ended, step.stamp)
+  if why then return why end
+  if runs(step.id) then return 'a worker runs it: stop it first' end
+  if not step.parents then return 'it waits for more jobs than can be followed' end
+  step.waiters = try('SCARD', step.key .. ':dependents')
+  if failed(step.waiters) then step.waiters = 0 end
+  if step.count ~= '' and step.waiters ~= tonumber(step.count) then return ALTERED end
+  if step.mark ~= '' then
+    local dump = call('DUMP', step.key)
+    if #dump .. string.sub(dump, -8) ~= step.mark then return ALTERED end
   end
 end
+
+local function apply(step)
+  local id, key, job = step.id, step.key, step.job
+  if not listed then call('ZREM', step.from, id) end
+  leave(id, step.parents or {})
+  if job.group_id then try('SREM', prefix .. ':group:' .. job.group_id, id) end
+  local executions = prefix .. ':executions:' .. id
+  for _, execution in ipairs(not job.rate_limit_key and job.status and try('ZRANGE', executions, 0, 99) or {}) do
+    call('DEL', prefix .. ':execution:' .. id .. ':' .. execution)
+  end
+  if step.mark ~= NO_JOB then
+    call('DEL', key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id)
+    if job.status and not job.rate_limit_key then call('DEL', executions) end
+  end
+  leave_limit(id, job)
+  if (step.waiters or 0) == 0 then return 'done' end
+  return 'done|' .. step.waiters .. ' that wait for it stay deferred: nothing puts them in line any more'
+end
+
+local answers, ready, of = {}, {}, {}
+for n = 2, #KEYS do
+  local arg = n * 6 - 3
+  local step = {
+    id = ARGV[arg], stamp = ARGV[arg + 1], mark = ARGV[arg + 2], score = ARGV[arg + 3], count = ARGV[arg + 4],
+    at = tonumber(ARGV[arg + 5]), key = KEYS[n],
+  }
+  answers[n - 1] = check(step) or 'done'
+  if answers[n - 1] == 'done' then
+    if listed then
+      ready[#ready + 1] = step
+      of[#ready] = n - 1
+    else
+      answers[n - 1] = apply(step)
+    end
+  end
+end
+if #ready > 0 then take_out(from, ready, before) end
+for n, step in ipairs(ready) do answers[of[n]] = step.out and apply(step) or LOST end
 return answers

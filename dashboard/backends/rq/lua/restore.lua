@@ -1,30 +1,127 @@
--- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each job.
--- ARGV: prefix, queue, 'list' or 'zset', then per job: id, score or '', id before it or '', ms to live or -1, four dumps,
--- how many ids it waits for follow, and those ids. Returns an outcome per job.
-local call = redis.call
-local into, prefix, queue, kind = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local answers, at = {}, 4
-for n = 2, #KEYS do
-  local id, score, before, ttl, key = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), KEYS[n]
-  local parents = tonumber(ARGV[at + 8])
-  local stands = kind == 'zset' and call('ZSCORE', into, id)
-  if call('EXISTS', key) == 1 or stands then
-    answers[n - 1] = 'changed'
-  else
-    local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
-    for part = 1, 4 do
-      local dump = ARGV[at + 3 + part]
-      if dump ~= '' then call('RESTORE', parts[part], part == 1 and math.max(ttl, 0) or 0, dump, 'REPLACE') end
+-- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each.
+-- ARGV after those of acting.lua: 'list' or 'zset', '1' where scores are times to live, how far into a list it inserts, how
+-- many entries one call may walk over, then per job: id, score, place, id before it, id after it, group, dump and ms to
+-- live of its four keys, how many ids of parents follow, and those. Returns an outcome per job as move.lua, or 'later'.
+local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or wrong(into, kind)
+if refused then return refused end
+local walked = 0
+
+local function place_of(id, far)
+  walked = walked + far
+  return call('LPOS', into, id, 'MAXLEN', far)
+end
+
+local function insert(where, pivot, at, id)
+  walked = walked + at
+  call('LINSERT', into, where, pivot, id)
+end
+
+local function since(id)
+  local at = try('HGET', prefix .. ':job:' .. id, 'enqueued_at')
+  return type(at) == 'string' and at
+end
+
+-- The first place whose job was put in line later than `mine`, in a line that is sorted by that.
+local function place_by_time(mine)
+  local low, high = 0, call('LLEN', into)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local at, ahead = nil, middle
+    while not at and ahead < high and ahead < middle + 5 do
+      at = since(call('LINDEX', into, ahead))
+      if not at then ahead = ahead + 1 end
     end
-    for p = 1, parents do call('SADD', prefix .. ':job:' .. ARGV[at + 8 + p] .. ':dependents', id) end
-    if kind == 'zset' then
-      call('ZADD', into, score, id)
-    elseif before == '' or call('LINSERT', into, 'AFTER', before, id) <= 0 then
-      call('LPUSH', into, id)
-    end
-    call('SADD', prefix .. ':queues', prefix .. ':queue:' .. queue)
-    answers[n - 1] = 'done'
+    if at and at > mine then high = middle else low = math.max(ahead, middle) + 1 end
   end
-  at = at + 9 + parents
+  return math.min(low, high)
+end
+
+-- Into the line: beside one of its neighbours where that still stands as near to its turn, else by the time of its own.
+local function line_up(step, mine)
+  local far = math.min(step.place + 2, reach)
+  if step.before ~= '' and place_of(step.before, far) then return insert('AFTER', step.before, far, step.id) end
+  if step.after ~= '' and place_of(step.after, far) then return insert('BEFORE', step.after, far, step.id) end
+  local at = mine and place_by_time(mine) or 0
+  if at == 0 then
+    call('LPUSH', into, step.id)
+  elseif at <= reach and at < call('LLEN', into) then
+    insert('BEFORE', call('LINDEX', into, at), at, step.id)
+  else
+    local last = at == call('LLEN', into)
+    call('RPUSH', into, step.id)
+    return not last and 'done|it stood too far in a long line to be put there again: it is the last now' or nil
+  end
+end
+
+-- Its keys again, all or none. Returns why not, or nothing.
+local function revive(step)
+  local parts = {step.key, step.key .. ':dependents', prefix .. ':job::' .. step.id .. ':dependencies', prefix .. ':results:' .. step.id}
+  for n, part in ipairs(parts) do
+    local dump, ttl = ARGV[step.arg + 4 + n * 2], tonumber(ARGV[step.arg + 5 + n * 2])
+    local made = dump ~= '' and try('RESTORE', part, math.max(ttl, 0), dump)
+    if failed(made) then
+      for each = 1, n - 1 do
+        if ARGV[step.arg + 4 + each * 2] ~= '' then call('DEL', parts[each]) end
+      end
+      if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is in use again' end
+      return made.err
+    end
+  end
+end
+
+-- Back among those that wait for its parents, where those are still there. Returns whether one may still put it in line.
+local function tie(step)
+  local waits = false
+  for n = 1, step.parents do
+    local parent = prefix .. ':job:' .. ARGV[step.arg + 14 + n]
+    local status = try('HGET', parent, 'status')
+    if type(status) == 'string' then
+      try('SADD', parent .. ':dependents', step.id)
+      waits = waits or status ~= 'finished'
+    end
+  end
+  return waits
+end
+
+local function score_of(step, ttl)
+  local score = tonumber(step.score)
+  if not expiring or score < 0 or score > now_s then return step.score end
+  return now_s + math.max(60, math.floor(ttl / 1000)) -- its time ran out in the bin: it has what it had left
+end
+
+local function put_back(step)
+  if call('EXISTS', step.key) == 1 then return 'changed|its id is in use again' end
+  if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
+  local whole = ARGV[step.arg + 6] ~= ''
+  if kind == 'list' and not whole and place_of(step.id, reach) then return 'changed|it stands in its list already' end
+  local why = whole and revive(step)
+  if why then return why end
+  local job = whole and read(step.key) or {}
+  local waits = tie(step)
+  if step.group ~= '' then
+    try('SADD', prefix .. ':group:' .. step.group, step.id)
+    try('SADD', prefix .. ':groups', step.group)
+  end
+  call('SADD', queues, prefix .. ':queue:' .. queue)
+  if job.rate_limit_key and (kind == 'list' or job.status == 'rate_limited') then
+    why = queue_for_slot(step.id, step.key, job)
+    if not why then return 'done|its rate limit puts it in line when another job ends' end
+  end
+  if kind == 'list' then return line_up(step, job.enqueued_at) end
+  call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 7])), step.id)
+  if job.status == 'deferred' and step.parents > 0 and not waits then
+    return 'done|what it waited for has ended meanwhile: promote it'
+  end
+end
+
+local answers, at = {}, 9
+for n = 2, #KEYS do
+  local step = {
+    id = ARGV[at], score = ARGV[at + 1], place = tonumber(ARGV[at + 2]), before = ARGV[at + 3], after = ARGV[at + 4],
+    group = ARGV[at + 5], parents = tonumber(ARGV[at + 14]), key = KEYS[n], arg = at,
+  }
+  answers[n - 1] = walked > 0 and walked + step.place > walk and 'later' or put_back(step) or 'done'
+  at = at + 15 + step.parents
 end
 return answers

@@ -1,47 +1,59 @@
--- All that is needed to put jobs back. Only reads.
--- KEYS: the list or sorted set they stand in, then the hash of each job. ARGV: prefix, largest size in bytes, how far a
--- list is searched, then id and stamp ('' = any) of each job.
--- Returns per job an outcome or why not, or {score or '', id before it or '', place, size, signature, its ms to live or
--- -1, four dumps, id...}: the ids are those it waits for; no dumps when it is too large.
-local call = redis.call
-local from, prefix, largest, far = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local is_list = call('TYPE', from).ok == 'list'
-local answers = {}
+-- All that is needed to put jobs back. Only reads. KEYS: the list or sorted set they stand in, then the hash of each.
+-- ARGV after those of acting.lua: 'list' or 'zset', the statuses they may have, '1' where the stamp is that of an end,
+-- largest job in bytes, most bytes of this answer, then id and stamp ('' = any) of each.
+-- Returns per job an outcome as move.lua, 'later' where the answer is full, or
+-- {score or '', bytes, mark, group or '', how many wait for it, then dump and ms to live of its four keys, then the ids of
+-- its parents}; nothing after the number where it is too large to be kept.
+local from, kind, states, ended = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
+local largest, room = tonumber(ARGV[8]), tonumber(ARGV[9])
+local all_of_it = room
+local refused = wrong(from, kind)
+if refused then return refused end
+local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
 
-local function place(id)
-  if not is_list then return call('ZSCORE', from, id) or nil, '', 0 end
-  local at = call('LPOS', from, id, 'MAXLEN', far)
-  if not at then return nil end
-  return '', at > 0 and call('LINDEX', from, at - 1) or '', at
+local function count(command, key)
+  local found = try(command, key)
+  return failed(found) and 0 or found
 end
 
-for n = 2, #KEYS do
-  local id, stamp, key = ARGV[n * 2], ARGV[n * 2 + 1], KEYS[n]
-  local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
-  local is_hash = call('TYPE', key).ok == 'hash'
-  local score, before, at = place(id)
-  if not score then
-    answers[n - 1] = is_hash and 'changed' or 'gone'
-  elseif not is_hash then
-    answers[n - 1] = {score, before, at, 0, '', -1}
-  elseif stamp ~= '' and call('HGET', key, 'ended_at') ~= stamp then
-    answers[n - 1] = 'changed'
-  elseif call('HGET', key, 'status') == 'started' then
-    answers[n - 1] = 'a worker runs it: stop it first'
-  else
-    local size = 0
-    for _, part in ipairs(parts) do size = size + (call('MEMORY', 'USAGE', part, 'SAMPLES', 0) or 0) end
-    local small = size <= largest
-    local answer = {score, before, at, size, small and redis.sha1hex(call('DUMP', key)) or '', call('PTTL', key)}
-    if small then
-      for _, part in ipairs(parts) do answer[#answer + 1] = call('DUMP', part) or '' end
-      if call('TYPE', parts[3]).ok == 'set' then
-        for _, parent in ipairs(call('SMEMBERS', parts[3])) do
-          if call('SISMEMBER', prefix .. ':job:' .. parent .. ':dependents', id) == 1 then answer[#answer + 1] = parent end
-        end
-      end
-    end
-    answers[n - 1] = answer
+local function take(id, stamp, key)
+  local job, why = read(key)
+  local score, at = '', from
+  if kind == 'zset' then
+    if job and job.status == 'rate_limited' then at = prefix .. ':rl:' .. (job.rate_limit_key or '') .. ':rate_limited' end
+    score = try('ZSCORE', at, id)
+    if type(score) ~= 'string' then return job and NOT_LISTED or why end
   end
+  if not job then
+    if why == 'gone' or why == NO_JOB then return {score, 0, why, '', 0, '', -1, '', -1, '', -1, '', -1} end
+    return why
+  end
+  why = differs(job, states, ended, stamp)
+  if why then return why end
+  if runs(id) then return 'a worker runs it: stop it first' end
+  if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+  local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
+  local small = call('HLEN', key) <= MANY and count('SCARD', parts[2]) <= MANY and count('XLEN', parts[4]) <= 100
+  local size, parents = 0, parents_of(id)
+  for _, part in ipairs(parts) do size = size + (call('MEMORY', 'USAGE', part, 'SAMPLES', small and 0 or 5) or 0) end
+  if not parents then return 'it waits for more jobs than can be followed' end
+  if not small or size > largest then return {score, size, '', '', count('SCARD', parts[2])} end
+  if size > room and room < all_of_it then return 'later' end
+  room = room - size
+  local group = job.group_id and try('SISMEMBER', prefix .. ':group:' .. job.group_id, id) == 1 and job.group_id or ''
+  local answer = {score, size, '', group, count('SCARD', parts[2])}
+  for _, part in ipairs(parts) do
+    local dump = call('DUMP', part) or ''
+    if part == key then answer[3] = #dump .. string.sub(dump, -8) end
+    answer[#answer + 1] = dump
+    answer[#answer + 1] = dump ~= '' and call('PTTL', part) or -1
+  end
+  for _, parent in ipairs(parents) do
+    if try('SISMEMBER', prefix .. ':job:' .. parent .. ':dependents', id) == 1 then answer[#answer + 1] = parent end
+  end
+  return answer
 end
+
+local answers = {}
+for n = 2, #KEYS do answers[n - 1] = take(ARGV[n * 2 + 6], ARGV[n * 2 + 7], KEYS[n]) end
 return answers

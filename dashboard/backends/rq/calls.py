@@ -1,0 +1,105 @@
+"""Calling the scripts that act: many jobs per script, few enough that none holds Redis for long, one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.acting import Acted, Outcome
+from dashboard.backends.payload import printable
+from dashboard.backends.rq import keys, words
+from dashboard.backends.rq.keys import QueueKeys
+from dashboard.sources import Argument, Command, Reply, Source
+
+# A script of so many jobs takes a millisecond or two.
+JOBS_PER_SCRIPT = 100
+BYTES_PER_SCRIPT = 512 * 1024
+LOST, LATER = b"lost", b"later"
+
+
+class Step(NamedTuple):
+    """One job of a script: its KEYS and its ARGV."""
+
+    keys: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+
+
+def each(
+    source: Source,
+    name: str,
+    queue: QueueKeys,
+    steps: Sequence[Step],
+    *,
+    first_keys: Sequence[str] = (),
+    fixed: Sequence[Argument] = (),
+    counted: bool = False,
+    per_script: int = JOBS_PER_SCRIPT,
+) -> list[Reply]:
+    """What the script `name` says of each of `steps`, in order; the error of a call stands for each of its jobs.
+
+    `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
+    calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
+    """
+    text, head = _text(name), beginning(queue)
+    parts = list(_portions(steps, per_script))
+    commands: list[Command] = []
+    before = 0
+    for part in parts:
+        own = (*head, *fixed, before) if counted else (*head, *fixed)
+        script_keys = [*first_keys, *(key for step in part for key in step.keys)]
+        arguments = [argument for step in part for argument in step.arguments]
+        commands.append(("EVAL", text, len(script_keys), *script_keys, *own, *arguments))
+        before += len(part)
+    replies: list[Reply] = []
+    for part, reply in zip(parts, source.batch(commands), strict=True):
+        replies.extend([reply] * len(part) if isinstance(reply, ResponseError) else reply)
+    return replies
+
+
+def one(source: Source, name: str, queue: QueueKeys, script_keys: Sequence[str], *arguments: Argument) -> Reply:
+    """What a script that is not about jobs says, or the server's error. Cost: 1 round trip."""
+    return source.batch([("EVAL", _text(name), len(script_keys), *script_keys, *beginning(queue), *arguments)])[0]
+
+
+def beginning(queue: QueueKeys) -> tuple[Argument, ...]:
+    """The ARGV that each script begins with. Time as RQ writes it: rq 3.0, utils.py, utcformat."""
+    now = datetime.now(UTC)
+    return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
+
+
+def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
+    """The Acted that a script's word for it means: `done`, `gone`, `changed`, each with `|detail`, or why not."""
+    if isinstance(reply, ResponseError):
+        return Acted(id=thing, outcome=Outcome.REFUSED, detail=words.explain(str(reply)))
+    word, _, detail = printable(reply, 400).partition("|")
+    if word not in _OUTCOMES:
+        why = words.explain(word) if word[:7].isupper() or "permission" in word else word
+        return Acted(id=thing, outcome=Outcome.REFUSED, detail=why)
+    outcome = Outcome(word)
+    return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
+
+
+_OUTCOMES = frozenset({"done", "gone", "changed"})
+
+
+def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
+    part: list[Step] = []
+    size = 0
+    for step in steps:
+        length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes))
+        if part and (len(part) >= most or size + length > BYTES_PER_SCRIPT):
+            yield part
+            part, size = [], 0
+        part.append(step)
+        size += length
+    if part:
+        yield part
+
+
+@cache
+def _text(name: str) -> str:
+    return keys.script("acting") + keys.script(name)

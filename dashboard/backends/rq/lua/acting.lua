@@ -1,0 +1,189 @@
+-- What the scripts that act share; it stands before each of them. ARGV[1]: the prefix, ARGV[2]: the queue's own name,
+-- ARGV[3]: now as RQ writes times, ARGV[4]: now in seconds.
+-- Keys of what a job is tied to (parents, group, rate limit, origin) are built from what the job says, as one Redis allows.
+local call, try = redis.call, redis.pcall
+local prefix, queue, now, now_s = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local queues = prefix .. ':queues'
+local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
+local MANY = 1000 -- ties of one job that a script follows
+local NO_JOB = 'its key holds something else than a job of RQ'
+local NO_STATUS = 'its status is none of RQ\'s'
+local NOT_LISTED = 'changed|it does not stand in this list any more'
+local LOST = 'lost' -- not where it was seen in a long list: to be looked for again
+
+local function failed(reply) return type(reply) == 'table' and reply.err end
+
+-- The error of a command that the user may not run or the server cannot take, told before anything is touched: each is
+-- tried on the set of queues, where it fails by the type of the key if it is permitted.
+local PROBES = {
+  HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
+}
+local function may(...)
+  if call('TYPE', queues).ok ~= 'set' then return end
+  for _, name in ipairs({...}) do
+    local reply = try(name, queues, unpack(PROBES[name]))
+    if failed(reply) and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+  end
+end
+
+-- An error where a key is there and not of that type.
+local function wrong(key, kind)
+  local found = call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. key .. ' holds a ' .. found) end
+end
+
+local FIELDS = {
+  'status', 'created_at', 'enqueued_at', 'ended_at', 'origin', 'ttl', 'rate_limit_key', 'rate_limit_concurrency', 'group_id',
+}
+
+local STATUSES = ' created queued started finished failed deferred scheduled stopped canceled rate_limited ready_to_enqueue '
+
+-- The short fields of a job, by name, those that are empty left out, as is a status that is none of RQ's; or nil and the outcome that tells why there are none.
+local function read(key)
+  for _, name in ipairs(FIELDS) do
+    local size = try('HSTRLEN', key, name)
+    if failed(size) then return nil, string.find(size.err, 'WRONGTYPE', 1, true) and NO_JOB or size.err end
+    if size > LONGEST then return nil, 'its field ' .. name .. ' holds what is no value of RQ\'s' end
+  end
+  local values, job, any = call('HMGET', key, unpack(FIELDS)), {}, false
+  for n, name in ipairs(FIELDS) do
+    any = any or values[n]
+    if values[n] and values[n] ~= '' then job[name] = values[n] end
+  end
+  if not any and call('EXISTS', key) == 0 then return nil, 'gone' end
+  if not string.find(STATUSES, ' ' .. (job.status or '') .. ' ', 1, true) then job.status = nil end
+  return job
+end
+
+-- An outcome where a job is not as it was seen. `states`: its statuses, as ' word word '; stamp '' = any.
+local function differs(job, states, ended, stamp)
+  if job.status and not string.find(states, ' ' .. job.status .. ' ', 1, true) then
+    return 'changed|its status is ' .. job.status .. ' by now'
+  end
+  local found = ended and job.ended_at or job.enqueued_at or job.created_at
+  if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'ended' or 'was put in line') .. ' anew meanwhile' end
+end
+
+-- Whether a worker that is heard of runs a job of this queue; RQ 1 keeps plain ids, RQ 2 and later executions.
+local function runs(id)
+  local wip = prefix .. ':wip:' .. queue
+  local function beats(member)
+    local score = try('ZSCORE', wip, member)
+    return type(score) == 'string' and tonumber(score) > now_s
+  end
+  if beats(id) then return true end
+  local executions = try('ZRANGE', prefix .. ':executions:' .. id, 0, 9)
+  if failed(executions) then return false end
+  for _, execution in ipairs(executions) do
+    if beats(id .. ':' .. execution) then return true end
+  end
+  return false
+end
+
+-- The ids that a job waits for; nil where they are too many to be followed.
+local function parents_of(id)
+  local key = prefix .. ':job::' .. id .. ':dependencies'
+  local count = try('SCARD', key)
+  if failed(count) or count == 0 then return {} end
+  return count <= MANY and call('SMEMBERS', key) or nil
+end
+
+-- Takes a job off the lists of those who wait for its parents: left there it would be put in line again when they end.
+local function leave(id, parents)
+  for _, parent in ipairs(parents) do try('SREM', prefix .. ':job:' .. parent .. ':dependents', id) end
+end
+
+-- Gives the free slots of a rate limit to the jobs that wait for one, oldest first, as RQ does.
+local function fill_slots(limit, most)
+  for _ = 1, 100 do
+    local taken = try('ZCARD', limit .. ':allowed')
+    if failed(taken) or taken >= most then return end
+    local id = call('ZPOPMIN', limit .. ':rate_limited')[1]
+    if not id then return end
+    local key = prefix .. ':job:' .. id
+    local job = try('HMGET', key, 'origin', 'status', 'enqueue_at_front')
+    if not failed(job) and job[1] and job[2] == 'rate_limited' then
+      local push = job[3] == '1' and 'LPUSH' or 'RPUSH'
+      call('ZADD', limit .. ':allowed', now_s, id)
+      try(push, prefix .. ':queue:' .. job[1], id)
+      call('HSET', key, 'status', 'queued', 'enqueued_at', now)
+    end
+  end
+end
+
+-- Gives back the slot that a job holds of its rate limit, or its place among those that wait for one.
+local function leave_limit(id, job)
+  if not job.rate_limit_key then return end
+  local limit = prefix .. ':rl:' .. job.rate_limit_key
+  local waited, held = try('ZREM', limit .. ':rate_limited', id), try('ZREM', limit .. ':allowed', id)
+  if held == 1 then fill_slots(limit, tonumber(try('HGET', limit, 'concurrency') or '') or 0) end
+  return waited
+end
+
+-- How long a job that waits is kept, as RQ does; the failed one's time to live must not end it in the line.
+local function keep(id, key, ttl)
+  for _, each in ipairs({key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies'}) do
+    if ttl and ttl > 0 then call('EXPIRE', each, ttl) else call('PERSIST', each) end
+  end
+end
+
+-- Puts a job to those that wait for a slot of its rate limit, and fills what is free. Returns an error, or nothing.
+local function queue_for_slot(id, key, job)
+  local limit, most = prefix .. ':rl:' .. job.rate_limit_key, tonumber(job.rate_limit_concurrency or '')
+  if not most then return 'its rate limit does not say how many jobs it allows' end
+  local added = try('ZADD', limit .. ':rate_limited', now_s, id)
+  if failed(added) then return added.err end
+  call('SADD', prefix .. ':rl-keys', job.rate_limit_key)
+  call('HSET', limit, 'concurrency', most)
+  call('HSET', key, 'status', 'rate_limited', 'enqueue_at_front', '0')
+  fill_slots(limit, most)
+end
+
+-- Puts a job at the end of the line of queue `name`, through its rate limit where it has one. Returns an error, or nothing.
+local function enqueue(id, key, job, name)
+  local line = prefix .. ':queue:' .. name
+  if job.rate_limit_key then
+    local why = wrong(line, 'list')
+    if why then return why.err end
+    call('HSET', key, 'origin', name)
+    why = queue_for_slot(id, key, job)
+    if why then return why end
+  else
+    local pushed = try('RPUSH', line, id)
+    if failed(pushed) then return pushed.err end
+    call('HSET', key, 'origin', name, 'status', 'queued', 'enqueued_at', now)
+  end
+  call('HSET', key, 'started_at', '', 'ended_at', '')
+  call('HDEL', key, 'exc_info')
+  call('SADD', queues, line)
+  keep(id, key, tonumber(job.ttl or ''))
+end
+
+-- Takes jobs out of a list at once. `jobs`: {id, its place from the front as it was seen}, front first, less `before`
+-- that were taken out since. Marks those found as `out`. A worker that takes from the front moves all of them alike; a
+-- look around finds how far. What is taken out is overwritten first, so that one walk from the nearer end removes it.
+local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
+local function take_out(list, jobs, before)
+  local length, drift, looks, near, far = call('LLEN', list), -before, LOOKS, 0, 0
+  for _, job in ipairs(jobs) do
+    local at = job.at + drift
+    if at >= 0 and call('LINDEX', list, at) ~= job.id and looks > 0 then
+      looks = looks - 1
+      local first = math.max(0, at - AROUND)
+      for n, id in ipairs(call('LRANGE', list, first, at + AROUND)) do
+        if id == job.id then
+          at = first + n - 1
+          drift, looks = at - job.at, LOOKS
+          break
+        end
+      end
+    end
+    if at >= 0 and call('LINDEX', list, at) == job.id then
+      job.out = true
+      call('LSET', list, at, NOBODY)
+      if at < length / 2 then near = near + 1 else far = far + 1 end
+    end
+  end
+  if near > 0 then call('LREM', list, near, NOBODY) end
+  if far > 0 then call('LREM', list, -far, NOBODY) end
+end

@@ -1,0 +1,83 @@
+-- Moves jobs of one list: into a line, or to the canceled ones. KEYS: the list or sorted set they stand in, then the hash
+-- of each. ARGV after those of acting.lua: verb, 'list' or 'zset', the statuses they may have, '1' where the stamp is that
+-- of an end, the other queue or '', '1' to forget attempts, how many were taken out before, then id, stamp ('' = any) and
+-- place ('' in a set) of each, front first. Returns an outcome per job: 'done', 'gone', 'changed', 'lost', with '|detail',
+-- or why not.
+local from, verb, kind, states, ended = KEYS[1], ARGV[5], ARGV[6], ' ' .. ARGV[7] .. ' ', ARGV[8] == '1'
+local target, reset, before = ARGV[9], ARGV[10] == '1', tonumber(ARGV[11])
+local listed, canceled = kind == 'list', prefix .. ':canceled:' .. queue
+local into, into_kind = prefix .. ':queue:' .. (target ~= '' and target or queue), 'list'
+if verb == 'cancel' then into, into_kind = canceled, 'zset' end
+local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD', 'PERSIST', listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM')
+  or wrong(from, kind) or wrong(into, into_kind)
+if refused then return refused end
+-- What is due is being read by a scheduler, if one lives: it would put it in line once more.
+local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
+
+-- The list a job stands in and its score there, or nil; 3.0 holds back jobs of a rate limit in a set of their own.
+local function standing(id, job)
+  local at = from
+  if job.status == 'rate_limited' then at = prefix .. ':rl:' .. (job.rate_limit_key or '') .. ':rate_limited' end
+  local score = try('ZSCORE', at, id)
+  return type(score) == 'string' and at, tonumber(type(score) == 'string' and score or '')
+end
+
+local function check(step)
+  local job, why = read(step.key)
+  if not job then return why end
+  if not job.status then return NO_STATUS end
+  step.job, step.parents = job, parents_of(step.id)
+  why = differs(job, states, ended, step.stamp)
+  if why then return why end
+  if not listed then
+    local score
+    step.from, score = standing(step.id, job)
+    if not step.from then return NOT_LISTED end
+    if scheduler and score <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+  end
+  if job.status == 'rate_limited' and verb ~= 'cancel' then
+    return 'it waits for another job of its rate limit to end: RQ puts it in line then'
+  end
+  if not step.parents then return 'it waits for more jobs than can be followed' end
+  if runs(step.id) then return 'a worker still runs it' end
+end
+
+-- The job is not in `from` any more, or is taken out of it now. Returns why not, or nothing.
+local function apply(step)
+  local id, key, job = step.id, step.key, step.job
+  if verb == 'cancel' then
+    call('HSET', key, 'status', 'canceled')
+    call('ZADD', canceled, now_s, id)
+    leave_limit(id, job)
+  elseif listed then -- it keeps the slot of its rate limit
+    call('HSET', key, 'origin', target, 'enqueued_at', now)
+    call('RPUSH', into, id)
+    call('SADD', queues, into)
+  else
+    local why = enqueue(id, key, job, target ~= '' and target or job.origin or queue)
+    if why then return why end
+    if reset then call('HDEL', key, 'number_of_retries') end
+  end
+  if step.from then call('ZREM', step.from, id) end
+  leave(id, step.parents)
+end
+
+local answers, ready, of = {}, {}, {}
+for n = 2, #KEYS do
+  local arg = n * 3 + 6
+  local step = {id = ARGV[arg], stamp = ARGV[arg + 1], at = tonumber(ARGV[arg + 2]), key = KEYS[n]}
+  answers[n - 1] = check(step) or 'done'
+  if answers[n - 1] == 'done' then
+    if listed then
+      ready[#ready + 1] = step
+      of[#ready] = n - 1
+    else
+      answers[n - 1] = apply(step) or 'done'
+    end
+  end
+end
+if #ready > 0 then take_out(from, ready, before) end
+for n, step in ipairs(ready) do
+  answers[of[n]] = not step.out and LOST or apply(step) or 'done'
+end
+return answers

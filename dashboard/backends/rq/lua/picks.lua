@@ -1,0 +1,30 @@
+-- Ids and stamps of some rows of a list. Only reads. ARGV: the list or sorted set, prefix, 'list', 'up', 'down' or
+-- 'expiring', first row, how many, now in seconds, '1' where the stamp is that of an end, '1' where members name executions.
+-- Returns id and stamp ('' = none) in turn. 'expiring': newest first, without those whose time is over; they stand between
+-- the live ones and those that are kept for ever.
+local key, prefix, order, first, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local last, names = first + count - 1, nil
+if order == 'list' then names = redis.call('LRANGE', key, first, last)
+elseif order == 'up' then names = redis.call('ZRANGE', key, first, last)
+elseif order == 'down' then names = redis.call('ZREVRANGE', key, first, last)
+else
+  local over = redis.call('ZCOUNT', key, 0, ARGV[6])
+  local live = redis.call('ZCARD', key) - over - redis.call('ZCOUNT', key, '-inf', '(0')
+  names = first < live and redis.call('ZREVRANGE', key, first, math.min(last, live - 1)) or {}
+  local missing = count - #names
+  if missing > 0 then
+    local from = math.max(first, live) + over
+    for _, name in ipairs(redis.call('ZREVRANGE', key, from, from + missing - 1)) do names[#names + 1] = name end
+  end
+end
+local function short(value) return value and value ~= '' and #value <= 64 and value end
+local answers = {}
+for _, name in ipairs(names) do
+  local id, stamp = name, ''
+  if ARGV[8] == '1' and string.match(name, ':' .. string.rep('%x', 32) .. '$') then id = string.sub(name, 1, -34) end
+  local at = redis.pcall('HMGET', prefix .. ':job:' .. id, 'ended_at', 'enqueued_at', 'created_at')
+  if not at.err then stamp = ARGV[7] == '1' and short(at[1]) or short(at[2]) or short(at[3]) or '' end
+  answers[#answers + 1] = id
+  answers[#answers + 1] = stamp
+end
+return answers

@@ -1,0 +1,8 @@
+-- Tells a worker to end when its job has ended. KEYS: the set of workers, the worker's hash, its channel. ARGV: the order.
+-- Returns an outcome, as move.lua. A worker that is told twice kills its job.
+if redis.call('SISMEMBER', KEYS[1], KEYS[2]) == 0 then return 'gone' end
+local asked = redis.pcall('HSTRLEN', KEYS[2], 'shutdown_requested_date')
+if type(asked) == 'table' then return 'its record cannot be read' end
+if asked > 0 then return 'it was told so already and finishes its job; told again it would kill the job' end
+if redis.call('PUBLISH', KEYS[3], ARGV[1]) == 0 then return 'it does not listen: it is gone, or cut off' end
+return 'done'

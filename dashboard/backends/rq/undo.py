@@ -1,0 +1,154 @@
+"""Deleting jobs so that they can be put back: what is read of them first, and how they come back to their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from redis.exceptions import ResponseError
+
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from dashboard.backends.rq import calls
+from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
+from dashboard.backends.rq.calls import Step
+from dashboard.backends.rq.keys import QueueKeys
+from dashboard.backends.rq.locate import REACH, Place, locate
+from dashboard.backends.rq.words import ENDED, STATUSES
+from dashboard.model import State
+from dashboard.sources import Argument, Reply, Source
+
+# What one call may bring: jobs beyond it are refused and can be asked for again.
+MOST_BYTES = 64 * 1024 * 1024
+# Entries of a line that one script may walk over to find the place of jobs.
+WALK = 200_000
+# Scripts that go out together: they must be done before the connection gives up waiting.
+SCRIPTS_PER_TRIP = 200
+_UNREADABLE = "what was kept of it cannot be read"
+
+_Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
+
+
+class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """All of a deleted job, as take.lua told it; `mark` tells its hash from an altered one."""
+
+    score: bytes
+    mark: bytes
+    group: bytes
+    waiters: int
+    parts: tuple[_Part, _Part, _Part, _Part]  # hash, dependents, dependencies, results
+    parents: tuple[bytes, ...]
+    place: Annotated[int, Meta(ge=0)]
+    before: bytes
+    after: bytes
+
+
+def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line 1 or 2 more."""
+    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else {}
+    replies: list[Reply] = [calls.LATER] * len(picks)
+    left, room = list(range(len(picks))), MOST_BYTES
+    fixed = (kind(state), STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, calls.BYTES_PER_SCRIPT)
+    while left and room > 0:
+        steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "")) for n in left]
+        answers = calls.each(source, "take", queue, steps, first_keys=(queue.of(state),), fixed=fixed)
+        for n, reply in zip(left, answers, strict=True):
+            replies[n] = reply
+            room -= reply[1] if isinstance(reply, list) else 0
+        left = [n for n in left if replies[n] == calls.LATER]
+    listed = state is State.WAITING
+    return [
+        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b"", b""))
+        for pick, reply in zip(picks, replies, strict=True)
+    ]
+
+
+def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
+    if reply == calls.LATER:
+        why = "these jobs are too large to be taken at once: take fewer"
+        return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+    if not isinstance(reply, list):
+        return calls.told(pick.id, reply)
+    score, size, mark, group, waiters, *rest = reply
+    if place == NOWHERE:
+        if mark == b"gone":
+            return Acted(id=pick.id, outcome=Outcome.GONE)
+        why = "a worker has just taken it, or it stands in the middle of a very long line"
+        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=why)
+    if not rest:
+        return Kept(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
+    parts = tuple(zip(rest[0:8:2], rest[1:8:2], strict=True))
+    blob = msgspec.msgpack.encode(
+        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.before, place.after)  # type: ignore[arg-type]
+    )
+    fits = len(blob) <= MAX_KEPT_BYTES
+    return Kept(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
+
+
+def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says. Cost: 1 round trip; more where a waiting line moved on since the jobs were taken."""
+    blobs = {job.id: _blob(job) for job in kept}
+    picks = [Pick(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
+    fixed = (kind(state), STATUSES[state], flag(state in ENDED))
+
+    def remove(asked: Sequence[Pick], places: Sequence[int]) -> list[Reply]:
+        steps = []
+        for pick, at in zip(asked, places, strict=True):
+            blob = blobs[pick.id]
+            seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
+            steps.append(Step((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
+        return calls.each(source, "remove", queue, steps, first_keys=(queue.of(state),), fixed=fixed, counted=True)
+
+    if state is State.WAITING:
+        seen_at = [blob.place if (blob := blobs[pick.id]) else NOWHERE.at for pick in picks]
+        replies = in_line(source, queue, picks, seen_at, remove)
+    else:
+        replies = remove(picks, [0] * len(picks))
+    done = {pick.id: calls.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)}
+    return [done.get(job.id) or _unreadable(job) for job in kept]
+
+
+def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
+    blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
+    left = sorted((job.id for job in kept if job.id in blobs), key=lambda job_id: blobs[job_id].place)
+    fixed = (kind(state), flag(state in ENDED), REACH, WALK)
+    done: dict[str, Acted] = {}
+    per_script = calls.JOBS_PER_SCRIPT
+    while left:
+        now = left[: per_script * SCRIPTS_PER_TRIP]
+        steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
+        replies = calls.each(
+            source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
+        )
+        answered = {
+            job_id: calls.told(job_id, reply)
+            for job_id, reply in zip(now, replies, strict=True)
+            if isinstance(reply, ResponseError) or reply != calls.LATER
+        }
+        done |= answered
+        # As many as a script came to; the rest of it stood too deep for one.
+        per_script = max(1, min(per_script, len(answered) * per_script // len(now)))
+        left = [job_id for job_id in left if job_id not in done]
+    return [done.get(job.id) or _unreadable(job) for job in kept]
+
+
+def _back(job_id: str, blob: _Blob) -> tuple[Argument, ...]:
+    parts = tuple(value for part in blob.parts for value in part)
+    where = (job_id, blob.score, blob.place, blob.before, blob.after, blob.group)
+    return (*where, *parts, len(blob.parents), *blob.parents)
+
+
+def _blob(job: Kept) -> _Blob | None:
+    """What was kept of a job; None where nothing was, or it cannot be read."""
+    if job.blob is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(job.blob, type=_Blob)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def _unreadable(job: Kept) -> Acted:
+    return Acted(id=job.id, outcome=Outcome.REFUSED, detail=_UNREADABLE)
