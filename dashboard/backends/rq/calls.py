@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +17,7 @@ from dashboard.backends.rq.keys import QueueKeys
 from dashboard.sources import Argument, Command, Reply, Source
 
 # A script of so many jobs takes a millisecond or two.
-JOBS_PER_SCRIPT = 100
+JOBS_PER_SCRIPT = 50
 BYTES_PER_SCRIPT = 512 * 1024
 LOST, LATER = b"lost", b"later"
 
@@ -44,7 +45,7 @@ def each(
     `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
     calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
     """
-    text, head = _text(name), beginning(queue)
+    text, head = text_of(name), beginning(queue)
     parts = list(_portions(steps, per_script))
     commands: list[Command] = []
     before = 0
@@ -58,11 +59,6 @@ def each(
     for part, reply in zip(parts, source.batch(commands), strict=True):
         replies.extend([reply] * len(part) if isinstance(reply, ResponseError) else reply)
     return replies
-
-
-def one(source: Source, name: str, queue: QueueKeys, script_keys: Sequence[str], *arguments: Argument) -> Reply:
-    """What a script that is not about jobs says, or the server's error. Cost: 1 round trip."""
-    return source.batch([("EVAL", _text(name), len(script_keys), *script_keys, *beginning(queue), *arguments)])[0]
 
 
 def beginning(queue: QueueKeys) -> tuple[Argument, ...]:
@@ -83,6 +79,7 @@ def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
     return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
 
 
+_COMMENT = re.compile(r"^\s*--.*\n|^ +", re.MULTILINE)
 _OUTCOMES = frozenset({"done", "gone", "changed"})
 
 
@@ -101,5 +98,6 @@ def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
 
 
 @cache
-def _text(name: str) -> str:
-    return keys.script("acting") + keys.script(name)
+def text_of(name: str) -> str:
+    """The text that is sent, without the comments: the server reads it again with each call."""
+    return _COMMENT.sub("", keys.script("acting") + keys.script(name))

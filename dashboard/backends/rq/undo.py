@@ -14,17 +14,21 @@ from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
 from dashboard.backends.rq.calls import Step
 from dashboard.backends.rq.keys import QueueKeys
-from dashboard.backends.rq.locate import REACH, Place, locate
+from dashboard.backends.rq.locate import Place, locate
 from dashboard.backends.rq.words import ENDED, STATUSES
 from dashboard.model import State
 from dashboard.sources import Argument, Reply, Source
 
 # What one call may bring: jobs beyond it are refused and can be asked for again.
 MOST_BYTES = 64 * 1024 * 1024
-# Entries of a line that one script may walk over to find the place of jobs.
-WALK = 200_000
+# RQ's lines are lists, which are walked from the front to insert in them. As far into one as a job is put back, and as
+# far as one script walks for several: a millisecond or two.
+REACH = WALK = 50_000
+# As far as one call walks in all; then only what stood near its turn is put back there, the rest is put last.
+WALK_IN_ALL = 25_000_000
+NEAR = 1_000
 # Scripts that go out together: they must be done before the connection gives up waiting.
-SCRIPTS_PER_TRIP = 200
+SCRIPTS_PER_TRIP = 100
 _UNREADABLE = "what was kept of it cannot be read"
 
 _Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
@@ -113,12 +117,13 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
     """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
     blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
     left = sorted((job.id for job in kept if job.id in blobs), key=lambda job_id: blobs[job_id].place)
-    fixed = (kind(state), flag(state in ENDED), REACH, WALK)
+    walk = WALK_IN_ALL
     done: dict[str, Acted] = {}
     per_script = calls.JOBS_PER_SCRIPT
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
         steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
+        fixed = (kind(state), flag(state in ENDED), REACH if walk > 0 else NEAR, WALK)
         replies = calls.each(
             source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
         )
@@ -128,6 +133,7 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
             if isinstance(reply, ResponseError) or reply != calls.LATER
         }
         done |= answered
+        walk -= sum(blobs[job_id].place for job_id in answered)
         # As many as a script came to; the rest of it stood too deep for one.
         per_script = max(1, min(per_script, len(answered) * per_script // len(now)))
         left = [job_id for job_id in left if job_id not in done]

@@ -5,6 +5,7 @@ local call, try = redis.call, redis.pcall
 local prefix, queue, now, now_s = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local queues = prefix .. ':queues'
 local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
+local SMALL = 64 * 1024 -- bytes of a job whose fields need not be measured
 local MANY = 1000 -- ties of one job that a script follows
 local NO_JOB = 'its key holds something else than a job of RQ'
 local NO_STATUS = 'its status is none of RQ\'s'
@@ -38,19 +39,27 @@ local FIELDS = {
 
 local STATUSES = ' created queued started finished failed deferred scheduled stopped canceled rate_limited ready_to_enqueue '
 
--- The short fields of a job, by name, those that are empty left out, as is a status that is none of RQ's; or nil and the outcome that tells why there are none.
-local function read(key)
+-- Whether a field may be too long to be looked at; its bytes in all are told first, which is cheap for hashes of few fields.
+local function swollen(key, length)
+  local bytes = length <= MANY and try('MEMORY', 'USAGE', key, 'SAMPLES', 0)
+  if type(bytes) == 'number' and bytes <= SMALL then return end
   for _, name in ipairs(FIELDS) do
-    local size = try('HSTRLEN', key, name)
-    if failed(size) then return nil, string.find(size.err, 'WRONGTYPE', 1, true) and NO_JOB or size.err end
-    if size > LONGEST then return nil, 'its field ' .. name .. ' holds what is no value of RQ\'s' end
+    if call('HSTRLEN', key, name) > LONGEST then return 'its field ' .. name .. ' holds what is no value of RQ\'s' end
   end
-  local values, job, any = call('HMGET', key, unpack(FIELDS)), {}, false
+end
+
+-- The short fields of a job, by name, those that are empty left out, as is a status that is none of RQ's; or nil and the
+-- outcome that tells why there are none.
+local function read(key)
+  local length = try('HLEN', key)
+  if failed(length) then return nil, string.find(length.err, 'WRONGTYPE', 1, true) and NO_JOB or length.err end
+  if length == 0 then return nil, 'gone' end
+  local why = swollen(key, length)
+  if why then return nil, why end
+  local values, job = call('HMGET', key, unpack(FIELDS)), {}
   for n, name in ipairs(FIELDS) do
-    any = any or values[n]
     if values[n] and values[n] ~= '' then job[name] = values[n] end
   end
-  if not any and call('EXISTS', key) == 0 then return nil, 'gone' end
   if not string.find(STATUSES, ' ' .. (job.status or '') .. ' ', 1, true) then job.status = nil end
   return job
 end
@@ -64,12 +73,21 @@ local function differs(job, states, ended, stamp)
   if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'ended' or 'was put in line') .. ' anew meanwhile' end
 end
 
--- Whether a worker that is heard of runs a job of this queue; RQ 1 keeps plain ids, RQ 2 and later executions.
+-- How many jobs of this queue workers run that are heard of.
+local function running()
+  local count = try('ZCOUNT', prefix .. ':wip:' .. queue, '(' .. now_s, '+inf')
+  return failed(count) and 0 or count
+end
+
+-- Whether such a worker runs a job; RQ 1 keeps plain ids, RQ 2 and later executions. Few queues run anything at a time.
+local any_runs
 local function runs(id)
+  if any_runs == nil then any_runs = running() > 0 end
+  if not any_runs then return false end
   local wip = prefix .. ':wip:' .. queue
   local function beats(member)
-    local score = try('ZSCORE', wip, member)
-    return type(score) == 'string' and tonumber(score) > now_s
+    local score = call('ZSCORE', wip, member)
+    return score and tonumber(score) > now_s
   end
   if beats(id) then return true end
   local executions = try('ZRANGE', prefix .. ':executions:' .. id, 0, 9)
@@ -121,10 +139,20 @@ local function leave_limit(id, job)
 end
 
 -- How long a job that waits is kept, as RQ does; the failed one's time to live must not end it in the line.
-local function keep(id, key, ttl)
-  for _, each in ipairs({key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies'}) do
-    if ttl and ttl > 0 then call('EXPIRE', each, ttl) else call('PERSIST', each) end
+local function keep(id, key, ttl, parents)
+  local function each(part)
+    if ttl and ttl > 0 then call('EXPIRE', part, ttl) else call('PERSIST', part) end
   end
+  each(key)
+  each(key .. ':dependents')
+  if #parents > 0 then each(prefix .. ':job::' .. id .. ':dependencies') end
+end
+
+-- Makes queues known whose lines are pushed to.
+local known = {}
+local function know(line)
+  if not known[line] then call('SADD', queues, line) end
+  known[line] = true
 end
 
 -- Puts a job to those that wait for a slot of its rate limit, and fills what is free. Returns an error, or nothing.
@@ -140,23 +168,22 @@ local function queue_for_slot(id, key, job)
 end
 
 -- Puts a job at the end of the line of queue `name`, through its rate limit where it has one. Returns an error, or nothing.
-local function enqueue(id, key, job, name)
+local function enqueue(id, key, job, name, parents)
   local line = prefix .. ':queue:' .. name
   if job.rate_limit_key then
     local why = wrong(line, 'list')
     if why then return why.err end
-    call('HSET', key, 'origin', name)
+    call('HSET', key, 'origin', name, 'started_at', '', 'ended_at', '')
     why = queue_for_slot(id, key, job)
     if why then return why end
   else
     local pushed = try('RPUSH', line, id)
     if failed(pushed) then return pushed.err end
-    call('HSET', key, 'origin', name, 'status', 'queued', 'enqueued_at', now)
+    call('HSET', key, 'origin', name, 'status', 'queued', 'enqueued_at', now, 'started_at', '', 'ended_at', '')
   end
-  call('HSET', key, 'started_at', '', 'ended_at', '')
   call('HDEL', key, 'exc_info')
-  call('SADD', queues, line)
-  keep(id, key, tonumber(job.ttl or ''))
+  know(line)
+  keep(id, key, tonumber(job.ttl or ''), parents)
 end
 
 -- Takes jobs out of a list at once. `jobs`: {id, its place from the front as it was seen}, front first, less `before`

@@ -23,7 +23,7 @@ local function copy(old, new, stamp, new_id)
   if failed(made) then return made.err end
   call('HDEL', new, unpack(OWN))
   call('HSET', new, 'created_at', now, 'status', 'created')
-  why = enqueue(new_id, new, job, job.origin or queue)
+  why = enqueue(new_id, new, job, job.origin or queue, {})
   if why then call('DEL', new) end
   return why or 'done'
 end

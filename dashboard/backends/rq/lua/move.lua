@@ -52,9 +52,9 @@ local function apply(step)
   elseif listed then -- it keeps the slot of its rate limit
     call('HSET', key, 'origin', target, 'enqueued_at', now)
     call('RPUSH', into, id)
-    call('SADD', queues, into)
+    know(into)
   else
-    local why = enqueue(id, key, job, target ~= '' and target or job.origin or queue)
+    local why = enqueue(id, key, job, target ~= '' and target or job.origin or queue, step.parents)
     if why then return why end
     if reset then call('HDEL', key, 'number_of_retries') end
   end

@@ -10,7 +10,7 @@ if not there then return 'gone' end
 local refused = wrong(KEYS[1], 'list') or wrong(intermediate, 'list')
 for _, name in ipairs(sets) do refused = refused or wrong(of(name), 'zset') end
 if refused then return refused end
-if call('ZCOUNT', of('wip'), '(' .. now_s, '+inf') > 0 then return 'jobs of it are running: wait until they end, or stop them' end
+if running() > 0 then return 'jobs of it are running: wait until they end, or stop them' end
 if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then return 'a worker has just taken a job of it: try again' end
 
 local function remove(id)

@@ -5,8 +5,8 @@
 local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])
 local listed = kind == 'list'
 local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, kind)
-if not refused and failed(try('DEL', prefix .. ':job:')) then refused = try('DEL', prefix .. ':job:') end
-if refused then return refused end
+local deleted = try('DEL', prefix .. ':job:\0queuedeck')
+if refused or failed(deleted) then return refused or deleted end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
 local ALTERED = 'changed|it was altered meanwhile'
 
@@ -39,13 +39,10 @@ local function apply(step)
   if not listed then call('ZREM', step.from, id) end
   leave(id, step.parents or {})
   if job.group_id then try('SREM', prefix .. ':group:' .. job.group_id, id) end
-  local executions = prefix .. ':executions:' .. id
-  for _, execution in ipairs(not job.rate_limit_key and job.status and try('ZRANGE', executions, 0, 99) or {}) do
-    call('DEL', prefix .. ':execution:' .. id .. ':' .. execution)
-  end
   if step.mark ~= NO_JOB then
     call('DEL', key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id)
-    if job.status and not job.rate_limit_key then call('DEL', executions) end
+    -- Whoever holds a slot of a rate limit is known by its executions. Those of others are of workers that are lost.
+    if not job.rate_limit_key then call('DEL', prefix .. ':executions:' .. id) end
   end
   leave_limit(id, job)
   if (step.waiters or 0) == 0 then return 'done' end

@@ -7,16 +7,6 @@ local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or wrong(into, kind)
 if refused then return refused end
 local walked = 0
 
-local function place_of(id, far)
-  walked = walked + far
-  return call('LPOS', into, id, 'MAXLEN', far)
-end
-
-local function insert(where, pivot, at, id)
-  walked = walked + at
-  call('LINSERT', into, where, pivot, id)
-end
-
 local function since(id)
   local at = try('HGET', prefix .. ':job:' .. id, 'enqueued_at')
   return type(at) == 'string' and at
@@ -37,20 +27,35 @@ local function place_by_time(mine)
   return math.min(low, high)
 end
 
--- Into the line: beside one of its neighbours where that still stands as near to its turn, else by the time of its own.
+-- The place between the neighbours that a job had, near `at`, else `at` itself.
+local AROUND = 20
+local function between(step, at)
+  local first = math.max(0, at - AROUND)
+  local around = call('LRANGE', into, first, at + AROUND)
+  for n, id in ipairs(around) do
+    if id == step.before then return first + n end
+  end
+  for n, id in ipairs(around) do
+    if id == step.after then return first + n - 1 end
+  end
+  return at
+end
+
+-- Into the line again: where it stood if a neighbour still stands there, else by when it was put in line.
 local function line_up(step, mine)
-  local far = math.min(step.place + 2, reach)
-  if step.before ~= '' and place_of(step.before, far) then return insert('AFTER', step.before, far, step.id) end
-  if step.after ~= '' and place_of(step.after, far) then return insert('BEFORE', step.after, far, step.id) end
-  local at = mine and place_by_time(mine) or 0
+  local length, at = call('LLEN', into), step.place
+  local same = at > 0 and call('LINDEX', into, at - 1) == step.before or call('LINDEX', into, at) == step.after
+  if not same then at = between(step, mine and place_by_time(mine) or 0) end
   if at == 0 then
     call('LPUSH', into, step.id)
-  elseif at <= reach and at < call('LLEN', into) then
-    insert('BEFORE', call('LINDEX', into, at), at, step.id)
-  else
-    local last = at == call('LLEN', into)
+  elseif at >= length then
     call('RPUSH', into, step.id)
-    return not last and 'done|it stood too far in a long line to be put there again: it is the last now' or nil
+  elseif at <= reach then
+    walked = walked + at
+    call('LINSERT', into, 'BEFORE', call('LINDEX', into, at), step.id)
+  else
+    call('RPUSH', into, step.id)
+    return 'done|it stood too far in a long line to be put there again: it is the last now'
   end
 end
 
@@ -94,7 +99,7 @@ local function put_back(step)
   if call('EXISTS', step.key) == 1 then return 'changed|its id is in use again' end
   if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
   local whole = ARGV[step.arg + 6] ~= ''
-  if kind == 'list' and not whole and place_of(step.id, reach) then return 'changed|it stands in its list already' end
+  if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it stands in its list already' end
   local why = whole and revive(step)
   if why then return why end
   local job = whole and read(step.key) or {}
@@ -103,7 +108,7 @@ local function put_back(step)
     try('SADD', prefix .. ':group:' .. step.group, step.id)
     try('SADD', prefix .. ':groups', step.group)
   end
-  call('SADD', queues, prefix .. ':queue:' .. queue)
+  know(prefix .. ':queue:' .. queue)
   if job.rate_limit_key and (kind == 'list' or job.status == 'rate_limited') then
     why = queue_for_slot(step.id, step.key, job)
     if not why then return 'done|its rate limit puts it in line when another job ends' end

@@ -32,21 +32,25 @@ local function take(id, stamp, key)
   if why then return why end
   if runs(id) then return 'a worker runs it: stop it first' end
   if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
-  local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
-  local small = call('HLEN', key) <= MANY and count('SCARD', parts[2]) <= MANY and count('XLEN', parts[4]) <= 100
-  local size, parents = 0, parents_of(id)
-  for _, part in ipairs(parts) do size = size + (call('MEMORY', 'USAGE', part, 'SAMPLES', small and 0 or 5) or 0) end
+  local parents = parents_of(id)
   if not parents then return 'it waits for more jobs than can be followed' end
-  if not small or size > largest then return {score, size, '', '', count('SCARD', parts[2])} end
+  local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
+  local there = {call('HLEN', key), count('SCARD', parts[2]), #parents, count('XLEN', parts[4])}
+  local small = there[1] <= MANY and there[2] <= MANY and there[4] <= 100
+  local size = 0
+  for n, part in ipairs(parts) do
+    if there[n] > 0 then size = size + call('MEMORY', 'USAGE', part, 'SAMPLES', small and 0 or 5) end
+  end
+  if not small or size > largest then return {score, size, '', '', there[2]} end
   if size > room and room < all_of_it then return 'later' end
   room = room - size
   local group = job.group_id and try('SISMEMBER', prefix .. ':group:' .. job.group_id, id) == 1 and job.group_id or ''
-  local answer = {score, size, '', group, count('SCARD', parts[2])}
-  for _, part in ipairs(parts) do
-    local dump = call('DUMP', part) or ''
-    if part == key then answer[3] = #dump .. string.sub(dump, -8) end
+  local answer = {score, size, '', group, there[2]}
+  for n, part in ipairs(parts) do
+    local dump = there[n] > 0 and call('DUMP', part) or ''
+    if n == 1 then answer[3] = #dump .. string.sub(dump, -8) end
     answer[#answer + 1] = dump
-    answer[#answer + 1] = dump ~= '' and call('PTTL', part) or -1
+    answer[#answer + 1] = there[n] > 0 and call('PTTL', part) or -1
   end
   for _, parent in ipairs(parents) do
     if try('SISMEMBER', prefix .. ':job:' .. parent .. ':dependents', id) == 1 then answer[#answer + 1] = parent end
