@@ -23,9 +23,12 @@ from dashboard.web import (
     alerting,
     api,
     api_acts,
+    api_dead,
     assets,
     auditing,
     bulk,
+    dead,
+    dead_edit,
     did,
     formatting,
     health,
@@ -56,10 +59,11 @@ MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
     *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp),
+    *(dead.bp, api_dead.bp),
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )
 # In read-only mode these routes are not there.
-WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp)
+WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, dead_edit.bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
     (errors.NotFound, 404),

@@ -23,16 +23,19 @@ from dashboard.alerts.setup import check as check_alerts
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
 from dashboard.collect.leader import holder_name
-from dashboard.collect.live import Board, Shelf
+from dashboard.collect.live import Board as LiveBoard
+from dashboard.collect.live import Shelf
 from dashboard.collect.reader import Reader, Reading
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
-from dashboard.model import Capability, Job, JobLink, QueueRef, QueueStats, Schedule, Snapshot, Worker
+from dashboard.model import Capability, Job, JobLink, QueueRef, QueueStats, Schedule, Snapshot, State, Worker
 from dashboard.settings import Settings
 from dashboard.sources import Source
+from dashboard.triage.board import Board, Triage
+from dashboard.triage.book import Book
 
 EXTENSION = "queuedeck"
 
@@ -51,6 +54,7 @@ class _Process:
     actions: Actions
     bulk: BulkStore
     runner: Runner
+    triage: Triage
 
 
 class Deck:
@@ -97,11 +101,11 @@ class Deck:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
         return addressed(self.backend(queue.source, queue.backend).job(queue.ref, job_id), self.reading().snapshot)
 
-    def workers(self) -> Board[Worker]:
+    def workers(self) -> LiveBoard[Worker]:
         """All worker processes, as old as an interval at most."""
         return self._here().workers.board(self.reading().snapshot)
 
-    def schedules(self) -> Board[Schedule]:
+    def schedules(self) -> LiveBoard[Schedule]:
         """All schedules, as old as an interval at most."""
         return self._here().schedules.board(self.reading().snapshot)
 
@@ -135,9 +139,22 @@ class Deck:
         return self._here().runner
 
     def members_of(self, fingerprint: str, most: int) -> Iterable[tuple[Place, Job]]:
-        """The jobs of an error group, each with its list."""
-        del fingerprint, most
-        return ()
+        """The jobs of an error group as they are now, each with its list. Cost: see triage.groups.members."""
+        here = self._here()
+        snapshot = here.reader.current().snapshot
+        queues = snapshot.queues if snapshot else ()
+        for queue, job in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs):
+            yield Place(ref=queue.ref, state=job.state or State.DEAD), job
+
+    def dead(self) -> Board:
+        """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
+        snapshot = self.reading().snapshot
+        return self.triage.board(snapshot.queues if snapshot else ())
+
+    @property
+    def triage(self) -> Triage:
+        """What groups dead letters, and remembers what people say of the groups."""
+        return self._here().triage
 
     def forget_boards(self) -> None:
         """Have workers and schedules read anew for the next viewer."""
@@ -235,6 +252,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         actions,
         bulk,
         runner,
+        Triage(here.backend, settings.dlq_queues, Book(store), interval_s),
     )
 
 

@@ -24,9 +24,10 @@
     search.select();
   };
 
-  // The places of the rail, in its order, by "g" and a letter.
-  const jump = (place) => {
+  // The places of the rail, in its order, by "g" and a letter; a letter that means something alone does so without "g".
+  const jump = (place, alone) => {
     if (Date.now() - leadAt < SEQUENCE_MS) document.querySelectorAll(".rail li a")[place].click();
+    else alone?.();
   };
 
   const keys = {
@@ -42,16 +43,16 @@
     r: () => window.queuedeck.refresh(),
     p: () => window.queuedeck.pause(),
     t: () => window.queuedeck.cycle("theme"),
-    d: () => window.queuedeck.cycle("density"),
+    d: () => jump(1, () => window.queuedeck.cycle("density")),
     u: () => window.queuedeck.cycle("zone"),
     g: () => {
       leadAt = Date.now();
     },
     o: () => jump(0),
-    w: () => jump(1),
-    s: () => jump(2),
-    f: () => jump(3),
-    a: () => jump(4),
+    w: () => jump(2),
+    s: () => jump(3),
+    f: () => jump(4),
+    a: () => jump(5),
   };
 
   const leave = () => {

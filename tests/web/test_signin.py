@@ -191,6 +191,7 @@ WRITES = [
     "/queues/main/rq/mail/jobs/x/act",
     "/schedules/act",
     "/workers/act",
+    "/dead/0123456789abcdef/note",
     "/api/v1/bulk",
     "/api/v1/undo/x",
     "/api/v1/bulk/0123/pause",

@@ -1,0 +1,96 @@
+"""The JSON API's dead letters: error groups with their figures, marks and samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from dashboard.clock import instant, iso, now_s
+from dashboard.errors import NotFound, Unsupported
+from dashboard.triage.groups import SAMPLES, SLOT_S, Member
+from dashboard.web.deadrows import GroupQuery, GroupRow, row_of, rows_of
+from dashboard.web.deck import deck
+
+bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
+
+
+@bp.get("/dead")
+def dead() -> Response:
+    """All groups, most jobs first; `source`, `backend`, `queue` and `q` narrow them. `group_by` is `error`."""
+    by = request.args.get("group_by", "error")
+    if by != "error":
+        raise Unsupported(f"group_by={by[:20]!r}: expected error.")
+    board = deck().dead()
+    reading = board.reading
+    wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
+    return jsonify(
+        groups=[_group(row) for row in rows_of(board, now_s()) if wanted.fits(row)],
+        scanned=reading.scanned,
+        total=reading.total,
+        truncated=reading.truncated,
+        read_at=iso(instant(reading.read_at)),
+        marks_unknown=board.remarks.problem,
+        problems=[
+            {"source": source, "backend": name, "queue": queue, "message": why}
+            for source, name, queue, why in reading.problems
+        ],
+    )
+
+
+@bp.get("/dead/<segment:fingerprint>")
+def group(fingerprint: str) -> Response:
+    """One group with its newest jobs. 404 when no job that was read belongs to it."""
+    board = deck().dead()
+    found = board.reading.find(fingerprint)
+    if found is None:
+        raise NotFound("No dead letter belongs to this error group (any more).")
+    return jsonify(_group(row_of(found, board, now_s())) | {"jobs": [_job(member) for member in found.jobs]})
+
+
+def _group(row: GroupRow) -> dict[str, Any]:
+    found, remark = row.group, row.remark
+    return {
+        "fingerprint": found.kind.id,
+        "error_class": found.kind.error_class,
+        "message": found.kind.message,
+        "frames": list(found.kind.frames),
+        "count": found.count,
+        "first_seen": iso(instant(row.first_at)),
+        "last_seen": iso(instant(found.last_at)),
+        "trend": {"step_s": SLOT_S, "counts": list(found.trend)},
+        "queues": list(dict.fromkeys(spot.queue for spot in found.spots)),
+        "places": [
+            {
+                "source": spot.ref.source,
+                "backend": spot.ref.backend,
+                "queue": spot.queue,
+                "found_in": spot.ref.name,
+                "state": spot.state.value,
+                "count": spot.count,
+            }
+            for spot in found.spots
+        ],
+        "sample_ids": [member.row.id for member in found.jobs[:SAMPLES]],
+        "samples": [_job(member) for member in found.jobs[:SAMPLES]],
+        "marks": list(row.marks),
+        "owner": remark.owner,
+        "note": remark.note,
+        "acknowledged_by": remark.ack_by if "acknowledged" in row.marks else None,
+        "ignored_until": iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
+        "ignored_above": remark.ignored_above if "ignored" in row.marks else None,
+    }
+
+
+def _job(member: Member) -> dict[str, Any]:
+    ref, row = member.ref, member.row
+    return {
+        "id": row.id,
+        "source": ref.source,
+        "backend": ref.backend,
+        "found_in": ref.name,
+        "queue": row.queue,
+        "name": row.name,
+        "died_at": iso(instant(row.at)),
+        "attempts": row.attempts,
+    }

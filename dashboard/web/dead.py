@@ -1,0 +1,141 @@
+"""Dead letters by what killed them: the list of error groups, and one group with its jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from dashboard.clock import now_s
+from dashboard.errors import NotFound, QueuedeckError
+from dashboard.model import Job, QueueRef
+from dashboard.sources import metered
+from dashboard.triage.board import Board
+from dashboard.triage.book import NOTHING_KNOWN
+from dashboard.triage.fingerprint import is_fingerprint
+from dashboard.triage.groups import SAMPLES, SLOT_S, SLOTS, Group
+from dashboard.web import htmx, page
+from dashboard.web.deadrows import GroupQuery, GroupRow, row_of, rows_of, table
+from dashboard.web.deck import deck
+from dashboard.web.stack import frames
+
+bp = Blueprint("dead", __name__, url_prefix="/dead")
+
+GROUPS, GROUP = "dead/_groups.html", "dead/_group.html"
+# What the address may tell of a form that was sent; nothing else of it is shown.
+SAID = {
+    "acknowledge": "Acknowledged. The mark goes when the error comes back.",
+    "unacknowledge": "No longer acknowledged.",
+    "ignore": "Ignored. It stands apart until then.",
+    "notice": "No longer ignored.",
+    "resolve": "Resolved. It comes back with the next job that dies of it.",
+    "reopen": "Open again.",
+    "note": "Owner and note are kept.",
+}
+MAX_CHOICES = 200
+
+
+@bp.get("")
+def index() -> str:
+    """The list of groups, worst first."""
+    context = _list()
+    return render_template("dead/index.html", **page.shell(deck().reading(), context["price"]) | context)
+
+
+@bp.get("/_groups")
+def groups_fragment() -> Response:
+    """The part of it that polls."""
+    return _polled(GROUPS, _list())
+
+
+@bp.get("/<segment:fingerprint>")
+def show(fingerprint: str) -> str:
+    """One group. 404 for one that is neither there nor remembered."""
+    with metered() as meter:
+        context = _one(fingerprint)
+        samples = _samples(context["row"].group if context["row"] else None)
+    context["price"] = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    said = SAID.get(request.args.get("said", ""))
+    shell = page.shell(deck().reading(), context["price"])
+    return render_template("dead/show.html", **shell | context, samples=samples, said=said)
+
+
+@bp.get("/<segment:fingerprint>/_group")
+def group_fragment(fingerprint: str) -> Response:
+    """The part of it that polls."""
+    return _polled(GROUP, _one(fingerprint))
+
+
+def _polled(template: str, context: dict[str, Any]) -> Response:
+    response = htmx.live(template, context)
+    response.headers[page.PRICE] = context["price"]
+    return response
+
+
+def _list() -> dict[str, Any]:
+    board = deck().dead()
+    wanted = GroupQuery.of(request.args)
+    rows = rows_of(board, now_s())
+    spots = [spot for row in rows for spot in row.group.spots]
+    return _common(board) | {
+        "wanted": wanted,
+        "table": table(rows, wanted),
+        "libraries": sorted({spot.ref.backend for spot in spots}),
+        "source_names": sorted({spot.ref.source for spot in spots}),
+        "queue_names": sorted({spot.queue for spot in spots if spot.queue.isprintable()})[:MAX_CHOICES],
+    }
+
+
+def _one(fingerprint: str) -> dict[str, Any]:
+    """The variables of one group's page. Raises NotFound, and what Book.get raises."""
+    if not is_fingerprint(fingerprint):
+        raise NotFound("There is no such error group.")
+    board = deck().dead()
+    group = board.reading.find(fingerprint)
+    remark = board.remarks.of(fingerprint)
+    if group is None:
+        remark = deck().triage.book.get(fingerprint)
+        if remark == NOTHING_KNOWN:
+            raise NotFound(
+                "No dead letter belongs to this error group (any more).",
+                hint="Its jobs were retried or deleted, or they stand further back than the window that is read.",
+            )
+    row: GroupRow | None = row_of(group, board, now_s()) if group else None
+    return _common(board) | {
+        "fingerprint": fingerprint,
+        "row": row,
+        "remark": remark,
+        "marks_known": row.marks if row else remark.marks(None, now_s()),
+    }
+
+
+def _common(board: Board) -> dict[str, Any]:
+    snapshot = deck().reading().snapshot
+    cost = board.cost
+    titles = deck().backend_titles
+    return {
+        "board": board,
+        "reading": board.reading,
+        "slots": (SLOTS, SLOT_S),
+        "now": now_s(),
+        "titles": titles,
+        "snapshot": snapshot,
+        "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
+        "problems": [
+            (source, titles.get(name, name), queue, why) for source, name, queue, why in board.reading.problems[:5]
+        ],
+        "price": page.price(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
+    }
+
+
+def _samples(group: Group | None) -> list[tuple[QueueRef, Job, Any]]:
+    """The newest jobs of the group in full, read live: (where, the job, the frames of its stack)."""
+    found = []
+    for member in group.jobs[:SAMPLES] if group else ():
+        ref = member.ref
+        try:
+            job = deck().backend(ref.source, ref.backend).job(ref, member.row.id)
+        except QueuedeckError:
+            continue  # retried or deleted since it was read
+        found.append((ref, job, frames(job.error.stack) if job.error and job.error.stack else ()))
+    return found
