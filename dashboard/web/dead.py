@@ -7,17 +7,16 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from dashboard.clock import now_s
-from dashboard.errors import NotFound, QueuedeckError
-from dashboard.model import Job, QueueRef
+from dashboard.errors import NotFound
 from dashboard.sources import metered
 from dashboard.triage.board import Board
 from dashboard.triage.book import NOTHING_KNOWN
 from dashboard.triage.fingerprint import is_fingerprint
-from dashboard.triage.groups import SAMPLES, SLOT_S, SLOTS, Group
+from dashboard.triage.groups import SLOT_S, SLOTS
 from dashboard.web import htmx, page
 from dashboard.web.deadrows import GroupQuery, GroupRow, row_of, rows_of, table
 from dashboard.web.deck import deck
-from dashboard.web.stack import frames
+from dashboard.web.samples import kept
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
@@ -51,13 +50,9 @@ def groups_fragment() -> Response:
 @bp.get("/<segment:fingerprint>")
 def show(fingerprint: str) -> str:
     """One group. 404 for one that is neither there nor remembered."""
-    with metered() as meter:
-        context = _one(fingerprint)
-        samples = _samples(context["row"].group if context["row"] else None)
-    context["price"] = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    context = _one(fingerprint)
     said = SAID.get(request.args.get("said", ""))
-    shell = page.shell(deck().reading(), context["price"])
-    return render_template("dead/show.html", **shell | context, samples=samples, said=said)
+    return render_template("dead/show.html", **page.shell(deck().reading(), context["price"]) | context, said=said)
 
 
 @bp.get("/<segment:fingerprint>/_group")
@@ -100,8 +95,15 @@ def _one(fingerprint: str) -> dict[str, Any]:
                 "No dead letter belongs to this error group (any more).",
                 hint="Its jobs were retried or deleted, or they stand further back than the window that is read.",
             )
+    with metered() as meter:
+        samples = kept.of(deck(), group) if group else ()
     row: GroupRow | None = row_of(group, board, now_s()) if group else None
-    return _common(board) | {
+    common = _common(board)
+    if meter.commands:
+        samples_price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+        common["price"] = f"samples: {samples_price}; groups: {common['price']}"
+    return common | {
+        "samples": samples,
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,
@@ -126,16 +128,3 @@ def _common(board: Board) -> dict[str, Any]:
         ],
         "price": page.price(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }
-
-
-def _samples(group: Group | None) -> list[tuple[QueueRef, Job, Any]]:
-    """The newest jobs of the group in full, read live: (where, the job, the frames of its stack)."""
-    found = []
-    for member in group.jobs[:SAMPLES] if group else ():
-        ref = member.ref
-        try:
-            job = deck().backend(ref.source, ref.backend).job(ref, member.row.id)
-        except QueuedeckError:
-            continue  # retried or deleted since it was read
-        found.append((ref, job, frames(job.error.stack) if job.error and job.error.stack else ()))
-    return found

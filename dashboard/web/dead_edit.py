@@ -70,7 +70,7 @@ def _reopen(_fingerprint: str, _who: str) -> Words:
 
 
 def _note(_fingerprint: str, who: str) -> Words:
-    owner, note = (request.form.get(name, "").strip() for name in ("owner", "note"))
+    owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
         raise Unsupported(f"An owner has at most {MAX_NAME} characters, a note {MAX_NOTE}.")
     return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": now_s()}
