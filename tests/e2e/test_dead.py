@@ -1,0 +1,162 @@
+"""Dead letters in the browser: what an operator reads at night, and what they say of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+from playwright.sync_api import expect
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.conftest import start_server
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.e2e.conftest import HOSTILE, Visit, dashboard
+from tests.serving import get_json, wait_until
+from tests.triage import failing
+from tests.triage.test_groups import fail_rq
+
+pytestmark = pytest.mark.e2e
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+DEAD = 8
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis) -> Iterator[str]:
+    """A dashboard on jobs of RQ and BullMQ that died of four kinds of errors."""
+    fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(DEAD)))
+    fail_rq(server, "odd", (failing.say, HOSTILE), (failing.say, "<b hx-get='/x' hx-trigger='load'>" * 500))
+    BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=3)
+    with dashboard(server.url) as found:
+        wait_until(lambda: get_json(f"{found}/api/v1/dead")["total"] >= DEAD + 5, what="finding the dead letters")
+        yield found
+
+
+@pytest.fixture
+def connection(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(server.url)
+    client.delete("{queuedeck}:groups", "{queuedeck}:groups:seen")
+    yield client
+    client.close()
+
+
+def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(url).page
+    page.keyboard.press("g")
+    page.keyboard.press("d")
+    expect(page).to_have_url(f"{url}/dead")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
+    expect(page.locator(".rail [aria-current]")).to_have_attribute("href", "/dead")
+    expect(page.locator("table.groups tbody tr")).to_have_count(4)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("ConnectionError")
+    expect(page.locator("table.members tbody tr")).to_have_count(DEAD)
+    expect(page.locator(".sample .stack").first).to_contain_text("failing.py")
+    page.locator("table.members tbody th a").first.click()
+    expect(page.locator("#job")).to_contain_text("ConnectionError")
+
+
+def test_the_other_keys_lead_where_they_led(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/dead").page
+    for key, path in (("w", "/workers"), ("s", "/schedules"), ("f", "/search"), ("a", "/alerts"), ("o", "/")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        expect(page).to_have_url(f"{url}{path}")
+        if path == "/search":
+            page.keyboard.press("Escape")  # leaves the box, which has the focus there
+    density = page.locator("html").get_attribute("data-density")
+    page.wait_for_function("start => Date.now() - start > 1100", arg=page.evaluate("Date.now()"))
+    page.keyboard.press("d")
+    assert page.locator("html").get_attribute("data-density") != density
+    expect(page).to_have_url(f"{url}/")
+
+
+def test_the_list_follows_what_dies(visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead?queue=mails").page
+    count = page.locator("table.groups td[data-label=jobs]")
+    expect(count).to_have_text("3")
+    page.evaluate("window.stayed = true")
+    BullMQLibrary().run_jobs(server.url, "mails", good=0, bad=2)
+    expect(count).to_have_text("5", timeout=20_000)
+    assert page.evaluate("window.stayed")
+    connection.zremrangebyrank("bull:mails:failed", 3, -1)
+    expect(count).to_have_text("3", timeout=20_000)
+
+
+def test_acknowledge_note_ignore_and_find_it_again(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead").page
+    expect(page.locator("table.groups tbody tr").first).to_contain_text("cannot send order <n> to <email>")
+    expect(page.locator("table.groups tbody tr").first.locator(".tag")).to_have_text("new")
+    page.locator("table.groups tbody th a").first.click()
+    page.get_by_role("button", name="Acknowledge", exact=True).click()
+    expect(page.locator("#did")).to_be_focused()
+    expect(page.locator("#group .tag")).to_have_text("acknowledged")
+    page.get_by_label("Owner", exact=True).fill("anna")
+    page.get_by_label("Note").fill("The mail server moves.\nBack at noon.")
+    page.get_by_role("button", name="Keep").click()
+    expect(page.locator(".said .note")).to_contain_text("Back at noon.")
+    page.get_by_label("or until").fill("5")
+    page.get_by_role("button", name="Ignore", exact=True).click()
+    expect(page.locator(".said")).to_contain_text(f"until there are more than {DEAD + 5} jobs")
+    page.locator(".crumbs a").click()
+    expect(page.locator("table.groups tbody tr")).to_have_count(3)
+    page.get_by_role("link", name=re.compile("Ignored or resolved")).click()
+    expect(page).to_have_url(re.compile("show=quiet"))
+    expect(page.locator("table.groups tbody tr")).to_have_count(1)
+    expect(page.locator("table.groups tbody tr")).to_contain_text("anna")
+    page.go_back()
+    expect(page.locator("table.groups tbody tr")).to_have_count(3)
+    page.get_by_label("Part of an error, owner or note").fill("nobody")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("table.groups tbody tr")).to_have_count(1)
+    expect(page.locator("table.groups tbody tr")).to_contain_text("TypeError")
+
+
+def test_hostile_errors_do_nothing(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead?queue=odd").page
+    expect(page.locator("table.groups tbody tr")).to_have_count(2)
+    for n in range(2):
+        page.goto(f"{url}/dead?queue=odd")
+        page.locator("table.groups tbody th a").nth(n).click()
+        expect(page.locator(".sample .message")).to_have_count(1)
+        with page.expect_response(lambda answer: "/_group" in answer.url and answer.status in (200, 304)):
+            pass
+        assert page.locator("#view img, #view script, #view [hx-get]").count() == 0
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead", **PHONE).page
+    expect(page.locator("table.groups tbody tr")).to_have_count(4)
+    paths = ["/dead", *(page.locator("table.groups tbody th a").nth(n).get_attribute("href") for n in range(4))]
+    for path in paths:
+        page.goto(f"{url}{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        assert page.evaluate("document.querySelector('.rail ul').scrollWidth") <= 360
+    expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_visible()
+
+
+def test_without_script_everything_can_be_said(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead", java_script_enabled=False).page
+    page.locator("table.groups tbody th a").first.click()
+    page.get_by_role("button", name="Acknowledge", exact=True).click()
+    expect(page.locator("#did")).to_contain_text("Acknowledged.")
+    page.get_by_role("button", name="Resolved", exact=True).click()
+    expect(page.locator("#group")).to_contain_text("resolved")
+
+
+def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> None:
+    with start_server("redis-7") as empty, dashboard(empty.url) as found:
+        with redis.Redis.from_url(empty.url) as client:
+            Queue("mail", connection=client).enqueue("app.run")
+        # The server ends before the tab does.
+        expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
