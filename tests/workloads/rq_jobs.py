@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
-from rq import Retry
+from rq import Retry, get_current_job
 
 
 def add(first: int, second: int = 0, **_: Any) -> dict[str, int]:
@@ -20,6 +22,22 @@ def fail(message: str = "no luck") -> None:
 def again(times: int) -> Retry:
     """Asks for another run, as RQ lets a job do by its return value."""
     return Retry(max=times)
+
+
+def mark(tries: int = 1) -> int:
+    """Counts its runs in the hash `marks`, by id; fails in those before the `tries`-th."""
+    job = get_current_job()
+    assert job is not None
+    run = int(job.connection.hincrby("marks", job.id, 1))
+    if run < tries:
+        raise ValueError(f"run {run}")
+    return run
+
+
+def linger(began: str, seconds: float = 60) -> None:
+    """Makes a file, and takes its time."""
+    Path(began).touch()
+    time.sleep(seconds)
 
 
 class Counter:

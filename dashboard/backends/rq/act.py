@@ -23,7 +23,7 @@ LARGEST_COPY_BYTES = 4 * 1024 * 1024
 LONGEST_NAME = 200
 # How often a job is looked for again in a line that moves on.
 LOOKS = 3
-NOWHERE = Place(-1, b"", b"")
+NOWHERE = Place(-1, b"")
 _COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the name space of our copies' ids
 
 

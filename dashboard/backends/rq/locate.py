@@ -19,10 +19,9 @@ PIECE = 5_000
 
 
 class Place(NamedTuple):
-    """Where a job stands: 0 = next; the ids before and after it, b"" at an end."""
+    """Where a job stands: 0 = next; the id after it, b"" at the end."""
 
     at: int
-    before: bytes
     after: bytes
 
 
@@ -63,5 +62,4 @@ def _find(entries: Sequence[bytes], first: int, wanted: dict[bytes, str], found:
     for n, entry in enumerate(entries):
         job_id = wanted.pop(entry, None)
         if job_id is not None:
-            before = entries[n - 1] if n else b""
-            found[job_id] = Place(first + n, before, entries[n + 1] if n < last else b"")
+            found[job_id] = Place(first + n, entries[n + 1] if n < last else b"")

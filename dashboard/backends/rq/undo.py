@@ -44,8 +44,8 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     parts: tuple[_Part, _Part, _Part, _Part]  # hash, dependents, dependencies, results
     parents: tuple[bytes, ...]
     place: Annotated[int, Meta(ge=0)]
-    before: bytes
-    after: bytes
+    after: bytes  # the id behind it in its line
+    front: bool  # whether it was put ahead of others that came before
 
 
 def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
@@ -54,8 +54,12 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
     replies: list[Reply] = [calls.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
     fixed = (kind(state), STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, calls.BYTES_PER_SCRIPT)
+
+    def after(n: int) -> bytes:
+        return places[picks[n].id].after if picks[n].id in places else b""
+
     while left and room > 0:
-        steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "")) for n in left]
+        steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", after(n))) for n in left]
         answers = calls.each(source, "take", queue, steps, first_keys=(queue.of(state),), fixed=fixed)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
@@ -63,7 +67,7 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
         left = [n for n in left if replies[n] == calls.LATER]
     listed = state is State.WAITING
     return [
-        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b"", b""))
+        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b""))
         for pick, reply in zip(picks, replies, strict=True)
     ]
 
@@ -74,7 +78,7 @@ def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
         return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return calls.told(pick.id, reply)
-    score, size, mark, group, waiters, *rest = reply
+    score, size, mark, group, waiters, front, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
             return Acted(id=pick.id, outcome=Outcome.GONE)
@@ -84,7 +88,7 @@ def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
         return Kept(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
     parts = tuple(zip(rest[0:8:2], rest[1:8:2], strict=True))
     blob = msgspec.msgpack.encode(
-        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.before, place.after)  # type: ignore[arg-type]
+        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1")  # type: ignore[arg-type]
     )
     fits = len(blob) <= MAX_KEPT_BYTES
     return Kept(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
@@ -142,7 +146,7 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
 
 def _back(job_id: str, blob: _Blob) -> tuple[Argument, ...]:
     parts = tuple(value for part in blob.parts for value in part)
-    where = (job_id, blob.score, blob.place, blob.before, blob.after, blob.group)
+    where = (job_id, blob.score, blob.place, blob.after, flag(blob.front), blob.group)
     return (*where, *parts, len(blob.parents), *blob.parents)
 
 

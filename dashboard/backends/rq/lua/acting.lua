@@ -8,6 +8,7 @@ local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
 local SMALL = 64 * 1024 -- bytes of a job whose fields need not be measured
 local MANY = 1000 -- ties of one job that a script follows
 local NO_JOB = 'its key holds something else than a job of RQ'
+local RUNS = 'a worker still runs it, or is just putting it away'
 local NO_STATUS = 'its status is none of RQ\'s'
 local NOT_LISTED = 'changed|it does not stand in this list any more'
 local LOST = 'lost' -- not where it was seen in a long list: to be looked for again

@@ -39,7 +39,7 @@ local function check(step)
     return 'it waits for another job of its rate limit to end: RQ puts it in line then'
   end
   if not step.parents then return 'it waits for more jobs than can be followed' end
-  if runs(step.id) then return 'a worker still runs it' end
+  if runs(step.id) then return RUNS end
 end
 
 -- The job is not in `from` any more, or is taken out of it now. Returns why not, or nothing.

@@ -23,7 +23,7 @@ local function check(step)
   if not job then return step.mark ~= why and why or nil end
   why = differs(job, states, ended, step.stamp)
   if why then return why end
-  if runs(step.id) then return 'a worker runs it: stop it first' end
+  if runs(step.id) then return RUNS end
   if not step.parents then return 'it waits for more jobs than can be followed' end
   step.waiters = try('SCARD', step.key .. ':dependents')
   if failed(step.waiters) then step.waiters = 0 end

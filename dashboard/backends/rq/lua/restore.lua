@@ -1,6 +1,6 @@
 -- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each.
 -- ARGV after those of acting.lua: 'list' or 'zset', '1' where scores are times to live, how far into a list it inserts, how
--- many entries one call may walk over, then per job: id, score, place, id before it, id after it, group, dump and ms to
+-- many entries one call may walk over, then per job: id, score, place, id after it, '1' if it was put ahead of the others, group, dump and ms to
 -- live of its four keys, how many ids of parents follow, and those. Returns an outcome per job as move.lua, or 'later'.
 local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or wrong(into, kind)
@@ -27,25 +27,30 @@ local function place_by_time(mine)
   return math.min(low, high)
 end
 
--- The place between the neighbours that a job had, near `at`, else `at` itself.
-local AROUND = 20
-local function between(step, at)
-  local first = math.max(0, at - AROUND)
-  local around = call('LRANGE', into, first, at + AROUND)
-  for n, id in ipairs(around) do
-    if id == step.before then return first + n end
-  end
-  for n, id in ipairs(around) do
-    if id == step.after then return first + n - 1 end
-  end
-  return at
+-- Whether a job put in line at `mine` is in its order at a place.
+local function fits(at, length, mine)
+  local ahead, behind = at > 0 and since(call('LINDEX', into, at - 1)), at < length and since(call('LINDEX', into, at))
+  return (at == 0 or ahead and ahead <= mine) and (at >= length or behind and behind > mine)
 end
 
--- Into the line again: where it stood if a neighbour still stands there, else by when it was put in line.
+-- The place of a job: in the order in which jobs were put in line, which is theirs. Who was put ahead of the others goes
+-- ahead of the one it preceded, as long as that waits near the front.
+local function place_of(step, mine, length)
+  if step.front then
+    for n, id in ipairs(call('LRANGE', into, 0, math.min(step.place, MANY) + 20)) do
+      if id == step.after then return n - 1 end
+    end
+    return 0
+  end
+  if not mine then return math.min(step.place, length) end
+  if step.place <= length and fits(step.place, length, mine) then return step.place end
+  return place_by_time(mine)
+end
+
+-- Into the line again. Returns a remark, or nothing.
 local function line_up(step, mine)
-  local length, at = call('LLEN', into), step.place
-  local same = at > 0 and call('LINDEX', into, at - 1) == step.before or call('LINDEX', into, at) == step.after
-  if not same then at = between(step, mine and place_by_time(mine) or 0) end
+  local length = call('LLEN', into)
+  local at = place_of(step, mine, length)
   if at == 0 then
     call('LPUSH', into, step.id)
   elseif at >= length then
@@ -96,9 +101,9 @@ local function score_of(step, ttl)
 end
 
 local function put_back(step)
-  if call('EXISTS', step.key) == 1 then return 'changed|its id is in use again' end
+  local whole, found = ARGV[step.arg + 6] ~= '', call('TYPE', step.key).ok
+  if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is in use again' end
   if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
-  local whole = ARGV[step.arg + 6] ~= ''
   if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it stands in its list already' end
   local why = whole and revive(step)
   if why then return why end
@@ -123,7 +128,7 @@ end
 local answers, at = {}, 9
 for n = 2, #KEYS do
   local step = {
-    id = ARGV[at], score = ARGV[at + 1], place = tonumber(ARGV[at + 2]), before = ARGV[at + 3], after = ARGV[at + 4],
+    id = ARGV[at], score = ARGV[at + 1], place = tonumber(ARGV[at + 2]), after = ARGV[at + 3], front = ARGV[at + 4] == '1',
     group = ARGV[at + 5], parents = tonumber(ARGV[at + 14]), key = KEYS[n], arg = at,
   }
   answers[n - 1] = walked > 0 and walked + step.place > walk and 'later' or put_back(step) or 'done'

@@ -1,9 +1,9 @@
 -- All that is needed to put jobs back. Only reads. KEYS: the list or sorted set they stand in, then the hash of each.
 -- ARGV after those of acting.lua: 'list' or 'zset', the statuses they may have, '1' where the stamp is that of an end,
--- largest job in bytes, most bytes of this answer, then id and stamp ('' = any) of each.
+-- largest job in bytes, most bytes of this answer, then id, stamp ('' = any) and the id after it in a list of each.
 -- Returns per job an outcome as move.lua, 'later' where the answer is full, or
--- {score or '', bytes, mark, group or '', how many wait for it, then dump and ms to live of its four keys, then the ids of
--- its parents}; nothing after the number where it is too large to be kept.
+-- {score or '', bytes, mark, group or '', how many wait for it, '1' if it was put ahead of others, then dump and ms to live of its four keys, then the ids of
+-- its parents}; nothing after that where it is too large to be kept.
 local from, kind, states, ended = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
 local largest, room = tonumber(ARGV[8]), tonumber(ARGV[9])
 local all_of_it = room
@@ -16,7 +16,7 @@ local function count(command, key)
   return failed(found) and 0 or found
 end
 
-local function take(id, stamp, key)
+local function take(id, stamp, after, key)
   local job, why = read(key)
   local score, at = '', from
   if kind == 'zset' then
@@ -25,12 +25,12 @@ local function take(id, stamp, key)
     if type(score) ~= 'string' then return job and NOT_LISTED or why end
   end
   if not job then
-    if why == 'gone' or why == NO_JOB then return {score, 0, why, '', 0, '', -1, '', -1, '', -1, '', -1} end
+    if why == 'gone' or why == NO_JOB then return {score, 0, why, '', 0, '', '', -1, '', -1, '', -1, '', -1} end
     return why
   end
   why = differs(job, states, ended, stamp)
   if why then return why end
-  if runs(id) then return 'a worker runs it: stop it first' end
+  if runs(id) then return RUNS end
   if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
   local parents = parents_of(id)
   if not parents then return 'it waits for more jobs than can be followed' end
@@ -41,11 +41,13 @@ local function take(id, stamp, key)
   for n, part in ipairs(parts) do
     if there[n] > 0 then size = size + call('MEMORY', 'USAGE', part, 'SAMPLES', small and 0 or 5) end
   end
-  if not small or size > largest then return {score, size, '', '', there[2]} end
+  if not small or size > largest then return {score, size, '', '', there[2], ''} end
   if size > room and room < all_of_it then return 'later' end
   room = room - size
   local group = job.group_id and try('SISMEMBER', prefix .. ':group:' .. job.group_id, id) == 1 and job.group_id or ''
-  local answer = {score, size, '', group, there[2]}
+  local behind = after ~= '' and try('HGET', prefix .. ':job:' .. after, 'enqueued_at')
+  local front = type(behind) == 'string' and job.enqueued_at and behind < job.enqueued_at
+  local answer = {score, size, '', group, there[2], front and '1' or ''}
   for n, part in ipairs(parts) do
     local dump = there[n] > 0 and call('DUMP', part) or ''
     if n == 1 then answer[3] = #dump .. string.sub(dump, -8) end
@@ -59,5 +61,5 @@ local function take(id, stamp, key)
 end
 
 local answers = {}
-for n = 2, #KEYS do answers[n - 1] = take(ARGV[n * 2 + 6], ARGV[n * 2 + 7], KEYS[n]) end
+for n = 2, #KEYS do answers[n - 1] = take(ARGV[n * 3 + 4], ARGV[n * 3 + 5], ARGV[n * 3 + 6], KEYS[n]) end
 return answers

@@ -1,0 +1,69 @@
+"""What the tests of acts on RQ share: the real worker in a process of its own, and comparing key spaces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from rq import Queue
+from rq.registry import FailedJobRegistry
+
+from dashboard.backends.acting import Acted, Kept, Pick
+from dashboard.backends.rq.backend import RQ
+from dashboard.demo.embedded import die_with_parent
+from dashboard.model import JobQuery, QueueRef, State
+from tests.contract.rq_library import drain
+from tests.serving import ROOT
+from tests.workloads import rq_jobs
+
+REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
+BETA = QueueRef(source="main", backend="rq", name="beta", key="rq:queue:beta")
+
+
+@contextmanager
+def working(url: str, kind: str, *queues: str) -> Iterator[str]:
+    """The name of a real worker that serves `queues`, in a process of its own, ended afterwards."""
+    command = [sys.executable, "-m", "tests.workloads.rq_worker", url, kind, *queues]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=die_with_parent()) as process:
+        try:
+            assert process.stdout is not None
+            word, name = process.stdout.readline().decode().split()
+            assert word == "ready"
+            yield name
+        finally:
+            process.kill()
+
+
+def bury(queue: Queue, count: int) -> list[str]:
+    """The ids of jobs that have failed, oldest first."""
+    ids = [queue.enqueue(rq_jobs.fail, f"number {n}").id for n in range(count)]
+    drain(queue)
+    assert FailedJobRegistry(queue=queue).get_job_count(cleanup=False) >= count
+    return ids
+
+
+def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[Pick]:
+    """The first thousand jobs of a state."""
+    return backend.picks(ref, JobQuery(state=state, per_page=1000))
+
+
+def outcomes(acted: Sequence[Acted | Kept]) -> list[str]:
+    """What came of each; `kept` for what was taken."""
+    return [each.outcome.value if isinstance(each, Acted) else "kept" for each in acted]
+
+
+def kept(taken: Sequence[Kept | Acted]) -> list[Kept]:
+    """`taken`, of which none was refused."""
+    assert all(isinstance(each, Kept) for each in taken), taken
+    return [each for each in taken if isinstance(each, Kept)]
+
+
+def keyspace(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
+    """What each key holds, and whether it expires: as DUMP tells it, but for sets and hashes, which have no order."""
+    read: dict[bytes, Any] = {b"set": client.smembers, b"hash": client.hgetall}
+    keys = list(client.scan_iter(count=1000))
+    return {key: (read.get(client.type(key), client.dump)(key), client.pttl(key) > 0) for key in keys}

@@ -1,0 +1,427 @@
+"""Deleting RQ's jobs and putting them back, removing queues, and all acts at once while a real worker runs."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from rq import Queue
+from rq.group import Group
+from rq.job import Job as RealJob
+from rq.suspension import is_suspended
+
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.rq import undo
+from dashboard.backends.rq.backend import RQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import State, Worker, WorkerState
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source, metered
+from tests.contract.rq_acting import REF, bury, kept, keyspace, outcomes, picks, working
+from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
+from tests.serving import wait_until
+from tests.workloads import rq_jobs
+
+
+@pytest.fixture
+def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[RQ]:
+    source = Source("main", any_server.url)
+    yield RQ(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+@pytest.fixture
+def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
+    with connected(any_server.url) as client:
+        yield Queue("alpha", connection=client)
+
+
+def test_what_is_deleted_comes_back_as_it_was(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    filled = fill_queue(queue)
+    own = counts(queue)
+    for state in (*(State.DEAD, State.COMPLETED, State.CANCELED), *(State.SCHEDULED, State.BLOCKED, State.WAITING)):
+        before = keyspace(any_redis)
+        found = picks(backend, state)
+        assert {pick.id for pick in found} == set(filled[state])
+        with metered() as meter:
+            taken = kept(backend.take(REF, state, found))
+            assert keyspace(any_redis) == before
+            deleted = backend.delete(REF, state, taken)
+        assert meter.round_trips <= 3
+        assert outcomes(deleted) == ["done"] * len(found)
+        for pick in found:
+            assert not list(any_redis.scan_iter(f"*{pick.id}*"))
+        assert counts(queue)[backend.states[state][0]] == 0
+        assert outcomes(backend.delete(REF, state, taken)) == ["gone"] * len(found)
+        assert outcomes(backend.restore(REF, state, list(reversed(taken)))) == ["done"] * len(found)
+        assert keyspace(any_redis) == before
+        assert outcomes(backend.restore(REF, state, taken)) == ["changed"] * len(found)
+        assert keyspace(any_redis) == before
+    assert counts(queue) == own
+    assert outcomes(backend.take(REF, State.ACTIVE, picks(backend, State.ACTIVE))) == ["refused"]
+
+
+def test_a_job_that_changed_since_it_was_taken_stays(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    bury(queue, 4)
+    found = picks(backend, State.DEAD)
+    taken = kept(backend.take(REF, State.DEAD, found))
+    any_redis.hset(f"rq:job:{found[0].id}", "meta", "other")
+    any_redis.zadd("rq:failed:alpha", {found[1].id: 4e9})
+    queue.enqueue(rq_jobs.add, 1, depends_on=found[2].id)
+    before = keyspace(any_redis)
+    acted = backend.delete(REF, State.DEAD, taken[:3])
+    assert outcomes(acted) == ["changed"] * 3
+    assert keyspace(any_redis) == before
+    backend.act(REF, Action.RETRY, State.DEAD, found)
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed"] * 4
+    drain(queue)
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed"] * 4
+    assert outcomes(backend.take(REF, State.DEAD, found)) == ["changed"] * 4
+    assert outcomes(backend.restore(REF, State.DEAD, taken)) == ["changed"] * 4
+    assert counts(queue)["failed"] == 4
+
+
+def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    parent = queue.enqueue(rq_jobs.add, 1)
+    child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
+    taken = kept(backend.take(REF, State.WAITING, [Pick(id=parent.id)]))
+    (acted,) = backend.delete(REF, State.WAITING, taken)
+    assert (acted.outcome, "1 that wait" in (acted.detail or "")) == (Outcome.DONE, True)
+    assert counts(queue)["deferred"] == 1
+    backend.restore(REF, State.WAITING, taken)
+    drain(queue)
+    assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
+
+
+def test_a_deferred_job_that_comes_back_too_late_says_so(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    parent = queue.enqueue(rq_jobs.add, 1)
+    child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
+    taken = kept(backend.take(REF, State.BLOCKED, picks(backend, State.BLOCKED)))
+    assert outcomes(backend.delete(REF, State.BLOCKED, taken)) == ["done"]
+    drain(queue)
+    (acted,) = backend.restore(REF, State.BLOCKED, taken)
+    assert (acted.outcome, "has ended meanwhile" in (acted.detail or "")) == (Outcome.DONE, True)
+    assert outcomes(backend.act(REF, Action.PROMOTE, State.BLOCKED, picks(backend, State.BLOCKED))) == ["done"]
+    drain(queue)
+    assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
+
+
+def test_a_group_loses_and_regains_its_job(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    group = Group.create(queue.connection, name="g")
+    group.enqueue_many(queue, [Queue.prepare_data(rq_jobs.add, (n,)) for n in range(2)])
+    before = keyspace(any_redis)
+    taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
+    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done", "done"]
+    assert not any_redis.exists("rq:group:g")
+    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done", "done"]
+    assert keyspace(any_redis) == before
+
+
+def test_a_job_whose_time_ran_out_in_the_bin_lives_on_for_what_it_had_left(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    queue.enqueue(rq_jobs.add, 1, result_ttl=300)
+    drain(queue)
+    any_redis.zadd("rq:finished:alpha", {picks(backend, State.COMPLETED)[0].id: time.time() + 2})
+    taken = kept(backend.take(REF, State.COMPLETED, picks(backend, State.COMPLETED)))
+    assert outcomes(backend.delete(REF, State.COMPLETED, taken)) == ["done"]
+    blob = msgspec.msgpack.decode(taken[0].blob or b"")
+    blob[0] = b"5"
+    old = msgspec.structs.replace(taken[0], blob=msgspec.msgpack.encode(blob))
+    assert outcomes(backend.restore(REF, State.COMPLETED, [old])) == ["done"]
+    score = any_redis.zscore("rq:finished:alpha", taken[0].id) or 0
+    assert 200 < score - time.time() <= 301
+    assert counts(queue)["finished"] == 1
+
+
+def test_waiting_jobs_come_back_to_their_places_whatever_ran_and_came_meanwhile(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    ids = [queue.enqueue(rq_jobs.add, n).id for n in range(240)]
+    found = picks(backend, State.WAITING)
+    batches: list[list[Kept]] = []
+    for start in range(40, 200, 40):  # as bulk work deletes them, batch after batch
+        batches.append(kept(backend.take(REF, State.WAITING, found[start : start + 40])))
+        assert outcomes(backend.delete(REF, State.WAITING, batches[-1])) == ["done"] * 40
+    any_redis.lpop(queue.key, 20)
+    late = queue.enqueue(rq_jobs.add, 1).id
+    everything = [job for batch in batches for job in batch]
+    random.Random(7).shuffle(everything)  # as the bin hands them out, page after page
+    for start in range(0, len(everything), 50):
+        assert outcomes(backend.restore(REF, State.WAITING, everything[start : start + 50])) == ["done"] * len(
+            everything[start : start + 50]
+        )
+    assert queue.job_ids == [*ids[20:], late]
+
+
+def test_a_job_that_was_put_ahead_comes_back_ahead(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    ids = [queue.enqueue(rq_jobs.add, n).id for n in range(5)]
+    first = queue.enqueue(rq_jobs.add, 1, at_front=True).id
+    for gone in (0, 2):
+        taken = kept(backend.take(REF, State.WAITING, [Pick(id=first)]))
+        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+        any_redis.lpop(queue.key, gone) if gone else None
+        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+        assert queue.job_ids == [first, *ids[gone:]]
+
+
+def test_a_line_that_moves_on_between_taking_and_deleting_loses_none(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    ids = [queue.enqueue(rq_jobs.add, n).id for n in range(600)]
+    found = picks(backend, State.WAITING)
+    taken = kept(backend.take(REF, State.WAITING, found[300:400]))
+    any_redis.lpop(queue.key, 240)  # workers took them
+    any_redis.lpush(queue.key, *(f"front-{n}" for n in range(100)))
+    with metered() as meter:
+        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 100
+    assert meter.round_trips <= 3
+    any_redis.lpop(queue.key, any_redis.llen(queue.key) - 200)
+    assert queue.job_ids == ids[400:]
+    taken = kept(backend.take(REF, State.WAITING, found[500:510]))
+    any_redis.lpop(queue.key, 105)
+    assert outcomes(backend.delete(REF, State.WAITING, taken)) == [*["changed"] * 5, *["done"] * 5]
+
+
+def test_a_job_deep_in_a_very_long_line_is_put_last_and_says_so(
+    backend: RQ, queue: Queue, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
+    taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[50]), Pick(id=ids[20]), Pick(id=ids[59])]))
+    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 3
+    monkeypatch.setattr(undo, "REACH", 30)
+    acted = backend.restore(REF, State.WAITING, taken)
+    assert [each.detail is None for each in acted] == [False, True, True]
+    assert queue.job_ids == [*ids[:50], *ids[51:59], ids[50], ids[59]]
+
+
+def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_redis: Any) -> None:
+    ids = bury(queue, 2)
+    any_redis.hset(f"rq:job:{ids[0]}", "data", b"x" * (MAX_KEPT_BYTES + 1))
+    any_redis.zadd("rq:failed:alpha", {"ghost": 4e9, "text": 4e9, "mad": 4e9, b"\xff": 4e9})
+    any_redis.set("rq:job:text", "no hash")
+    any_redis.hset("rq:job:mad", mapping={"status": "mad"})
+    any_redis.hset(b"rq:job:\xff", mapping={"status": "failed"})
+    found = {pick.id: pick for pick in picks(backend, State.DEAD)}
+    before = keyspace(any_redis)
+    large = any_redis.dump(f"rq:job:{ids[0]}")
+    with metered() as meter:
+        taken = kept(backend.take(REF, State.DEAD, list(found.values())))
+    assert meter.round_trips == 1
+    assert {job.id for job in taken if job.blob is None} == {ids[0]}
+    assert next(job.size_bytes for job in taken if job.blob is None) > MAX_KEPT_BYTES
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"] * 6
+    assert any_redis.zcard("rq:failed:alpha") == 0
+    assert any_redis.get("rq:job:text") == b"no hash"
+    back = {each.id: each.outcome for each in backend.restore(REF, State.DEAD, taken)}
+    assert back == {**dict.fromkeys(found, Outcome.DONE), ids[0]: Outcome.REFUSED}
+    any_redis.restore(f"rq:job:{ids[0]}", 31536000_000, large)
+    any_redis.zadd("rq:failed:alpha", {ids[0]: 4e9})
+    found_again = keyspace(any_redis)
+    gone = {f"rq:results:{ids[0]}".encode(), b"rq:failed:alpha"}
+    assert {key: value for key, value in found_again.items() if key not in gone} == {
+        key: value for key, value in before.items() if key not in gone
+    }
+    junk = Kept(id="x", stamp=None, blob=b"\xc1junk", size_bytes=5)
+    assert outcomes(backend.restore(REF, State.DEAD, [junk])) == ["refused"]
+    assert outcomes(backend.delete(REF, State.DEAD, [junk])) == ["refused"]
+
+
+def test_many_large_jobs_are_taken_bit_by_bit(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    ids = [queue.enqueue(rq_jobs.add, 1).id for _ in range(30)]
+    for job_id in ids:
+        any_redis.hset(f"rq:job:{job_id}", "data", random.Random(job_id).randbytes(200_000))
+    before = keyspace(any_redis)
+    taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
+    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 30
+    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"] * 30
+    assert keyspace(any_redis) == before
+
+
+def test_workers_pause_and_go_on(backend: RQ, queue: Queue, any_server: EmbeddedRedis) -> None:
+    assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
+    assert is_suspended(queue.connection)
+    queue.enqueue(rq_jobs.mark)
+    assert backend.stats([REF])[0].paused
+    with working(any_server.url, "simple", "alpha"):
+        assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
+        wait_until(lambda: queue.connection.hlen("marks"), what="a run after the pause")
+    assert not is_suspended(queue.connection)
+
+
+def test_a_queue_is_removed_in_steps_and_not_while_jobs_run(backend: RQ, queue: Queue, any_redis: Any) -> None:
+    elsewhere = Queue("beta", connection=queue.connection).enqueue(rq_jobs.add, 1)
+    untouched = keyspace(any_redis)
+    fill_queue(queue)
+    queue.enqueue(rq_jobs.add, 1, depends_on=elsewhere)
+    for n in range(1_200):
+        queue.enqueue(rq_jobs.add, n)
+    any_redis.zadd("rq:failed:alpha", {elsewhere.id: 4e9, "ghost": 4e9})  # it moved on, and its entry stayed
+    assert "running" in (backend.act_on_queue(REF, Action.OBLITERATE).detail or "")
+    any_redis.zadd("rq:wip:alpha", dict.fromkeys(any_redis.zrange("rq:wip:alpha", 0, -1), 5))  # its worker is lost
+    steps = 0
+    while (acted := backend.act_on_queue(REF, Action.OBLITERATE)).more:
+        steps += 1
+    assert (acted.outcome, steps >= 1) == (Outcome.DONE, True)
+    theirs = (b"rq:worker", b"rq:execution:", b"rq:clean")  # keys of workers and of their upkeep
+    assert {key for key in keyspace(any_redis) if not key.startswith(theirs)} == set(untouched)
+    assert backend.act_on_queue(REF, Action.OBLITERATE).outcome is Outcome.GONE
+    any_redis.set("rq:failed:alpha", "mine")
+    assert backend.act_on_queue(REF, Action.OBLITERATE).outcome is Outcome.REFUSED
+
+
+def test_a_running_job_is_stopped_by_its_worker(
+    backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    lost = queue.enqueue(rq_jobs.add, 1)
+    start_one(queue)
+    (unheard,) = backend.act(REF, Action.STOP, State.ACTIVE, picks(backend, State.ACTIVE))
+    assert (unheard.outcome, unheard.detail) == (Outcome.REFUSED, "its worker does not listen: it is gone, or cut off")
+    job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"))
+    with working(any_server.url, "fork", "alpha"):
+        wait_until((tmp_path / "began").exists, what="the run")
+        seen = [pick for pick in picks(backend, State.ACTIVE) if pick.id == job.id]
+        assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
+        wait_until(lambda: job.get_status() == "stopped", what="the stop")
+        assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["changed"]
+    assert [pick.id for pick in picks(backend, State.DEAD)] == [job.id]
+    assert lost.get_status() == "started"
+
+
+def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
+    backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"), 1.5)
+    with working(any_server.url, "fork", "alpha") as name:
+        asked = Worker(id=name, source="main", backend="rq", state=WorkerState.BUSY)
+        wait_until((tmp_path / "began").exists, what="the run")
+        assert backend.act_on_worker(asked, Action.STOP_WORKER).outcome is Outcome.DONE
+        key = f"rq:worker:{name}"
+        wait_until(lambda: queue.connection.hget(key, "shutdown_requested_date"), what="the order")
+        again = backend.act_on_worker(asked, Action.STOP_WORKER)
+        assert (again.outcome, "already" in (again.detail or "")) == (Outcome.REFUSED, True)
+        wait_until(lambda: not queue.connection.sismember("rq:workers", key), what="the end of the worker")
+        assert job.get_status() == "finished"
+        assert backend.act_on_worker(asked, Action.STOP_WORKER).outcome is Outcome.GONE
+    assert backend.act_on_worker(asked, Action.QUIET).detail == backend.withheld[Action.QUIET]
+
+
+JOBS = 2_000
+
+
+class Acts:
+    """What the people of the race did, by job; a job stands in one line at a time."""
+
+    def __init__(self, backend: RQ) -> None:
+        self.backend = backend
+        self.done: dict[str, Counter[str]] = {}
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+
+    def note(self, what: str, acted: list[Acted]) -> None:
+        with self.lock:
+            for each in acted:
+                if each.outcome is Outcome.DONE:
+                    self.done.setdefault(each.id, Counter())[what] += 1
+                # RQ says that a job failed a moment before its worker lets go of it.
+                assert each.outcome is not Outcome.REFUSED or "putting it away" in (each.detail or ""), each
+
+    def retry(self, random: random.Random) -> None:
+        found = picks(self.backend, State.DEAD)
+        some = [pick for pick in found if random.random() < 0.2]
+        self.note("retried", self.backend.act(REF, Action.RETRY, State.DEAD, some))
+        # As a process that died and another one that does the batch again.
+        self.note("retried", self.backend.act(REF, Action.RETRY, State.DEAD, some[:50]))
+
+    def move(self, random: random.Random) -> None:
+        some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
+        self.note("moved", self.backend.act(REF, Action.MOVE, State.WAITING, some, Wishes(target="beta")))
+
+    def cancel(self, random: random.Random) -> None:
+        some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
+        self.note("canceled", self.backend.act(REF, Action.CANCEL, State.WAITING, some))
+        again = [pick for pick in picks(self.backend, State.CANCELED) if random.random() < 0.5]
+        self.note("retried", self.backend.act(REF, Action.RETRY, State.CANCELED, again))
+
+    def delete(self, random: random.Random) -> None:
+        for state, word, share in ((State.DEAD, "dead", 0.5), (State.WAITING, "waiting", 0.1)):
+            some = [pick for pick in picks(self.backend, state)[:200] if random.random() < share]
+            taken = [each for each in self.backend.take(REF, state, some) if isinstance(each, Kept)]
+            self.note(f"deleted {word}", self.backend.delete(REF, state, taken))
+            back = [job for job in taken if random.random() < 0.7]
+            self.note(f"restored {word}", self.backend.restore(REF, state, back))
+            self.note(f"restored {word}", self.backend.restore(REF, state, back))
+
+    def go_on(self, what: Callable[[random.Random], None], seed: int) -> None:
+        dice = random.Random(seed)
+        while not self.over.is_set():
+            what(dice)
+            time.sleep(0.01)  # people are slower than this, and the worker shares two cores with them
+
+
+def test_acts_that_race_a_live_worker_lose_and_double_nothing(
+    redis_client: Any, server: EmbeddedRedis, source: Source, source_settings: SourceSettings
+) -> None:
+    acts = Acts(RQ(source, source_settings))
+    failures: list[BaseException] = []
+
+    def person(what: Callable[[random.Random], None], seed: int) -> None:
+        try:
+            acts.go_on(what, seed)
+        except BaseException as exc:
+            failures.append(exc)
+            raise
+
+    with connected(server.url) as client, client.pipeline(transaction=False) as pipeline:
+        queue = Queue("alpha", connection=client)
+        data = [Queue.prepare_data(rq_jobs.mark, (2,)) for _ in range(JOBS)]
+        ids = [job.id for job in queue.enqueue_many(data, pipeline=pipeline)]
+        pipeline.execute()
+        people = [
+            threading.Thread(target=person, args=(what, seed))
+            for seed, what in enumerate((acts.retry, acts.retry, acts.move, acts.cancel, acts.delete))
+        ]
+        with working(server.url, "simple", "alpha", "beta"):
+            for thread in people:
+                thread.start()
+            try:
+                # Until the worker has come to the end of the line: what was deleted for good never runs.
+                wait_until(lambda: redis_client.llen(queue.key) < JOBS / 20 or failures, within_s=60, what="the race")
+            finally:
+                acts.over.set()
+                for thread in people:
+                    thread.join()
+            assert not failures
+
+            def settled() -> bool:
+                """Whether no job is in line, taken from it or run: an empty list does not tell of those taken."""
+                with redis_client.pipeline(transaction=False) as reads:
+                    for job_id in ids:
+                        reads.hget(f"rq:job:{job_id}", "status")
+                    return {b"queued", b"started"}.isdisjoint(reads.execute())
+
+            wait_until(settled, within_s=60, what="an end of all jobs")
+    marks = {job_id.decode(): int(count) for job_id, count in redis_client.hgetall("marks").items()}
+    places: dict[str, list[str]] = {}
+    for name in ("alpha", "beta"):
+        for native in ("failed", "finished", "canceled"):
+            for member in redis_client.zrange(f"rq:{native}:{name}", 0, -1):
+                places.setdefault(member.decode(), []).append(native)
+    for job_id in ids:
+        did = acts.done.get(job_id, Counter())
+        lines = 1 + did["retried"] + did["restored waiting"] - did["deleted waiting"] - did["canceled"]
+        assert marks.get(job_id, 0) == lines, (job_id, did)
+        out = did["deleted waiting"] - did["restored waiting"] + did["deleted dead"] - did["restored dead"]
+        assert out in (0, 1), (job_id, did)
+        assert len(places.get(job_id, [])) == 1 - out, (job_id, did, places.get(job_id))
+        assert bool(redis_client.exists(f"rq:job:{job_id}")) == (out == 0), (job_id, did)
+    whole = sum(acts.done.values(), Counter())
+    assert all(whole[word] > 0 for word in ("retried", "moved", "canceled", "deleted dead", "deleted waiting")), whole
