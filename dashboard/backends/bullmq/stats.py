@@ -121,7 +121,7 @@ def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> Qu
         latency_s=latency_s(waiting, oldest, now),
         overdue_s=_overdue_s(delayed, now),
         active_age_s=_active_age_s(active, running, now),
-        stalled=0 if active == 0 else (running[1] if len(running) == 2 else None),
+        stalled=0 if active == 0 else _stalled(running),
         workers=_workers(key, workers, seems_alive=bool(active) or alive == 1),
         notes=tuple(_notes(fields, limit_ttl, limit, bull=bull)),
         error=next((_line(reply) for reply in row if isinstance(reply, ResponseError)), None),
@@ -186,6 +186,11 @@ def _active_age_s(active: int | None, running: Sequence[Any], now: float) -> flo
         return 0.0
     began = keys.seconds(running[0]) if active and len(running) == 2 else None
     return None if began is None else max(0.0, now - began)
+
+
+def _stalled(running: Sequence[Any]) -> int | None:
+    """How many of the oldest active jobs nobody holds a lock on; None where that cannot be read."""
+    return running[1] if len(running) == 2 and isinstance(running[1], int) else None
 
 
 def _workers(key: keys.QueueKey, workers: Counted | None, *, seems_alive: bool) -> int | None:

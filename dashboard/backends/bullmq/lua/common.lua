@@ -1,13 +1,19 @@
 -- Shared by all scripts here. They only read. Every value is cut before it leaves the server.
 
+-- A global is looked up by name each time; these are used for each value.
+local type, string_sub = type, string.sub
+
 -- `value` with each text in it cut to `limit` bytes; errors and numbers as they are.
 local function cut(value, limit)
   if type(value) == 'string' then
-    if #value > limit then return string.sub(value, 1, limit) end
+    if #value > limit then return string_sub(value, 1, limit) end
     return value
   end
   if type(value) == 'table' and value.err == nil then
-    for i = 1, #value do value[i] = cut(value[i], limit) end
+    for i = 1, #value do
+      local item = value[i]
+      if item and (type(item) ~= 'string' or #item > limit) then value[i] = cut(item, limit) end
+    end
   end
   return value
 end

@@ -56,12 +56,22 @@ local function running(base, active)
   if not filled(active) then return NOTHING end
   local ids = read('LRANGE', base .. 'active', -MOST_ACTIVE, -1)
   if failed(ids) then return NOTHING end
-  local lost = 0
-  for i = 1, #ids do
-    if read('EXISTS', base .. ids[i] .. ':lock') == 0 then lost = lost + 1 end
-  end
-  local began = #ids > 0 and cut(read('HMGET', base .. ids[#ids], 'processedOn'), LIMIT) or NOTHING
-  return {not failed(began) and began[1] or false, lost}
+  if #ids == 0 then return {false, 0} end
+  local oldest, count = base .. ids[#ids], #ids
+  for i = 1, count do ids[i] = base .. ids[i] .. ':lock' end
+  local locked = read('EXISTS', unpack(ids))
+  local began = cut(read('HGET', oldest, 'processedOn'), LIMIT)
+  return {type(began) == 'string' and began, failed(locked) and locked or count - locked}
+end
+
+-- PTTL of the limiter, and whether `stalled-check` is there: one command where neither is, as in a queue at rest.
+local function timers(base)
+  local limiter, check = base .. 'limiter', base .. 'stalled-check'
+  local there = read('EXISTS', limiter, check)
+  if there == 0 then return -2, 0 end
+  local ttl = read('PTTL', limiter)
+  if failed(there) or failed(ttl) then return ttl, there end
+  return ttl, there - (ttl == -2 and 0 or 1)
 end
 
 local rows = {}
@@ -70,17 +80,17 @@ for i = 1, #ARGV do
   local meta = cut(
     read('HMGET', base .. 'meta', 'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'), LIMIT)
   local bull = failed(meta) or not (meta[2] or meta[6])
+  local limit_ttl, checked = timers(base)
   local waiting, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
   local prioritized, delayed = read('ZCARD', base .. 'prioritized'), read('ZCARD', base .. 'delayed')
   local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
   local active = read('LLEN', base .. 'active')
-  local limit_ttl = read('PTTL', base .. 'limiter')
   rows[i] = {
     meta, waiting, prioritized, paused, active, delayed,
     read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
     tail, filled(delayed) and cut(read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES'), LIMIT) or NOTHING,
     limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
-    read('EXISTS', base .. 'stalled-check'), bull and read('EXISTS', base .. 'meta-paused') or 0,
+    checked, bull and read('EXISTS', base .. 'meta-paused') or 0,
     ends(base, tail, waiting, paused, prioritized), running(base, active),
   }
 end
