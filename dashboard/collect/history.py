@@ -43,6 +43,26 @@ class History(Value, frozen=True, kw_only=True):
         """The series of one queue; None when it has no point yet."""
         return self.queues.get(key_of(queue))
 
+    def points(self, queue: QueueStats | QueueRef, series: str, joined: int = 1) -> list[tuple[float, Point]]:
+        """(seconds since 1970, value) of one series of a queue, oldest first; `joined` points become one, with the time
+        of the newest: the highest of depth and dead, the mean of rates. Empty when the queue has no point yet."""
+        values: Series = getattr(self.of(queue) or QueueHistory(), series)
+        peaks = series in ("depth", "dead")
+        found = []
+        for end in range(len(values), 0, -joined):
+            known = [value for value in values[max(0, end - joined) : end] if value is not None]
+            value = None if not known else max(known) if peaks else _short(sum(known) / len(known))
+            found.append((self._at(len(values) - end), value))
+        return found[::-1]
+
+    def used(self, source: str) -> list[tuple[float, Point]]:
+        """(seconds since 1970, bytes that the source's server used), oldest first."""
+        values = self.memory.get(source, ())
+        return [(self._at(len(values) - 1 - n), value) for n, value in enumerate(values)]
+
+    def _at(self, steps_back: int) -> float:
+        return self.last_at - steps_back * self.step_s
+
 
 def key_of(queue: QueueStats | QueueRef) -> str:
     """The key of a queue in `History.queues`; NUL keeps the parts of any name apart."""

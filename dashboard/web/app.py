@@ -34,6 +34,7 @@ from dashboard.web import (
     health,
     htmx,
     jobs,
+    openapi,
     overview,
     people,
     picking,
@@ -58,7 +59,7 @@ _ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
-    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, health.bp),
+    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, openapi.bp, health.bp),
     *(dead.bp, api_dead.bp),
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )

@@ -27,6 +27,7 @@ ROLES: dict[str, Role | None] = {
     "people": Role.VIEWER,
     "searching": Role.VIEWER,
     "api": Role.VIEWER,
+    "openapi": Role.VIEWER,
     "dead": Role.VIEWER,
     "dead_edit": Role.OPERATOR,
     "api_dead": Role.VIEWER,

@@ -126,3 +126,32 @@ def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp
 
 def test_ready_when_redis_answers_and_figures_are_fresh(client: FlaskClient) -> None:
     assert client.get("/readyz").get_json() == {"status": "ok"}
+
+
+def test_the_last_hour_of_a_queue(make_app: MakeApp, jobs: list[str]) -> None:
+    client = make_app().test_client()
+    client.get("/api/v1/overview")  # the first sample makes the first point
+    answer = client.get("/api/v1/queues/main/rq/mail/history").get_json()
+    assert (answer["metric"], answer["unit"], answer["step_s"]) == ("depth", "jobs", 15)
+    ((at, depth),) = answer["points"]
+    assert depth == 3
+    assert at.endswith("Z")
+    late = client.get("/api/v1/queues/main/rq/mail/history", query_string={"from": "2099-01-01T00:00:00+00:00"})
+    assert late.get_json()["points"] == []
+    coarse = client.get("/api/v1/queues/main/rq/mail/history?metric=throughput_per_min&step_s=100&to=4000000000")
+    assert (coarse.get_json()["step_s"], coarse.get_json()["unit"]) == (105, "jobs/min")
+    assert coarse.get_json()["points"] == [[at, 0]]
+
+
+@pytest.mark.parametrize("query", ["metric=mood", "from=yesterday", "to=nan", "step_s=-1"])
+def test_a_history_that_cannot_be_told(client: FlaskClient, jobs: list[str], query: str) -> None:
+    answer = client.get(f"/api/v1/queues/main/rq/mail/history?{query}")
+    assert answer.status_code == 422
+    assert query.partition("=")[2] in answer.get_json()["error"]["message"]
+
+
+def test_the_servers_and_their_memory(client: FlaskClient, jobs: list[str]) -> None:
+    (source,) = client.get("/api/v1/redis").get_json()["sources"]
+    assert source["redis"]["used_memory_bytes"] > 0
+    ((_, used),) = source["memory_history"]
+    assert used == source["redis"]["used_memory_bytes"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dashboard.collect.history import LAST_STEP_S, POINTS, HistoryKeeper
-from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.collect.history import LAST_STEP_S, POINTS, History, HistoryKeeper, QueueHistory, key_of
+from dashboard.model import Counts, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 
 
 def queue(name: str, depth: int | None, dead: int | None = 0, rate: float | None = 1.0) -> QueueStats:
@@ -89,3 +89,13 @@ def test_a_queue_that_is_gone_leaves_the_history() -> None:
     keeper.add(snapshot(1000.0, queue("a", 1), queue("b", 1)))
     history = keeper.add(snapshot(1015.0, queue("a", 1)))
     assert history.of(queue("b", 0)) is None
+
+
+def test_points_are_joined_for_a_longer_step() -> None:
+    ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
+    past = QueueHistory(depth=(1, 5, None, 3, 2), finished_per_min=(9.0, None, None, 2.0, 4.0))
+    history = History(step_s=15, last_at=1000.0, queues={key_of(ref): past})
+    assert history.points(ref, "depth") == [(940.0, 1), (955.0, 5), (970.0, None), (985.0, 3), (1000.0, 2)]
+    assert history.points(ref, "depth", 2) == [(940.0, 1), (970.0, 5), (1000.0, 3)]
+    assert history.points(ref, "finished_per_min", 2) == [(940.0, 9.0), (970.0, None), (1000.0, 3.0)]
+    assert History().points(ref, "depth") == []

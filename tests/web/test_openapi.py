@@ -1,0 +1,95 @@
+"""The description of the JSON API against what it really answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from dashboard.web.openapi import ANSWERS, QUERIES
+from tests.web.conftest import MakeApp
+
+ANSWERED = {
+    "/overview": "/overview",
+    "/queues": "/queues",
+    "/redis": "/redis",
+    "/queues/{source}/{backend}/{name}": "/queues/main/rq/mail",
+    "/queues/{source}/{backend}/{name}/history": "/queues/main/rq/mail/history",
+    "/queues/{source}/{backend}/{name}/jobs": "/queues/main/rq/mail/jobs?state=waiting",
+    "/queues/{source}/{backend}/{name}/jobs/{job_id}": "/queues/main/rq/mail/jobs/{job}",
+}
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+    "null": (type(None),),
+}
+
+
+def _fits(value: Any, schema: dict[str, Any], described: dict[str, Any], where: str) -> None:
+    if "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "oneOf" in schema:
+        schema = {"type": "null"} if value is None else schema["oneOf"][0]
+        _fits(value, schema, described, where)
+        return
+    if "enum" in schema:
+        assert value in schema["enum"], where
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert isinstance(value, tuple(kind for name in kinds for kind in TYPES[name])), f"{where}: {value!r}"
+        assert not (isinstance(value, bool) and "boolean" not in kinds), where
+    if isinstance(value, dict) and "properties" in schema:
+        assert set(value) <= set(schema["properties"]), f"{where}: {set(value) - set(schema['properties'])}"
+        assert set(value) >= set(schema["required"]), f"{where}: {set(schema['required']) - set(value)}"
+        for name, part in value.items():
+            _fits(part, schema["properties"][name], described, f"{where}.{name}")
+    if isinstance(value, list) and "items" in schema:
+        for part in value:
+            _fits(part, schema["items"], described, f"{where}[]")
+
+
+@pytest.fixture
+def described(client: FlaskClient) -> dict[str, Any]:
+    answer: dict[str, Any] = client.get("/api/v1/openapi.json").get_json()
+    return answer
+
+
+@pytest.mark.parametrize("path", ANSWERED)
+def test_answers_are_as_described(client: FlaskClient, described: dict[str, Any], jobs: list[str], path: str) -> None:
+    schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    answer = client.get("/api/v1" + ANSWERED[path].format(job=jobs[0]))
+    assert answer.status_code == 200
+    _fits(answer.get_json(), schema, described, path)
+
+
+def test_errors_are_as_described(client: FlaskClient, described: dict[str, Any]) -> None:
+    answer = client.get("/api/v1/queues/main/rq/none")
+    assert answer.status_code == 404
+    _fits(answer.get_json(), {"$ref": "#/components/schemas/Error"}, described, "error")
+
+
+def test_every_route_is_described(make_app: MakeApp) -> None:
+    app = make_app()
+    described = app.test_client().get("/api/v1/openapi.json").get_json()
+    routes = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/")]
+    operations = [operation for path in described["paths"].values() for operation in path.values()]
+    assert len(operations) == sum(len((rule.methods or set()) - {"HEAD", "OPTIONS"}) for rule in routes)
+    assert all(operation["summary"] for operation in operations)
+    assert {rule.endpoint for rule in routes} >= {*ANSWERS, *QUERIES}
+    (act,) = (path for path in described["paths"] if path.endswith("/jobs/{job_id}/{verb}"))
+    assert set(described["paths"][act]) == {"post"}
+
+
+def test_read_only_describes_no_acts(make_app: MakeApp) -> None:
+    described = make_app(read_only=True).test_client().get("/api/v1/openapi.json").get_json()
+    assert not [path for path, methods in described["paths"].items() if "post" in methods]
+
+
+def test_it_is_told_where_it_is_mounted(client: FlaskClient) -> None:
+    answer = client.get("/api/v1/openapi.json", environ_overrides={"SCRIPT_NAME": "/queues"})
+    assert answer.get_json()["servers"] == [{"url": "/queues/api/v1"}]
