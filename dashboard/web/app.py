@@ -34,6 +34,7 @@ from dashboard.web import (
     health,
     htmx,
     jobs,
+    metrics,
     openapi,
     overview,
     people,
@@ -59,7 +60,7 @@ _ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
-    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, openapi.bp, health.bp),
+    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, openapi.bp, metrics.bp, health.bp),
     *(dead.bp, api_dead.bp),
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )
@@ -169,7 +170,7 @@ def _error(status: int, code: str, message: str, hint: str | None) -> ResponseRe
 
 
 def _is_api() -> bool:
-    return request.path.startswith(("/api/", "/healthz", "/readyz"))
+    return request.path.startswith(("/api/", "/healthz", "/readyz", "/metrics"))
 
 
 def _wanted_path() -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROLES: dict[str, Role | None] = {
     "static": None,
     "health": None,
+    "metrics": None,  # asks for itself: a token or this machine
     "overview": Role.VIEWER,
     "queues": Role.VIEWER,
     "jobs": Role.VIEWER,

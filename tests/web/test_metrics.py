@@ -1,0 +1,58 @@
+"""What Prometheus reads, parsed by its own parser."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+from rq import Queue
+
+from tests.web.conftest import MakeApp
+
+QUEUE = {"source": "main", "backend": "rq", "queue": "mail"}
+
+
+def _samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_figures_of_queues_and_redis(client: FlaskClient, jobs: list[str]) -> None:
+    samples = _samples(client.get("/metrics").get_data(as_text=True))
+    assert samples["queuedeck_queue_jobs", frozenset({**QUEUE, "state": "waiting"}.items())] == 3
+    assert samples["queuedeck_queue_depth", frozenset(QUEUE.items())] == 3
+    assert samples["queuedeck_source_up", frozenset({"source": "main"}.items())] == 1
+    assert samples["queuedeck_redis_used_memory_bytes", frozenset({"source": "main"}.items())] > 0
+    assert samples["queuedeck_alerts_firing", frozenset({"severity": "critical"}.items())] == 0
+
+
+def test_what_is_unknown_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:
+    samples = _samples(client.get("/metrics").get_data(as_text=True))
+    assert ("queuedeck_queue_jobs", frozenset({**QUEUE, "state": "retrying"}.items())) not in samples
+    assert ("queuedeck_redis_maxmemory_bytes", frozenset({"source": "main"}.items())) not in samples
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a{b}", "ü", "\ufffe"])
+def test_a_name_of_any_kind_costs_no_other_line(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
+    Queue(name, connection=redis_client).enqueue("app.send")
+    Queue("plain", connection=redis_client).enqueue("app.send")
+    samples = _samples(client.get("/metrics").get_data(as_text=True))
+    assert sum(sample[0] == "queuedeck_queue_depth" for sample in samples) == 2
+
+
+def test_strangers_need_a_token(make_app: MakeApp, jobs: list[str]) -> None:
+    digest = hashlib.sha256(b"let me in").hexdigest()
+    client = make_app(api_tokens=[f"prometheus:viewer:{digest}"]).test_client()
+    far = {"REMOTE_ADDR": "192.0.2.7"}
+    refused = client.get("/metrics", environ_overrides=far)
+    assert refused.status_code == 403
+    assert refused.get_json()["error"]["hint"]
+    assert client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer no"}).status_code == 403
+    let_in = client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer let me in"})
+    assert let_in.status_code == 200
