@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests wait for real workers more than they compute: three at once keep two cores busy.
+TEST_PROCESSES ?= 3
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
@@ -26,7 +28,7 @@ test: test-packages $(VENV)/.installed-test ## install what the tests need (apt 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 bench: $(VENV)/.installed-test ## what sampling and viewing cost: commands, round trips, bytes, Redis CPU, latency
 	@.ci/packages redis

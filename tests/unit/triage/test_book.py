@@ -180,13 +180,11 @@ def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_red
     any_redis.acl_deluser("looker")
 
 
-def test_a_thousand_groups_take_few_round_trips_and_no_long_command(book: Book, any_redis: redis.Redis) -> None:
+def test_a_thousand_groups_take_few_round_trips_of_a_bounded_size(book: Book) -> None:
     words = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
     found = [group(word, last=now_s()) for word in words]
     assert len({each.kind.id for each in found}) == 1000
-    any_redis.config_set("slowlog-log-slower-than", 5000)
-    any_redis.slowlog_reset()
     with metered() as meter:
         assert len(book.sync(found).by_id) == len(found)
-    assert meter.round_trips <= -(-len(found) // keys.GROUPS_PER_CALL) + 2  # one more on a server without flags
-    assert [entry for entry in any_redis.slowlog_get() if b"queuedeck" in entry["command"]] == []
+    calls = -(-len(found) // keys.GROUPS_PER_CALL)
+    assert calls <= meter.round_trips <= calls + 2  # one more on a server without flags
