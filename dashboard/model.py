@@ -176,7 +176,8 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     allocator_frag_bytes: int | None = None
     replicas: int | None = None  # that are connected to this server
     replica_lag_bytes: int | None = None  # of the slowest of them; None when there is none
-    replica_link_down_s: int | None = None  # of a replica: how long it has been cut off; 0 while it is not
+    replica_link_up: bool | None = None  # None: no replica
+    replica_link_down_s: int | None = None  # how long it has been cut off; 0 while up, None when it never was
     write_probe: str | None = None  # "ok", or the word with which a write of ours was refused; None = not tried
     keyspace_hit_ratio: float | None = None
     keys: int | None = None  # of the database in use

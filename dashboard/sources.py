@@ -357,11 +357,14 @@ def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
     return max(0, written - min(offsets)) if offsets else None
 
 
-def _link_down_s(fields: Mapping[str, str], since: int | None) -> int | None:
-    status = fields.get("master_link_status")
+def _link_down_s(status: str | None, since: int | None) -> int | None:
+    """For how long the link of a replica has been down; None when there is none, or when it has never been up."""
     if status is None:
         return None
-    return 0 if status == "up" else max(since or 0, 0)
+    if status == "up":
+        return 0
+    # Redis says -1 of a link that was never made: that is no time, least of all none.
+    return since if since is not None and since >= 0 else None
 
 
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
@@ -383,6 +386,7 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     used, limit = number("used_memory"), number("maxmemory")
     not_counted = number("mem_not_counted_for_evict") or 0
     hits, misses = number("keyspace_hits"), number("keyspace_misses")
+    link = fields.get("master_link_status")
     saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
     return RedisHealth(
         version=fields.get("valkey_version") or fields.get("redis_version"),
@@ -406,7 +410,8 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
         allocator_frag_bytes=number("allocator_frag_bytes"),
         replicas=number("connected_slaves"),
         replica_lag_bytes=_replica_lag(fields, number("master_repl_offset")),
-        replica_link_down_s=_link_down_s(fields, number("master_link_down_since_seconds")),
+        replica_link_up=None if link is None else link == "up",
+        replica_link_down_s=_link_down_s(link, number("master_link_down_since_seconds")),
         keyspace_hit_ratio=hits / (hits + misses)
         if hits is not None and misses is not None and hits + misses
         else None,

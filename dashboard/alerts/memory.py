@@ -37,6 +37,7 @@ class SourceFacts:
     unreachable_s: float = 0.0
     no_data_s: float = 0.0
     writes_refused: float | None = None
+    link_down_s: float | None = None
     full_in_s: float | None = None
     never_full: bool = False
     evicted_per_min: float | None = None
@@ -50,6 +51,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     paused_s: dict[str, float] = msgspec.field(default_factory=dict)
     unreachable_s: dict[str, float] = msgspec.field(default_factory=dict)
     no_data_s: dict[str, float] = msgspec.field(default_factory=dict)
+    link_down_s: dict[str, float] = msgspec.field(default_factory=dict)
     writable: tuple[str, ...] = ()
 
 
@@ -71,6 +73,7 @@ class Memory:
         self._paused: dict[str, float] = {}
         self._unreachable: dict[str, float] = {}
         self._no_data: dict[str, float] = {}
+        self._link_down: dict[str, float] = {}
         self._writable: set[str] = set()
         self._servers: dict[str, _Server] = {}
         self._growth: dict[str, tuple[float, float | None]] = {}  # rises of the past, dead at the last point
@@ -85,6 +88,7 @@ class Memory:
             paused_s=_lasting(self._paused),
             unreachable_s=_lasting(self._unreachable),
             no_data_s=_lasting(self._no_data),
+            link_down_s=_lasting(self._link_down),
             writable=tuple(sorted(self._writable)),
         )
 
@@ -94,6 +98,7 @@ class Memory:
         self._paused = dict(kept.paused_s)
         self._unreachable = dict(kept.unreachable_s)
         self._no_data = dict(kept.no_data_s)
+        self._link_down = dict(kept.link_down_s)
         self._writable |= set(kept.writable)
 
     def observe(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
@@ -161,12 +166,20 @@ class Memory:
         if not source.reachable:
             return facts
         facts.writes_refused = self._refused(name, source.health)
+        facts.link_down_s = self._link_down_s(name, source.health, passed_s)
         server = self._servers.setdefault(name, _Server())
         _note(server, source.health, now)
         facts.evicted_per_min, facts.rejected_per_min = _per_min(server, 1), _per_min(server, 2)
         if server.limit and (source.health.memory_ratio or 0.0) > 0.5:
             facts.full_in_s, facts.never_full = forecast.full_in_s(tuple(server.used), server.limit)
         return facts
+
+    def _link_down_s(self, name: str, health: RedisHealth, passed_s: float) -> float | None:
+        """What the server says, and where it cannot say it (the link was never up) what was seen of it."""
+        seen = _add(self._link_down, name, passed_s, lasts=health.replica_link_up is False)
+        if health.replica_link_up is None:
+            return None
+        return seen if health.replica_link_down_s is None else float(health.replica_link_down_s)
 
     def _refused(self, name: str, health: RedisHealth) -> float | None:
         if health.write_probe is None:

@@ -153,8 +153,8 @@ def _replica_lag(source: SourceStats, _facts: SourceFacts) -> Figure:
     return source.health.replica_lag_bytes
 
 
-def _replica_link(source: SourceStats, _facts: SourceFacts) -> Figure:
-    return IDLE if source.health.role == "master" else source.health.replica_link_down_s
+def _replica_link(source: SourceStats, facts: SourceFacts) -> Figure:
+    return IDLE if source.health.role == "master" else facts.link_down_s
 
 
 def _persistence(source: SourceStats, _facts: SourceFacts) -> Figure:

@@ -164,3 +164,16 @@ def test_info_that_is_cut_or_strange_is_unknown_and_not_zero() -> None:
     assert health.used_memory_bytes is None
     assert health.clients is None
     assert health.keys is None
+
+
+@pytest.mark.parametrize(
+    ("status", "since", "up", "down_s"),
+    [("up", None, True, 0), ("down", 61, False, 61), ("down", -1, False, None), (None, None, None, None)],
+)
+def test_a_link_that_was_never_made_has_no_age(
+    status: str | None, since: int | None, up: bool | None, down_s: int | None
+) -> None:
+    lines = [f"master_link_status:{status}"] if status else []
+    lines += [f"master_link_down_since_seconds:{since}"] if since is not None else []
+    health = parse_info("\r\n".join(lines).encode(), None)
+    assert (health.replica_link_up, health.replica_link_down_s) == (up, down_s)
