@@ -119,12 +119,20 @@ async function runOne() {
   await worker.close();
 }
 
-/** Workers that stay until the process is killed, and take `jobs` that never end; the answer comes once they run. */
+/**
+ * Workers that stay until the process is killed, and take `jobs` that end when there is a key `until`, else never; the
+ * answer comes once they run.
+ */
 async function work(queue) {
+  const { default: Redis } = await import('ioredis');
+  const client = new Redis(connection);
+  const released = async () => {
+    while (!options.until || !(await client.exists(options.until))) await new Promise(resolve => setTimeout(resolve, 20));
+  };
   const names = options.names ?? [undefined];
+  const { concurrency = 1, lockDuration = 30000, stalledInterval = 30000 } = options;
   const workers = names.map(
-    name =>
-      new Worker(queueName, () => new Promise(() => {}), { ...shared, name, concurrency: options.concurrency ?? 1 }),
+    name => new Worker(queueName, released, { ...shared, name, concurrency, lockDuration, stalledInterval }),
   );
   await Promise.all(workers.map(worker => worker.waitUntilReady()));
   for (let n = 0; n < (options.jobs ?? 0); n++) await queue.add('endless', { n });
@@ -179,6 +187,7 @@ const commands = {
   many,
   pause: async () => (await queue.pause(), {}),
   resume: async () => (await queue.resume(), {}),
+  clean: async () => ({ ids: await queue.clean(0, 10000, 'failed') }),
   counts: () => queue.getJobCounts(...STATES),
   add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
 };

@@ -91,6 +91,11 @@ def raw(set)
   end
 end
 
+# A job of an hour from now.
+def schedule
+  {"id" => push(QUEUE, at: Time.now.to_f + 3600)}
+end
+
 def run(good, bad)
   jids = Array.new(good) { push(QUEUE) } + Array.new(bad) { push(QUEUE, fail: true, retries: 0) }
   before = Sidekiq::DeadSet.new.size - 0
@@ -102,6 +107,7 @@ end
 answer =
   case COMMAND
   when "fill" then fill
+  when "schedule" then schedule
   when "run" then run(Integer(GOOD), Integer(BAD))
   when "counts" then counts(QUEUE)
   end
