@@ -1,15 +1,20 @@
-"""Processes on an empty Redis of each version."""
+"""Processes on an empty Redis of each version, and nights on a Redis of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis
+from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.night import Night
 from tests.alerts.rig import Process, Recorder
+from tests.conftest import start_server
 
 
 @pytest.fixture
@@ -25,3 +30,18 @@ def make_process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[
     yield make
     for process in made:
         process.close()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., Night]]:
+    """Makes nights by the name of the server and its options."""
+    with ExitStack() as stack:
+
+        def make(name: str = "redis-7", *options: str) -> Night:
+            server = start_server(name, *options)
+            stack.callback(server.close)
+            sink = HttpSink()
+            stack.callback(sink.close)
+            return Night(server, sink, tmp_path, stack)
+
+        yield make

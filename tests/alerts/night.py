@@ -1,0 +1,147 @@
+"""A night: a real Redis, a real HTTP sink, and processes that check, as many and as they run in earnest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import redis
+from rq import Queue
+
+from dashboard.alerts import keys
+from dashboard.collect.store import LEAD
+from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.rig import eventually
+from tests.serving import ROOT
+
+INTERVAL_S = 0.5
+QUICK: dict[str, Any] = {"for_s": 1, "group_wait_s": 0, "recover_for_s": 0.5}
+DEEP: dict[str, Any] = {"metric": "queue.depth", "critical": 10, **QUICK, "new_instance_grace_s": 0}
+OFF = ("queue-no-consumers", "workers-gone", "checker-slow", "redis-memory", "redis-memory-full")
+
+
+class Night:
+    """A Redis, a sink, and as many checkers as are wanted."""
+
+    def __init__(self, server: EmbeddedRedis, sink: HttpSink, folder: Path, stack: ExitStack) -> None:
+        self.server = server
+        self.sink = sink
+        self.folder = folder
+        self.stack = stack
+        self.redis = redis.Redis.from_url(server.url)
+        stack.callback(self.redis.close)
+        self.checkers: list[subprocess.Popen[bytes]] = []
+        self.lines: list[str] = []  # of the configuration, after all others
+
+    def configure(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Path:
+        """The configuration: quick rules, those of `rules` by id, and `deep` = fields of the rule on depth."""
+        wanted: dict[str, dict[str, Any]] = {
+            "deep": {**DEEP, **deep},
+            "redis-writes-refused": QUICK,
+            "redis-unreachable": {**QUICK, "critical": 2},
+            **{name: {"enabled": False} for name in OFF},
+            **(rules or {}),
+        }
+        lines = [
+            *(f"sample_interval_s = {INTERVAL_S}", "allow_private_webhooks = true"),
+            *(f'redis_url = "{self.server.url}"', f'spool_dir = "{self.folder / "spool"}"'),
+            *("[[channels]]", 'id = "ops"', 'kind = "webhook"', f'url = "{self.sink.url}"'),
+        ]
+        for name, fields in wanted.items():
+            lines += ["[[rules]]", f'id = "{name}"']
+            lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]
+        config = self.folder / "queuedeck.toml"
+        config.write_text("\n".join([*lines, *self.lines]))
+        return config
+
+    def check(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> subprocess.Popen[bytes]:
+        """A started checker that has made its first tick."""
+        config = self.configure(rules, **deep)
+        process = self.begin(["-m", "dashboard.cli", "checker", "--config", str(config)])
+        self.checkers.append(process)
+        eventually(lambda: self.heart(), what="the first tick", within_s=20)
+        return process
+
+    def begin(self, command: Sequence[str], **environ: str) -> subprocess.Popen[bytes]:
+        """A process of Python, ended at dawn."""
+        log = self.stack.enter_context((self.folder / f"{len(list(self.folder.glob('*.log')))}.log").open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            preexec_fn=die_with_parent(),
+        )
+        self.stack.callback(ended, process)
+        return process
+
+    def heart(self) -> dict[bytes, bytes]:
+        """The heartbeat of whoever leads; {} when there is none, or no Redis to tell it."""
+        try:
+            found: dict[bytes, bytes] = self.redis.hgetall(keys.HEARTBEAT)
+        except redis.RedisError:
+            return {}
+        return found
+
+    def holder(self) -> int | None:
+        """The pid of the process whose tick was the last, from the name it leads by."""
+        parts = self.heart().get(b"holder", b"").decode().split("-")
+        return int(parts[-2]) if len(parts) >= 3 else None
+
+    def leader(self) -> subprocess.Popen[bytes]:
+        """The checker that leads."""
+        pids = {process.pid: process for process in self.checkers}
+        found: subprocess.Popen[bytes] = eventually(lambda: pids.get(self.holder() or 0), what="a leader")
+        return found
+
+    def as_when_the_lease_ran_out(self) -> None:
+        """Nobody leads, fifteen seconds earlier than it would be."""
+        self.redis.delete(LEAD)
+
+    def fill(self, jobs: int = 20) -> None:
+        """Jobs that wait, more than the rule on depth lets."""
+        queue = Queue("mail", connection=self.redis)
+        for _ in range(jobs):
+            queue.enqueue("os.getpid")
+
+    def drain(self) -> None:
+        """No job waits; the queue is empty, and not gone."""
+        self.redis.delete("rq:queue:mail")
+        self.redis.sadd("rq:queues", "rq:queue:mail")
+
+    def messages(self) -> list[dict[str, Any]]:
+        """All that the sink was given, in the order of arrival."""
+        return [request.json() for request in self.sink.requests]
+
+    def told(self, rule: str = "deep") -> list[str]:
+        """The kinds that arrived of a rule, each id once, in the order of arrival."""
+        seen: dict[str, str] = {}
+        for message in self.messages():
+            if message["rule_id"] == rule:
+                seen.setdefault(message["id"], message["kind"])
+        return list(seen.values())
+
+    def tells(self, rule: str, *kinds: str, within_s: float = 25) -> None:
+        """Returns when exactly these kinds have arrived of a rule."""
+        eventually(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}", within_s=within_s)
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """End a process that may be stopped."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
