@@ -35,6 +35,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import RedisHealth
 from dashboard.settings import redact_url
@@ -113,6 +114,7 @@ class Source:
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
         )
+        self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
 
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {self.address!r})"
@@ -224,8 +226,20 @@ class Source:
         written = _probe_word(rest[0]) if rest else None
         if isinstance(info, ResponseError):
             return RedisHealth(write_probe=written)
+        self._note_clock(info)
         health = parse_info(info, keys if isinstance(keys, int) else None)
         return replace(health, write_probe=written) if probe else health
+
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock of this server as of the last `health`, so that a step of this host's clock
+        makes no job older; by this host's while nobody has asked for the health."""
+        clock = self._clock
+        return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
+
+    def _note_clock(self, info: bytes) -> None:
+        found = _SERVER_TIME.search(info)
+        if found is not None:
+            self._clock = int(found.group(1)) / 1e6, monotonic_s()
 
     def close(self) -> None:
         """Close all connections; the source can be used again afterwards."""
@@ -331,6 +345,7 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
     return "protocol", f"{address}: {text}", "Check that a Redis listens there."
 
 
+_SERVER_TIME = re.compile(rb"^server_time_usec:(\d{1,18})\r?$", re.MULTILINE)
 _REPLICA = re.compile(r"slave\d+\Z")
 _OFFSET = re.compile(r"(?:\A|,)offset=(\d{1,18})(?:,|\Z)")
 

@@ -52,7 +52,7 @@ def start(
     """
     alerts = Alerts(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)
-    sampler = Sampler(here, settings.sample_interval_s, holder)
+    sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
     checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
     if alerts is not None:
         alerts.start()

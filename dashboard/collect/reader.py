@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
 from dashboard.collect.store import Store
 from dashboard.errors import BackendUnavailable, Forbidden
@@ -106,7 +106,7 @@ class Reader:
         return replace(reading, age_s=self._age(reading.snapshot), stale=self._is_stale(reading.snapshot))
 
     def _age(self, snapshot: Snapshot) -> float:
-        return max(0.0, now_s() + self._store.clock_offset_s - snapshot.sampled_at)
+        return max(0.0, self._store.now_s() - snapshot.sampled_at)
 
     def _is_stale(self, snapshot: Snapshot) -> bool:
         return self._age(snapshot) > STALE_AFTER_INTERVALS * snapshot.interval_s

@@ -87,13 +87,12 @@ class Store:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.clock_offset_s = 0.0  # the store's clock minus this host's, as last measured
-        self._clock_checked = float("-inf")  # monotonic
+        self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
 
     def lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        asked = now_s()
+        asked = monotonic_s()
         epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
         self._note_clock(seconds, micros, asked)
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
@@ -121,12 +120,13 @@ class Store:
         Raises BackendUnavailable. Cost: 1 round trip of 1 command, or 2 with the history or a look at the clock.
         """
         commands: list[tuple[str, ...]] = [("GET", SNAPSHOT)]
-        check_clock = not with_history and monotonic_s() - self._clock_checked > CLOCK_CHECK_S
+        checked = self._clock
+        check_clock = not with_history and (checked is None or monotonic_s() - checked[1] > CLOCK_CHECK_S)
         if with_history:
             commands.append(("GET", HISTORY))
         elif check_clock:
             commands.append(("TIME",))
-        asked = now_s()
+        asked = monotonic_s()
         replies = self.source.batch(commands)
         if isinstance(replies[0], NoPermissionError):
             raise self.source.forbidden(replies[0])
@@ -136,10 +136,15 @@ class Store:
         history = _decode(replies[1], _histories) if with_history else None
         return _decode(replies[0], _snapshots), history
 
+    def now_s(self) -> float:
+        """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; by this host's
+        before that."""
+        clock = self._clock
+        return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
+
     def _note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
-        answered = now_s()
-        self.clock_offset_s = int(seconds) + int(micros) / 1e6 - (asked + answered) / 2
-        self._clock_checked = monotonic_s()
+        answered = monotonic_s()
+        self._clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
     def script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""

@@ -13,7 +13,6 @@ from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.clients import Counted, counted
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
-from dashboard.clock import now_s
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
@@ -55,7 +54,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
     workers = counted(clients, source.database)
-    now = now_s()
+    now = source.now_s()
     return [_queue(ref, row, workers, now) for ref, row in zip(refs, rows, strict=True)]
 
 

@@ -24,7 +24,6 @@ from dashboard.backends.rq.keys import QueueKeys, script
 from dashboard.backends.rq.records import Reader, Shape
 from dashboard.backends.rq.workers import Worker, workers_call, workers_of
 from dashboard.backends.script import Scripts
-from dashboard.clock import now_s
 from dashboard.model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from dashboard.sources import Command, Reply, Source
 
@@ -105,7 +104,7 @@ def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor | None
 ) -> tuple[FlowDelta, Cursor]:
     """What ended in `refs` since `before`, and the next cursor. Cost: 2 round trips, 1 when nothing ended."""
-    now = now_s()
+    now = source.now_s()
     if before is None or not 0 <= now - before.at <= FLOW_WINDOW_S:
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now

@@ -13,7 +13,6 @@ from dashboard.backends.rq.decode import moment
 from dashboard.backends.rq.keys import LISTS, QueueKeys
 from dashboard.backends.rq.workers import Crew, workers_call, workers_of
 from dashboard.backends.script import Scripts
-from dashboard.clock import now_s
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
@@ -38,7 +37,7 @@ def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, 
     """
     if not refs:
         return []
-    now = now_s()
+    now = source.now_s()
     prefixes = sorted({queue.prefix for _, queue in refs})
     commands = [command for _, queue in refs for command in _commands(queue, now)]
     commands += [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]

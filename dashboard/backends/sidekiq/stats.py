@@ -12,7 +12,6 @@ from dashboard.backends.payload import loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import MILLISECONDS
-from dashboard.clock import now_s
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Reply, Source
 
@@ -38,7 +37,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
     answered = scripts.run(keys.script("stats"), calls)
     replies = answered[0] if answered is not None else plain.stats(source, calls)
     found: dict[int, QueueStats] = {}
-    now = now_s()
+    now = source.now_s()
     for (namespace, queues), reply in zip(groups, replies, strict=True):
         if isinstance(reply, ResponseError):
             for n, ref in enumerate(refs):
