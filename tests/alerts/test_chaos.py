@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
+import redis
 
 from dashboard.alerts import keys
+from dashboard.demo.embedded import free_port
 from tests.alerts.channels.sinks import status
-from tests.alerts.night import Night
+from tests.alerts.night import QUICK, Night
 from tests.alerts.rig import eventually
 from tests.conftest import SERVERS
+from tests.contract.bullmq_library import BullMQLibrary
 
 
 def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(begin: Callable[..., Night]) -> None:
@@ -119,3 +125,104 @@ def test_a_sink_that_fails_gets_it_later_and_in_order(begin: Callable[..., Night
     kinds = [message["kind"] for message in night.messages()]
     assert kinds == ["firing", "firing", "firing", "resolved"]
     assert len({message["id"] for message in night.messages()[:3]}) == 1
+
+
+def test_a_redis_that_is_killed_and_loads_its_data_for_long(begin: Callable[..., Night]) -> None:
+    night = begin("redis-7", "--appendonly", "yes", "--key-load-delay", "800")
+    with night.redis.pipeline(transaction=False) as pipeline:
+        for number in range(20_000):
+            pipeline.set(f"ballast:{number}", b"x")
+        pipeline.execute()
+    night.check()
+    night.fill()
+    night.tells("deep", "firing")
+    night.server.stop(kill=True)
+    night.server.start()
+    with pytest.raises(redis.BusyLoadingError):
+        night.redis.ping()
+    night.tells("redis-unreachable", "firing")
+    (told,) = [message for message in night.messages() if message["rule_id"] == "redis-unreachable"]
+    assert "loading" in json.dumps(told)
+    night.tells("redis-unreachable", "firing", "resolved")
+    night.drain()
+    night.tells("deep", "firing", "resolved")  # of the same episode, since the data is there
+    assert len({message["episode"] for message in night.messages() if message["rule_id"] == "deep"}) == 1
+
+
+def test_a_script_that_keeps_redis_busy_is_told(begin: Callable[..., Night]) -> None:
+    night = begin("redis-7", "--busy-reply-threshold", "100")
+    night.check()
+    with ThreadPoolExecutor() as pool, redis.Redis.from_url(night.server.url) as other:
+        endless = pool.submit(other.eval, "while true do end", 0)
+        try:
+            night.tells("redis-unreachable", "firing")
+        finally:
+            night.redis.script_kill()
+        assert "killed" in str(endless.exception(10))
+    night.tells("redis-unreachable", "firing", "resolved")
+
+
+@pytest.mark.parametrize("what", ["ALL", "WRITE"])
+def test_a_redis_that_holds_its_clients_up_is_told(begin: Callable[..., Night], what: str) -> None:
+    night = begin()
+    night.check()
+    night.fill()
+    night.tells("deep", "firing")
+    night.redis.execute_command("CLIENT", "PAUSE", 10_000, what)
+    night.tells("redis-unreachable", "firing")
+    night.tells("redis-unreachable", "firing", "resolved")
+    night.drain()
+    night.tells("deep", "firing", "resolved")
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callable[..., Night], workers: int) -> None:
+    night = begin()
+    config = night.configure()
+    command = ["-m", "gunicorn", "wsgi:app", "--workers", str(workers), "--threads", "2", "--no-control-socket"]
+    command += ["-c", "python:dashboard.web.server", "--bind", f"127.0.0.1:{free_port()}"]
+    master = night.begin(command, QUEUEDECK_CONFIG=str(config))
+    eventually(lambda: len(psutil.Process(master.pid).children()) == workers, what="the workers")
+    first: int = eventually(night.holder, what="a leader", within_s=30)
+    assert first in {child.pid for child in psutil.Process(master.pid).children()}
+    night.fill()
+    night.tells("deep", "firing")
+    os.kill(first, signal.SIGKILL)
+    night.as_when_the_lease_ran_out()
+    eventually(lambda: night.holder() not in (None, first), what="another leader", within_s=20)
+    night.drain()
+    night.tells("deep", "firing", "resolved")
+    assert [message["kind"] for message in night.messages()] == ["firing", "resolved"]
+    assert len({message["episode"] for message in night.messages()}) == 1
+
+
+@pytest.mark.parametrize("hour", [3600, -3600])
+def test_the_clock_of_the_host_steps_by_an_hour(begin: Callable[..., Night], hour: int) -> None:
+    night = begin()
+    library = BullMQLibrary()
+    library.drive("add", night.server.url, "video")
+    library.drive("add", night.server.url, "video", opts={"delay": 1_800_000})
+    clock = night.folder / "clock"
+    clock.write_text("0")
+    judged = ("queue-latency", "queue-overdue", "queue-no-progress", "redis-unreachable")
+    at_once = {**QUICK, "new_instance_grace_s": 0}
+    config = night.configure({**dict.fromkeys(judged, at_once), "checker-slow": {**at_once, "enabled": True}})
+    night.begin(["-m", "tests.alerts.stepped", str(clock), "checker", "--config", str(config)])
+
+    def ticks(seconds: float) -> None:
+        began = int(eventually(night.heart, what="a tick")[b"at"])
+        eventually(lambda: int(night.heart()[b"at"]) - began >= seconds * 1000, what="more ticks", within_s=30)
+
+    ticks(3)
+    night.fill()
+    night.tells("deep", "firing")
+    clock.write_text(str(hour))
+    ticks(6)
+    assert [message["rule_id"] for message in night.messages()] == ["deep"]
+    night.drain()
+    night.tells("deep", "firing", "resolved")
+    clock.write_text("0")
+    night.fill()
+    night.tells("deep", "firing", "resolved", "firing")
+    ticks(6)
+    assert {message["rule_id"] for message in night.messages()} == {"deep"}
