@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from dashboard.alerts import machine
 from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
 from dashboard.alerts.memory import Memory
@@ -42,8 +44,7 @@ class Situation:
     channels: tuple[str, ...] = ()  # ids of those that there are
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """What one tick did to one instance: `before` None = it is new."""
 
     before: State | None
@@ -122,14 +123,15 @@ class Evaluator:
         self.memory.observe(snapshot, history, now, passed)
         self._index(snapshot.queues, passed)
         run = _Run(self, snapshot, situation, states)
-        live: dict[str, list[State]] = {}
-        for state in states.values():
-            live.setdefault(state.rule_id, []).append(state)
-        for rule in in_order(rules):
-            run.rule(rule, live.pop(rule.id, []))
+        live = _by_rule(states.values())
+        ordered = in_order(rules)
+        run.muting = {name for rule in ordered for name in rule.inhibited_by}
+        for rule in ordered:
+            run.rule(rule, live.pop(rule.id, {}))
         for leftovers in live.values():
-            for state in leftovers:
-                run.removed(state, "rule removed")
+            for known in leftovers.values():
+                for state in known:
+                    run.removed(state, "rule removed")
         self._reducers.sweep()
         return run.turns
 
@@ -185,6 +187,20 @@ class Evaluator:
         return self._keys[index]
 
 
+def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
+    found: dict[str, dict[Labels, list[State]]] = {}
+    for state in states:
+        of_rule = found.get(state.rule_id)
+        if of_rule is None:
+            of_rule = found[state.rule_id] = {}
+        known = of_rule.get(state.labels)
+        if known is None:
+            of_rule[state.labels] = [state]
+        else:
+            known.append(state)
+    return found
+
+
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
     """The rules that are on, those first that may mute others, so that one tick does not tell of both."""
     on = [rule for rule in rules if rule.enabled]
@@ -220,14 +236,13 @@ class _Run:
         self._down = {source.name for source in snapshot.sources if not source.reachable}
         self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
         self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
-        self._firing: dict[str, list[Labels]] = {}  # by rule
+        self.muting: set[str] = set()  # ids of rules that mute others
+        self._firing: dict[str, list[Labels]] = {}  # by rule, of those
+        self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of a rule, where no channel is its subject
         self.turns: list[Turn] = []
 
-    def rule(self, rule: Rule, live: list[State]) -> None:
-        """Evaluate one rule; `live` = its stored states."""
-        by_labels: dict[Labels, list[State]] = {}
-        for state in live:
-            by_labels.setdefault(state.labels, []).append(state)
+    def rule(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+        """Evaluate one rule; `by_labels` = its stored states, which are used up."""
         metric = METRICS[rule.metric]
         if metric.subject == "queue" and rule.scope == "each":
             self._each_queue(rule, by_labels)
@@ -355,10 +370,13 @@ class _Run:
 
     def _instance(self, rule: Rule, labels: Labels, figure: Figure, known: list[State], *, frozen: bool) -> None:
         """Both severities of one subject, the worse one first."""
-        states = {state.severity: state for state in known}
         worse_fires = False
-        for severity in rule.severities:
-            before = states.pop(severity, None)
+        severities = rule.severities
+        for severity in severities:
+            before = None
+            for state in known:
+                if state.severity is severity:
+                    before = state
             if frozen and before is None:
                 continue
             health, value = (Health.UNKNOWN, None) if frozen else machine.judge(rule, severity, figure)
@@ -368,8 +386,9 @@ class _Run:
             moved = machine.step(rule, state, health, value, self._situation.now, self._evaluator.interval_s)
             self._turn(rule, before, moved, inhibited=worse_fires)
             worse_fires = worse_fires or moved[0].active
-        for state in states.values():
-            self.removed(state, "rule changed")
+        for state in known:
+            if state.severity not in severities:
+                self.removed(state, "rule changed")
 
     def _turn(
         self,
@@ -382,7 +401,8 @@ class _Run:
         after, change = moved
         situation = self._situation
         if rule is not None and after.active:
-            self._firing.setdefault(rule.id, []).append(after.labels)
+            if rule.id in self.muting:
+                self._firing.setdefault(rule.id, []).append(after.labels)
             if rule.metric == UNREACHABLE:
                 self._silenced_sources.add(after.labels.source)
         muted = inhibited or (rule is not None and self._muted(rule, after))
@@ -392,9 +412,18 @@ class _Run:
             rule=rule,
             muted=muted,
             acked=situation.mutes.acked(after),
-            channels=channels_for(rule, after, situation.channels) if rule else (),
+            channels=self._channels_for(rule, after) if rule else (),
         )
         self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
+
+    def _channels_for(self, rule: Rule, state: State) -> tuple[str, ...]:
+        if state.labels.channel is not None:
+            return channels_for(rule, state, self._situation.channels)
+        key = (rule.id, state.severity)
+        found = self._channels.get(key)
+        if found is None:
+            found = self._channels[key] = channels_for(rule, state, self._situation.channels)
+        return found
 
     def _muted(self, rule: Rule, state: State) -> bool:
         if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:

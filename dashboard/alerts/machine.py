@@ -42,7 +42,9 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Labels(Value, frozen=True, kw_only=True, omit_defaults=True):
+# Of labels and states there are tens of thousands on a bad night, made anew each tick and never part of a cycle: the
+# collector need not walk them (gc=False).
+class Labels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
     """What an instance looks at; None where it is not that narrow."""
 
     source: str | None = None
@@ -67,7 +69,7 @@ class Labels(Value, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class State(Value, frozen=True, kw_only=True, omit_defaults=True):
+class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One instance as it is stored. Instants are seconds since 1970 by the store's clock; they order and are shown,
     durations are added up."""
 
@@ -173,7 +175,7 @@ def step(
     if health is Health.UNKNOWN:
         return replace(state, evaluated_at=now), None
     if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
-        return _seen(rule, state, value, now, passed), None
+        return _goes_on(rule, state, value, now, passed), None
     state = _seen(rule, state, value, now, passed)
     if state.phase is Phase.OK:
         return _from_ok(rule, state, health, now)
@@ -200,6 +202,21 @@ def _seen(rule: Rule, state: State, value: float | None, now: float, passed: flo
         lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
         quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
         peak=_worse(rule, state.peak, value) if going_on else state.peak,
+    )
+
+
+def _goes_on(rule: Rule, state: State, value: float | None, now: float, passed: float) -> State:
+    """As `_seen`, for a state that fires."""
+    return replace(
+        state,
+        evaluated_at=now,
+        absent_s=0.0,
+        value=value,
+        threshold=rule.threshold(state.severity),
+        rule_name=rule.title,
+        lasted_s=state.lasted_s + passed,
+        quiet_s=state.quiet_s + passed,
+        peak=_worse(rule, state.peak, value),
     )
 
 
@@ -287,7 +304,9 @@ def speak(
 
     An end is told even while muted, but only to those who were told of the beginning: they wait for it.
     """
-    events = tuple(at for at in state.events if now - at < FLAP_WINDOW_S)
+    events = state.events
+    if events and now - min(events) >= FLAP_WINDOW_S:
+        events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
     if flapping != was_flapping or len(events) != len(state.events):

@@ -115,10 +115,14 @@ class Mutes(Value, frozen=True, kw_only=True):
 
     def silence_of(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> Silence | None:
         """The first silence that mutes that instance now."""
+        if not self.silences:
+            return None
         return first(silence for silence in self.silences if silence.mutes(rule_id, severity, labels, now))
 
     def acked(self, state: State) -> bool:
         """Whether somebody has seen to the episode that goes on."""
+        if not self.acks:
+            return False
         ack = self.acks.get(state.fp)
         return ack is not None and ack.episode in (state.episode, state.told) and state.active
 

@@ -42,6 +42,11 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+_CRITICAL = (Severity.CRITICAL,)
+_WARNING = (Severity.WARNING,)
+_BOTH = (Severity.CRITICAL, Severity.WARNING)
+
+
 class Origin(StrEnum):
     """Where a rule was written."""
 
@@ -94,8 +99,9 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def severities(self) -> tuple[Severity, ...]:
         """The severities with a threshold, the worse one first."""
-        found = ((Severity.CRITICAL, self.critical), (Severity.WARNING, self.warning))
-        return tuple(severity for severity, threshold in found if threshold is not None)
+        if self.warning is None:
+            return _CRITICAL if self.critical is not None else ()
+        return _BOTH if self.critical is not None else _WARNING
 
     def threshold(self, severity: Severity) -> float:
         """The threshold of a severity in `severities`."""

@@ -13,6 +13,7 @@ from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 
 RULES = 30
 TICKS = 10
+WARM = 70  # ticks until what breaches does not only wait, but fires
 
 
 def queues(count: int, *, deep: bool) -> tuple[QueueStats, ...]:
@@ -59,11 +60,11 @@ def cpu_ms(count: int, *, deep: bool) -> float:
     )
     evaluator, states, now, spent = Evaluator(2.0), dict[str, State](), 1_700_000_000.0, 0.0
     wanted = rules()
-    for tick in range(40 + TICKS):
+    for tick in range(WARM + TICKS):
         now += 2.0
         began = time.process_time()
         turns = evaluator.evaluate(snapshot, History(), wanted, states, Situation(now=now, channels=("ops",)))
-        if tick >= 40:
+        if tick >= WARM:
             spent += time.process_time() - began
         states = {turn.after.fp: turn.after for turn in turns if turn.after.worth_keeping}
     return spent / TICKS * 1000
