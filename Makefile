@@ -30,7 +30,7 @@ test: test-packages $(VENV)/.installed-test ## install what the tests need (apt 
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
-bench: $(VENV)/.installed-test ## what sampling and viewing cost: commands, round trips, bytes, Redis CPU, latency
+bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis
 	$(BIN)/python -m tests.bench.run
 
