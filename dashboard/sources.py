@@ -57,17 +57,22 @@ Reply: TypeAlias = Any
 
 @dataclass(slots=True)
 class Meter:
-    """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it."""
+    """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
+
+    No round trip held up the server for longer than `longest_s`.
+    """
 
     commands: int = 0
     round_trips: int = 0
     seconds: float = 0.0
+    longest_s: float = 0.0
 
     def add(self, commands: int, seconds: float) -> None:
         """Count one round trip."""
         self.commands += commands
         self.round_trips += 1
         self.seconds += seconds
+        self.longest_s = max(self.longest_s, seconds)
 
 
 _meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
@@ -87,6 +92,7 @@ def metered() -> Iterator[Meter]:
             outer.commands += meter.commands
             outer.round_trips += meter.round_trips
             outer.seconds += meter.seconds
+            outer.longest_s = max(outer.longest_s, meter.longest_s)
 
 
 @dataclass(frozen=True, slots=True)

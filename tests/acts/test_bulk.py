@@ -14,7 +14,7 @@ from dashboard.acts.bulk import runner as running
 from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import Action, Pick
+from dashboard.backends.acting import MAX_BATCH, Action, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from tests.acts.conftest import Bench
@@ -157,6 +157,26 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
         bench.bulk.create(bench.spec())
     with pytest.raises(Conflict, match="under way"):
         bench.bulk.create(bench.spec())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "used", "longest_ms", "expected"),
+    [
+        (100, 100, 0.5, 200),  # at most twice as many
+        (100, 100, 1.6, 125),  # as many as are expected to fit
+        (100, 100, 4.0, 50),
+        (100, 100, 300.0, 1),  # as jobs of a megabyte cost
+        (100, 5, 0.1, 100),  # a few jobs tell nothing
+        (100, 5, 4.0, 2),
+        (900, 900, 0.1, MAX_BATCH),
+        (1, 1, 50.0, 1),
+        (1, 1, 0.0, 2),
+    ],
+)
+def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
+    allowed: int, used: int, longest_ms: float, expected: int
+) -> None:
+    assert running.next_batch(allowed, used, longest_ms / 1000) == expected
 
 
 def test_two_runners_do_no_job_twice(bench: Bench) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import redis
 
+from dashboard.acts.audit import Actor
+from dashboard.acts.bulk.plan import listed
+from dashboard.acts.bulk.work import Place, Spec
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import Budget
 from dashboard.backends.bullmq.backend import BullMQ
@@ -313,6 +316,19 @@ def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRe
     assert "not permitted" in (acted.detail or "")
     source.close()
     redis_client.execute_command("ACL", "DELUSER", "reader")
+
+
+def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: redis.Redis) -> None:
+    """BullMQ 4 keeps its marker in the waiting list; the jobs with a priority come after it."""
+    redis_client.rpush("bull:alpha:wait", "0:0")
+    redis_client.zadd("bull:alpha:prioritized", {str(n): n for n in range(1_700)})
+    spec = Spec(
+        action=Action.DELETE,
+        actor=Actor(name="anna", role="operator", address="127.0.0.1"),
+        places=(Place(ref=REF, state=State.WAITING),),
+    )
+    found = [one.pick.id for one in listed(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)]
+    assert found == [str(n) for n in range(1_700)]
 
 
 @pytest.mark.parametrize("alias", RELEASES)

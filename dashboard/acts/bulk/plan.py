@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import MAX_BATCH, Pick
+from dashboard.backends.acting import Pick
 from dashboard.backends.base import Backend
 from dashboard.collect.search import matching, parse
+from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, QueueStats
+from dashboard.sources import metered
 
 BackendOf = Callable[[str, str], Backend]
 # (fingerprint, at most so many) -> the jobs of an error group, each with its list; see triage.
@@ -17,6 +19,9 @@ MembersOf = Callable[[str, int], Iterable[tuple[Place, Job]]]
 SAMPLES = 3
 # Rows that a filter looks through for a preview; the work itself looks further.
 PREVIEW_ROWS = 5_000
+# Jobs that are listed at once, powers of two; as many as Redis tells in AIM_S.
+LEAST_PAGE, FIRST_PAGE, MOST_PAGE = 16, 128, 512
+AIM_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Listed:
 def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[Listed]:
     """The jobs of the work, each once, `most` of them at most. Raises as the backends do.
 
-    Cost: a round trip or two for each MAX_BATCH jobs, or for each window of rows where there is a filter.
+    Cost: a round trip or two for each LEAST_PAGE to MOST_PAGE jobs, or for each window of rows where there is a filter.
     """
     if spec.fingerprint is not None:
         for n, (place, job) in enumerate(members_of(spec.fingerprint, most), 1):
@@ -88,19 +93,37 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
                     seen.add(match.id)
                     yield Listed(place, Pick(id=match.id, stamp=match.stamp), scanned + looked)
             continue
-        page = 1
-        while len(seen) < most:
-            query = JobQuery(state=place.state, native=place.native, page=page, per_page=MAX_BATCH)
-            picks = backend.picks(place.ref, query)
+        for picks in _pages(place, backend):
             for pick in picks:
                 scanned += 1
                 # A list that grows at its head while it is read shows some jobs twice.
                 if pick.id not in seen:
                     seen.add(pick.id)
                     yield Listed(place, pick, scanned)
-            if len(picks) < MAX_BATCH:
+            if len(seen) >= most:
                 break
-            page += 1
+
+
+def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
+    """The jobs of a place, page by page. A page may have fewer than were asked for, the list ends with an empty one."""
+    at, size = 0, FIRST_PAGE
+    while True:
+        query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
+        try:
+            with metered() as meter:
+                picks = backend.picks(place.ref, query)
+        except NotFound:
+            if at == 0:
+                raise
+            return  # a queue that came to its end meanwhile
+        if not picks:
+            return
+        yield picks
+        at += size
+        if meter.longest_s > AIM_S:
+            size = max(LEAST_PAGE, size // 2)
+        elif meter.longest_s < AIM_S / 2 and at % (2 * size) == 0:
+            size = min(MOST_PAGE, 2 * size)
 
 
 def _matches(spec: Spec, place: Place, backend: Backend, rows: int) -> Iterator[tuple[Job | None, int]]:

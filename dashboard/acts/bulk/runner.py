@@ -31,10 +31,10 @@ from dashboard.sources import metered
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-FIRST_BATCH = 100
-LEAST_BATCH = 10
-# A round trip that took longer makes the next batch smaller, a quicker one larger: no command may hold Redis for 5 ms.
-SLOW_S, QUICK_S = 0.0035, 0.002
+FIRST_BATCH = 25
+# What the longest round trip of a batch shall take. Redis is held by no command for longer than that, nor by several
+# that it read at once, and nobody else shall wait 5 ms for it.
+AIM_S = 0.002
 # A source that does not answer is asked again after this long, and the work is left to stand meanwhile.
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
@@ -242,7 +242,7 @@ class Runner:
         place = work.spec.places[place_number]
         with metered() as meter:
             acted = self._do(work, place, same)
-        slot.batch = _next_batch(slot.batch, len(same), meter.seconds / max(1, meter.round_trips))
+        slot.batch = next_batch(slot.batch, len(same), meter.longest_s)
         if work.phase is Phase.CANARY:
             slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
         slot.due = started + (len(same) / pace if pace > 0 else 0.0)
@@ -345,10 +345,15 @@ def _added(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
     return {name: outcomes.get(name, 0) + more.get(name, 0) for name in {*outcomes, *more}}
 
 
-def _next_batch(allowed: int, used: int, seconds: float) -> int:
-    """How many jobs the next batch may have, by what the last one cost."""
-    if seconds > SLOW_S:
-        return max(LEAST_BATCH, min(allowed, used) // 2)
-    if seconds < QUICK_S and used >= allowed:
-        return min(MAX_BATCH, allowed + allowed // 2)
-    return allowed
+def next_batch(allowed: int, used: int, longest_s: float) -> int:
+    """How many jobs the next batch may have, when one of `used` jobs had a round trip of `longest_s`.
+
+    Fewer at once where that was too long, up to twice as many where it was short: all but what is fixed in the cost of
+    a batch grows with its jobs.
+    """
+    fitting = int(used * AIM_S / max(longest_s, 1e-6))
+    if longest_s > AIM_S:
+        return max(1, min(allowed, fitting))
+    if used < allowed:
+        return allowed
+    return max(allowed, min(MAX_BATCH, 2 * allowed, fitting))
