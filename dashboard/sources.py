@@ -46,6 +46,9 @@ CLIENT_NAME = "queuedeck"
 # String of one byte, a minute to live: whether a server takes writes is learned by writing to it.
 PROBE = "{queuedeck}:probe"
 PROBE_TTL_MS = 60_000
+# Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
+# (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
+READ_BYTES = 64 * 1024
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
 MAX_CONNECTIONS = 64
 
@@ -59,20 +62,22 @@ Reply: TypeAlias = Any
 class Meter:
     """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
 
-    No round trip held up the server for longer than `longest_s`.
+    `held_s`: the longest that one round trip is likely to have kept the server from its other clients.
     """
 
     commands: int = 0
     round_trips: int = 0
     seconds: float = 0.0
-    longest_s: float = 0.0
+    held_s: float = 0.0
 
-    def add(self, commands: int, seconds: float) -> None:
+    def add(self, commands: int, seconds: float, sent_bytes: int) -> None:
         """Count one round trip."""
         self.commands += commands
         self.round_trips += 1
         self.seconds += seconds
-        self.longest_s = max(self.longest_s, seconds)
+        # Between two reads of what was sent others have their turn, but never within a command.
+        at_once = min(1.0, max(1 / max(1, commands), READ_BYTES / max(1, sent_bytes)))
+        self.held_s = max(self.held_s, seconds * at_once)
 
 
 _meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
@@ -92,7 +97,7 @@ def metered() -> Iterator[Meter]:
             outer.commands += meter.commands
             outer.round_trips += meter.round_trips
             outer.seconds += meter.seconds
-            outer.longest_s = max(outer.longest_s, meter.longest_s)
+            outer.held_s = max(outer.held_s, meter.held_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,7 @@ class Source:
         finally:
             meter = _meter.get()
             if meter is not None:
-                meter.add(packed.count, time.perf_counter() - started)
+                meter.add(packed.count, time.perf_counter() - started, len(packed.wire))
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
             raise self.unavailable(replies[0])
         first = replies[0]

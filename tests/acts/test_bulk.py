@@ -17,6 +17,7 @@ from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import MAX_BATCH, Action, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
+from dashboard.sources import READ_BYTES, Meter
 from tests.acts.conftest import Bench
 from tests.acts.shelf import bury
 from tests.serving import ROOT, wait_until
@@ -160,7 +161,7 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "used", "longest_ms", "expected"),
+    ("allowed", "used", "held_ms", "expected"),
     [
         (100, 100, 0.5, 200),  # at most twice as many
         (100, 100, 1.6, 125),  # as many as are expected to fit
@@ -174,9 +175,23 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
     ],
 )
 def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
-    allowed: int, used: int, longest_ms: float, expected: int
+    allowed: int, used: int, held_ms: float, expected: int
 ) -> None:
-    assert running.next_batch(allowed, used, longest_ms / 1000) == expected
+    cost = Meter()
+    cost.add(1, held_ms / 1000, 1_000)
+    assert running.next_batch(allowed, used, cost) == expected
+
+
+def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
+    cost = Meter()
+    cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
+    assert cost.held_s == pytest.approx(0.001)
+    assert running.next_batch(300, 300, cost) == 600
+    cost.add(160, 0.160, 160 * READ_BYTES)
+    assert running.next_batch(300, 300, cost) == 150
+    several = Meter()
+    several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
+    assert several.held_s == pytest.approx(0.010)
 
 
 def test_two_runners_do_no_job_twice(bench: Bench) -> None:

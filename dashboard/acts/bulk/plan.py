@@ -19,7 +19,7 @@ MembersOf = Callable[[str, int], Iterable[tuple[Place, Job]]]
 SAMPLES = 3
 # Rows that a filter looks through for a preview; the work itself looks further.
 PREVIEW_ROWS = 5_000
-# Jobs that are listed at once, powers of two; as many as Redis tells in AIM_S.
+# Jobs that are listed at once, powers of two; as many as keep Redis from others for AIM_S at most.
 LEAST_PAGE, FIRST_PAGE, MOST_PAGE = 16, 128, 512
 AIM_S = 0.002
 
@@ -120,9 +120,9 @@ def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
             return
         yield picks
         at += size
-        if meter.longest_s > AIM_S:
+        if meter.held_s > AIM_S:
             size = max(LEAST_PAGE, size // 2)
-        elif meter.longest_s < AIM_S / 2 and at % (2 * size) == 0:
+        elif meter.held_s < AIM_S / 2 and at % (2 * size) == 0:
             size = min(MOST_PAGE, 2 * size)
 
 
