@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq import keys
+from dashboard.backends.lines import locate
 from dashboard.clock import now_s
 from dashboard.errors import Unsupported
 from dashboard.model import JobQuery, QueueRef, Schedule, State
@@ -53,8 +54,14 @@ WITHHELD = {
     Action.QUIET: "BullMQ's workers take no orders through Redis.",
     Action.STOP_WORKER: "BullMQ's workers take no orders through Redis.",
 }
-# A waiting job is looked for among so many of those next to run; one further back is told as changed.
-SEARCHED = 200_000
+# How often a waiting job is looked for again in a list that moves on.
+LOOKS = 3
+# What one script tells of jobs that are taken, and one call in all; what is beyond it is refused.
+TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
+# How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
+WALK = 100_000
+LATER, LOST = b"later", b"lost"
+_MOVED_ON = "a worker has just taken it, or it stands in the middle of a very long list"
 OBLITERATE_STEP = 200
 MOVED_AT_ONCE = 1_000
 # What a copy of a job must not take along.
@@ -62,6 +69,17 @@ _OWN_OPTIONS = frozenset(
     {"jobId", "repeat", "repeatJobKey", "parent", "prevMillis", "timestamp", "delay", "deduplication", "de", "debounce"}
 )
 _SET_WORDS = {State.DEAD: "failed", State.COMPLETED: "completed", State.SCHEDULED: "delayed"}
+
+
+class _Place(NamedTuple):
+    """Where a waiting job stands: its list; the id that runs before it, b"" for none; 1 = next to run."""
+
+    native: str
+    before: bytes
+    place: int
+
+
+NOWHERE = _Place("", b"", 0)
 
 
 class _Blob(msgspec.Struct, array_like=True, frozen=True):
@@ -145,19 +163,42 @@ def act(
 
 
 def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) -> list[Kept | Acted]:
-    """As the contract says. Cost: 1 round trip."""
+    """As the contract says. Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists."""
     base = f"{ref.key}:"
-    lists = " ".join(entry.native for entry in keys.BY_STATE[state])
-    arguments: list[Argument] = [base, MAX_KEPT_BYTES, SEARCHED]
-    for pick in picked:
-        arguments += [_raw(pick.id), pick.stamp or "", lists]
-    replies = _run(source, "take", [_raw(base + pick.id) for pick in picked], arguments)
-    if isinstance(replies, ResponseError):
-        return list(_outcomes([pick.id for pick in picked], replies))
+    places = _places(source, ref, state, [pick.id for pick in picked])
+    sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
+    replies: list[Reply] = [LATER] * len(picked)
+    left, room = list(range(len(picked))), MOST_BYTES
+    while left and room > 0:
+        arguments: list[Argument] = [base, MAX_KEPT_BYTES, TOLD_BYTES, sets]
+        for n in left:
+            pick = picked[n]
+            arguments += [_raw(pick.id), pick.stamp or "", *places.get(pick.id, NOWHERE)]
+        answers = _run(source, "take", [_raw(base + picked[n].id) for n in left], arguments)
+        if isinstance(answers, ResponseError):
+            answers = [answers] * len(left)
+        for n, reply in zip(left, answers, strict=True):
+            replies[n] = reply
+            room -= reply[4] if isinstance(reply, list) else 0
+        left = [n for n in left if replies[n] == LATER]
     return [_kept(pick, reply) for pick, reply in zip(picked, replies, strict=True)]
 
 
+def _places(source: Source, ref: QueueRef, state: State, ids: Sequence[str]) -> dict[str, _Place]:
+    """Those of `ids` that stand in lists, with their places there; no look at what stands in sorted sets."""
+    found: dict[str, _Place] = {}
+    for entry in keys.BY_STATE[state]:
+        left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
+        if left:
+            there = locate(source, f"{ref.key}:{entry.native}", left, served_last=entry.from_tail)
+            found |= {job_id: _Place(entry.native, place.after, place.behind + 1) for job_id, place in there.items()}
+    return found
+
+
 def _kept(pick: Pick, reply: Reply) -> Kept | Acted:
+    if reply == LATER:
+        why = "these jobs are too large to be taken at once: take fewer"
+        return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return _outcomes([pick.id], [reply])[0]
     native, score, before, place, size, signature, dedup, dedup_ms, parent, waits, *dumps = reply
@@ -170,31 +211,66 @@ def _kept(pick: Pick, reply: Reply) -> Kept | Acted:
     )
 
 
-def delete(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
-    """As the contract says. Cost: 1 round trip."""
+def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says. Cost: 1 round trip; more where a list of waiting jobs moved on since they were taken."""
     base = f"{ref.key}:"
-    arguments: list[Argument] = [base]
-    for job in kept:
-        blob = _blob(job)
-        native, _, score = (job.stamp or "").partition(" ")
-        arguments += [_raw(job.id), native, score, blob.signature if blob else b"", blob.dedup if blob else b""]
-    return _outcomes([job.id for job in kept], _run(source, "remove", [_raw(base + job.id) for job in kept], arguments))
+    blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
+    natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
+    lists = {entry.native for entry in keys.BY_STATE[state] if entry.kind == "list"}
+    listed = [job.id for job in kept if natives[job.id][0] in lists]
+    places = {each: _Place(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
+    if any(not place.place for place in places.values()):
+        places = _places(source, ref, state, listed)
+    replies: list[Reply] = [LOST] * len(kept)
+    left = list(range(len(kept)))
+    for look in range(LOOKS):
+        if look:
+            places = _places(source, ref, state, [kept[n].id for n in left])
+        # The next to run first: behind those that are gone others have moved on as far.
+        left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
+        arguments: list[Argument] = [base]
+        for job in (kept[n] for n in left):
+            native, score = natives[job.id]
+            place, blob = places.get(job.id, NOWHERE), blobs.get(job.id)
+            arguments += [_raw(job.id), place.native or native, score, place.place]
+            arguments += [blob.signature, blob.dedup] if blob else [b"", b""]
+        answers = _run(source, "remove", [_raw(base + kept[n].id) for n in left], arguments)
+        if isinstance(answers, ResponseError):
+            answers = [answers] * len(left)
+        for n, reply in zip(left, answers, strict=True):
+            replies[n] = reply
+        left = [n for n in left if replies[n] == LOST]
+        if not left:
+            break
+    return [
+        Acted(id=job.id, outcome=Outcome.CHANGED, detail=_MOVED_ON)
+        if reply == LOST
+        else _outcomes([job.id], [reply])[0]
+        for job, reply in zip(kept, replies, strict=True)
+    ]
 
 
 def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
-    """As the contract says: those that were next to run first, so that each finds the one before it. 1 round trip."""
+    """As the contract says: those that were next to run first, so that each finds the one before it.
+
+    Cost: 1 round trip; more for jobs that stood far from both ends of a long list.
+    """
     base = f"{ref.key}:"
-    blobs = [(job, blob) for job in kept if (blob := _blob(job)) is not None and len(blob.dumps) == 6]
-    blobs.sort(key=lambda pair: pair[1].place)
-    arguments: list[Argument] = [base]
-    for job, blob in blobs:
-        arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
-        arguments += [blob.parent, blob.waits, *blob.dumps]
-    script_keys = [_raw(base + job.id) for job, _ in blobs]
-    done = {
-        each.id: each
-        for each in _outcomes([job.id for job, _ in blobs], _run(source, "restore", script_keys, arguments))
-    }
+    left = [(job, blob) for job in kept if (blob := _blob(job)) is not None and len(blob.dumps) == 6]
+    left.sort(key=lambda pair: pair[1].place)
+    done: dict[str, Acted] = {}
+    while left:
+        arguments: list[Argument] = [base, WALK]
+        for job, blob in left:
+            arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
+            arguments += [blob.parent, blob.waits, *blob.dumps]
+        answers = _run(source, "restore", [_raw(base + job.id) for job, _ in left], arguments)
+        if isinstance(answers, ResponseError):
+            answers = [answers] * len(left)
+        for (job, _), reply in zip(left, answers, strict=True):
+            if reply != LATER:
+                done[job.id] = _outcomes([job.id], [reply])[0]
+        left = [(job, blob) for job, blob in left if job.id not in done]
     lost = Acted(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
     return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
 

@@ -131,7 +131,7 @@ class BullMQ(Backend):
         return act.take(self.source, ref, state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return act.delete(self.source, ref, kept)
+        return act.delete(self.source, ref, state, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
         return act.restore(self.source, ref, kept)

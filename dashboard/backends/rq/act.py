@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
+from dashboard.backends.lines import Place, locate
 from dashboard.backends.rq import calls, keys
 from dashboard.backends.rq.calls import Step
 from dashboard.backends.rq.keys import QueueKeys
-from dashboard.backends.rq.locate import Place, locate
 from dashboard.backends.rq.words import ENDED, STATUSES
 from dashboard.model import State
 from dashboard.sources import Argument, Reply, Source

@@ -10,11 +10,11 @@ from msgspec import Meta
 from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from dashboard.backends.lines import Place, locate
 from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
 from dashboard.backends.rq.calls import Step
 from dashboard.backends.rq.keys import QueueKeys
-from dashboard.backends.rq.locate import Place, locate
 from dashboard.backends.rq.words import ENDED, STATUSES
 from dashboard.model import State
 from dashboard.sources import Argument, Reply, Source

@@ -1,9 +1,27 @@
 -- Delete jobs that are as they were when they were taken.
--- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), signature ('' = any), dedup key
--- or ''. Returns an outcome per job: done, gone, changed, or why not.
+-- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), place in a list (1 = next to
+-- run), signature ('' = any), dedup key or ''; next to run first. Returns an outcome per job: done, gone, changed, why not,
+-- or 'lost': not where it was seen in a list.
 local base = ARGV[1]
 local kind = generation(base)
 local answers = {}
+
+-- Raises where the user may not do all of what follows, before anything is touched: each is tried on a key of a wrong
+-- type, which fails by that if it is permitted.
+local function may(...)
+  for _, command in ipairs({...}) do
+    local reply = redis.pcall(unpack(command))
+    local why = type(reply) == 'table' and reply.err
+    if why and not string.find(why, 'WRONGTYPE', 1, true) and not string.find(why, 'no such key', 1, true) then
+      error(why, 0)
+    end
+  end
+end
+-- This comes first: where memory is short, whoever has begun to write may go on.
+call('DEL', base .. '\0queuedeck')
+local meta = base .. 'meta'
+may({'ZREM', meta, 'x'}, {'LREM', meta, 1, 'x'}, {'LSET', meta, 0, 'x'})
+if kind ~= 'bull' then may({'XADD', meta, '*', 'x', 'x'}) end
 
 -- A parent that waits for nothing else any more is set free, as the library does it.
 local function release(key)
@@ -18,33 +36,79 @@ local function release(key)
   event(prefix, its, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
 end
 
-local function take_out(name, id, stamp)
-  if stamp ~= '' then
-    if call('ZSCORE', base .. name, id) ~= stamp then return false end
-    return call('ZREM', base .. name, id) == 1
+-- Takes jobs out of a list at once and marks them as `out`: {id, its place from the end as it was seen}, nearest first.
+-- Workers that take from the end move all of them alike; a look around finds how far. What is taken out is overwritten
+-- first, so that one walk from the nearer end removes it.
+local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
+local function take_out(list, jobs)
+  if call('TYPE', list).ok ~= 'list' then return end
+  local length, drift, looks, near, far = call('LLEN', list), 0, LOOKS, 0, 0
+  for _, job in ipairs(jobs) do
+    local at = job.at - drift
+    local found = at >= 1 and call('LINDEX', list, -at) == job.id
+    if job.at >= 1 and not found and looks > 0 then
+      looks = looks - 1
+      local nearest = math.max(1, at - AROUND)
+      local ids = call('LRANGE', list, -math.max(nearest, at + AROUND), -nearest)
+      for n, id in ipairs(ids) do
+        if id == job.id then
+          at, found = nearest + #ids - n, true
+          drift, looks = job.at - at, LOOKS
+          break
+        end
+      end
+    end
+    if found then
+      job.out = true
+      call('LSET', list, -at, NOBODY)
+      if at <= length / 2 then near = near + 1 else far = far + 1 end
+    end
   end
-  return call('LREM', base .. name, -1, id) == 1
+  if near > 0 then call('LREM', list, -near, NOBODY) end
+  if far > 0 then call('LREM', list, far, NOBODY) end
 end
 
+local function finish(job)
+  if job.there then release(job.key) end
+  if job.dedup ~= '' and call('GET', job.dedup) == job.id then call('DEL', job.dedup) end
+  if kind == 'bull' then call('ZREM', base .. 'priority', job.id) end
+  local parts = {}
+  for n, part in ipairs(PARTS) do parts[n] = job.key .. part end
+  call('DEL', unpack(parts))
+  event(base, kind, 'event', 'removed', 'jobId', job.id, 'prev', job.name)
+  return 'done'
+end
+
+local lists, ready = {}, {}
 for n = 1, #KEYS do
-  local key, at = KEYS[n], n * 5 - 3
-  local id, name, stamp, seen, dedup = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local key, arg = KEYS[n], n * 6 - 4
+  local id, name, stamp, seen = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 4]
   local there = is_hash(key)
+  local job = {id = id, key = key, name = name, there = there, dedup = ARGV[arg + 5], at = tonumber(ARGV[arg + 3]), n = n}
   if there and lock_of(key) then
     answers[n] = 'a worker holds it'
   elseif there and next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
   elseif seen ~= '' and signature(key) ~= seen then
     answers[n] = there and 'changed' or 'gone'
-  elseif not take_out(name, id, stamp) then
+  elseif stamp == '' then
+    answers[n] = there and 'lost' or 'gone'
+    if not ready[name] then
+      ready[name] = {}
+      lists[#lists + 1] = name
+    end
+    table.insert(ready[name], job)
+  elseif call('ZSCORE', base .. name, id) ~= stamp then
     answers[n] = there and 'changed' or 'gone'
   else
-    if there then release(key) end
-    if dedup ~= '' and call('GET', dedup) == id then call('DEL', dedup) end
-    if kind == 'bull' then call('ZREM', base .. 'priority', id) end
-    for _, part in ipairs(PARTS) do call('DEL', key .. part) end
-    event(base, kind, 'event', 'removed', 'jobId', id, 'prev', name)
-    answers[n] = 'done'
+    call('ZREM', base .. name, id)
+    answers[n] = finish(job)
+  end
+end
+for _, name in ipairs(lists) do take_out(base .. name, ready[name]) end
+for _, name in ipairs(lists) do
+  for _, job in ipairs(ready[name]) do
+    if job.out then answers[job.n] = finish(job) end
   end
 end
 return answers

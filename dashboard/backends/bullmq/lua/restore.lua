@@ -1,7 +1,9 @@
 -- Put deleted jobs back where they were.
--- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
--- '', its ms to live, parent key or '', '1' when the parent waited for it, six dumps. Returns an outcome per job.
-local base = ARGV[1]
+-- KEYS: the hash of each job. ARGV: base, how many entries of a list one call may pass by, then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
+-- '', its ms to live, parent key or '', '1' when the parent waited for it, six dumps. Returns an outcome per job, or
+-- 'later' where others were passed by so many.
+local base, walk = ARGV[1], tonumber(ARGV[2])
+local walked = 0
 local kind = generation(base)
 local answers = {}
 
@@ -24,14 +26,23 @@ local function put(id, name, stamp, before)
   end
   -- Behind the job that would have run before it; when that one has run already, it is next.
   local list = target(base, kind)
-  if before == '' or call('LINSERT', list, 'BEFORE', before, id) <= 0 then call('RPUSH', list, id) end
+  if before ~= '' and call('LINDEX', list, 0) == before then
+    call('LPUSH', list, id)
+  else
+    -- A list too long for one call is not looked through: the job is next, too.
+    local length = before == '' and 0 or call('LLEN', list)
+    walked = walked + length
+    if length == 0 or length > walk or call('LINSERT', list, 'BEFORE', before, id) <= 0 then call('RPUSH', list, id) end
+  end
   wake(base, kind, id)
 end
 
 for n = 1, #KEYS do
-  local key, at = KEYS[n], n * 14 - 12
+  local key, at = KEYS[n], n * 14 - 11
   local id = ARGV[at]
-  if call('EXISTS', key) == 1 or stands(id) then
+  if walked >= walk then
+    answers[n] = 'later'
+  elseif call('EXISTS', key) == 1 or stands(id) then
     answers[n] = 'changed'
   else
     for part = 1, #PARTS do

@@ -1,30 +1,54 @@
 -- All that is needed to put jobs back. Only reads.
--- KEYS: the hash of each job. ARGV: base, largest size in bytes, how far a list is searched, then per job: id, stamp
--- ('' = any), and the lists it may stand in as 'name name'.
--- Returns per job an outcome or why not, or {list, stamp or '', id before it or '', place, size, signature, dedup key or
--- '', its ms to live, parent key or '', '1' when the parent waits for it, dump...}; no dumps when it is too large.
-local base, largest, far = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local answers = {}
+-- KEYS: the hash of each job. ARGV: base, largest size in bytes, most bytes of this answer, the sorted sets they may stand
+-- in as 'name name', then per job: id, stamp ('' = any), and where it was found if that is a list: its name, the id before it, its place.
+-- Returns per job an outcome or why not, 'later' where the answer is full, or {list, stamp or '', id before it or '',
+-- place, size, signature, dedup key or '', its ms to live, parent key or '', '1' when the parent waits for it, dump...}; no dumps when it is too large.
+local base, largest, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local sets, given, answers = {}, false, {}
+for name in string.gmatch(ARGV[4], '%S+') do
+  if call('TYPE', base .. name).ok == 'zset' then sets[#sets + 1] = name end
+end
 
-local function place(id, lists)
-  for name in string.gmatch(lists, '%S+') do
-    local kind = call('TYPE', base .. name).ok
-    if kind == 'zset' then
-      local score = call('ZSCORE', base .. name, id)
-      if score then return name, score, '', 0 end
-    elseif kind == 'list' then
-      local at = call('LPOS', base .. name, id, 'RANK', -1, 'MAXLEN', far)
-      if at then
-        local length = call('LLEN', base .. name)
-        return name, '', call('LINDEX', base .. name, at + 1) or '', length - at
-      end
-    end
+local function place(id, at)
+  if ARGV[at + 2] ~= '' then return ARGV[at + 2], '', ARGV[at + 3], tonumber(ARGV[at + 4]) end
+  for _, name in ipairs(sets) do
+    local score = call('ZSCORE', base .. name, id)
+    if score then return name, score, '', 0 end
   end
 end
 
+-- Most jobs have none of the other parts, which one question tells.
+local function parts_of(key)
+  local others = {}
+  for n = 2, #PARTS do others[n - 1] = key .. PARTS[n] end
+  return call('EXISTS', unpack(others)) > 0 and #PARTS or 1
+end
+
+local function whole(id, key, name, score, before, at)
+  local parts, size = parts_of(key), 0
+  for n = 1, parts do size = size + (call('MEMORY', 'USAGE', key .. PARTS[n], 'SAMPLES', 0) or 0) end
+  local small = size <= largest
+  if small and given and size > room then return 'later' end
+  local fields = call('HMGET', key, 'deid', 'parentKey')
+  local dedup, ttl = '', 0
+  if fields[1] and call('GET', base .. 'de:' .. fields[1]) == id then
+    dedup, ttl = base .. 'de:' .. fields[1], call('PTTL', base .. 'de:' .. fields[1])
+  end
+  local parent = fields[2] or ''
+  local waits = parent ~= '' and call('SISMEMBER', parent .. ':dependencies', key) == 1 and '1' or '0'
+  local answer = {name, score, before, at, size, '', dedup, ttl, parent, waits}
+  if small then
+    for n = 1, #PARTS do answer[#answer + 1] = n <= parts and call('DUMP', key .. PARTS[n]) or '' end
+    answer[6] = redis.sha1hex(answer[11])
+    room, given = room - size, true
+  end
+  return answer
+end
+
 for n = 1, #KEYS do
-  local key, id, stamp, lists = KEYS[n], ARGV[1 + n * 3], ARGV[2 + n * 3], ARGV[3 + n * 3]
-  local name, score, before, at = place(id, lists)
+  local key, arg = KEYS[n], n * 5
+  local id, stamp = ARGV[arg], ARGV[arg + 1]
+  local name, score, before, at = place(id, arg)
   if not name then
     answers[n] = call('EXISTS', key) == 1 and 'changed' or 'gone'
   elseif stamp ~= '' and score ~= stamp then
@@ -36,21 +60,7 @@ for n = 1, #KEYS do
   elseif next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
   else
-    local size = 0
-    for _, part in ipairs(PARTS) do size = size + (call('MEMORY', 'USAGE', key .. part, 'SAMPLES', 0) or 0) end
-    local fields = call('HMGET', key, 'deid', 'parentKey')
-    local dedup, ttl = '', 0
-    if fields[1] and call('GET', base .. 'de:' .. fields[1]) == id then
-      dedup, ttl = base .. 'de:' .. fields[1], call('PTTL', base .. 'de:' .. fields[1])
-    end
-    local parent = fields[2] or ''
-    local waits = parent ~= '' and call('SISMEMBER', parent .. ':dependencies', key) == 1 and '1' or '0'
-    local small = size <= largest
-    local answer = {name, score, before, at, size, small and signature(key) or '', dedup, ttl, parent, waits}
-    if small then
-      for _, part in ipairs(PARTS) do answer[#answer + 1] = call('DUMP', key .. part) or '' end
-    end
-    answers[n] = answer
+    answers[n] = whole(id, key, name, score, before, at)
   end
 end
 return answers
