@@ -32,7 +32,7 @@ def act(
 ) -> list[Acted]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
 
-    Cost: 1 round trip; for jobs of a waiting line 1 or 2 more to find them, and again where it moved on meanwhile.
+    Cost: 1 round trip; for jobs of a waiting line those of `locate` more, and again where it moved on meanwhile.
     """
     if action is Action.STOP:
         return _stop(source, queue, state, picks)

@@ -49,7 +49,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line 1 or 2 more."""
+    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more."""
     places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else {}
     replies: list[Reply] = [calls.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
