@@ -367,6 +367,79 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
 
 
+def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
+    backend: Celery, any_redis: redis.Redis
+) -> None:
+    bind(any_redis, "alpha")
+    bind(any_redis, "beta")
+    names = [f"t{n}" for n in range(6_000)]
+    any_redis.lpush("alpha", *(message(name) for name in names))
+    refs = discover(backend)
+    chosen = names[::10]
+    kept = [
+        one
+        for start in (0, 300)
+        for one in backend.take(refs["alpha"], State.WAITING, [Pick(id=each) for each in chosen[start : start + 300]])
+        if isinstance(one, Kept)
+    ]
+    assert len(kept) == 600
+    # A worker takes more than is looked around for, and the app sends others.
+    any_redis.rpop("alpha", 250)
+    any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
+    any_redis.config_set("slowlog-log-slower-than", 5000)
+    any_redis.slowlog_reset()
+    assert outcomes(backend.delete(refs["alpha"], State.WAITING, kept)) == [*[Outcome.GONE] * 25, *[Outcome.DONE] * 575]
+    left = [name for n, name in enumerate(names) if n >= 250 and n % 10] + [f"new{n}" for n in range(50)]
+    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == left
+    moved = left[1::9]
+    acted = backend.act(
+        refs["alpha"], Action.MOVE, State.WAITING, [Pick(id=each) for each in reversed(moved)], Wishes(target="beta")
+    )
+    assert outcomes(acted) == [Outcome.DONE] * len(moved)
+    gone = set(moved)
+    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [each for each in left if each not in gone]
+    assert [entry["headers"]["id"] for entry in waiting(any_redis, "beta")] == moved
+    assert not any_redis.slowlog_get(10)
+    any_redis.config_set("slowlog-log-slower-than", 10_000)
+
+
+def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    names = [f"t{n}" for n in range(700)]
+    eta = "2099-01-01T00:00:00+00:00"
+    any_redis.lpush("alpha", *(message(name, eta=eta if n % 2 else None) for n, name in enumerate(names)))
+    picks = [Pick(id=name) for name in names[1::2]]
+    acted = backend.act(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, picks)
+    assert outcomes(acted) == [Outcome.DONE] * 350
+    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [*names[1::2], *names[::2]]
+
+
+@pytest.mark.parametrize("command", ["lset", "lrem", "lpush", "zadd"])
+def test_what_the_user_may_not_do_takes_nothing_out(
+    backend: Celery, any_server: EmbeddedRedis, any_redis: redis.Redis, command: str
+) -> None:
+    bind(any_redis, "alpha")
+    bind(any_redis, "beta")
+    any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
+    ref, picks = discover(backend)["alpha"], [Pick(id="t1"), Pick(id="t3")]
+    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+    before = picture(any_redis)
+    any_redis.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", f"-{command}")  # type: ignore[no-untyped-call]
+    source = Source("main", f"redis://half:secret@127.0.0.1:{any_server.port}/0")
+    half = Celery(source, SourceSettings(name="main", url=any_server.url))
+    half.own = backend.own
+    answers: list[Acted] = []
+    if command != "lpush":
+        answers += half.delete(ref, State.WAITING, kept)
+    if command != "zadd":
+        answers += half.act(ref, Action.MOVE, State.WAITING, picks, Wishes(target="beta"))
+    assert answers
+    assert set(outcomes(answers)) == {Outcome.REFUSED}
+    assert picture(any_redis) == before
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "half")  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -153,6 +153,9 @@ def mark_key(source: str, what: str, task_id: str, stamp: str | None) -> bytes:
 
 
 @cache
+@cache
 def script(name: str) -> str:
-    """The text of one of the scripts in `lua/`."""
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """The text of one of the scripts in `lua/`, with what it shares with others before it."""
+    folder = files(__package__).joinpath("lua")
+    parts = ("lists", name) if name in ("drop_messages", "replace") else (name,)
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)

@@ -1,24 +1,31 @@
 -- Takes messages out of their lists and puts what they become into a list, both or neither.
--- ARGV[1]: LPUSH (last in line) or RPUSH (next to run). KEYS, two per job: from, to. ARGV, two per job: the message byte for
--- byte, what it becomes.
--- Returns per job: "done", "gone" or an error.
-local call = redis.pcall
+-- KEYS[1]: a key that is no list. ARGV[1]: LPUSH (last in line) or RPUSH (next to run). Then KEYS, two per job: from, to.
+-- ARGV, three per job: the message byte for byte, what it becomes, its place from the end that is served next (0 = next).
+-- Returns per job: "done", "lost" (it is not about that place) or an error.
 local push = ARGV[1]
-local undo = push == 'LPUSH' and 'LPOP' or 'RPOP'
+local refused = may_remove(KEYS[1])
+if refused then return refused end
 
-local function replace(from, to, message, becomes)
-  -- The push comes first: what cannot be put anywhere must not be taken away.
-  local pushed = call(push, to, becomes)
-  if type(pushed) == 'table' then return pushed end
-  local removed = call('LREM', from, -1, message)
-  if removed == 1 then return 'done' end
-  call(undo, to)
-  if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE', 1, true) then return removed end
-  return 'gone'
+local answers, places = {}, {}
+local jobs = (#KEYS - 1) / 2
+for job = 1, jobs do
+  local at, why = mark(KEYS[job * 2], ARGV[job * 3 - 1], tonumber(ARGV[job * 3 + 1]))
+  places[job], answers[job] = at, why or 'lost'
 end
-
-local answers = {}
-for job = 1, #KEYS / 2 do
-  answers[job] = replace(KEYS[job * 2 - 1], KEYS[job * 2], ARGV[job * 2], ARGV[job * 2 + 1])
+local next_in = {} -- list -> how many were put at its end that is served next
+for job = 1, jobs do
+  if places[job] then
+    local from, to = KEYS[job * 2], KEYS[job * 2 + 1]
+    local pushed = call(push, to, ARGV[job * 3])
+    if failed(pushed) then
+      -- What cannot be put anywhere is not taken away.
+      unmark(from, ARGV[job * 3 - 1], places[job], next_in[from] or 0)
+      answers[job] = pushed
+    else
+      if push == 'RPUSH' then next_in[to] = (next_in[to] or 0) + 1 end
+      answers[job] = 'done'
+    end
+  end
 end
+sweep()
 return answers

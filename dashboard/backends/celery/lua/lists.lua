@@ -1,0 +1,61 @@
+-- Taking messages out of lists, each in one walk for all of them; shared by drop_messages.lua and replace.lua.
+-- A message is told by its bytes, and found by the place from the end that is served next at which it was seen: workers that
+-- take from there move all of them alike, and a look around tells how far. What is found is overwritten first, so that
+-- one walk from the nearer end removes all that was.
+local call = redis.pcall
+local AROUND, LOOKS, NOBODY = 100, 5, '\0taken out by queuedeck\0'
+
+local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
+
+-- The error where the user may not run LREM, told before anything is touched; `key` is of another type, or not there.
+local function may_remove(key)
+  local reply = call('LREM', key, 1, NOBODY)
+  if failed(reply) and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+end
+
+local lines = {} -- list -> what is known of it
+local function line_of(list)
+  if not lines[list] then
+    local length = call('LLEN', list)
+    lines[list] = {length = failed(length) and 0 or length, drift = 0, looks = LOOKS, near = 0, far = 0}
+  end
+  return lines[list]
+end
+
+-- Overwrites a message that was seen at a place (0 = next). Returns its place, or nothing and an error where there is one.
+local function mark(list, message, seen)
+  local line = line_of(list)
+  local at = seen - line.drift
+  local found = at >= 0 and at < line.length and call('LINDEX', list, -at - 1) == message
+  if not found and line.length > 0 and line.looks > 0 then
+    line.looks = line.looks - 1
+    local nearest = math.max(0, at - AROUND)
+    local messages = call('LRANGE', list, -math.max(nearest, at + AROUND) - 1, -nearest - 1)
+    for n = #messages, 1, -1 do
+      if messages[n] == message then
+        at, found = nearest + #messages - n, true
+        line.drift, line.looks = seen - at, LOOKS
+        break
+      end
+    end
+  end
+  if not found then return nil end
+  local set = call('LSET', list, -at - 1, NOBODY)
+  if failed(set) then return nil, set end
+  if at < line.length / 2 then line.near = line.near + 1 else line.far = line.far + 1 end
+  return at
+end
+
+-- Writes a message back that was overwritten at a place; `more` have come to the end that is served next since.
+local function unmark(list, message, at, more)
+  local line = line_of(list)
+  call('LSET', list, -at - more - 1, message)
+  if at < line.length / 2 then line.near = line.near - 1 else line.far = line.far - 1 end
+end
+
+local function sweep()
+  for list, line in pairs(lines) do
+    if line.near > 0 then call('LREM', list, -line.near, NOBODY) end
+    if line.far > 0 then call('LREM', list, line.far, NOBODY) end
+  end
+end
