@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -425,7 +426,7 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     """Each job fails in its first run, is retried by us while the worker goes on, and again after its second."""
-    count = 1_000
+    count = 3_000
     ids = drive(alias, server.url, "many", count=count)["ids"]
     asked = dict.fromkeys(ids, 0)
     with consuming(alias, server.url, failing=True, concurrency=16):
@@ -446,20 +447,36 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     assert redis_client.llen("bull:alpha:wait") == redis_client.llen("bull:alpha:active") == 0
 
 
-def test_deletes_that_race_a_live_worker(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
-    count = 1_000
-    ids = drive("bullmq", server.url, "many", count=count)["ids"]
+@pytest.mark.parametrize("alias", RELEASES)
+def test_deletes_that_race_a_live_worker(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    """Jobs are deleted from the far end of the list and from where the worker takes them; half of them are put back."""
+    count = 3_000
+    ids = drive(alias, server.url, "many", count=count)["ids"]
     deleted: set[str] = set()
-    with consuming("bullmq", server.url, concurrency=4):
+    told: Counter[Outcome] = Counter()
+
+    def delete(picks: list[Pick]) -> None:
+        taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, Kept)]
+        done = backend.delete(REF, State.WAITING, taken)
+        again = backend.delete(REF, State.WAITING, taken)
+        told.update(each.outcome for each in done)
+        gone = [job for job, each in zip(taken, done, strict=True) if each.outcome is Outcome.DONE]
+        assert Outcome.DONE not in {each.outcome for each in again if each.id in {job.id for job in gone}}
+        back = backend.restore(REF, State.WAITING, gone[::2])
+        assert {each.outcome for each in backend.restore(REF, State.WAITING, gone[::2])} <= {Outcome.CHANGED}
+        deleted.update({job.id for job in gone} - {each.id for each in back if each.outcome is Outcome.DONE})
+
+    with consuming(alias, server.url, concurrency=4):
         for start in range(count, 0, -100):
-            picks = [Pick(id=job_id) for job_id in ids[start - 100 : start]]
-            taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, Kept)]
-            done = backend.delete(REF, State.WAITING, taken)
-            deleted |= {each.id for each in done if each.outcome is Outcome.DONE}
+            delete([Pick(id=job_id) for job_id in ids[start - 100 : start]])
+            delete(backend.picks(REF, JobQuery(state=State.WAITING, per_page=40))[::3])
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") + len(deleted) == count, what="the rest")
     ran = marks(redis_client)
     assert set(ran) == set(ids) - deleted
     assert set(ran.values()) == {1}
+    assert told[Outcome.DONE] > 100
 
 
 @contextmanager

@@ -314,7 +314,7 @@ def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
     assert backend.act_on_worker(asked, Action.QUIET).detail == backend.withheld[Action.QUIET]
 
 
-JOBS = 2_000
+JOBS = 3_000
 
 
 class Acts:
@@ -394,7 +394,7 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
                 thread.start()
             try:
                 # Until the worker has come to the end of the line: what was deleted for good never runs.
-                wait_until(lambda: redis_client.llen(queue.key) < JOBS / 20 or failures, within_s=60, what="the race")
+                wait_until(lambda: redis_client.llen(queue.key) < JOBS / 20 or failures, within_s=90, what="the race")
             finally:
                 acts.over.set()
                 for thread in people:
