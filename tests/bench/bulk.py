@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import redis
 from rq import Queue
@@ -62,11 +62,11 @@ class Row(NamedTuple):
     idle: dict[str, float]  # the same at a Redis that has nothing to do
 
 
-def fill_bullmq(client: redis.Redis) -> None:
+def fill_bullmq(client: redis.Redis, jobs: int = JOBS) -> None:
     """Failed jobs as BullMQ 6 leaves them."""
     base, now = f"bull:{QUEUE}:", int(time.time() * 1000)
     client.hset(base + "meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
-    client.set(base + "id", JOBS)
+    client.set(base + "id", jobs)
 
     def one(pipe: Any, n: int) -> None:
         fields = {
@@ -86,14 +86,14 @@ def fill_bullmq(client: redis.Redis) -> None:
         pipe.hset(f"{base}{n}", mapping=fields)
         pipe.zadd(base + "failed", {str(n): now - 49_000 + n})
 
-    _each(client, one)
+    _each(client, one, jobs)
 
 
-def fill_sidekiq(client: redis.Redis) -> None:
+def fill_sidekiq(client: redis.Redis, jobs: int = JOBS) -> None:
     """Dead jobs as Sidekiq 6 and later leave them."""
     now = time.time()
     client.sadd("queues", QUEUE)
-    client.set("stat:processed", JOBS)
+    client.set("stat:processed", jobs)
 
     def one(pipe: Any, n: int) -> None:
         job = {
@@ -111,10 +111,10 @@ def fill_sidekiq(client: redis.Redis) -> None:
         }
         pipe.zadd("dead", {json.dumps(job, separators=(",", ":")): now - 49 + n / 1000})
 
-    _each(client, one)
+    _each(client, one, jobs)
 
 
-def fill_rq(client: redis.Redis) -> None:
+def fill_rq(client: redis.Redis, jobs: int = JOBS) -> None:
     """Failed jobs: one that RQ itself made and failed, in as many copies."""
     queue = Queue(QUEUE, connection=client)
     job = queue.enqueue("shop.mail.send", {"to": "user@example.com", "template": "welcome"})
@@ -130,10 +130,10 @@ def fill_rq(client: redis.Redis) -> None:
         pipe.restore(f"rq:job:{name}", 0, whole)
         pipe.zadd(f"rq:failed:{QUEUE}", {name: until})
 
-    _each(client, one)
+    _each(client, one, jobs)
 
 
-def fill_celery(client: redis.Redis) -> None:
+def fill_celery(client: redis.Redis, jobs: int = JOBS) -> None:
     """Records of failures as Celery writes them with `result_extended`, and the index that a sampler keeps of them."""
     client.sadd(f"_kombu.binding.{QUEUE}", f"{QUEUE}\x06\x16\x06\x16{QUEUE}")
     now = time.time()
@@ -157,13 +157,13 @@ def fill_celery(client: redis.Redis) -> None:
         pipe.set(f"celery-task-meta-{name}", json.dumps(record), ex=86_400)
         pipe.zadd("{queuedeck}:celery:main:dead", {name: done.timestamp()})
 
-    _each(client, one)
+    _each(client, one, jobs)
     client.set("{queuedeck}:celery:main:filled", 1)
 
 
-def _each(client: redis.Redis, one: Callable[[Any, int], None]) -> None:
+def _each(client: redis.Redis, one: Callable[[Any, int], None], jobs: int) -> None:
     pipe = client.pipeline(transaction=False)
-    for n in range(1, JOBS + 1):
+    for n in range(1, jobs + 1):
         one(pipe, n)
         if n % 1000 == 0:
             pipe.execute()
@@ -213,7 +213,7 @@ def _seconds(binary: str, script: Path, *arguments: str) -> float | None:
 
 Own = Callable[[str, redis.Redis, Action], float | None]
 # Of each library: how its jobs are made, and what else does the same.
-LIBRARIES: dict[str, tuple[Callable[[redis.Redis], None], dict[Action, dict[str, Own]]]] = {
+LIBRARIES: dict[str, tuple[Callable[[redis.Redis, int], None], dict[Action, dict[str, Own]]]] = {
     "bullmq": (
         fill_bullmq,
         {
@@ -236,29 +236,58 @@ LIBRARIES: dict[str, tuple[Callable[[redis.Redis], None], dict[Action, dict[str,
 }
 
 
+class Parts:
+    """What one process needs to do bulk work on the dead jobs of one library; a context manager."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._source = Source("main", url)
+        self.backend: Backend = registry.get(name)(self._source, SourceSettings(name="main", url=url))
+        self.backend.own = self._source
+        store = Store(self._source)
+        self.actions = Actions(lambda _s, _n: self.backend, Bin(store, 1 << 30), Audit(self._source))
+        self.works = BulkStore(store)
+        self._runners: dict[str, Runner] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.backend.close()
+        self._source.close()
+
+    def spec(self, action: Action, pace_per_s: float = 0) -> Spec:
+        """Work on all that is dead."""
+        refs = {ref.name: ref for ref in self.backend.discover(None, Budget(100, 5)).found}
+        place = Place(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
+        actor = Actor(name="bench", role="operator", address="127.0.0.1")
+        return Spec(action=action, actor=actor, places=(place,), pace_per_s=pace_per_s)
+
+    def runner(self, holder: str) -> Runner:
+        """The runner of that name."""
+        if holder not in self._runners:
+            self._runners[holder] = Runner(
+                self.works,
+                self.actions,
+                lambda _s, _n: self.backend,
+                lambda _f, _m: (),
+                lambda _s, _n: (),
+                holder,
+                100_000,
+            )
+        return self._runners[holder]
+
+
 def bulk(client: redis.Redis, url: str, name: str, action: Action) -> float:
     """Seconds from the asking until the work is done: listing its jobs, acting on them and recording it."""
-    source = Source("main", url)
-    kind = registry.get(name)
-    backend: Backend = kind(source, SourceSettings(name="main", url=url))
-    backend.own = source
-    refs = {ref.name: ref for ref in backend.discover(None, Budget(100, 5)).found}
-    ref = refs.get("*") or refs[QUEUE]
-    store = Store(source)
-    actions = Actions(lambda _s, _n: backend, Bin(store, 1 << 30), Audit(source))
-    works = BulkStore(store)
-    runner = Runner(works, actions, lambda _s, _n: backend, lambda _f, _m: (), lambda _s, _n: (), "bench", 100_000)
-    actor = Actor(name="bench", role="operator", address="127.0.0.1")
-    spec = Spec(action=action, actor=actor, places=(Place(ref=ref, state=State.DEAD),), pace_per_s=0)
-    started = time.perf_counter()
-    work_id = works.create(spec)
-    while works.get(work_id).phase not in ENDED:
-        runner.turn()
-    seconds = time.perf_counter() - started
-    work = works.get(work_id)
+    with Parts(url, name) as parts:
+        spec, runner = parts.spec(action), parts.runner("bench")
+        started = time.perf_counter()
+        work_id = parts.works.create(spec)
+        while parts.works.get(work_id).phase not in ENDED:
+            runner.turn()
+        seconds = time.perf_counter() - started
+        work = parts.works.get(work_id)
     assert (work.phase, work.outcomes) == (Phase.DONE, {"done": JOBS}), (work.phase, work.outcomes, work.note)
-    backend.close()
-    source.close()
     return seconds
 
 
@@ -278,12 +307,12 @@ def pinged(port: int) -> Iterator[dict[str, float]]:
         waits.update(json.loads(told))
 
 
-def measured(fill: Callable[[redis.Redis], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
+def measured(fill: Callable[[redis.Redis, int], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
     """One run on a Redis of its own; None where `work` cannot be done here."""
     logged = ("--slowlog-log-slower-than", "300", "--slowlog-max-len", "5000")
     with EmbeddedRedis(options=logged) as server, EmbeddedRedis() as other:
         client = redis.Redis.from_url(server.url)
-        fill(client)
+        fill(client, JOBS)
         client.slowlog_reset()
         with pinged(server.port) as ping, pinged(other.port) as idle:
             seconds = work(client, server.url)
@@ -295,7 +324,7 @@ def measured(fill: Callable[[redis.Redis], None], work: Callable[[redis.Redis, s
     return Row(JOBS / seconds, slowest["duration"] / 1000, slowest["command"].split(b" ")[0].decode(), ping, idle)
 
 
-def best(fill: Callable[[redis.Redis], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
+def best(fill: Callable[[redis.Redis, int], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
     """Of RUNS runs the median in speed."""
     rows = [row for row in (measured(fill, work) for _ in range(RUNS)) if row is not None]
     return sorted(rows, key=lambda row: row.per_s)[len(rows) // 2] if rows else None
