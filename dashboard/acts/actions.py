@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -19,6 +19,8 @@ from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
 BackendOf = Callable[[str, str], Backend]
 # A queue is removed in bounded steps; one that never comes to an end is given up.
 MAX_STEPS = 2_000
+# After these the job is still where it was.
+_STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
 # Where a deleted job stands in the bin and the process that deleted it was killed before it said so.
 _DONE_BEFORE = "deleted before"
 
@@ -41,12 +43,24 @@ class Result:
 
 
 class Actions:
-    """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked."""
+    """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked.
 
-    def __init__(self, backend_of: BackendOf, bin_: Bin, record: Audit) -> None:
+    `left` is told which jobs an act took out of a list, `changed` of every other change: what is shown shall follow.
+    """
+
+    def __init__(
+        self,
+        backend_of: BackendOf,
+        bin_: Bin,
+        record: Audit,
+        left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._backend_of = backend_of
         self.bin = bin_
         self.record = record
+        self._left = left
+        self._changed = changed
 
     def on_jobs(
         self,
@@ -104,9 +118,26 @@ class Actions:
         for_good: bool = False,
     ) -> list[Acted]:
         """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
-        if action is not Action.DELETE:
-            return backend.act(ref, action, state, picks, wishes)
-        assert batch is not None
+        if action is Action.DELETE:
+            assert batch is not None
+            acted = self._delete(backend, ref, state, picks, batch, who, for_good=for_good)
+        else:
+            acted = backend.act(ref, action, state, picks, wishes)
+        if action not in _STAYS:
+            self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
+        return acted
+
+    def _delete(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State,
+        picks: Sequence[Pick],
+        batch: str,
+        who: str,
+        *,
+        for_good: bool,
+    ) -> list[Acted]:
         taken = backend.take(ref, state, picks)
         kept = [each for each in taken if isinstance(each, Kept)]
         if not for_good:
@@ -156,6 +187,7 @@ class Actions:
                 acted += back
             if cursor == 0:
                 break
+        self._changed()
         self.record.done(_with(event, audit.outcomes(acted), _first_detail(acted)))
         return Result(tuple(acted))
 
@@ -169,6 +201,8 @@ class Actions:
             for _ in range(MAX_STEPS):
                 acted = backend.act_on_queue(queue.ref, action)
                 if not acted.more:
+                    if action is Action.OBLITERATE:
+                        self._changed()
                     return acted
             return Acted(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
 

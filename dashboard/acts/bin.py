@@ -152,9 +152,14 @@ def new_batch() -> str:
 
 def check_batch(text: str) -> str:
     """`text` when it can be the name of a batch. Raises Conflict."""
-    if not 1 <= len(text) <= 40 or not text.isalnum():
+    if not is_batch(text):
         raise Conflict("This is no batch of deleted jobs.")
     return text
+
+
+def is_batch(text: str) -> bool:
+    """Whether `text` has the form of a batch's name."""
+    return 1 <= len(text) <= 40 and text.isalnum()
 
 
 def _key(batch: str) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dashboard.clock import monotonic_s, now_s
-from dashboard.model import Job, QueueStats
+from dashboard.model import QueueRef, QueueStats, State
 from dashboard.sources import Meter, metered
 from dashboard.triage import groups
 from dashboard.triage.book import Book, Remarks
 from dashboard.triage.groups import Reading
-from dashboard.triage.lists import BackendOf
+from dashboard.triage.lists import BackendOf, is_dlq, places
+from dashboard.triage.members import Found, members
 from dashboard.triage.rows import Rows
 
 # Reading takes no more than a sixth of the time: what took a second is kept for five.
 REST_FACTOR = 5
+# Jobs that acts took out of lists, remembered until somebody looks; about 100 bytes each.
+MAX_LEFT = 50_000
+
+Spot = tuple[QueueRef, State]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class Triage:
         self._rows = Rows(backend_of, dlq_globs)
         self._lock = threading.Lock()  # also guards the rows
         self._board: Board | None = None
+        # What acts took out of lists since the last look began, which may have seen it before; the first `_applied` of
+        # them are left out of the board.
+        self._left: list[tuple[float, Spot, frozenset[str]]] = []
+        self._applied = 0
+        self._left_lock = threading.Lock()
         self._next_look = 0.0  # monotonic
 
     def board(self, queues: Sequence[QueueStats]) -> Board:
@@ -49,35 +59,73 @@ class Triage:
         """
         board = self._board
         if board is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return board
+            return self._after_acts(board)
         if board is None:
             self._lock.acquire()
         try:
-            if self._board is None or monotonic_s() >= self._next_look:
-                self._board = self._read(queues)
-                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * self._board.seconds)
-            return self._board
+            board = self._board
+            if board is None or monotonic_s() >= self._next_look:
+                started = monotonic_s()
+                board = self._read(queues)
+                with self._left_lock:
+                    self._board, self._applied = board, 0
+                    self._left = [each for each in self._left if each[0] >= started]
+                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * board.seconds)
+            return self._after_acts(board)
         finally:
             self._lock.release()
 
+    def left(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
+        """Have all viewers of this process see at once that an act took those jobs out of a list. Cost: none."""
+        with self._left_lock:
+            self._left.append((monotonic_s(), (ref, state), frozenset(ids)))
+            if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # whoever comes then waits for a new board
+                self._left, self._applied, self._board = [], 0, None
+
     def forget(self) -> None:
-        """Have the next viewer see what an act changed."""
-        with self._lock:
+        """Have the next viewer see what an act changed, where it did more than take jobs out of a list."""
+        with self._lock, self._left_lock:
             self._board = None
+
+    def _after_acts(self, board: Board) -> Board:
+        """The newest board without what left since it was read."""
+        with self._left_lock:
+            newest = self._board or board
+            if self._applied == len(self._left):
+                return newest
+            gone: dict[Spot, set[str]] = {}
+            for _, spot, ids in self._left[self._applied :]:
+                gone.setdefault(spot, set()).update(ids)
+            shown = replace(newest, reading=groups.without(newest.reading, gone))
+            if self._board is not None:
+                self._board, self._applied = shown, len(self._left)
+            return shown
 
     def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
         """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips."""
         known = self.book.say(fingerprint, words)
-        with self._lock:
+        with self._lock, self._left_lock:
             if self._board is not None:
                 self._board = replace(self._board, remarks=self.book.sync(self._board.reading.groups))
         return known
 
     def members(
-        self, queues: Sequence[QueueStats], fingerprint: str, most: int, rows_per_list: int
-    ) -> Iterator[tuple[QueueStats, Job]]:
-        """The jobs of a group as they are now; see groups.members."""
-        return groups.members(queues, self._backend_of, self._dlq_globs, fingerprint, most, rows_per_list)
+        self,
+        queues: Sequence[QueueStats],
+        fingerprint: str | None,
+        most: int,
+        rows_per_list: int,
+        only: Collection[tuple[QueueRef, State]] | None = None,
+    ) -> Iterator[Found]:
+        """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost."""
+        lists = places(queues, self._backend_of, self._dlq_globs)
+        wanted = [place for place in lists if only is None or place.at in only]
+        reading = self.board(queues).reading
+        return members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+
+    def is_dlq(self, queue: QueueStats) -> bool:
+        """Whether the settings name the queue for dead letters."""
+        return is_dlq(queue, self._dlq_globs)
 
     def _read(self, queues: Sequence[QueueStats]) -> Board:
         started = monotonic_s()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from dashboard.model import Job, QueueRef, QueueStats, State
-from dashboard.triage.fingerprint import Fingerprint, of_job
-from dashboard.triage.lists import BackendOf, Unreadable, every_row, places
+from dashboard.model import QueueRef, State
+from dashboard.triage.fingerprint import Fingerprint
 from dashboard.triage.rows import Listed, Problem, Row
 
 # Hostile errors may all differ: so many kinds are told apart, the jobs beyond are only counted.
 MAX_GROUPS = 1000
-KEPT_JOBS = 50
 SAMPLES = 3
 SLOTS = 12
 SLOT_S = 300.0
@@ -30,9 +28,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One job of a group, and the queue in whose list it stands."""
+    """One job of a group, and the list in which it stands: a queue's, of one state."""
 
     ref: QueueRef
+    state: State
     row: Row
 
 
@@ -40,8 +39,8 @@ class Member:
 class Group:
     """Jobs that died of the same error; figures are of the jobs that were read.
 
-    `trend` = deaths in SLOTS slices of SLOT_S, the oldest first; `jobs` = the newest KEPT_JOBS. Times in seconds since
-    1970, None where no job tells one.
+    `trend` = deaths in SLOTS slices of SLOT_S, the oldest first; `jobs` = all of them, newest first. Times in seconds
+    since 1970, None where no job tells one.
     """
 
     kind: Fingerprint
@@ -93,6 +92,7 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
     piles: dict[str, _Pile] = {}
     beyond = 0
     for listed in lists:
+        ref, state, whole = listed.ref, listed.state, listed.whole and listed.next_page is None
         for row in listed.rows.values():
             pile = piles.get(row.kind.id)
             if pile is None:
@@ -100,7 +100,8 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
                     beyond += 1
                     continue
                 pile = piles[row.kind.id] = _Pile(row.kind)
-            pile.add(listed, row, now)
+            pile.whole = pile.whole and whole
+            pile.add(Member(ref, state, row), now)
     return Reading(
         groups=tuple(sorted((pile.group() for pile in piles.values()), key=lambda group: -group.count)),
         scanned=sum(len(listed.rows) for listed in lists),
@@ -111,30 +112,34 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
     )
 
 
-def members(
-    queues: Sequence[QueueStats],
-    backend_of: BackendOf,
-    dlq_globs: Sequence[str],
-    fingerprint: str,
-    most: int,
-    rows: int,
-) -> Iterator[tuple[QueueStats, Job]]:
-    """The jobs of a group as they are now, `most` of them at most, from the first `rows` of each list.
+def without(reading: Reading, gone: Mapping[tuple[QueueRef, State], Collection[str]]) -> Reading:
+    """The reading after jobs of those ids left those lists. Pure."""
 
-    Each comes with the queue in whose list it stands, its state (the list's) and its stamp. A list that cannot be read
-    is left out. Cost: at most 2 round trips for each WINDOW_ROWS rows that are looked through.
-    """
-    found = 0
-    for place in places(queues, backend_of, dlq_globs):
-        try:
-            for row in every_row(place, backend_of, rows):
-                if found >= most:
-                    return
-                if of_job(row.job, row.stack).id == fingerprint:
-                    found += 1
-                    yield place.queue, row.job
-        except Unreadable:
+    def left(member: Member) -> bool:
+        return member.row.id in gone.get((member.ref, member.state), ())
+
+    kept: list[Group] = []
+    lost = 0
+    for group in reading.groups:
+        touched = any((spot.ref, spot.state) in gone for spot in group.spots)
+        jobs = [member for member in group.jobs if not left(member)] if touched else group.jobs
+        if len(jobs) == len(group.jobs):
+            kept.append(group)
             continue
+        lost += len(group.jobs) - len(jobs)
+        if jobs:
+            pile = _Pile(group.kind, group.whole)
+            for member in jobs:
+                pile.add(member, reading.read_at)
+            kept.append(pile.group())
+    if not lost:
+        return reading
+    return replace(
+        reading,
+        groups=tuple(sorted(kept, key=lambda group: -group.count)),
+        scanned=reading.scanned - lost,
+        total=reading.total - lost,
+    )
 
 
 @dataclass(slots=True)
@@ -142,18 +147,16 @@ class _Pile:
     """A group in the making."""
 
     kind: Fingerprint
-    count: int = 0
+    whole: bool = True
     first_at: float | None = None
     last_at: float | None = None
-    whole: bool = True
     trend: list[int] = field(default_factory=lambda: [0] * SLOTS)
     spots: dict[tuple[QueueRef, State, str], int] = field(default_factory=dict)
     jobs: list[Member] = field(default_factory=list)
 
-    def add(self, listed: Listed, row: Row, now: float) -> None:
-        self.count += 1
-        self.whole = self.whole and listed.whole and listed.next_page is None
-        spot = (listed.ref, listed.state, row.queue)
+    def add(self, member: Member, now: float) -> None:
+        row = member.row
+        spot = (member.ref, member.state, row.queue)
         self.spots[spot] = self.spots.get(spot, 0) + 1
         if row.at is not None:
             self.first_at = row.at if self.first_at is None else min(self.first_at, row.at)
@@ -161,23 +164,17 @@ class _Pile:
             slot = int((now - row.at) // SLOT_S)
             if slot < SLOTS:
                 self.trend[SLOTS - 1 - max(0, slot)] += 1
-        self.jobs.append(Member(listed.ref, row))
-        if len(self.jobs) >= 2 * KEPT_JOBS:
-            self.jobs = _newest(self.jobs)
+        self.jobs.append(member)
 
     def group(self) -> Group:
         spots = (Spot(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
         return Group(
             kind=self.kind,
-            count=self.count,
+            count=len(self.jobs),
             first_at=self.first_at,
             last_at=self.last_at,
             trend=tuple(self.trend),
             spots=tuple(sorted(spots, key=lambda spot: -spot.count)),
-            jobs=tuple(_newest(self.jobs)),
+            jobs=tuple(sorted(self.jobs, key=lambda job: -(job.row.at or 0.0))),
             whole=self.whole,
         )
-
-
-def _newest(jobs: list[Member]) -> list[Member]:
-    return sorted(jobs, key=lambda job: -(job.row.at or 0.0))[:KEPT_JOBS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from dashboard.backends.acting import MAX_BATCH, Pick
 from dashboard.backends.base import WINDOW_ROWS, Backend
 from dashboard.errors import QueuedeckError
-from dashboard.model import Capability, JobQuery, QueueStats, Searched, State
+from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ class Place:
         return (self.queue.source, self.queue.backend, self.queue.key, self.state)
 
     @property
+    def at(self) -> tuple[QueueRef, State]:
+        """The list as an act names it."""
+        return (self.queue.ref, self.state)
+
+    @property
     def is_dlq(self) -> bool:
         """Whether its jobs wait in a queue that is named for dead letters."""
         return self.state is State.WAITING
@@ -48,13 +53,18 @@ class Unreadable(Exception):
     """A list that could not be read; its text says why, in one line."""
 
 
+def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
+    """Whether the queue is named for dead letters: then what waits in it is one."""
+    return not queue.shared and any(fnmatchcase(queue.name, glob) for glob in dlq_globs)
+
+
 def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:
     """The lists that hold something, the longest first."""
     found: list[Place] = []
     for queue in queues:
         states = backend_of(queue.source, queue.backend).states
         wanted = [State.DEAD]
-        if not queue.shared and any(fnmatchcase(queue.name, glob) for glob in dlq_globs):
+        if is_dlq(queue, dlq_globs):
             wanted.append(State.WAITING)
         found += [
             Place(queue, state, count) for state in wanted if state in states and (count := queue.counts.of(state))
@@ -111,19 +121,3 @@ def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequenc
         # One library's odd data must not hide the others.
         log.exception("reading the %s jobs of %r on %s failed", place.state.value, queue.name, queue.source)
         raise Unreadable(f"could not be read: {type(exc).__name__}; the log has the details") from exc
-
-
-def every_row(place: Place, backend_of: BackendOf, most: int) -> Iterator[Searched]:
-    """The first `most` rows of a list, each job once, though the list may grow at its head meanwhile.
-
-    Raises Unreadable. Cost: a window for each WINDOW_ROWS rows.
-    """
-    seen: set[str] = set()
-    for page in range(1, -(-most // WINDOW_ROWS) + 1):
-        rows = window(place, backend_of, page)
-        for row in rows:
-            if row.job.id not in seen:
-                seen.add(row.job.id)
-                yield row
-        if len(rows) < WINDOW_ROWS:
-            return

@@ -13,6 +13,7 @@ from dashboard.backends.base import WINDOW_ROWS
 from dashboard.clock import monotonic_s
 from dashboard.model import Job, QueueRef, QueueStats, Searched, State
 from dashboard.triage.fingerprint import Fingerprint, of_job
+from dashboard.triage.home import home_of
 from dashboard.triage.lists import BackendOf, Mark, Place, Unreadable, marks, places, window
 
 ROWS_PER_LIST = 5000
@@ -25,15 +26,20 @@ KEPT_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One dead letter. `at` = when it died, in seconds since 1970; None where the library tells no time."""
+    """One dead letter. `at` = when it died, in seconds since 1970; None where the library tells no time.
+
+    `home` = the queue out of which it came into a dead-letter queue, where its data tells.
+    """
 
     kind: Fingerprint
     id: str
+    stamp: str | None
     queue: str
     name: str | None
     at: float | None
     attempts: int | None
     text: str | None
+    home: str | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +77,8 @@ class Listed:
             mark = (job.id, job.stamp)
             if mark not in self.rows:
                 kind = of_job(job, found.stack)
-                self.rows[mark] = _row(kinds.setdefault(kind.id, kind), job)
+                home = home_of(job, found.text, self.place.queue.name) if self.place.is_dlq else None
+                self.rows[mark] = _row(kinds.setdefault(kind.id, kind), job, home)
 
     @property
     def total(self) -> int:
@@ -160,16 +167,18 @@ def _problem(listed: Listed, exc: Unreadable) -> Problem:
     return (queue.source, queue.backend, queue.name, str(exc))
 
 
-def _row(kind: Fingerprint, job: Job) -> Row:
+def _row(kind: Fingerprint, job: Job, home: str | None) -> Row:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
     # One that waits in a dead-letter queue died when it came there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return Row(
         kind=kind,
         id=job.id,
+        stamp=job.stamp,
         queue=job.queue,
         name=job.name,
         at=at.timestamp() if at is not None else None,
         attempts=job.attempts,
         text=text[:KEPT_TEXT] if text else None,
+        home=home,
     )

@@ -8,14 +8,17 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from msgspec.structs import replace
 
 from dashboard.acts.bin import check_batch
-from dashboard.backends.acting import Action, Outcome, Pick, Wishes
+from dashboard.acts.bulk.work import Place
+from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
 from dashboard.errors import Conflict, NotFound, Unsupported
-from dashboard.model import QueueStats, Schedule, State, Worker
+from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
+from dashboard.triage.fingerprint import is_fingerprint
 from dashboard.web import page
 from dashboard.web.deck import deck
-from dashboard.web.did import Did
+from dashboard.web.did import MAX_BATCHES, Did
 from dashboard.web.formatting import job_url, queue_url
 from dashboard.web.picking import read_pick
 from dashboard.web.queues import find
@@ -26,6 +29,7 @@ bp = Blueprint("acts", __name__)
 
 _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
+HOMELESS = "nothing tells out of which queue it came: name one"
 
 
 @bp.post(f"{_QUEUE}/act")
@@ -36,10 +40,32 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     picks = [read_pick(token) for token in request.form.getlist("pick")]
     if not picks:
         raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
-    result = deck().actions.on_jobs(actor(), queue.ref, state, action, picks, wishes(), reason=reason())
-    did = Did.of(action, result.acted, result.batch)
+    acted, batch = act(queue.ref, state, action, picks, wishes(), reason())
+    did = Did.of(action, acted, batch)
     native = request.form.get("native") or None
-    return _go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+    return go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+
+
+def act(
+    ref: QueueRef, state: State, action: Action, picks: Sequence[Pick], wishes: Wishes, reason: str | None
+) -> tuple[list[Acted], str | None]:
+    """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
+    if action is not Action.MOVE or wishes.target is not None:
+        result = deck().actions.on_jobs(actor(), ref, state, action, picks, wishes, reason=reason)
+        return list(result.acted), result.batch
+    known = deck().known_of(None, (Place(ref=ref, state=state),)).jobs
+    homes = {(job.id, job.stamp): place.home for place, job in known}
+    acted = []
+    by_home: dict[str | None, list[Pick]] = {}
+    for pick in picks:
+        by_home.setdefault(homes.get((pick.id, pick.stamp)), []).append(pick)
+    for home, those in by_home.items():
+        if home is None:
+            acted += [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
+        else:
+            going = replace(wishes, target=home)
+            acted += deck().actions.on_jobs(actor(), ref, state, action, those, going, reason=reason).acted
+    return acted, None
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
@@ -48,15 +74,14 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     _, queue = find(source, backend, name)
     action, state = wanted_action(), wanted_state()
     pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
-    result = deck().actions.on_jobs(actor(), queue.ref, state, action, [pick], wishes(), reason=reason())
-    did = Did.of(action, result.acted, result.batch)
-    acted = result.acted[0]
+    (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
+    did = Did.of(action, [acted], batch)
     shown = acted.new_id or job_id
     # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
     if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
-        return _go(queue_url(queue, state=state.value, **did.query))
+        return go(queue_url(queue, state=state.value, **did.query))
     url = job_url(queue, shown)
-    return _go(_with_query(url, did.query) if url else queue_url(queue, state=state.value, **did.query))
+    return go(_with_query(url, did.query) if url else queue_url(queue, state=state.value, **did.query))
 
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
@@ -81,10 +106,10 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     if action is Action.OBLITERATE:
         check_confirmed(queue)
     acted = deck().actions.on_queue(actor(), queue, action, reason=reason())
-    did = Did.of(action, [acted], None)
+    did = Did.of(action, [acted])
     if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
-        return _go(_with_query(url_for("overview.index"), did.query))
-    return _go(queue_url(queue, **did.query))
+        return go(_with_query(url_for("overview.index"), did.query))
+    return go(queue_url(queue, **did.query))
 
 
 @bp.get(f"{_QUEUE}/obliterate")
@@ -101,7 +126,7 @@ def on_schedule() -> ResponseReturnValue:
     found = _row(deck().schedules().rows)
     acted = deck().actions.on_schedule(actor(), found, wanted_action(), reason=reason())
     deck().forget_boards()
-    return _go(url_for("people.schedules", **Did.of(wanted_action(), [acted], None).query))
+    return go(url_for("people.schedules", **Did.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/workers/act")
@@ -110,18 +135,33 @@ def on_worker() -> ResponseReturnValue:
     found = _row(deck().workers().rows)
     acted = deck().actions.on_worker(actor(), found, wanted_action(), reason=reason())
     deck().forget_boards()
-    return _go(url_for("people.workers", **Did.of(wanted_action(), [acted], None).query))
+    return go(url_for("people.workers", **Did.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/undo")
 def undo() -> ResponseReturnValue:
     """Put deleted jobs back."""
-    batch = check_batch(request.form.get("batch", ""))
-    about, _ = deck().actions.bin.about(batch)
-    result = deck().actions.undo(actor(), batch, reason=reason())
+    batches = [check_batch(batch) for batch in request.form.getlist("batch")[:MAX_BATCHES]]
+    if not batches:
+        raise Conflict("This is no batch of deleted jobs.")
+    here, why = deck(), reason()
+    about = None
+    acted: list[Acted] = []
+    for batch in batches:
+        try:
+            about = here.actions.bin.about(batch)[0]
+            acted += here.actions.undo(actor(), batch, reason=why).acted
+        except NotFound:
+            if batch == batches[-1] and about is None:
+                raise
+    assert about is not None
+    did = Did.of("undo", acted)
+    fingerprint = request.form.get("fingerprint", "")
+    if is_fingerprint(fingerprint):
+        return go(url_for("dead.show", fingerprint=fingerprint, **did.query))
     ref = about.ref
     url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=about.state.value)
-    return _go(_with_query(url, Did.of("undo", result.acted, None).query))
+    return go(_with_query(url, did.query))
 
 
 def wanted_action() -> Action:
@@ -185,5 +225,6 @@ def _with_query(url: str, query: dict[str, Any]) -> str:
     return f"{url}?{urlencode(query)}" if query and "?" not in url else f"{url}&{urlencode(query)}"
 
 
-def _go(url: str) -> ResponseReturnValue:
+def go(url: str) -> ResponseReturnValue:
+    """To the page that tells the result."""
     return redirect(url, code=303)

@@ -116,7 +116,9 @@ def create() -> tuple[Response, int]:
         reason=_reason(body) if not body.get("preview") else None,
         created_at=now_s(),
     )
-    seen = preview(spec, deck().backend, deck().members_of, deck().settings.bulk_max_jobs)
+    if not body.get("preview"):
+        bulk.check_target(spec)
+    seen = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
     told = {"matched": seen.matched, "exact": seen.exact, "scanned": seen.scanned, "total": seen.total}
     if body.get("preview"):
         return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200

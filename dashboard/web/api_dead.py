@@ -9,8 +9,10 @@ from flask import Blueprint, Response, jsonify, request
 from dashboard.clock import instant, iso, now_s
 from dashboard.errors import NotFound, Unsupported
 from dashboard.triage.groups import SAMPLES, SLOT_S, Member
-from dashboard.web.deadrows import GroupQuery, GroupRow, row_of, rows_of
+from dashboard.web.deadrows import PER_PAGE, GroupQuery, GroupRow, member_page, page_number, row_of, rows_of
 from dashboard.web.deck import deck
+
+MAX_PER_PAGE = 200
 
 bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
 
@@ -40,12 +42,15 @@ def dead() -> Response:
 
 @bp.get("/dead/<segment:fingerprint>")
 def group(fingerprint: str) -> Response:
-    """One group with its newest jobs. 404 when no job that was read belongs to it."""
+    """One group with a page of its jobs, newest first. 404 when no job that was read belongs to it."""
     board = deck().dead()
     found = board.reading.find(fingerprint)
     if found is None:
         raise NotFound("No dead letter belongs to this error group (any more).")
-    return jsonify(_group(row_of(found, board, now_s())) | {"jobs": [_job(member) for member in found.jobs]})
+    per_page = min(page_number(request.args.get("per_page", str(PER_PAGE))), MAX_PER_PAGE)
+    page = member_page(found, page_number(request.args.get("page", "")), per_page)
+    jobs = {"jobs": [_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
+    return jsonify(_group(row_of(found, board, now_s())) | jobs)
 
 
 def _group(row: GroupRow) -> dict[str, Any]:
@@ -93,4 +98,6 @@ def _job(member: Member) -> dict[str, Any]:
         "name": row.name,
         "died_at": iso(instant(row.at)),
         "attempts": row.attempts,
+        "state": member.state.value,
+        "came_from": row.home,
     }

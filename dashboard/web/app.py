@@ -28,6 +28,7 @@ from dashboard.web import (
     auditing,
     bulk,
     dead,
+    dead_acts,
     dead_edit,
     did,
     formatting,
@@ -65,7 +66,7 @@ READS = (
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )
 # In read-only mode these routes are not there.
-WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, dead_edit.bp)
+WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, dead_acts.bp, dead_edit.bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
     (errors.NotFound, 404),
@@ -99,7 +100,9 @@ def create_app(
         app.register_blueprint(blueprint)
     sessions.install(app, settings)
     assets.install(app, _ROOT / "static")
-    app.jinja_env.globals.update(pick_token=picking.pick_token, verbs=did.VERBS, danger=did.DANGER)
+    app.jinja_env.globals.update(
+        pick_token=picking.pick_token, member_token=picking.member_token, verbs=did.VERBS, danger=did.DANGER
+    )
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, identify)

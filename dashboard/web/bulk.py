@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -12,7 +13,6 @@ from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.runner import batch_of
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.backends.acting import Action
-from dashboard.backends.base import NO_WISHES
 from dashboard.clock import now_s
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
@@ -20,7 +20,7 @@ from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.acts import check_confirmed, reason, wishes
 from dashboard.web.deck import deck
-from dashboard.web.did import PAST
+from dashboard.web.did import PAST, VERBS
 from dashboard.web.queues import find
 from dashboard.web.security import actor
 from dashboard.web.urls import read_segment
@@ -31,6 +31,7 @@ edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
 WORK = "bulk/_work.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 100
+MAX_TARGETS = 200
 # Verbs that bulk work can do without a person at each job.
 BULK_ACTIONS = (
     *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
@@ -83,9 +84,11 @@ def new() -> str:
     queue, spec = _spec(request.args)
     most = deck().settings.bulk_max_jobs
     with metered() as meter:
-        seen = preview(spec, deck().backend, deck().members_of, most)
+        seen = preview(spec, deck().backend, deck().known_of, most)
     price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
-    libraries = {place.ref.backend: deck().backend(place.ref.source, place.ref.backend) for place in spec.places}
+    places = spec.places or seen.places
+    libraries = {place.ref.backend: deck().backend(place.ref.source, place.ref.backend) for place in places}
+    homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
     return render_template(
         "bulk/new.html",
         **page.shell(deck().reading(), price),
@@ -96,6 +99,8 @@ def new() -> str:
         libraries=libraries,
         titles=deck().backend_titles,
         room_bytes=deck().actions.bin.room_bytes() if spec.action is Action.DELETE else None,
+        verb="Redrive" if homing else VERBS[spec.action],
+        targets=_targets(places) if spec.action is Action.MOVE else (),
         name_to_type=page.name_to_type(queue) if queue else "delete",
         reason_needed=deck().settings.require_reason,
         past=PAST,
@@ -111,6 +116,7 @@ def create() -> ResponseReturnValue:
             check_confirmed(queue)
         elif request.form.get("confirm", "").strip() != "delete":
             raise Conflict("Type delete to delete jobs for good. Nothing was done.")
+    check_target(spec)
     return redirect(url_for("bulk.show", work_id=start(spec)), code=303)
 
 
@@ -135,6 +141,32 @@ def order(work_id: str, word: str) -> None:
     )
     deck().actions.record.done(told)
     deck().runner.start()
+
+
+def check_target(spec: Spec) -> None:
+    """Raises Conflict where jobs shall move and neither a queue was named nor their data tells where they came from."""
+    if not spec.homeward:
+        return
+    if spec.q is not None:
+        raise Conflict("Name the queue to which the jobs that match shall go.")
+    if all(place.home is None for place, _ in deck().known_of(spec.fingerprint, spec.places).jobs):
+        raise Conflict(
+            "Nothing tells out of which queue these jobs came. Nothing was done.",
+            hint="Name the queue to which they shall go.",
+        )
+
+
+def _targets(places: Sequence[Place]) -> list[str]:
+    """The queues to which jobs of those places may go."""
+    snapshot = deck().reading().snapshot
+    libraries = {(place.ref.source, place.ref.backend) for place in places}
+    own = {place.ref.name for place in places}
+    found = {
+        queue.name
+        for queue in (snapshot.queues if snapshot else ())
+        if (queue.source, queue.backend) in libraries and not queue.shared and queue.name not in own
+    }
+    return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
 
 
 def start(spec: Spec) -> str:
@@ -182,7 +214,7 @@ def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
         places=places,
         q=q,
         fingerprint=fingerprint,
-        wishes=wishes() if queue else NO_WISHES,
+        wishes=wishes(),
         pace_per_s=number(form.get("pace"), 100.0, 0.0, MAX_PACE),
         canary=int(number(form.get("canary"), 0, 0, MAX_CANARY)),
         canary_wait_s=number(form.get("canary_wait_s"), 60.0, 1.0, 3600.0),

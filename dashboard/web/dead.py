@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from dashboard.access import Role
 from dashboard.clock import now_s
 from dashboard.errors import NotFound
 from dashboard.sources import metered
@@ -14,9 +15,20 @@ from dashboard.triage.book import NOTHING_KNOWN
 from dashboard.triage.fingerprint import is_fingerprint
 from dashboard.triage.groups import SLOT_S, SLOTS
 from dashboard.web import htmx, page
-from dashboard.web.deadrows import GroupQuery, GroupRow, row_of, rows_of, table
+from dashboard.web.deadrows import (
+    GroupQuery,
+    GroupRow,
+    member_page,
+    offers,
+    page_number,
+    row_of,
+    rows_of,
+    table,
+)
 from dashboard.web.deck import deck
+from dashboard.web.did import Did
 from dashboard.web.samples import kept
+from dashboard.web.security import may
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
@@ -102,8 +114,13 @@ def _one(fingerprint: str) -> dict[str, Any]:
     if meter.commands:
         samples_price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["price"] = f"samples: {samples_price}; groups: {common['price']}"
+    offered = offers(group, deck().backend) if group and may(Role.OPERATOR) else {}
     return common | {
         "samples": samples,
+        "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
+        "offered": offered,
+        "did": Did.read(request.args),
+        "reason_needed": deck().settings.require_reason,
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,

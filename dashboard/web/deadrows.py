@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from dashboard.backends.acting import Action
+from dashboard.model import State
 from dashboard.triage.board import Board
 from dashboard.triage.book import Remark
-from dashboard.triage.groups import SLOTS, Group
+from dashboard.triage.groups import SLOTS, Group, Member
+from dashboard.triage.lists import BackendOf
 from dashboard.web.sparkline import line
 
 PER_PAGE = 50
@@ -17,6 +20,9 @@ SPARK_SIZE = (72, 20)
 # What people have dealt with stands apart.
 QUIET = frozenset({"ignored", "resolved"})
 SHOWN = ("open", "quiet")
+# What may be done to jobs of a group, in the order of the buttons: those that die go back or go; those in a dead-letter
+# queue go back to where they came from.
+ACTIONS = (Action.RETRY, Action.MOVE, Action.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class GroupQuery:
             queue=args.get("queue", "")[:MAX_TEXT],
             show=show if show in SHOWN else "open",
             sort=sort if sort in _KEYS else "worst",
-            page=min(int(page), MAX_PAGE) if page.isascii() and page.isdigit() and 0 < len(page) < 8 else 1,
+            page=page_number(page),
         )
 
     def args(self, **changes: str | int) -> dict[str, str | int]:
@@ -122,6 +128,44 @@ class GroupQuery:
         texts = (kind.error_class, kind.message, kind.id, remark.owner, remark.note, *kind.frames)
         wanted = self.q.casefold()
         return bool(spots) and (not wanted or any(wanted in text.casefold() for text in texts if text))
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Some jobs of a group, newest first; a page beyond the last is the last."""
+
+    jobs: tuple[Member, ...]
+    page: int
+    pages: int
+    first: int
+    last: int
+
+
+def member_page(group: Group, page: int, per_page: int = PER_PAGE) -> MemberPage:
+    """Page `page`, from 1, of the jobs of a group."""
+    pages = max(1, -(-len(group.jobs) // per_page))
+    page = min(max(1, page), pages)
+    start = (page - 1) * per_page
+    jobs = group.jobs[start : start + per_page]
+    return MemberPage(jobs, page, pages, start + 1, start + len(jobs))
+
+
+def page_number(text: str) -> int:
+    """The page that a URL asks for; 1 for anything odd."""
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
+
+
+def offers(group: Group, backend_of: BackendOf) -> dict[Action, int]:
+    """What may be done to jobs of a group, and to how many of them.
+
+    Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
+    """
+    counts = dict.fromkeys(ACTIONS, 0)
+    for spot in group.spots:
+        for action in backend_of(spot.ref.source, spot.ref.backend).job_actions.get(spot.state, ()):
+            if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
+                counts[action] += spot.count
+    return {action: count for action, count in counts.items() if count}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from msgspec.structs import replace
 from dashboard.acts.actions import Actions
 from dashboard.acts.audit import Audit
 from dashboard.acts.bin import Bin
-from dashboard.acts.bulk.plan import MembersOf
+from dashboard.acts.bulk.plan import Known, MembersOf
 from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.work import Place
 from dashboard.alerts.desk import Desk
 from dashboard.alerts.process import Work, start
 from dashboard.alerts.setup import check as check_alerts
+from dashboard.backends.acting import Pick
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
 from dashboard.collect.leader import holder_name
@@ -31,11 +32,22 @@ from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
-from dashboard.model import Capability, Job, JobLink, QueueRef, QueueStats, Schedule, Snapshot, State, Worker
+from dashboard.model import (
+    Capability,
+    Job,
+    JobError,
+    JobLink,
+    QueueRef,
+    QueueStats,
+    Schedule,
+    Snapshot,
+    Worker,
+)
 from dashboard.settings import Settings
 from dashboard.sources import Source
 from dashboard.triage.board import Board, Triage
 from dashboard.triage.book import Book
+from dashboard.triage.groups import Member
 
 EXTENSION = "queuedeck"
 
@@ -138,13 +150,33 @@ class Deck:
         """What runs bulk work in this process."""
         return self._here().runner
 
-    def members_of(self, fingerprint: str, most: int) -> Iterable[tuple[Place, Job]]:
-        """The jobs of an error group as they are now, each with its list. Cost: see triage.groups.members."""
+    def members_of(self, fingerprint: str | None, lists: tuple[Place, ...], most: int) -> Iterable[tuple[Place, Pick]]:
+        """The jobs of an error group, or of dead-letter lists, as they are now; see triage.members for its cost."""
         here = self._here()
         snapshot = here.reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
-        for queue, job in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs):
-            yield Place(ref=queue.ref, state=job.state or State.DEAD), job
+        homes = Homes(queues)
+        only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
+        for found in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
+            ref, state = found.place.at
+            place = Place(ref=ref, state=state, home=homes.of(ref, found.home))
+            yield place, Pick(id=found.mark[0], stamp=found.mark[1])
+
+    def known_of(self, fingerprint: str | None, lists: tuple[Place, ...]) -> Known:
+        """What the last reading of dead letters tells of those jobs, newest first."""
+        board = self.dead()
+        snapshot = self.reading().snapshot
+        homes = Homes(snapshot.queues if snapshot else ())
+        only = {(place.ref, place.state) for place in lists}
+        groups = [group for group in board.reading.groups if fingerprint in (None, group.kind.id)]
+        members = [
+            (Place(ref=each.ref, state=each.state, home=homes.of(each.ref, each.row.home)), listed_job(each))
+            for group in groups
+            for each in group.jobs
+            if fingerprint is not None or (each.ref, each.state) in only
+        ]
+        whole = all(group.whole for group in groups) and not board.reading.truncated
+        return Known(tuple(members), whole, board.reading.scanned, board.reading.total)
 
     def dead(self) -> Board:
         """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
@@ -184,6 +216,33 @@ class Deck:
             if self._process is None or self._process.pid != os.getpid():
                 self._process = _start_process(self.settings, self.members_of)
             return self._process
+
+
+class Homes:
+    """The queues that dead letters may go back to: those that there are, of the same source and library."""
+
+    def __init__(self, queues: Sequence[QueueStats]) -> None:
+        self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
+
+    def of(self, ref: QueueRef, home: str | None) -> str | None:
+        """`home`, where it is such a queue and not that in which the job stands."""
+        known = home is not None and home != ref.name and (ref.source, ref.backend, home) in self._names
+        return home if known else None
+
+
+def listed_job(member: Member) -> Job:
+    """The job as far as a list of dead letters tells it."""
+    ref, row = member.ref, member.row
+    return Job(
+        id=row.id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=row.queue,
+        stamp=row.stamp,
+        state=member.state,
+        name=row.name,
+        error=JobError(message=row.text) if row.text else None,
+    )
 
 
 def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:
@@ -236,7 +295,8 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         queues = snapshot.queues if snapshot else ()
         return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
 
-    actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own))
+    triage = Triage(here.backend, settings.dlq_queues, Book(store), interval_s)
+    actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own), triage.left, triage.forget)
     bulk = BulkStore(store)
     runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
     if settings.checker == "auto" and not settings.read_only:
@@ -252,7 +312,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         actions,
         bulk,
         runner,
-        Triage(here.backend, settings.dlq_queues, Book(store), interval_s),
+        triage,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dashboard.acts.bin import is_batch
 from dashboard.backends.acting import Acted, Action, Outcome
 
 PAST = {
@@ -56,6 +57,8 @@ VERBS = {
     "stop_worker": "Stop",
 }
 DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "remove_schedule", "stop_worker"})
+MAX_BATCHES = 50
+_BETWEEN = "."
 _MISSED = {
     Outcome.GONE: "already gone",
     Outcome.CHANGED: "changed meanwhile",
@@ -71,17 +74,18 @@ THINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """One act and its outcomes. `why` is the first reason of the backend's; it is kept for this request only."""
+    """One act and its outcomes. `batches` hold what it deleted: one for each list, MAX_BATCHES of them at most."""
 
     verb: str
     counts: tuple[tuple[Outcome, int], ...]
-    batch: str | None = None
+    batches: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, action: Action | str, acted: Sequence[Acted], batch: str | None) -> Did:
+    def of(cls, action: Action | str, acted: Sequence[Acted], *batches: str | None) -> Did:
         """What came of an act."""
         counts = tuple((kind, sum(each.outcome is kind for each in acted)) for kind in Outcome)
-        return cls(str(action), tuple((kind, count) for kind, count in counts if count), batch)
+        there = tuple(batch for batch in batches if batch is not None)
+        return cls(str(action), tuple((kind, count) for kind, count in counts if count), there[:MAX_BATCHES])
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> Did | None:
@@ -94,14 +98,14 @@ class Did:
             text = args.get(kind.value, "")
             if text.isascii() and text.isdigit() and len(text) < 8 and int(text):
                 counts.append((kind, int(text)))
-        batch = args.get("batch", "")
-        return cls(verb, tuple(counts), batch if batch.isalnum() and len(batch) <= 40 else None)
+        batches = args.get("batch", "").split(_BETWEEN)[:MAX_BATCHES]
+        return cls(verb, tuple(counts), tuple(batch for batch in batches if is_batch(batch)))
 
     @property
     def query(self) -> dict[str, Any]:
         """The part of the address that tells it."""
         told = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
-        return told | ({"batch": self.batch} if self.batch else {})
+        return told | ({"batch": _BETWEEN.join(self.batches)} if self.batches else {})
 
     @property
     def done(self) -> int:

@@ -114,6 +114,8 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
     def chart(points: tuple[Point, ...]) -> str:
         return line(points, slots, *CHART_SIZE)
 
+    acts = may(Role.OPERATOR)
+    redrives = acts and deck().triage.is_dlq(queue) and Action.MOVE in backend.job_actions.get(State.WAITING, ())
     return {
         "reading": reading,
         "queue": queue,
@@ -126,8 +128,9 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "natives": _natives(backend, queue, listing.query.state),
         "listing": listing,
         "did": Did.read(request.args),
-        "offered": backend.job_actions.get(listing.query.state, ()) if may(Role.OPERATOR) else (),
-        "queue_offered": queue_verbs(backend, queue) if may(Role.OPERATOR) else (),
+        "offered": backend.job_actions.get(listing.query.state, ()) if acts else (),
+        "queue_offered": queue_verbs(backend, queue) if acts else (),
+        "redrives": redrives,
         "reason_needed": deck().settings.require_reason,
     }
 

@@ -30,6 +30,7 @@ ROLES: dict[str, Role | None] = {
     "api": Role.VIEWER,
     "openapi": Role.VIEWER,
     "dead": Role.VIEWER,
+    "dead_acts": Role.OPERATOR,
     "dead_edit": Role.OPERATOR,
     "api_dead": Role.VIEWER,
     "signin": None,

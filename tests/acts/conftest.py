@@ -86,7 +86,9 @@ def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
     made: list[Runner] = []
 
     def make_runner(holder: str) -> Runner:
-        runner = Runner(bulk, actions, lambda _s, _n: backend, lambda _f, _m: (), lambda _s, _n: (), holder, 100_000)
+        runner = Runner(
+            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, 100_000
+        )
         made.append(runner)
         return runner
 

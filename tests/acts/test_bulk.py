@@ -11,7 +11,7 @@ import time
 import pytest
 
 from dashboard.acts.bulk import runner as running
-from dashboard.acts.bulk.plan import preview
+from dashboard.acts.bulk.plan import Known, preview
 from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import MAX_BATCH, Action, Pick
@@ -49,7 +49,7 @@ def test_what_matches_a_filter(bench: Bench) -> None:
     bury(bench.client, "mail", 700, body="timeout")
     bury(bench.client, "mail", 700, body="refused", start=700)
     spec = bench.spec(q="refused")
-    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _m: (), 100_000)
+    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _p: Known((), True, 0, 0), 100_000)
     assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
     assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
     assert bench.run(spec).outcomes == {"done": 700}
@@ -219,7 +219,7 @@ source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
 actions = Actions(lambda s, n: backend, Bin(store, 64 << 20), Audit(source))
-runner = Runner(BulkStore(store), actions, lambda s, n: backend, lambda f, m: (), lambda s, n: (), "other", 100_000)
+runner = Runner(BulkStore(store), actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 while True:
     time.sleep(runner.turn())
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -20,10 +21,12 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from dashboard.triage import groups, rows
+from dashboard.triage import board, groups, rows
 from dashboard.triage.board import Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Reading
+from dashboard.triage.lists import places
+from dashboard.triage.members import members
 from dashboard.triage.rows import Rows
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
@@ -34,6 +37,7 @@ from tests.triage import failing
 
 KINDS = (RQ, BullMQ, Celery, Sidekiq)
 NO_DLQ = ("*dlq*",)
+NOTHING_READ = Reading(groups=(), scanned=0, total=0, read_at=0.0)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
@@ -189,7 +193,7 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
     assert [group.count for group in reading.groups] == [500, 1]
     assert not reading.groups[0].whole
-    assert len(reading.groups[0].jobs) == groups.KEPT_JOBS
+    assert len(reading.groups[0].jobs) == 500
     assert meter.round_trips < 60
     monkeypatch.setattr(rows, "SECONDS", -1.0)
     hurried = read(backends)
@@ -255,15 +259,69 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     queues = queues_of(backends)
     by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
 
-    def found(error_class: str, most: int = 100) -> list[tuple[str, str, State | None, bool]]:
-        jobs = groups.members(
-            queues, lambda _s, name: backends[name], NO_DLQ, by_class[error_class].kind.id, most, rows=10_000
-        )
-        return [(queue.name, job.id, job.state, job.stamp is not None) for queue, job in jobs]
+    def found(error_class: str, most: int = 100, reading: Reading = NOTHING_READ) -> list[tuple[str, str, State, bool]]:
+        lists = places(queues, lambda _s, name: backends[name], NO_DLQ)
+        kind = by_class[error_class].kind.id
+        jobs = members(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
+        return [(each.place.queue.name, each.mark[0], each.place.state, each.mark[1] is not None) for each in jobs]
 
     assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
     assert len(found("ConnectionError", most=2)) == 2
     assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
+    # What is known is not read again; what came since is found all the same.
+    known = read(backends)
+    with metered() as meter:
+        again = found("ConnectionError", reading=known)
+    assert sorted(again) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
+    assert meter.round_trips == 3  # the marks of each list
+    more = fail_rq(server, "mail", (failing.mail, "b@example.com", 9))
+    assert sorted(row[1] for row in found("ConnectionError", reading=known)) == sorted([*ids, *more])
+
+
+def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    ids = fail_rq(server, "mail", *((failing.mail, "a@example.com", n) for n in range(5)))
+    other = fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
+    reading = read(backends)
+    ref = reading.groups[0].spots[0].ref
+    left = groups.without(reading, {(ref, State.DEAD): {*ids[:4], *other}})
+    assert [(group.count, group.kind.frames[0]) for group in left.groups] == [
+        (2, "failing.py:_charge"),
+        (1, "failing.py:mail"),
+    ]
+    assert (left.scanned, left.total) == (3, 3)
+    assert [member.row.id for member in left.groups[1].jobs] == [ids[4]]
+    assert groups.without(reading, {(ref, State.WAITING): set(ids)}) is reading
+    assert [group.count for group in groups.without(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
+
+
+def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
+    server: EmbeddedRedis, source: Source, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = fail_rq(server, "mail", *((failing.mail, "a@example.com", n) for n in range(5)))
+    queues = queues_of(backends)
+    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=0)
+    first = triage.board(queues)
+    ref = first.reading.groups[0].spots[0].ref
+    triage._next_look = float("inf")
+    triage.left(ref, State.DEAD, ids[:2])
+    assert triage.board(queues).reading.groups[0].count == 3
+    look = triage._rows.look
+
+    def acted_on_meanwhile(queues: list[QueueStats]) -> Any:
+        found = look(queues)
+        triage.left(ref, State.DEAD, ids[2:4])
+        return found
+
+    monkeypatch.setattr(triage._rows, "look", acted_on_meanwhile)
+    triage._next_look = 0.0
+    # The first two are in the list still, in truth: only what left during the look is held back.
+    assert triage.board(queues).reading.groups[0].count == 3
+    monkeypatch.setattr(board, "MAX_LEFT", 3)
+    triage._next_look = float("inf")
+    triage.left(ref, State.DEAD, ids[:4])
+    triage.left(ref, State.DEAD, ids[4:])
+    monkeypatch.setattr(triage._rows, "look", look)
+    assert triage.board(queues).reading.groups[0].count == 5
 
 
 def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:

@@ -192,6 +192,7 @@ WRITES = [
     "/schedules/act",
     "/workers/act",
     "/dead/0123456789abcdef/note",
+    "/dead/0123456789abcdef/act",
     "/api/v1/bulk",
     "/api/v1/undo/x",
     "/api/v1/bulk/0123/pause",

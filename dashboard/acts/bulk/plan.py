@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import Pick
+from dashboard.backends.acting import Action, Pick
 from dashboard.backends.base import Backend
 from dashboard.collect.search import matching, parse
 from dashboard.errors import NotFound
-from dashboard.model import Job, JobQuery, QueueStats
+from dashboard.model import Job, JobQuery, QueueStats, State
 from dashboard.sources import metered
 
 BackendOf = Callable[[str, str], Backend]
-# (fingerprint, at most so many) -> the jobs of an error group, each with its list; see triage.
-MembersOf = Callable[[str, int], Iterable[tuple[Place, Job]]]
+# (fingerprint, lists, at most so many) -> the jobs of an error group, or with None all dead letters of those lists;
+# each with its list and, where known, its home; see triage.
+MembersOf = Callable[[str | None, tuple[Place, ...], int], Iterable[tuple[Place, Pick]]]
 SAMPLES = 3
 # Rows that a filter looks through for a preview; the work itself looks further.
 PREVIEW_ROWS = 5_000
@@ -26,20 +30,39 @@ AIM_S = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What bulk work would be about. `exact` False: `matched` of the first `scanned` of `total` jobs fit."""
+    """What bulk work would be about. `exact` False: `matched` of the first `scanned` of `total` jobs fit.
+
+    Where jobs go home: `homes` = how many to which queue, `homeless` = those that do not tell one and stay.
+    """
 
     matched: int
     exact: bool
     scanned: int
     total: int | None
     samples: tuple[Job, ...]
+    places: tuple[Place, ...] = ()  # where they stand, most jobs first; of an error group only
+    homes: Mapping[str, int] = field(default_factory=dict)
+    homeless: int = 0
 
 
-def preview(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) -> Preview:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more."""
+
+    jobs: tuple[tuple[Place, Job], ...]
+    whole: bool
+    scanned: int
+    total: int
+
+
+# (fingerprint, lists) -> what is known of the jobs that MembersOf would tell; costs nothing.
+KnownOf = Callable[[str | None, tuple[Place, ...]], Known]
+
+
+def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> Preview:
     """A look at the jobs, without a list of them. Raises as the backends do. Bounded by PREVIEW_ROWS a place."""
-    if spec.fingerprint is not None:
-        found = list(members_of(spec.fingerprint, most))
-        return Preview(len(found), len(found) < most, len(found), None, tuple(job for _, job in found[:SAMPLES]))
+    if spec.fingerprint is not None or spec.homeward:
+        return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
     if spec.picks:
         return Preview(len(spec.picks), exact=True, scanned=len(spec.picks), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
@@ -62,6 +85,46 @@ def preview(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int)
     return Preview(min(matched, most), exact, scanned, total, tuple(samples[:SAMPLES]))
 
 
+def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Preview:
+    offered = _Offered(spec, backend_of)
+    jobs = [(place, job) for place, job in known.jobs if offered.at(place)]
+    homes: Counter[str] = Counter()
+    homeless = 0
+    if spec.action is Action.MOVE:
+        homes.update(place.home for place, _ in jobs if place.home is not None)
+        homeless = len(jobs) - homes.total()
+    if spec.homeward and homes:
+        jobs = [(place, job) for place, job in jobs if place.home is not None]
+    places = Counter(replace(place, home=None) for place, _ in jobs)
+    return Preview(
+        matched=min(len(jobs), most),
+        exact=known.whole and len(jobs) <= most,
+        scanned=known.scanned,
+        total=known.total,
+        samples=tuple(job for _, job in jobs[:SAMPLES]),
+        places=tuple(place for place, _ in places.most_common()),
+        homes=dict(homes.most_common()),
+        homeless=homeless,
+    )
+
+
+class _Offered:
+    """Whether what is asked can be done in a list: an error group stands in lists of several libraries and states."""
+
+    def __init__(self, spec: Spec, backend_of: BackendOf) -> None:
+        self._action = spec.action
+        self._backend_of = backend_of
+        self._answers: dict[tuple[str, str, State], bool] = {}
+
+    def at(self, place: Place) -> bool:
+        source, name = place.ref.source, place.ref.backend
+        key = (source, name, place.state)
+        if key not in self._answers:
+            offered = self._backend_of(source, name).job_actions.get(place.state, ())
+            self._answers[key] = self._action in offered
+        return self._answers[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A job of the work and the place it stands in; `scanned` rows were looked at until then."""
@@ -76,9 +139,12 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
 
     Cost: a round trip or two for each LEAST_PAGE to MOST_PAGE jobs, or for each window of rows where there is a filter.
     """
-    if spec.fingerprint is not None:
-        for n, (place, job) in enumerate(members_of(spec.fingerprint, most), 1):
-            yield Listed(place, Pick(id=job.id, stamp=job.stamp), n)
+    if spec.fingerprint is not None or spec.homeward:
+        offered = _Offered(spec, backend_of)
+        for n, (place, pick) in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
+            if not offered.at(place) or (spec.homeward and place.home is None):
+                continue
+            yield Listed(place if spec.homeward else replace(place, home=None), pick, n)
         return
     if spec.picks:
         yield from (Listed(spec.places[0], pick, n) for n, pick in enumerate(spec.picks, 1))

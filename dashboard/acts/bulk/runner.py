@@ -189,12 +189,12 @@ class Runner:
             matched, scanned = matched + 1, found.scanned
             pending.append((places.setdefault(found.place, len(places)), found.pick))
             if len(pending) >= MAX_BATCH:
-                self._store.push_picks(work.id, pending)
+                self._store.push_picks(work.id, _by_place(pending))
                 pending = []
                 phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched)
                 if phase is not work.phase:
                     return phase
-        self._store.push_picks(work.id, pending)
+        self._store.push_picks(work.id, _by_place(pending))
         self._actions.record.asked(_event(work, matched))
         following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
         return self._store.write(
@@ -267,7 +267,7 @@ class Runner:
             place.state,
             spec.action,
             picks,
-            spec.wishes,
+            replace(spec.wishes, target=place.home) if spec.homeward else spec.wishes,
             batch_of(work.id, place, spec) if spec.action is Action.DELETE else None,
             spec.actor.name,
             for_good=spec.for_good,
@@ -322,6 +322,11 @@ class Runner:
 def batch_of(work_id: str, place: Place, spec: Spec) -> str:
     """The name of the bin's batch for the deleted jobs of one place of a piece of work."""
     return f"{work_id}x{spec.places.index(place)}"
+
+
+def _by_place(picks: list[tuple[int, Pick]]) -> list[tuple[int, Pick]]:
+    """In order, those of one place together: a batch is of one place."""
+    return sorted(picks, key=lambda pick: pick[0])
 
 
 def _event(work: Work, count: int) -> audit.Event:

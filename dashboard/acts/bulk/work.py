@@ -31,11 +31,12 @@ ENDED = frozenset({Phase.DONE, Phase.ABORTED, Phase.FAILED})
 
 
 class Place(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue."""
+    """A list of jobs: one state of one queue. `home` = where those of its jobs that are meant came from."""
 
     ref: QueueRef
     state: State
     native: str | None = None
+    home: str | None = None
 
 
 class Spec(Value, frozen=True, kw_only=True):
@@ -55,6 +56,11 @@ class Spec(Value, frozen=True, kw_only=True):
     for_good: bool = False  # deleted jobs are not kept
     reason: str | None = None
     created_at: float = 0.0
+
+    @property
+    def homeward(self) -> bool:
+        """Whether each job goes to the queue out of which it came into a dead-letter queue."""
+        return self.action is Action.MOVE and self.wishes.target is None
 
 
 class Work(Value, frozen=True, kw_only=True):

@@ -1,0 +1,56 @@
+"""What people do to the ticked jobs of an error group: a plain form, answered with 303 to the page that tells it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request, url_for
+from flask.typing import ResponseReturnValue
+
+from dashboard.backends.acting import MAX_BATCH, Acted, Outcome, Pick
+from dashboard.errors import Conflict, NotFound, Unsupported
+from dashboard.triage.fingerprint import is_fingerprint
+from dashboard.web.acts import act, go, reason, wanted_action, wishes
+from dashboard.web.deadrows import ACTIONS
+from dashboard.web.deck import deck
+from dashboard.web.did import MAX_BATCHES, Did
+from dashboard.web.picking import Spot, read_member
+
+bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
+
+
+@bp.post("/<segment:fingerprint>/act")
+def on_jobs(fingerprint: str) -> ResponseReturnValue:
+    """Act on jobs of an error group, list by list: they stand in those of several queues and libraries."""
+    if not is_fingerprint(fingerprint):
+        raise NotFound("There is no such error group.")
+    action, wish, why = wanted_action(), wishes(), reason()
+    if action not in ACTIONS:
+        raise Unsupported("This is nothing that can be done to jobs of an error group.")
+    places = _places(request.form.getlist("pick"))
+    here = deck()
+    refs = {spot: here.queue(*spot[:3]).ref for spot in places}  # of all, before anything is done
+    acted: list[Acted] = []
+    batches: list[str | None] = []
+    for spot, picks in places.items():
+        ref, state = refs[spot], spot[3]
+        if action not in here.backend(ref.source, ref.backend).job_actions.get(state, ()):
+            acted += [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
+            continue
+        done, batch = act(ref, state, action, picks, wish, why)
+        acted += done
+        batches.append(batch)
+    page = request.form.get("page", "")
+    told = Did.of(action, acted, *batches).query | ({"page": page} if page.isdigit() and page != "1" else {})
+    return go(url_for("dead.show", fingerprint=fingerprint, **told))
+
+
+def _places(tokens: list[str]) -> dict[Spot, list[Pick]]:
+    """The ticked jobs by list. Raises Conflict for none, or too many."""
+    places: dict[Spot, list[Pick]] = {}
+    for token in tokens:
+        spot, pick = read_member(token)
+        places.setdefault(spot, []).append(pick)
+    if not places:
+        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+    if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:
+        raise Conflict("These are too many at once.", hint="Act on all of them, or tick fewer.")
+    return places

@@ -1,0 +1,251 @@
+"""Acting on an error group: its buttons, its ticked jobs, and bulk work on all of it, over several libraries."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from dashboard import Identity, Role
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sources import metered
+from dashboard.web.deck import EXTENSION
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.rq_library import connected
+from tests.contract.sidekiq_worker import failed, payload
+from tests.serving import wait_until
+from tests.triage import failing
+from tests.triage.test_groups import fail_rq
+from tests.web.conftest import MakeApp
+from tests.web.test_dead import SAME, groups
+
+
+@pytest.fixture
+def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
+    """A browser on this machine, on an empty Redis that is looked at twice a second."""
+    return make_app(sample_interval_s=0.5).test_client()
+
+
+@pytest.fixture
+def dead(server: EmbeddedRedis, client: FlaskClient) -> list[str]:
+    """Ids of five jobs of the real RQ that failed alike in `mail`; two more of another kind are in `cash`."""
+    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(5)))
+    fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
+    return ids
+
+
+def both(server: EmbeddedRedis, redis_client: redis.Redis, count: int = 4) -> None:
+    """`count` jobs of BullMQ and as many of Sidekiq that died of the same error, none with a stack."""
+    ids = BullMQLibrary().drive("many", server.url, "mails", count=count, dead=True)["ids"]
+    for job_id in ids:
+        redis_client.hdel(f"bull:mails:{job_id}", "stacktrace")
+        redis_client.hset(f"bull:mails:{job_id}", "failedReason", f"no route to 10.0.0.{job_id}")
+    redis_client.sadd("queues", "work")
+    redis_client.lpush("queue:work", payload("first"))
+    jobs = [failed(f"s{n}", error_class=None, error_message=f"no route to 10.0.0.{n}") for n in range(count)]
+    redis_client.zadd("dead", {job: 1_700_000_000 + n for n, job in enumerate(jobs)})
+
+
+def the_group(client: FlaskClient, count: int) -> str:
+    """Its fingerprint, once all of its jobs were seen."""
+
+    def found() -> Any:
+        return next((group["fingerprint"] for group in groups(client) if group["count"] == count), None)
+
+    return str(wait_until(found, what=f"a group of {count}"))
+
+
+def frozen(client: FlaskClient) -> None:
+    """From now on no look at Redis brings what changed: what is shown follows the acts of this process alone."""
+    client.application.extensions[EXTENSION].triage._next_look = float("inf")
+
+
+def buttons(text: str) -> list[str]:
+    return re.findall(r'<a class="button[^>]*>([^<]*)</a>', text)
+
+
+def ticks(text: str) -> list[str]:
+    return re.findall(r'name="pick" value="([^"]*)"', text)
+
+
+def done(client: FlaskClient, bulk_id: str) -> dict[str, Any]:
+    def ended() -> Any:
+        work = client.get(f"/api/v1/bulk/{bulk_id}").get_json()
+        return work["state"] in ("done", "failed") and work
+
+    return dict(wait_until(ended, what="the end of the work"))
+
+
+def test_the_page_offers_what_can_be_done_to_how_many(client: FlaskClient, dead: list[str]) -> None:
+    fingerprint = the_group(client, 5)
+    text = client.get(f"/dead/{fingerprint}").text
+    assert buttons(text) == ["Retry all 5", "Delete all 5"]
+    assert len(ticks(text)) == 5
+    for action in ("retry", "delete"):
+        page = client.get("/bulk/new", query_string={"fingerprint": fingerprint, "action": action}).text
+        assert f"{action.title()} 5 jobs" in page
+        assert f'href="/dead/{fingerprint}"' in page
+        assert ("Canary" in page) == (action == "retry")
+        assert "RQ: " in page
+
+
+def test_who_may_not_act_sees_no_buttons(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
+    viewer = {"identify": lambda _: Identity(name="vera", role=Role.VIEWER)}
+    for settings, status in ((viewer, 403), ({"read_only": True}, 404)):
+        client = make_app(**settings).test_client()
+        fingerprint = the_group(client, 1)
+        text = client.get(f"/dead/{fingerprint}").text
+        assert 'class="grid people members"' in text
+        assert (buttons(text), ticks(text), 'method="post"' in text) == ([], [], False)
+        assert client.post(f"/dead/{fingerprint}/act", data={"action": "retry"}, headers=SAME).status_code == status
+
+
+@pytest.mark.parametrize("action", ["retry", "delete"])
+def test_ticked_jobs_of_two_libraries_are_gone_from_the_page_at_once(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, action: str
+) -> None:
+    both(server, redis_client)
+    fingerprint = the_group(client, 8)
+    text = client.get(f"/dead/{fingerprint}").text
+    tokens = [*ticks(text)[:2], *ticks(text)[-2:]]
+    frozen(client)
+    answer = client.post(f"/dead/{fingerprint}/act", data={"action": action, "pick": tokens}, headers=SAME)
+    assert answer.status_code == 303
+    text = client.get(answer.headers["Location"]).text
+    assert f"4 jobs {'retried' if action == 'retry' else 'deleted'}." in text
+    assert len(ticks(text)) == 4
+    assert not set(tokens) & set(ticks(text))
+    assert "Retry all 4" in text
+    assert groups(client)[0]["count"] == 4
+    assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (2, 2)
+    events = client.get("/api/v1/audit").get_json()["events"]
+    assert sorted((event["backend"], event["count"]) for event in events) == [("bullmq", 2), ("sidekiq", 2)]
+    if action == "retry":
+        assert (redis_client.llen("bull:mails:wait"), redis_client.llen("queue:work")) == (2, 3)
+        assert "Undo" not in text
+        return
+    batches = re.findall(r'name="batch" value="([^"]*)"', text)
+    answer = client.post("/undo", data={"batch": batches, "fingerprint": fingerprint}, headers=SAME)
+    text = client.get(answer.headers["Location"]).text
+    assert "4 jobs put back." in text
+    assert len(ticks(text)) == 8
+    assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (4, 4)
+
+
+def test_what_was_ticked_and_is_gone_or_nothing_of_ours_is_told(
+    client: FlaskClient, redis_client: redis.Redis, dead: list[str]
+) -> None:
+    fingerprint = the_group(client, 5)
+    tokens = ticks(client.get(f"/dead/{fingerprint}").text)
+    redis_client.zrem("rq:failed:mail", dead[0])
+    redis_client.delete(f"rq:job:{dead[0]}")
+    answer = client.post(f"/dead/{fingerprint}/act", data={"action": "retry", "pick": tokens}, headers=SAME)
+    text = client.get(answer.headers["Location"]).text
+    assert "4 jobs retried; 1 already gone." in text
+    assert "No job of this error is left" in text
+    for form, status in (
+        ({"action": "retry"}, 409),
+        ({"action": "retry", "pick": "x"}, 409),
+        ({"action": "obliterate", "pick": tokens}, 422),
+        ({"action": "dance", "pick": tokens}, 422),
+        ({"action": "retry", "pick": tokens[0][:-8]}, 409),
+    ):
+        assert client.post(f"/dead/{fingerprint}/act", data=form, headers=SAME).status_code == status, form
+    assert client.post("/dead/x/act", data={"action": "retry", "pick": tokens}, headers=SAME).status_code == 404
+
+
+def test_a_bulk_on_a_group_retries_in_two_libraries(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    both(server, redis_client)
+    fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
+    fingerprint = the_group(client, 8)
+    frozen(client)
+    form = {"action": "retry", "fingerprint": fingerprint, "pace": "0", "reason": "the route is back"}
+    answer = client.post("/bulk", data=form, headers=SAME)
+    work = done(client, answer.headers["Location"].rpartition("/")[2])
+    assert (work["state"], work["matched"], work["outcomes"]) == ("done", 8, {"done": 8})
+    assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (0, 0)
+    assert redis_client.llen("bull:mails:wait") == 4
+    queued = [json.loads(raw)["jid"] for raw in redis_client.lrange("queue:work", 0, -1)]
+    assert len(set(queued)) == 5
+    assert redis_client.zcard("rq:failed:mail") == 1
+    # No viewer sees them any more, though nobody looked at Redis since.
+    assert [group["error_class"] for group in groups(client)] == ["ConnectionError"]
+    assert "No job of this error is left" in client.get(f"/dead/{fingerprint}").text
+
+
+def test_a_bulk_on_a_group_deletes_in_two_libraries_and_is_undone(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    both(server, redis_client)
+    before = (redis_client.zrange("bull:mails:failed", 0, -1, withscores=True), redis_client.zrange("dead", 0, -1))
+    fingerprint = the_group(client, 8)
+    body = {"action": "delete", "fingerprint": fingerprint, "pace_per_s": 0}
+    work = done(client, client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"])
+    assert (work["outcomes"], work["undoable"]) == ({"done": 8}, True)
+    assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (0, 0)
+    answer = client.post(f"/api/v1/bulk/{work['bulk_id']}/undo", json={}, headers=SAME)
+    assert answer.get_json()["restored"] == 8
+    after = (redis_client.zrange("bull:mails:failed", 0, -1, withscores=True), redis_client.zrange("dead", 0, -1))
+    assert after == before
+    assert groups(client)[0]["count"] == 8
+
+
+def test_a_long_group_is_paged_on_the_page_and_in_the_api(client: FlaskClient, server: EmbeddedRedis) -> None:
+    BullMQLibrary().drive("many", server.url, "mails", count=120, dead=True)
+    fingerprint = the_group(client, 120)
+    text = client.get(f"/dead/{fingerprint}").text
+    assert "1–50 of 120, newest first" in text
+    assert f"/dead/{fingerprint}/_group?page=" not in text
+    assert len(ticks(text)) == 50
+    last = client.get(f"/dead/{fingerprint}?page=3").text
+    assert "101–120 of 120" in last
+    assert f"/dead/{fingerprint}/_group?page=3" in last
+    assert len(ticks(last)) == 20
+    assert ticks(client.get(f"/dead/{fingerprint}/_group?page=3").text) == ticks(last)
+    assert ticks(client.get(f"/dead/{fingerprint}?page=99").text) == ticks(last)
+    ids: list[str] = []
+    for page in (1, 2, 3):
+        answer = client.get(f"/api/v1/dead/{fingerprint}?page={page}&per_page=40").get_json()
+        assert (answer["page"], answer["per_page"], answer["count"]) == (page, 40, 120)
+        ids += [job["id"] for job in answer["jobs"]]
+    assert len(set(ids)) == 120
+
+
+def test_a_thousand_times_the_page_is_no_slower_to_list(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """What is asked of Redis for a page, or a preview, of a long group: nothing but the samples."""
+    BullMQLibrary().drive("many", server.url, "mails", count=1500, dead=True)
+    fingerprint = the_group(client, 1500)
+    client.get(f"/dead/{fingerprint}")
+    frozen(client)
+    client.application.extensions[EXTENSION].reading()
+    client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
+    for path in (f"/dead/{fingerprint}?page=9", f"/bulk/new?fingerprint={fingerprint}&action=retry"):
+        with metered() as meter:
+            assert client.get(path).status_code == 200
+        assert meter.commands == 0, path
+
+
+def test_other_acts_take_dead_letters_from_the_board_too(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]
+) -> None:
+    the_group(client, 5)
+    frozen(client)
+    answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[0]}/retry", json={}, headers=SAME)
+    assert answer.get_json()["outcome"] == "done"
+    assert groups(client)[0]["count"] == 4
+    answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[1]}/delete", json={}, headers=SAME)
+    assert groups(client)[0]["count"] == 3
+    client.post(f"/api/v1/undo/{answer.get_json()['undo']}", json={}, headers=SAME)
+    with connected(server.url) as other:
+        other.zrem("rq:failed:cash", *other.zrange("rq:failed:cash", 0, -1))
+    # An undo is seen by the next viewer, and with it all else that changed.
+    assert [group["count"] for group in groups(client)] == [4]
