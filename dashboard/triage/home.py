@@ -14,8 +14,10 @@ from dashboard.model import Job
 
 WORDS = ("original", "origin", "source", "from", "failed")
 MAX_NAME = 200
+_NAMES = rf"(?:(?:{'|'.join(WORDS)})_?queue(?:_?name)?|queue_?name)"
+# As JSON writes it, and as Python writes an argument of a call.
 _NOTED = re.compile(
-    rf'"(?:(?:{"|".join(WORDS)})_?queue(?:_?name)?|queue_?name)"\s*:\s*("(?:[^"\\]|\\.){{1,{MAX_NAME}}}")',
+    rf"""["']?\b{_NAMES}["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.){{1,{MAX_NAME}}}")|'([^'\\]{{1,{MAX_NAME}}})')""",
     re.IGNORECASE,
 )
 
@@ -30,7 +32,7 @@ def home_of(job: Job, text: str, queue: str) -> str | None:
         return job.queue
     for found in _NOTED.finditer(text):
         try:
-            name = json.loads(found[1])
+            name = found[2] or json.loads(found[1])
         except ValueError:
             continue
         if isinstance(name, str) and name != queue:

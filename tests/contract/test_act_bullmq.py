@@ -527,3 +527,111 @@ def test_bull_4_retries_promotes_deletes_and_pauses(
     assert set(redis_client.hvals("marks")) == {b"1", b"2"}
     assert not redis_client.exists("bull:alpha:marker", "bull:alpha:events")
     assert len(ids) == 20
+
+
+DLQ = QueueRef(source="main", backend="bullmq", name="alpha-dlq", key="bull:alpha-dlq")
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+@pytest.mark.parametrize("alias", RELEASES)
+def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, paused: bool
+) -> None:
+    library = BullMQLibrary(alias)
+    data = {"originalQueue": "alpha", "text": 'ä "quoted" 12345678901234567890', "fail": False}
+    plain = [library.drive("add", server.url, "alpha-dlq", data=data)["id"] for _ in range(2)]
+    named = library.drive("add", server.url, "alpha-dlq", data=data, opts={"jobId": "order-7", "attempts": 3})["id"]
+    urgent = library.drive("add", server.url, "alpha-dlq", data=data, opts={"priority": 5})["id"]
+    before = {job_id: redis_client.hgetall(f"bull:alpha-dlq:{job_id}") for job_id in (*plain, named, urgent)}
+    taken = drive(alias, server.url, "add")["id"]  # the other queue counts its ids by itself
+    if paused:
+        library.drive("pause", server.url, "alpha-dlq")
+        drive(alias, server.url, "pause")
+    picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000))
+    assert {pick.id for pick in picks} == {*plain, named, urgent}
+    with metered() as meter:
+        acted = backend.act(DLQ, Action.MOVE, State.WAITING, [*picks, Pick(id="nobody")], Wishes(target="alpha"))
+    assert meter.round_trips == 1
+    assert outcomes(acted) == [*["done"] * 4, "gone"]
+    new = {each.id: each.new_id for each in acted if each.new_id}
+    assert new[named] == named
+    assert taken not in new.values()
+    assert len(set(new.values())) == 4
+    for job_id, fields in before.items():
+        assert redis_client.hgetall(f"bull:alpha:{new[job_id]}") == fields
+    assert redis_client.exists("bull:alpha-dlq:wait", "bull:alpha-dlq:prioritized", f"bull:alpha-dlq:{named}") <= (
+        1 if alias == "bullmq4" and not paused else 0  # the wake-up marker of 4.x may be left
+    )
+    assert outcomes(backend.act(DLQ, Action.MOVE, State.WAITING, picks, Wishes(target="alpha"))) == ["gone"] * 4
+    with consuming(alias, server.url):
+        if paused:
+            drive(alias, server.url, "resume")
+        wanted = dict.fromkeys([*new.values(), taken], 1)
+        wait_until(lambda: marks(redis_client) == wanted, what="the worker running all of them once")
+    wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 5)
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_an_idle_worker_wakes_for_a_job_that_comes_from_another_queue(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    job_id = BullMQLibrary(alias).drive("add", server.url, "alpha-dlq", data={"n": 1})["id"]
+    drive(alias, server.url, "counts")
+    with consuming(alias, server.url):
+        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="alpha"))
+        assert acted.new_id is not None
+        wait_until(lambda: marks(redis_client) == {acted.new_id: 1}, what="the worker")
+
+
+def test_what_belongs_to_its_queue_does_not_move(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    library = BullMQLibrary()
+    library.drive("fill", server.url, "alpha-dlq")
+    custom = library.drive("add", server.url, "alpha-dlq", opts={"jobId": "both"})["id"]
+    drive("bullmq", server.url, "add", opts={"jobId": "both"})
+    held = library.drive("add", server.url, "alpha-dlq", opts={"deduplication": {"id": "one"}})["id"]
+    drive("bullmq", server.url, "add", opts={"deduplication": {"id": "one"}})
+    before = keyspace(redis_client)
+
+    def why(job_id: str, target: str = "alpha") -> str:
+        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target=target or None))
+        return acted.detail or acted.outcome.value
+
+    assert why("photo-1") == "it belongs to a parent that knows it by its queue"
+    assert why(custom) == "the other queue has a job of that id"
+    assert why(held) == "the other queue holds one that must be the only one"
+    assert why(custom, "nowhere") == "there is no queue of that name"
+    assert why(custom, "alpha-dlq") == "it stands in that queue already"
+    assert why(custom, "") == "no queue was named to which it should go"
+    assert why("held") == "changed"  # a worker has it
+    assert keyspace(redis_client) == before
+
+
+def test_what_must_be_the_only_one_stays_so_in_the_other_queue(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    options = {"deduplication": {"id": "one", "ttl": 60_000}}
+    job_id = BullMQLibrary().drive("add", server.url, "alpha-dlq", opts=options)["id"]
+    drive("bullmq", server.url, "counts")
+    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="alpha"))
+    assert redis_client.get("bull:alpha:de:one") == (acted.new_id or "").encode()
+    assert redis_client.pttl("bull:alpha:de:one") > 1000
+    assert redis_client.exists("bull:alpha-dlq:de:one") == 0
+    assert drive("bullmq", server.url, "add", opts=options)["id"] == acted.new_id
+
+
+def test_a_job_of_bull_moves_between_queues_of_bull_alone(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    ids = node("bull.mjs", server.url, "alpha-dlq")["ids"]
+    node("bull.mjs", server.url, "alpha")
+    BullMQLibrary().drive("counts", server.url, "other")
+    asked = [Pick(id=ids["wait"][0])]
+    (refused,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, Wishes(target="other"))
+    assert refused.detail == "one of the two queues is of Bull, the other of BullMQ"
+    fields = redis_client.hgetall(f"bull:alpha-dlq:{asked[0].id}")
+    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, Wishes(target="alpha"))
+    assert acted.outcome is Outcome.DONE
+    assert redis_client.hgetall(f"bull:alpha:{acted.new_id}") == fields
+    assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)

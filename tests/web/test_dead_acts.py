@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from flask.testing import FlaskClient
+from rq import Queue
 
 from dashboard import Identity, Role
 from dashboard.demo.embedded import EmbeddedRedis
@@ -249,3 +251,121 @@ def test_other_acts_take_dead_letters_from_the_board_too(
         other.zrem("rq:failed:cash", *other.zrange("rq:failed:cash", 0, -1))
     # An undo is seen by the next viewer, and with it all else that changed.
     assert [group["count"] for group in groups(client)] == [4]
+
+
+def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    """Copies of failed jobs in dead-letter queues of BullMQ, RQ and Sidekiq, all of which tell where they came from."""
+    library = BullMQLibrary()
+    for queue in ("mails", "news"):
+        library.drive("counts", server.url, queue)
+        redis_client.hset(f"bull:{queue}:meta", "version", "bullmq:6.7.0")
+    for home in ("mails", "mails", "news"):
+        library.drive("add", server.url, "mails-dlq", name="send", data={"originalQueue": home, "to": "ä"})
+    with connected(server.url) as other:
+        for name in ("cash", "cash-dlq"):
+            Queue(name, connection=other).enqueue("shop.pay", 7, original_queue="cash")
+    redis_client.sadd("queues", "work", "work-dlq")
+    redis_client.lpush("queue:work", payload("first"))
+    redis_client.lpush("queue:work-dlq", payload("again", queue="work-dlq", args=[{"original_queue": "work"}]))
+
+
+def spots(client: FlaskClient) -> dict[str, str]:
+    """The groups by the first queue in which they stand, once those of three queues are there."""
+
+    def found() -> Any:
+        here = {group["queues"][0]: group["fingerprint"] for group in groups(client)}
+        return len(here) == 3 and here
+
+    return dict(wait_until(found, what="the dead-letter queues"))
+
+
+def test_jobs_in_dead_letter_queues_go_back_to_where_each_came_from(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    redrivable(server, redis_client)
+    found = spots(client)
+    text = client.get(f"/dead/{found['mails-dlq']}").text
+    assert buttons(text) == ["Redrive all 3", "Delete all 3"]
+    assert "from news" in text
+    page = client.get("/bulk/new", query_string={"fingerprint": found["mails-dlq"], "action": "move"}).text
+    assert "Redrive 3 jobs" in page
+    assert "2 came from <b>mails</b>, 1 came from <b>news</b>." in page
+    assert 'name="target" value=""' in page
+    page = client.get("/bulk/new", query_string={"fingerprint": found["cash-dlq"], "action": "move"}).text
+    assert 'name="target" value="cash"' in page
+    data = redis_client.hget("bull:mails-dlq:1", "data")
+    frozen(client)
+    for queue in ("mails-dlq", "cash-dlq", "work-dlq"):
+        form = {"action": "move", "fingerprint": found[queue], "pace": "0", "target": ""}
+        answer = client.post("/bulk", data=form, headers=SAME)
+        work = done(client, answer.headers["Location"].rpartition("/")[2])
+        assert work["outcomes"] == {"done": work["matched"]}, (queue, work)
+    assert groups(client) == []
+    assert (redis_client.llen("bull:mails:wait"), redis_client.llen("bull:news:wait")) == (2, 1)
+    assert redis_client.exists("bull:mails-dlq:wait", "rq:queue:cash-dlq", "queue:work-dlq") == 0
+    assert redis_client.hget("bull:mails:1", "data") == data
+    assert (redis_client.llen("rq:queue:cash"), redis_client.llen("queue:work")) == (2, 2)
+    with connected(server.url) as other:
+        assert [job.origin for job in Queue("cash", connection=other).jobs] == ["cash", "cash"]
+    moved = json.loads(redis_client.lrange("queue:work", 0, 0)[0])
+    assert (moved["queue"], moved["args"]) == ("work", [{"original_queue": "work"}])
+    events = client.get("/api/v1/audit").get_json()["events"]
+    assert {(event["action"], event["queue"], event["count"]) for event in events} == {
+        ("move", "mails-dlq", 3),
+        ("move", "cash-dlq", 1),
+        ("move", "work-dlq", 1),
+    }
+
+
+def test_the_page_of_a_dead_letter_queue_redrives_all_or_the_ticked(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    redrivable(server, redis_client)
+    spots(client)
+    path = "/queues/main/bullmq/mails-dlq"
+    text = client.get(f"{path}?state=waiting").text
+    assert 'data-verb="Redrive"' in text
+    link = html.unescape(re.findall(r'href="([^"]*)"[^>]*>Redrive 3<', text)[0])
+    assert "Redrive 3 jobs" in client.get(link).text
+    assert "Redrive" not in client.get("/queues/main/bullmq/mails?state=waiting").text
+    # Ticked, without a queue named: each where it came from.
+    form: dict[str, Any] = {"action": "move", "state": "waiting", "pick": ticks(text)[:2], "target": ""}
+    answer = client.post(f"{path}/act", data=form, headers=SAME)
+    assert "2 jobs moved." in client.get(answer.headers["Location"]).text
+    assert redis_client.llen("bull:mails:wait") + redis_client.llen("bull:news:wait") == 2
+    # All that are left, to a queue that is named.
+    form = {"action": "move", "source": "main", "backend": "bullmq", "queue": "mails-dlq", "state": "waiting"}
+    answer = client.post("/bulk", data=form | {"target": "news", "pace": "0"}, headers=SAME)
+    assert done(client, answer.headers["Location"].rpartition("/")[2])["outcomes"] == {"done": 1}
+    assert redis_client.exists("bull:mails-dlq:wait") == 0
+    assert redis_client.llen("bull:news:wait") >= 1
+
+
+def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    library = BullMQLibrary()
+    library.drive("counts", server.url, "mails")
+    for home in ("mails", "nowhere", "mails-dlq"):
+        library.drive("add", server.url, "mails-dlq", name="send", data={"originalQueue": home})
+    fingerprint = the_group(client, 3)
+    wait_until(lambda: client.get("/api/v1/queues").get_json()["total"] == 2, what="the queues")
+    query = {"fingerprint": fingerprint, "action": "move"}
+    page = client.get("/bulk/new", query_string=query).text
+    assert "Redrive 1 job<" in page
+    assert "2 do not tell, and stay unless you name a queue for all." in page
+    work = client.post("/api/v1/bulk", json=query | {"pace_per_s": 0}, headers=SAME).get_json()
+    assert done(client, work["bulk_id"])["outcomes"] == {"done": 1}
+    assert redis_client.llen("bull:mails-dlq:wait") == 2
+    page = client.get("/bulk/new", query_string=query).text
+    assert "Nothing tells out of which queue they came." in page
+    assert "required" in page
+    refused = client.post("/bulk", data=query, headers=SAME)
+    assert (refused.status_code, "Nothing was done" in refused.text) == (409, True)
+    tokens = ticks(client.get(f"/dead/{fingerprint}").text)
+    answer = client.post(f"/dead/{fingerprint}/act", data={"action": "move", "pick": tokens}, headers=SAME)
+    assert "2 refused." in client.get(answer.headers["Location"]).text
+    form = {"action": "move", "pick": tokens, "target": "mails"}
+    answer = client.post(f"/dead/{fingerprint}/act", data=form, headers=SAME)
+    assert "2 jobs moved." in client.get(answer.headers["Location"]).text
+    assert redis_client.llen("bull:mails:wait") == 3

@@ -27,7 +27,7 @@ from dashboard.sources import Argument, Command, Reply, Source
 JOB_ACTIONS = {
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
     State.SCHEDULED: (Action.PROMOTE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
-    State.WAITING: (Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.WAITING: (Action.MOVE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
     State.BLOCKED: (Action.DELETE,),
     State.COMPLETED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
@@ -39,6 +39,7 @@ EXPLAINED = {
     Action.DELETE: "The job goes with its logs. Children of it stay; a parent that waits only for it is set free.",
     Action.DUPLICATE: "A new job of the same name, data and options, without its id, delay, parent and repetition.",
     Action.EDIT: "A new job of the same name and options with the data that you write. This one stays.",
+    Action.MOVE: "The job waits in the other queue, with all it holds; a number as its id is given anew there.",
     Action.PAUSE: "Workers take no more jobs of this queue until it is resumed; what runs goes on.",
     Action.RESUME: "Workers take jobs of this queue again.",
     Action.OBLITERATE: "The queue, all its jobs and its schedules are removed. It comes back when the app adds a job.",
@@ -49,7 +50,7 @@ WITHHELD = {
     Action.KILL: "BullMQ has no way to fail a job that nobody runs.",
     Action.CANCEL: "BullMQ has no canceled jobs: delete it.",
     Action.STOP: "BullMQ has no way to stop a job that a worker runs.",
-    Action.MOVE: "A job's id belongs to its queue: edit and run it there, or delete it here and add it there.",
+    Action.MOVE: "Only a waiting job of BullMQ can go to another queue.",
     Action.PAUSE_SCHEDULE: "BullMQ cannot pause a schedule.",
     Action.QUIET: "BullMQ's workers take no orders through Redis.",
     Action.STOP_WORKER: "BullMQ's workers take no orders through Redis.",
@@ -152,6 +153,8 @@ def act(
     """As the contract says. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
         return _copy(source, ref, picked, wishes)
+    if action is Action.MOVE:
+        return _shift(source, ref, picked, wishes.target or "")
     word = _SET_WORDS[state]
     base = f"{ref.key}:"
     arguments: list[Argument] = [base, action.value, word, int(now_s() * 1000), "1" if wishes.reset_attempts else "0"]
@@ -160,6 +163,26 @@ def act(
     script_keys: list[Argument] = [f"{base}{word}", *(_raw(base + pick.id) for pick in picked)]
     reply = _run(source, "move", script_keys, arguments)
     return _outcomes([pick.id for pick in picked], reply)
+
+
+def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -> list[Acted]:
+    """Move waiting jobs to another queue. Of two queues with one name, that of a prefix is told with it."""
+    prefix = ref.key.rpartition(":")[0]
+    other = target if ":" in target else f"{prefix}:{target}"
+    if not target or target == "*":
+        why = "no queue was named to which it should go"
+        return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
+    base = f"{ref.key}:"
+    arguments: list[Argument] = [base, _raw(f"{other}:"), SEARCHED, *(_raw(pick.id) for pick in picked)]
+    replies = _run(source, "shift", [_raw(base + pick.id) for pick in picked], arguments)
+    if isinstance(replies, ResponseError):
+        return _outcomes([pick.id for pick in picked], replies)
+    return [
+        Acted(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+        if isinstance(reply, list)
+        else _outcomes([pick.id], [reply])[0]
+        for pick, reply in zip(picked, replies, strict=True)
+    ]
 
 
 def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) -> list[Kept | Acted]:
