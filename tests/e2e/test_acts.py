@@ -119,21 +119,6 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, dead: redis.Redis) -> No
     assert dead.zcard("bull:mails:failed") == DEAD
 
 
-def test_all_that_match_with_a_canary(visit: Any, url: str, dead: redis.Redis, worker: Worker) -> None:
-    worker()
-    page = visit(url + LIST).page
-    page.locator(".whole input[name=q]").fill("quoted")
-    page.get_by_role("button", name="Retry…").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {DEAD} jobs")
-    expect(page.locator("main")).to_contain_text("BullMQ puts the job back into its waiting list")
-    page.get_by_label("First").fill("5")
-    page.get_by_label("Reason").fill("the mail server is back")
-    page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
-    expect(page.locator("#work")).to_contain_text(f"{DEAD} of {DEAD}: {DEAD} retried", timeout=30_000)
-    assert set(dead.hvals("marks")) == {b"1"}
-    assert dead.hlen("marks") == DEAD
-
-
 def test_work_whose_canary_fails_stops_and_can_be_aborted(
     visit: Any, url: str, dead: redis.Redis, worker: Worker
 ) -> None:

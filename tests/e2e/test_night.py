@@ -1,0 +1,173 @@
+"""A night of an operator, in the browser and with each library's real worker; what a viewer and the audit see of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+from werkzeug.security import generate_password_hash
+
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from tests.conftest import start_server
+from tests.e2e.conftest import INTERVAL_S, Visit, Visitor
+from tests.e2e.night import LIBRARIES, Night
+from tests.serving import running, wait_until
+
+pytestmark = pytest.mark.e2e
+DEAD = 14
+PEOPLE = {"otto": "operator", "vera": "viewer", "ada": "admin"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dashboard for people with a name, that watches all libraries."""
+    lines = [f'secret_key = "{"k" * 40}"', f'[[sources]]\nname = "main"\nurl = {json.dumps(server.url)}']
+    for name, role in PEOPLE.items():
+        digest = generate_password_hash(f"password of {name}", "scrypt:1024:8:1")
+        lines.append(f'[[users]]\nname = "{name}"\npassword_hash = "{digest}"\nrole = "{role}"')
+    config: Path = tmp_path_factory.mktemp("night") / "queuedeck.toml"
+    config.write_text("\n".join(lines))
+    port = free_port()
+    command = ["-m", "dashboard.cli", "serve", "--config", str(config), "--port", str(port)]
+    with running(command, port, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.url) as found:
+        yield found
+
+
+def signed_in(visit: Visit, url: str, name: str, **options: Any) -> Visitor:
+    visitor = visit(f"{url}/login", **options)
+    visitor.page.get_by_label("Name").fill(name)
+    visitor.page.get_by_label("Password").fill(f"password of {name}")
+    visitor.page.get_by_role("button", name="Sign in").click()
+    expect(visitor.page.locator(".rail")).to_be_visible()
+    return visitor
+
+
+def open_group(page: Page, url: str, night: Night) -> None:
+    """From the list of errors to that of the library, which has all of its jobs."""
+    page.goto(f"{url}/dead?library={night.name}")
+    row = page.locator("table.groups tbody tr")
+    expect(row).to_have_count(1, timeout=20_000)
+    expect(row.locator("td").first).to_have_text(str(DEAD), timeout=20_000)
+    row.locator("th a").click()
+    expect(page.locator("table.members tbody tr")).to_have_count(DEAD)
+
+
+@pytest.mark.parametrize("night", LIBRARIES, ids=repr)
+def test_a_night(visit: Visit, url: str, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
+    with night.dying(server.url, DEAD):
+        page = signed_in(visit, url, "otto").page
+        open_group(page, url, night)
+        group = page.url
+        with night.working(server.url):
+            # One is retried from its page, and the real worker finishes it.
+            page.locator("table.members tbody th a").first.click()
+            page.get_by_role("button", name="Retry", exact=True).click()
+            expect(page.locator("#did")).to_contain_text("1 job retried.")
+            wait_until(lambda: night.ran(client) == [1], what="the worker finishing it")
+            # One is deleted by the keyboard, and comes back.
+            page.goto(group)
+            rows = page.locator("table.members tbody tr")
+            expect(rows).to_have_count(DEAD - 1)
+            for key in ("j", "j", "x"):
+                page.keyboard.press(key)
+            expect(page.locator("[data-ticked]")).to_have_text("1 job ticked")
+            deleted = rows.nth(1).locator("th").inner_text()
+            page.keyboard.press("D")
+            expect(page.locator("#did")).to_contain_text("1 job deleted.")
+            expect(page.locator("#did")).to_be_focused()
+            expect(rows).to_have_count(DEAD - 2)
+            expect(page.locator(f"table.members th:text-is('{deleted}')")).to_have_count(0)
+            page.get_by_role("button", name="Undo").click()
+            expect(page.locator("#did")).to_contain_text("1 job put back.")
+            expect(rows).to_have_count(DEAD - 1)
+            # All that match a filter are retried behind a canary, and that is ended half way.
+            page.goto(f"{url}/queues/main/{night.name}/{night.shelf}?state=dead")
+            page.locator(".whole input[name=q]").fill(night.word)
+            page.get_by_role("button", name="Retry…").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {DEAD - 1} jobs")
+            expect(page.locator("main")).to_contain_text(f"{night.title}: ")
+            page.get_by_label("Jobs per second").fill("4")
+            page.get_by_label("First").fill("2")
+            page.get_by_label("Reason").fill(f"{night.title} is back")
+            page.get_by_role("button", name=f"Retry {DEAD - 1} jobs").click()
+            expect(page.locator("#work .tag")).to_have_text("running", timeout=15_000)
+            page.get_by_role("button", name="Abort").click()
+            expect(page.locator("#work .tag")).to_have_text("aborted")
+            wait_until(lambda: 3 <= len(night.ran(client)) < DEAD, what="the canary running")
+            # The rest of the group goes at once; each ran once.
+            page.goto(group)
+            page.get_by_role("link", name="Retry all").click()
+            page.get_by_label("Jobs per second").fill("0")
+            page.get_by_role("button", name="Retry").click()
+            expect(page.locator("#work .tag")).to_have_text("done", timeout=15_000)
+            wait_until(lambda: night.ran(client) == [1] * DEAD, what="the worker finishing all of them")
+            page.goto(group)
+            expect(page.locator("#group")).to_contain_text("No job of this error is left")
+    audit = signed_in(visit, url, "ada").page
+    audit.goto(f"{url}/audit")
+    told = [
+        line
+        for line in audit.locator("table.audit tbody tr").all_inner_texts()
+        if night.title in line or "bulk" in line
+    ]
+    story = " | ".join(" ".join(line.split()) for line in reversed(told))
+    position = 0
+    parts = (
+        "retry 1 dead",
+        "delete 1 dead",
+        "undo 1 dead",
+        "abort bulk work",
+        f"aborted {night.title} is back",
+        "retry",
+    )
+    for part in parts:
+        position = story.find(part, position)
+        assert position >= 0, (part, story)
+    assert all("otto" in line for line in told)
+
+
+def test_a_viewer_sees_no_buttons_and_changes_nothing(
+    visit: Visit, url: str, server: EmbeddedRedis, client: redis.Redis
+) -> None:
+    night = LIBRARIES[2]  # needs no worker to have dead jobs
+    client.delete("dead")
+    with night.dying(server.url, DEAD):
+        page = signed_in(visit, url, "vera", outage=True).page  # Chromium tells each 403 in the console
+        open_group(page, url, night)
+        for address in (page.url, f"{url}/queues/main/{night.name}/*?state=dead", f"{url}/bulk"):
+            page.goto(address)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            expect(page.locator("[data-tick], main form[method=post], .bulkbar, a[href*='/bulk/new']")).to_have_count(0)
+        job = json.loads(client.zrange("dead", 0, 0)[0])["jid"]
+        for path, body in (
+            (f"/api/v1/queues/main/sidekiq/*/jobs/{job}/retry", {}),
+            (
+                "/api/v1/bulk",
+                {"action": "delete", "source": "main", "backend": "sidekiq", "queue": "*", "state": "dead"},
+            ),
+        ):
+            send = """([path, body]) => fetch(path, {
+                method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
+            }).then((answer) => answer.status)"""
+            assert page.evaluate(send, [path, body]) == 403
+        assert client.zcard("dead") == DEAD
+        page.goto(f"{url}/audit")
+        expect(page.locator("main")).to_contain_text("needs the role admin")
