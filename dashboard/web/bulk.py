@@ -145,10 +145,10 @@ def order(work_id: str, word: str) -> None:
 
 def check_target(spec: Spec) -> None:
     """Raises Conflict where jobs shall move and neither a queue was named nor their data tells where they came from."""
-    if not spec.homeward:
+    if spec.action is not Action.MOVE or spec.wishes.target is not None:
         return
-    if spec.q is not None:
-        raise Conflict("Name the queue to which the jobs that match shall go.")
+    if not spec.homeward:
+        raise Conflict("Name the queue to which these jobs shall go. Nothing was done.")
     if all(place.home is None for place, _ in deck().known_of(spec.fingerprint, spec.places).jobs):
         raise Conflict(
             "Nothing tells out of which queue these jobs came. Nothing was done.",

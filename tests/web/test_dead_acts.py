@@ -333,6 +333,14 @@ def test_the_page_of_a_dead_letter_queue_redrives_all_or_the_ticked(
     answer = client.post(f"{path}/act", data=form, headers=SAME)
     assert "2 jobs moved." in client.get(answer.headers["Location"]).text
     assert redis_client.llen("bull:mails:wait") + redis_client.llen("bull:news:wait") == 2
+    # What matches a filter goes to a queue that is named, and to no other.
+    form = {"action": "move", "source": "main", "backend": "bullmq", "queue": "mails-dlq", "state": "waiting", "q": "ä"}
+    page = client.get("/bulk/new", query_string=form).text
+    assert "Redrive 1 job<" in page
+    assert "required" in page
+    assert client.post("/bulk", data=form, headers=SAME).status_code == 409
+    ids = {"ids": ["3"]} | {name: form[name] for name in ("action", "source", "backend", "queue", "state")}
+    assert client.post("/api/v1/bulk", json=ids, headers=SAME).status_code == 409
     # All that are left, to a queue that is named.
     form = {"action": "move", "source": "main", "backend": "bullmq", "queue": "mails-dlq", "state": "waiting"}
     answer = client.post("/bulk", data=form | {"target": "news", "pace": "0"}, headers=SAME)

@@ -59,8 +59,8 @@ class Spec(Value, frozen=True, kw_only=True):
 
     @property
     def homeward(self) -> bool:
-        """Whether each job goes to the queue out of which it came into a dead-letter queue."""
-        return self.action is Action.MOVE and self.wishes.target is None
+        """Whether each job goes to the queue out of which it came into a dead-letter queue: those of whole lists."""
+        return self.action is Action.MOVE and self.wishes.target is None and not self.picks and self.q is None
 
 
 class Work(Value, frozen=True, kw_only=True):
