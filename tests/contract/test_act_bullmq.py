@@ -40,11 +40,11 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 
 
 @contextmanager
-def consuming(alias: str, url: str, **options: Any) -> Iterator[None]:
-    """A real worker on `alpha` that notes each run in the hash `marks`."""
+def consuming(alias: str, url: str, queue: str = "alpha", **options: Any) -> Iterator[None]:
+    """A real worker on `queue` that notes each run in the hash `marks`."""
     binary = shutil.which("node")
     assert binary is not None
-    command = [binary, str(WORKLOAD / "drive.mjs"), alias, "consume", url, "alpha", json.dumps(options)]
+    command = [binary, str(WORKLOAD / "drive.mjs"), alias, "consume", url, queue, json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
     assert process.stdout is not None
     try:
@@ -635,3 +635,28 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     assert acted.outcome is Outcome.DONE
     assert redis_client.hgetall(f"bull:alpha:{acted.new_id}") == fields
     assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    count = 3000
+    BullMQLibrary(alias).drive("many", server.url, "alpha-dlq", count=count)
+    drive(alias, server.url, "counts")
+    picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
+    moved = 0
+    with consuming(alias, server.url), consuming(alias, server.url, "alpha-dlq"):
+        for at in range(0, len(picks), 50):
+            acted = backend.act(DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], Wishes(target="alpha"))
+            assert {each.outcome for each in acted} <= {Outcome.DONE, Outcome.CHANGED}
+            moved += outcomes(acted).count("done")
+
+        def ended() -> bool:
+            queues = ("alpha", "alpha-dlq")
+            return sum(redis_client.zcard(f"bull:{queue}:completed") for queue in queues) == count
+
+        wait_until(ended, what="all of them ending")
+    assert sum(marks(redis_client).values()) == count
+    assert redis_client.zcard("bull:alpha:completed") == moved > 0
+    assert redis_client.exists("bull:alpha:failed", "bull:alpha-dlq:failed") == 0

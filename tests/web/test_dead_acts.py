@@ -11,19 +11,21 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 from rq import Queue
+from rq.job import JobStatus
 
 from dashboard import Identity, Role
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources import metered
 from dashboard.web.deck import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.contract.rq_library import connected
+from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_worker import failed, payload
 from tests.serving import wait_until
 from tests.triage import failing
 from tests.triage.test_groups import fail_rq
 from tests.web.conftest import MakeApp
 from tests.web.test_dead import SAME, groups
+from tests.workloads import rq_jobs
 
 
 @pytest.fixture
@@ -263,7 +265,7 @@ def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
         library.drive("add", server.url, "mails-dlq", name="send", data={"originalQueue": home, "to": "ä"})
     with connected(server.url) as other:
         for name in ("cash", "cash-dlq"):
-            Queue(name, connection=other).enqueue("shop.pay", 7, original_queue="cash")
+            Queue(name, connection=other).enqueue(rq_jobs.add, 7, original_queue="cash")
     redis_client.sadd("queues", "work", "work-dlq")
     redis_client.lpush("queue:work", payload("first"))
     redis_client.lpush("queue:work-dlq", payload("again", queue="work-dlq", args=[{"original_queue": "work"}]))
@@ -306,7 +308,10 @@ def test_jobs_in_dead_letter_queues_go_back_to_where_each_came_from(
     assert redis_client.hget("bull:mails:1", "data") == data
     assert (redis_client.llen("rq:queue:cash"), redis_client.llen("queue:work")) == (2, 2)
     with connected(server.url) as other:
-        assert [job.origin for job in Queue("cash", connection=other).jobs] == ["cash", "cash"]
+        back = Queue("cash", connection=other).jobs
+        assert [job.origin for job in back] == ["cash", "cash"]
+        drain(Queue("cash", connection=other))
+        assert [job.get_status() for job in back] == [JobStatus.FINISHED] * 2
     moved = json.loads(redis_client.lrange("queue:work", 0, 0)[0])
     assert (moved["queue"], moved["args"]) == ("work", [{"original_queue": "work"}])
     events = client.get("/api/v1/audit").get_json()["events"]
