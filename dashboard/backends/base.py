@@ -74,6 +74,15 @@ class Discovery:
     cursor: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Which of the `channels` that are listened to the server refuses, and what is missing `without` those."""
+
+    channels: tuple[str, ...]
+    refused: tuple[str, ...]
+    without: str
+
+
 class Backend(abc.ABC):
     """One library's queues on one source."""
 
@@ -233,6 +242,10 @@ class Backend(abc.ABC):
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
         """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""
         return ()
+
+    def hearing(self) -> Hearing | None:
+        """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
+        return None
 
     def shows(self, queue: str) -> bool:
         """Whether the settings want this queue shown."""

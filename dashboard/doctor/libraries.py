@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import Backend, Budget
+from dashboard.backends.base import Backend, Budget, Hearing
 from dashboard.backends.payload import printable
 from dashboard.doctor.findings import Finding, note, ok, problem, warning
 from dashboard.errors import BackendUnavailable, QueuedeckError
@@ -23,12 +23,14 @@ NAMES_SHOWN = 5
 def examine(backend: Backend) -> list[Finding]:
     """The queues of one library. Raises BackendUnavailable when the server is gone.
 
-    Cost: the search of the key space, at most SEARCH_S, and 3 round trips.
+    Cost: the search of the key space, at most SEARCH_S, and 3 round trips; a few more, and up to 3 s, where the library
+    publishes what it does.
     """
     try:
         refs, complete = _search(backend)
         stats = backend.stats(refs) if refs else []
         versions = backend.versions(refs) if refs else ()
+        hearing = backend.hearing() if refs else None
     except ResponseError as exc:
         return [problem(f"{backend.title} cannot be read: {exc}")]
     except QueuedeckError as exc:
@@ -36,6 +38,8 @@ def examine(backend: Backend) -> list[Finding]:
             raise
         return [problem(f"{backend.title} cannot be read: {exc.message}", exc.hint or "")]
     findings = [_found(backend, stats, versions)]
+    if hearing is not None:
+        findings.append(_heard(backend, hearing))
     if not complete:
         findings.append(note(f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."))
     return [*findings, *_broken(backend, stats)]
@@ -62,8 +66,18 @@ def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str
     count = f"{queues:,} queue{'' if queues == 1 else 's'}"
     under = f" under {', '.join(prefixes[:NAMES_SHOWN])}" if prefixes else ""
     more = f" and {len(prefixes) - NAMES_SHOWN} more prefixes" if len(prefixes) > NAMES_SHOWN else ""
-    written = f"; written by version {', '.join(map(printable, versions))}" if versions else ""
+    written = f"; written by version {', '.join(map(printable, versions))}" if versions else "; version unknown"
     return ok(f"{backend.title}: {count}{under}{more}{written}")
+
+
+def _heard(backend: Backend, hearing: Hearing) -> Finding:
+    if not hearing.refused:
+        return ok(f"{backend.title}: this user may hear {', '.join(hearing.channels)}")
+    grants = " ".join(f"&{channel}" for channel in hearing.refused)
+    return note(
+        f"{backend.title}: this user may not PSUBSCRIBE to {', '.join(hearing.refused)}: {hearing.without}.",
+        f"Grant +psubscribe {grants}.",
+    )
 
 
 def _broken(backend: Backend, stats: Sequence[QueueStats]) -> list[Finding]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bullmq
+import celery
 import pytest
 import redis
 import rq
@@ -27,7 +28,8 @@ from dashboard.doctor import main
 from dashboard.model import JobQuery, State
 from dashboard.settings import Settings, load
 from tests.conftest import start_server
-from tests.serving import ROOT
+from tests.contract.celery_live import Shop
+from tests.serving import ROOT, wait_until
 
 HEALTHY = ("--maxmemory", "64mb", "--appendonly", "yes")
 PASSWORD = "pass-" + "word"
@@ -292,6 +294,63 @@ def test_a_store_of_its_own_is_looked_at_too(own_server: Any, capsys: pytest.Cap
 
 
 # What the user of the URL may do.
+
+
+def add_celery(client: redis.Redis) -> None:
+    """A queue of Celery as a producer declares it."""
+    client.sadd("_kombu.binding.mails", b"mails\x06\x16\x06\x16mails")
+
+
+def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server = own_server(*HEALTHY)
+    with redis.Redis.from_url(server.url) as client:
+        add_celery(client)
+    line = line_with("celery-task-meta", doctor(capsys, server.url)[1])
+    assert line.startswith("ok       Celery: this user may hear *celery-task-meta-*, */0.celeryev/worker.heartbeat")
+    user = f"ACL SETUSER queuedeck on >{PASSWORD} ~* -@all +@read +info +client|list +eval_ro resetchannels"
+    set_user(server, f"{user} +psubscribe &*/0.celeryev/worker.heartbeat")
+    code, output = doctor(capsys, as_user(server))
+    line = line_with("celery-task-meta", output)
+    assert (code, line.startswith("note     Celery: this user may not PSUBSCRIBE to *celery-task-meta-*")) == (0, True)
+    assert line.endswith(
+        "Grant +psubscribe &*celery-task-meta-* &*/0.celeryev/task.multi &*/0.celeryev/task.succeeded."
+    )
+    grants = line.partition("Grant ")[2].rstrip(".")
+    set_user(server, f"ACL SETUSER queuedeck {grants}")
+    assert line_with("celery-task-meta", doctor(capsys, as_user(server))[1]).startswith("ok ")
+    set_user(server, "ACL SETUSER queuedeck -psubscribe")
+    assert "+psubscribe &*celery-task-meta-*" in line_with("celery-task-meta", doctor(capsys, as_user(server))[1])
+
+
+def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server = own_server(*HEALTHY)
+    with redis.Redis.from_url(server.url) as client:
+        add_celery(client)
+    assert line_with("Celery: 1 queue", doctor(capsys, server.url)[1]).endswith("; version unknown")
+    shop = Shop(server.url)
+    with shop.worker("mails"):
+        line = line_with("Celery: 1 queue", doctor(capsys, server.url)[1])
+        assert line.endswith(f"written by version {celery.__version__}")
+    shop.close()
+
+
+def test_the_readme_grants_what_celery_needs(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server = own_server(*HEALTHY)
+    (grants,) = re.findall(r"`(\+psubscribe .*)`", (ROOT / "README.md").read_text())
+    set_user(server, on_version(PUBLISHER, "redis-7"))
+    set_user(server, f"ACL SETUSER queuedeck {grants}")
+    with redis.Redis.from_url(server.url) as client:
+        add_celery(client)
+        client.set("celery-task-meta-1", '{"status": "FAILURE", "result": null, "task_id": "1"}')
+        watched = watch(load(environ={}, keywords={"redis_url": as_user(server)}))
+        sampler = Sampler(watched, 2.0, "test")
+        wait_until(lambda: sampler.sample(1) and client.exists("{queuedeck}:celery:main:filled"), what="the index")
+        assert client.zrange("{queuedeck}:celery:main:dead", 0, -1) == [b"1"]
+        assert client.ttl("{queuedeck}:celery:main:queues") > 0
+        refused = client.execute_command("ACL", "LOG")
+        assert refused == []
+        watched.close()
+    assert line_with("celery-task-meta", doctor(capsys, as_user(server))[1]).startswith("ok ")
 
 
 def as_user(server: EmbeddedRedis, name: str = "queuedeck") -> str:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
-from dashboard.backends.celery import figures, keys, pages, redbeat, wording
+from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Hearing
+from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
 from dashboard.backends.celery.message import stack_of
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
-from dashboard.backends.payload import text
+from dashboard.backends.payload import printable, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined, of_json
-from dashboard.errors import QueuedeckError
+from dashboard.errors import Forbidden, QueuedeckError
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -36,6 +37,10 @@ from dashboard.model import (
 )
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+
+# A worker beats every 2 s.
+BEAT_S = 2.5
+UNHEARD = "rates, run times and live workers are not known"
 
 
 class Celery(Backend):
@@ -194,6 +199,24 @@ class Celery(Backend):
             return super().act_on_worker(worker, action)
         queues = Queues(self.broker, self.own, self.source.name)
         return queues.stop(worker, queues.apps())
+
+    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        """As the contract says: what live workers tell with their heartbeats.
+
+        Cost: 2 round trips; where nobody keeps heartbeats and there are workers, one is waited for, up to BEAT_S.
+        """
+        found = {worker.version for worker in self.workers(refs) if worker.version}
+        boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.place(ref).prefix for ref in refs}]
+        if not found and any(isinstance(size, int) and size for size in self.broker.batch(boxes)):
+            with contextlib.suppress(Forbidden):
+                found = {printable(version, 40) for version in listen.versions(self.broker, BEAT_S)}
+        return tuple(sorted(found))
+
+    def hearing(self) -> Hearing:
+        """As the contract says. Cost: 1 round trip per channel."""
+        workers = listen.worker_channels(self.broker.database)
+        refused = [*listen.refused(self.results, listen.RECORDS), *listen.refused(self.broker, workers)]
+        return Hearing(channels=(*listen.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     def _acting(self) -> Acting:
         return Acting(self.broker, self.results, self.own, self.source.name)

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from dashboard.backends.celery.keys import RECORD
 from dashboard.backends.payload import loads, loads_dict, text
-from dashboard.clock import now_s
+from dashboard.clock import monotonic_s, now_s
 from dashboard.sources import Source
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,49 @@ def worker_channels(database: int) -> tuple[str, ...]:
     these name theirs; before it stands the prefix of the broker's keys.
     """
     return tuple(f"*/{database}.celeryev/{kind}" for kind in ("worker.heartbeat", "task.multi", "task.succeeded"))
+
+
+def refused(source: Source, channels: Sequence[str]) -> list[str]:
+    """Those of `channels` to which the Redis user may not subscribe. Raises BackendUnavailable.
+
+    Cost: 1 connection, and 1 round trip per channel.
+    """
+
+    def ask(client: redis.Redis) -> list[str]:
+        found = []
+        with contextlib.closing(client.pubsub()) as feed:  # type: ignore[no-untyped-call]
+            for channel in channels:
+                try:
+                    feed.psubscribe(channel)
+                    feed.parse_response()
+                except NoPermissionError:
+                    found.append(channel)
+        return found
+
+    answer: list[str] = source.transact(ask)
+    return answer
+
+
+def versions(source: Source, seconds: float) -> set[str]:
+    """What live workers on the broker say to be the version of their Celery; waits for a heartbeat of one, no longer
+    than `seconds`. Raises BackendUnavailable, and Forbidden where the user may not listen.
+    """
+
+    def hear(client: redis.Redis) -> set[str]:
+        found: set[str] = set()
+        deadline = monotonic_s() + seconds
+        feeds = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with contextlib.closing(feeds) as feed:
+            feed.psubscribe(worker_channels(source.database)[0])
+            while not found and (left_s := deadline - monotonic_s()) > 0:
+                message = feed.get_message(timeout=left_s)
+                event = _body(message["data"]) if message and isinstance(message["data"], bytes) else None
+                if isinstance(event, dict) and isinstance(event.get("sw_ver"), str):
+                    found.add(event["sw_ver"])
+        return found
+
+    answer: set[str] = source.transact(hear)
+    return answer
 
 
 class Listener:
