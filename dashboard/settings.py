@@ -23,6 +23,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
 # Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
 GLOB_LIMIT = 64
+KEY_LIMIT = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
@@ -38,6 +39,10 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is watched before it exists
     broker_url: str | None = None  # Celery: the broker, when it is not `url`
     result_url: str | None = None  # Celery: the result server, when it is not `url`
+    # Celery: what the app's broker_transport_options of the same names say, without the global_keyprefix. The hash is
+    # there only while a worker holds messages, so that no search could tell its name in time.
+    unacked_key: str = "unacked"
+    unacked_index_key: str = "unacked_index"
 
 
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,6 +249,9 @@ def _check_sources(settings: Settings, where: str) -> None:
             url = getattr(source, field)
             if url is not None:
                 _check_url(url, f"{at}: {field}")
+        for field in ("unacked_key", "unacked_index_key"):
+            if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
+                raise ConfigurationError(f"{at}: {field}: expected the name of a key, 1 to {KEY_LIMIT} characters")
         for glob in source.queues:
             if not _is_glob(glob):
                 raise ConfigurationError(

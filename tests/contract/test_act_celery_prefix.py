@@ -13,9 +13,12 @@ from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.bin import KeptRecord, packed
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_act_celery import ALPHA, act, failed, indexed, live, outcomes, picked, picture, waiting
+from tests.contract.test_bullmq import READER
 from tests.contract.test_celery import SEP, backend, bind, discover, message
 from tests.serving import wait_until
 
@@ -70,6 +73,56 @@ def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
         assert process.wait(15) == 0
     assert live.act_on_queue(ref, Action.OBLITERATE).outcome is Outcome.DONE
     assert redis_client.exists("shop:_kombu.binding.alpha") == 0
+
+
+NAMES = {"unacked_key": "shop.held", "unacked_index_key": "shop.held.since", "unacked_mutex_key": "shop.mutex"}
+
+
+@pytest.mark.parametrize("prefix", ["", "shop:"])
+def test_what_workers_hold_under_names_of_the_apps_own(
+    server: EmbeddedRedis, redis_client: redis.Redis, prefix: str
+) -> None:
+    shop = Shop(server.url, options={**NAMES, **({"global_keyprefix": prefix} if prefix else {})})
+    source = Source("main", server.url)
+    names = {name: NAMES[name] for name in ("unacked_key", "unacked_index_key")}
+    live = Celery(source, SourceSettings(name="main", url=server.url, **names))
+    live.own = source
+    with shop.worker():
+        now, never, held = (
+            shop.send("now", countdown=3600),
+            shop.send("never", countdown=3600),
+            shop.send("held", queue="beta", countdown=3600),
+        )
+        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker taking them")
+        assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
+        refs = discover(live)
+        shared = refs["*"]
+        assert live.stats([shared])[0].counts.scheduled == 3
+        assert live.job(refs["beta"], held).state is State.SCHEDULED
+        picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
+        assert set(picks) == {now, never, held}
+        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
+        assert promoted.outcome is Outcome.DONE
+        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
+        shop.await_status(str(promoted.new_id), "SUCCESS")
+        shop.await_status(never, "REVOKED")
+        assert redis_client.zcard(f"{prefix}shop.held.since") == 1
+        assert live.stats([shared])[0].counts.scheduled == 1
+    live.close()
+    source.close()
+    shop.close()
+
+
+def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    entry = json.dumps([json.loads(message("t1")), "", "alpha"])
+    bind(any_redis, "alpha")
+    any_redis.hset("shop.held", "tag", entry)
+    source = Source("main", f"redis://reader:secret@127.0.0.1:{any_server.port}/0")
+    plain = Celery(source, SourceSettings(name="main", url="", unacked_key="shop.held"))
+    assert plain.stats([discover(plain)["*"]])[0].notes[0].startswith("1 messages taken")
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
 
 
 # A broker's prefix, and what stands before the records of its app.

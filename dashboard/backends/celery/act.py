@@ -22,13 +22,14 @@ from dashboard.sources import Source
 class Acting:
     """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
 
-    def __init__(self, broker: Source, results: Source, own: Source | None, name: str) -> None:
+    def __init__(self, broker: Source, results: Source, own: Source | None, name: str, names: keys.Unacked) -> None:
         self._broker = broker
+        self._names = names
         self._name = name
         self._resending = Resending(broker, results, own, name)
         self._records = Records(results, own, name)
         self._waiting = Waiting(broker, own, name)
-        self._taken = Taken(broker)
+        self._taken = Taken(broker, names)
 
     def act(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
         """As `Backend.act`, for an action that is offered in that state."""
@@ -55,7 +56,7 @@ class Acting:
         place = keys.place(ref)
         if state is State.WAITING:
             return locate.waiting(self._broker, place, picks)
-        return locate.unacknowledged(self._broker, place.prefix, picks)
+        return locate.unacknowledged(self._broker, self._names, place.prefix, picks)
 
     def _revoke(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
         return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))

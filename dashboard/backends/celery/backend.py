@@ -74,6 +74,7 @@ class Celery(Backend):
         if same_database(self.broker, self.results):
             self.results = self.broker
         self._scripts = Scripts(self.broker)
+        self._names = keys.Unacked(settings.unacked_key, settings.unacked_index_key)
         self._keeper: Keeper | None = None
         self._prefixes: set[str] = set()
         self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
@@ -112,7 +113,7 @@ class Celery(Backend):
         ]
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper)
+        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names)
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return figures.flow(refs, self._keeper, cursor)
@@ -219,10 +220,10 @@ class Celery(Backend):
         return Hearing(channels=(*listen.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     def _acting(self) -> Acting:
-        return Acting(self.broker, self.results, self.own, self.source.name)
+        return Acting(self.broker, self.results, self.own, self.source.name, self._names)
 
     def _pages(self) -> pages.Pages:
-        return pages.Pages(self.broker, self.results, self.own, self._scripts)
+        return pages.Pages(self.broker, self.results, self.own, self._scripts, self._names)
 
     def _ref(self, place: keys.Place) -> QueueRef:
         return QueueRef(

@@ -47,7 +47,12 @@ class Told(NamedTuple):
 
 
 def stats(
-    broker: Source, scripts: Scripts, own: Source | None, refs: Sequence[QueueRef], keeper: Keeper | None
+    broker: Source,
+    scripts: Scripts,
+    own: Source | None,
+    refs: Sequence[QueueRef],
+    keeper: Keeper | None,
+    unacked: keys.Unacked,
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order.
 
@@ -55,7 +60,8 @@ def stats(
     """
     groups = list(_groups(refs))
     calls: list[tuple[str | int, ...]] = [
-        (prefix, LOOK_INTO, separator, *(name for _, name in queues)) for (prefix, separator), queues in groups
+        (prefix, LOOK_INTO, separator, unacked.entries, *(name for _, name in queues))
+        for (prefix, separator), queues in groups
     ]
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     source = refs[0].source if refs else ""
@@ -64,7 +70,7 @@ def stats(
     kept += [("ZCARD", index_key(source, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
     answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
-    replies = answered[0] if answered is not None else _plain(broker, groups)
+    replies = answered[0] if answered is not None else _plain(broker, groups, unacked)
     beside = answered[1] if answered is not None else []
     if own is not None and not (together and answered is not None):
         beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
@@ -114,13 +120,15 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tu
             yield where, queues[start : start + QUEUES_PER_CALL]
 
 
-def _plain(broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]]) -> list[Reply]:
+def _plain(
+    broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.Unacked
+) -> list[Reply]:
     """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
     answers: list[Reply] = []
     for (prefix, separator), queues in groups:
         lists = [keys.Place(prefix, name, separator).lists() for _, name in queues]
         *sizes, unacked = broker.batch(
-            [*(("LLEN", key) for several in lists for key in several), ("HLEN", f"{prefix}{keys.UNACKED}")]
+            [*(("LLEN", key) for several in lists for key in several), ("HLEN", names.keys(prefix)[0])]
         )
         width = len(keys.STEPS) + 1
         waiting: list[Reply] = []

@@ -14,7 +14,6 @@ SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app says otherwise
 BINDING = "_kombu.binding."
 MAILBOX = f"{BINDING}celery.pidbox"
-UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
 RECORD = "celery-task-meta-"
 # Messages of a priority above 0 stand in lists of their own; whatever the app's steps are, they lie among these.
 STEPS = range(1, 10)
@@ -62,6 +61,18 @@ class Place(NamedTuple):
         base = f"{self.prefix}{self.queue}".encode("utf-8", "surrogateescape")
         separator = self.separator.encode("utf-8", "surrogateescape")
         return [base, *(base + separator + str(step).encode() for step in STEPS)]
+
+
+class Unacked(NamedTuple):
+    """What an app calls the hash of the messages that workers took, and the sorted set of when they did."""
+
+    entries: str = "unacked"
+    times: str = "unacked_index"
+
+    def keys(self, prefix: str) -> tuple[bytes, bytes]:
+        """Both as keys."""
+        entries, times = (f"{prefix}{name}".encode("utf-8", "surrogateescape") for name in self)
+        return entries, times
 
 
 def place(ref: QueueRef) -> Place:

@@ -115,13 +115,13 @@ def _messages(broker: Source, lists: Sequence[bytes], lengths: Sequence[int]) ->
             left -= PER_READ
 
 
-def unacknowledged(broker: Source, prefix: str, picks: Sequence[Pick]) -> list[Found | Acted]:
+def unacknowledged(broker: Source, names: keys.Unacked, prefix: str, picks: Sequence[Pick]) -> list[Found | Acted]:
     """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
 
     Cost: 1 round trip, and 1 for each PER_READ entries, LOOK_THROUGH at most.
     """
     search = _Search(picks)
-    index, entries = (f"{prefix}{name}" for name in (keys.UNACKED_INDEX, keys.UNACKED))
+    entries, index = names.keys(prefix)
     total = broker.batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
         return [refused(pick.id, reason(total)) for pick in picks]

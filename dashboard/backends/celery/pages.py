@@ -44,11 +44,14 @@ LOOK_AT_PLAIN = 5000
 class Pages:
     """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them."""
 
-    def __init__(self, broker: Source, results: Source, own: Source | None, scripts: Scripts) -> None:
+    def __init__(
+        self, broker: Source, results: Source, own: Source | None, scripts: Scripts, names: keys.Unacked
+    ) -> None:
         self._broker = broker
         self._scripts = scripts
         self._results = results
         self._own = own
+        self._names = names
 
     def read(self, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         """A page, and the payloads of its rows. Cost: 2 round trips; 1 more when a queue has priorities."""
@@ -127,7 +130,7 @@ class Pages:
 
     def _unacked(self, place: keys.Place) -> tuple[list[bytes], int]:
         """(the newest unacknowledged messages, how many there are)."""
-        index, hash_ = (f"{place.prefix}{name}" for name in (keys.UNACKED_INDEX, keys.UNACKED))
+        hash_, index = self._names.keys(place.prefix)
         tags, total = self._broker.batch([("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", hash_)])
         if isinstance(tags, ResponseError) or isinstance(total, ResponseError) or not tags:
             return [], 0 if not isinstance(total, int) else total

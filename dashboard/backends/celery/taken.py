@@ -30,8 +30,9 @@ CHORD = "it is part of a group or chord, which counts it by its id"
 class Taken:
     """Acts on what the workers of one source took."""
 
-    def __init__(self, broker: Source) -> None:
+    def __init__(self, broker: Source, names: keys.Unacked) -> None:
         self._broker = broker
+        self._names = names
 
     def promote(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
         """Revoke jobs that wait for their time, and send each anew, next to run, under a new id."""
@@ -55,7 +56,7 @@ class Taken:
         return [one if isinstance(one, Acted) else heard(one.pick.id, reply) for one in found]
 
     def _held(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
-        found = locate.unacknowledged(self._broker, keys.place(ref).prefix, picks)
+        found = locate.unacknowledged(self._broker, self._names, keys.place(ref).prefix, picks)
         return [_of_state(one, state) for one in found]
 
     def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[Pick], *, again: bool) -> list[Acted]:
@@ -69,7 +70,7 @@ class Taken:
             elif isinstance(one, Found):
                 work.append((n, one, *plan))
         channel = envelope.channel(prefix, self._broker.database)
-        names = [f"{prefix}{name}".encode("utf-8", "surrogateescape") for name in (keys.UNACKED, keys.UNACKED_INDEX)]
+        names = self._names.keys(prefix)
         for portion in portions(((job, len(job[1].raw)) for job in work), most=JOBS_PER_SCRIPT, cost=1_000_000):
             arguments: list[bytes | str] = [channel]
             for _, one, _, message, _ in portion:

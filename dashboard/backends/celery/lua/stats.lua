@@ -1,6 +1,6 @@
 -- How many messages wait in some queues of one prefix, and what stands in `unacked`.
 -- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
--- name and a priority; then queue names.
+-- name and a priority; ARGV[4]: what the app calls `unacked`; then queue names.
 -- Returns {{waiting or error...}, {all unacknowledged, reserved, eta, retry} with the last three false when unread}.
 local read = redis.pcall
 local LIMIT = 262144
@@ -10,7 +10,7 @@ local function failed(reply)
 end
 
 local waiting = {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local key, total = ARGV[1] .. ARGV[i], 0
   for step = 0, 9 do
     local size = read('LLEN', step == 0 and key or key .. ARGV[3] .. step)
@@ -20,7 +20,7 @@ for i = 4, #ARGV do
   waiting[#waiting + 1] = total
 end
 
-local key = ARGV[1] .. 'unacked'
+local key = ARGV[1] .. ARGV[4]
 local all = read('HLEN', key)
 if failed(all) then return {waiting, {all, false, false, false}} end
 if all > tonumber(ARGV[2]) then return {waiting, {all, false, false, false}} end
