@@ -53,6 +53,9 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[Reason, ...]:
 
 def _waits(job: Job, now: float) -> list[Reason]:
     found: list[Reason] = []
+    if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
+        text = f"It is not to start for {duration(job.scheduled_for.timestamp() - now)}."
+        found.append(Reason(text, "It stands in line all the same; the worker that takes it holds it until then."))
     if job.scheduled_for is not None and job.state in (State.SCHEDULED, State.RETRYING):
         left_s = job.scheduled_for.timestamp() - now
         again = "tries again" if job.state is State.RETRYING or job.attempts else "is due"

@@ -57,6 +57,13 @@ def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
     assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It tries again in 1\u202fm 30\u202fs."]
 
 
+def test_a_job_in_line_that_is_not_due_yet_tells_when() -> None:
+    in_line = {"facts": (("Place in line", "next"),)}
+    reasons = told(job(State.WAITING, scheduled_for=instant(NOW + 90), **in_line), queue())
+    assert reasons == ["It is not to start for 1\u202fm 30\u202fs.", "It is next in line."]
+    assert told(job(State.WAITING, scheduled_for=instant(NOW - 90), **in_line), queue()) == ["It is next in line."]
+
+
 def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> None:
     children = tuple(
         JobLink(id=str(n), queue="q", state=state) for n, state in enumerate([State.COMPLETED, None, State.DEAD])
