@@ -141,13 +141,15 @@ def search(
     queues: Sequence[QueueStats],
     backend_of: Callable[[QueueStats], Backend],
     cursor: str | None = None,
+    seen: Callable[[Iterable[Job]], None] = lambda _jobs: None,
 ) -> Found:
     """Jobs that match, at most MAX_FOUND, in the order of ORDER; the job of that very id alone where there is one.
 
-    Looks at ROWS_PER_LIST rows of each list and for SECONDS at most; the cursor goes on from there.
+    Looks at ROWS_PER_LIST rows of each list and for SECONDS at most; the cursor goes on from there. `seen` is told of
+    all jobs that were looked at.
     """
     started = monotonic_s()
-    look = _Look(query, backend_of, started)
+    look = _Look(query, backend_of, started, seen)
     lists = list(_lists(query, queues, backend_of))
     turn, at, offset = _position(cursor)
     if cursor is None and query.bare_id:
@@ -211,7 +213,14 @@ def _position(cursor: str | None) -> tuple[int, int, int]:
 class _Look:
     """One request's look through lists."""
 
-    def __init__(self, query: Query, backend_of: Callable[[QueueStats], Backend], started: float) -> None:
+    def __init__(
+        self,
+        query: Query,
+        backend_of: Callable[[QueueStats], Backend],
+        started: float,
+        seen: Callable[[Iterable[Job]], None],
+    ) -> None:
+        self._seen = seen
         self._query = query
         self._backend_of = backend_of
         self._started = started
@@ -250,6 +259,7 @@ class _Look:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 return None
             self._searched += len(window.rows)
+            self._seen(row.job for row in window.rows)
             for row in window.rows:
                 if self._query.matches(row, self._now):
                     self._add(queue, row.job)

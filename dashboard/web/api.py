@@ -173,10 +173,10 @@ def redis() -> Response:
 def jobs(source: str, backend: str, name: str) -> Response:
     """One page of jobs, read live: `state` (ours or the library's word), `page`, `per_page`."""
     here = deck()
-    ref = here.queue(source, backend, name).ref
+    found, query = here.queue(source, backend, name), _query(here.backend(source, backend))
     if request.args.get("q"):
-        return _searched(here.queue(source, backend, name), _query(here.backend(source, backend)))
-    page = here.backend(source, backend).jobs(ref, _query(here.backend(source, backend)))
+        return _searched(found, query)
+    page = here.jobs(found, query)
     return _json(
         {
             "jobs": [_job(job, detailed=False) for job in page.jobs],

@@ -26,6 +26,7 @@ from dashboard.collect.history import History
 from dashboard.collect.leader import holder_name
 from dashboard.collect.live import Board as LiveBoard
 from dashboard.collect.live import Shelf
+from dashboard.collect.names import Names
 from dashboard.collect.reader import Reader, Reading
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.search import Found, Query, search
@@ -37,6 +38,8 @@ from dashboard.model import (
     Job,
     JobError,
     JobLink,
+    JobPage,
+    JobQuery,
     QueueRef,
     QueueStats,
     Schedule,
@@ -74,6 +77,7 @@ class Deck:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.names = Names()
         watch(settings)  # a wrong setting shall stop the start, not the first request
         check_alerts(settings)
         self._lock = threading.Lock()
@@ -109,13 +113,25 @@ class Deck:
             )
         return found
 
+    def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
+        """One page of a list, read live. Raises as Backend.jobs."""
+        page = self.backend(queue.source, queue.backend).jobs(queue.ref, query)
+        self.names.see(page.jobs)
+        return page
+
     def job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
         return addressed(self.backend(queue.source, queue.backend).job(queue.ref, job_id), self.reading().snapshot)
 
     def workers(self) -> LiveBoard[Worker]:
         """All worker processes, as old as an interval at most."""
-        return self._here().workers.board(self.reading().snapshot)
+        board = self._here().workers.board(self.reading().snapshot)
+        self.names.note(
+            (worker.source, worker.backend, work.queue or "", work.job_name)
+            for worker in board.rows
+            for work in worker.work
+        )
+        return board
 
     def schedules(self) -> LiveBoard[Schedule]:
         """All schedules, as old as an interval at most."""
@@ -123,7 +139,7 @@ class Deck:
 
     def search(self, query: Query, queues: Sequence[QueueStats], cursor: str | None) -> Found:
         """A bounded look for jobs in the lists of `queues`."""
-        return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor)
+        return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.see)
 
     @property
     def desk(self) -> Desk:

@@ -150,7 +150,7 @@ def _listing(backend: Backend, queue: QueueStats) -> Listing:
     with metered() as meter:
         jobs, error, hint = None, None, None
         try:
-            jobs = backend.jobs(queue.ref, query)
+            jobs = deck().jobs(queue, query)
         except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
             error, hint = exc.message, exc.hint
     return Listing(query, jobs, error, hint, page.price(meter.commands, meter.round_trips, meter.seconds * 1000))

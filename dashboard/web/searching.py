@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask import Blueprint, render_template, request
 
 from dashboard.collect.search import MAX_QUERY, Found, parse
@@ -45,6 +47,11 @@ def index() -> str:
         wrong=wrong,
         examples=EXAMPLES,
         matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
-        suggestions=[f"queue:{name}" if " " not in name else f'queue:"{name}"' for name in names],
+        suggestions=[*_terms("queue", names), *_terms("name", deck().names.newest(SUGGESTED))],
         titles=deck().backend_titles,
     )
+
+
+def _terms(field: str, values: Iterable[str]) -> list[str]:
+    """A term of the grammar for each value that it can spell."""
+    return [f'{field}:"{value}"' if " " in value else f"{field}:{value}" for value in values if '"' not in value]

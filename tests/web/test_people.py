@@ -9,6 +9,8 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
+from tests.web.conftest import MakeApp
+
 
 def test_pages_without_anything_say_what_belongs_there(client: FlaskClient) -> None:
     assert "No worker to be seen" in client.get("/workers").text
@@ -85,3 +87,20 @@ def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
     text = client.get("/").text
     assert "<strong>all queues of Sidekiq</strong> starts scheduled jobs" in text
     assert "<strong>*</strong>" not in text
+
+
+def test_queues_and_jobs_that_were_seen_are_suggested(
+    make_app: MakeApp, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    del jobs
+    Queue("slow", connection=redis_client).enqueue("app.pdf.render", "a.pdf")
+    client = make_app().test_client()
+
+    def suggested() -> set[str]:
+        return set(re.findall(r'<option value="([^"]*)">', client.get("/search").text))
+
+    assert suggested() == {"queue:mail", "queue:slow"}
+    client.get("/queues/main/rq/slow")
+    assert suggested() == {"queue:mail", "queue:slow", "name:app.pdf.render"}
+    client.get("/search?q=nowhere")
+    assert suggested() == {"queue:mail", "queue:slow", "name:app.pdf.render", "name:app.mail.send"}

@@ -1,0 +1,27 @@
+"""Names of jobs are remembered within bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.collect import names
+from dashboard.collect.names import Names
+
+
+def test_names_are_known_once_and_sorted() -> None:
+    seen = Names()
+    seen.note([("main", "rq", "mail", "send"), ("main", "rq", "mail", None), ("main", "rq", "web", "fetch")])
+    seen.note([("main", "celery", "mail", "send"), ("main", "rq", "mail", "x" * 121)])
+    assert seen.newest(10) == ["fetch", "send"]
+
+
+def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "PER_QUEUE", 2)
+    monkeypatch.setattr(names, "QUEUES", 2)
+    seen = Names()
+    for name in ("a", "b", "a", "c"):
+        seen.note([("main", "rq", "mail", name)])
+    assert seen.newest(10) == ["a", "c"]
+    seen.note([("main", "rq", "web", "w"), ("main", "rq", "pdf", "p")])
+    assert seen.newest(10) == ["p", "w"]
+    assert seen.newest(1) == ["p"]
