@@ -50,6 +50,7 @@ class Capability(StrEnum):
     WORKERS = "workers"  # tells who consumes a queue, and lists them
     SCHEDULES = "schedules"  # jobs that are made again and again by the clock
     SEARCH = "search"  # jobs can be looked through by their text
+    CLASSES = "classes"  # tells runs, failures and run times of each class of jobs
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -386,6 +387,33 @@ class Window(Value, frozen=True, kw_only=True):
     rows: tuple[Searched, ...]
     total: int | None
     order: str
+
+
+class ClassStats(Value, frozen=True, kw_only=True):
+    """What the jobs of one class did. Of attempts that went well: how long they ran, on average, and below which time
+    half and 95 of 100 of them did; None when none did, or the library kept no times, or they ran too long for it.
+    """
+
+    name: str
+    runs: int  # attempts, failed ones among them
+    failed: int
+    runtime_mean_s: float | None = None
+    runtime_p50_below_s: float | None = None
+    runtime_p95_below_s: float | None = None
+
+
+class ClassBoard(Value, frozen=True, kw_only=True):
+    """The classes of jobs that ran within `span_s` seconds, those that took most time first, the first few only.
+
+    `scope` says in words whose jobs these are; `total` = how many classes there are. `cut`: the library keeps more than
+    was read, so that sums may be too low.
+    """
+
+    classes: tuple[ClassStats, ...]
+    total: int
+    span_s: float
+    scope: str
+    cut: bool = False
 
 
 class JobQuery(Value, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.errors import Unsupported
 from dashboard.model import (
     Capability,
+    ClassBoard,
     FlowDelta,
     Job,
     JobPage,
@@ -166,6 +167,14 @@ class Backend(abc.ABC):
         """
         del refs
         return []
+
+    def classes(self, ref: QueueRef) -> ClassBoard | None:
+        """What each class of jobs did lately; None where the library keeps no such figures (Capability.CLASSES).
+
+        Cost: at most 2 round trips.
+        """
+        del ref
+        return None
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `jobs`.

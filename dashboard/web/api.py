@@ -17,6 +17,7 @@ from dashboard.collect.live import Board
 from dashboard.collect.search import parse
 from dashboard.errors import BackendUnavailable, Forbidden, Unsupported
 from dashboard.model import (
+    ClassStats,
     Job,
     JobLink,
     JobQuery,
@@ -130,6 +131,21 @@ def history(source: str, backend: str, name: str) -> Response:
     )
 
 
+@bp.get(f"{_QUEUE}/classes")
+def classes(source: str, backend: str, name: str) -> Response:
+    """What each class of jobs of the queue's library did lately; `classes` is null where that is not known."""
+    board = deck().classes(deck().queue(source, backend, name))
+    return _json(
+        {
+            "classes": None if board is None else [_class(each) for each in board.classes],
+            "total": board.total if board else None,
+            "span_s": board.span_s if board else None,
+            "scope": board.scope if board else None,
+            "truncated": board is not None and (board.cut or board.total > len(board.classes)),
+        }
+    )
+
+
 def _number(name: str) -> float | None:
     text = request.args.get(name)
     if text is None:
@@ -167,6 +183,16 @@ def redis() -> Response:
         for source in (snapshot.sources if snapshot else ())
     ]
     return _json({"sources": sources, "total": len(sources)})
+
+
+def _class(each: ClassStats) -> dict[str, Any]:
+    times = ("runtime_mean_s", "runtime_p50_below_s", "runtime_p95_below_s")
+    return {
+        "name": each.name,
+        "runs": each.runs,
+        "failed": each.failed,
+        **{name: _rounded(getattr(each, name), 4) for name in times},
+    }
 
 
 @bp.get(f"{_QUEUE}/jobs")

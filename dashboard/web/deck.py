@@ -23,6 +23,7 @@ from dashboard.alerts.setup import check as check_alerts
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import Backend
 from dashboard.collect.history import History
+from dashboard.collect.kept import Kept
 from dashboard.collect.leader import holder_name
 from dashboard.collect.live import Board as LiveBoard
 from dashboard.collect.live import Shelf
@@ -35,6 +36,7 @@ from dashboard.collect.watch import Watch, watch
 from dashboard.errors import NotFound
 from dashboard.model import (
     Capability,
+    ClassBoard,
     Job,
     JobError,
     JobLink,
@@ -53,6 +55,8 @@ from dashboard.triage.book import Book
 from dashboard.triage.groups import Member
 
 EXTENSION = "queuedeck"
+# As often as Sidekiq adds them up.
+CLASSES_KEPT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -78,6 +82,7 @@ class Deck:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = Names()
+        self._classes: Kept[ClassBoard] = Kept(CLASSES_KEPT_S)
         watch(settings)  # a wrong setting shall stop the start, not the first request
         check_alerts(settings)
         self._lock = threading.Lock()
@@ -140,6 +145,16 @@ class Deck:
     def search(self, query: Query, queues: Sequence[QueueStats], cursor: str | None) -> Found:
         """A bounded look for jobs in the lists of `queues`."""
         return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.see)
+
+    def classes(self, queue: QueueStats) -> ClassBoard | None:
+        """What each class of jobs of a queue's library did lately, CLASSES_KEPT_S old at most. Never raises.
+
+        Cost: at most 2 round trips, for all viewers of this process and all queues of a library and prefix.
+        """
+        backend = self.backend(queue.source, queue.backend)
+        if Capability.CLASSES not in backend.capabilities:
+            return None
+        return self._classes.get((queue.source, queue.backend, queue.prefix), lambda: backend.classes(queue.ref))
 
     @property
     def desk(self) -> Desk:

@@ -44,13 +44,12 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of jobs, or why there is none; `price` = what reading it cost."""
+    """A page of jobs, or why there is none."""
 
     query: JobQuery
     jobs: JobPage | None
     error: str | None
     hint: str | None
-    price: str
 
     @property
     def first(self) -> int:
@@ -76,15 +75,16 @@ def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the newest snapshot."""
     reading, queue = find(source, backend, name)
     variables = context(reading, queue)
-    return render_template("queues/show.html", **page.shell(reading, variables["listing"].price), **variables)
+    return render_template("queues/show.html", **page.shell(reading, variables.pop("price")), **variables)
 
 
 @bp.get("/_queue")
 def fragment(source: str, backend: str, name: str) -> Response:
     """The part of the page that polls."""
     variables = context(*find(source, backend, name))
+    price = variables.pop("price")
     response = htmx.live(TEMPLATE, variables)
-    response.headers[page.PRICE] = variables["listing"].price
+    response.headers[page.PRICE] = price
     return response
 
 
@@ -107,7 +107,9 @@ def find(source: str, backend: str, name: str) -> tuple[Reading, QueueStats]:
 def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
     """The variables of the fragment."""
     backend = deck().backend(queue.source, queue.backend)
-    listing = _listing(backend, queue)
+    with metered() as meter:
+        listing = _listing(backend, queue)
+        classes = deck().classes(queue)
     past = reading.history.of(queue)
     slots = len(reading.history.totals.depth)
 
@@ -127,6 +129,8 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "tabs": _tabs(backend, queue, listing.query.state),
         "natives": _natives(backend, queue, listing.query.state),
         "listing": listing,
+        "classes": classes,
+        "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
         "did": Did.read(request.args),
         "offered": backend.job_actions.get(listing.query.state, ()) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
@@ -147,13 +151,12 @@ def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
 def _listing(backend: Backend, queue: QueueStats) -> Listing:
     """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
     query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
-    with metered() as meter:
-        jobs, error, hint = None, None, None
-        try:
-            jobs = deck().jobs(queue, query)
-        except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
-            error, hint = exc.message, exc.hint
-    return Listing(query, jobs, error, hint, page.price(meter.commands, meter.round_trips, meter.seconds * 1000))
+    jobs, error, hint = None, None, None
+    try:
+        jobs = deck().jobs(queue, query)
+    except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
+        error, hint = exc.message, exc.hint
+    return Listing(query, jobs, error, hint)
 
 
 def _first_state(backend: Backend, queue: QueueStats) -> State:

@@ -18,6 +18,7 @@ from dashboard.backends.sidekiq import (
     discover,
     flow,
     keys,
+    metrics,
     pages,
     running,
     schedules,
@@ -29,6 +30,7 @@ from dashboard.backends.sidekiq import (
 from dashboard.backends.sidekiq.entry import stack_of
 from dashboard.model import (
     Capability,
+    ClassBoard,
     FlowDelta,
     Job,
     JobPage,
@@ -53,7 +55,7 @@ class Sidekiq(Backend):
     keyed_by_id = False
     needs_noeviction = True
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
-    capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH})
+    capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH, Capability.CLASSES})
 
     job_actions = act.JOB_ACTIONS
     queue_actions = (Action.OBLITERATE,)
@@ -102,6 +104,9 @@ class Sidekiq(Backend):
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return schedules.read(self.source, _namespaces(refs), {ref.key: ref for ref in refs})
+
+    def classes(self, ref: QueueRef) -> ClassBoard | None:
+        return metrics.read(self.source, keys.place(ref).namespace)
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = pages.read(self.source, self._scripts, ref, query)

@@ -1,0 +1,133 @@
+"""Figures per class of Sidekiq 7 and 8, from `tests/payloads`: Debian's 6.4 keeps none."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.sidekiq import metrics
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.model import ClassBoard, ClassStats
+from dashboard.sources import metered
+from tests.contract.test_sidekiq import backend, discover, enqueue, payload
+
+__all__ = ["backend"]
+PAYLOADS = Path(__file__).parent.parent / "payloads"
+VERSIONS = ("7.3.9", "8.1.7")
+MAILER = ClassStats(
+    name="Shop::Mailer",
+    runs=14,
+    failed=2,
+    runtime_mean_s=2.0 / 12,
+    runtime_p50_below_s=0.1,
+    runtime_p95_below_s=None,  # one of twelve took longer than the last bucket
+)
+ODD = ClassStats(
+    name="Odd|Name",
+    runs=1,
+    failed=0,
+    runtime_mean_s=0.015,
+    runtime_p50_below_s=0.02,
+    runtime_p95_below_s=0.02,
+)
+PDF = ClassStats(name="Pdf", runs=3, failed=3)
+
+
+@pytest.fixture(autouse=True)
+def _at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands where the payloads do: seven minutes past midnight."""
+    at = datetime.fromisoformat("2026-11-05T00:07:30+00:00").timestamp()
+    monkeypatch.setattr(metrics, "now_s", lambda: at)
+
+
+def put(client: redis.Redis, version: str, *, prefix: str = "") -> None:
+    """Write the keys of a payload."""
+    found: dict[str, Any] = json.loads((PAYLOADS / f"sidekiq-{version}-metrics.json").read_text())
+    assert (found["version"], found["at"]) == (version, "2026-11-05T00:07:30Z")
+    for key, fields in found["hashes"].items():
+        client.hset(prefix + key, mapping=fields)
+    for key, digits in found["strings"].items():
+        client.set(prefix + key, bytes.fromhex(digits))
+
+
+def board(backend: Sidekiq, name: str = "*") -> ClassBoard:
+    """The figures, which are there."""
+    found = backend.classes(discover(backend)[name])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_hour_of_a_version_is_added_up_by_class(backend: Sidekiq, any_redis: redis.Redis, version: str) -> None:
+    enqueue(any_redis, payload())
+    put(any_redis, version)
+    before = {key: any_redis.dump(key) for key in any_redis.scan_iter()}
+    found = board(backend)
+    assert found.classes == (MAILER, ODD, PDF)
+    assert (found.total, found.span_s, found.cut) == (3, 3600, False)
+    assert board(backend, "mails") == found
+    assert {key: any_redis.dump(key) for key in any_redis.scan_iter()} == before
+
+
+def test_two_versions_at_once_are_added_up(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    for version in VERSIONS:
+        put(any_redis, version)
+    mailer = board(backend).classes[0]
+    assert (mailer.runs, mailer.failed, mailer.runtime_p50_below_s) == (28, 4, 0.1)
+    assert mailer.runtime_mean_s == pytest.approx(MAILER.runtime_mean_s)
+
+
+def test_a_namespace_has_its_own(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    enqueue(any_redis, payload(), prefix="app:")
+    put(any_redis, "7.3.9", prefix="app:")
+    assert backend.classes(discover(backend)["*"]) is None
+    assert board(backend, "app:*").classes == (MAILER, ODD, PDF)
+
+
+def test_nothing_kept_is_unknown_at_one_round_trip(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    ref = discover(backend)["*"]
+    with metered() as meter:
+        assert backend.classes(ref) is None
+    assert meter.round_trips == 1
+    put(any_redis, "8.1.7")
+    with metered() as meter:
+        backend.classes(ref)
+    assert meter.round_trips == 2
+
+
+def test_what_is_odd_costs_itself_only(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    put(any_redis, "8.1.7")
+    any_redis.set("j|261105|0:06", "no hash")
+    any_redis.hset("j|261105|0:05", mapping={"Bad|p": "x", "|p": "1", "alone": "2", b"\xff<b>|p": "1", "Pdf|z": "9"})
+    any_redis.delete("h|Odd|Name-5-0:7")
+    any_redis.hset("h|Odd|Name-5-0:7", "a", "b")
+    any_redis.append("h|Shop::Mailer-5-0:7", b"\x01")
+    found = {each.name: each for each in board(backend).classes}
+    assert found.pop("\udcff<b>").runs == 1
+    assert found.pop("Bad").runs == 0
+    assert found["Odd|Name"].runtime_p50_below_s is None
+    assert (found["Shop::Mailer"], found["Pdf"]) == (MAILER, PDF)
+
+
+def test_of_many_classes_those_that_took_most_time_are_told(
+    backend: Sidekiq, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(any_redis, payload())
+    fields = {f"C{n}|{what}": n for n in range(1, 3001) for what in ("p", "ms")}
+    any_redis.hset("j|261105|0:07", mapping=fields)
+    found = board(backend)
+    assert (len(found.classes), found.cut) == (50, True)
+    assert found.total < 3000
+    monkeypatch.setattr(metrics, "FIELDS", 10_000)
+    found = board(backend)
+    assert [each.name for each in found.classes[:2]] == ["C3000", "C2999"]
+    assert (found.total, found.cut) == (3000, False)
