@@ -305,12 +305,26 @@ def test_schedules_of_both_add_ons_are_read(backend: Sidekiq, any_redis: redis.R
     found = {entry.id: entry for entry in backend.schedules(list(discover(backend).values()))}
     assert set(found) == {"nightly report", "broken", "ping", "odd"}
     nightly = found["nightly report"]
+    assert nightly.next_run_at is None
     assert (nightly.name, nightly.pattern, nightly.queue, nightly.paused) == ("Report", "0 3 * * *", "mails", True)
     assert nightly.last_run_at is not None
     assert found["ping"].next_run_at is not None
     assert (found["ping"].pattern, found["ping"].paused) == ("5m", False)
     assert found["broken"].problem
     assert found["odd"].problem
+
+
+def test_the_next_run_of_a_cron_job_is_told_where_it_is_sure(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, payload())
+    for name, cron in {"zoned": "0 3 * * * Asia/Tokyo", "local": "0 3 * * *", "words": "every day at noon"}.items():
+        any_redis.sadd("cron_jobs", f"cron_job:{name}")
+        any_redis.hset(f"cron_job:{name}", mapping={"name": name, "cron": cron, "status": "enabled"})
+    found = {entry.id: entry for entry in backend.schedules(list(discover(backend).values()))}
+    zoned = found["zoned"].next_run_at
+    assert zoned is not None
+    assert (zoned.hour, zoned.minute, found["zoned"].timezone) == (18, 0, "Asia/Tokyo")
+    assert 0 < zoned.timestamp() - time.time() <= 86_400
+    assert (found["local"].next_run_at, found["words"].next_run_at) == (None, None)
 
 
 def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: redis.Redis) -> None:

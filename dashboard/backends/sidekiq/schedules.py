@@ -9,8 +9,9 @@ from typing import Any
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.payload import json_payload, loads_dict, printable, text
 from dashboard.backends.sidekiq import keys
+from dashboard.backends.sidekiq.cron import next_run
 from dashboard.backends.sidekiq.entry import moment, words
-from dashboard.clock import EPOCH
+from dashboard.clock import EPOCH, instant, now_s
 from dashboard.model import QueueRef, Schedule
 from dashboard.sources import Reply, Source
 
@@ -41,13 +42,16 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
         crons.extend((namespace, key) for reply in (cron_1, cron_2) for key in _scanned(reply)[:MAX_SCHEDULES])
         found.extend(_scheduler(source, namespace, tables, refs))
     records = source.batch([("HMGET", namespace.encode() + key, *CRON_FIELDS) for namespace, key in crons])
+    now = instant(now_s()) or EPOCH
     for (namespace, key), record in zip(crons, records, strict=True):
-        found.append(_cron(source, namespace, key, record, refs))
+        found.append(_cron(source, namespace, key, record, refs, now))
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))[:MAX_SCHEDULES]
 
 
-def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef]) -> Schedule:
+def _cron(
+    source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef], now: datetime
+) -> Schedule:
     name = text(key).removeprefix(keys.CRON_JOB)
     if not isinstance(record, list) or not any(record):
         return Schedule(
@@ -61,7 +65,9 @@ def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mappi
     fields = dict(zip(CRON_FIELDS, record, strict=True))
     queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
     ref = refs.get(keys.Place(namespace, queue).key) if queue else None
-    args = fields["args"]
+    args, pattern, last = fields["args"], _text(fields["cron"]), _time(_text(fields["last_enqueue_time"]))
+    paused = fields["status"] == b"disabled" if fields["status"] is not None else None
+    following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
     return Schedule(
         id=f"{namespace}{name}",
         source=source.name,
@@ -70,9 +76,11 @@ def _cron(source: Source, namespace: str, key: bytes, record: Reply, refs: Mappi
         name=_text(fields["klass"]) or _text(fields["name"]),
         queue=ref.name if ref else queue,
         ref=ref,
-        pattern=_text(fields["cron"]),
-        last_run_at=_time(_text(fields["last_enqueue_time"])),
-        paused=fields["status"] == b"disabled" if fields["status"] is not None else None,
+        pattern=pattern,
+        timezone=zone,
+        next_run_at=following,
+        last_run_at=last,
+        paused=paused,
         payload=json_payload(args) if args else None,
         facts=_space(namespace),
     )
