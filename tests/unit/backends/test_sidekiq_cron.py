@@ -1,4 +1,4 @@
-"""When a cron expression comes due; the instants are those that fugit 1.12 tells."""
+"""When a cron expression comes due; the instants are those that fugit 1.14.0 tells."""
 
 from __future__ import annotations
 
