@@ -389,6 +389,17 @@ class Window(Value, frozen=True, kw_only=True):
     order: str
 
 
+class Sifted(Value, frozen=True, kw_only=True):
+    """The jobs of a stretch of one list that may be what is looked for; the stretch ends before row `reached`.
+
+    `more`: the list goes on there.
+    """
+
+    rows: tuple[Searched, ...]
+    reached: int
+    more: bool
+
+
 class ClassStats(Value, frozen=True, kw_only=True):
     """What the jobs of one class did. Of attempts that went well: how long they ran, on average, and below which time
     half and 95 of 100 of them did; None when none did, or the library kept no times, or they ran too long for it.

@@ -21,6 +21,11 @@ class Scripts:
         self._command = "EVAL_RO"  # Redis 7: the server itself refuses a write; older ones have EVAL alone
         self._refused_at: float | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Whether the user was found not to be permitted scripts lately."""
+        return self._refused_at is not None and monotonic_s() - self._refused_at < ASK_AGAIN_S
+
     def run(
         self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command] = ()
     ) -> tuple[list[Reply], list[Reply]] | None:
@@ -29,7 +34,7 @@ class Scripts:
         None when the user may not run scripts: the caller then takes plain commands. An error of one call stands in
         its place. Cost: 1 round trip; one more the first time on Redis 6.
         """
-        if self._refused_at is not None and monotonic_s() - self._refused_at < ASK_AGAIN_S:
+        if self.refused:
             return None
         replies = self._send(script, calls, also)
         if calls and self._command == "EVAL_RO" and _unknown_command(replies[0]):

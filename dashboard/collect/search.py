@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from dashboard.backends.base import WINDOW_ROWS, Backend
+from dashboard.backends.base import SIFTABLE, WINDOW_ROWS, Backend
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import QueuedeckError, Unsupported
 from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, State
@@ -24,6 +24,8 @@ MAX_FOUND = 100
 MAX_QUERY = 500
 START = "0.0.0"
 FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
+# What these say of a queue holds for all its jobs.
+CHOOSING = ("queue", "source", "library")
 ALIASES = {"backend": "library"}
 ORDER = (
     *(State.DEAD, State.RETRYING, State.ACTIVE, State.WAITING, State.SCHEDULED),
@@ -51,10 +53,33 @@ class Query:
 
     @property
     def bare_id(self) -> str | None:
-        """The one word that may be the id of a job; None when more is asked."""
-        if len(self.terms) != 1 or self.terms[0].excluded or self.terms[0].field not in (None, "id"):
+        """The one word that may be a job's id, or the id beside terms that choose queues; None for anything else."""
+        asked = [term for term in self.terms if term.field not in CHOOSING]
+        if len(asked) != 1 or asked[0].excluded:
             return None
-        return self.terms[0].text
+        alone = asked[0].field is None and len(self.terms) == 1
+        return asked[0].text if alone or asked[0].field == "id" else None
+
+    @property
+    def word(self) -> str | None:
+        """A word that stands in the data of every job that matches; the longest, None for none that a sift takes."""
+        words = (
+            term.text
+            for term in self.terms
+            if not term.excluded and term.field in (None, "id", "name", "error", "payload")
+            # An entry without an id is called raw…, which stands nowhere in it.
+            if SIFTABLE.match(term.text) and not term.text.casefold().startswith("raw")
+        )
+        return max(words, key=len, default=None)
+
+    def chooses(self, queue: QueueStats) -> bool:
+        """Whether a queue is among those that are chosen, or holds jobs of several."""
+        return all(_admits(term, queue, ()) for term in self.terms if term.field in CHOOSING)
+
+    def chosen(self, job: Job, now: float) -> bool:
+        """Whether a job is of a queue that is chosen."""
+        row = Searched(job=job, text="")
+        return all(_holds(term, row, now) != term.excluded for term in self.terms if term.field in CHOOSING)
 
     def wants(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
         """Whether a list can hold what is looked for."""
@@ -145,7 +170,8 @@ def search(
 ) -> Found:
     """Jobs that match, at most MAX_FOUND, in the order of ORDER; the job of that very id alone where there is one.
 
-    Looks at ROWS_PER_LIST rows of each list and for SECONDS at most; the cursor goes on from there. `seen` is told of
+    Looks at ROWS_PER_LIST rows of each list, at all of one that can be sifted, and for SECONDS at most; the cursor goes
+    on from there. `seen` is told of
     all jobs that were looked at.
     """
     started = monotonic_s()
@@ -160,12 +186,14 @@ def search(
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
-            following = look.through(*lists[at][:2], offset, (turn + 1) * ROWS_PER_LIST)
+            following = look.through(*lists[at], offset, turn)
             if following is not None:
                 return look.found(total, f"{turn}.{at}.{following}")
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
-        if not any((count or 0) > turn * ROWS_PER_LIST for *_, count in lists):
+        if not any(
+            (count or 0) > turn * ROWS_PER_LIST and not look.sifts(queue, state) for queue, state, count in lists
+        ):
             break
         return look.found(total, f"{turn}.0.0")
     return look.found(total, None)
@@ -236,21 +264,67 @@ class _Look:
 
     def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
         """Ask each queue for the job itself, for ID_SECONDS at most; first those that know their jobs by id."""
-        for n, queue in enumerate(sorted(queues, key=lambda queue: not self._backend_of(queue).keyed_by_id)):
+        asked = [queue for queue in queues if self._query.chooses(queue)]
+        for n, queue in enumerate(sorted(asked, key=lambda queue: not self._backend_of(queue).keyed_by_id)):
             if len(self._jobs) >= MAX_FOUND:
                 return
             if monotonic_s() - self._started > ID_SECONDS:
-                self._problems.append(f"{n} of {len(queues)} queues were asked for a job of this id, for want of time")
+                self._problems.append(f"{n} of {len(asked)} queues were asked for a job of this id, for want of time")
                 return
             try:
-                self._add(queue, self._backend_of(queue).job(queue.ref, job_id))
+                job = self._backend_of(queue).job(queue.ref, job_id)
             except QueuedeckError:
                 continue
+            if self._query.chosen(job, self._now):
+                self._add(queue, job)
 
-    def through(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
-        """Look at rows of one list from `offset` to `end`; where to go on when time or room is up, else None."""
+    def sifts(self, queue: QueueStats, state: State) -> bool:
+        """Whether the server itself looks through a list."""
+        return self._query.word is not None and self._backend_of(queue).sifts(state)
+
+    def through(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
+        """Look at the rows of one list from `offset` on that are due in this `turn`; where to go on when time or room
+        is up, else None.
+        """
+        if self.sifts(queue, state):
+            if turn > 0:
+                return None  # it was looked through to its end
+            while offset < (count or 0):
+                if self._full:
+                    return offset
+                reached = self._sifted(queue, state, offset)
+                if reached is None:
+                    break
+                offset = reached
+            if offset >= (count or 0) or self.sifts(queue, state):
+                return None
+        return self._windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
+
+    def _sifted(self, queue: QueueStats, state: State, offset: int) -> int | None:
+        """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
+        try:
+            found = self._backend_of(queue).sift(queue.ref, state, self._query.word or "", offset)
+        except QueuedeckError as exc:
+            self._problems.append(f"{queue.name}: {exc.message}")
+            return None
+        if found is None:
+            return None
+        self._searched += found.reached - offset
+        self._seen(row.job for row in found.rows)
+        for row in found.rows:
+            if self._query.matches(row, self._now):
+                self._add(queue, row.job)
+        return found.reached if found.more else None
+
+    @property
+    def _full(self) -> bool:
+        """Whether time or room is up."""
+        return monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND
+
+    def _windows(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
+        """Look at the rows of one list from `offset` to `end`; as `through`."""
         while offset < end:
-            if monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND:
+            if self._full:
                 return offset
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:

@@ -446,3 +446,54 @@ def test_a_user_without_scripts_sees_waiting_jobs(any_server: EmbeddedRedis, any
     assert (shared.counts.active, shared.counts.dead) == (None, None)
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
+def sifted(backend: Celery, name: str, word: str) -> tuple[list[str], int]:
+    """(ids that a sift brings to the end of a queue, in how many steps)."""
+    ref, offset, steps, found = discover(backend)[name], 0, 0, []
+    while True:
+        part = backend.sift(ref, State.WAITING, word, offset)
+        assert part is not None
+        found += [row.job.id for row in part.rows]
+        steps += 1
+        if not part.more:
+            return found, steps
+        assert part.reached > offset
+        offset = part.reached
+
+
+def test_waiting_messages_are_sifted_in_their_order(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails", *(message(f"a-{n}", argsrepr=f"('user{n % 1000}',)") for n in range(4000)))
+    any_redis.lpush(b"mails" + SEP + b"3", message("Late-A-39x"), b'{"headers": {"id": "l\\u0061te"}}', b"\xffnone")
+    assert sifted(backend, "mails", "USER999")[0] == [*(f"a-{n}" for n in (999, 1999, 2999, 3999)), "late"]
+    found, steps = sifted(backend, "mails", "a-39")
+    assert found == ["a-39", *(f"a-{n}" for n in (*range(390, 400), *range(3900, 4000))), "Late-A-39x", "late"]
+    assert 3 < steps < 100
+    assert sifted(backend, "mails", "nowhere")[0] == ["late"]
+    any_redis.delete("mails", b"mails" + SEP + b"3")
+    assert sifted(backend, "mails", "user") == ([], 1)
+
+
+def test_long_messages_are_sifted_in_small_steps(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails", *(message(f"big-{n}", argsrepr="x" * 200_000) for n in range(60)))
+    found, steps = sifted(backend, "mails", "big-5")
+    assert found == ["big-5", *(f"big-{n}" for n in range(50, 60))]
+    assert steps >= 10
+    assert backend.job(discover(backend)["mails"], "big-59").id == "big-59"
+
+
+def test_a_sift_without_scripts_is_none(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    any_redis.lpush("mails", message("t1"))
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    source = Source("main", url)
+    backend = Celery(source, SourceSettings(name="main", url=url))
+    ref = discover(backend)["mails"]
+    assert backend.sift(ref, State.WAITING, "t1x", 0) is None
+    assert not backend.sifts(State.WAITING)
+    assert backend.job(ref, "t1").id == "t1"
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")

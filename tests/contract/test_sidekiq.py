@@ -15,7 +15,7 @@ import redis
 from dashboard.backends.base import Budget
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.errors import NotFound
+from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
@@ -364,3 +364,49 @@ def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
             reading.job(refs["mails"], "f" * 24)
     without_scripts.source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
+def sifted(backend: Sidekiq, name: str, state: State, word: str) -> list[str]:
+    """The ids that a sift brings to the end of a list."""
+    ref, offset, found = discover(backend)[name], 0, []
+    while True:
+        part = backend.sift(ref, state, word, offset)
+        assert part is not None
+        found += [row.job.id for row in part.rows]
+        if not part.more:
+            return found
+        assert part.reached > offset
+        offset = part.reached
+
+
+def test_lists_and_sets_are_sifted_in_their_order(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    odd = payload(jid="odd").replace("anna", "\\u0061nna")
+    enqueue(
+        any_redis, *(payload(jid=f"JID{n}", args=[f"user{n % 500}@x"]) for n in range(2000)), odd, "no json user7@x"
+    )
+    ref = discover(backend)["mails"]
+    query = JobQuery(state=State.WAITING, per_page=5000)
+    every = [(row.job.id, row.text) for row in backend.window(ref, query).rows]
+    for word in ("user7@x", "jid19", "Shop::Mailer", "anna@"):
+        expected = [name for name, text in every if word.lower() in f"{name} {text}".lower()]
+        found = sifted(backend, "mails", State.WAITING, word)
+        assert [name for name in found if name in expected] == expected, word
+        assert set(found) - set(expected) <= {"odd"}, word
+    any_redis.zadd("dead", {payload(jid=f"d{n}"): 1_700_000_000.5 + n for n in range(300)})
+    newest = [row.id for row in backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD, per_page=500)).jobs]
+    assert sifted(backend, "*", State.DEAD, "d29") == [name for name in newest if "d29" in name]
+    assert sifted(backend, "*", State.DEAD, "170000029") == [name for name in newest if "170000029" in name]
+    assert sifted(backend, "*", State.DEAD, "07.5-d7") == ["1700000007.5-d7"]
+    assert backend.sift(discover(backend)["*"], State.ACTIVE, "d29", 0) is None
+
+
+def test_long_entries_are_sifted_cut(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    enqueue(any_redis, *(payload(jid=f"big{n}", args=["x" * 300_000, "needle"]) for n in range(30)))
+    assert sifted(backend, "mails", State.WAITING, "needle") == [f"big{n}" for n in range(30)]
+    part = backend.sift(discover(backend)["mails"], State.WAITING, "needle", 0)
+    assert part is not None
+    assert all(len(row.text) < 20_000 for row in part.rows)
+    any_redis.delete("queue:mails")
+    any_redis.set("queue:mails", "x")
+    with pytest.raises(BackendUnavailable, match="wrong type"):
+        backend.sift(discover(backend)["mails"], State.WAITING, "needle", 0)

@@ -31,6 +31,7 @@ from dashboard.model import (
     QueueStats,
     Schedule,
     Searched,
+    Sifted,
     State,
     Window,
     Worker,
@@ -130,16 +131,19 @@ class Celery(Backend):
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return redbeat.read(self.broker, refs)
 
+    def sifts(self, state: State) -> bool:
+        return state is State.WAITING and not self._scripts.refused
+
+    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        found = self._pages().sift(ref, word, offset) if self.sifts(state) else None
+        if found is None:
+            return None
+        rows, reached, more = found
+        return Sifted(rows=tuple(_searched(*row) for row in rows), reached=reached, more=more)
+
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
-        rows = tuple(
-            Searched(
-                job=job,
-                text=joined(of_json(payload), job.error.message if job.error else None),
-                stack=ends(stack_of(payload)) if job.error else None,
-            )
-            for job, payload in zip(page.jobs, payloads, strict=True)
-        )
+        rows = tuple(_searched(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order)
 
     def tend(self) -> None:
@@ -233,6 +237,14 @@ class Celery(Backend):
             key=place.key,
             shared=place.queue is None,
         )
+
+
+def _searched(job: Job, payload: bytes) -> Searched:
+    return Searched(
+        job=job,
+        text=joined(of_json(payload), job.error.message if job.error else None),
+        stack=ends(stack_of(payload)) if job.error else None,
+    )
 
 
 def same_database(one: Source, other: Source) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.acting import Pick
+from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import index_key
 from dashboard.backends.celery.message import (
@@ -29,13 +31,12 @@ from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
-from dashboard.sources import Reply, Source
+from dashboard.sources import Argument, Reply, Source
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
 LOOK_INTO = 500
-# How many messages of each list are looked through at once for one job, from the end that is served next, which keeps
-# the server busy for some 10 ms; how many and how long in all. Without scripts they must travel: LOOK_AT_PLAIN then.
-LOOK_AT = 10_000
+# How far from the end that is served next the lists of a queue are looked through for one job, and how long. A script
+# looks at so many at once that the server is busy for some ms. Without scripts they must travel: LOOK_AT_PLAIN then.
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 LOOK_AT_PLAIN = 5000
@@ -156,69 +157,54 @@ class Pages:
     def job(self, ref: QueueRef, wanted: str) -> Job:
         """One job, wherever it stands: a message before a record. Raises NotFound.
 
-        Cost: at most 4 round trips; one more per further LOOK_AT messages that are looked at.
+        Cost: at most 4 round trips; one more per further SIFT_BYTES of messages that are looked at.
         """
         place = keys.place(ref)
-        job = self._listed(ref, place, wanted, 0)[0] or self._held(ref, place, wanted) or self._recorded(ref, wanted)
-        started, after, more = monotonic_s(), LOOK_AT, job is None
-        while more and after < LOOK_AT_MOST and monotonic_s() - started < LOOK_SECONDS:
-            job, more = self._listed(ref, place, wanted, after)
-            after += LOOK_AT
+        look = _Look(self._broker, self._scripts, place, wanted)
+        job = self._listed(ref, look) or self._held(ref, place, wanted) or self._recorded(ref, wanted)
+        started = monotonic_s()
+        while job is None and look.more and monotonic_s() - started < LOOK_SECONDS:
+            job = self._listed(ref, look)
         if job is not None:
             return job
-        far = f" Only the {after:,} messages that are served next were looked through." if more else ""
+        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.more else ""
         raise NotFound(
             f"There is no job {wanted[:200]!r} in {ref.name!r}.",
             hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
             + far,
         )
 
-    def _listed(self, ref: QueueRef, place: keys.Place, wanted: str, after: int) -> tuple[Job | None, bool]:
-        """(the job, when it is among LOOK_AT messages past `after`, else None; whether more could be looked at)."""
-        if place.queue is None:
-            return None, False
-        before = 0
-        sizes, found = self._candidates(place, wanted, after)
-        for size, messages in zip(sizes, found, strict=True):
-            for raw, position in messages:
-                if job_id(raw, headers_of(decode(raw))) == wanted:
-                    message = decode(raw)
-                    return _message(ref, ref.name, State.WAITING, raw, message, before + position), False
-            before += size
-        return None, any(size > after + LOOK_AT for size in sizes)
+    def _listed(self, ref: QueueRef, look: _Look) -> Job | None:
+        """The job, when it is among the next messages of its look."""
+        for raw, position in look.step():
+            message = decode(raw)
+            if job_id(raw, headers_of(message)) == look.wanted:
+                return _message(ref, ref.name, State.WAITING, raw, message, position)
+        return None
 
-    def _candidates(
-        self, place: keys.Place, wanted: str, after: int
-    ) -> tuple[list[int], list[list[tuple[bytes, int]]]]:
-        """(the size of each list of the queue, the messages of each that may be the job, with their places)."""
-        # As the id stands in the message's JSON: a cheap look before a message is decoded.
-        written = {
-            json.dumps(wanted)[1:-1].encode(),
-            json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
-        }
-        nameless = wanted.startswith("raw")  # a digest stands nowhere in the message
-        lists = place.lists()
-        answered = (
-            None
-            if nameless
-            else self._scripts.run(keys.script("find"), [(key, LOOK_AT, after, *sorted(written)) for key in lists])
-        )
-        if answered is not None:
-            replies: list[list[Any]] = [reply if isinstance(reply, list) else [0] for reply in answered[0]]
-            return [reply[0] for reply in replies], [[(raw, place_) for raw, place_ in reply[1:]] for reply in replies]
-        sizes: list[int] = []
-        found: list[list[tuple[bytes, int]]] = []
-        for reply in self._broker.batch([("LRANGE", key, -LOOK_AT_PLAIN, -1) for key in lists] if after == 0 else []):
-            messages = list(reversed(reply)) if isinstance(reply, list) else []
-            sizes.append(min(len(messages), LOOK_AT_PLAIN))
-            found.append(
-                [
-                    (raw, n)
-                    for n, raw in enumerate(messages)
-                    if any(form in raw for form in written) or (nameless and wanted == digest(raw))
-                ]
-            )
-        return sizes, found
+    def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
+        """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
+        without scripts. Cost: 2 round trips.
+        """
+        lists = keys.place(ref).lists()
+        sizes = self._broker.batch([("LLEN", key) for key in lists])
+        _check(self._broker, ref, sizes)
+        before = 0
+        for key, size in zip(lists, sizes, strict=True):
+            if offset < before + size:
+                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "1", word.lower())
+                answered = self._scripts.run(keys.script("find"), [call])
+                if answered is None:
+                    return None
+                reply: Any = answered[0][0]
+                if not isinstance(reply, list):
+                    break
+                rows = [(row(ref, ref.name, State.WAITING, raw, decode(raw)), raw) for raw, _ in reply[2:]]
+                # What workers took meanwhile must not make the look stand still.
+                reached = max(before + reply[1], offset + 1)
+                return rows, reached, reached < sum(sizes)
+            before += size
+        return [], sum(sizes), False
 
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
         """The job among the messages that workers took."""
@@ -239,6 +225,72 @@ class Pages:
                 if place.queue is None or named == place.queue:
                     return _record(ref, wanted, record)
         return None
+
+
+class _Look:
+    """A look for one waiting job through the lists of its queue, in steps that keep the server busy for some ms."""
+
+    def __init__(self, broker: Source, scripts: Scripts, place: keys.Place, wanted: str) -> None:
+        self._broker, self._scripts = broker, scripts
+        self._lists = place.lists() if place.queue is not None else []
+        self._after = [0] * len(self._lists)
+        self._sizes = [1] * len(self._lists)  # until they are known
+        self.wanted = wanted
+        # As the id stands in the message's JSON: a cheap look before a message is decoded.
+        self._written = {
+            json.dumps(wanted)[1:-1].encode(),
+            json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
+        }
+        self._nameless = wanted.startswith("raw")  # a digest stands nowhere in the message
+
+    @property
+    def more(self) -> bool:
+        """Whether there are messages that can be looked at and were not."""
+        return bool(self._open)
+
+    @property
+    def reached(self) -> int:
+        """How many messages of the longest list were looked at."""
+        return max(self._after, default=0)
+
+    @property
+    def _open(self) -> list[int]:
+        return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
+
+    def step(self) -> list[tuple[bytes, int]]:
+        """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
+        todo = self._open
+        if not todo:
+            return []
+        calls: list[Sequence[Argument]] = [
+            (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), "0", *sorted(self._written))
+            for n in todo
+        ]
+        answered = None if self._nameless else self._scripts.run(keys.script("find"), calls)
+        if answered is None:
+            return self._plain()
+        found: list[tuple[int, bytes, int]] = []
+        for n, reply in zip(todo, answered[0], strict=True):
+            answer: list[Any] = reply if isinstance(reply, list) else [0, 0]
+            size, reached, *messages = answer
+            self._sizes[n], self._after[n] = size, max(reached, self._after[n] + 1)
+            found += [(n, raw, place) for raw, place in messages]
+        return [(raw, sum(self._sizes[:n]) + place) for n, raw, place in found]
+
+    def _plain(self) -> list[tuple[bytes, int]]:
+        """As `step`, once and for all: what can be had without scripts."""
+        found: list[tuple[bytes, int]] = []
+        before = 0
+        for n, reply in enumerate(self._broker.batch([("LRANGE", key, -LOOK_AT_PLAIN, -1) for key in self._lists])):
+            messages = list(reversed(reply)) if isinstance(reply, list) else []
+            found += [
+                (raw, before + place)
+                for place, raw in enumerate(messages)
+                if any(form in raw for form in self._written) or (self._nameless and self.wanted == digest(raw))
+            ]
+            before += len(messages)
+            self._sizes[n] = self._after[n] = len(messages)
+        return found
 
 
 def _message(

@@ -39,6 +39,7 @@ from dashboard.model import (
     QueueStats,
     Schedule,
     Searched,
+    Sifted,
     State,
     Window,
     Worker,
@@ -108,16 +109,19 @@ class Sidekiq(Backend):
     def classes(self, ref: QueueRef) -> ClassBoard | None:
         return metrics.read(self.source, keys.place(ref).namespace)
 
+    def sifts(self, state: State) -> bool:
+        return state in self.states and state is not State.ACTIVE and not self._scripts.refused
+
+    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        found = pages.sift(self.source, self._scripts, ref, state, word, offset) if self.sifts(state) else None
+        if found is None:
+            return None
+        rows, reached, more = found
+        return Sifted(rows=tuple(_searched(*row) for row in rows), reached=reached, more=more)
+
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = pages.read(self.source, self._scripts, ref, query)
-        rows = tuple(
-            Searched(
-                job=job,
-                text=joined(of_json(payload), job.error.message if job.error else None),
-                stack=ends(stack_of(payload)),
-            )
-            for job, payload in zip(page.jobs, payloads, strict=True)
-        )
+        rows = tuple(_searched(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
@@ -169,6 +173,14 @@ class Sidekiq(Backend):
             key=place.key,
             shared=shared,
         )
+
+
+def _searched(job: Job, payload: bytes) -> Searched:
+    return Searched(
+        job=job,
+        text=joined(of_json(payload), job.error.message if job.error else None),
+        stack=ends(stack_of(payload)),
+    )
 
 
 def _namespaces(refs: Sequence[QueueRef]) -> list[str]:

@@ -9,6 +9,7 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.acting import Pick
+from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain, workers
@@ -29,8 +30,8 @@ from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Reply, Source
 
 # How far from its served end a list, or from its newest end a set, is looked through for one job: so many entries at
-# once, which keeps the server busy for some 10 ms, and so many and so long in all.
-LOOK_AT = 10_000
+# once, which keeps the server busy for some ms, and so many and so long in all.
+LOOK_AT = 2000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 # The server runs what it reads at once, some 16 KiB of commands, without a look at other clients: a call is short.
@@ -62,6 +63,29 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tu
         jobs=_unique(rows), page=query.page, per_page=query.per_page, total=size, order=keys.ORDERS[query.state]
     )
     return page, [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
+
+
+def sift(
+    source: Source, scripts: Scripts, ref: QueueRef, state: State, word: str, offset: int
+) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
+    """(jobs in whose payloads or ids `word` may stand, with those, where to go on, whether there is more); None without
+    scripts. Cost: 1 round trip.
+    """
+    place, query = keys.place(ref), JobQuery(state=state)
+    _check_query(place, query)
+    key, kind, backwards = _list_of(place, query)
+    arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
+    answered = scripts.run(keys.script("sift"), [arguments])
+    if answered is None:
+        return None
+    reply: Any = answered[0][0]
+    size, reached, found = reply if isinstance(reply, list) else (reply, 0, [])
+    _check(source, ref, size)
+    entries = zip(*[iter(found)] * 4, strict=True)
+    rows = [(_row(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
+    # What was taken meanwhile must not make the look stand still.
+    reached = max(reached, offset + 1)
+    return rows, reached, reached < size
 
 
 def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:

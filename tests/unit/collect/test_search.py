@@ -11,7 +11,19 @@ from dashboard.clock import instant, now_s
 from dashboard.collect import search as engine
 from dashboard.collect.search import Term, parse, search
 from dashboard.errors import NotFound, Unsupported
-from dashboard.model import Capability, Counts, Job, JobError, JobQuery, QueueRef, QueueStats, Searched, State, Window
+from dashboard.model import (
+    Capability,
+    Counts,
+    Job,
+    JobError,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Searched,
+    Sifted,
+    State,
+    Window,
+)
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.unit.collect.lists import Lists
@@ -158,6 +170,77 @@ def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(engine, "SECONDS", -1.0)
     found = look("x")
     assert (found.searched, found.cursor) == (0, "0.0.0")
+
+
+class Sieves(Shelves):
+    """Its waiting jobs can be sifted, 700 at once, as long as that is permitted."""
+
+    permitted = True
+    asked: list[str] = []  # noqa: RUF012
+
+    def sifts(self, state: State) -> bool:
+        return self.permitted and state is State.WAITING
+
+    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        if word == "refused":
+            self.permitted = False
+            return None
+        self.asked.append(word)
+        reached = min(self.sizes[state], offset + 700)
+        rows = tuple(self.row(ref, state, n) for n in range(offset, reached) if n % 1000 == 7)
+        return Sifted(rows=rows, reached=reached, more=reached < self.sizes[state])
+
+
+@pytest.fixture
+def sieve(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches a queue that can be sifted in part."""
+    backend = Sieves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(engine, "SECONDS", 60.0)
+    backend.asked = []
+
+    def run(text: str, cursor: str | None = None, waiting: int = 50_000, dead: int = 6000) -> Any:
+        backend.sizes = {State.WAITING: waiting, State.DEAD: dead}
+        queue = QueueStats(
+            source="main", backend="lists", key="mails", name="mails", counts=Counts(waiting=waiting, dead=dead)
+        )
+        return search(parse(text), [queue], lambda _: backend, cursor), backend
+
+    return run
+
+
+def test_a_list_that_can_be_sifted_is_searched_to_its_end(sieve: Any) -> None:
+    found, backend = sieve("user49007@example.com pay -nothing")
+    assert (ids(found), found.searched, found.total) == ([], 5000 + 50_000, 56_000)
+    found, backend = sieve("USER49007@example.com")
+    assert ids(found) == ["waiting-49007"]
+    assert (found.searched, found.cursor) == (5000 + 50_000, "1.0.0")
+    assert set(backend.asked) == {"USER49007@example.com", "user49007@example.com"}
+    found, backend = sieve("USER49007@example.com", found.cursor)
+    assert (ids(found), found.searched, found.cursor) == ([], 1000, None)
+
+
+def test_what_cannot_be_sifted_is_looked_at_in_windows(sieve: Any) -> None:
+    for text in ('"user7 x"', "us", "raw0123", "-user7@", "age:>1s"):
+        assert sieve(text)[1].asked == [], text
+    found, backend = sieve("refused")
+    assert (backend.asked, found.searched, found.cursor) == ([], 10_000, "1.0.0")
+
+
+def test_a_sift_stops_when_time_is_up_and_goes_on_there(sieve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(engine, "monotonic_s", lambda: float(next(clock)))
+    monkeypatch.setattr(engine, "SECONDS", 8.0)
+    seen, cursor, looks = [], None, 0
+    while looks == 0 or cursor is not None:
+        found, _ = sieve("id:iting-49007", cursor, dead=0)
+        seen, cursor, looks = seen + ids(found), found.cursor, looks + 1
+    assert (seen, looks > 2) == (["waiting-49007"], True)
+
+
+def test_an_id_beside_the_choice_of_a_queue_is_looked_up(look: Any) -> None:
+    assert (ids(look("queue:mails id:dead-5")), look("queue:mails id:dead-5").searched) == (["dead-5"], 0)
+    assert ids(look("library:rq id:dead-5")) == []
+    assert look("queue:mails dead-5").searched > 0
 
 
 @pytest.mark.parametrize("cursor", ["x", "1.2", "1.2.-3", "1.2.99999999999"])
