@@ -79,6 +79,15 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing that a rule looks at: its figure, and the worst severity whose threshold that is beyond."""
+
+    labels: Labels
+    figure: Figure
+    severity: Severity | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Subject:
     """One thing a rule looks at, with its figure; `frozen` = nothing can be known of it now."""
 
@@ -140,19 +149,25 @@ class Evaluator:
 
         For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
         """
-        self.memory.observe(snapshot, History(), snapshot.sampled_at, 0.0)
+        found: list[Finding] = []
+        judged = [rule for rule in in_order(rules) if rule.reducer == "last"]
+        for rule, things in self.look(snapshot, History(), judged, Situation(now=snapshot.sampled_at)):
+            for seen in things:
+                if seen.severity is not None:
+                    value = None if seen.figure is IDLE else seen.figure
+                    found.append(Finding(rule, seen.severity, seen.labels, value))
+        return found
+
+    def look(
+        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: Situation
+    ) -> Iterator[tuple[Rule, list[Seen]]]:
+        """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
+        self.memory.observe(snapshot, history, situation.now, 0.0)
         self._index(snapshot.queues, 0.0)
         self._ages = dict.fromkeys(self._keys, math.inf)
-        run = _Run(self, snapshot, Situation(now=snapshot.sampled_at), {})
-        found: list[Finding] = []
-        for rule in in_order(rules):
-            for subject in run.subjects(rule) if rule.reducer == "last" else ():
-                for severity in rule.severities:
-                    health, value = machine.judge(rule, severity, None if subject.frozen else subject.figure)
-                    if health is Health.BREACH:
-                        found.append(Finding(rule, severity, subject.labels, value))
-                        break
-        return found
+        run = _Run(self, snapshot, situation, {})
+        for rule in rules:
+            yield rule, [_seen(rule, subject) for subject in run.subjects(rule)]
 
     def _index(self, queues: Sequence[QueueStats], passed: float) -> None:
         keys = tuple(map(key_of, queues))
@@ -199,6 +214,14 @@ def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
         else:
             known.append(state)
     return found
+
+
+def _seen(rule: Rule, subject: _Subject) -> Seen:
+    figure = None if subject.frozen else subject.figure
+    for severity in rule.severities:
+        if machine.judge(rule, severity, figure)[0] is Health.BREACH:
+            return Seen(subject.labels, figure, severity)
+    return Seen(subject.labels, figure, None)
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:

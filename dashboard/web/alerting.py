@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from dashboard.access import Role
 from dashboard.acts import audit
 from dashboard.alerts.desk import Alert
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.preview import Preview
+from dashboard.alerts.rulebook import Entry
 from dashboard.clock import instant, iso
 from dashboard.errors import Conflict, Forbidden, Unsupported
 from dashboard.sources import metered
@@ -51,7 +55,6 @@ def _context() -> dict[str, Any]:
             "silences": desk.silences(),
             "deliveries": desk.deliveries(SHOWN),
             "past": desk.history(SHOWN),
-            "rules": desk.rules(),
             "channels": desk.channels(),
         }
     price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -157,25 +160,43 @@ def alerts() -> Response:
 @api_bp.get("/rules")
 def rules() -> Response:
     """The rules in force, with where each comes from."""
-    return jsonify(
-        rules=[
-            {
-                "id": entry.rule.id,
-                "name": entry.rule.title,
-                "metric": entry.rule.metric,
-                "enabled": entry.rule.enabled,
-                "version": entry.rule.version,
-                "op": entry.rule.op,
-                "warning": entry.rule.warning,
-                "critical": entry.rule.critical,
-                "for_s": entry.rule.for_s,
-                "queues": list(entry.rule.queues),
-                "channels": list(entry.rule.channels),
-                "origin": str(entry.origin),
-            }
-            for entry in deck().desk.rules()
-        ]
-    )
+    board = deck().rule_board()
+    return jsonify(rules=[told(entry, board.previews.get(entry.rule.id)) for entry in board.entries])
+
+
+@api_bp.get("/rules/<segment:rule_id>")
+def rule(rule_id: str) -> Response:
+    """One rule, with what it sees now."""
+    entry = deck().desk.rule(rule_id)
+    return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
+
+
+def told(entry: Entry, seen: Preview | None) -> dict[str, Any]:
+    """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
+    rule = entry.rule
+    fields: dict[str, Any] = msgspec.to_builtins(rule)
+    return fields | {
+        "name": rule.title,
+        "unit": METRICS[rule.metric].unit,
+        "origin": str(entry.origin),
+        "ships": entry.shipped,
+        "edited_by": entry.edited_by,
+        "edited_at": iso(instant(entry.edited_at)),
+        "now": _now(seen) if seen else None,
+    }
+
+
+def _now(seen: Preview) -> dict[str, Any]:
+    return {
+        "judged": seen.judged,
+        "warnings": seen.warnings,
+        "criticals": seen.criticals,
+        "looked_at": seen.looked_at,
+        "unknown": seen.unknown,
+        "beyond": [
+            {"labels": spot.labels.items(), "value": spot.value, "severity": spot.severity} for spot in seen.beyond
+        ],
+    }
 
 
 @api_bp.get("/silences")

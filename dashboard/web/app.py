@@ -41,6 +41,7 @@ from dashboard.web import (
     people,
     picking,
     queues,
+    rules,
     searching,
     security,
     sessions,
@@ -62,11 +63,11 @@ MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
     *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, openapi.bp, metrics.bp, health.bp),
-    *(dead.bp, api_dead.bp),
+    *(dead.bp, api_dead.bp, rules.bp),
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )
 # In read-only mode these routes are not there.
-WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, dead_acts.bp, dead_edit.bp)
+WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, rules.edit_bp, rules.api_bp, dead_acts.bp, dead_edit.bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
     (errors.NotFound, 404),

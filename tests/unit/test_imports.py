@@ -44,6 +44,7 @@ PURE = {
     "dashboard.alerts.mutes": {"msgspec"},
     "dashboard.alerts.reduce": set(),
     "dashboard.alerts.evaluate": set(),
+    "dashboard.alerts.preview": set(),
     "dashboard.alerts.forecast": set(),
     "dashboard.triage.folding": set(),
     "dashboard.triage.frames": set(),

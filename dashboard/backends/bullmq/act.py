@@ -63,6 +63,9 @@ TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
 _MOVED_ON = "a worker has just taken it, or it stands in the middle of a very long list"
+# A waiting job that goes to another queue is looked for among so many of those next to run; one further back is told
+# as changed.
+SEARCHED = 200_000
 OBLITERATE_STEP = 200
 MOVED_AT_ONCE = 1_000
 # What a copy of a job must not take along.

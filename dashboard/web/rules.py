@@ -1,0 +1,358 @@
+"""The rules: what each sees now and in the last hour, and the forms that make, change, switch and remove them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from dashboard.acts import audit
+from dashboard.alerts.compose import text_of
+from dashboard.alerts.machine import Labels
+from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.preview import Past, Preview, has_past, past
+from dashboard.alerts.rulebook import Entry
+from dashboard.alerts.rules import Origin, Rule
+from dashboard.collect.reader import Reading
+from dashboard.errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from dashboard.sources import metered
+from dashboard.web import htmx, page
+from dashboard.web.alerting import told
+from dashboard.web.deck import deck
+from dashboard.web.graph import Graph, graph
+from dashboard.web.overview import span_text
+from dashboard.web.ruleform import RuleForm, differences
+from dashboard.web.security import actor
+
+bp = Blueprint("rules", __name__, url_prefix="/alerts")
+edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
+api_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
+
+LIST, ONE = "rules/_list.html", "rules/_one.html"
+SMALL, LARGE = (96, 24), (640, 160)
+SAID = {
+    "made": "The rule is stored and watched from the next look on.",
+    "changed": "The change is stored and counts from the next look on.",
+    "on": "Switched on. It counts from the next look on.",
+    "off": "Switched off. What it had firing is resolved at the next look.",
+    "removed": "The rule is removed. What it had firing is resolved at the next look.",
+    "shipped": "The rule is as it ships again.",
+}
+OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+UNREADABLE = "The rules cannot be stored now."
+
+
+@bp.get("/rules")
+def index() -> str:
+    """All rules."""
+    context = _list()
+    said = SAID.get(request.args.get("said", ""))
+    return render_template("rules/index.html", **page.shell(deck().reading(), context["price"]) | context, said=said)
+
+
+@bp.get("/rules/_list")
+def list_fragment() -> Response:
+    """The part of it that polls."""
+    return htmx.live(LIST, _list())
+
+
+@bp.get("/rule/<segment:rule_id>")
+def show(rule_id: str) -> str:
+    """One rule."""
+    context = _one(rule_id)
+    said = SAID.get(request.args.get("said", ""))
+    return render_template("rules/show.html", **page.shell(deck().reading(), context["price"]) | context, said=said)
+
+
+@bp.get("/rule/<segment:rule_id>/_one")
+def one_fragment(rule_id: str) -> Response:
+    """The part of it that polls."""
+    return htmx.live(ONE, _one(rule_id))
+
+
+def _list() -> dict[str, Any]:
+    with metered() as meter:
+        board, alerts = deck().rule_board(), deck().desk.now()
+    reading = deck().reading()
+    firing: dict[str, int] = {}
+    for alert in alerts.firing:
+        firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
+    rows = [
+        {
+            "entry": entry,
+            "seen": (seen := board.previews.get(entry.rule.id)),
+            "firing": firing.get(entry.rule.id, 0),
+            "graph": _graph(entry.rule, _past(entry.rule, seen, reading), reading, SMALL),
+        }
+        for entry in board.entries
+    ]
+    return _common(meter, reading) | {"rows": rows}
+
+
+def _one(rule_id: str) -> dict[str, Any]:
+    with metered() as meter:
+        entry, alerts = deck().desk.rule(rule_id), deck().desk.now()
+        seen = deck().rule_board().previews.get(rule_id)
+    reading = deck().reading()
+    return (
+        _common(meter, reading)
+        | _seen(entry.rule, seen, reading)
+        | {
+            "entry": entry,
+            "firing": [alert for alert in alerts.firing if alert.state.rule_id == rule_id],
+            "pending": [alert for alert in alerts.pending if alert.state.rule_id == rule_id],
+        }
+    )
+
+
+def _seen(rule: Rule, seen: Preview | None, reading: Reading) -> dict[str, Any]:
+    """The variables of `rules/_seen.html`."""
+    found = _past(rule, seen, reading)
+    return {
+        "rule": rule,
+        "metric": METRICS[rule.metric],
+        "seen": seen,
+        "past": found,
+        "has_past": has_past(rule.metric),
+        "graph": _graph(rule, found, reading, LARGE),
+        "span_text": span_text(reading.history),
+        "amount": lambda value: text_of(value, METRICS[rule.metric].unit) or "–",
+        "ops": OPS,
+        "titles": deck().backend_titles,
+    }
+
+
+def _past(rule: Rule, seen: Preview | None, reading: Reading) -> Past | None:
+    """The last hour of the worst thing that the rule looks at."""
+    if reading.snapshot is None:
+        return None
+    if seen is None or seen.worst is None:
+        return None if rule.scope == "each" else past(rule, Labels(), reading.snapshot, reading.history)
+    return past(rule, seen.worst.labels, reading.snapshot, reading.history)
+
+
+def _graph(rule: Rule, found: Past | None, reading: Reading, size: tuple[int, int]) -> Graph | None:
+    if found is None or all(point is None for point in found.points):
+        return None
+    return graph(rule, found.points, len(reading.history.totals.depth), *size)
+
+
+def _common(meter: Any, reading: Reading) -> dict[str, Any]:
+    return {
+        "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "titles": deck().backend_titles,
+        "metrics": METRICS,
+        "ops": OPS,
+        "text_of": lambda value, metric: text_of(value, METRICS[metric].unit) or "–",
+        "span_text": span_text(reading.history),
+    }
+
+
+@edit_bp.get("/rules/new")
+def new() -> str:
+    """The form of a new rule, filled in with a copy of `from` where that is asked for."""
+    original = request.args.get("from")
+    if original is None:
+        form = RuleForm.of(Rule(id="", metric="queue.depth"))
+        form.texts["warning"] = form.texts["critical"] = ""
+        return _form(form, None, None)
+    entry = deck().desk.rule(original)
+    form = RuleForm.of(entry.rule)
+    form.enabled = True
+    taken = {each.rule.id for each in deck().desk.rules()}
+    names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
+    form.texts["id"] = next(name for name in names if name not in taken)
+    return _form(form, None, entry)
+
+
+@edit_bp.post("/rules")
+def create() -> ResponseReturnValue:
+    """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
+    form = RuleForm.typed(request.form, request.form.getlist("channels"))
+    original = deck().desk.rule(request.form["from"]) if request.form.get("from") else None
+    return _store(form, None, original)
+
+
+@edit_bp.get("/rule/<segment:rule_id>/edit")
+def edit(rule_id: str) -> str:
+    """The form of a rule that was made on the page."""
+    entry = _editable(rule_id)
+    return _form(RuleForm.of(entry.rule), entry, None)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/edit")
+def change(rule_id: str) -> ResponseReturnValue:
+    """Store a change: 303 to the rule; or the form again, also when somebody else was quicker."""
+    form = RuleForm.typed(request.form, request.form.getlist("channels"))
+    form.texts["id"] = rule_id
+    return _store(form, _editable(rule_id), None)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/switch")
+def switch(rule_id: str) -> ResponseReturnValue:
+    """Switch a rule on or off."""
+    turn(rule_id, on=request.form.get("on") == "1", version=_version())
+    said = "on" if request.form.get("on") == "1" else "off"
+    return redirect(url_for("rules.show", rule_id=rule_id, said=said), code=303)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/remove")
+def remove(rule_id: str) -> ResponseReturnValue:
+    """Remove a rule; one that ships is then as it ships."""
+    ships = take_away(rule_id, version=_version())
+    if ships:
+        return redirect(url_for("rules.show", rule_id=rule_id, said="shipped"), code=303)
+    return redirect(url_for("rules.index", said="removed"), code=303)
+
+
+def turn(rule_id: str, *, on: bool, version: int) -> Rule:
+    """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
+    rule = deck().desk.enable_rule(rule_id, on=on, by=actor().name, version=version)
+    _record("switch on rule" if on else "switch off rule", rule_id)
+    return rule
+
+
+def take_away(rule_id: str, *, version: int) -> bool:
+    """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
+    ships = deck().desk.rule(rule_id).shipped
+    deck().desk.delete_rule(rule_id, version=version)
+    _record("remove rule", rule_id)
+    return ships
+
+
+def save(values: dict[str, Any], version: int | None) -> Rule:
+    """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
+    desk = deck().desk
+    old = next((entry for entry in desk.rules() if entry.rule.id == values.get("id")), None)
+    if old is not None and old.shipped and old.origin is not Origin.TOML:
+        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+    rule = desk.save_rule(values, by=actor().name, version=version)
+    what = differences(old.rule, rule) if old else ""
+    _record("change rule" if old else "make rule", rule.id, what)
+    return rule
+
+
+def _record(action: str, rule_id: str, detail: str = "") -> None:
+    deck().actions.record.done(audit.event(actor(), action, ids=[rule_id], detail=detail or None))
+
+
+def _editable(rule_id: str) -> Entry:
+    entry = deck().desk.rule(rule_id)
+    if entry.origin is Origin.TOML:
+        raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+    if entry.shipped:
+        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+    return entry
+
+
+def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> ResponseReturnValue:
+    values = form.values()
+    rule: Rule | None = None
+    if not form.errors:
+        try:
+            rule = deck().desk.read_rule(values)
+        except ConfigurationError as exc:
+            form.blame(exc)
+    if rule is None or form.errors or request.form.get("do") == "preview":
+        return _form(form, entry, original, preview=rule), 200 if rule else 422
+    try:
+        save(values, _version() if entry else None)
+    except Conflict as exc:
+        form.general = exc.message
+        return _form(form, deck().desk.rule(rule.id) if entry else None, original, changed=bool(entry)), 409
+    except Unsupported as exc:
+        form.errors["id"] = exc.message
+        return _form(form, entry, original), 422
+    except (BackendUnavailable, Forbidden) as exc:
+        form.general = f"{UNREADABLE} {exc.message} {exc.hint or ''}".strip()
+        return _form(form, entry, original), 503
+    if original is not None and request.form.get("off") == "1" and original.rule.enabled:
+        turn(original.rule.id, on=False, version=original.rule.version)
+    return redirect(url_for("rules.show", rule_id=rule.id, said="changed" if entry else "made"), code=303)
+
+
+def _form(
+    form: RuleForm, entry: Entry | None, original: Entry | None, *, preview: Rule | None = None, changed: bool = False
+) -> str:
+    """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
+    so that what is there now is told, and a second click stores over it."""
+    reading = deck().reading()
+    seen: dict[str, Any] = {}
+    if preview is not None:
+        found = deck().desk.previews(reading.snapshot, reading.history, [preview]) if reading.snapshot else {}
+        seen = _seen(preview, found.get(preview.id), reading)
+    mine = _tried(form) if changed else None
+    return render_template(
+        "rules/form.html",
+        **page.shell(reading, ""),
+        form=form,
+        entry=entry,
+        original=original,
+        metrics=METRICS,
+        channels=[str(channel.get("id")) for channel in deck().desk.channels()],
+        theirs=differences(entry.rule, mine) if entry and mine else "",
+        previewed=preview is not None,
+        **({"titles": deck().backend_titles} | seen),
+    )
+
+
+def _tried(form: RuleForm) -> Rule | None:
+    try:
+        return deck().desk.read_rule(form.values())
+    except ConfigurationError:
+        return None
+
+
+def _version() -> int:
+    text = request.form.get("version", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Unsupported("version: expected the version that was looked at, a whole number.")
+    return int(text)
+
+
+@api_bp.post("")
+def api_save() -> tuple[Response, int]:
+    """Store a rule: its fields, and `version` = the one that was read to change a rule, absent for a new one."""
+    body = _body()
+    version = body.pop("version", None)
+    if version is not None and not isinstance(version, int):
+        raise Unsupported("version: expected a whole number, or nothing for a new rule.")
+    try:
+        rule = save(body, version)
+    except ConfigurationError as exc:
+        raise Unsupported(exc.message.removeprefix("form: ")) from None
+    return jsonify(_stored(rule)), 200 if version else 201
+
+
+@api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
+def api_switch(rule_id: str, verb: str) -> Response:
+    """Switch a rule on or off; `version` = the one that was read."""
+    return jsonify(_stored(turn(rule_id, on=verb == "enable", version=_api_version())))
+
+
+@api_bp.post("/<segment:rule_id>/delete")
+def api_remove(rule_id: str) -> Response:
+    """Remove a rule made here; `version` = the one that was read. One that ships is then as it ships."""
+    return jsonify(outcome="done", ships=take_away(rule_id, version=_api_version()))
+
+
+def _stored(rule: Rule) -> dict[str, Any]:
+    entry = next((entry for entry in deck().desk.rules() if entry.rule.id == rule.id), None)
+    if entry is None:
+        raise NotFound("The rule was removed meanwhile.")
+    return told(entry, None)
+
+
+def _api_version() -> int:
+    version = _body().get("version")
+    if not isinstance(version, int):
+        raise Unsupported("version: expected the version that was read, a whole number.")
+    return version
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise Unsupported("Send a JSON object.")
+    return {str(name): value for name, value in body.items()}

@@ -1,0 +1,231 @@
+"""The pages of rules: what they see now, and the forms that make, change, switch and remove them."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.security import generate_password_hash
+
+from dashboard.web.deck import EXTENSION
+from tests.serving import wait_until
+from tests.web.conftest import MakeApp
+
+SAME = {"Sec-Fetch-Site": "same-origin"}
+FILE = {"id": "from-file", "name": "From <the> file", "metric": "queue.depth", "warning": 2}
+CHANNEL = {"id": "ops", "kind": "webhook", "url": "https://hooks.example.com/T0K3N"}
+FORM = {"id": "mine", "name": "Mine", "metric": "queue.depth", "op": "gt", "warning": "2", "for_s": "1 min"}
+FORM |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "store"}
+
+
+@pytest.fixture
+def client(make_app: MakeApp, jobs: list[str]) -> FlaskClient:
+    """A browser on this machine: three jobs wait in `mail`, one rule comes from the file, one channel is there."""
+    return make_app(rules=[FILE], channels=[CHANNEL]).test_client()
+
+
+def rule(client: FlaskClient, rule_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/api/v1/rules/{rule_id}").get_json()
+    return found
+
+
+def text(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def post(client: FlaskClient, path: str, **form: str) -> Any:
+    return client.post(path, data=form, headers=SAME)
+
+
+def audit(client: FlaskClient) -> list[tuple[str, str | None]]:
+    events = client.get("/api/v1/audit").get_json()["events"]
+    return [(event["action"], event["detail"]) for event in events]
+
+
+def test_all_rules_are_listed_with_what_they_see_now(client: FlaskClient) -> None:
+    page = client.get("/alerts/rules").text
+    assert "From &lt;the&gt; file" in page
+    rows = {
+        re.search(r'href="/alerts/rule/([\w.-]+)"', row)[1]: text(row)  # type: ignore[index]
+        for row in re.findall(r"<tr id=.*?</tr>", page, re.DOTALL)
+    }
+    assert len(rows) == len(client.get("/api/v1/rules").get_json()["rules"])
+    assert re.search(r"beyond 1 3 mail RQ on main 2 .* file$", rows["from-file"])
+    assert "shipped" in rows["queue-dead"]
+    assert "well" in rows["queue-dead"]
+    assert re.search(r"\boff\b", rows["queue-depth"])
+
+
+def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_client: redis.Redis) -> None:
+    before = sorted(redis_client.keys())
+    page = text(client.get("/alerts/rule/from-file").text)
+    assert "Yes , if it stays so for 1 m: 1 of 1 is beyond a threshold." in page
+    assert "warning 3 mail RQ on main" in page
+    assert "Written in the configuration file" in page
+    now = rule(client, "from-file")["now"]
+    assert now["beyond"] == [
+        {"labels": {"source": "main", "backend": "rq", "queue": "mail"}, "value": 3, "severity": "warning"}
+    ]
+    assert sorted(redis_client.keys()) == before  # looking writes nothing
+    page = text(client.get("/alerts/rule/queue-latency").text)
+    assert re.search(r"No\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
+    assert "No history for this metric." in page
+    assert "cannot be told" in text(client.get("/alerts/rule/redis-evictions").text)
+
+
+def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: list[str]) -> None:
+    app = make_app(checker="auto", sample_interval_s=0.5, rules=[{**FILE, "critical": 100}])
+    app.extensions[EXTENSION].start_checker()
+    client = app.test_client()
+
+    def drawn() -> str | None:
+        found = re.search(r'<svg class="levels large".*?</svg>', client.get("/alerts/rule/from-file").text)
+        return found[0] if found else None
+
+    picture = wait_until(drawn, what="the graph")
+    levels = dict(re.findall(r'class="(\w+)" d="M0 (\d+)H640"', picture))
+    assert 0 < int(levels["critical"]) < int(levels["warning"]) < 160
+    assert re.search(r'class="trace" d="M640 \d+h0"', picture)  # one point so far, at the right edge
+
+
+def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> None:
+    assert client.get("/alerts/rules/new").status_code == 200
+    made = post(client, "/alerts/rules", **FORM, queues="mail\nvideo-*", critical="12,000", channels="ops")
+    assert (made.status_code, made.location) == (303, "/alerts/rule/mine?said=made")
+    found = rule(client, "mine")
+    assert (found["warning"], found["critical"], found["for_s"]) == (2, 12_000, 60)
+    assert (found["queues"], found["channels"], found["origin"]) == (["mail", "video-*"], ["ops"], "page")
+    page = client.get("/alerts/rule/mine/edit").text
+    assert 'name="for_s" value="1 min"' in page
+    assert 'name="critical" value="12000"' in page
+    changed = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "20"}, version="1")
+    assert changed.status_code == 303
+    assert (rule(client, "mine")["warning"], rule(client, "mine")["version"]) == (20, 2)
+    assert post(client, "/alerts/rule/mine/switch", on="0", version="2").status_code == 303
+    assert rule(client, "mine")["enabled"] is False
+    assert post(client, "/alerts/rule/mine/remove", version="3").status_code == 303
+    assert client.get("/alerts/rule/mine").status_code == 404
+    acts = audit(client)
+    assert [action for action, _ in acts] == ["remove rule", "switch off rule", "change rule", "make rule"]
+    assert "warning: 2.0 → 20.0" in (acts[2][1] or "")
+
+
+def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
+    post(client, "/alerts/rules", **FORM)
+    assert post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "20"}, version="1").status_code == 303
+    late = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "30"}, version="1")
+    assert late.status_code == 409
+    assert "changed meanwhile by local" in late.text
+    assert "warning: 20.0 → 30.0" in unescape(late.text)
+    assert 'name="warning" value="30"' in late.text  # what was typed is not lost
+    assert rule(client, "mine")["warning"] == 20
+    version = re.search(r'name="version" value="(\d+)"', late.text)
+    assert version
+    assert post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "30"}, version=version[1]).status_code == 303
+    assert post(client, "/alerts/rules", **FORM).status_code == 409  # the id is taken
+    assert post(client, "/alerts/rule/mine/switch", on="0", version="1").status_code == 409
+    assert post(client, "/alerts/rule/mine/switch", on="0", version="x").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "told"),
+    [
+        ({"warning": "5 min"}, "warning", "expected a number"),
+        ({"warning": ""}, "warning", "expected at least one threshold"),
+        ({"critical": "1"}, "critical", "expected a value above warning"),
+        ({"for_s": "soon"}, "for_s", "expected a time"),
+        ({"for_s": "400 d"}, "for_s", "expected a number from 0 to"),
+        ({"id": "a b"}, "id", "letters, digits"),
+        ({"id": "from-file"}, "id", "configuration file"),
+        ({"id": "queue-dead"}, "id", "ships with Queuedeck"),
+        ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
+        ({"metric": "<b>"}, "metric", "choose what"),
+        ({"queues": "a\n[b]"}, "queues", "globs"),
+        ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5 %"),
+        ({"channels": "nobody"}, "channels", "there is no channel"),
+        ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
+        ({"min_samples": "two"}, "min_samples", "a whole number"),
+        ({"warning_recover": "50"}, "warning_recover", "healthy side"),
+        ({"name": "x" * 121}, "name", "120"),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_field(client: FlaskClient, wrong: dict[str, str], field: str, told: str) -> None:
+    answer = post(client, "/alerts/rules", **FORM | wrong)
+    assert answer.status_code == 422
+    said = re.search(rf'<em class="wrong" id="wrong-{field}">(.*?)</em>', answer.text)
+    assert said
+    assert told in unescape(said[1])
+    assert "<b>" not in answer.text
+    assert all(each["id"] != "mine" for each in client.get("/api/v1/rules").get_json()["rules"])
+
+
+def test_a_form_shows_what_it_would_see_before_it_is_stored(client: FlaskClient) -> None:
+    answer = post(client, "/alerts/rules", **FORM | {"do": "preview", "critical": "3"})
+    assert answer.status_code == 200
+    assert "1 of 1 is beyond a threshold" in text(answer.text)
+    assert 'name="critical" value="3"' in answer.text
+    assert client.get("/api/v1/rules/mine").status_code == 404
+
+
+def test_a_shipped_rule_is_switched_and_copied_not_changed(client: FlaskClient) -> None:
+    assert client.get("/alerts/rule/queue-dead/edit").status_code == 422
+    assert post(client, "/alerts/rule/queue-dead/edit", **FORM, version="1").status_code == 422
+    page = client.get("/alerts/rules/new?from=queue-dead").text
+    assert 'name="id" value="queue-dead-copy"' in page
+    form = FORM | {"id": "queue-dead-copy", "metric": "queue.dead", "from": "queue-dead", "off": "1", "warning": "5"}
+    assert post(client, "/alerts/rules", **form).status_code == 303
+    assert rule(client, "queue-dead-copy")["warning"] == 5
+    shipped = rule(client, "queue-dead")
+    assert (shipped["enabled"], shipped["ships"], shipped["warning"]) == (False, True, 100)
+    assert "As it ships" in client.get("/alerts/rule/queue-dead").text
+    assert post(client, "/alerts/rule/queue-dead/remove", version=str(shipped["version"])).status_code == 303
+    assert (rule(client, "queue-dead")["enabled"], rule(client, "queue-dead")["origin"]) == (True, "shipped")
+
+
+def test_a_rule_of_the_file_is_copied_only(client: FlaskClient) -> None:
+    for path in ("edit", "switch", "remove"):
+        answer = post(client, f"/alerts/rule/from-file/{path}", **FORM, version="1", on="0")
+        assert answer.status_code == 422
+    page = client.get("/alerts/rule/from-file").text
+    assert "/alerts/rule/from-file/switch" not in page
+    assert "/alerts/rules/new?from=from-file" in page
+
+
+def test_the_api_stores_rules_too(client: FlaskClient) -> None:
+    path = "/api/v1/rules"
+    body = {"id": "api", "metric": "queue.depth", "warning": 7}
+    made = client.post(path, json=body, headers=SAME)
+    assert (made.status_code, made.get_json()["version"]) == (201, 1)
+    assert client.post(path, json=body, headers=SAME).status_code == 409
+    changed = client.post(path, json=body | {"warning": 8, "version": 1}, headers=SAME)
+    assert (changed.status_code, changed.get_json()["warning"]) == (200, 8)
+    assert client.post(path, json={"id": "api"}, headers=SAME).status_code == 422
+    assert client.post(f"{path}/api/disable", json={"version": 2}, headers=SAME).get_json()["enabled"] is False
+    assert client.post(f"{path}/api/delete", json={"version": 2}, headers=SAME).status_code == 409
+    assert client.post(f"{path}/api/delete", json={"version": 3}, headers=SAME).status_code == 200
+    assert client.get(f"{path}/api").status_code == 404
+
+
+@pytest.fixture
+def app_with_roles(make_app: MakeApp, jobs: list[str]) -> Flask:
+    """An app with one person of each role."""
+    digest = generate_password_hash("a long password", method="scrypt:1024:8:1")
+    users = [{"name": role, "role": role, "password_hash": digest} for role in ("viewer", "operator", "admin")]
+    return make_app(users=users, secret_key="k" * 40, rules=[FILE])
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+def test_who_sees_which_button(app_with_roles: Flask, role: str) -> None:
+    client = app_with_roles.test_client()
+    signed = client.post("/login", data={"name": role, "password": "a long password"}, headers=SAME)
+    assert signed.status_code == 303
+    page = client.get("/alerts/rule/queue-dead").text
+    assert ("/alerts/rule/queue-dead/switch" in page) == (role == "admin")
+    assert ("/silences/new?rule=queue-dead" in page) == (role != "viewer")
+    assert ("/alerts/rules/new" in client.get("/alerts/rules").text) == (role == "admin")
+    assert client.get("/alerts/rules/new").status_code == (200 if role == "admin" else 403)
