@@ -1,4 +1,5 @@
-"""`make bench`: what a sample and a refresh cost, for 10, 100 and 1,000 queues and 1, 10 and 50 viewers; and bulk work.
+"""`make bench`: what a sample and a refresh cost, for 10, 100 and 1,000 queues and 1, 10 and 50 viewers; what an
+evaluation of the rules costs; bulk work; and hearing Celery.
 
 Run as `python -m tests.bench.run`. Everything is measured in one run on one machine; figures of other machines compare
 only as ratios. The queues have the keys that BullMQ 6 leaves behind; half of them are busy while the clock runs.
@@ -24,7 +25,7 @@ from dashboard.collect.watch import watch
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from dashboard.settings import Settings
 from dashboard.sources import metered
-from tests.bench import alerts, bulk
+from tests.bench import alerts, bulk, events
 
 SIZES = (10, 100, 1000)
 POLLERS = (1, 10, 50)
@@ -211,6 +212,7 @@ def main() -> None:
             client.close()
     alerts.main()
     bulk.main()
+    events.main()
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class Listener:
         self._drained_bytes = 0
         self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self.received = 0  # records, since the start
+        self.heard = 0  # messages about tasks, since the start
         self._lost = 0
         self._lost_before = 0
         self._gap = True
@@ -167,6 +168,7 @@ class Listener:
             self._heartbeat(channel, data)
             return
         if EVENTS in channel:
+            self.heard += 1
             if len(data) <= RECORD_LIMIT:
                 self._events.append(data)
             return
