@@ -10,14 +10,17 @@ import time
 
 import pytest
 
+from dashboard.acts.bin import Batch
 from dashboard.acts.bulk import runner as running
 from dashboard.acts.bulk.plan import Known, preview
+from dashboard.acts.bulk.runner import LEAST_BATCH
 from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import MAX_BATCH, Action, Pick
+from dashboard.backends.acting import MAX_BATCH, Action, Kept, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
-from dashboard.sources import READ_BYTES, Meter
+from dashboard.model import State
+from dashboard.sources import READ_BYTES, Meter, metered
 from tests.acts.conftest import Bench
 from tests.acts.shelf import bury
 from tests.serving import ROOT, wait_until
@@ -153,6 +156,20 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
     assert len(bench.dead()) + kept == 30
 
 
+def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
+    jobs = [Kept(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
+    about = Batch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
+    bench.actions.bin._cap_bytes = 2_000_000
+    assert not bench.actions.bin.put("batch", about, jobs)
+    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == set()
+    assert bench.actions.bin.room_bytes() == 2_000_000
+    bench.actions.bin._cap_bytes = 4_000_000
+    with metered() as meter:
+        assert bench.actions.bin.put("batch", about, jobs)
+    assert meter.round_trips == 6  # no two of them fit into a script
+    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+
+
 def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
     for _ in range(MAX_OPEN):
         bench.bulk.create(bench.spec())
@@ -166,12 +183,11 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
         (100, 100, 0.5, 200),  # at most twice as many
         (100, 100, 1.6, 125),  # as many as are expected to fit
         (100, 100, 4.0, 50),
-        (100, 100, 300.0, 1),  # as jobs of a megabyte cost
+        (100, 100, 300.0, LEAST_BATCH),
         (100, 5, 0.1, 100),  # a few jobs tell nothing
-        (100, 5, 4.0, 2),
+        (100, 50, 4.0, 25),
         (900, 900, 0.1, MAX_BATCH),
-        (1, 1, 50.0, 1),
-        (1, 1, 0.0, 2),
+        (20, 20, 50.0, LEAST_BATCH),
     ],
 )
 def test_the_next_batch_is_of_a_size_that_holds_nobody_up(

@@ -9,6 +9,7 @@ Where the library's own way to do the same is installed, it does the same to the
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import redis
+from msgspec.structs import replace
 from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
@@ -37,11 +39,13 @@ from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend, Budget
 from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import State
+from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 
 JOBS = 10_000
+# Of a line of so many waiting jobs so many are deleted, from its beginning to its end.
+LINE, PICKED = 20_000, 1_000
 SECONDS = 3.0
 RUNS = 3
 QUEUE = "mail"
@@ -161,6 +165,50 @@ def fill_celery(client: redis.Redis, jobs: int = JOBS) -> None:
     client.set("{queuedeck}:celery:main:filled", 1)
 
 
+def wait_bullmq(client: redis.Redis, jobs: int) -> None:
+    """The failed jobs, waiting."""
+    fill_bullmq(client, jobs)
+    for start in range(1, jobs + 1, 1000):
+        client.lpush(f"bull:{QUEUE}:wait", *range(start, start + 1000))
+    client.delete(f"bull:{QUEUE}:failed")
+
+
+def wait_sidekiq(client: redis.Redis, jobs: int) -> None:
+    """The dead jobs, enqueued."""
+    fill_sidekiq(client, jobs)
+    for start in range(0, jobs, 1000):
+        client.lpush(f"queue:{QUEUE}", *client.zrange("dead", start, start + 999))
+    client.delete("dead")
+
+
+def wait_rq(client: redis.Redis, jobs: int) -> None:
+    """The failed jobs, queued."""
+    fill_rq(client, jobs)
+    failed = client.zrange(f"rq:failed:{QUEUE}", 0, -1)
+    pipe = client.pipeline(transaction=False)
+    for name in failed:
+        pipe.hset(b"rq:job:" + name, mapping={"status": "queued", "enqueued_at": "2026-01-01T00:00:00.000000Z"})
+        pipe.rpush(f"rq:queue:{QUEUE}", name)
+    pipe.sadd("rq:queues", f"rq:queue:{QUEUE}")
+    pipe.delete(f"rq:failed:{QUEUE}")
+    pipe.execute()
+
+
+def wait_celery(client: redis.Redis, jobs: int) -> None:
+    """Messages as kombu writes them."""
+    client.sadd(f"_kombu.binding.{QUEUE}", f"{QUEUE}\x06\x16\x06\x16{QUEUE}")
+    call = [[{"to": "user@example.com", "template": "welcome"}], {}, {"callbacks": None, "errbacks": None}]
+    body = base64.b64encode(json.dumps(call).encode()).decode()
+
+    def one(pipe: Any, n: int) -> None:
+        headers = {"task": "shop.mail.send", "id": str(uuid.uuid4()), "eta": None, "retries": 0, "origin": "gen1@shop"}
+        told = {"delivery_mode": 2, "delivery_tag": str(uuid.uuid4()), "priority": 0, "body_encoding": "base64"}
+        whole = {"body": body, "content-type": "application/json", "headers": headers, "properties": told}
+        pipe.lpush(QUEUE, json.dumps(whole))
+
+    _each(client, one, jobs)
+
+
 def _each(client: redis.Redis, one: Callable[[Any, int], None], jobs: int) -> None:
     pipe = client.pipeline(transaction=False)
     for n in range(1, jobs + 1):
@@ -277,17 +325,35 @@ class Parts:
         return self._runners[holder]
 
 
+WAITING = {"bullmq": wait_bullmq, "sidekiq": wait_sidekiq, "rq": wait_rq, "celery": wait_celery}
+
+
+def scattered(client: redis.Redis, url: str, name: str) -> float:
+    """Seconds until each LINE / PICKED-th job of a long line of waiting ones is deleted."""
+    with Parts(url, name) as parts:
+        ref = next(ref for ref in parts.backend.discover(None, Budget(100, 5)).found if ref.name == QUEUE)
+        pages = range(1, LINE // 1000 + 1)
+        queries = [JobQuery(state=State.WAITING, page=page, per_page=1000) for page in pages]
+        picks = [pick for query in queries for pick in parts.backend.picks(ref, query)][:: LINE // PICKED]
+        spec = replace(parts.spec(Action.DELETE), places=(Place(ref=ref, state=State.WAITING),), picks=tuple(picks))
+        return _run(parts, spec, PICKED)
+
+
 def bulk(client: redis.Redis, url: str, name: str, action: Action) -> float:
     """Seconds from the asking until the work is done: listing its jobs, acting on them and recording it."""
     with Parts(url, name) as parts:
-        spec, runner = parts.spec(action), parts.runner("bench")
-        started = time.perf_counter()
-        work_id = parts.works.create(spec)
-        while parts.works.get(work_id).phase not in ENDED:
-            runner.turn()
-        seconds = time.perf_counter() - started
-        work = parts.works.get(work_id)
-    assert (work.phase, work.outcomes) == (Phase.DONE, {"done": JOBS}), (work.phase, work.outcomes, work.note)
+        return _run(parts, parts.spec(action), JOBS)
+
+
+def _run(parts: Parts, spec: Spec, jobs: int) -> float:
+    runner = parts.runner("bench")
+    started = time.perf_counter()
+    work_id = parts.works.create(spec)
+    while parts.works.get(work_id).phase not in ENDED:
+        runner.turn()
+    seconds = time.perf_counter() - started
+    work = parts.works.get(work_id)
+    assert (work.phase, work.outcomes) == (Phase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)
     return seconds
 
 
@@ -307,12 +373,16 @@ def pinged(port: int) -> Iterator[dict[str, float]]:
         waits.update(json.loads(told))
 
 
-def measured(fill: Callable[[redis.Redis, int], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
-    """One run on a Redis of its own; None where `work` cannot be done here."""
+Fill = Callable[[redis.Redis, int], None]
+Work = Callable[[redis.Redis, str], float | None]
+
+
+def measured(fill: Fill, work: Work, filled: int, jobs: int) -> Row | None:
+    """One run of work on `jobs` of `filled` jobs, on a Redis of its own; None where `work` cannot be done here."""
     logged = ("--slowlog-log-slower-than", "300", "--slowlog-max-len", "5000")
     with EmbeddedRedis(options=logged) as server, EmbeddedRedis() as other:
         client = redis.Redis.from_url(server.url)
-        fill(client, JOBS)
+        fill(client, filled)
         client.slowlog_reset()
         with pinged(server.port) as ping, pinged(other.port) as idle:
             seconds = work(client, server.url)
@@ -321,12 +391,12 @@ def measured(fill: Callable[[redis.Redis, int], None], work: Callable[[redis.Red
     if seconds is None:
         return None
     slowest = max(log, key=lambda entry: entry["duration"], default={"duration": 0, "command": b"-"})
-    return Row(JOBS / seconds, slowest["duration"] / 1000, slowest["command"].split(b" ")[0].decode(), ping, idle)
+    return Row(jobs / seconds, slowest["duration"] / 1000, slowest["command"].split(b" ")[0].decode(), ping, idle)
 
 
-def best(fill: Callable[[redis.Redis, int], None], work: Callable[[redis.Redis, str], float | None]) -> Row | None:
+def best(fill: Fill, work: Work, filled: int = JOBS, jobs: int = JOBS) -> Row | None:
     """Of RUNS runs the median in speed."""
-    rows = [row for row in (measured(fill, work) for _ in range(RUNS)) if row is not None]
+    rows = [row for row in (measured(fill, work, filled, jobs) for _ in range(RUNS)) if row is not None]
     return sorted(rows, key=lambda row: row.per_s)[len(rows) // 2] if rows else None
 
 
@@ -368,6 +438,10 @@ def main(names: Sequence[str] = ()) -> None:
             for by, own in others.get(action, {}).items():
                 row = best(fill, lambda client, url, o=own, a=action: o(url, client, a))
                 print(_line(name, action.value, by, row), flush=True)
+    print(f"\n{'':>8} {'':<7} {f'{PICKED:,} all over {LINE:,} waiting':<26} {heads}{'idle Redis':>11} {'> 5':>4}")
+    for name in names or WAITING:
+        row = best(WAITING[name], lambda client, url, n=name: scattered(client, url, n), LINE, PICKED)
+        print(_line(name, "delete", "Queuedeck", row), flush=True)
 
 
 if __name__ == "__main__":

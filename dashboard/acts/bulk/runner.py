@@ -31,7 +31,9 @@ from dashboard.sources import Meter, metered
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-FIRST_BATCH = 25
+# Fewer than LEAST_BATCH save Redis nothing: what is large is divided by those who send it, and what else a batch costs
+# does not depend on its jobs, like the look through a queue that has no index.
+FIRST_BATCH, LEAST_BATCH = 25, 20
 # How long a batch shall keep Redis from others at a time: nobody shall wait 5 ms.
 AIM_S = 0.002
 # A batch that takes longer in all is told too seldom, and done again too far when its process dies.
@@ -360,7 +362,7 @@ def next_batch(allowed: int, used: int, cost: Meter) -> int:
     share = max(cost.held_s / AIM_S, cost.seconds / LONGEST_S, 1e-6)
     fitting = int(used / share)
     if share > 1:
-        return max(1, min(allowed, fitting))
+        return max(LEAST_BATCH, min(allowed, fitting))
     if used < allowed:
         return allowed
     return max(allowed, min(MAX_BATCH, 2 * allowed, fitting))

@@ -49,8 +49,7 @@ def act(
 ) -> list[Acted]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
 
-    Cost: 2 round trips; 1 more for a queue where not all stand among the next to run, and 2 more for each further 2 MiB
-    of payloads.
+    Cost: that of `locate` and 1 round trip, and as much again for each further 2 MiB of payloads.
     """
     place = keys.place(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
