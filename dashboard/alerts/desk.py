@@ -25,7 +25,7 @@ from dashboard.alerts.preview import Preview, previews
 from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page
 from dashboard.alerts.rules import Origin, Rule, Severity
 from dashboard.alerts.setup import make_channels, make_rulebook
-from dashboard.alerts.store import AlertStore, Beat
+from dashboard.alerts.store import AlertStore, Beat, Look
 from dashboard.collect.history import History
 from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
@@ -146,20 +146,29 @@ class Desk:
         self._outbox = Outbox(store)
         self._rulebook = rulebook or make_rulebook(settings)
         self._channels = tuple(make_channels(settings))
+        self._last: tuple[tuple[str, int], Sequence[State]] | None = None
 
     # What is
 
     def now(self) -> Board:
-        """All alerts. Cost: 3 round trips."""
+        """All alerts. Cost: 1 round trip, 2 more when anything changed since the last call."""
         look = self._alerts.look()
-        known = self._alerts.load()
-        rows = sorted(known.states.values(), key=_worst_first)
+        rows = self._states(look)
         alerts = [_alert(state, look.mutes, look.now) for state in rows]
         return Board(
             look.now,
             tuple(alert for alert in alerts if alert.state.active),
             tuple(alert for alert in alerts if alert.state.phase is Phase.PENDING),
         )
+
+    def _states(self, look: Look) -> Sequence[State]:
+        """All stored states, worst first; the same until the store counts another change."""
+        version = (look.born, look.changes)
+        last = self._last
+        if not look.born or last is None or last[0] != version:
+            last = (version, sorted(self._alerts.load().states.values(), key=_worst_first))
+            self._last = last
+        return last[1]
 
     def alert(self, fp: str) -> Alert:
         """One instance. Raises NotFound. Cost: 3 round trips."""

@@ -45,6 +45,14 @@ def fragment() -> Response:
     return htmx.live(NOW, _context())
 
 
+@bp.get("/alerts/_firing")
+def firing() -> Response:
+    """What fires, in a header: for tabs that nobody looks at."""
+    response = Response(mimetype="text/plain")
+    htmx.stamp(response)
+    return response
+
+
 def _context() -> dict[str, Any]:
     desk = deck().desk
     with metered() as meter:
@@ -147,6 +155,7 @@ def test_fire(channel: str) -> ResponseReturnValue:
 
 
 def _record(action: str, ids: list[str], reason: str | None) -> None:
+    deck().forget_firing()
     deck().actions.record.done(audit.event(actor(), action, ids=ids, reason=reason or None))
 
 

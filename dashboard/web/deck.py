@@ -55,6 +55,7 @@ from dashboard.sources import Source
 from dashboard.triage.board import Board, Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Member
+from dashboard.web.firing import Firing, FiringWatch
 
 EXTENSION = "queuedeck"
 # As often as Sidekiq adds them up.
@@ -76,6 +77,7 @@ class _Process:
     bulk: BulkStore
     runner: Runner
     triage: Triage
+    firing: FiringWatch
     rules: RuleBoard | None = None
 
 
@@ -172,6 +174,14 @@ class Deck:
     def desk(self) -> Desk:
         """Alerts, rules, silences and deliveries."""
         return self._here().desk
+
+    def firing(self) -> Firing | None:
+        """What fires, in one line, a second old at most; None while the store does not tell."""
+        return self._here().firing.current()
+
+    def forget_firing(self) -> None:
+        """Have the next page see what an act changed."""
+        self._here().firing.forget()
 
     def rule_board(self) -> RuleBoard:
         """All rules with what they see now; worked out once per sample for all viewers of this process.
@@ -357,18 +367,20 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
     if settings.checker == "auto" and not settings.read_only:
         runner.start()
+    desk = Desk(settings, store)
     return _Process(
         os.getpid(),
         here,
         reader,
         work,
-        Desk(settings, store),
+        desk,
         Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
         Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
         actions,
         bulk,
         runner,
         triage,
+        FiringWatch(desk),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import Response, render_template, request
 
+from dashboard.web import firing
 from dashboard.web.deck import deck
 
 PTAG = "HX-PTag"
@@ -112,7 +113,10 @@ def _answer(entry: _Rendered) -> Response:
 
 
 def stamp(response: Response) -> None:
-    """Tell in headers how old the figures are, so that the page can count on even when nothing changes."""
+    """Tell in headers how old the figures are and what fires, so that the page keeps up even when nothing changes."""
+    found = deck().firing()
+    if found is not None:
+        response.headers[firing.HEADER] = found.header
     reading = deck().reading()
     if reading.snapshot is not None and reading.age_s is not None:
         response.headers[SAMPLED_AT] = f"{reading.snapshot.sampled_at:.3f}"

@@ -96,6 +96,7 @@ def install(app: Flask, identify: Identify | None) -> None:
         may_act=lambda: may(Role.OPERATOR),
         may_admin=lambda: may(Role.ADMIN),
         identity=lambda: g.get("identity"),
+        what_fires=lambda: deck().firing() if "identity" in g else None,
         signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
     )
 

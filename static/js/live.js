@@ -45,7 +45,8 @@
     const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
     setText(button.querySelector("[data-live-word]"), text);
     const critical = document.querySelectorAll(".troubles li.critical").length;
-    document.title = (now === "lost" ? "(!) " : critical ? `(${critical}) ` : "") + title;
+    const count = window.queuedeck.firing() || critical;
+    document.title = (now === "lost" ? "(!) " : count ? `(${count}) ` : "") + title;
     showBanner(now, old);
   };
 

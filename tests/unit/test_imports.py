@@ -43,7 +43,7 @@ PURE = {
     "dashboard.alerts.machine": {"msgspec"},
     "dashboard.alerts.mutes": {"msgspec"},
     "dashboard.alerts.reduce": set(),
-    "dashboard.alerts.evaluate": set(),
+    "dashboard.alerts.evaluate": {"msgspec"},
     "dashboard.alerts.preview": set(),
     "dashboard.alerts.forecast": set(),
     "dashboard.triage.folding": set(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from dashboard.sources import metered
 from dashboard.web.deck import EXTENSION
 from tests.serving import wait_until
 from tests.web.conftest import MakeApp
@@ -73,3 +75,49 @@ def test_the_rules_that_ship_are_listed_and_on(client: FlaskClient) -> None:
 def test_nobody_watching_is_said(client: FlaskClient) -> None:
     assert "Nobody watches." in client.get("/alerts").text
     assert client.get("/healthz/checker").status_code == 503
+
+
+def test_every_page_tells_what_fires_and_who_sees_to_it(app: Flask) -> None:
+    client = app.test_client()
+    (alert,) = wait_until(lambda: firing(client), what="the alert")
+
+    def banner(path: str) -> tuple[str, str]:
+        page = client.get(path).text
+        found = re.search(r'<div id="firing" class="banner firing (\w+)".*?data-firing-text>(.*?)</a>', page, re.DOTALL)
+        assert found, path
+        return found[1], found[2]
+
+    told = ("warning", "warning: Mail is &lt;deep&gt;: mail (rq, main)")
+    wait_until(lambda: banner("/") == told, what="the banner")
+    for path in ("/", "/workers", "/queues/main/rq/mail", "/alerts", "/alerts/rules", "/search", "/dead"):
+        assert banner(path) == told, path
+    assert 'href="/static/img/mark-warning.' in client.get("/").text
+    for path in ("/_overview", "/workers/_workers", "/alerts/_firing", "/alerts/_now"):
+        header = client.get(path, headers={"HX-Request": "true"}).headers.get("Queuedeck-Firing", "")
+        assert re.fullmatch(r"warning 1 0 [0-9a-f]{12} Mail%20is%20%3Cdeep%3E%3A%20mail%20%28rq%2C%20main%29", header)
+    client.post(f"/alerts/{alert['fingerprint']}/ack", data={"episode": alert["episode"]}, headers=SAME)
+    assert banner("/") == ("handled", "1 alert fires, all seen to or silenced")
+    assert 'href="/static/img/mark.' in client.get("/").text
+
+
+def test_nothing_fires_no_banner(client: FlaskClient) -> None:
+    assert re.search(r'<div id="firing"[^>]* hidden>', client.get("/").text)
+    assert client.get("/_overview").headers["Queuedeck-Firing"] == "none 0 0 -"
+
+
+def test_a_stranger_is_not_told_what_fires(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    stranger = make_app(api_tokens=["ci:viewer:" + "0" * 64]).test_client()
+    answer = stranger.get("/", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+    assert 'id="firing"' not in answer.text
+    assert "Queuedeck-Firing" not in answer.headers
+
+
+def test_pages_ask_the_store_once_for_what_fires(app: Flask) -> None:
+    client = app.test_client()
+    wait_until(lambda: firing(client), what="the alert")
+    client.get("/")
+    with metered() as meter:
+        for _ in range(5):
+            client.get("/_overview")
+    assert meter.round_trips <= 6  # readings of two seconds, and one look at what fires

@@ -1,0 +1,145 @@
+"""Alerts in the browser: banner, title, icon, notifications, and the forms of rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from playwright.sync_api import expect
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from tests.conftest import start_server
+from tests.e2e.conftest import Visit
+from tests.serving import get_json, running, wait_until
+
+pytestmark = pytest.mark.e2e
+SETTINGS = """
+redis_url = "{url}"
+sample_interval_s = 0.5
+[[rules]]
+id = "deep"
+name = "Too deep"
+metric = "queue.depth"
+critical = 3
+for_s = 0
+min_samples = 1
+recover_for_s = 0
+new_instance_grace_s = 0
+"""
+# Tells what the real Notification was asked to show, and shows it all the same.
+SPY = """
+window.told = [];
+const Real = window.Notification;
+window.Notification = class extends Real {
+  constructor(title, options) { super(title, options); window.told.push([title, options.body]); }
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    file: Path = tmp_path_factory.mktemp("alerts") / "queuedeck.toml"
+    off = "".join(
+        f'[[rules]]\nid = "{name}"\nenabled = false\n'
+        for name in ("queue-no-consumers", "workers-gone", "checker-slow")
+    )
+    file.write_text(SETTINGS.format(url=server.url) + off)
+    with redis.Redis.from_url(server.url) as client:
+        client.sadd("rq:queues", "rq:queue:mail", "rq:queue:video")
+    port = free_port()
+    with running(["-m", "dashboard.cli", "serve", "--config", str(file), "--port", str(port)], port):
+        found = f"http://127.0.0.1:{port}"
+        wait_until(lambda: get_json(f"{found}/api/v1/queues")["total"] >= 2, what="finding the queues")
+        yield found
+
+
+@pytest.fixture
+def connection(server: EmbeddedRedis, url: str) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(server.url)
+    client.delete("rq:queue:mail", "rq:queue:video")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"] == [], what="quiet")
+    yield client
+    client.close()
+
+
+def fill(connection: redis.Redis, name: str) -> None:
+    for _ in range(5):
+        Queue(name, connection=connection).enqueue("os.getpid")
+
+
+def test_the_tab_tells_what_fires_until_somebody_sees_to_it(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/workers").page
+    banner, icon = page.locator("#firing"), page.locator("link[rel=icon]")
+    expect(banner).to_be_hidden()
+    fill(connection, "mail")
+    expect(banner).to_have_text(re.compile(r"critical: Too deep: mail \(rq, main\)"))
+    expect(banner).to_have_class("banner firing critical")
+    expect(page).to_have_title(re.compile(r"^\(1\) "))
+    expect(icon).to_have_attribute("href", re.compile("mark-critical"))
+    fill(connection, "video")
+    expect(banner).to_contain_text("and 1 more fires")
+    banner.get_by_role("link").click()
+    for left in ("(1) ", "A"):
+        page.get_by_role("link", name="Acknowledge").first.click()
+        page.get_by_role("button", name="I see to it").click()
+        expect(page).to_have_title(re.compile(rf"^{re.escape(left)}"))
+    expect(banner).to_have_text(re.compile("2 alerts fire, all seen to or silenced"))
+    expect(icon).to_have_attribute("href", re.compile(r"mark\."))
+    connection.delete("rq:queue:mail", "rq:queue:video")
+    expect(banner).to_be_hidden()
+
+
+def test_a_browser_is_told_of_new_incidents_once_it_was_asked_to(
+    visit: Visit, url: str, connection: redis.Redis
+) -> None:
+    fill(connection, "mail")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
+    page = visit("about:blank").page
+    page.context.grant_permissions(["notifications"], origin=url)
+    page.add_init_script(SPY)
+    page.goto(f"{url}/alerts")
+    button = page.locator("[data-notify]")
+    expect(button).to_have_text("Notify me in this browser")
+    button.click()
+    expect(button).to_have_text("Stop notifying me here")
+    fill(connection, "video")
+    page.wait_for_function("() => window.told.length")
+    assert page.evaluate("window.told") == [["critical: Too deep", "video"]]  # the other one was no news
+    page.goto(f"{url}/workers")  # remembered, and not told again
+    expect(page.locator("#firing")).to_contain_text("and 1 more")
+    assert page.evaluate("window.told") == []
+    page.goto(f"{url}/alerts")
+    button.click()
+    expect(button).to_have_text("Notify me in this browser")
+
+
+def test_a_rule_is_made_and_seen_to_fire(visit: Visit, url: str, connection: redis.Redis) -> None:
+    # The browser notes the 422 of a wrong form, and a poll of the rule that was just removed.
+    page = visit(f"{url}/alerts/rules", outage=True).page
+    page.get_by_role("link", name="New rule").click()
+    page.locator("[name=name]").fill("Video waits")
+    page.locator("[name=id]").fill("video")
+    page.locator("[name=warning]").fill("soon")
+    page.get_by_role("button", name="Store the rule").click()
+    expect(page.locator("#wrong-warning")).to_have_text("expected a number")
+    page.locator("[name=warning]").fill("2")
+    page.get_by_role("button", name="Would it fire now?").click()
+    expect(page.locator(".seen")).to_contain_text("No.")
+    page.get_by_role("button", name="Store the rule").click()
+    expect(page.locator("#did")).to_contain_text("stored")
+    fill(connection, "video")
+    expect(page.locator(".seen")).to_contain_text("1 of 2 is beyond a threshold")
+    page.get_by_text("Remove…").click()
+    page.get_by_role("button", name="Remove this rule").click()
+    expect(page.locator("#did")).to_contain_text("removed")
