@@ -15,7 +15,7 @@ from dashboard.alerts.channels.base import Channel, Delivered
 from dashboard.alerts.compose import Links, compose
 from dashboard.alerts.outbox import OLDEST_MS, Attempt, Claim, Outbox
 from dashboard.clock import monotonic_s, now_s
-from dashboard.errors import QueuedeckError
+from dashboard.errors import BackendUnavailable, QueuedeckError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ class Notifier:
             threading.Thread(target=self._run, args=(channel,), name=f"queuedeck-notify-{name}", daemon=True)
             for name, channel in channels.items()
         ]
+        # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
+        # again when its claim runs out, and the next one would wait for that.
+        self._unnoted: dict[str, tuple[Claim, Delivered]] = {}
         self._asked: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
 
     def start(self) -> None:
@@ -94,6 +97,7 @@ class Notifier:
 
     def deliver_one(self, channel: Channel) -> bool:
         """Send what is due next on a channel; False when nothing is. Raises BackendUnavailable."""
+        self._note(channel.id)
         token = secrets.token_hex(8)
         claim = self._outbox.claim(channel.id, token, groups=channel.groups, spacing_s=channel.spacing_s)
         self._asked[channel.id] = monotonic_s()
@@ -114,8 +118,20 @@ class Notifier:
         notes = [member.note for member in claim.members]
         delivered = channel.send(compose(claim.id, claim.kind, notes, self._links, channel.id), DEADLINE_S)
         self._asked[channel.id] = monotonic_s()
-        self._settle(claim, delivered)
+        self._unnoted[channel.id] = claim, delivered
+        self._note(channel.id)
         return True
+
+    def _note(self, name: str) -> None:
+        """Tell the outbox what a channel answered, if that is still to be done."""
+        unnoted = self._unnoted.pop(name, None)
+        if unnoted is None:
+            return
+        try:
+            self._settle(*unnoted)
+        except BackendUnavailable:
+            self._unnoted[name] = unnoted
+            raise
 
     def _settle(self, claim: Claim, delivered: Delivered) -> None:
         if delivered.ok:

@@ -10,9 +10,11 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.channels.base import Delivered
+from dashboard.alerts.channels.base import Delivered, Message
+from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
 from dashboard.collect.store import LEAD, PREFIX
+from dashboard.errors import BackendUnavailable
 from tests.alerts.rig import DEEP, Process, Recorder, deep, eventually
 
 Make = Callable[..., Process]
@@ -120,6 +122,27 @@ def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: M
     hurry(any_redis, by_ms=61_000)
     assert process.deliver() == 1
     assert [message.id for message in process.channels["ops"].arrived] == [lost.id]
+
+
+def test_what_was_sent_while_the_store_was_away_is_not_sent_again(make_process: Make, any_redis: redis.Redis) -> None:
+    class Pausing(Recorder):
+        def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+            if not self.given:
+                any_redis.execute_command("CLIENT", "PAUSE", 2500)
+            return super().attempt(message, deadline)
+
+    ops = Pausing()
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    with pytest.raises(BackendUnavailable):
+        process.deliver()
+    assert any_redis.ping()  # answers when the pause is over
+    assert process.deliver() == 0
+    assert any_redis.zcard(keys.UNSENT) == 0
+    assert ops.kinds == ["firing"]
+    process.tick(deep(0))
+    process.deliver()
+    assert ops.kinds == ["firing", "resolved"]
 
 
 def test_of_many_deliverers_one_sends(make_process: Make) -> None:
