@@ -134,6 +134,11 @@ class Night:
         """Returns when exactly these kinds have arrived of a rule."""
         eventually(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}", within_s=within_s)
 
+    def noted(self) -> None:
+        """Returns when the outbox knows of all that arrived: whoever dies before that leaves a message to be sent again
+        a minute later, and all that follows it has to wait."""
+        eventually(lambda: not self.redis.zcard(keys.UNSENT), what="the end of the send")
+
 
 def ended(process: subprocess.Popen[bytes]) -> None:
     """End a process that may be stopped."""

@@ -29,6 +29,7 @@ def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(begin: Callabl
     asleep = night.leader()
     night.fill()
     night.tells("deep", "firing")
+    night.noted()
     asleep.send_signal(signal.SIGSTOP)
     night.as_when_the_lease_ran_out()
     eventually(lambda: night.leader() is not asleep, what="another leader", within_s=20)
@@ -187,6 +188,7 @@ def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callab
     assert first in {child.pid for child in psutil.Process(master.pid).children()}
     night.fill()
     night.tells("deep", "firing")
+    night.noted()
     os.kill(first, signal.SIGKILL)
     night.as_when_the_lease_ran_out()
     eventually(lambda: night.holder() not in (None, first), what="another leader", within_s=20)
