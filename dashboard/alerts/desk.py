@@ -322,6 +322,31 @@ class Desk:
 
         Raises ConfigurationError, Unsupported when there are too many. Cost: 2 round trips.
         """
+        silence = self.draft_silence(
+            for_s=for_s,
+            by=by,
+            comment=comment,
+            starts_in_s=starts_in_s,
+            weekly=weekly,
+            severity=severity,
+            **globs,
+        )
+        if not self._put_silence(silence, replace=False):
+            raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
+        return silence
+
+    def draft_silence(
+        self,
+        *,
+        for_s: float,
+        by: str,
+        comment: str = "",
+        starts_in_s: float = 0.0,
+        weekly: Weekly | None = None,
+        severity: Severity | None = None,
+        **globs: str,
+    ) -> Silence:
+        """What `silence` would keep, checked and not stored. Raises ConfigurationError. Cost: 1 round trip."""
         unknown = set(globs) - {"rule", "source", "backend", "queue"}
         if unknown:
             raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")
@@ -340,8 +365,6 @@ class Desk:
         problem = silence.problem()
         if problem:
             raise ConfigurationError(f"silence: {problem}")
-        if not self._put_silence(silence, replace=False):
-            raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
         return silence
 
     def expire_silence(self, silence_id: str) -> Silence:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dashboard.alerts.evaluate import Evaluator, Seen, Situation, in_scope
-from dashboard.alerts.machine import Labels
+import msgspec
+
+from dashboard.alerts.evaluate import Evaluator, Seen, Situation, fits, in_scope
+from dashboard.alerts.machine import Labels, State
 from dashboard.alerts.memory import Kept
 from dashboard.alerts.metrics import IDLE, METRICS
+from dashboard.alerts.mutes import Silence
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.collect.history import History, Point, QueueHistory, Series
 from dashboard.model import Snapshot
@@ -108,6 +111,34 @@ def past(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Pa
     if found is None or rule.reducer == "last":
         return found
     return Past(found.points, "each point is one figure, the rule judges a window of them")
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """What a silence matches: alerts that fire or are about to, and how many rules and queues it is about."""
+
+    alerts: tuple[State, ...]
+    rules: tuple[Rule, ...]  # switched on
+    queues: int
+    of_queues: int
+
+
+def muted(silence: Silence, states: Iterable[State], snapshot: Snapshot | None, rules: Iterable[Rule]) -> Muted:
+    """What `silence` would keep quiet while it holds, whenever that is."""
+    now = silence.starts_at
+    anytime = msgspec.structs.replace(silence, weekly=None)
+    queues = snapshot.queues if snapshot else ()
+    return Muted(
+        alerts=tuple(state for state in states if anytime.mutes(state.rule_id, state.severity, state.labels, now)),
+        rules=tuple(rule for rule in rules if rule.enabled and fits(silence.rule, rule.id)),
+        queues=sum(
+            fits(silence.source, queue.source)
+            and fits(silence.backend, queue.backend)
+            and fits(silence.queue, queue.name)
+            for queue in queues
+        ),
+        of_queues=len(queues),
+    )
 
 
 def has_past(metric: str) -> bool:

@@ -12,14 +12,16 @@ from dashboard.access import Role
 from dashboard.acts import audit
 from dashboard.alerts.desk import Alert
 from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.preview import Preview
+from dashboard.alerts.mutes import Silence
+from dashboard.alerts.preview import Preview, muted
 from dashboard.alerts.rulebook import Entry
 from dashboard.clock import instant, iso
-from dashboard.errors import Conflict, Forbidden, Unsupported
+from dashboard.errors import ConfigurationError, Forbidden
 from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
 from dashboard.web.security import actor, may
+from dashboard.web.silenceform import DAYS, SilenceForm
 
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
@@ -27,9 +29,6 @@ api_bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
 NOW = "alerts/_now.html"
 SHOWN = 50
-# An operator may be silent for a day; longer silences are an admin's.
-OPERATOR_SILENCE_S = 86_400.0
-LONGEST_SILENCE_S = 30 * 86_400.0
 
 
 @bp.get("/alerts")
@@ -60,7 +59,6 @@ def _context() -> dict[str, Any]:
         variables = {
             "board": board,
             "health": health,
-            "silences": desk.silences(),
             "deliveries": desk.deliveries(SHOWN),
             "past": desk.history(SHOWN),
             "channels": desk.channels(),
@@ -90,41 +88,76 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     return redirect(url_for("alerting.index"), code=303)
 
 
+@bp.get("/alerts/silences")
+def quiet() -> str:
+    """Silences and maintenance windows."""
+    return render_template("alerts/silences.html", **page.shell(deck().reading(), "") | _quiet())
+
+
+@bp.get("/alerts/silences/_list")
+def quiet_fragment() -> Response:
+    """The part of it that polls."""
+    return htmx.live("alerts/_silences.html", _quiet())
+
+
+def _quiet() -> dict[str, Any]:
+    board, listed = deck().desk.now(), deck().desk.silences()
+    states = [alert.state for alert in (*board.firing, *board.pending)]
+    snapshot = deck().reading().snapshot
+    rows = [
+        {
+            "silence": each,
+            "holds": each.starts_at <= board.at and (each.weekly is None or each.weekly.covers(board.at)),
+            "matches": muted(each, states, snapshot, ()),
+        }
+        for each in listed
+    ]
+    return {"rows": rows, "at": board.at, "days": DAYS, "titles": deck().backend_titles}
+
+
 @edit_bp.get("/silences/new")
 def silence_form() -> str:
     """The form of a silence, filled in by the address."""
-    fields = {name: request.args.get(name, "*")[:200] for name in ("rule", "source", "backend", "queue")}
-    return render_template("alerts/silence.html", **page.shell(deck().reading(), ""), fields=fields)
+    return _silence_form(SilenceForm.of(request.args))
 
 
 @edit_bp.post("/silences")
 def silence() -> ResponseReturnValue:
-    """Keep quiet about what the globs match: 303 to the alerts."""
-    form = request.form
+    """Keep quiet about what the globs match: 303 to the silences; or the form again with what is wrong or matched."""
+    form = SilenceForm.typed(request.form, request.form.getlist("days"))
+    desk = deck().desk
+    values = form.values(desk.now().at, admin=may(Role.ADMIN))
+    if form.errors:
+        refused = any("needs the role" in text for text in form.errors.values())
+        return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
     try:
-        for_s = float(form.get("hours", "")) * 3600
-    except ValueError:
-        raise Unsupported("For how long? Write hours, as 2 or 0.5.") from None
-    longest = LONGEST_SILENCE_S if may(Role.ADMIN) else OPERATOR_SILENCE_S
-    if not 0 < for_s <= longest:
-        if 0 < for_s <= LONGEST_SILENCE_S:
-            raise Forbidden("Silences of more than a day need the role admin.")
-        raise Unsupported("Expected hours above 0, and 30 days at most.")
-    globs = {name: form.get(name, "").strip()[:64] or "*" for name in ("rule", "source", "backend", "queue")}
-    if not any(set(glob) - set("*") for glob in globs.values()) and form.get("everything") != "1":
-        raise Conflict("This would silence everything. Name a rule, source, library or queue.")
-    comment = form.get("comment", "")[:300]
-    made = deck().desk.silence(
-        for_s=for_s,
-        by=actor().name,
-        comment=comment,
-        rule=globs["rule"],
-        source=globs["source"],
-        backend=globs["backend"],
-        queue=globs["queue"],
+        drafted = desk.draft_silence(by=actor().name, **values)
+    except ConfigurationError as exc:
+        form.errors["when"] = exc.message.removeprefix("silence: ")
+        return _silence_form(form), 422
+    if request.form.get("do") == "preview":
+        return _silence_form(form, drafted)
+    made = desk.silence(by=actor().name, **values)
+    _record("silence", [made.id], made.comment)
+    return redirect(url_for("alerting.quiet"), code=303)
+
+
+def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
+    found = None
+    reading = deck().reading()
+    if drafted is not None:
+        board = deck().desk.now()
+        states = [alert.state for alert in (*board.firing, *board.pending)]
+        found = muted(drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.rules()])
+    return render_template(
+        "alerts/silence.html",
+        **page.shell(reading, ""),
+        form=form,
+        found=found,
+        days=DAYS,
+        titles=deck().backend_titles,
+        sources=list(deck().sources),
     )
-    _record("silence", [made.id], comment)
-    return redirect(url_for("alerting.index"), code=303)
 
 
 @edit_bp.post("/silences/<segment:silence_id>/expire")
@@ -132,7 +165,7 @@ def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
     deck().desk.expire_silence(silence_id)
     _record("end silence", [silence_id], None)
-    return redirect(url_for("alerting.index"), code=303)
+    return redirect(url_for("alerting.quiet"), code=303)
 
 
 @edit_bp.post("/deliveries/again")
@@ -218,6 +251,9 @@ def silences() -> Response:
                 "until": iso(instant(each.until)),
                 "by": each.by,
                 "comment": each.comment,
+                "starts_at": iso(instant(each.starts_at)),
+                "severity": each.severity,
+                "weekly": msgspec.to_builtins(each.weekly),
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
             for each in deck().desk.silences()

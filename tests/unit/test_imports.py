@@ -44,7 +44,7 @@ PURE = {
     "dashboard.alerts.mutes": {"msgspec"},
     "dashboard.alerts.reduce": set(),
     "dashboard.alerts.evaluate": {"msgspec"},
-    "dashboard.alerts.preview": set(),
+    "dashboard.alerts.preview": {"msgspec"},
     "dashboard.alerts.forecast": set(),
     "dashboard.triage.folding": set(),
     "dashboard.triage.frames": set(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -121,3 +124,85 @@ def test_pages_ask_the_store_once_for_what_fires(app: Flask) -> None:
         for _ in range(5):
             client.get("/_overview")
     assert meter.round_trips <= 6  # readings of two seconds, and one look at what fires
+
+
+def posted(client: FlaskClient, **form: Any) -> Any:
+    return client.post("/silences", data=form, headers=SAME)
+
+
+def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> None:
+    client = app.test_client()
+    wait_until(lambda: firing(client), what="the alert")
+    answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
+    assert answer.status_code == 200
+    assert "1 rule, 1 of 1 queues, <strong>1 alert that fires or is about to</strong>" in answer.text
+    answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
+    assert "0 of 1 queues, no alert" in answer.text
+    assert "No queue has this name now." in answer.text
+    assert client.get("/api/v1/silences").get_json()["silences"] == []
+
+
+def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
+    client = app.test_client()
+    wait_until(lambda: firing(client), what="the alert")
+    now = datetime.now(UTC)
+    window = {"rule": "deep", "when": "weekly", "hours": "1.5", "from": "02:30", "weeks": "4"}
+    other_day = (now.weekday() + 3) % 7
+    assert posted(client, **window, days=[other_day, (other_day + 1) % 7], timezone="UTC").status_code == 303
+    (kept,) = client.get("/api/v1/silences").get_json()["silences"]
+    assert kept["weekly"]["from_min"] == 150
+    assert kept["weekly"]["minutes"] == 90
+    page = client.get("/alerts/silences").text
+    assert "02:30 for 1\u202fh 30\u202fm" in page
+    assert '<span class="tag">waits</span> <small>1 alert</small>' in page
+    assert firing(client)[0]["silenced_until"] is None
+    client.post(f"/silences/{kept['id']}/expire", headers=SAME)
+    assert posted(client, **window | {"hours": "24", "from": "00:00"}, days=[now.weekday()]).status_code == 303
+    assert '<span class="tag warning">silent</span>' in client.get("/alerts/silences").text
+    assert firing(client)[0]["silenced_until"] is not None
+
+
+def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
+    client = app.test_client()
+    begin = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M")
+    assert posted(client, queue="mail", when="later", starts=begin, hours="2").status_code == 303
+    (kept,) = client.get("/api/v1/silences").get_json()["silences"]
+    assert kept["starts_at"].startswith(begin)
+    assert '<span class="tag">to come</span>' in client.get("/alerts/silences").text
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "told"),
+    [
+        ({"hours": "soon"}, "hours", "a number above 0"),
+        ({"queue": "[a]"}, "queue", "* and ?"),
+        ({"when": "later", "starts": "soon"}, "starts", "a day and time"),
+        ({"when": "later", "starts": "2001-01-01T00:00"}, "starts", "a time to come"),
+        ({"when": "weekly", "from": "25:00", "days": "1"}, "from", "a time of the day"),
+        ({"when": "weekly", "from": "02:00"}, "days", "at least one day"),
+        ({"when": "weekly", "from": "02:00", "days": "1", "timezone": "../etc"}, "timezone", "Europe/Berlin"),
+        ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "52 at most"),
+    ],
+)
+def test_what_is_wrong_with_a_silence_is_told_at_its_field(
+    client: FlaskClient, form: dict[str, str], field: str, told: str
+) -> None:
+    answer = posted(client, **{"rule": "deep", "hours": "1", "weeks": "4"} | form)
+    assert answer.status_code == 422
+    said = re.search(rf'<em class="wrong" id="wrong-{field}">(.*?)</em>', answer.text)
+    assert said
+    assert told in unescape(said[1])
+    assert client.get("/api/v1/silences").get_json()["silences"] == []
+
+
+def test_an_operator_is_silent_for_a_day_at_most(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    digest = hashlib.sha256(b"right").hexdigest()
+    client = make_app(api_tokens=[f"ci:operator:{digest}"]).test_client()
+    bearer = {"Authorization": "Bearer right"}
+    for form, status in (
+        ({"hours": "24"}, 303),
+        ({"hours": "25"}, 403),
+        ({"hours": "1", "when": "weekly", "from": "02:00", "days": "1", "weeks": "2"}, 403),
+    ):
+        answer = client.post("/silences", data={"rule": "deep", **form}, headers=bearer)
+        assert answer.status_code == status
