@@ -30,12 +30,12 @@ TIDY_EVERY_S = 60.0
 RETELL_S = 600.0
 MAX_UNCONFIRMED = 5000
 
-ErrorsOf = Callable[[Labels], Sequence[str]]
+ErrorsOf = Callable[[Labels, Snapshot], Sequence[str]]
 
 
-def no_errors(labels: Labels) -> Sequence[str]:
+def no_errors(labels: Labels, snapshot: Snapshot) -> Sequence[str]:
     """Nothing: for where nobody groups errors."""
-    del labels
+    del labels, snapshot
     return ()
 
 
@@ -268,7 +268,7 @@ class Engine:
         detail = _detail(turn.after, snapshot)
         errors: tuple[str, ...] = ()
         if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
-            errors = tuple(self._errors_of(turn.after.labels))
+            errors = tuple(self._errors_of(turn.after.labels, snapshot))
         made: list[Queued] = []
         for say in turn.says:
             note = note_of(

@@ -6,17 +6,19 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dashboard.alerts.engine import ErrorsOf, no_errors
+from dashboard.alerts.machine import Labels
 from dashboard.alerts.setup import Alerts, check
 from dashboard.collect.leader import Leadership, holder_name
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.scheduler import Checker
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
+from dashboard.model import Snapshot
 from dashboard.settings import Settings, redact_url
+from dashboard.triage.top import TopErrors
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +31,14 @@ class Work:
 
     checker: Checker
     alerts: Alerts | None
+    top: TopErrors
 
     def stop(self) -> None:
         """Take no new work, finish the send in hand, give the lead back."""
         self.checker.stop()
         if self.alerts is not None:
             self.alerts.stop()
+        self.top.stop()
 
 
 def start(
@@ -43,13 +47,17 @@ def start(
     store: Store,
     holder: str,
     *,
-    errors_of: ErrorsOf = no_errors,
     on_hung: Callable[[], None] | None = None,
 ) -> Work:
     """Begin to sample while this process leads, to alert on that, and to deliver. Once per process, after any fork.
 
     Raises ConfigurationError.
     """
+    top = TopErrors(here.backend)
+
+    def errors_of(labels: Labels, snapshot: Snapshot) -> Sequence[str]:
+        return top.of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
+
     alerts = Alerts(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)
     sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
@@ -57,7 +65,7 @@ def start(
     if alerts is not None:
         alerts.start()
     checker.start()
-    return Work(checker, alerts)
+    return Work(checker, alerts, top)
 
 
 def run(settings: Settings) -> int:

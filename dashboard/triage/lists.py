@@ -91,12 +91,12 @@ def _picks(place: Place, query: JobQuery, backend: Backend) -> Sequence[Pick]:
     return backend.picks(place.queue.ref, query)
 
 
-def window(place: Place, backend_of: BackendOf, page: int) -> Sequence[Searched]:
-    """The rows of a page of WINDOW_ROWS, newest first where the library's list is; each job in the place's state.
+def window(place: Place, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
+    """The rows of a page, newest first where the library's list is; each job in the place's state.
 
     Raises Unreadable. Cost: at most 2 round trips.
     """
-    query = JobQuery(state=place.state, page=page, per_page=WINDOW_ROWS)
+    query = JobQuery(state=place.state, page=page, per_page=per_page)
 
     def ask(backend: Backend) -> Sequence[Searched]:
         if Capability.SEARCH in backend.capabilities:

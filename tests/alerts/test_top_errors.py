@@ -1,0 +1,149 @@
+"""Top errors in messages: from jobs that failed for real, within their time, escaped by each channel."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.alerts.process import start
+from dashboard.backends.base import Backend
+from dashboard.backends.rq.backend import RQ
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.collect.store import Store
+from dashboard.collect.watch import watch
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueStats
+from dashboard.settings import SourceSettings, load
+from dashboard.sources import Source
+from dashboard.triage.top import BUDGET_S, TopErrors
+from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.channels.smtp import SmtpSink
+from tests.alerts.rig import eventually
+from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.triage import failing
+from tests.triage.test_groups import fail_rq, queues_of
+
+HOSTILE = "<!channel> <b>bold</b> & *more*"
+OFF = ("queue-no-consumers", "workers-gone", "checker-slow")
+
+
+@pytest.fixture
+def rq(source: Source, source_settings: SourceSettings) -> Iterator[Backend]:
+    backend = RQ(source, source_settings)
+    backend.own = source
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list[QueueStats]:
+    """The queue `mail`, in which nine jobs died of four kinds of errors."""
+    mails = ((failing.mail, f"user{n}@example.com", n) for n in range(5))
+    fail_rq(server, "mail", *mails, (failing.say, "x"), (failing.say, "x"), (failing.charge, 1), (failing.say, "y"))
+    return queues_of({"rq": rq})
+
+
+def test_the_three_most_frequent_errors_are_told_without_their_particulars(
+    rq: Backend, stats: list[QueueStats]
+) -> None:
+    top = TopErrors(lambda _source, _name: rq, budget_s=10)
+    texts = top.of("main", "rq", "mail", stats)
+    mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
+    assert texts[0] == f"{mail} (5 of 9 dead letters of the last hour)"
+    assert texts[1].endswith("OddError: x (2 of 9 dead letters of the last hour)")
+    assert len(texts) == 3
+    assert top.of("main", "rq", "other", stats) == ()
+    top.stop()
+
+
+def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(rq: Backend, stats: list[QueueStats]) -> None:
+    hangs = threading.Event()
+    calls = 0
+
+    def slow(_source: str, _name: str) -> Backend:
+        nonlocal calls
+        if threading.current_thread().name == "queuedeck-top-errors":
+            calls += 1
+            hangs.wait(20)
+        return rq
+
+    top = TopErrors(slow)
+    others = [stats[0], *(QueueStats(**{**fields(stats[0]), "name": f"q{n}"}) for n in range(50))]
+    began = time.monotonic()
+    assert [top.of("main", "rq", queue.name, others) for queue in others] == [()] * 51
+    assert BUDGET_S * 0.9 <= time.monotonic() - began < BUDGET_S + 0.3
+    hangs.set()
+    # What came too late is there for the next message.
+    eventually(lambda: top.of("main", "rq", "mail", stats), what="the errors")
+    assert calls >= 1
+    top.stop()
+
+
+def fields(queue: QueueStats) -> dict[str, Any]:
+    return {name: getattr(queue, name) for name in queue.__struct_fields__}
+
+
+def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
+    server: EmbeddedRedis, source: Source, source_settings: SourceSettings, redis_client: redis.Redis
+) -> None:
+    SidekiqLibrary().run_jobs(server.url, "mails", good=0, bad=2)
+    SidekiqLibrary().run_jobs(server.url, "other", good=0, bad=3)
+    redis_client.sadd("queues", "mails", "other")
+    backend = Sidekiq(source, source_settings)
+    backend.own = source
+    top = TopErrors(lambda _source, _name: backend, budget_s=10)
+    queues = queues_of({"sidekiq": backend})
+    (text,) = top.of("main", "sidekiq", "mails", queues)
+    assert "(2 of 2 dead letters" in text
+    top.stop()
+    backend.close()
+
+
+def test_messages_carry_them_escaped(server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path) -> None:
+    fail_rq(server, "mail", *((failing.say, HOSTILE) for _ in range(3)))
+    with ExitStack() as stack:
+        sink, mails = HttpSink(), SmtpSink()
+        stack.callback(sink.close)
+        stack.callback(mails.close)
+        rule = {"id": "dead", "metric": "queue.dead", "op": "ge", "critical": 3, "for_s": 0, "min_samples": 1}
+        mail = {"id": "mail", "kind": "email", "host": "127.0.0.1", "port": mails.port, "tls": "none"}
+        values: dict[str, Any] = {
+            "redis_url": server.url,
+            "sample_interval_s": 0.5,
+            "allow_private_webhooks": True,
+            "spool_dir": str(tmp_path / "spool"),
+            "channels": [
+                {"id": "slack", "kind": "slack", "url": sink.url},
+                {**mail, "from": "deck@example.com", "to": ["ops@example.com"]},
+            ],
+            "rules": [
+                {**rule, "new_instance_grace_s": 0, "group_wait_s": 0},
+                *({"id": name, "enabled": False} for name in OFF),
+            ],
+        }
+        settings = load(environ={}, keywords=values)
+        here = watch(settings)
+        stack.callback(here.close)
+        assert here.own is not None
+        work = start(settings, here, Store(here.own), "one")
+        stack.callback(work.stop)
+        eventually(lambda: sink.requests and mails.mails, what="both messages")
+    slack = sink.requests[0].body.decode()
+    assert "OddError" in slack
+    assert "(3 of 3 dead letters of the last hour)" in slack
+    assert "<!channel>" not in slack
+    assert "&lt;!channel&gt;" in slack
+    html = mails.mails[0].get_body(("html",))
+    plain = mails.mails[0].get_body(("plain",))
+    assert html is not None
+    assert plain is not None
+    assert "<b>bold</b>" not in html.get_content()
+    assert "&lt;b&gt;bold" in html.get_content()
+    assert "OddError" in plain.get_content()
