@@ -62,22 +62,26 @@ Reply: TypeAlias = Any
 class Meter:
     """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
 
-    `held_s`: the longest that one round trip is likely to have kept the server from its other clients.
+    `busy_s`: those seconds without the way there and back. `held_s`: the longest that one round trip is likely to have
+    kept the server from its other clients.
     """
 
     commands: int = 0
     round_trips: int = 0
     seconds: float = 0.0
+    busy_s: float = 0.0
     held_s: float = 0.0
 
-    def add(self, commands: int, seconds: float, sent_bytes: int) -> None:
-        """Count one round trip."""
+    def add(self, commands: int, seconds: float, sent_bytes: int, way_s: float = 0.0) -> None:
+        """Count one round trip; `way_s` of its time is the way there and back."""
         self.commands += commands
         self.round_trips += 1
         self.seconds += seconds
         # Between two reads of what was sent others have their turn, but never within a command.
         at_once = min(1.0, max(1 / max(1, commands), READ_BYTES / max(1, sent_bytes)))
-        self.held_s = max(self.held_s, seconds * at_once)
+        busy = max(0.0, seconds - way_s)
+        self.busy_s += busy
+        self.held_s = max(self.held_s, busy * at_once)
 
 
 _meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
@@ -97,6 +101,7 @@ def metered() -> Iterator[Meter]:
             outer.commands += meter.commands
             outer.round_trips += meter.round_trips
             outer.seconds += meter.seconds
+            outer.busy_s += meter.busy_s
             outer.held_s = max(outer.held_s, meter.held_s)
 
 
@@ -114,6 +119,8 @@ class Source:
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self.address = redact_url(url)
+        # The quickest round trip so far: what of the others is likely to be but the way there and back.
+        self._way_s = float("inf")
         self._pool = redis.ConnectionPool.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -181,10 +188,12 @@ class Source:
             raise self.unavailable(exc) from exc
         except OSError as exc:
             raise self.unavailable(RedisConnectionError(str(exc))) from exc
+        else:
+            self._way_s = min(self._way_s, time.perf_counter() - started)
         finally:
             meter = _meter.get()
             if meter is not None:
-                meter.add(packed.count, time.perf_counter() - started, len(packed.wire))
+                meter.add(packed.count, time.perf_counter() - started, len(packed.wire), self._way_s)
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
             raise self.unavailable(replies[0])
         first = replies[0]

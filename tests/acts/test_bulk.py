@@ -20,7 +20,7 @@ from dashboard.backends.acting import MAX_BATCH, Action, Kept, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import State
-from dashboard.sources import READ_BYTES, Meter, metered
+from dashboard.sources import READ_BYTES, Meter, Source, metered
 from tests.acts.conftest import Bench
 from tests.acts.shelf import bury
 from tests.serving import ROOT, wait_until
@@ -208,6 +208,21 @@ def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
     several = Meter()
     several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
     assert several.held_s == pytest.approx(0.010)
+
+
+def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
+    cost = Meter()
+    cost.add(1, 0.081, 1_000, 0.080)
+    assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
+    assert running.next_batch(100, 100, cost) > 190
+    source.execute("PING")
+    with metered() as near:
+        source.execute("PING")
+    assert near.held_s < near.seconds
+    with metered() as slow:
+        source.execute("EVAL", "for n = 1, 5000000 do end", 0)
+    assert slow.seconds > 0.005
+    assert slow.seconds * 0.5 < slow.held_s == slow.busy_s
 
 
 def test_two_runners_do_no_job_twice(bench: Bench) -> None:

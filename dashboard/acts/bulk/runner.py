@@ -359,7 +359,7 @@ def next_batch(allowed: int, used: int, cost: Meter) -> int:
     Fewer at once where Redis was held for too long, up to twice as many where it was not: all but what is fixed in the
     cost of a batch grows with its jobs.
     """
-    share = max(cost.held_s / AIM_S, cost.seconds / LONGEST_S, 1e-6)
+    share = max(cost.held_s / AIM_S, cost.busy_s / LONGEST_S, 1e-6)
     fitting = int(used / share)
     if share > 1:
         return max(LEAST_BATCH, min(allowed, fitting))
