@@ -9,7 +9,7 @@ may_remove(KEYS[2])
 local outcomes, known = {}, {}
 -- Those near the served end, and those near the other one; in both the nearest to the served end first.
 local tail, head = {}, {}
-local count = 0
+local count, last = 0, 0
 for i = 2, #ARGV, 3 do
   local token = ARGV[i + 2]
   local n = #outcomes + 1
@@ -17,8 +17,9 @@ for i = 2, #ARGV, 3 do
   if not known[token] and redis.call('ZSCORE', KEYS[2], token) then
     known[token] = true
     -- How many jobs that are there now stand nearer to the served end than this one shall.
-    local ahead = math.max(0, math.min(size, tonumber(ARGV[i]) - count))
-    count = count + 1
+    -- Never fewer than ahead of the one before: places that were seen at different times may be one.
+    local ahead = math.max(last, math.min(size, tonumber(ARGV[i]) - count))
+    count, last = count + 1, ahead
     local job = {text = ARGV[i + 1], token = token, n = n, outcome = DONE, ahead = ahead, behind = size - ahead}
     if ahead <= FEW then
       tail[#tail + 1] = job
