@@ -140,10 +140,13 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
 
 
 def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
-    """What may be done to the queue as it is: pause or resume, empty, remove."""
+    """What may be done to the queue as it is: pause or resume, empty, remove. Nothing to the entry for all queues: a
+    button there would read as if it meant each of them."""
+    if queue.shared:
+        return ()
     unfit = {Action.RESUME if queue.paused is False else Action.PAUSE if queue.paused else None}
     verbs = [action for action in backend.queue_actions if action not in unfit]
-    if Action.DELETE in backend.job_actions.get(State.WAITING, ()) and not queue.shared:
+    if Action.DELETE in backend.job_actions.get(State.WAITING, ()):
         verbs.append(Action.PURGE)
     return tuple(verbs)
 

@@ -15,6 +15,7 @@ from rq import Queue
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources import metered
 from dashboard.web.htmx import PTAG
+from tests.contract.test_sidekiq import enqueue, payload
 from tests.serving import wait_until
 from tests.web.conftest import MakeApp
 
@@ -195,3 +196,11 @@ def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient,
     assert f"/jobs/{short.id}" in text
     assert "10,000 characters: too long for an address" in text
     assert "x" * 1000 not in text
+
+
+def test_the_entry_for_all_queues_offers_nothing_that_would_seem_to_mean_each(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    enqueue(redis_client, payload())
+    assert "Remove queue" in client.get("/queues/main/sidekiq/mails").text
+    assert "Remove queue" not in client.get("/queues/main/sidekiq/*").text
