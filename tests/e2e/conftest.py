@@ -37,14 +37,18 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 @dataclass
 class Visitor:
-    """A tab, and what went wrong in it. `outage` = the test takes the server away."""
+    """A tab, and what went wrong in it. `outage` = the test takes the server away; `gone` = it takes away what the page
+    shows, which a poll under way may meet."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
     outage: bool = False
+    gone: bool = False
 
     def hear(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
+            return
+        if self.gone and "404" in message.text and message.text.startswith(OUTAGE):
             return
         if not (self.outage and message.text.startswith(OUTAGE)):
             self.errors.append(f"console: {message.text}")
@@ -75,10 +79,10 @@ def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a tab at a URL; the options are those of Playwright's `new_context`."""
     visitors: list[Visitor] = []
 
-    def open_tab(url: str, *, outage: bool = False, **options: Any) -> Visitor:
+    def open_tab(url: str, *, outage: bool = False, gone: bool = False, **options: Any) -> Visitor:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
         context.set_default_timeout(15_000)
-        visitor = Visitor(context.new_page(), outage=outage)
+        visitor = Visitor(context.new_page(), outage=outage, gone=gone)
         visitors.append(visitor)
         page = visitor.page
         context.expose_binding("tellViolation", lambda _source, text: visitor.errors.append(f"policy: {text}"))
@@ -111,6 +115,14 @@ Serve = Callable[..., AbstractContextManager[str]]
 def serve() -> Serve:
     """Starts a dashboard of one's own, for tests that end it."""
     return dashboard
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    """A Redis of the module's own: what a dashboard shows of it is nobody else's."""
+    instance = start_server("redis-7")
+    yield instance
+    instance.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,12 @@ import redis
 from playwright.sync_api import expect
 
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
-from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.e2e.conftest import dashboard
 from tests.serving import get_json, wait_until
 
 pytestmark = pytest.mark.e2e
 DEAD = 30
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    instance = start_server("redis-7")
-    yield instance
-    instance.close()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +101,7 @@ def test_ticks_stay_with_their_jobs_while_the_list_moves(visit: Any, url: str, d
 
 
 def test_a_deleted_job_comes_back(visit: Any, url: str, dead: redis.Redis) -> None:
-    page = visit(url + LIST).page
+    page = visit(url + LIST, gone=True).page
     page.locator("table.jobs tbody th a").first.click()
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#did")).to_contain_text("1 job deleted.")

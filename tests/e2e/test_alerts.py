@@ -12,7 +12,6 @@ from playwright.sync_api import expect
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
-from tests.conftest import start_server
 from tests.e2e.conftest import Visit
 from tests.serving import get_json, running, wait_until
 
@@ -38,13 +37,6 @@ window.Notification = class extends Real {
   constructor(title, options) { super(title, options); window.told.push([title, options.body]); }
 };
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    instance = start_server("redis-7")
-    yield instance
-    instance.close()
 
 
 @pytest.fixture(scope="module")

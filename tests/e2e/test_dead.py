@@ -24,13 +24,6 @@ DEAD = 8
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    instance = start_server("redis-7")
-    yield instance
-    instance.close()
-
-
-@pytest.fixture(scope="module")
 def url(server: EmbeddedRedis) -> Iterator[str]:
     """A dashboard on jobs of RQ and BullMQ that died of four kinds of errors."""
     fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(DEAD)))

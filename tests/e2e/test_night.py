@@ -13,7 +13,6 @@ from playwright.sync_api import Page, expect
 from werkzeug.security import generate_password_hash
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
-from tests.conftest import start_server
 from tests.e2e.conftest import INTERVAL_S, Visit, Visitor
 from tests.e2e.night import LIBRARIES, Night
 from tests.serving import running, wait_until
@@ -21,13 +20,6 @@ from tests.serving import running, wait_until
 pytestmark = pytest.mark.e2e
 DEAD = 14
 PEOPLE = {"otto": "operator", "vera": "viewer", "ada": "admin"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    instance = start_server("redis-7")
-    yield instance
-    instance.close()
 
 
 @pytest.fixture(scope="module")
