@@ -96,6 +96,20 @@ class Board:
     pending: tuple[Alert, ...]
 
     @property
+    def incidents(self) -> tuple[Alert, ...]:
+        """What people are told of: what fires, but for warnings that a critical of the same rule and place mutes."""
+        critical = {
+            (alert.state.rule_id, alert.state.labels)
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL
+        }
+        return tuple(
+            alert
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL or (alert.state.rule_id, alert.state.labels) not in critical
+        )
+
+    @property
     def worst(self) -> Severity | None:
         """The worst severity that fires; None when nothing does."""
         return min((alert.state.severity for alert in self.firing), key=list(Severity)[::-1].index, default=None)

@@ -28,7 +28,7 @@ edit_bp = Blueprint("alerting_edit", __name__)
 api_bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
 NOW = "alerts/_now.html"
-SHOWN = 50
+SHOWN = 20
 
 
 @bp.get("/alerts")

@@ -37,7 +37,7 @@ class Firing:
             return f"{self.count} {'alert fires' if self.count == 1 else 'alerts fire'}, all seen to or silenced"
         rest = self.count - 1
         more = f", and {rest} more {'fires' if rest == 1 else 'fire'}" if rest else ""
-        return f"{self.level}: {self.text}{more}" + (f" ({self.handled} seen to)" if self.handled else "")
+        return f"{self.level}: {self.text}{more}" + (f" ({self.handled} seen to or silenced)" if self.handled else "")
 
     @property
     def header(self) -> str:
@@ -48,15 +48,16 @@ class Firing:
 
 def summary(board: Board) -> Firing:
     """The board in one line. Pure."""
-    if not board.firing:
+    incidents = board.incidents
+    if not incidents:
         return Firing()
-    open_ones = [alert for alert in board.firing if not is_handled(alert)]
-    worst = (open_ones or board.firing)[0].state  # worst first
+    open_ones = [alert for alert in incidents if not is_handled(alert)]
+    worst = (open_ones or incidents)[0].state  # worst first
     episodes = "\n".join(sorted(alert.state.episode for alert in open_ones))
     return Firing(
         level=worst.severity.value if open_ones else "handled",
-        count=len(board.firing),
-        handled=len(board.firing) - len(open_ones),
+        count=len(incidents),
+        handled=len(incidents) - len(open_ones),
         mark=hashlib.blake2b(episodes.encode("utf-8", "replace"), digest_size=6).hexdigest(),
         text=f"{worst.rule_name}: {subject(worst.labels)}"[:MAX_TEXT],
     )

@@ -39,6 +39,7 @@ SAID = {
     "removed": "The rule is removed. What it had firing is resolved at the next look.",
     "shipped": "The rule is as it ships again.",
 }
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 UNREADABLE = "The rules cannot be stored now."
 
@@ -76,7 +77,7 @@ def _list() -> dict[str, Any]:
         board, alerts = deck().rule_board(), deck().desk.now()
     reading = deck().reading()
     firing: dict[str, int] = {}
-    for alert in alerts.firing:
+    for alert in alerts.incidents:
         firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
     rows = [
         {
@@ -87,7 +88,17 @@ def _list() -> dict[str, Any]:
         }
         for entry in board.entries
     ]
-    return _common(meter, reading) | {"rows": rows}
+    return _common(meter, reading) | {"rows": sorted(rows, key=_most_urgent)}
+
+
+def _most_urgent(row: dict[str, Any]) -> int:
+    """What fires first, then what is beyond, then the rest as it comes, what is off last."""
+    rule, seen = row["entry"].rule, row["seen"]
+    if not rule.enabled:
+        return 4
+    if row["firing"]:
+        return 0 if seen and seen.criticals else 1
+    return 2 if seen and seen.count else 3
 
 
 def _one(rule_id: str) -> dict[str, Any]:
@@ -100,7 +111,7 @@ def _one(rule_id: str) -> dict[str, Any]:
         | _seen(entry.rule, seen, reading)
         | {
             "entry": entry,
-            "firing": [alert for alert in alerts.firing if alert.state.rule_id == rule_id],
+            "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
             "pending": [alert for alert in alerts.pending if alert.state.rule_id == rule_id],
         }
     )
@@ -138,13 +149,19 @@ def _graph(rule: Rule, found: Past | None, reading: Reading, size: tuple[int, in
     return graph(rule, found.points, len(reading.history.totals.depth), *size)
 
 
+def _short(value: float | None, metric: str) -> str:
+    text = text_of(value, METRICS[metric].unit) or "–"
+    return text.replace(" per minute", "/min").replace(" per hour", "/h")
+
+
 def _common(meter: Any, reading: Reading) -> dict[str, Any]:
     return {
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
         "titles": deck().backend_titles,
         "metrics": METRICS,
         "ops": OPS,
-        "text_of": lambda value, metric: text_of(value, METRICS[metric].unit) or "–",
+        "text_of": _short,
+        "signs": SIGNS,
         "span_text": span_text(reading.history),
     }
 

@@ -25,7 +25,7 @@
     if (level === "handled") return `${count} ${count === 1 ? "alert fires" : "alerts fire"}, all seen to or silenced`;
     const rest = count - 1;
     const more = rest ? `, and ${rest} more ${rest === 1 ? "fires" : "fire"}` : "";
-    return `${level}: ${words}${more}${handled ? ` (${handled} seen to)` : ""}`;
+    return `${level}: ${words}${more}${handled ? ` (${handled} seen to or silenced)` : ""}`;
   };
 
   const show = () => {

@@ -258,3 +258,13 @@ def test_check_answers_in_the_way_of_nagios(
     assert capsys.readouterr().out.startswith("QUEUEDECK CRITICAL - ")
     assert check(settings(f"redis://127.0.0.1:{free_port()}/0"), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
+
+
+def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
+    process = make_process(rules=[{**DEEP, "warning": 5}])
+    process.tick(deep(7, 50))
+    board = desk_of(process).now()
+    assert [(alert.state.labels.queue, alert.state.severity.value) for alert in board.incidents] == [
+        ("q1", "critical"),
+        ("q0", "warning"),
+    ]

@@ -55,7 +55,7 @@ def test_all_rules_are_listed_with_what_they_see_now(client: FlaskClient) -> Non
         for row in re.findall(r"<tr id=.*?</tr>", page, re.DOTALL)
     }
     assert len(rows) == len(client.get("/api/v1/rules").get_json()["rules"])
-    assert re.search(r"beyond 1 3 mail RQ on main 2 .* file$", rows["from-file"])
+    assert re.search(r"beyond 1 3 mail RQ on main > 2 .* file$", rows["from-file"])
     assert "shipped" in rows["queue-dead"]
     assert "well" in rows["queue-dead"]
     assert re.search(r"\boff\b", rows["queue-depth"])
