@@ -22,6 +22,7 @@ from dashboard.web import htmx, page
 from dashboard.web.deck import deck
 from dashboard.web.security import actor, may
 from dashboard.web.silenceform import DAYS, SilenceForm
+from dashboard.web.urls import read_segment
 
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
@@ -60,6 +61,7 @@ def _context() -> dict[str, Any]:
             "board": board,
             "health": health,
             "deliveries": desk.deliveries(SHOWN),
+            "given_up": desk.given_up(),
             "past": desk.history(SHOWN),
             "channels": desk.channels(),
         }
@@ -168,13 +170,16 @@ def expire(silence_id: str) -> ResponseReturnValue:
     return redirect(url_for("alerting.quiet"), code=303)
 
 
-@edit_bp.post("/deliveries/again")
-def again() -> ResponseReturnValue:
-    """Send a message that was given up once more."""
-    message_id = request.form.get("id", "")[:300]
-    deck().desk.send_again(message_id)
-    _record("send again", [message_id], None)
-    return redirect(url_for("alerting.index"), code=303)
+@edit_bp.post("/deliveries/<any(again, dismiss):verb>")
+def given_up(verb: str) -> ResponseReturnValue:
+    """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
+    message_id = read_segment(request.form.get("id", ""))[:300]
+    if verb == "again":
+        deck().desk.send_again(message_id)
+    else:
+        deck().desk.dismiss(message_id)
+    _record("send again" if verb == "again" else "dismiss message", [message_id], None)
+    return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
 @edit_bp.post("/channels/<segment:channel>/test")

@@ -206,3 +206,25 @@ def test_an_operator_is_silent_for_a_day_at_most(make_app: MakeApp, redis_client
     ):
         answer = client.post("/silences", data={"rule": "deep", **form}, headers=bearer)
         assert answer.status_code == status
+
+
+def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, jobs: list[str]) -> None:
+    rule = {**RULE, "new_instance_grace_s": 0}
+    # A webhook into the own network is not permitted: no retry mends that.
+    hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
+    app = make_app(checker="auto", rules=[rule], channels=[hook], sample_interval_s=0.5)
+    client = app.test_client()
+    app.extensions[EXTENSION].start_checker()
+    page = wait_until(lambda: (text := client.get("/alerts").text).count("given up") and text, what="giving up")
+    assert "1 message was given up" in page
+    (message,) = re.findall(r'name="id" value="([^"]+)"', page)
+    before = page.count(">dead</span>")
+    assert client.post("/deliveries/again", data={"id": message}, headers=SAME).status_code == 303
+    page = wait_until(
+        lambda: (text := client.get("/alerts").text).count(">dead</span>") > before and text, what="giving up again"
+    )
+    assert client.post("/deliveries/dismiss", data={"id": message}, headers=SAME).status_code == 303
+    assert "given up" not in client.get("/alerts").text
+    assert client.post("/deliveries/again", data={"id": "none:firing:1:ops"}, headers=SAME).status_code == 404
+    acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
+    assert acts == ["dismiss message", "send again"]

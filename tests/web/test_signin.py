@@ -182,6 +182,7 @@ WRITES = [
     "/silences",
     "/silences/0123/expire",
     "/deliveries/again",
+    "/deliveries/dismiss",
     "/alerts/rules",
     "/alerts/rule/deep/edit",
     "/alerts/rule/deep/switch",
