@@ -81,6 +81,17 @@ def loads_dict(raw: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def finite(value: Any) -> float | None:
+    """A number of decoded JSON as a float; None for anything else, and for one that no float holds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
     """A Payload from bytes that should be JSON; `size_bytes` = the whole length when `raw` is only its beginning."""
     if raw is None:

@@ -78,7 +78,7 @@ class Shelf(Generic[T]):
                         rows.extend(self._ask(backend, known))
                 except QueuedeckError as exc:
                     problems.append((source, name, exc.message))
-                except (ResponseError, ValueError, TypeError, KeyError) as exc:
+                except (ResponseError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as exc:
                     # One library's odd data must not hide the others.
                     log.exception("reading %s of %s on %s failed", self._capability.value, name, source)
                     problems.append((source, name, f"could not be read: {type(exc).__name__}; the log has the details"))

@@ -117,7 +117,7 @@ def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequenc
         return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise Unreadable(exc.message) from exc
-    except (ResponseError, ValueError, TypeError, KeyError) as exc:
+    except (ResponseError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as exc:
         # One library's odd data must not hide the others.
         log.exception("reading the %s jobs of %r on %s failed", place.state.value, queue.name, queue.source)
         raise Unreadable(f"could not be read: {type(exc).__name__}; the log has the details") from exc

@@ -352,6 +352,8 @@ def test_pages_show_what_runs_next_first(
     assert page(backend, State.WAITING, page=2, per_page=5) == order[5:]
     any_redis.rpush("bull:alpha:wait", "0:0")
     assert page(backend, State.WAITING) == order
+    any_redis.linsert("bull:alpha:wait", "before", order[1], "0:1795613401467")  # as jobs at the front leave it
+    assert page(backend, State.WAITING) == order
     assert page(backend, State.SCHEDULED) == ids[State.SCHEDULED]
     assert page(backend, State.DEAD)[0] in ids[State.DEAD]
 
@@ -411,6 +413,20 @@ def test_a_list_of_another_type_costs_one_figure(
         "bull:alpha": key == "events",
         "bull:beta": False,
     }
+
+
+def test_what_was_paused_stands_before_jobs_with_a_priority(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:5.1.0", "paused": 1})
+    any_redis.lpush("bull:alpha:paused", "a", "b")
+    any_redis.zadd("bull:alpha:prioritized", {"urgent": 1})
+    for job in ("a", "b", "urgent"):
+        any_redis.hset(f"bull:alpha:{job}", mapping={"name": "mail", "timestamp": 1})
+    assert page(backend, State.WAITING) == ["a", "b", "urgent"]
+    ref = discover(backend)["alpha"]
+    assert [dict(backend.job(ref, job).facts).get("Place in line") for job in ("a", "urgent")] == [
+        "next",
+        "2 before it",
+    ]
 
 
 def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis: redis.Redis) -> None:

@@ -183,6 +183,19 @@ def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redi
         assert backend.job(ref, row.id).id == row.id
 
 
+def test_a_status_of_the_tasks_own_tells_its_progress(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "mails")
+    ref = discover(backend)["*"]
+    told = {"done": 3, "of": 10, "password": "hunter2"}
+    any_redis.set("celery-task-meta-t1", json.dumps({"status": "PROGRESS", "result": told, "task_id": "t1"}))
+    any_redis.set("celery-task-meta-t2", json.dumps({"status": "SUCCESS", "result": told, "task_id": "t2"}))
+    job = backend.job(ref, "t1")
+    assert (job.state, job.native_state, job.result) == (None, "PROGRESS", None)
+    assert (job.progress["done"], job.progress["of"]) == (3, 10)
+    assert "hunter2" not in str(job.progress)
+    assert backend.job(ref, "t2").progress is None
+
+
 def test_what_ends_is_heard_indexed_and_forgotten(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     record(any_redis, "before", queue="mails")  # nobody listened: the first look through the records finds it

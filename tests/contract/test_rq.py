@@ -185,6 +185,28 @@ def test_only_live_workers_are_counted(queue: Queue, backend: RQ, client: redis.
     assert backend.versions(list(refs_of(backend).values())) == (rq.VERSION,)
 
 
+def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
+    queue: Queue, backend: RQ, client: redis.Redis
+) -> None:
+    other = Queue("beta: ☃", connection=client)
+    job = other.enqueue(rq_jobs.add, 1)
+    queue.enqueue(rq_jobs.add, 2)
+    worker = Worker([other, queue], connection=client)
+    worker.register_birth()
+    worker.prepare_execution(job)
+    worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+    refs = list(refs_of(backend).values())
+    (found,) = backend.workers(refs)
+    (work,) = found.work
+    assert (work.job_id, work.job_name, work.queue) == (job.id, "tests.workloads.rq_jobs.add", other.name)
+    assert work.ref is not None
+    assert work.ref.name == other.name
+    assert work.started_at == job.started_at
+    client.delete(f"rq:job:{job.id}")  # what is left of a job without its data is its id
+    (work,) = backend.workers(refs)[0].work
+    assert (work.job_id, work.job_name, work.queue, work.started_at) == (job.id, None, None, None)
+
+
 def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail)
     start_one(queue)

@@ -293,6 +293,27 @@ def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, 
     assert backend.flow([ref], cursor)[0].queues[0].completed == 0
 
 
+@pytest.mark.parametrize("number", ["1e400", "-inf", "nan", "9" * 400])
+def test_a_number_that_is_too_large_is_unknown(backend: Sidekiq, any_redis: redis.Redis, number: str) -> None:
+    enqueue(any_redis, payload())
+    any_redis.sadd("processes", "odd:1:abc")
+    huge = 10**400
+    info = {"hostname": "odd", "concurrency": huge, "started_at": huge, "pid": huge}
+    fields = {"info": json.dumps(info), "busy": number, "beat": number, "rss": number, "rtt_us": number}
+    any_redis.hset("odd:1:abc", mapping=fields)
+    any_redis.hset("odd:1:abc:work", "t1", json.dumps({"queue": "mails", "payload": payload(), "run_at": huge}))
+    any_redis.zadd("dead", {payload(jid="huge", created_at=huge, enqueued_at=huge, failed_at=huge): 1.0})
+    any_redis.hset("schedules", "often", json.dumps({"class": "Ping", "every": huge}))
+    refs = discover(backend)
+    (worker,) = backend.workers(list(refs.values()))
+    assert (worker.pid, worker.concurrency, worker.busy, worker.rss_bytes) == (None, None, None, None)
+    assert (worker.started_at, worker.heartbeat_at, worker.work[0].started_at) == (None, None, None)
+    (row,) = backend.jobs(refs["*"], JobQuery(state=State.DEAD)).jobs
+    assert (row.enqueued_at, row.name) == (None, "Shop::Mailer")
+    (often,) = backend.schedules(list(refs.values()))
+    assert (often.name, often.pattern) == ("Ping", None)
+
+
 def test_schedules_of_both_add_ons_are_read(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     any_redis.sadd("cron_jobs", "cron_job:nightly report", "cron_job:broken")

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, Fields, error, max_attempts, problem, stacks
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, json_payload, printable, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
 from dashboard.model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
@@ -253,10 +253,9 @@ def _timeline(
             events.append(TimelineEvent(at=at, event=event, detail=detail))
 
     added, started, finished = (fields.instant(name) for name in ("timestamp", "processedOn", "finishedOn"))
-    delay = (options or {}).get("delay")
-    delayed = isinstance(delay, int | float) and delay > 0
-    note(added, "added", f"with a delay of {delay / 1000:g} s" if isinstance(delay, int | float) and delayed else None)
-    if added and delayed and native != "delayed" and isinstance(delay, int | float) and delay < 1e14:
+    delay = finite((options or {}).get("delay")) or 0.0
+    note(added, "added", f"with a delay of {delay / 1000:g} s" if delay > 0 else None)
+    if added and native != "delayed" and 0 < delay < 1e14:
         note(added + timedelta(milliseconds=delay), "due")
     # Since 5.0 tries are counted as they start; older versions and Bull each count something else.
     tries = fields.whole("ats")

@@ -31,8 +31,8 @@ class NativeList(NamedTuple):
 # In the order in which workers empty them; within a state the first is shown first.
 LISTS = (
     NativeList("wait", State.WAITING, "list", newest_first=False, from_tail=True),
-    NativeList("prioritized", State.WAITING, "zset", newest_first=False, from_tail=False),
     NativeList("paused", State.WAITING, "list", newest_first=False, from_tail=True),
+    NativeList("prioritized", State.WAITING, "zset", newest_first=False, from_tail=False),
     NativeList("active", State.ACTIVE, "list", newest_first=True, from_tail=False),
     NativeList("delayed", State.SCHEDULED, "zset", newest_first=False, from_tail=False),
     NativeList("waiting-children", State.BLOCKED, "zset", newest_first=True, from_tail=True),

@@ -79,7 +79,9 @@ def _listed(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         )
     if not there and not any(sizes):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
-    return sum(sizes) if all(isinstance(size, int) for size in sizes) else None, entries
+    # A job added at the front by `lifo` leaves the marker of 4.x amid the others; the library counts it there.
+    jobs = [entry for entry in entries if entry.native != "wait" or not entry.job_id.startswith(keys.MARKER)]
+    return sum(sizes) if all(isinstance(size, int) for size in sizes) else None, jobs
 
 
 @cache

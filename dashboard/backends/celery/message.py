@@ -15,6 +15,8 @@ from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, Ti
 
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
+# Any other status is a task's own word for how far it is, and its result what it tells about that.
+OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
 
 
 def words(value: Any, limit: int) -> str | None:
@@ -252,6 +254,7 @@ def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
     return {
         "payload": _payload(extended) if extended else Payload(kind="missing", text="", note=NO_NAME),
         "result": _payload(record.get("result")) if record.get("status") == "SUCCESS" else None,
+        "progress": None if record.get("status") in OWN_STATUSES else bounded(record.get("result"))[0],
         "error": record_error(record, with_stack=True),
         "children": tuple(links),
         "children_total": len(children) if isinstance(children, list) and children else None,

@@ -21,7 +21,7 @@ from dashboard.backends.celery.asking import acted, ask, reason, refused
 from dashboard.backends.celery.message import words
 from dashboard.backends.celery.resend import sent_before, unguarded
 from dashboard.backends.celery.targets import Targets
-from dashboard.backends.payload import bounded, loads_dict, text
+from dashboard.backends.payload import bounded, finite, loads_dict, text
 from dashboard.clock import instant
 from dashboard.model import Payload, QueueRef, Schedule
 from dashboard.sources import Source
@@ -80,8 +80,8 @@ def _pattern(schedule: Any) -> str | None:
     if not isinstance(schedule, dict):
         return None
     if schedule.get("__type__") == "interval":
-        every = schedule.get("every")
-        return f"every {every:g} s" if isinstance(every, int | float) else None
+        every = finite(schedule.get("every"))
+        return None if every is None else f"every {every:g} s"
     if schedule.get("__type__") == "crontab":
         parts = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return words(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)

@@ -86,7 +86,7 @@ class RQ(Backend):
         return read_job(self._reader, ref, self._keys(ref), job_id)
 
     def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        return read_workers(self.source, self.prefixes, {ref.key: ref for ref in refs})
+        return read_workers(self.source, self._reader, self.prefixes, {ref.key: ref for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return read_schedules(self.source, self.prefixes, {ref.key: ref for ref in refs})

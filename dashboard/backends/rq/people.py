@@ -10,11 +10,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.payload import bounded, printable, text
+from dashboard.backends.payload import bounded, finite, printable, text
 from dashboard.backends.rq import keys
-from dashboard.backends.rq.decode import moment, number
+from dashboard.backends.rq.decode import call_parts, moment, number
+from dashboard.backends.rq.records import Reader, Record, Shape
 from dashboard.clock import now_s
-from dashboard.model import Payload, QueueRef, Schedule, Work, Worker, WorkerState
+from dashboard.model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
 from dashboard.sources import Command, Reply, Source
 
 MAX_WORKERS = 1000
@@ -24,11 +25,14 @@ FIELDS = (
     *("birth", "last_heartbeat", "queues", "pid", "hostname", "version", "state", "current_job"),
     *("successful_job_count", "failed_job_count", "total_working_time", "shutdown_requested_date", "ip_address"),
 )
+# Of the jobs that they run: no more of them are looked at, and no longer description.
+RUNNING = Shape(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
+MAX_RUNNING = 1000
 GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
 
 
-def read_workers(source: Source, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
-    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips."""
+def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
+    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, and `reader`'s where one is busy."""
     scans = source.batch([("SSCAN", keys.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes])
     listed = [
         (prefix, key)
@@ -38,15 +42,50 @@ def read_workers(source: Source, prefixes: Sequence[str], refs: Mapping[str, Que
     commands: list[Command] = [("HMGET", key, *FIELDS) for _, key in listed]
     commands += [("SSCAN", key + b":executions", 0, "COUNT", 100) for _, key in listed]
     replies = source.batch(commands)
-    found = [
-        _worker(source.name, prefix, key, record, running, refs)
-        for (prefix, key), record, running in zip(listed, replies[: len(listed)], replies[len(listed) :], strict=True)
-    ]
+    read = list(zip(listed, replies[: len(listed)], replies[len(listed) :], strict=True))
+    running = [_running(record, executions) for _, record, executions in read]
+    wanted = [(prefix, job) for ((prefix, _), _, _), ids in zip(read, running, strict=True) for job in ids]
+    jobs = _jobs(reader, wanted)
+    found = []
+    for ((prefix, key), record, _), ids in zip(read, running, strict=True):
+        work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in ids]
+        found.append(_worker(source.name, prefix, key, record, work, refs))
     return sorted(found, key=lambda worker: worker.id)
 
 
+def _running(record: Reply, executions: Reply) -> list[str]:
+    """The ids of the jobs that a worker runs, in order: from 3.0 on each run is listed, before it names its one job."""
+    if isinstance(executions, list) and executions[1]:
+        return sorted({keys.job_id_of(text(member), State.ACTIVE) for member in executions[1]})[:100]
+    current = record[FIELDS.index("current_job")] if isinstance(record, list) else None
+    return [text(current)] if current else []
+
+
+def _jobs(reader: Reader, running: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Record]:
+    """What tells of the jobs of (prefix, id) what they are and since when they run."""
+    asked = list(dict.fromkeys(running))[:MAX_RUNNING]
+    if not asked:
+        return {}
+    records, _ = reader.read([(keys.QueueKeys(prefix, ""), job) for prefix, job in asked], RUNNING)
+    return dict(zip(asked, records, strict=True))
+
+
+def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, QueueRef]) -> Work:
+    queue = record.text("origin") if record else None
+    if record is None or queue is None:
+        return Work(job_id=job_id)
+    ref = refs.get(f"{prefix}:queue:{queue}")
+    return Work(
+        job_id=job_id,
+        job_name=_shown(call_parts(record.text("description"))[0]),
+        queue=ref.name if ref else printable(queue, 200),
+        ref=ref,
+        started_at=moment(record.text("started_at")),
+    )
+
+
 def _worker(
-    source: str, prefix: str, key: bytes, record: Reply, running: Reply, refs: Mapping[str, QueueRef]
+    source: str, prefix: str, key: bytes, record: Reply, work: Sequence[Work], refs: Mapping[str, QueueRef]
 ) -> Worker:
     name = text(key).removeprefix(f"{prefix}:worker:")
     common: dict[str, Any] = {"id": name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}", "source": source}
@@ -56,13 +95,9 @@ def _worker(
     fields = {field: text(raw) for field, raw in zip(FIELDS, record, strict=True) if raw is not None}
     if not fields:
         return Worker(**common, backend="rq", state=WorkerState.DEAD, reason=GONE)
-    jobs = [member.partition(b":")[0] for member in running[1]] if isinstance(running, list) else []
-    if not jobs and fields.get("current_job"):
-        jobs = [fields["current_job"].encode("utf-8", "surrogateescape")]
     names = [queue for queue in fields.get("queues", "").split(",") if queue]
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
-    only = refs.get(f"{prefix}:queue:{names[0]}") if len(names) == 1 else None
-    state, reason = _state(fields, busy=bool(jobs))
+    state, reason = _state(fields, busy=bool(work))
     return Worker(
         **common,
         backend="rq",
@@ -73,8 +108,8 @@ def _worker(
         version=_shown(fields.get("version")),
         queues=tuple(printable(queue, 200) for queue in shown[:100]),
         concurrency=1,
-        busy=len(jobs),
-        work=tuple(Work(job_id=text(job), queue=only.name if only else None, ref=only) for job in sorted(jobs)[:100]),
+        busy=len(work),
+        work=tuple(work),
         started_at=moment(fields.get("birth")),
         heartbeat_at=moment(fields.get("last_heartbeat")),
         processed=_sum(fields, "successful_job_count", "failed_job_count"),
@@ -149,7 +184,7 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
         job = job if isinstance(job, dict) else {}
         queue = job.get("queue_name")
         ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
-        every, cron = job.get("interval"), job.get("cron")
+        every, cron = finite(job.get("interval")), job.get("cron")
         value, _ = bounded({"args": job.get("args"), "kwargs": job.get("kwargs")})
         found.append(
             Schedule(
@@ -160,7 +195,7 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
                 name=_word(job.get("func_name")) or _word(job.get("name")),
                 queue=ref.name if ref else _word(queue),
                 ref=ref,
-                pattern=_word(cron) or (f"every {every:g} s" if isinstance(every, int | float) else None),
+                pattern=_word(cron) or (None if every is None else f"every {every:g} s"),
                 next_run_at=moment(job["next_enqueue_time"]) if isinstance(job.get("next_enqueue_time"), str) else None,
                 last_run_at=moment(job["latest_enqueue_time"])
                 if isinstance(job.get("latest_enqueue_time"), str)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, finite, json_payload, loads, printable, text
 from dashboard.clock import instant
 from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEvent
 
@@ -35,9 +35,10 @@ _JID = msgspec.json.Decoder(_Jid)
 
 def moment(value: Any) -> datetime | None:
     """The instant of a time in a payload, in seconds or milliseconds; None for anything else."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+    number = finite(value)
+    if number is None or number <= 0:
         return None
-    return instant(value / 1000 if value > MILLISECONDS else value)
+    return instant(number / 1000 if number > MILLISECONDS else number)
 
 
 def decode(raw: bytes) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.payload import json_payload, loads_dict, printable, text
+from dashboard.backends.payload import finite, json_payload, loads_dict, printable, text
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.cron import next_run
 from dashboard.backends.sidekiq.entry import moment, words
@@ -121,7 +121,8 @@ def _space(namespace: str) -> tuple[tuple[str, str], ...]:
 def _pattern(every: Any) -> str | None:
     if isinstance(every, list):
         every = every[0] if every else None
-    return words(every, 200) if not isinstance(every, int | float) else f"every {every:g} s"
+    seconds = finite(every)
+    return words(every, 200) if seconds is None else f"every {seconds:g} s"
 
 
 def _time(value: str | None) -> datetime | None:

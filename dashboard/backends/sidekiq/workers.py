@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dashboard.backends.payload import loads_dict, printable, text
+from dashboard.backends.payload import finite, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
@@ -60,7 +60,7 @@ def running(rows: Iterable[Sequence[Any]]) -> list[Running]:
                 Running(
                     queue if isinstance(queue, str) else "",
                     data,
-                    float(at) if isinstance(at, int | float) else None,
+                    finite(at),
                     text(identity),
                 )
             )
@@ -155,7 +155,7 @@ def _facts(info: Mapping[str, Any], rtt_us: Reply) -> Iterable[tuple[str, str]]:
 
 def _number(raw: Any) -> float | None:
     try:
-        return float(raw) if isinstance(raw, bytes | int | float) else None
+        return finite(float(raw) if isinstance(raw, bytes) else raw)
     except ValueError:
         return None
 

@@ -12,12 +12,24 @@ from dashboard.backends.payload import (
     MASK,
     MAX_DEPTH,
     bounded,
+    finite,
     is_secret_name,
     json_payload,
     loads,
     printable,
     text,
 )
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        *((3, 3.0), (-0.5, -0.5), (0, 0.0), (2**1000, float(2**1000))),
+        *((10**400, None), (float("inf"), None), (float("nan"), None), (True, None), ("3", None), (None, None)),
+    ],
+)
+def test_a_number_is_one_that_a_float_holds(value: object, number: float | None) -> None:
+    assert finite(value) == number
 
 
 def test_plain_json_is_decoded() -> None:

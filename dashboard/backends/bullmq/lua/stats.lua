@@ -86,7 +86,7 @@ for i = 1, #ARGV do
   local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
   local active = read('LLEN', base .. 'active')
   rows[i] = {
-    meta, waiting, prioritized, paused, active, delayed,
+    meta, waiting, paused, prioritized, active, delayed,
     read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
     tail, filled(delayed) and cut(read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES'), LIMIT) or NOTHING,
     limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
