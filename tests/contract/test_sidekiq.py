@@ -293,6 +293,29 @@ def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, 
     assert backend.flow([ref], cursor)[0].queues[0].completed == 0
 
 
+def test_a_job_that_others_name_in_their_arguments_is_found(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    wanted, later = "a" * 24, "c" * 24
+    naming = [payload(jid=f"b{n}", args=[wanted, {"jid": wanted}]) for n in range(3)]
+    enqueue(any_redis, *naming, payload(jid=wanted, args=["me"]), payload(jid="last"))
+    retries = {payload(jid="r0", args=[later]): 9.0, payload(jid=later): 5.0, payload(jid="r1", args=[later]): 1.0}
+    any_redis.zadd("retry", retries)
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
+    source = Source("main", url)
+    refs = discover(backend)
+    for each in (backend, Sidekiq(source, SourceSettings(name="main", url=url))):
+        found = each.job(refs["mails"], wanted)
+        assert (found.id, found.state) == (wanted, State.WAITING)
+        assert found.payload is not None
+        assert found.payload.value == ["me"]
+        assert ("Place in line", "3 before it") in found.facts
+        assert each.job(refs["*"], later).state is State.RETRYING
+    any_redis.execute_command("ACL", "DELUSER", "reader")
+    source.close()
+
+
 @pytest.mark.parametrize("number", ["1e400", "-inf", "nan", "9" * 400])
 def test_a_number_that_is_too_large_is_unknown(backend: Sidekiq, any_redis: redis.Redis, number: str) -> None:
     enqueue(any_redis, payload())

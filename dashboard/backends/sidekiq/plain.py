@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboard.backends.payload import loads_dict
+from dashboard.backends.sidekiq.entry import jid_of
 from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
@@ -85,7 +86,7 @@ def find(
     in_sets, (*sizes, listed, length) = replies[: len(names)], replies[len(names) :]
     found: list[Reply] = []
     if isinstance(listed, list):
-        places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw]
+        places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw and _may_be(raw, job_id)]
         found += [
             [f"queue:{queue}".encode(), raw, len(raw), None, after + n, None]
             for n in places[: 1 if wanted else NAMELESS_AT]
@@ -99,6 +100,12 @@ def find(
         )
         found += [[name.encode(), raw, len(raw), at, None, None] for raw, at in scored if wanted in raw]
     return [found, max((size for size in (*sizes, length) if isinstance(size, int)), default=0)]
+
+
+def _may_be(raw: bytes, job_id: str) -> bool:
+    """Whether an entry in which an id stands is that job, and no other that names it in its arguments."""
+    known = jid_of(raw)
+    return not job_id or known is None or known["jid"] == job_id
 
 
 def work(source: Source, namespace: str) -> Reply:

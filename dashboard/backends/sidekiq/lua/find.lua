@@ -18,8 +18,14 @@ local function nameless(text)
   return not job or type(job.jid) ~= 'string'
 end
 
+-- Another job may name this one in its arguments: an id anywhere in the text is only a first hint.
 local function holds(text)
-  return string.find(text, id, 1, true) ~= nil
+  if not string.find(text, id, 1, true) then return false end
+  local jid = lone_jid(text)
+  if jid then return jid == id end
+  local job = decoded(text)
+  if job then return job.jid == id end
+  return may_be(text, {[id] = true}) == true
 end
 
 local function look_in_list(key, where)
