@@ -261,6 +261,20 @@ class Source:
         if found is not None:
             self._clock = int(found.group(1)) / 1e6, monotonic_s()
 
+    def check_writable(self, reply: Reply) -> None:
+        """Raises BackendUnavailable where `reply` to a write, or one in it, says that the server takes none for now:
+        it is out of memory, a replica, cut off from its replicas or its disk. Then nothing is wrong with the job."""
+        for found in (reply, *(reply if isinstance(reply, list) else ())):
+            if isinstance(found, ResponseError):
+                refused = found
+            elif isinstance(found, bytes) and _REFUSING.match(found[:300].decode("ascii", "replace")):
+                refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
+            else:
+                continue
+            known = isinstance(refused, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
+            if known or _REFUSING.match(str(refused)):
+                raise self.unavailable(refused)
+
     def close(self) -> None:
         """Close all connections; the source can be used again afterwards."""
         self._pool.disconnect()
@@ -300,6 +314,11 @@ def _is_auth(reply: Reply) -> bool:
     return isinstance(reply, ResponseError) and str(reply).startswith(("NOAUTH", "WRONGPASS"))
 
 
+# The first word of an error, which Redis 6 tells of a script behind words of its own.
+_REFUSING = re.compile(
+    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
+    r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
+)
 _SECRETS = re.compile(r"(rediss?|unix)://\S*@")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -161,8 +161,11 @@ class Actions:
             ]
         return [deleted[each.id] if isinstance(each, Kept) else each for each in taken]
 
-    def undo(self, actor: Actor, batch: str, *, reason: str | None = None) -> Result:
-        """Put back the jobs of a batch. Raises NotFound when there are none any more. Bounded by the bin's cap."""
+    def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> Result:
+        """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
+
+        Raises NotFound when there are none any more. Bounded by the bin's cap.
+        """
         about, count = self.bin.about(batch)
         backend = self._backend_of(about.ref.source, about.ref.backend)
         event = audit.event(
@@ -174,22 +177,35 @@ class Actions:
             state=about.state.value,
             count=count,
             reason=reason,
+            bulk_id=bulk_id,
         )
         self.record.asked(event)
         acted: list[Acted] = []
+        detail: str | None = "It failed in a way that was not foreseen; the log has the details."
+        try:
+            for kept in self._all_of(batch):
+                back = backend.restore(about.ref, about.state, kept)
+                done = {each.id for each in back if each.outcome is Outcome.DONE}
+                acted += back
+                self.bin.drop(batch, [job for job in kept if job.id in done])
+            detail = _first_detail(acted)
+        except QueuedeckError as exc:
+            detail = exc.message
+            raise
+        finally:
+            self._changed()
+            event = replace(event, ids=tuple(each.id for each in acted[: audit.MAX_IDS]))
+            self.record.done(_with(event, audit.outcomes(acted), detail))
+        return Result(tuple(acted))
+
+    def _all_of(self, batch: str) -> Iterator[list[Kept]]:
         cursor = 0
         while True:
             kept, cursor = self.bin.page(batch, cursor)
             if kept:
-                back = backend.restore(about.ref, about.state, kept)
-                done = {each.id for each in back if each.outcome is Outcome.DONE}
-                self.bin.drop(batch, [job for job in kept if job.id in done])
-                acted += back
+                yield kept
             if cursor == 0:
-                break
-        self._changed()
-        self.record.done(_with(event, audit.outcomes(acted), _first_detail(acted)))
-        return Result(tuple(acted))
+                return
 
     def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> Acted:
         """Act on a queue, in bounded steps until it is done, and record it."""

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import Acted
 from dashboard.clock import instant, iso, now_s
-from dashboard.collect.store import PREFIX
+from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import QueuedeckError
 from dashboard.model import Value
 from dashboard.sources import Source
@@ -22,6 +22,13 @@ MAX_EVENTS = 10_000
 MAX_IDS = 100
 MAX_ID = 200
 MAX_REASON = 500
+
+# KEYS stream. ARGV most, event. Where memory is short, a script that has begun to write may go on, and trimming needs
+# none: acts that are done then are not to go unseen.
+_ADD = """
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
+return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[2])
+"""
 
 log = logging.getLogger("queuedeck.audit")
 own_log = logging.getLogger(__name__)
@@ -69,6 +76,7 @@ class Audit:
 
     def __init__(self, own: Source) -> None:
         self._own = own
+        self._store = Store(own)
 
     def asked(self, event: Event) -> None:
         """Note in the log that an act is about to happen, so that one that kills the process is known too."""
@@ -79,7 +87,7 @@ class Audit:
         event = _clean(event)
         log.info("done %s", msgspec.json.encode(event.public()).decode())
         try:
-            self._own.execute("XADD", AUDIT, "MAXLEN", "~", MAX_EVENTS, "*", "event", msgspec.json.encode(event))
+            self._store.script(_ADD, (AUDIT,), MAX_EVENTS, msgspec.json.encode(event))
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an act could not be kept in the audit stream: %s", exc)
 

@@ -153,6 +153,13 @@ class Bin:
             )
         return about, size - 1
 
+    def left(self, batches: Sequence[str]) -> dict[str, int]:
+        """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
+        sizes = self._store.source.batch([("HLEN", _key(batch)) for batch in batches])
+        return {
+            batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
+        }
+
     def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
         """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
         reply: Any = self._store.source.execute("HSCAN", _key(batch), cursor, "COUNT", PAGE)

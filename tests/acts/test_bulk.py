@@ -7,19 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from dashboard.acts.bin import Batch
 from dashboard.acts.bulk import runner as running
+from dashboard.acts.bulk import store as keeping
 from dashboard.acts.bulk.plan import Known, preview
 from dashboard.acts.bulk.runner import LEAST_BATCH
 from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import MAX_BATCH, Action, Kept, Pick
+from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
-from dashboard.model import State
+from dashboard.model import JobQuery, QueueRef, State, Window
 from dashboard.sources import READ_BYTES, Meter, Source, metered
 from tests.acts.conftest import Bench
 from tests.acts.shelf import bury
@@ -288,3 +290,62 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
         bench.actions.bin._cap_bytes = 64 << 20
         assert len(bench.actions.undo(work.spec.actor, batch).acted) == 3_000
         assert len(bench.dead()) == 3_000
+
+
+def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", 3_000)
+    bury(bench.client, "mail", 3, body="needle", start=3_000)
+    monkeypatch.setattr(keeping, "LEASE_MS", 400)
+    monkeypatch.setattr(running, "TELL_EVERY_S", 0.1)
+    window = bench.backend.window
+
+    def slow(ref: QueueRef, query: JobQuery) -> Window:
+        time.sleep(0.2)  # as over a long line
+        return window(ref, query)
+
+    monkeypatch.setattr(bench.backend, "window", slow)
+    work = bench.run(bench.spec(q="needle"))
+    assert (work.matched, work.outcomes) == (3, {"done": 3})
+
+
+def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
+    bury(bench.client, "mail", 500)
+    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    runner = bench.make_runner("here")
+    while bench.bulk.get(work_id).phase is Phase.COLLECTING:
+        runner.turn()
+    at = bench.bulk.get(work_id).at
+    bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
+    runner.turn()
+    assert len(bench.dead()) == 500 - at
+    assert not bench.bulk.push_picks(work_id, "here", [(0, Pick(id="x"))])
+
+
+def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", 10)
+    work_id = bench.bulk.create(bench.spec())
+    runner = bench.make_runner("here")
+    step = bench.actions.step
+
+    def paused_meanwhile(*arguments: Any, **more: Any) -> list[Acted]:
+        bench.bulk.tell(work_id, "pause")
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(bench.actions, "step", paused_meanwhile)
+    wait_until(lambda: runner.turn() is not None and bench.bulk.get(work_id).at == 10)
+    assert bench.bulk.get(work_id).phase is Phase.PAUSED
+    bench.bulk.tell(work_id, "resume")
+    wait_until(lambda: runner.turn() is not None and bench.bulk.get(work_id).phase is Phase.DONE)
+    (event,) = bench.actions.record.events()
+    assert event.outcomes == {"done": 10}
+
+
+def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 150)
+    work = bench.run(bench.spec(Action.DELETE))
+    batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+    bench.actions.undo(work.spec.actor, batch, bulk_id=work.id)
+    undone, deleted = bench.actions.record.events()
+    assert deleted.ids == tuple(ids[:100])
+    assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, work.id, 100)
+    assert set(undone.ids) <= set(ids)

@@ -127,22 +127,24 @@ class _Offered:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A job of the work and the place it stands in; `scanned` rows were looked at until then."""
+    """A job of the work and the place it stands in; `scanned` rows were looked at until then. No job: none fits yet."""
 
     place: Place
-    pick: Pick
+    pick: Pick | None
     scanned: int
 
 
 def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[Listed]:
-    """The jobs of the work, each once, `most` of them at most. Raises as the backends do.
+    """The jobs of the work, each once, `most` of them at most, and between them how far it looked.
 
+    Raises as the backends do.
     Cost: a round trip or two for each LEAST_PAGE to MOST_PAGE jobs, or for each window of rows where there is a filter.
     """
     if spec.fingerprint is not None or spec.homeward:
         offered = _Offered(spec, backend_of)
         for n, (place, pick) in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
             if not offered.at(place) or (spec.homeward and place.home is None):
+                yield Listed(place, None, n)
                 continue
             yield Listed(place if spec.homeward else replace(place, home=None), pick, n)
         return
@@ -155,17 +157,18 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
         seen: set[str] = set()
         if spec.q is not None:
             for match, looked in _matches(spec, place, backend, most):
-                if match is not None and match.id not in seen:
-                    seen.add(match.id)
-                    yield Listed(place, Pick(id=match.id, stamp=match.stamp), scanned + looked)
+                fits = None if match is None or match.id in seen else Pick(id=match.id, stamp=match.stamp)
+                if fits is not None:
+                    seen.add(fits.id)
+                yield Listed(place, fits, scanned + looked)
             continue
         for picks in _pages(place, backend):
-            for pick in picks:
+            for each in picks:
                 scanned += 1
                 # A list that grows at its head while it is read shows some jobs twice.
-                if pick.id not in seen:
-                    seen.add(pick.id)
-                    yield Listed(place, pick, scanned)
+                if each.id not in seen:
+                    seen.add(each.id)
+                    yield Listed(place, each, scanned)
             if len(seen) >= most:
                 break
 

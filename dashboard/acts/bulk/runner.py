@@ -41,6 +41,7 @@ LONGEST_S = 0.1
 # A source that does not answer is asked again after this long, and the work is left to stand meanwhile.
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
+TELL_EVERY_S = 2.0
 SECONDS_PER_STEP = 0.25
 # Then other work has its turn.
 SECONDS_PER_TURN = 0.1
@@ -149,7 +150,10 @@ class Runner:
             log.info("bulk work %s could not be let go: %s", work_id, exc.message)
 
     def _step(self, work_id: str, slot: _Slot) -> None:
-        work = self._store.get(work_id)
+        work = self._store.held(work_id, self._holder)
+        if work is None:
+            self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
+            return
         try:
             match work.phase:
                 case Phase.COLLECTING:
@@ -182,22 +186,32 @@ class Runner:
         self._store.clear_picks(work.id)  # of one who began and died
         places: dict[Place, int] = {place: n for n, place in enumerate(spec.places)}
         pending: list[tuple[int, Pick]] = []
+        first: list[str] = []
         matched = scanned = 0
         truncated = False
+        told = monotonic_s()
         for found in plan.listed(spec, self._backend_of, self._members_of, self._most + 1):
-            if matched >= self._most:
+            if found.pick is not None and matched >= self._most:
                 truncated = True
                 break
-            matched, scanned = matched + 1, found.scanned
-            pending.append((places.setdefault(found.place, len(places)), found.pick))
-            if len(pending) >= MAX_BATCH:
-                self._store.push_picks(work.id, _by_place(pending))
+            scanned = found.scanned
+            if found.pick is not None:
+                matched += 1
+                pending.append((places.setdefault(found.place, len(places)), found.pick))
+                if len(first) < audit.MAX_IDS:
+                    first.append(found.pick.id)
+            # Where few of many fit, the lease must not run out over the looking.
+            if len(pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
+                told = monotonic_s()
+                if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+                    return None
                 pending = []
-                phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched)
+                phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched, scanned=scanned)
                 if phase is not work.phase:
                     return phase
-        self._store.push_picks(work.id, _by_place(pending))
-        self._actions.record.asked(_event(work, matched))
+        if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+            return None
+        self._actions.record.asked(replace(event_of(work, matched), ids=tuple(first)))
         following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
         return self._store.write(
             work.id,
@@ -251,14 +265,16 @@ class Runner:
         slot.due = started + (len(same) / pace if pace > 0 else 0.0)
         at = work.at + len(same)
         to = self._following(work, at)
-        if to is Phase.DONE:
-            self._record(replace(work, phase=to, at=at, outcomes=_added(work.outcomes, audit.outcomes(acted))))
         fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
         if to is Phase.WATCHING:
             fields["watch_until"] = now_s() + work.spec.canary_wait_s
         phase = self._store.write(
             work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit.outcomes(acted), **fields
         )
+        # A person who paused it just now has it recorded when it is resumed, not twice.
+        if phase is Phase.DONE:
+            outcomes = _added(work.outcomes, audit.outcomes(acted))
+            self._record(replace(work, phase=phase, at=at, outcomes=outcomes, note=None))
         return phase, acted
 
     def _do(self, work: Work, place: Place, picks: list[Pick]) -> list[Acted]:
@@ -312,13 +328,18 @@ class Runner:
         )
 
     def _end(self, work: Work, phase: Phase, note: str | None) -> Phase | None:
-        self._record(replace(work, phase=phase, note=note))
-        fields: dict[str, Any] = {"note": note} if note else {}
-        return self._store.write(work.id, self._holder, expected=work.phase, to=phase, ended_at=now_s(), **fields)
+        now = self._store.write(work.id, self._holder, expected=work.phase, to=phase, ended_at=now_s(), note=note or "")
+        if now is phase:
+            self._record(replace(work, phase=phase, note=note))
+        return now
 
     def _record(self, work: Work) -> None:
-        event = replace(_event(work, work.matched), outcomes=work.outcomes, detail=work.note or work.phase.value)
-        self._actions.record.done(event)
+        try:
+            ids = tuple(pick.id for _, pick in self._store.picks(work.id, 0, audit.MAX_IDS))
+        except QueuedeckError:
+            ids = ()  # what was done is told all the same
+        event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
+        self._actions.record.done(replace(event, detail=work.note or work.phase.value))
 
 
 def batch_of(work_id: str, place: Place, spec: Spec) -> str:
@@ -331,7 +352,8 @@ def _by_place(picks: list[tuple[int, Pick]]) -> list[tuple[int, Pick]]:
     return sorted(picks, key=lambda pick: pick[0])
 
 
-def _event(work: Work, count: int) -> audit.Event:
+def event_of(work: Work, count: int) -> audit.Event:
+    """The act of a piece of work, for the audit."""
     spec = work.spec
     refs = {place.ref for place in spec.places}
     one = next(iter(refs)) if len(refs) == 1 else None

@@ -32,6 +32,13 @@ redis.call('SADD', KEYS[2], ARGV[1])
 return 1
 """
 
+# KEYS record, lease. ARGV holder, lease ms. Answers the record, or 0 when the lease is not the holder's.
+_HELD = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return redis.call('HGETALL', KEYS[1])
+"""
+
 # KEYS record, lease, open. ARGV holder, lease ms, phase expected, phase to be or "", id, then field and value; a
 # field with + before it is added to. Answers the phase, or 0 when another one runs it by now.
 _WRITE = """
@@ -71,10 +78,17 @@ end
 return phase
 """
 
-# KEYS picks. ARGV keep, then values.
+# KEYS picks, lease. ARGV holder, keep, then values. Answers 0 when the lease is not the holder's.
 _PUSH = """
-for n = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
-redis.call('EXPIRE', KEYS[1], ARGV[1])
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+for n = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+# KEYS record. ARGV how many more.
+_RESTORED = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'restored', ARGV[1]) end
 return 1
 """
 
@@ -100,6 +114,16 @@ class BulkStore:
     def get(self, work_id: str) -> Work:
         """One piece of work. Raises NotFound. Cost: 1 round trip."""
         (reply,) = self._store.source.batch([("HGETALL", _record(work_id))])
+        work = _work(work_id, reply)
+        if work is None:
+            raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
+        return work
+
+    def held(self, work_id: str, holder: str) -> Work | None:
+        """The work, whose lease is renewed; None when another one may run it. Raises NotFound. Cost: 1 round trip."""
+        reply = self._store.script(_HELD, (_record(work_id), _lease(work_id)), holder, LEASE_MS)
+        if reply == 0:
+            return None
         work = _work(work_id, reply)
         if work is None:
             raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
@@ -138,9 +162,11 @@ class BulkStore:
     ) -> Phase | None:
         """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
 
-        A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up.
-        Cost: 1 round trip.
+        A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
+        stood still is forgotten, unless a note is among the fields. Cost: 1 round trip.
         """
+        if expected is not Phase.PAUSED:
+            fields.setdefault("note", "")
         arguments: list[str | int | float | bytes] = []
         for name, value in fields.items():
             if isinstance(value, dict):
@@ -177,11 +203,17 @@ class BulkStore:
         """Forget the jobs that were listed."""
         self._store.source.execute("DEL", _picks(work_id))
 
-    def push_picks(self, work_id: str, picks: Sequence[tuple[int, Pick]]) -> None:
-        """List jobs, each with the number of its place. Cost: 1 round trip for 1,000."""
+    def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, Pick]]) -> bool:
+        """List jobs, each with the number of its place; False when the lease is lost. Cost: 1 round trip for 1,000."""
         for start in range(0, len(picks), 1000):
             values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
-            self._store.script(_PUSH, (_picks(work_id),), KEEP_S, *values)
+            if not self._store.script(_PUSH, (_picks(work_id), _lease(work_id)), holder, KEEP_S, *values):
+                return False
+        return True
+
+    def note_restored(self, work_id: str, count: int) -> None:
+        """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
+        self._store.script(_RESTORED, (_record(work_id),), count)
 
     def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, Pick]]:
         """Jobs from number `at` on. Cost: 1 round trip."""
@@ -237,9 +269,10 @@ def _work(work_id: str, reply: Any) -> Work | None:
         canary_failed=count("canary_failed"),
         canary_open=count("canary_open"),
         watch_until=number("watch_until"),
-        note=fields["note"].decode("utf-8", "replace") if "note" in fields else None,
+        note=fields.get("note", b"").decode("utf-8", "replace") or None,
         scanned=None if scanned is None else int(scanned),
         truncated=bool(count("truncated")),
+        restored=count("restored"),
         ended_at=number("ended_at"),
         batch=work_id if spec.action.value == "delete" else None,
     )

@@ -79,6 +79,7 @@ class Work(Value, frozen=True, kw_only=True):
     scanned: int | None = None
     truncated: bool = False  # there were more jobs than one piece of work may have
     ended_at: float | None = None
+    restored: int = 0  # deleted jobs that were put back
     batch: str | None = None  # of the bin
 
     @property

@@ -424,8 +424,10 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
 
 
 def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
-    """The reply to a script, or the error that the server answers in its place."""
-    return source.batch([("EVAL", _script(name), len(script_keys), *script_keys, *arguments)])[0]
+    """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
+    reply = source.batch([("EVAL", _script(name), len(script_keys), *script_keys, *arguments)])[0]
+    source.check_writable(reply)
+    return reply
 
 
 def _outcomes(ids: Sequence[str], replies: Reply) -> list[Acted]:

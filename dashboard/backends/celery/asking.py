@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.acting import Acted, Outcome
 from dashboard.backends.celery.keys import script
@@ -25,11 +25,8 @@ def ask(
     Raises BackendUnavailable when the server takes no writes at all. Cost: 1 round trip.
     """
     reply = source.batch([("EVAL", script(name), len(keys), *keys, *arguments)])[0]
-    replies = [reply] * jobs if isinstance(reply, ResponseError) else list(reply)
-    for found in replies:
-        if isinstance(found, OutOfMemoryError | ReadOnlyError) or _says(found, "READONLY", "MISCONF", "OOM "):
-            raise source.unavailable(found)
-    return replies
+    source.check_writable(reply)
+    return [reply] * jobs if isinstance(reply, ResponseError) else list(reply)
 
 
 def acted(job_id: str, reply: Reply, **details: Any) -> Acted:

@@ -92,6 +92,7 @@ class Records:
             left = () if one.until_ms is None else ("PX", max(LEAST_LEFT_MS, one.until_ms - now_ms))
             commands.append(("SET", one.key, one.raw, *left, "NX"))
         replies = dict(zip(found, self._results.batch(commands), strict=True))
+        self._results.check_writable(list(replies.values()))
         taken = [n for n, reply in replies.items() if reply is None]
         there = self._results.batch([("GETRANGE", found[n].key, 0, MAX_KEPT_BYTES) for n in taken])
         same = {n for n, raw in zip(taken, there, strict=True) if raw == found[n].raw}

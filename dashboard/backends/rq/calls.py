@@ -58,6 +58,7 @@ def each(
         before += len(part)
     replies: list[Reply] = []
     for part, reply in zip(parts, source.batch(commands), strict=True):
+        source.check_writable(reply)
         replies.extend([reply] * len(part) if isinstance(reply, ResponseError) else reply)
     return replies
 

@@ -41,7 +41,7 @@ def run(
     """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
 
     `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
-    the calls before. A call that the server refuses refuses its steps.
+    the calls before. A call that the server refuses refuses its steps. Raises BackendUnavailable.
     """
     text = keys.script(script, "writing")
     parts = list(portions(steps))
@@ -54,6 +54,7 @@ def run(
         before += len(part)
     acted: list[Acted] = []
     for part, reply in zip(parts, source.batch(commands), strict=True):
+        source.check_writable(reply)
         acted.extend(_told(part, reply))
     return acted
 
