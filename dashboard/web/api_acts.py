@@ -131,7 +131,9 @@ def tell(work_id: str, word: str) -> tuple[Response, int]:
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     if word == "undo":
-        return jsonify(restored=bulk.undo(work_id)), 200
+        back = bulk.undo(work_id)
+        restored = sum(each.outcome is Outcome.DONE for each in back)
+        return jsonify(restored=restored, changed=sum(each.outcome is Outcome.CHANGED for each in back)), 200
     bulk.order(work_id, word)
     return jsonify(_work(deck().bulk.get(work_id))), 200
 
@@ -184,6 +186,7 @@ def _work(work: Work) -> dict[str, Any]:
         "note": work.note,
         "truncated": work.truncated,
         "undoable": work.undoable,
+        "restored": work.restored,
         "who": work.spec.actor.name,
         "created_at": iso(instant(work.spec.created_at)),
         "ended_at": iso(instant(work.ended_at)),

@@ -7,12 +7,12 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from msgspec.structs import replace
 
-from dashboard.acts import audit
 from dashboard.acts.bulk.plan import preview
-from dashboard.acts.bulk.runner import batch_of
+from dashboard.acts.bulk.runner import batch_of, event_of
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
-from dashboard.backends.acting import Action
+from dashboard.backends.acting import Acted, Action, Outcome
 from dashboard.clock import now_s
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
@@ -20,7 +20,7 @@ from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.acts import check_confirmed, reason, wishes
 from dashboard.web.deck import deck
-from dashboard.web.did import PAST, VERBS
+from dashboard.web.did import PAST, VERBS, Did
 from dashboard.web.queues import find
 from dashboard.web.security import actor
 from dashboard.web.urls import read_segment
@@ -32,6 +32,8 @@ WORK = "bulk/_work.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 100
 MAX_TARGETS = 200
+# So many more jobs than were seen go along: a list that grows all the time could not be acted on otherwise.
+FEW_MORE, SHARE_MORE = 50, 0.2
 # Verbs that bulk work can do without a person at each job.
 BULK_ACTIONS = (
     *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
@@ -50,7 +52,7 @@ def index() -> str:
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
     """One piece of bulk work. 404 when it is not kept any more."""
-    variables = _context(work_id)
+    variables = _context(work_id) | {"did": Did.read(request.args)}
     return render_template("bulk/show.html", **page.shell(deck().reading(), variables["price"]) | variables)
 
 
@@ -63,11 +65,13 @@ def fragment(work_id: str) -> Response:
 def _context(work_id: str) -> dict[str, Any]:
     with metered() as meter:
         work = deck().bulk.get(work_id)
+        quiet = work.phase in (*ENDED, Phase.PAUSED)
+        left = sum(deck().actions.bin.left(batches(work)).values()) if quiet else 0
     return {
         "work": work,
         "past": PAST,
         "ended": work.phase in ENDED,
-        "batches": batches(work),
+        "in_bin": left,
         "titles": deck().backend_titles,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
@@ -111,6 +115,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Start it: 303 to its page."""
     queue, spec = _spec(request.form)
+    check_still(spec, request.form.get("seen", ""))
     if spec.for_good:
         if queue is not None:
             check_confirmed(queue)
@@ -125,22 +130,37 @@ def tell(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo it: 303 to its page."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
+    told: dict[str, Any] = {}
     if word == "undo":
-        undo(work_id)
+        told = Did.of("undo", undo(work_id)).query
     else:
         order(work_id, word)
-    return redirect(url_for("bulk.show", work_id=work_id), code=303)
+    return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
 
 
 def order(work_id: str, word: str) -> None:
     """Pause, resume or abort it, and record who said so. Raises NotFound, Conflict."""
+    by = actor()
     deck().bulk.tell(work_id, word)
     work = deck().bulk.get(work_id)
-    told = audit.event(
-        actor(), f"{word} bulk work", count=work.matched, bulk_id=work_id, outcomes=work.outcomes or None
-    )
-    deck().actions.record.done(told)
+    event = event_of(work, work.matched)
+    so_far = f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then"
+    told = {"at": now_s(), "who": by.name, "role": by.role, "address": by.address, "reason": None}
+    told |= {"action": f"{word} bulk work", "outcomes": work.outcomes or None, "detail": so_far}
+    deck().actions.record.done(replace(event, **told))
     deck().runner.start()
+
+
+def check_still(spec: Spec, seen: str) -> None:
+    """Raises Conflict where many more jobs fit by now than the `seen` that the person was shown and pressed for."""
+    if not (seen.isascii() and seen.isdigit() and len(seen) < 9):
+        return
+    now = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs).matched
+    if now > int(seen) + max(FEW_MORE, int(seen) * SHARE_MORE):
+        raise Conflict(
+            f"There are {now:,} such jobs by now, not {int(seen):,} as when you looked. Nothing was done.",
+            hint="Go back, reload the page and look again.",
+        )
 
 
 def check_target(spec: Spec) -> None:
@@ -170,26 +190,45 @@ def _targets(places: Sequence[Place]) -> list[str]:
 
 
 def start(spec: Spec) -> str:
-    """Keep the work and have it run; its id."""
+    """Keep the work, record who asked for it, and have it run; its id."""
     work_id = deck().bulk.create(spec)
+    work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
+    deck().actions.record.done(replace(event_of(work, 0), action="start bulk work", detail=asked(spec)))
     deck().runner.start()
     return work_id
 
 
-def undo(work_id: str) -> int:
-    """Put back what the work deleted; how many jobs. Raises Conflict while it is under way, NotFound for nothing."""
+def asked(spec: Spec) -> str:
+    """What is asked, in a line: "delete, matching timeout, 100 per second"."""
+    parts = [spec.action.value]
+    if spec.for_good:
+        parts.append("for good")
+    if spec.wishes.target or spec.homeward:
+        parts.append(f"to {spec.wishes.target or 'where each came from'}")
+    if spec.fingerprint:
+        parts.append(f"error {spec.fingerprint}")
+    if spec.q:
+        parts.append(f"matching {spec.q}")
+    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full pace")
+    if spec.canary:
+        parts.append(f"canary of {spec.canary}")
+    return ", ".join(parts)
+
+
+def undo(work_id: str) -> list[Acted]:
+    """Put back what the work deleted: what came of each job. Raises Conflict while it goes on, NotFound for nothing."""
     work = deck().bulk.get(work_id)
     if work.phase not in (*ENDED, Phase.PAUSED):
         raise Conflict("It is still under way.", hint="Pause or abort it first.")
-    back = 0
-    found = False
+    back: list[Acted] = []
     for batch in batches(work):
         try:
-            back += sum(each.outcome == "done" for each in deck().actions.undo(actor(), batch).acted)
-            found = True
+            acted = deck().actions.undo(actor(), batch, bulk_id=work_id).acted
         except NotFound:
             continue  # nothing of this place was deleted, or it is back already
-    if not found:
+        deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
+        back += acted
+    if not back:
         raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
     return back
 

@@ -315,7 +315,8 @@ def test_jobs_in_dead_letter_queues_go_back_to_where_each_came_from(
     moved = json.loads(redis_client.lrange("queue:work", 0, 0)[0])
     assert (moved["queue"], moved["args"]) == ("work", [{"original_queue": "work"}])
     events = client.get("/api/v1/audit").get_json()["events"]
-    assert {(event["action"], event["queue"], event["count"]) for event in events} == {
+    moves = [event for event in events if event["action"] == "move"]
+    assert {(event["action"], event["queue"], event["count"]) for event in moves} == {
         ("move", "mails-dlq", 3),
         ("move", "cash-dlq", 1),
         ("move", "work-dlq", 1),
@@ -382,3 +383,98 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     answer = client.post(f"/dead/{fingerprint}/act", data=form, headers=SAME)
     assert "2 jobs moved." in client.get(answer.headers["Location"]).text
     assert redis_client.llen("bull:mails:wait") == 3
+
+
+def test_the_page_of_a_bulk_delete_tells_what_is_back(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    both(server, redis_client)
+    fingerprint = the_group(client, 8)
+    form = {"action": "delete", "fingerprint": fingerprint, "pace": "0"}
+    url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
+    done(client, url.rpartition("/")[2])
+    text = client.get(url).text
+    assert "Undo: put 8 back" in text
+    assert f'href="/dead/{fingerprint}"' in text
+    # One came again meanwhile under its id: that one stays in the bin.
+    redis_client.hset("bull:mails:3", "name", "new")
+    answer = client.post(f"{url}/undo", headers=SAME)
+    told = client.get(answer.headers["Location"]).text
+    assert "7 jobs put back; 1 changed meanwhile" in told
+    for page in (told, client.get(f"{url}/_work").text):
+        assert "7 put back since" in page
+        assert "Undo: put 1 back" in page
+        assert "Undo: put 8 back" not in page
+    redis_client.delete("bull:mails:3")
+    assert "1 job put back" in client.get(client.post(f"{url}/undo", headers=SAME).headers["Location"]).text
+    text = client.get(url).text
+    assert "8 put back since" in text
+    assert "Undo" not in text
+
+
+def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    both(server, redis_client)
+    place = {"source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "q": "route", "pace": "1"}
+    form = {"action": "delete", "reason": "hopeless", **place}
+    url = wait_until(lambda: client.post("/bulk", data=form, headers=SAME).headers.get("Location"), what="the queue")
+    work_id = url.rpartition("/")[2]
+    wait_until(lambda: client.get(f"/api/v1/bulk/{work_id}").get_json()["done"], what="the first job")
+    client.post(f"{url}/abort", headers=SAME)
+    wait_until(lambda: len(client.get("/api/v1/audit").get_json()["events"]) == 3, what="the record of the end")
+    text = client.get(url).text
+    assert re.search(r"The other [1-3] were not touched", text)
+    client.post(f"{url}/undo", headers=SAME)
+    events = client.get("/api/v1/audit").get_json()["events"][::-1]
+    assert [event["bulk_id"] for event in events] == [work_id] * 4
+    assert sorted(event["action"] for event in events) == ["abort bulk work", "delete", "start bulk work", "undo"]
+    start = events[0]
+    assert (start["action"], start["reason"], start["state"]) == ("start bulk work", "hopeless", "dead")
+    assert start["detail"] == "delete, matching route, 1 per second"
+    abort = next(event for event in events if event["action"] == "abort bulk work")
+    assert re.fullmatch(r"deleted [1-3] of 4 by then", abort["detail"])
+    assert {event["queue"] for event in events} == {"*"}
+    shown = client.get("/audit").text
+    assert shown.count(f"/bulk/{work_id}") == 4
+    ids = {event["action"]: event["ids"] for event in events}
+    assert len(ids["delete"]) == 4
+    assert set(ids["undo"]) <= set(ids["delete"])
+    assert html.escape(ids["delete"][0]) in shown
+
+
+def test_many_more_jobs_than_were_seen_are_not_touched(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    redis_client.sadd("queues", "work")
+    redis_client.lpush("queue:work", payload("first"))
+    redis_client.zadd("dead", {failed(f"s{n}"): n for n in range(100)})
+    form = {"action": "delete", "source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "pace": "0"}
+    page = wait_until(
+        lambda: (answer := client.get("/bulk/new", query_string=form)).status_code == 200 and answer.text,
+        what="the queue",
+    )
+    (seen,) = re.findall(r'name="seen" value="(\d+)"', page)
+    assert seen == "100"
+    redis_client.zadd("dead", {failed(f"t{n}"): n for n in range(900)})
+    refused = client.post("/bulk", data=form | {"seen": seen}, headers=SAME)
+    assert refused.status_code == 409
+    assert "There are 1,000 such jobs by now, not 100" in html.unescape(refused.text)
+    assert redis_client.zcard("dead") == 1_000
+    assert client.post("/bulk", data=form | {"seen": "990"}, headers=SAME).status_code == 303
+
+
+def test_the_preview_says_that_there_are_more_than_it_may_touch(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    client = make_app(sample_interval_s=0.5, bulk_max_jobs=50).test_client()
+    redis_client.sadd("queues", "work")
+    redis_client.lpush("queue:work", payload("first"))
+    redis_client.zadd("dead", {failed(f"s{n}"): n for n in range(80)})
+    form = {"action": "retry", "source": "main", "backend": "sidekiq", "queue": "*", "state": "dead"}
+    page = wait_until(
+        lambda: (answer := client.get("/bulk/new", query_string=form)).status_code == 200 and answer.text,
+        what="the queue",
+    )
+    assert "There are more jobs than one piece of work may have: it takes 50" in page
+    assert "50 now" not in page

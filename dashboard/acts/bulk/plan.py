@@ -43,6 +43,7 @@ class Preview:
     places: tuple[Place, ...] = ()  # where they stand, most jobs first; of an error group only
     homes: Mapping[str, int] = field(default_factory=dict)
     homeless: int = 0
+    beyond: bool = False  # there are more than one piece of work may have, and `matched` is what it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
                 matched += 1
                 samples.append(job)
         exact = exact and scanned < PREVIEW_ROWS
-    return Preview(min(matched, most), exact, scanned, total, tuple(samples[:SAMPLES]))
+    return Preview(min(matched, most), exact, scanned, total, tuple(samples[:SAMPLES]), beyond=matched > most)
 
 
 def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Preview:
@@ -105,6 +106,7 @@ def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Pre
         places=tuple(place for place, _ in places.most_common()),
         homes=dict(homes.most_common()),
         homeless=homeless,
+        beyond=len(jobs) > most,
     )
 
 
