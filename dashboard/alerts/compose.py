@@ -6,19 +6,21 @@ and escaped by each channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import quote, urlencode
 
 from dashboard.alerts.channels.base import Line, Message
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.notes import Note
+from dashboard.alerts.notes import LOCAL, Note
+from dashboard.alerts.rules import GLOB_LIMIT
 from dashboard.clock import instant
 
 MAX_LINES = 20
 MAX_LABEL = 200
 MAX_DETAIL = 300
+MAX_URL = 2000  # characters; no channel links to a longer one
 _UNITS_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 _OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 _MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
@@ -43,30 +45,45 @@ class Links:
     def about(self, labels: Labels) -> str | None:
         """The page of a queue, or of all alerts."""
         if labels.source and labels.backend and labels.queue:
-            return self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
+            url = self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
+            if url is not None and len(url) <= MAX_URL:
+                return url
         return self._url("/alerts")
 
     def ack(self, note: Note) -> str | None:
-        """The page that acknowledges an episode."""
+        """The page that acknowledges an episode; None for one told without the store, which no page knows."""
+        if note.episode.startswith(LOCAL):
+            return None
         return self._url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
 
     def silence(self, note: Note) -> str | None:
         """The form of a silence for what the note is about, filled in."""
-        labels = {name: value.encode("utf-8", "surrogateescape") for name, value in note.labels.items().items()}
+        labels = {name: glob_of(value) for name, value in note.labels.items().items()}
         return self._url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
 
     def _url(self, path: str) -> str | None:
         return None if self._base is None else self._base + path
 
 
-def compose(message_id: str, kind: str, notes: Sequence[Note], links: Links, channel: str) -> Message:
-    """One message of `notes` (at least one), in pairs of beginning and end for `both`."""
+def compose(
+    message_id: str,
+    kind: str,
+    notes: Sequence[Note],
+    links: Links,
+    channel: str,
+    threads: Mapping[str, str] | None = None,
+) -> Message:
+    """One message of `notes` (at least one), in pairs of beginning and end for `both`.
+
+    `threads` = by episode, the id under which its first message went out here; without: that of a message of its own.
+    """
     begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
     ends = {note.fp: note for note in notes if note.kind == "resolved"}
     ordered = sorted(begins, key=_worst_first)
     worst = ordered[0]
-    end = ends.get(worst.fp)
     one = len(ordered) == 1
+    sources = {note.labels.source for note in ordered}
+    first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
     lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered[:MAX_LINES]]
     if len(ordered) > MAX_LINES:
         lines.append(Line(label=f"and {len(ordered) - MAX_LINES} more", url=links.about(Labels())))
@@ -83,13 +100,13 @@ def compose(message_id: str, kind: str, notes: Sequence[Note], links: Links, cha
         runbook_url=worst.runbook_url,
         ack_url=links.ack(worst) if going_on else None,
         silence_url=links.silence(worst) if going_on else None,
-        source=clean(worst.labels.source) if worst.labels.source is not None else None,
+        source=clean(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
         queue=clean(worst.labels.queue) if one and worst.labels.queue is not None else None,
-        started_at=instant(worst.started_at),
-        ended_at=instant((end or worst).ended_at),
+        started_at=instant(min((note.started_at for note in ordered if note.started_at is not None), default=None)),
+        ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
         top_errors=tuple(clean(text) for text in worst.top_errors) if one else (),
-        references=f"{worst.episode}:firing:1:{channel}" if worst.number > 1 else None,
+        references=first if worst.number > 1 else None,
     )
 
 
@@ -97,6 +114,17 @@ def clean(text: str) -> str:
     """`text` without what cannot be printed, cut at MAX_LABEL."""
     shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_LABEL + 1])
     return shown if len(text) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
+
+
+def glob_of(name: str) -> str:
+    """A glob that the form of silences takes and that matches the name: `?` for any sign of its own, `*` for a tail."""
+    typed = ["?" if sign in "[]\\*" or not sign.isprintable() else sign for sign in name[:GLOB_LIMIT]]
+    if len(name) > GLOB_LIMIT:
+        typed[-1] = "*"
+    for end in (0, -1):
+        if typed and typed[end] == " ":
+            typed[end] = "?"
+    return "".join(typed)
 
 
 def subject(labels: Labels) -> str:
@@ -114,6 +142,10 @@ def _title(worst: Note, count: int) -> str:
     if count == 1:
         return f"{worst.rule_name}: {subject(worst.labels)}"
     return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'places'}"
+
+
+def _ended_at(note: Note, ends: Mapping[str, Note]) -> float | None:
+    return ends.get(note.fp, note).ended_at
 
 
 def _worst_first(note: Note) -> tuple[bool, float]:
@@ -140,6 +172,7 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
         threshold_text=f"{_OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
         since_text=_since(note, end),
         url=links.about(note.labels),
+        episode=note.episode,
     )
 
 
@@ -148,7 +181,7 @@ def _since(note: Note, end: Note | None) -> str | None:
     if began is None or note.started_at is None:
         return None
     ended_at = (end or note).ended_at
-    since = f"since {began:%Y-%m-%d %H:%M:%S} UTC"
+    since = f"{began:%Y-%m-%d %H:%M:%S} UTC"
     if ended_at is None:
         return since
     reason = (end or note).reason

@@ -28,7 +28,7 @@ from dashboard.alerts.channels.base import Channel
 from dashboard.alerts.compose import Links, compose
 from dashboard.alerts.evaluate import fits
 from dashboard.alerts.machine import Labels
-from dashboard.alerts.notes import Episode, Note
+from dashboard.alerts.notes import LOCAL, Episode, Note
 from dashboard.alerts.notify import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.clock import monotonic_s, now_s
@@ -170,7 +170,7 @@ class LocalMode:
             return
         severity = rule.severities[0]
         names = tuple(name for name in rule.speaks_to(severity) or self._channels if name in self._channels)
-        episode = "local-" + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
+        episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
         note = Note(
             kind="firing",
             number=1,

@@ -8,6 +8,9 @@ from dashboard.alerts.machine import Change, Labels, Say, State
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.model import Value
 
+# How the name of an episode begins that was told without the store.
+LOCAL = "local-"
+
 
 class Note(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What is to be told, the same for every channel it goes to. Instants are seconds since 1970."""

@@ -116,7 +116,9 @@ class Notifier:
             )
             return True
         notes = [member.note for member in claim.members]
-        delivered = channel.send(compose(claim.id, claim.kind, notes, self._links, channel.id), DEADLINE_S)
+        threads = {member.note.episode: member.thread for member in claim.members if member.thread}
+        message = compose(claim.id, claim.kind, notes, self._links, channel.id, threads)
+        delivered = channel.send(message, DEADLINE_S)
         self._asked[channel.id] = monotonic_s()
         self._unnoted[channel.id] = claim, delivered
         self._note(channel.id)

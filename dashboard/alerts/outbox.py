@@ -34,7 +34,8 @@ HORIZON_MS = 300_000
 
 # KEYS due, unsent, pace. ARGV prefix, channel, token, visibility ms, horizon ms, most of a group, "1" to group, ms
 # until the channel may be sent to again.
-# Answers {} or {id, attempts, now ms, made ms, {member id, body, merged kind, "1" when its beginning was given up}, …}.
+# Answers {} or {id, attempts, now ms, made ms, {member id, body, merged kind, "1" when its beginning was given up,
+# id of the message that its episode began with, or ""}, …}.
 _CLAIM = """
 local root, channel = ARGV[1], ARGV[2]
 local t = redis.call('TIME')
@@ -85,6 +86,7 @@ if not frozen then
   end
   frozen = table.concat(members, '\\n')
   redis.call('HSET', msg(lead), 'members', frozen, 'merged', kind)
+  for _, id in ipairs(members) do redis.call('HSET', msg(id), 'lead', lead) end
 end
 local attempts = redis.call('HINCRBY', msg(lead), 'attempts', 1)
 redis.call('HSET', msg(lead), 'token', ARGV[3], 'state', 'sending')
@@ -95,14 +97,13 @@ local answer = {lead, attempts, now, redis.call('HGET', msg(lead), 'made')}
 for id in string.gmatch(frozen, '[^\\n]+') do
   local m = redis.call('HMGET', msg(id), 'body', 'kind', 'episode')
   if m[1] then
-    local orphan = '0'
-    if m[2] == 'resolved' or m[2] == 'reminder' then
-      for _, first in ipairs({'firing', 'flapping'}) do
-        local name = msg(m[3] .. ':' .. first .. ':1:' .. channel)
-        if redis.call('HGET', name, 'state') == 'dead' then orphan = '1' end
-      end
+    local orphan, thread = '0', ''
+    for _, first in ipairs({'firing', 'flapping'}) do
+      local began = redis.call('HMGET', msg(m[3] .. ':' .. first .. ':1:' .. channel), 'state', 'lead')
+      if began[2] then thread = began[2] end
+      if began[1] == 'dead' and (m[2] == 'resolved' or m[2] == 'reminder') then orphan = '1' end
     end
-    answer[#answer + 1] = {id, m[1], kind, orphan}
+    answer[#answer + 1] = {id, m[1], kind, orphan, thread}
   end
 end
 return answer
@@ -181,7 +182,7 @@ if redis.call('HGET', KEYS[1], 'state') ~= 'dead' then return 0 end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', '0', 'due', now, 'made', now)
-redis.call('HDEL', KEYS[1], 'members', 'merged', 'token', 'done')
+redis.call('HDEL', KEYS[1], 'members', 'merged', 'lead', 'token', 'done')
 redis.call('PERSIST', KEYS[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
@@ -221,11 +222,15 @@ class Attempt(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One message of a claim; `orphan`: the channel never got the beginning of its episode."""
+    """One message of a claim; `orphan`: the channel never got the beginning of its episode.
+
+    `thread` = id under which that beginning went out, together with others perhaps; empty when nobody knows any more.
+    """
 
     id: str
     note: Note
     orphan: bool
+    thread: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +270,11 @@ class Outbox:
         lead, attempts, now_ms, made_ms, *rows = answer
         members: list[Member] = []
         kind = ""
-        for name, body, merged, orphan in rows:
+        for name, body, merged, orphan, thread in rows:
             note = unpack(body, Note)
             kind = _text(merged)
             if note is not None:
-                members.append(Member(_text(name), note, orphan == b"1"))
+                members.append(Member(_text(name), note, orphan == b"1", _text(thread)))
         age_s = max(0.0, (int(now_ms) - int(made_ms or now_ms)) / 1000)
         return Claim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
 

@@ -263,6 +263,20 @@ def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: 
     assert ops.kinds[-1] == "resolved"
 
 
+def test_an_end_names_the_message_in_which_its_beginning_was_told(make_process: Make) -> None:
+    ops = Recorder()
+    process = make_process("one", ops)
+    process.tick(deep(50, 60))  # told in one message
+    process.deliver()
+    for left in (deep(0, 60), deep(0, 0)):
+        process.tick(left)
+        process.deliver()
+    begin, *ends = ops.arrived
+    assert len(begin.lines) == 2
+    assert [end.kind for end in ends] == ["resolved", "resolved"]
+    assert [end.references for end in ends] == [begin.id, begin.id]
+
+
 def test_a_deleted_rule_resolves_what_it_had_firing(make_process: Make) -> None:
     ops = Recorder()
     make_process("one", ops).tick(deep(50))

@@ -47,6 +47,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     threshold_text: str | None = None
     since_text: str | None = None
     url: str | None = None  # the page about it
+    episode: str | None = None  # by which its end is told, in a message of several lines too
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

@@ -129,7 +129,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     """`41 min`, `2 h 5 min`, `12 s`; empty when it is not known."""
     if not start or not end or end < start:
         return ""
-    seconds = int((end - start).total_seconds())
+    seconds = round((end - start).total_seconds())
     if seconds < 60:
         return f"{seconds} s"
     hours, minutes = divmod(seconds // 60, 60)

@@ -1,0 +1,123 @@
+"""What people read in a message, from the notes of the outbox to the words of a channel."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from msgspec.structs import replace
+
+from dashboard.alerts.channels import discord, slack, teams, text, webhook
+from dashboard.alerts.compose import Links, compose, glob_of
+from dashboard.alerts.machine import Labels
+from dashboard.alerts.mutes import Silence
+from dashboard.alerts.notes import LOCAL, Note
+from dashboard.alerts.rules import Severity
+
+LINKS = Links("https://deck.example/queues")
+
+
+def note(queue: str = "mail", **changes: object) -> Note:
+    labels = Labels(source="main", backend="rq", queue=queue)
+    plain = Note(
+        kind="firing",
+        number=1,
+        episode=f"ep-{queue[:20]}",
+        fp=f"fp-{queue[:20]}",
+        rule_id="queue-latency",
+        rule_name="Jobs wait too long",
+        metric="queue.latency_s",
+        severity=Severity.CRITICAL,
+        at=1000.0,
+        labels=labels,
+        threshold=1800.0,
+        value=2400.0,
+        peak=2400.0,
+        started_at=1000.0,
+    )
+    return replace(plain, **changes)
+
+
+def ended(begun: Note, at: float, reason: str | None = None) -> Note:
+    return replace(begun, kind="resolved", number=2, ended_at=at, reason=reason)
+
+
+def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
+    message = compose("m", "firing", [note()], LINKS, "ops")
+    line = "mail (rq, main): 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC"
+    assert f"- {line}\n" in text.plain(message)
+    shown = (slack.payload(message), discord.payload(message), teams.payload(message), webhook.payload(message))
+    assert not [words for words in map(str, shown) if "since since" in words]
+
+
+def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
+    message = compose("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
+    assert "40 min at worst (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in text.plain(
+        message
+    )
+    assert ("Lasted", "15 s") in text.facts(message)
+
+
+def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
+    here, there = note("a", started_at=900.0), note("b", labels=Labels(source="other", backend="rq", queue="b"))
+    message = compose("m", "firing", [there, here], LINKS, "ops")
+    assert dict(text.facts(message)) == {
+        "Severity": "critical",
+        "Rule": "Jobs wait too long",
+        "Since": "1970-01-01 00:15:00 UTC",
+    }
+    over = compose("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
+    assert dict(text.facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
+
+
+def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
+    lines = webhook.payload(compose("m", "resolved", [ended(note("a"), 1.0), ended(note("b"), 1.0)], LINKS, "ops"))[
+        "lines"
+    ]
+    assert sorted(line["episode"] for line in lines) == ["ep-a", "ep-b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mail",
+        "a[b]c\\d",
+        " led",
+        "trailed ",
+        "two\nlines\x00",
+        "bad\udcff",
+        "x" * 10_000,
+        "ü" * 64,
+        "*",
+        "x" * 63 + " y",
+    ],
+)
+def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) -> None:
+    url = urlsplit(LINKS.silence(note(name)) or "")
+    given = {key: values[0] for key, values in parse_qs(url.query).items()}
+    glob = given["queue"]
+    assert glob == glob_of(name) == glob.strip()
+    silence = Silence(id="s", until=60.0, by="me", queue=glob)
+    assert silence.problem() is None
+    assert fnmatchcase(name, glob)
+    assert not fnmatchcase("anything else", glob)
+    assert silence.mutes("queue-latency", Severity.CRITICAL, note(name).labels, 1.0)
+
+
+def test_no_name_is_too_long_for_links_that_work() -> None:
+    message = compose("m", "firing", [note("x" * 10_000)], LINKS, "ops")
+    assert [label for label, _ in text.links(message)] == ["Acknowledge", "Silence", "Open"]
+    assert dict(text.links(message))["Open"] == "https://deck.example/queues/alerts"
+    assert not re.search("x{300}", text.plain(message))
+
+
+def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None:
+    message = compose("m", "firing", [note(episode=f"{LOCAL}1", labels=Labels(source="main"))], LINKS, "ops")
+    assert [label for label, _ in text.links(message)] == ["Silence", "Open"]
+
+
+def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
+    message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], Links(None), "ops")
+    assert text.links(message) == [("Runbook", "https://runbook.example/1")]
