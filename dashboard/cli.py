@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except QueuedeckError as exc:
-        hint = f" {exc.hint}" if exc.hint else ""
-        print(f"queuedeck: {exc.message}{hint}", file=sys.stderr)
+        hint = f". {exc.hint}" if exc.hint else ""
+        print(f"queuedeck: {exc.message.rstrip('.')}{hint}", file=sys.stderr)
         return EXIT_CONFIGURATION
     except KeyboardInterrupt:
         return 130

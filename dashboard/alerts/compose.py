@@ -130,7 +130,8 @@ def glob_of(name: str) -> str:
 def subject(labels: Labels) -> str:
     """What an instance looks at, in words."""
     if labels.queue is not None:
-        return f"{clean(labels.queue)} ({clean(labels.backend or '')}, {clean(labels.source or '')})"
+        queue = "all queues" if labels.queue == "*" else labels.queue  # the entry of what a library keeps for all
+        return f"{clean(queue)} ({clean(labels.backend or '')}, {clean(labels.source or '')})"
     if labels.backend is not None:
         return f"{clean(labels.backend)} on {clean(labels.source or '')}"
     if labels.source is not None:

@@ -99,7 +99,7 @@ def examine_store(source: Source) -> list[Finding]:
 
 def unreachable(exc: BackendUnavailable) -> Finding:
     """The one line for a server that cannot be asked."""
-    return problem(f"{exc.message}.", exc.hint or "")
+    return problem(f"{exc.message.rstrip('.')}.", exc.hint or "")
 
 
 def _essential(source: Source, need: Need) -> Finding | None:

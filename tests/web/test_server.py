@@ -82,7 +82,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None
         timeout=30,
     )
     assert result.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in result.stderr
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use. Choose another" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

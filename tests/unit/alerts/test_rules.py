@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dashboard.alerts import forecast
-from dashboard.alerts.compose import clean, duration, text_of
+from dashboard.alerts.compose import clean, duration, subject, text_of
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.mutes import Silence, Weekly
 from dashboard.alerts.rulebook import Rulebook
@@ -153,3 +153,10 @@ def test_durations_and_names_are_fit_to_read() -> None:
 
 def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
     assert rule(op="lt", critical=5, critical_recover=8).recover_threshold(Severity.CRITICAL) == 8
+
+
+def test_what_an_alert_looks_at_is_told_in_words() -> None:
+    assert subject(Labels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
+    assert subject(Labels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
+    assert subject(Labels(source="main", backend="rq")) == "rq on main"
+    assert subject(Labels(source="main")) == "Redis main"
