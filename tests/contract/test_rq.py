@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import time
@@ -202,6 +203,7 @@ def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
     assert work.ref is not None
     assert work.ref.name == other.name
     assert work.started_at == job.started_at
+    assert (found.processed, found.failed) == (worker.successful_job_count, worker.failed_job_count) == (0, 0)
     client.delete(f"rq:job:{job.id}")  # what is left of a job without its data is its id
     (work,) = backend.workers(refs)[0].work
     assert (work.job_id, work.job_name, work.queue, work.started_at) == (job.id, None, None, None)
@@ -546,3 +548,24 @@ def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.
 def test_a_scheduled_job_that_is_late_is_told(queue: Queue, backend: RQ) -> None:
     queue.enqueue_in(timedelta(seconds=-90), rq_jobs.add, 1)
     assert stats_of(backend).overdue_s == pytest.approx(90, abs=5)
+
+
+def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    queue.enqueue(rq_jobs.add, 1)
+    huge = 10**400
+    job = {"func_name": "shop.report", "queue_name": queue.name, "cron": None, "next_enqueue_time": None}
+    jobs = [
+        # 2.12 writes arguments as a text of JSON, 2.6 as they are.
+        {**job, "args": "[1]", "kwargs": '{"to": "\\u00fc"}', "interval": 3600},
+        {**job, "args": [1], "kwargs": {"to": "ü"}, "interval": huge},
+        {**job, "args": "(1,)", "kwargs": None, "interval": 60},
+    ]
+    client.zadd("rq:cron_schedulers", {"cron-1": 1})
+    client.hset("rq:cron_scheduler:cron-1", "cron_jobs", json.dumps(jobs))
+    found = backend.schedules(list(refs_of(backend).values()))
+    assert [entry.payload.value for entry in found if entry.payload] == [
+        {"args": [1], "kwargs": {"to": "ü"}},
+        {"args": [1], "kwargs": {"to": "ü"}},
+        {"args": "(1,)", "kwargs": None},
+    ]
+    assert [entry.pattern for entry in found] == ["every 3600 s", None, "every 60 s"]

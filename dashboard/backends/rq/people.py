@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.payload import bounded, finite, printable, text
+from dashboard.backends.payload import bounded, finite, loads, printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import call_parts, moment, number
 from dashboard.backends.rq.records import Reader, Record, Shape
@@ -98,6 +98,8 @@ def _worker(
     names = [queue for queue in fields.get("queues", "").split(",") if queue]
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
     state, reason = _state(fields, busy=bool(work))
+    # RQ writes each with the first job that ends so: it counts what is not there as none.
+    completed, failed = (number(fields.get(f"{how}_job_count", "0")) for how in ("successful", "failed"))
     return Worker(
         **common,
         backend="rq",
@@ -112,8 +114,8 @@ def _worker(
         work=tuple(work),
         started_at=moment(fields.get("birth")),
         heartbeat_at=moment(fields.get("last_heartbeat")),
-        processed=_sum(fields, "successful_job_count", "failed_job_count"),
-        failed=number(fields.get("failed_job_count")),
+        processed=None if completed is None or failed is None else completed + failed,
+        failed=failed,
         facts=tuple(_facts(fields)),
     )
 
@@ -139,11 +141,6 @@ def _facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     except ValueError:
         return []
     return [("Time at work", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
-
-
-def _sum(fields: Mapping[str, str], *names: str) -> int | None:
-    counts = [number(fields.get(name)) for name in names]
-    return sum(count or 0 for count in counts) if any(count is not None for count in counts) else None
 
 
 def _shown(value: str | None) -> str | None:
@@ -185,7 +182,7 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
         queue = job.get("queue_name")
         ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
         every, cron = finite(job.get("interval")), job.get("cron")
-        value, _ = bounded({"args": job.get("args"), "kwargs": job.get("kwargs")})
+        value, _ = bounded({name: _written(job.get(name)) for name in ("args", "kwargs")})
         found.append(
             Schedule(
                 id=f"{scheduler}#{n}",
@@ -206,6 +203,14 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
             )
         )
     return found
+
+
+def _written(value: Any) -> Any:
+    """Arguments as they are: RQ writes them as a text of JSON within the JSON where it can."""
+    try:
+        return loads(value.encode("utf-8", "replace")) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _word(value: Any) -> str | None:
