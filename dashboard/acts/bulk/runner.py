@@ -335,7 +335,9 @@ class Runner:
 
     def _record(self, work: Work) -> None:
         try:
-            ids = tuple(pick.id for _, pick in self._store.picks(work.id, 0, audit.MAX_IDS))
+            # Of an aborted one those alone that had their turn.
+            reached = self._store.picks(work.id, 0, min(work.at, audit.MAX_IDS)) if work.at else ()
+            ids = tuple(pick.id for _, pick in reached)
         except QueuedeckError:
             ids = ()  # what was done is told all the same
         event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)

@@ -143,14 +143,20 @@ class Pages:
             return _page(query, (), None), []
         key = index_key(ref.source, query.state, place.prefix)
         last = query.offset + query.per_page - 1
-        total, ids = self._own.batch([("ZCARD", key), ("ZREVRANGE", key, query.offset, last)])
-        if isinstance(total, ResponseError) or isinstance(ids, ResponseError):
+        total, reply = self._own.batch([("ZCARD", key), ("ZREVRANGE", key, query.offset, last, "WITHSCORES")])
+        if isinstance(total, ResponseError) or isinstance(reply, ResponseError):
             return _page(query, (), None), []
+        ids, scores = reply[::2], reply[1::2]
         records = self._results.batch([("GETRANGE", keys.record_key(member), 0, DECODE_LIMIT_BYTES) for member in ids])
         raws = [raw if isinstance(raw, bytes) and raw else None for raw in records]
-        jobs = tuple(
+        rows = [
             record_row(ref, text(keys.member_id(member)), query.state, raw)
             for member, raw in zip(ids, raws, strict=True)
+        ]
+        # A record that does not tell when it was written goes by the place in the index, as with `picks`.
+        jobs = tuple(
+            job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
+            for job, score in zip(rows, scores, strict=True)
         )
         return _page(query, jobs, total), [raw or b"" for raw in raws]
 
