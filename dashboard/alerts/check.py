@@ -133,7 +133,7 @@ def _words(trouble: Trouble) -> str:
     unit = METRICS[trouble.rule.metric].unit
     value = text_of(trouble.value, unit)
     threshold = text_of(trouble.rule.threshold(trouble.severity), unit)
-    figure = f": {value} (threshold {threshold})" if value is not None else ""
+    figure = f": {value} (threshold {threshold})" if value is not None and unit != "flag" else ""
     return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}"
 
 

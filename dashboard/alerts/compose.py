@@ -164,6 +164,8 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
     if value is not None and worst_shown:
         value = f"{value} at worst"
     threshold = text_of(note.threshold, unit)
+    if unit == "flag":  # the rule's name says it all; "yes, threshold yes" says nothing
+        value = threshold = None
     label = subject(note.labels)
     if note.detail:
         label = f"{label}: {note.detail[:MAX_DETAIL]}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dashboard.alerts.evaluate import Evaluator, Situation, Turn
 from dashboard.alerts.machine import Labels, Say, State
 from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.notes import Queued, episode_of, note_of, queue_up
 from dashboard.alerts.rulebook import Rulebook
 from dashboard.alerts.rules import Rule
@@ -76,6 +77,7 @@ class Engine:
         self._unconfirmed: dict[str, Queued] = {}
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
         self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
+        self.mutes = Mutes()  # likewise
         self.last_epoch = 0  # the highest that this process has seen lead
 
     @property
@@ -121,7 +123,7 @@ class Engine:
             return
         look = self._store.look()
         self._followed_at = monotonic_s()
-        self.rules = self._rulebook.rules(look.rules)
+        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
         if look.beat is not None:
             self.last_epoch = max(self.last_epoch, look.beat.epoch)
         known = self._known
@@ -190,7 +192,7 @@ class Engine:
     def _tick(self, lead: str, look: Look, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
-        self.rules = self._rulebook.rules(look.rules)
+        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
         situation = Situation(
             now=look.now,
             mutes=look.mutes,

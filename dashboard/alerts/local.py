@@ -28,6 +28,7 @@ from dashboard.alerts.channels.base import Channel
 from dashboard.alerts.compose import Links, compose
 from dashboard.alerts.evaluate import fits
 from dashboard.alerts.machine import Labels
+from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.notes import LOCAL, Episode, Note
 from dashboard.alerts.notify import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 from dashboard.alerts.rules import Rule, Severity
@@ -115,8 +116,11 @@ class LocalMode:
         """Whether this process speaks for its host."""
         return self._speaks
 
-    def failed(self, problem: QueuedeckError, rules: tuple[Rule, ...], *, led: bool, epoch: int) -> None:
-        """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows."""
+    def failed(self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: Mutes, *, led: bool, epoch: int) -> None:
+        """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows.
+
+        `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
+        """
         metric = kind_of(problem)
         passed, self._last = monotonic_s() - self._last, monotonic_s()
         if self._metric is None:
@@ -131,7 +135,10 @@ class LocalMode:
             return
         rule = rule_for(rules, self._metric, self._source)
         if rule is not None and self._failing_s >= _due_s(rule) + (0.0 if led else OTHERS_WAIT_S):
-            self._speak(rule, problem, epoch)
+            labels = Labels(source=self._source)
+            # By the clock of this host, since that of the store cannot be asked.
+            if mutes.silence_of(rule.id, rule.severities[0], labels, now_s()) is None:
+                self._speak(rule, problem, epoch)
 
     def well(self) -> None:
         """A tick used the store without trouble."""

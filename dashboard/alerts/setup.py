@@ -120,7 +120,8 @@ class Alerts:
 
     def failed(self, problem: QueuedeckError) -> None:
         """The store is not."""
-        self._local.failed(problem, self._engine.rules, led=self._led, epoch=self._engine.last_epoch)
+        engine = self._engine
+        self._local.failed(problem, engine.rules, engine.mutes, led=self._led, epoch=engine.last_epoch)
 
     def _delivers(self) -> bool:
         return self.notifier.delivers(DELIVERS_WITHIN_S)

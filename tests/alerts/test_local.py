@@ -17,6 +17,7 @@ import pytest
 from dashboard.alerts.channels.base import Delivered
 from dashboard.alerts.compose import Links
 from dashboard.alerts.local import REFUSED, UNREACHABLE, LocalMode, Spool, kind_of, spool_folder
+from dashboard.alerts.mutes import Mutes, Silence, Weekly
 from dashboard.alerts.notes import Episode
 from dashboard.alerts.rules import Rule, parse
 from dashboard.alerts.store import AlertStore
@@ -30,6 +31,7 @@ from tests.conftest import SERVERS, start_server
 GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
 FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
 LATER = Delivered(ok=False, status="500")
+NO_MUTES = Mutes()
 
 
 def rules(**fields: object) -> tuple[Rule, ...]:
@@ -61,10 +63,12 @@ def host(tmp_path: Path) -> Iterator[Host]:
         local.stop()
 
 
-def fail_for(local: LocalMode, seconds: float, problem: QueuedeckError = GONE, *, led: bool = True) -> None:
+def fail_for(
+    local: LocalMode, seconds: float, problem: QueuedeckError = GONE, *, led: bool = True, mutes: Mutes = NO_MUTES
+) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        local.failed(problem, rules(), led=led, epoch=7)
+        local.failed(problem, rules(), mutes, led=led, epoch=7)
         time.sleep(0.01)
 
 
@@ -88,10 +92,22 @@ def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     for _ in range(3):
-        local.failed(GONE, rules(critical=10), led=True, epoch=7)
+        local.failed(GONE, rules(critical=10), NO_MUTES, led=True, epoch=7)
         local.well()
     assert not local.speaking
     assert ops.given == []
+
+
+def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    daily = Weekly(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
+    window = Silence(id="w", until=time.time() + 60, by="me", source="main", weekly=daily)
+    fail_for(local, 0.3, mutes=Mutes(silences=(window,)))
+    assert not local.speaking
+    assert ops.given == []
+    fail_for(local, 0.1, mutes=Mutes(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
+    eventually(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
 
 
 def test_one_process_of_a_host_speaks(host: Host) -> None:
@@ -239,11 +255,11 @@ import sys, time
 from pathlib import Path
 from dashboard.alerts.compose import Links
 from dashboard.alerts.local import LocalMode
-from tests.alerts.test_local import GONE, rules
+from tests.alerts.test_local import GONE, NO_MUTES, rules
 from tests.alerts.rig import Recorder
 local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, Links(None), Path(sys.argv[1]), print)
 while not local.speaking or local._spool is None or not local._spool.told:
-    local.failed(GONE, rules(), led=True, epoch=7)
+    local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
 print("told", flush=True)
 time.sleep(60)
@@ -282,7 +298,7 @@ def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source:
         try:
             AlertStore(Store(source)).look()
         except QueuedeckError as exc:
-            local.failed(exc, rules(), led=True, epoch=7)
+            local.failed(exc, rules(), NO_MUTES, led=True, epoch=7)
         time.sleep(0.01)
     eventually(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"])
     server.close()

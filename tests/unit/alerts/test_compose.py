@@ -121,3 +121,9 @@ def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None
 def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
     message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], Links(None), "ops")
     assert text.links(message) == [("Runbook", "https://runbook.example/1")]
+
+
+def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
+    refused = note(metric="redis.writes_refused", labels=Labels(source="main"), threshold=1.0, value=1.0, detail="OOM")
+    message = compose("m", "firing", [refused], LINKS, "ops")
+    assert text.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
