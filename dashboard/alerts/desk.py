@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ from dashboard.sources import Reply
 LATE_INTERVALS = 3
 MAX_ROWS = 500
 MAX_NAME = 300
+MAX_TOGETHER = 200  # alerts acknowledged at once
 # So often an edit is tried again when another rule was edited in between.
 TRIES = 5
 # Test messages to one channel within this time: more of them are refused.
@@ -405,6 +407,31 @@ class Desk:
         if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert does not fire (any more).")
         return Alert(alert.state, ack, alert.silence)
+
+    def siblings(self, alert: Alert) -> tuple[Alert, ...]:
+        """The other alerts of the same rule that fire at the same severity and that nobody sees to, at most
+        MAX_TOGETHER. Cost: 1 round trip."""
+        found = (
+            other
+            for other in self.now().firing
+            if other.ack is None
+            and (other.state.rule_id, other.state.severity) == (alert.state.rule_id, alert.state.severity)
+            and other.state.fp != alert.state.fp
+        )
+        return tuple(islice(found, MAX_TOGETHER))
+
+    def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
+        """Note that somebody sees to these episodes (by fingerprint), at most MAX_TOGETHER; those that are over or new
+        are left out. Answers the fingerprints noted. Cost: 2 round trips, one more for each."""
+        wanted = dict(islice(episodes.items(), MAX_TOGETHER))
+        board, noted = self.now(), []
+        for alert in board.firing:
+            state = alert.state
+            if state.fp in wanted and wanted[state.fp] == state.episode:
+                ack = Ack(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
+                if self._store.script(_ACK, (keys.ACKS, keys.instance(state.fp)), state.fp, msgspec.json.encode(ack)):
+                    noted.append(state.fp)
+        return tuple(noted)
 
     def withdraw(self, fp: str) -> None:
         """Take an acknowledgement back. Cost: 1 round trip."""

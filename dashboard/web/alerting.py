@@ -77,16 +77,23 @@ def ack_form(fp: str) -> str:
         "alerts/ack.html",
         **page.shell(deck().reading(), ""),
         alert=alert,
+        siblings=deck().desk.siblings(alert),
+        titles=deck().backend_titles,
         episode=request.args.get("episode") or alert.state.episode,
     )
 
 
 @edit_bp.post("/alerts/<segment:fp>/ack")
 def acknowledge(fp: str) -> ResponseReturnValue:
-    """Note that somebody sees to it: 303 to the alerts."""
+    """Note that somebody sees to it, or to it and those that the page named beside it: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
-    deck().desk.acknowledge(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
-    _record("acknowledge", [fp], comment)
+    desk = deck().desk
+    desk.acknowledge(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
+    noted = [fp]
+    if request.form.get("do") == "all":
+        beside = dict(text.split(" ", 1) for text in request.form.getlist("beside") if " " in text)
+        noted += desk.acknowledge_all(beside, by=actor().name, comment=comment)
+    _record("acknowledge", noted, comment)
     return redirect(url_for("alerting.index"), code=303)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, url_for
 
 from dashboard import __version__
+from dashboard.alerts.compose import glob_of
 from dashboard.clock import instant, iso
 from dashboard.model import QueueRef, QueueStats
 from dashboard.web.urls import quote_segment
@@ -30,6 +31,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters["iso"] = iso
     app.jinja_env.filters["instant"] = instant
+    app.jinja_env.filters["glob_of"] = glob_of
     app.jinja_env.filters["segment"] = quote_segment
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 

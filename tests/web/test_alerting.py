@@ -61,6 +61,45 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert client.get("/healthz/checker").status_code == 200
 
 
+def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask, redis_client: redis.Redis) -> None:
+    for name in ("second [x]", "third"):
+        redis_client.sadd("rq:queues", f"rq:queue:{name}")
+        redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
+    client = app.test_client()
+    alerts = wait_until(lambda: found if len(found := firing(client)) == 3 else None, what="three alerts", within_s=40)
+    queues = {alert["labels"]["queue"]: alert for alert in alerts}
+    path = f"/alerts/{queues['mail']['fingerprint']}/ack"
+    page = client.get(path).text
+    assert "second [x]" in page
+    assert "I see to all 3" in page
+    beside = [unescape(text) for text in re.findall(r'name="beside" value="([^"]*)"', page)]
+    assert len(beside) == 2
+    begun_later = next(text for text in beside if text.startswith(queues["third"]["fingerprint"])) + "0"
+    seen = next(text for text in beside if text.startswith(queues["second [x]"]["fingerprint"]))
+    form = {"episode": queues["mail"]["episode"], "do": "all", "beside": [seen, begun_later, "nothing", "no such"]}
+    assert client.post(path, data=form, headers=SAME).status_code == 303
+    sees = {alert["labels"]["queue"]: alert["acknowledged_by"] for alert in firing(client)}
+    assert sees == {"mail": "local", "second [x]": "local", "third": None}  # what was not shown is not seen to
+    (event, *_) = client.get("/api/v1/audit").get_json()["events"]
+    assert (event["action"], len(event["ids"])) == ("acknowledge", 2)
+
+
+def test_the_silence_beside_an_alert_can_be_stored_as_it_is_filled_in(app: Flask, redis_client: redis.Redis) -> None:
+    name = "second [x] " + "y" * 80
+    redis_client.sadd("rq:queues", f"rq:queue:{name}")
+    redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
+    client = app.test_client()
+    wait_until(lambda: len(firing(client)) == 2, what="both alerts", within_s=40)
+    links = [unescape(link) for link in re.findall(r'href="(/silences/new[^"]*)"', client.get("/alerts").text)]
+    (link,) = [link for link in links if "second" in link]
+    fields = dict(re.findall(r'name="(rule|source|backend|queue)" value="([^"]*)"', client.get(link).text))
+    form = {name: unescape(value) for name, value in fields.items()} | {"hours": "1"}
+    assert form["backend"] == "rq"
+    assert client.post("/silences", data=form, headers=SAME).status_code == 303
+    quiet = [alert["labels"]["queue"] for alert in firing(client) if alert["silenced_until"]]
+    assert quiet == [name]
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [({"hours": "x", "rule": "a"}, 422), ({"hours": "-1", "rule": "a"}, 422), ({"hours": "1"}, 409)],
