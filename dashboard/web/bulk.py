@@ -32,6 +32,8 @@ WORK = "bulk/_work.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 100
 MAX_TARGETS = 200
+# New work is taken within half a second, and that of a process which died when its lease runs out.
+ALONE_S = 5.0
 # So many more jobs than were seen go along: a list that grows all the time could not be acted on otherwise.
 FEW_MORE, SHARE_MORE = 50, 0.2
 # Verbs that bulk work can do without a person at each job.
@@ -72,6 +74,7 @@ def _context(work_id: str) -> dict[str, Any]:
         "past": PAST,
         "ended": work.phase in ENDED,
         "in_bin": left,
+        "alone": work.held is False and not quiet and now_s() - work.spec.created_at > ALONE_S,
         "titles": deck().backend_titles,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
 from dashboard.acts.wire import pack, unpack
 from dashboard.backends.acting import Outcome, Pick
@@ -113,11 +115,11 @@ class BulkStore:
 
     def get(self, work_id: str) -> Work:
         """One piece of work. Raises NotFound. Cost: 1 round trip."""
-        (reply,) = self._store.source.batch([("HGETALL", _record(work_id))])
+        reply, held = self._store.source.batch([("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id))])
         work = _work(work_id, reply)
         if work is None:
             raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
-        return work
+        return replace(work, held=held == 1)
 
     def held(self, work_id: str, holder: str) -> Work | None:
         """The work, whose lease is renewed; None when another one may run it. Raises NotFound. Cost: 1 round trip."""

@@ -80,6 +80,7 @@ class Work(Value, frozen=True, kw_only=True):
     truncated: bool = False  # there were more jobs than one piece of work may have
     ended_at: float | None = None
     restored: int = 0  # deleted jobs that were put back
+    held: bool | None = None  # whether a process runs it; None where nobody asked
     batch: str | None = None  # of the bin
 
     @property
