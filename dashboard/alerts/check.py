@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from dashboard.alerts.compose import subject, text_of
+from dashboard.alerts.compose import OPS, subject, text_of
 from dashboard.alerts.evaluate import Evaluator, Finding
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.metrics import METRICS
@@ -57,7 +57,7 @@ def main(settings: Settings, *, as_json: bool) -> int:
     else:
         print(_line(code, troubles, problems))
         for trouble in troubles:
-            print(f"{trouble.severity.value.upper()}: {_words(trouble)}")
+            print(f"{trouble.severity.value.upper()}: {wording(trouble)}")
         for problem in problems:
             print(f"UNKNOWN: {problem}")
     sys.stdout.flush()
@@ -125,16 +125,18 @@ def _status(troubles: list[Trouble], problems: list[str]) -> Exit:
 def _line(code: Exit, troubles: list[Trouble], problems: list[str]) -> str:
     if troubles:
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
-        return f"QUEUEDECK {code.name} - {_words(troubles[0])}{more}"
+        return f"QUEUEDECK {code.name} - {wording(troubles[0])}{more}"
     return f"QUEUEDECK {code.name} - {problems[0] if problems else 'nothing is wrong'}"
 
 
-def _words(trouble: Trouble) -> str:
+def wording(trouble: Trouble) -> str:
+    """What is wrong in one line: which rule, where, how bad, the threshold."""
     unit = METRICS[trouble.rule.metric].unit
     value = text_of(trouble.value, unit)
     threshold = text_of(trouble.rule.threshold(trouble.severity), unit)
-    figure = f": {value} (threshold {threshold})" if value is not None and unit != "flag" else ""
-    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}"
+    figure = f": {value} (threshold {OPS[trouble.rule.op]} {threshold})" if value is not None and unit != "flag" else ""
+    # What stands behind a bar is performance data to Nagios; names of queues may hold one.
+    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}".replace("|", "¦")
 
 
 def _document(code: Exit, troubles: list[Trouble], problems: list[str]) -> dict[str, object]:
@@ -152,7 +154,7 @@ def _document(code: Exit, troubles: list[Trouble], problems: list[str]) -> dict[
                     name: text.encode("utf-8", "replace").decode() for name, text in trouble.labels.items().items()
                 },
                 "state": "firing" if trouble.since == "fires" else "beyond",
-                "text": _words(trouble),
+                "text": wording(trouble),
             }
             for trouble in troubles
         ],

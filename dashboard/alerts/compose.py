@@ -22,7 +22,7 @@ MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; no channel links to a longer one
 _UNITS_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
-_OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 _MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
@@ -172,7 +172,7 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
     return Line(
         label=label,
         value_text=value,
-        threshold_text=f"{_OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
+        threshold_text=f"{OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
         since_text=_since(note, end),
         url=links.about(note.labels),
         episode=note.episode,

@@ -11,11 +11,12 @@ import redis
 
 from dashboard.alerts import keys
 from dashboard.alerts.channels.base import Delivered
-from dashboard.alerts.check import Exit, judge
+from dashboard.alerts.check import Exit, Trouble, judge, wording
 from dashboard.alerts.check import main as check
 from dashboard.alerts.desk import Desk
+from dashboard.alerts.machine import Labels
 from dashboard.alerts.mutes import Weekly
-from dashboard.alerts.rules import Origin, Severity
+from dashboard.alerts.rules import Origin, Severity, parse
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.settings import Settings, load
@@ -255,7 +256,9 @@ def test_check_answers_in_the_way_of_nagios(
         ("d", "mail", 20)
     ]
     assert check(settings(any_server.url, rules=[{**deep_rule, "critical": 15}]), as_json=False) == 2
-    assert capsys.readouterr().out.startswith("QUEUEDECK CRITICAL - ")
+    told = capsys.readouterr().out
+    assert told.startswith("QUEUEDECK CRITICAL - ")
+    assert "mail (rq, main): 20 (threshold above 15)" in told
     assert check(settings(f"redis://127.0.0.1:{free_port()}/0"), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
 
@@ -268,3 +271,10 @@ def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_proces
         ("q1", "critical"),
         ("q0", "warning"),
     ]
+
+
+def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
+    rule = parse({"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "Nobody works"}, "test")
+    labels = Labels(source="main", backend="rq", queue="a|time=1\nOK")
+    words = wording(Trouble(rule, Severity.CRITICAL, labels, 0.0, "now"))
+    assert words == "Nobody works: a¦time=1�OK (rq, main): 0 (threshold below 1)"
