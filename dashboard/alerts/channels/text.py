@@ -24,6 +24,7 @@ _WORDS = {
     "test": "TEST",
     "both": "FIRED AND RESOLVED",
 }
+FLAPPING = "it began and ended six times within an hour; silent now until it has come to rest"
 MARKS = {"critical": "🔴", "warning": "🟠", "over": "🟢", "test": "🔵"}
 COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test": "#2f6fde"}
 
@@ -66,6 +67,7 @@ def facts(message: Message) -> list[tuple[str, str]]:
         ("Since", instant(message.started_at)),
         ("Until", instant(message.ended_at)),
         ("Lasted", duration(message.started_at, message.ended_at)),
+        ("Flapping", FLAPPING if message.kind == "flapping" else ""),
     ]
     return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
 

@@ -127,3 +127,10 @@ def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
     refused = note(metric="redis.writes_refused", labels=Labels(source="main"), threshold=1.0, value=1.0, detail="OOM")
     message = compose("m", "firing", [refused], LINKS, "ops")
     assert text.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
+
+
+def test_a_message_of_flapping_says_that_silence_follows() -> None:
+    message = compose("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
+    assert "Flapping: it began and ended six times within an hour; silent now until it has come to rest" in text.plain(
+        message
+    )
