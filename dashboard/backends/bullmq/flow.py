@@ -86,13 +86,13 @@ def _unknown(key: str, reason: str) -> QueueFlow:
 def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look | None]:
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
-    if len(row) == 2 and before:
-        now, since = row
-        flow = QueueFlow(key=key, completed=0, dead=0, span_s=_span_s(since, now, before), quality=Quality.EXACT)
-        return flow, before._replace(at_ms=now)
+    if isinstance(row, int) and before:
+        flow = QueueFlow(key=key, completed=0, dead=0, span_s=_span_s(before.at_ms, row, before), quality=Quality.EXACT)
+        return flow, before._replace(at_ms=row)
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept = row
     running = dict(before.started) if before else {}
-    times = [ms / 1000 for ms in runtimes] + _matched(running, ended)
+    started, ended = started or (), ended or ()
+    times = [ms / 1000 for ms in runtimes or ()] + _matched(running, ended)
     running.update(zip(started[::2], started[1::2], strict=True))
     look = Look(last_id or (before.last_id if before else b""), now, _newest(running))
     if not seen and length == 0 and keys.whole(limit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -19,10 +19,10 @@ from dashboard.sources import Command, Reply, Source
 # One call of the script reads this many queues: other clients get their turn between two calls.
 QUEUES_PER_CALL = 100
 META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
-# What is asked of each queue, by the script in the same order: command, last part of the key, arguments.
+# What is asked of each queue by plain commands: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (
-    ("HMGET", "meta", *META),
     *(("LLEN" if entry.kind == "list" else "ZCARD", entry.native) for entry in keys.LISTS),
+    ("HMGET", "meta", *META),
     ("LINDEX", "wait", "-1"),
     ("ZRANGE", "delayed", "0", "0", "WITHSCORES"),
     ("PTTL", "limiter"),
@@ -34,7 +34,25 @@ PLAN: tuple[tuple[str, ...], ...] = (
 OPTS_LIMIT = 4096
 # What `Queue.rateLimit` writes to stop a queue whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
+# What is known of one of the oldest jobs: timestamp, processedOn, atm, attemptsMade, opts.
+JOB_FIELDS = 5
 _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
+
+
+class Row(NamedTuple):
+    """What one queue answers; any value may be an error."""
+
+    sizes: Sequence[Reply]  # of `keys.LISTS`
+    meta: Sequence[Reply] | ResponseError  # of META
+    tail: Reply
+    due: Reply  # the score of the next delayed job
+    limit_ttl: Reply
+    limit: Reply
+    alive: Reply
+    bull_paused: Reply
+    oldest: Sequence[Reply]  # JOB_FIELDS of each
+    began: Reply
+    lost: Reply
 
 
 def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[QueueStats]:
@@ -49,7 +67,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Que
     else:
         replies, (clients,) = answered
         rows = [
-            row
+            _row(row)
             for chunk, reply in zip(chunks, replies, strict=True)
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
@@ -63,7 +81,16 @@ def _script() -> str:
     return keys.script("stats")
 
 
-def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply]:
+def _row(reply: Reply) -> Row | ResponseError:
+    if isinstance(reply, ResponseError):
+        return reply
+    lists, meta = len(keys.LISTS), len(META)
+    fields, rest = reply[lists : lists + meta], reply[lists + meta :]
+    wrong = fields[0] if isinstance(fields[0], ResponseError) else None
+    return Row(reply[:lists], wrong or fields, *rest)
+
+
+def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | ResponseError], Reply]:
     """The same rows by plain commands, for a user without scripts."""
     commands: list[Command] = [
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
@@ -81,22 +108,35 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Reply], Reply
     short = [n for n, size in zip(tails, sizes[half:], strict=True) if isinstance(size, int) and size <= OPTS_LIMIT]
     opts = dict(zip(short, source.batch([("HGET", tails[n], "opts") for n in short]), strict=True))
     oldest = {
-        n: [[*reply, opts[n]]]
+        n: [*reply, opts[n]]
         for n, reply in zip(tails, sizes[:half], strict=True)
         if isinstance(reply, list) and n in opts
     }
-    return [[*row, oldest.get(n, []), []] for n, row in enumerate(rows)], clients
+    found: list[Row | ResponseError] = []
+    for n, row in enumerate(rows):
+        sizes, (meta, tail, head, *timers) = row[: len(keys.LISTS)], row[len(keys.LISTS) :]
+        limit_ttl, limit, alive, bull_paused = timers
+        due = _score(head)
+        found.append(
+            Row(sizes, meta, tail, due, limit_ttl, limit, alive, bull_paused, oldest.get(n, []), began=None, lost=None)
+        )
+    return found, clients
 
 
-def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> QueueStats:
+def _score(reply: Reply) -> Reply:
+    """The score in a reply to ZRANGE 0 0 WITHSCORES; None when there was nobody."""
+    return reply[1] if isinstance(reply, list) and len(reply) == 2 else None if isinstance(reply, list) else reply
+
+
+def _queue(ref: QueueRef, row: Row | ResponseError, workers: Counted | None, now: float) -> QueueStats:
     key = keys.of(ref)
     if isinstance(row, ResponseError) or key is None:
-        return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(row))
-    meta, *sizes = row[: len(keys.LISTS) + 1]
-    tail, delayed, limit_ttl, limit, alive, bull_paused, oldest, running = row[len(keys.LISTS) + 1 :]
-    fields = dict(zip(META, meta, strict=True)) if isinstance(meta, list) else {}
+        wrong = row if isinstance(row, ResponseError) else None
+        return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(wrong))
+    meta = row.meta
+    fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
     bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
-    native = _native(sizes, tail, bull=bull)
+    native = _native(row.sizes, row.tail, bull=bull)
     waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
     return QueueStats(
@@ -106,7 +146,7 @@ def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> Qu
         key=ref.key,
         prefix=key.prefix,
         library_version=keys.version(fields.get("version")),
-        paused=bool(fields.get("paused")) or bull_paused == 1 if isinstance(meta, list) else None,
+        paused=None if isinstance(meta, ResponseError) else bool(fields.get("paused")) or row.bull_paused == 1,
         counts=Counts(
             waiting=waiting,
             active=active,
@@ -117,13 +157,13 @@ def _queue(ref: QueueRef, row: Reply, workers: Counted | None, now: float) -> Qu
         ),
         native=native,
         depth=waiting,
-        latency_s=latency_s(waiting, oldest, now),
-        overdue_s=_overdue_s(delayed, now),
-        active_age_s=_active_age_s(active, running, now),
-        stalled=0 if active == 0 else _stalled(running),
-        workers=_workers(key, workers, seems_alive=bool(active) or alive == 1),
-        notes=tuple(_notes(fields, limit_ttl, limit, bull=bull)),
-        error=next((_line(reply) for reply in row if isinstance(reply, ResponseError)), None),
+        latency_s=latency_s(waiting, row.oldest, now),
+        overdue_s=_overdue_s(row.due, now),
+        active_age_s=_active_age_s(active, row.began, now),
+        stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
+        workers=_workers(key, workers, seems_alive=bool(active) or row.alive == 1),
+        notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
+        error=next((_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
 
 
@@ -151,16 +191,17 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 def latency_s(waiting: int | None, oldest: Sequence[Any], now: float) -> float | None:
     """How long the longest waiting of the `oldest` jobs waits; 0.0 when none waits, None when none tells.
 
-    Each is [timestamp, processedOn, atm, attemptsMade, opts].
+    Of each: timestamp, processedOn, atm, attemptsMade, opts; one job after the other.
     """
     if waiting == 0:
         return 0.0
-    starts = [start for job in oldest if (start := _waits_since(job)) is not None]
+    jobs = (oldest[at : at + JOB_FIELDS] for at in range(0, len(oldest), JOB_FIELDS))
+    starts = [start for job in jobs if (start := _waits_since(job)) is not None]
     return max(0.0, now - min(starts)) if waiting and starts else None
 
 
 def _waits_since(job: Sequence[Any]) -> float | None:
-    if len(job) != 5:
+    if len(job) != JOB_FIELDS:
         return None
     added, tried, made, made_before_5, opts = job
     if keys.number(made) or keys.number(made_before_5):
@@ -172,24 +213,19 @@ def _waits_since(job: Sequence[Any]) -> float | None:
     return start + int(delay[1]) / 1000 if start is not None and delay else start
 
 
-def _overdue_s(delayed: Reply, now: float) -> float | None:
-    if not isinstance(delayed, list):
-        return None
-    due = keys.due_s(delayed[1]) if len(delayed) == 2 else None
-    return max(0.0, now - due) if due is not None else (None if delayed else 0.0)
+def _overdue_s(score: Reply, now: float) -> float | None:
+    if score is None:
+        return 0.0
+    due = keys.due_s(score) if isinstance(score, bytes) else None
+    return None if due is None else max(0.0, now - due)
 
 
-def _active_age_s(active: int | None, running: Sequence[Any], now: float) -> float | None:
+def _active_age_s(active: int | None, began: Reply, now: float) -> float | None:
     """How long the oldest active job has been running; 0.0 when none is, None where a job does not tell."""
     if active == 0:
         return 0.0
-    began = keys.seconds(running[0]) if active and len(running) == 2 else None
-    return None if began is None else max(0.0, now - began)
-
-
-def _stalled(running: Sequence[Any]) -> int | None:
-    """How many of the oldest active jobs nobody holds a lock on; None where that cannot be read."""
-    return running[1] if len(running) == 2 and isinstance(running[1], int) else None
+    start = keys.seconds(began) if active and isinstance(began, bytes) else None
+    return None if start is None else max(0.0, now - start)
 
 
 def _workers(key: keys.QueueKey, workers: Counted | None, *, seems_alive: bool) -> int | None:

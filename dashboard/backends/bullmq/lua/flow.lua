@@ -1,12 +1,11 @@
 -- What ended in many queues since the last look, from their events streams; return values stay here.
 -- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
--- Returns per queue {now ms, since ms} when nothing happened, else {now ms, since ms, stream length, its limit (first
--- look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
+-- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
+-- (first look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
 -- {started id, ms...}, {ended id, ms...}, {completed, failed, counted since}: from the kept jobs, where events do not
 -- tell}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT = 1000, 20, 200, 200
-local NOTHING = {}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function clock()
@@ -25,6 +24,11 @@ local function event_of(entry)
     if pairs_[i] == 'event' then event = pairs_[i + 1] elseif pairs_[i] == 'jobId' then job = pairs_[i + 1] end
   end
   return event, job
+end
+
+-- An empty table costs Redis more to answer than a value does.
+local function filled(list)
+  return #list > 0 and list
 end
 
 -- Newest first, so that the start that comes up next belongs to the end seen before.
@@ -56,7 +60,7 @@ local function tally(events)
       ended[#ended + 1] = stop
     end
   end
-  return completed, dead, runtimes, started, ended
+  return completed, dead, filled(runtimes), filled(started), filled(ended)
 end
 
 local function first_of(reply, n)
@@ -89,11 +93,11 @@ for i = 3, #ARGV, 3 do
   if failed(events) then
     row = events
   elseif #events == 0 and last ~= '' then
-    row = {now, since}
+    row = now
   else
     pool = pool - #events
     local length = read('XLEN', base .. 'events')
-    row = {now, since, length, false, false, #events, false, 0, 0, NOTHING, NOTHING, NOTHING, false}
+    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false}
     if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])

@@ -1,9 +1,10 @@
 -- The figures of many queues. ARGV: `<prefix>:<queue>` of each.
--- Returns per queue {meta fields, size of each list..., tail of wait, head of delayed with its score, PTTL limiter,
--- limiter, stalled-check there 0/1, meta-paused there 0/1, oldest}, in the order of `PLAN` in stats.py; what cannot be
--- since a list is empty is not asked for. `oldest` holds {timestamp, processedOn, atm, attemptsMade, opts} of the jobs
--- at the ends of the waiting lists, among which the one that waits longest is found. After them, of the MOST_ACTIVE
--- jobs that have been active for longest: {processedOn of the oldest, how many have no lock}, or {} when none is active.
+-- Returns per queue, flat since each table costs Redis as much as several values: {size of each list..., meta fields,
+-- tail of wait, score of the head of delayed, PTTL limiter, limiter, stalled-check there 0/1, meta-paused there 0/1,
+-- oldest, processedOn of the job that has been active for longest, how many of the MOST_ACTIVE oldest have no lock}, as
+-- `Row` in stats.py has it; what cannot be since a list is empty is not asked for. `oldest` holds timestamp, processedOn,
+-- atm, attemptsMade, opts, one job after the other, of the jobs at the ends of the waiting lists, among which the one
+-- that waits longest is found.
 local LIMIT = 4096
 local MOST_ACTIVE = 20
 local NOTHING = {}
@@ -18,12 +19,13 @@ local function filled(size)
   return type(size) == 'number' and size > 0
 end
 
-local function details(key)
+local function details(found, key)
   local job = read('HMGET', key, 'timestamp', 'processedOn', 'atm', 'attemptsMade')
-  if failed(job) then return NOTHING end
-  local size = read('HSTRLEN', key, 'opts')
-  job[5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
-  return cut(job, LIMIT)
+  if failed(job) then return end
+  cut(job, LIMIT)
+  local at, size = #found, read('HSTRLEN', key, 'opts')
+  found[at + 1], found[at + 2], found[at + 3], found[at + 4] = job[1], job[2], job[3], job[4]
+  found[at + 5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
 end
 
 -- The next job of `wait`, and the newest one where that was added earlier, as in a queue that serves the last first.
@@ -32,36 +34,43 @@ local function ends(base, tail, waiting, paused, prioritized)
   if filled(waiting) then
     if not is_job(tail) then tail = read('LINDEX', base .. 'wait', -2) end
     if is_job(tail) then
-      found[1] = details(base .. tail)
+      details(found, base .. tail)
       local head = waiting > 1 and read('LINDEX', base .. 'wait', 0)
       if is_job(head) then
-        local added, next_added = read('HGET', base .. head, 'timestamp'), found[1][1]
-        if type(added) == 'string' and next_added and added < next_added then found[2] = details(base .. head) end
+        local added, next_added = read('HGET', base .. head, 'timestamp'), found[1]
+        if type(added) == 'string' and next_added and added < next_added then details(found, base .. head) end
       end
     end
   end
   if filled(paused) then
     local id = read('LINDEX', base .. 'paused', -1)
-    if is_job(id) then found[#found + 1] = details(base .. id) end
+    if is_job(id) then details(found, base .. id) end
   end
   if filled(prioritized) then
     local id = read('ZRANGE', base .. 'prioritized', 0, 0)[1]
-    if is_job(id) then found[#found + 1] = details(base .. id) end
+    if is_job(id) then details(found, base .. id) end
   end
   return found
 end
 
 -- A worker puts what it takes at the left of `active`, and holds a lock on it that it renews.
 local function running(base, active)
-  if not filled(active) then return NOTHING end
+  if not filled(active) then return false, false end
   local ids = read('LRANGE', base .. 'active', -MOST_ACTIVE, -1)
-  if failed(ids) then return NOTHING end
-  if #ids == 0 then return {false, 0} end
+  if failed(ids) then return false, false end
+  if #ids == 0 then return false, 0 end
   local oldest, count = base .. ids[#ids], #ids
   for i = 1, count do ids[i] = base .. ids[i] .. ':lock' end
   local locked = read('EXISTS', unpack(ids))
   local began = cut(read('HGET', oldest, 'processedOn'), LIMIT)
-  return {type(began) == 'string' and began, failed(locked) and locked or count - locked}
+  return type(began) == 'string' and began, not failed(locked) and count - locked
+end
+
+-- The score of the next delayed job; false when there is none.
+local function due(base, delayed)
+  if not filled(delayed) then return false end
+  local head = read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
+  return failed(head) and head or head[2] or false
 end
 
 -- PTTL of the limiter, and whether `stalled-check` is there: one command where neither is, as in a queue at rest.
@@ -85,13 +94,16 @@ for i = 1, #ARGV do
   local prioritized, delayed = read('ZCARD', base .. 'prioritized'), read('ZCARD', base .. 'delayed')
   local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
   local active = read('LLEN', base .. 'active')
+  local began, lost = running(base, active)
+  local of = failed(meta) and NOTHING or meta
   rows[i] = {
-    meta, waiting, paused, prioritized, active, delayed,
+    waiting, paused, prioritized, active, delayed,
     read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
-    tail, filled(delayed) and cut(read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES'), LIMIT) or NOTHING,
+    failed(meta) and meta or of[1] or false, of[2] or false, of[3] or false, of[4] or false, of[5] or false,
+    of[6] or false, tail, due(base, delayed),
     limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
     checked, bull and read('EXISTS', base .. 'meta-paused') or 0,
-    ends(base, tail, waiting, paused, prioritized), running(base, active),
+    ends(base, tail, waiting, paused, prioritized), began, lost,
   }
 end
 return rows
