@@ -50,9 +50,10 @@ def fill(client: redis.Redis, queues: int) -> None:
         pipe.zadd(base + "delayed", {"6": (now + 60_000) * 4096})
         pipe.zadd(base + "completed", {str(job): now - job * 1000 for job in range(7, 15)})
         pipe.zadd(base + "failed", {str(job): now - job * 1000 for job in range(15, 20)})
+        born = now - 3_600_000
         for job in range(20):
-            pipe.xadd(base + "events", {"event": "added", "jobId": job, "name": "send"}, id=f"{now - 3_600_000}-{job * 2}")
-            pipe.xadd(base + "events", {"event": "waiting", "jobId": job}, id=f"{now - 3_600_000}-{job * 2 + 1}")
+            pipe.xadd(base + "events", {"event": "added", "jobId": job, "name": "send"}, id=f"{born}-{job * 2}")
+            pipe.xadd(base + "events", {"event": "waiting", "jobId": job}, id=f"{born}-{job * 2 + 1}")
         if number % 50 == 49:
             pipe.execute()
     pipe.execute()
