@@ -1,4 +1,4 @@
-"""What pages and API do with alerts: look, silence, acknowledge, edit rules, test channels, send again.
+"""What pages and API do with alerts: look, silence, acknowledge, test channels, send again; rules by its `editor`.
 
 Works in every process, whoever leads: all of it goes through the store. Who may do what, and the audit of it, is the
 caller's business. Raises BackendUnavailable and Forbidden as the store does; each method states its cost.
@@ -17,14 +17,15 @@ import msgspec
 from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.channels.base import public
+from dashboard.alerts.editor import RuleEditor
 from dashboard.alerts.evaluate import Situation
 from dashboard.alerts.machine import Labels, Phase, State
 from dashboard.alerts.mutes import Ack, Mutes, Silence, Weekly
 from dashboard.alerts.notes import Episode, Note, Queued
 from dashboard.alerts.outbox import Attempt, Outbox
 from dashboard.alerts.preview import Preview, previews
-from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page
-from dashboard.alerts.rules import Origin, Rule, Severity
+from dashboard.alerts.rulebook import Rulebook
+from dashboard.alerts.rules import Rule, Severity
 from dashboard.alerts.setup import make_channels, make_rulebook
 from dashboard.alerts.store import AlertStore, Beat, Look
 from dashboard.collect.history import History
@@ -37,19 +38,9 @@ from dashboard.sources import Reply
 # After so many intervals without a full tick the checker is not well.
 LATE_INTERVALS = 3
 MAX_ROWS = 500
-MAX_NAME = 300
 MAX_TOGETHER = 200  # alerts acknowledged at once
-# So often an edit is tried again when another rule was edited in between.
-TRIES = 5
 # Test messages to one channel within this time: more of them are refused.
 TEST_EVERY_S = 5
-
-# KEYS rules. ARGV what it must hold, what it shall hold. Answers 1, or 0 when somebody else edited meanwhile.
-_EDIT = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
 
 # KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
 # full or there is none to replace.
@@ -162,6 +153,7 @@ class Desk:
         self._outbox = Outbox(store)
         self._rulebook = rulebook or make_rulebook(settings)
         self._channels = tuple(make_channels(settings))
+        self.editor = RuleEditor(store, self._rulebook, self._channels)
         self._last: tuple[tuple[str, int], Sequence[State]] | None = None
 
     # What is
@@ -212,93 +204,6 @@ class Desk:
 
     # Rules
 
-    def rules(self) -> tuple[Entry, ...]:
-        """All rules with their origin, those that are off too. Cost: 1 round trip."""
-        return self._rulebook.entries(self._stored_rules())
-
-    def rule(self, rule_id: str) -> Entry:
-        """One rule. Raises NotFound. Cost: 1 round trip."""
-        for entry in self.rules():
-            if entry.rule.id == rule_id:
-                return entry
-        raise NotFound(f"There is no rule {rule_id!r}.")
-
-    def read_rule(self, values: Mapping[str, Any]) -> Rule:
-        """The rule that a form describes, checked and not stored. Raises ConfigurationError."""
-        rule = self._rulebook.read(values, "form")
-        wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
-        wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
-        unknown = sorted(wanted - set(self._channels))
-        if unknown:
-            raise ConfigurationError(f"form: rule {rule.id!r}: channels: there is no channel {unknown[0]!r}")
-        return rule
-
-    def save_rule(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
-        """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
-
-        Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
-        Unsupported for a rule of the TOML file. Cost: 3 round trips.
-        """
-        draft = self.read_rule({**values, "version": 1})
-        for _ in range(TRIES):
-            stored = self._stored_rules()
-            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == draft.id), None)
-            if entry is not None and entry.origin is Origin.TOML:
-                raise Unsupported("This rule is written in the configuration file and can only be changed there.")
-            self._check_version(entry, version)
-            rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
-            kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
-            page = PageRule(rule=kept, by=by[:MAX_NAME], at=self._time())
-            old = read_page(stored)
-            if self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
-                return rule
-        raise Conflict("Somebody else is changing the rules just now. Nothing was stored; try again.")
-
-    def _check_version(self, entry: Entry | None, version: int | None) -> None:
-        if (entry.rule.version if entry else None) == version:
-            return
-        if entry is None:
-            raise Conflict("This rule was removed meanwhile. Nothing was stored.")
-        if version is None:
-            raise Conflict(f"There is a rule {entry.rule.id!r} already. Nothing was stored.")
-        who = f"by {entry.edited_by}" if entry.edited_by else "back to what ships"
-        raise Conflict(f"This rule was changed meanwhile {who}. Nothing of yours was stored.")
-
-    def enable_rule(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
-        """The rule switched on or off. Raises as `save_rule`, and NotFound. Cost: 4 round trips."""
-        rule = self.rule(rule_id).rule
-        return self.save_rule({**given(rule), "id": rule_id, "enabled": on}, by=by, version=version)
-
-    def delete_rule(self, rule_id: str, *, version: int) -> None:
-        """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
-
-        Cost: 2 round trips.
-        """
-        for _ in range(TRIES):
-            stored = self._stored_rules()
-            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
-            if entry is None:
-                raise NotFound(f"There is no rule {rule_id!r}.")
-            if entry.origin is not Origin.PAGE:
-                raise Unsupported("Only rules made on this page can be removed; switch the others off.")
-            self._check_version(entry, version)
-            old = read_page(stored)
-            rest = {name: page for name, page in old.rules.items() if name != rule_id}
-            if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
-                return
-        raise Conflict("Somebody else is changing the rules just now. Nothing was removed; try again.")
-
-    def _stored_rules(self) -> bytes:
-        stored = self._source.execute("GET", keys.RULES)
-        return stored if isinstance(stored, bytes) else b""
-
-    def _replace_rules(self, expected: bytes, page: PageRules) -> bool:
-        """False when the rules are not `expected` any more."""
-        encoded = msgspec.json.encode(page)
-        if len(encoded) > keys.MAX_RULES_BYTES:
-            raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
-        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded))
-
     def previews(self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None) -> dict[str, Preview]:
         """By id: what the rules (by default all, those that are off too) see in a sample. Writes nothing.
 
@@ -323,33 +228,10 @@ class Desk:
         look = self._alerts.look()
         return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
 
-    def silence(
-        self,
-        *,
-        for_s: float,
-        by: str,
-        comment: str = "",
-        starts_in_s: float = 0.0,
-        weekly: Weekly | None = None,
-        severity: Severity | None = None,
-        **globs: str,
-    ) -> Silence:
-        """A new silence over what all of the globs (`rule`, `source`, `backend`, `queue`) match.
-
-        Raises ConfigurationError, Unsupported when there are too many. Cost: 2 round trips.
-        """
-        silence = self.draft_silence(
-            for_s=for_s,
-            by=by,
-            comment=comment,
-            starts_in_s=starts_in_s,
-            weekly=weekly,
-            severity=severity,
-            **globs,
-        )
+    def keep_silence(self, silence: Silence) -> None:
+        """Be silent as drafted. Raises Unsupported when there are too many. Cost: 1 round trip."""
         if not self._put_silence(silence, replace=False):
             raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
-        return silence
 
     def draft_silence(
         self,
@@ -362,7 +244,10 @@ class Desk:
         severity: Severity | None = None,
         **globs: str,
     ) -> Silence:
-        """What `silence` would keep, checked and not stored. Raises ConfigurationError. Cost: 1 round trip."""
+        """A new silence over what all of the globs (`rule`, `source`, `backend`, `queue`) match, checked, not stored.
+
+        Raises ConfigurationError. Cost: 1 round trip.
+        """
         unknown = set(globs) - {"rule", "source", "backend", "queue"}
         if unknown:
             raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")

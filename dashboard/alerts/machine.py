@@ -174,9 +174,9 @@ def step(
     passed = passed_s(state, now, interval_s)
     if health is Health.UNKNOWN:
         return replace(state, evaluated_at=now), None
-    if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
-        return _goes_on(rule, state, value, now, passed), None
     state = _seen(rule, state, value, now, passed)
+    if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
+        return state, None
     if state.phase is Phase.OK:
         return _from_ok(rule, state, health, now)
     if state.phase is Phase.PENDING:
@@ -202,21 +202,6 @@ def _seen(rule: Rule, state: State, value: float | None, now: float, passed: flo
         lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
         quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
         peak=_worse(rule, state.peak, value) if going_on else state.peak,
-    )
-
-
-def _goes_on(rule: Rule, state: State, value: float | None, now: float, passed: float) -> State:
-    """As `_seen`, for a state that fires."""
-    return replace(
-        state,
-        evaluated_at=now,
-        absent_s=0.0,
-        value=value,
-        threshold=rule.threshold(state.severity),
-        rule_name=rule.title,
-        lasted_s=state.lasted_s + passed,
-        quiet_s=state.quiet_s + passed,
-        peak=_worse(rule, state.peak, value),
     )
 
 

@@ -146,8 +146,8 @@ def silence() -> ResponseReturnValue:
         return _silence_form(form), 422
     if request.form.get("do") == "preview":
         return _silence_form(form, drafted)
-    made = desk.silence(by=actor().name, **values)
-    _record("silence", [made.id], made.comment)
+    desk.keep_silence(drafted)
+    _record("silence", [drafted.id], drafted.comment)
     return redirect(url_for("alerting.quiet"), code=303)
 
 
@@ -157,7 +157,7 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     if drafted is not None:
         board = deck().desk.now()
         states = [alert.state for alert in (*board.firing, *board.pending)]
-        found = muted(drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.rules()])
+        found = muted(drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.editor.entries()])
     return render_template(
         "alerts/silence.html",
         **page.shell(reading, ""),
@@ -221,7 +221,7 @@ def rules() -> Response:
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
     """One rule, with what it sees now."""
-    entry = deck().desk.rule(rule_id)
+    entry = deck().desk.editor.entry(rule_id)
     return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
 
 

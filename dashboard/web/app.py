@@ -24,6 +24,7 @@ from dashboard.web import (
     api,
     api_acts,
     api_dead,
+    api_history,
     assets,
     auditing,
     bulk,
@@ -62,7 +63,18 @@ _ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 MAX_REQUEST_BYTES = 1024 * 1024
 
 READS = (
-    *(overview.bp, queues.bp, jobs.bp, people.bp, searching.bp, api.bp, openapi.bp, metrics.bp, health.bp),
+    *(
+        overview.bp,
+        queues.bp,
+        jobs.bp,
+        people.bp,
+        searching.bp,
+        api.bp,
+        api_history.bp,
+        openapi.bp,
+        metrics.bp,
+        health.bp,
+    ),
     *(dead.bp, api_dead.bp, rules.bp),
     *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
 )

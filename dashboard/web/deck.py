@@ -189,7 +189,7 @@ class Deck:
         Cost: 1 round trip, 2 more per sample; see Desk.previews.
         """
         here, reading = self._here(), self.reading()
-        entries, last = here.desk.rules(), here.rules
+        entries, last = here.desk.editor.entries(), here.rules
         if last is not None and last.entries is entries and last.version == reading.version:
             return last
         seen = here.desk.previews(reading.snapshot, reading.history) if reading.snapshot else {}

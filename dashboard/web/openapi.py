@@ -199,7 +199,7 @@ ANSWERS: dict[str, str] = {
     "api.overview": "Overview",
     "api.queues": "Queues",
     "api.queue": "Queue",
-    "api.history": "History",
+    "api_history.history": "History",
     "api.jobs": "Jobs",
     "api.job": "Job",
     "api.redis": "Servers",
@@ -210,7 +210,7 @@ _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.queues": {**_NARROWED, "q": _TEXT},
     "api.jobs": {"state": _TEXT, "native": _TEXT, "page": _WHOLE, "per_page": _WHOLE, "q": _TEXT, "cursor": _TEXT},
-    "api.history": {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE},
+    "api_history.history": {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE},
     "api.search": {"q": _TEXT, "cursor": _TEXT},
     "api.workers": _NARROWED,
     "api.schedules": _NARROWED,

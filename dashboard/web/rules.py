@@ -103,7 +103,7 @@ def _most_urgent(row: dict[str, Any]) -> int:
 
 def _one(rule_id: str) -> dict[str, Any]:
     with metered() as meter:
-        entry, alerts = deck().desk.rule(rule_id), deck().desk.now()
+        entry, alerts = deck().desk.editor.entry(rule_id), deck().desk.now()
         seen = deck().rule_board().previews.get(rule_id)
     reading = deck().reading()
     return (
@@ -174,10 +174,10 @@ def new() -> str:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
         return _form(form, None, None)
-    entry = deck().desk.rule(original)
+    entry = deck().desk.editor.entry(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in deck().desk.rules()}
+    taken = {each.rule.id for each in deck().desk.editor.entries()}
     names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
     form.texts["id"] = next(name for name in names if name not in taken)
     return _form(form, None, entry)
@@ -187,7 +187,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
     form = RuleForm.typed(request.form, request.form.getlist("channels"))
-    original = deck().desk.rule(request.form["from"]) if request.form.get("from") else None
+    original = deck().desk.editor.entry(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
 
@@ -225,15 +225,15 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 def turn(rule_id: str, *, on: bool, version: int) -> Rule:
     """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
-    rule = deck().desk.enable_rule(rule_id, on=on, by=actor().name, version=version)
+    rule = deck().desk.editor.enable(rule_id, on=on, by=actor().name, version=version)
     _record("switch on rule" if on else "switch off rule", rule_id)
     return rule
 
 
 def take_away(rule_id: str, *, version: int) -> bool:
     """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
-    ships = deck().desk.rule(rule_id).shipped
-    deck().desk.delete_rule(rule_id, version=version)
+    ships = deck().desk.editor.entry(rule_id).shipped
+    deck().desk.editor.delete(rule_id, version=version)
     _record("remove rule", rule_id)
     return ships
 
@@ -241,10 +241,10 @@ def take_away(rule_id: str, *, version: int) -> bool:
 def save(values: dict[str, Any], version: int | None) -> Rule:
     """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
     desk = deck().desk
-    old = next((entry for entry in desk.rules() if entry.rule.id == values.get("id")), None)
+    old = next((entry for entry in desk.editor.entries() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
         raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
-    rule = desk.save_rule(values, by=actor().name, version=version)
+    rule = desk.editor.save(values, by=actor().name, version=version)
     what = differences(old.rule, rule) if old else ""
     _record("change rule" if old else "make rule", rule.id, what)
     return rule
@@ -255,7 +255,7 @@ def _record(action: str, rule_id: str, detail: str = "") -> None:
 
 
 def _editable(rule_id: str) -> Entry:
-    entry = deck().desk.rule(rule_id)
+    entry = deck().desk.editor.entry(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is written in the configuration file and can only be changed there.")
     if entry.shipped:
@@ -268,7 +268,7 @@ def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> Respo
     rule: Rule | None = None
     if not form.errors:
         try:
-            rule = deck().desk.read_rule(values)
+            rule = deck().desk.editor.read(values)
         except ConfigurationError as exc:
             form.blame(exc)
     if rule is None or form.errors or request.form.get("do") == "preview":
@@ -277,7 +277,7 @@ def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> Respo
         save(values, _version() if entry else None)
     except Conflict as exc:
         form.general = exc.message
-        return _form(form, deck().desk.rule(rule.id) if entry else None, original, changed=bool(entry)), 409
+        return _form(form, deck().desk.editor.entry(rule.id) if entry else None, original, changed=bool(entry)), 409
     except Unsupported as exc:
         form.errors["id"] = exc.message
         return _form(form, entry, original), 422
@@ -316,7 +316,7 @@ def _form(
 
 def _tried(form: RuleForm) -> Rule | None:
     try:
-        return deck().desk.read_rule(form.values())
+        return deck().desk.editor.read(form.values())
     except ConfigurationError:
         return None
 
@@ -355,7 +355,7 @@ def api_remove(rule_id: str) -> Response:
 
 
 def _stored(rule: Rule) -> dict[str, Any]:
-    entry = next((entry for entry in deck().desk.rules() if entry.rule.id == rule.id), None)
+    entry = next((entry for entry in deck().desk.editor.entries() if entry.rule.id == rule.id), None)
     if entry is None:
         raise NotFound("The rule was removed meanwhile.")
     return told(entry, None)

@@ -28,6 +28,7 @@ ROLES: dict[str, Role | None] = {
     "people": Role.VIEWER,
     "searching": Role.VIEWER,
     "api": Role.VIEWER,
+    "api_history": Role.VIEWER,
     "openapi": Role.VIEWER,
     "dead": Role.VIEWER,
     "dead_acts": Role.OPERATOR,

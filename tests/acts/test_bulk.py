@@ -300,7 +300,7 @@ def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkey
     window = bench.backend.window
 
     def slow(ref: QueueRef, query: JobQuery) -> Window:
-        time.sleep(0.2)  # as over a long line
+        time.sleep(0.2)  # a look over a long line takes its time; there is nothing to wait for
         return window(ref, query)
 
     monkeypatch.setattr(bench.backend, "window", slow)

@@ -89,7 +89,8 @@ def test_an_acknowledged_episode_makes_no_reminders_and_the_next_one_is_told(mak
 def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
     process = make_process()
     desk = desk_of(process)
-    silence = desk.silence(for_s=3600, by="ann", comment="moving", queue="q*")
+    silence = desk.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
+    desk.keep_silence(silence)
     process.tick(deep(50))
     assert process.deliver() == 0
     assert desk.now().firing[0].silence == silence
@@ -114,7 +115,7 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
 )
 def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        desk_of(make_process()).silence(by="ann", **wrong)
+        desk_of(make_process()).draft_silence(by="ann", **wrong)
     assert "expected" in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -122,51 +123,51 @@ def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[
 def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
     process = make_process()
     desk = desk_of(process)
-    made = desk.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
+    made = desk.editor.save({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
-        desk.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
-    assert desk.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
+        desk.editor.save({**DEEP, "id": "mine"}, by="bob", version=None)
+    assert desk.editor.save({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
     with pytest.raises(Conflict):
-        desk.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
-    entry = desk.rule("mine")
+        desk.editor.save({**DEEP, "id": "mine"}, by="ann", version=1)
+    entry = desk.editor.entry("mine")
     assert (entry.origin, entry.edited_by, entry.rule.critical) == (Origin.PAGE, "bob", 20)
-    desk.delete_rule("mine", version=2)
+    desk.editor.delete("mine", version=2)
     with pytest.raises(NotFound):
-        desk.rule("mine")
+        desk.editor.entry("mine")
 
 
 def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
     desk = desk_of(make_process())
-    shipped = desk.rule("queue-latency")
+    shipped = desk.editor.entry("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
-    desk.enable_rule("queue-latency", on=False, by="ann", version=1)
-    entry = desk.rule("queue-latency")
+    desk.editor.enable("queue-latency", on=False, by="ann", version=1)
+    entry = desk.editor.entry("queue-latency")
     assert (entry.origin, entry.rule.enabled, entry.shipped) == (Origin.PAGE, False, True)
     assert entry.rule.critical == 1800
-    desk.enable_rule("queue-latency", on=True, by="ann", version=2)
-    assert desk.rule("queue-latency").rule.enabled
-    desk.delete_rule("queue-latency", version=3)
-    assert desk.rule("queue-latency") == shipped
+    desk.editor.enable("queue-latency", on=True, by="ann", version=2)
+    assert desk.editor.entry("queue-latency").rule.enabled
+    desk.editor.delete("queue-latency", version=3)
+    assert desk.editor.entry("queue-latency") == shipped
 
 
 def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
     desk = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
-    assert desk.rule("filed").origin is Origin.TOML
+    assert desk.editor.entry("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
-        desk.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
+        desk.editor.save({**DEEP, "id": "filed"}, by="ann", version=1)
     with pytest.raises(Unsupported):
-        desk.delete_rule("filed", version=1)
+        desk.editor.delete("filed", version=1)
 
 
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
     process = make_process(rules=[])
     process.tick(deep(50))
-    desk_of(process).save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
+    desk_of(process).editor.save({**DEEP, "id": "mine"}, by="ann", version=None)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
-    desk_of(process).enable_rule("mine", on=False, by="ann", version=1)
+    desk_of(process).editor.enable("mine", on=False, by="ann", version=1)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
@@ -183,13 +184,13 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     process.tick(deep(50))
     assert process.deliver() == 1
     assert desk_of(process).silences() == ()
-    assert desk_of(process).rules()
+    assert desk_of(process).editor.entries()
 
 
 def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(make_process: Make) -> None:
     process = make_process()
     desk = desk_of(process)
-    desk.silence(for_s=3600, by="ann")
+    desk.keep_silence(desk.draft_silence(for_s=3600, by="ann"))
     name = desk.test_fire("ops", by="ann")
     assert name.startswith("test:")
     process.deliver()

@@ -84,7 +84,7 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
     eventually(lambda: len(mailed()) >= 2, what="the mails")
     assert mailed() == list(words)
     writer.stop()
-    night.redis.delete(*night.redis.keys("ballast:*"), *night.redis.keys("first:*"))
+    night.redis.delete(*night.redis.scan_iter("ballast:*"), *night.redis.scan_iter("first:*"))
     night.tells("redis-writes-refused", "firing", "resolved")
     night.tells("redis-memory-full", "firing", "resolved")
     assert {message["severity"] for message in night.messages() if message["rule_id"] == "redis-memory-full"} == {

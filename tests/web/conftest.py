@@ -14,6 +14,8 @@ from rq import Queue
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
+from tests.triage import failing
+from tests.triage.test_groups import fail_rq
 
 MakeApp = Callable[..., Flask]
 
@@ -45,3 +47,11 @@ def jobs(redis_client: redis.Redis) -> list[str]:
     """Ids of three waiting jobs of the real RQ in the queue `mail`, oldest first."""
     queue = Queue("mail", connection=redis_client)
     return [queue.enqueue("app.mail.send", f"user{n}@example.com", password="hunter2").id for n in range(3)]
+
+
+@pytest.fixture
+def dead(server: EmbeddedRedis, client: FlaskClient) -> list[str]:
+    """Ids of five jobs of the real RQ that failed alike in `mail`; two more of another kind are in `cash`."""
+    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(5)))
+    fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
+    return ids

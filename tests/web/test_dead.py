@@ -38,14 +38,6 @@ def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
     return make_app(sample_interval_s=0.5).test_client()
 
 
-@pytest.fixture
-def dead(server: EmbeddedRedis, client: FlaskClient) -> list[str]:
-    """Ids of five jobs of the real RQ that failed alike in `mail`; two more of another kind are in `cash`."""
-    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(5)))
-    fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
-    return ids
-
-
 def groups(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get("/api/v1/dead", query_string=query).get_json()["groups"]
     return found

@@ -36,14 +36,6 @@ def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
     return make_app(sample_interval_s=0.5).test_client()
 
 
-@pytest.fixture
-def dead(server: EmbeddedRedis, client: FlaskClient) -> list[str]:
-    """Ids of five jobs of the real RQ that failed alike in `mail`; two more of another kind are in `cash`."""
-    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(5)))
-    fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
-    return ids
-
-
 def both(server: EmbeddedRedis, redis_client: redis.Redis, count: int = 4) -> None:
     """`count` jobs of BullMQ and as many of Sidekiq that died of the same error, none with a stack."""
     ids = BullMQLibrary().drive("many", server.url, "mails", count=count, dead=True)["ids"]

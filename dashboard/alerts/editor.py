@@ -1,0 +1,127 @@
+"""Rules as people read and change them: versioned, checked against who else edits, kept in the store.
+
+Works in every process, whoever leads. Raises BackendUnavailable and Forbidden as the store does; each method states its
+cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from dashboard.alerts import keys
+from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page
+from dashboard.alerts.rules import Origin, Rule
+from dashboard.alerts.store import AlertStore
+from dashboard.collect.store import Store
+from dashboard.errors import ConfigurationError, Conflict, NotFound, Unsupported
+
+MAX_NAME = 300
+# So often an edit is tried again when another rule was edited in between.
+TRIES = 5
+
+# KEYS rules. ARGV what it must hold, what it shall hold. Answers 1, or 0 when somebody else edited meanwhile.
+_EDIT = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class RuleEditor:
+    """Thread-safe. Opens no connection by itself. `channels` are the names that a rule may tell."""
+
+    def __init__(self, store: Store, rulebook: Rulebook, channels: Collection[str]) -> None:
+        self._store = store
+        self._alerts = AlertStore(store)
+        self._rulebook = rulebook
+        self._channels = frozenset(channels)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All rules with their origin, those that are off too. Cost: 1 round trip."""
+        return self._rulebook.entries(self._stored_rules())
+
+    def entry(self, rule_id: str) -> Entry:
+        """One rule. Raises NotFound. Cost: 1 round trip."""
+        for entry in self.entries():
+            if entry.rule.id == rule_id:
+                return entry
+        raise NotFound(f"There is no rule {rule_id!r}.")
+
+    def read(self, values: Mapping[str, Any]) -> Rule:
+        """The rule that a form describes, checked and not stored. Raises ConfigurationError."""
+        rule = self._rulebook.read(values, "form")
+        wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
+        wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
+        unknown = sorted(wanted - self._channels)
+        if unknown:
+            raise ConfigurationError(f"form: rule {rule.id!r}: channels: there is no channel {unknown[0]!r}")
+        return rule
+
+    def save(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
+        """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
+
+        Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
+        Unsupported for a rule of the TOML file. Cost: 3 round trips.
+        """
+        draft = self.read({**values, "version": 1})
+        for _ in range(TRIES):
+            stored = self._stored_rules()
+            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == draft.id), None)
+            if entry is not None and entry.origin is Origin.TOML:
+                raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+            self._check_version(entry, version)
+            rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
+            kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
+            page = PageRule(rule=kept, by=by[:MAX_NAME], at=self._alerts.heartbeat()[0])
+            old = read_page(stored)
+            if self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
+                return rule
+        raise Conflict("Somebody else is changing the rules just now. Nothing was stored; try again.")
+
+    def _check_version(self, entry: Entry | None, version: int | None) -> None:
+        if (entry.rule.version if entry else None) == version:
+            return
+        if entry is None:
+            raise Conflict("This rule was removed meanwhile. Nothing was stored.")
+        if version is None:
+            raise Conflict(f"There is a rule {entry.rule.id!r} already. Nothing was stored.")
+        who = f"by {entry.edited_by}" if entry.edited_by else "back to what ships"
+        raise Conflict(f"This rule was changed meanwhile {who}. Nothing of yours was stored.")
+
+    def enable(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
+        """The rule switched on or off. Raises as `save`, and NotFound. Cost: 4 round trips."""
+        rule = self.entry(rule_id).rule
+        return self.save({**given(rule), "id": rule_id, "enabled": on}, by=by, version=version)
+
+    def delete(self, rule_id: str, *, version: int) -> None:
+        """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
+
+        Cost: 2 round trips.
+        """
+        for _ in range(TRIES):
+            stored = self._stored_rules()
+            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
+            if entry is None:
+                raise NotFound(f"There is no rule {rule_id!r}.")
+            if entry.origin is not Origin.PAGE:
+                raise Unsupported("Only rules made on this page can be removed; switch the others off.")
+            self._check_version(entry, version)
+            old = read_page(stored)
+            rest = {name: page for name, page in old.rules.items() if name != rule_id}
+            if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
+                return
+        raise Conflict("Somebody else is changing the rules just now. Nothing was removed; try again.")
+
+    def _stored_rules(self) -> bytes:
+        stored = self._store.source.execute("GET", keys.RULES)
+        return stored if isinstance(stored, bytes) else b""
+
+    def _replace_rules(self, expected: bytes, page: PageRules) -> bool:
+        """False when the rules are not `expected` any more."""
+        encoded = msgspec.json.encode(page)
+        if len(encoded) > keys.MAX_RULES_BYTES:
+            raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
+        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded))
