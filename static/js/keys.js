@@ -73,7 +73,8 @@
       leave();
       return;
     }
-    if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+    // Nobody types into a tick box: whoever ticks by mouse goes on by key.
+    if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
     const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
     if (!act) return;
     event.preventDefault();

@@ -89,6 +89,16 @@ def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
     expect(page.locator(f"th a:text-is('{ids[0]}')")).to_have_count(0)
 
 
+def test_jobs_that_were_ticked_by_mouse_are_deleted_by_key(visit: Any, url: str, dead: redis.Redis) -> None:
+    page = visit(url + LIST).page
+    page.locator("[data-tick]").nth(0).click()
+    page.locator("[data-tick]").nth(1).click()
+    expect(page.locator("[data-tick]").nth(1)).to_be_focused()
+    page.keyboard.press("D")
+    expect(page.locator("#did")).to_contain_text("2 jobs deleted.")
+    assert dead.zcard("bull:mails:failed") == DEAD - 2
+
+
 def test_ticks_stay_with_their_jobs_while_the_list_moves(visit: Any, url: str, dead: redis.Redis) -> None:
     page = visit(url + LIST).page
     job_id = page.locator("table.jobs tbody th a").nth(4).inner_text()
