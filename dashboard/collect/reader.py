@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dashboard.clock import monotonic_s
-from dashboard.collect.history import History
+from dashboard.collect.history import FIRST_STEP_S, History
 from dashboard.collect.store import Store
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import Snapshot
@@ -52,6 +53,7 @@ class Reader:
         self._next_look = 0.0  # monotonic
         self._next_own = 0.0
         self._wanted_history = 0
+        self._looked_at = -math.inf  # monotonic
 
     def current(self) -> Reading:
         """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands; a sample without a leader."""
@@ -74,15 +76,21 @@ class Reader:
         hint: str | None = None
         published: Snapshot | None = None
         history = last.history if last else History()
+        # After a pause, the first look of all included, the history is sure to be another one: a script that asks now
+        # and then would get that of its last visit.
+        asleep = monotonic_s() - self._looked_at > FIRST_STEP_S
+        newer: History | None = None
         try:
-            published, newer = self._store.read(with_history=self._wanted_history > history.version)
-            history = newer or history
+            published, newer = self._store.read(with_history=asleep or self._wanted_history > history.version)
+            self._looked_at = monotonic_s()
         except (BackendUnavailable, Forbidden) as exc:
             error, hint = exc.message, exc.hint
+        if newer is not None:
+            history = newer
         if published is not None:
-            if published.epoch and (last is None or last.snapshot is None or last.snapshot.epoch != published.epoch):
-                self._wanted_history = 0
-                history = History()
+            followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
+            if newer is None and published.epoch and not followed:
+                history = History()  # another leader counts its versions by itself
             self._wanted_history = published.history_version
             if not self._is_stale(published):
                 return self._reading_of(published, history)

@@ -52,6 +52,7 @@ ROLES: dict[str, Role | None] = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FOREIGN = "This change was not asked for by a page of this dashboard."
+FOREIGN_HINT = "Reload the page and try again; a script sends an API token: Authorization: Bearer …"
 CLOSED = "Queuedeck answers only to this machine until access is configured."
 CLOSED_HINT = (
     "Open it as http://127.0.0.1:PORT or through an SSH tunnel, set QUEUEDECK_API_TOKENS for scripts, or mount it into "
@@ -71,7 +72,7 @@ def install(app: Flask, identify: Identify | None) -> None:
         role = ROLES.get(endpoint.partition(".")[0], Role.VIEWER)
         if role is None:
             if request.method not in SAFE_METHODS and not _same_origin():
-                raise Forbidden(FOREIGN)
+                raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
         identity = _identify(identify)
         if identity.role < role:
@@ -162,7 +163,7 @@ def _identify(identify: Identify | None) -> Identity:
             raise Forbidden("This API token is not known here.", hint="Check QUEUEDECK_API_TOKENS.")
         return identity
     if request.method not in SAFE_METHODS and not _same_origin():
-        raise Forbidden(FOREIGN)
+        raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
     if identify is not None:
         identity = identify(request.environ)
         if identity is None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.collect import store as keys
 from dashboard.collect.history import History
@@ -129,6 +130,23 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[[
         reader.current()
     assert meter.commands <= 2  # the second one is free
     eventually(lambda: bool(reader.current().history.totals.depth))
+
+
+def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None:
+    store = Store(source)
+    epoch = store.lease("one", 15).epoch
+    assert epoch is not None
+
+    def publish(sequence: int) -> None:
+        taken = replace(snapshot_by("one", at=time.time(), sequence=sequence), epoch=epoch, history_version=sequence)
+        assert store.publish("one", epoch, taken, History(version=sequence, last_at=float(sequence)))
+
+    reader = Reader(Store(source), 60.0, lambda: pytest.fail("somebody leads"))
+    publish(1)
+    assert reader.current().history.last_at == 1.0
+    publish(2)
+    reader._next_look, reader._looked_at = 0.0, time.monotonic() - 60  # as if a minute had passed
+    assert reader.current().history.last_at == 2.0
 
 
 def test_without_a_leader_a_process_samples_at_most_once_per_interval(source: Source) -> None:
