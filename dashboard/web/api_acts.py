@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -11,12 +13,13 @@ from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.work import Spec, Work
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick, Wishes
 from dashboard.clock import instant, iso, now_s
-from dashboard.errors import Conflict, NotFound, Unsupported
+from dashboard.errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from dashboard.model import State
 from dashboard.web import bulk
 from dashboard.web.acts import MAX_TEXT
 from dashboard.web.auditing import PER_PAGE, before
 from dashboard.web.deck import deck
+from dashboard.web.formatting import printable
 from dashboard.web.security import actor
 
 bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
@@ -31,9 +34,30 @@ _STATUS = {
     Outcome.REFUSED: 403,
     Outcome.UNSUPPORTED: 422,
 }
+# What an act that came to nothing is called; the error stands beside it.
+_NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
+
+
+def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tuple[Response, int]]:
+    """`act`, whose answer tells an outcome also when it ends in an error."""
+
+    @wraps(act)
+    def told(**place: str) -> tuple[Response, int]:
+        try:
+            return act(**place)
+        except QueuedeckError as exc:
+            outcome = next((outcome for kind, outcome in _NOT_DONE if isinstance(exc, kind)), None)
+            if outcome is None:
+                raise
+            error = {"code": exc.code, "message": printable(exc.message), "hint": exc.hint}
+            acted = Acted(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
+            return _answer(acted, error=error)
+
+    return told
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
+@_with_outcome
 def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
     """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them."""
     here = deck()
@@ -47,6 +71,12 @@ def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tupl
         if found is None:
             return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail="It is in none of the library's lists."))
         state = found
+        library = here.backend(source, backend)
+        if action not in library.job_actions.get(state, ()) and any(
+            action in each for each in library.job_actions.values()
+        ):
+            detail = f"It is {state.value}: {library.title} does not offer {action.value} for such jobs."
+            return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail=detail))
     pick = Pick(id=job_id, stamp=_text(body, "stamp"))
     result = here.actions.on_jobs(
         actor(),
@@ -62,6 +92,7 @@ def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tupl
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
+@_with_outcome
 def on_queue(source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
     """Act on a queue. `purge` starts bulk work that deletes what waits; `obliterate` needs `confirm`, the name."""
     here = deck()

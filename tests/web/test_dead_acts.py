@@ -240,6 +240,9 @@ def test_other_acts_take_dead_letters_from_the_board_too(
     answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[0]}/retry", json={}, headers=SAME)
     assert answer.get_json()["outcome"] == "done"
     assert groups(client)[0]["count"] == 4
+    again = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[0]}/retry", json={}, headers=SAME)
+    assert (again.status_code, again.get_json()["outcome"]) == (409, "changed")
+    assert again.get_json()["detail"] == "It is waiting: RQ does not offer retry for such jobs."
     answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[1]}/delete", json={}, headers=SAME)
     assert groups(client)[0]["count"] == 3
     client.post(f"/api/v1/undo/{answer.get_json()['undo']}", json={}, headers=SAME)
@@ -247,6 +250,20 @@ def test_other_acts_take_dead_letters_from_the_board_too(
         other.zrem("rq:failed:cash", *other.zrange("rq:failed:cash", 0, -1))
     # An undo is seen by the next viewer, and with it all else that changed.
     assert [group["count"] for group in groups(client)] == [4]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "outcome"),
+    [("jobs/nobody/retry", 404, "gone"), ("jobs/nobody/explode", 422, "unsupported"), ("pause", 200, "done")],
+)
+def test_an_act_by_the_api_tells_its_outcome_whatever_it_is(
+    client: FlaskClient, dead: list[str], path: str, status: int, outcome: str
+) -> None:
+    the_group(client, 5)
+    answer = client.post(f"/api/v1/queues/main/rq/mail/{path}", json={}, headers=SAME)
+    assert (answer.status_code, answer.get_json()["outcome"]) == (status, outcome)
+    if status != 200:
+        assert answer.get_json()["error"]["message"] == answer.get_json()["detail"]
 
 
 def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
