@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from dashboard.access import Role
 from dashboard.acts import audit
-from dashboard.alerts.desk import Alert
+from dashboard.alerts.desk import Alert, Board
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.mutes import Silence
 from dashboard.alerts.preview import Preview, muted
@@ -208,7 +208,7 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 def alerts() -> Response:
     """What fires now, worst first."""
     board = deck().desk.now()
-    return jsonify(alerts=[shown(alert) for alert in board.firing], pending=[shown(alert) for alert in board.pending])
+    return jsonify(alerts=shown_firing(board), pending=[shown(alert) for alert in board.pending])
 
 
 @api_bp.get("/rules")
@@ -286,6 +286,12 @@ def deliveries() -> Response:
             for each in deck().desk.deliveries()
         ]
     )
+
+
+def shown_firing(board: Board) -> list[dict[str, Any]]:
+    """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
+    told_of = {alert.state.fp for alert in board.incidents}
+    return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]
 
 
 def shown(alert: Alert) -> dict[str, Any]:

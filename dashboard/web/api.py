@@ -27,7 +27,7 @@ from dashboard.model import (
     State,
     Worker,
 )
-from dashboard.web.alerting import shown
+from dashboard.web.alerting import shown_firing
 from dashboard.web.deck import deck
 from dashboard.web.jobquery import job_query
 
@@ -59,7 +59,7 @@ def overview() -> Response:
 def _alerts() -> list[dict[str, Any]] | None:
     """What fires now; None when the store does not tell."""
     try:
-        return [shown(alert) for alert in deck().desk.now().firing]
+        return shown_firing(deck().desk.now())
     except (BackendUnavailable, Forbidden):
         return None
 

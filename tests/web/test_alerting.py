@@ -61,6 +61,15 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert client.get("/healthz/checker").status_code == 200
 
 
+def test_the_api_marks_a_warning_that_its_critical_mutes(make_app: MakeApp, jobs: list[str]) -> None:
+    rule = {**RULE, "critical": 2, "new_instance_grace_s": 0}
+    app = make_app(checker="auto", rules=[rule], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start_checker()
+    client = app.test_client()
+    wait_until(lambda: len(firing(client)) == 2, what="both severities")
+    assert [(alert["severity"], alert["muted"]) for alert in firing(client)] == [("critical", False), ("warning", True)]
+
+
 def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask, redis_client: redis.Redis) -> None:
     for name in ("second [x]", "third"):
         redis_client.sadd("rq:queues", f"rq:queue:{name}")
