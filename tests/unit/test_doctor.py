@@ -330,8 +330,11 @@ def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: p
     assert line_with("Celery: 1 queue", doctor(capsys, server.url)[1]).endswith("; version unknown")
     shop = Shop(server.url)
     with shop.worker("mails"):
-        line = line_with("Celery: 1 queue", doctor(capsys, server.url)[1])
-        assert line.endswith(f"written by version {celery.__version__}")
+        # A heartbeat of the worker is waited for, which may come late on a busy machine.
+        told = f"written by version {celery.__version__}"
+        wait_until(
+            lambda: line_with("Celery: 1 queue", doctor(capsys, server.url)[1]).endswith(told), what="the version"
+        )
     shop.close()
 
 

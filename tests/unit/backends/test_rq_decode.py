@@ -126,11 +126,11 @@ def test_secrets_in_tracebacks_are_masked() -> None:
 def test_zlib_bombs_are_not_inflated() -> None:
     bomb = zlib.compress(b"\0" * 200_000_000, 9)
     assert len(bomb) < 256 * 1024
-    started = time.perf_counter()
+    started = time.process_time()
     found, more = inflate(bomb)
     assert (len(found), more) == (256 * 1024, True)
     payload = serialized(bomb)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert (payload.kind, payload.truncated) == ("opaque", True)
     error = failure(bomb)
     assert error is not None

@@ -156,9 +156,9 @@ def test_a_thousand_laughs_stay_small() -> None:
     laugh: list[Any] = ["ha"] * 10
     for _ in range(12):
         laugh = [laugh] * 10
-    started = time.perf_counter()
+    started = time.process_time()
     described = describe(read(pickle.dumps(laugh)))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert len(str(described)) < 1_000_000
 
 

@@ -28,7 +28,7 @@ from tests.unit.collect.lists import watch_of
 INTERVAL_S = 0.5
 
 
-def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -36,17 +36,17 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> None
 
 
 @pytest.fixture
-def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Callable[[str], Checker]]:
+def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Callable[..., Checker]]:
     """Makes started checkers, as processes would; stopped at the end."""
     redis_client.sadd("lists", "mail")
     redis_client.rpush("mail", 1, 2, 3)
     made: list[tuple[Checker, Source]] = []
 
-    def make(holder: str) -> Checker:
+    def make(holder: str, interval_s: float = INTERVAL_S) -> Checker:
         source = Source("main", server.url)
         store = Store(source)
-        sampler = Sampler(watch_of(source), INTERVAL_S, holder)
-        checker = Checker(store, sampler, Leadership(store, holder), INTERVAL_S)
+        sampler = Sampler(watch_of(source), interval_s, holder)
+        checker = Checker(store, sampler, Leadership(store, holder), interval_s)
         checker.start()
         made.append((checker, source))
         return checker
@@ -62,7 +62,7 @@ def published(source: Source) -> Snapshot | None:
 
 
 def test_of_two_checkers_one_publishes_and_the_other_takes_over(
-    checker_of: Callable[[str], Checker], source: Source
+    checker_of: Callable[..., Checker], source: Source
 ) -> None:
     first = checker_of("one")
     eventually(lambda: published(source) is not None)
@@ -82,7 +82,7 @@ def test_of_two_checkers_one_publishes_and_the_other_takes_over(
 
 
 def test_a_leader_whose_lease_was_taken_stops_publishing(
-    checker_of: Callable[[str], Checker], source: Source, redis_client: redis.Redis
+    checker_of: Callable[..., Checker], source: Source, redis_client: redis.Redis
 ) -> None:
     checker_of("one")
     eventually(lambda: published(source) is not None)
@@ -92,7 +92,7 @@ def test_a_leader_whose_lease_was_taken_stops_publishing(
     assert published(source) is None
 
 
-def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[[str], Checker], source: Source) -> None:
+def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[..., Checker], source: Source) -> None:
     first = checker_of("one")
     eventually(lambda: Store(source).read(with_history=True)[1] is not None)
     first.stop()
@@ -112,8 +112,8 @@ def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot
     )
 
 
-def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[[str], Checker], source: Source) -> None:
-    checker_of("one")
+def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[..., Checker], source: Source) -> None:
+    checker_of("one", interval_s=60.0)  # so that no pause of this process makes its sample stale
     eventually(lambda: published(source) is not None)
     reader = Reader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
     highest = 0
@@ -161,14 +161,14 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(source: So
 
     def look() -> None:
         gate.wait()
-        until = time.monotonic() + INTERVAL_S * 4
-        while time.monotonic() < until:
+        until = time.monotonic() + 30
+        while len(calls) < 4:
             assert reader.current().snapshot is not None
+            assert time.monotonic() < until
 
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(look) for _ in range(8)]:
             future.result()
-    assert 2 <= len(calls) <= 5
     assert all(later - earlier >= INTERVAL_S * 0.99 for earlier, later in itertools.pairwise(calls))
 
 

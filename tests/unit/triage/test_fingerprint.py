@@ -158,12 +158,12 @@ def test_no_text_holds_it_up(piece: str) -> None:
     lines = ((piece * 500)[:480] + "\n") * 400
     best_s = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         for stack in (text, lines, f"Traceback (most recent call last)\n{lines}"):
             kind = of_error(text, text, stack)
             assert is_fingerprint(kind.id)
             assert len(kind.message) <= FOLDED_LIMIT + 1
-        best_s = min(best_s, time.perf_counter() - started)
+        best_s = min(best_s, time.process_time() - started)
     assert best_s < 0.15
 
 
@@ -172,9 +172,9 @@ def test_time_grows_no_faster_than_the_text() -> None:
         text = "order 17 of a@b.example at /tmp/x 'y' " * (length // 38)
         samples = []
         for _ in range(5):
-            started = time.perf_counter()
+            started = time.process_time()
             folded(text)
-            samples.append(time.perf_counter() - started)
+            samples.append(time.process_time() - started)
         return min(samples)
 
     assert cost_s(1_000_000) < 3 * cost_s(10_000) + 0.005  # both are longer than what is read

@@ -43,7 +43,7 @@ def test_a_job_that_was_put_there_as_it_was_says_so_itself() -> None:
 
 
 def test_hostile_text_costs_no_more_than_its_length() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for text in ('"queueName":"' * 600, '"queueName":"' + "\\" * 8000, "queueName" * 900, '"' * 8000, " " * 8000):
         home_of(job(), text, "mails-dlq")
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
