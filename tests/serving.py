@@ -20,7 +20,7 @@ from dashboard.demo.embedded import die_with_parent
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def get_json(url: str, timeout_s: float = 5.0) -> Any:
+def get_json(url: str, timeout_s: float = 20.0) -> Any:
     """The JSON that `url` answers, whatever the status."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
@@ -30,7 +30,7 @@ def get_json(url: str, timeout_s: float = 5.0) -> Any:
             return json.load(exc)
 
 
-def wait_until(condition: Callable[[], Any], *, within_s: float = 20.0, what: str = "it") -> Any:
+def wait_until(condition: Callable[[], Any], *, within_s: float = 40.0, what: str = "it") -> Any:
     """The first true answer of `condition`, asked again and again; a refused connection counts as not yet."""
     deadline = time.monotonic() + within_s
     while True:
@@ -61,13 +61,13 @@ def running(command: Sequence[str], port: int, **environ: str) -> Iterator[subpr
             assert process.poll() is None, (process.stdout.read() if process.stdout else b"").decode()
             return bool(get_json(f"http://127.0.0.1:{port}/healthz") == {"status": "ok"})
 
-        wait_until(healthy, what="the server answering")
+        wait_until(healthy, within_s=60, what="the server answering")
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=15)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web import firing
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
 from tests.triage import failing
@@ -34,6 +35,12 @@ def make_app(server: EmbeddedRedis) -> Iterator[MakeApp]:
     yield make
     for app in made:
         app.extensions[EXTENSION].stop()
+
+
+@pytest.fixture
+def once_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fires is asked for once, not each second: what a page costs is counted, however long it takes."""
+    monkeypatch.setattr(firing, "KEEP_S", 600.0)
 
 
 @pytest.fixture

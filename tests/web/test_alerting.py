@@ -20,13 +20,15 @@ from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
 RULE = {"id": "deep", "name": "Mail is <deep>", "metric": "queue.depth", "warning": 1, "for_s": 0, "min_samples": 1}
+# On a busy machine the checker is late, and a message that is given up is an alert of its own.
+OTHERS = ("checker-slow", "notify-undelivered", "notify-dead")
+ALONE = [{**RULE, "new_instance_grace_s": 0}, *({"id": name, "enabled": False} for name in OTHERS)]
 
 
 @pytest.fixture
 def app(make_app: MakeApp, jobs: list[str]) -> Flask:
     """An app whose checker finds three waiting jobs one too many."""
-    rule = {**RULE, "new_instance_grace_s": 0}
-    app = make_app(checker="auto", rules=[rule], sample_interval_s=0.5)
+    app = make_app(checker="auto", rules=ALONE, sample_interval_s=0.5)
     app.extensions[EXTENSION].start_checker()
     return app
 
@@ -164,14 +166,16 @@ def test_a_stranger_is_not_told_what_fires(make_app: MakeApp, redis_client: redi
     assert "Queuedeck-Firing" not in answer.headers
 
 
-def test_pages_ask_the_store_once_for_what_fires(app: Flask) -> None:
+def test_pages_ask_the_store_once_for_what_fires(app: Flask, once_told: None) -> None:
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     client.get("/")
+    app.extensions[EXTENSION]._here().reader._next_look = float("inf")  # readings are counted elsewhere
+    app.extensions[EXTENSION]._here().firing.forget()
     with metered() as meter:
         for _ in range(5):
             client.get("/_overview")
-    assert meter.round_trips <= 6  # readings of two seconds, and one look at what fires
+    assert meter.round_trips == 1
 
 
 def posted(client: FlaskClient, **form: Any) -> Any:
@@ -205,7 +209,12 @@ def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
     assert '<span class="tag">waits</span> <small>1 alert</small>' in page
     assert firing(client)[0]["silenced_until"] is None
     client.post(f"/silences/{kept['id']}/expire", headers=SAME)
-    assert posted(client, **window | {"hours": "24", "from": "00:00"}, days=[now.weekday()]).status_code == 303
+    assert (
+        posted(
+            client, **window | {"hours": "24", "from": "00:00"}, days=[now.weekday(), (now.weekday() + 1) % 7]
+        ).status_code
+        == 303
+    )
     assert '<span class="tag warning">silent</span>' in client.get("/alerts/silences").text
     assert firing(client)[0]["silenced_until"] is not None
 
@@ -257,10 +266,9 @@ def test_an_operator_is_silent_for_a_day_at_most(make_app: MakeApp, redis_client
 
 
 def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, jobs: list[str]) -> None:
-    rule = {**RULE, "new_instance_grace_s": 0}
     # A webhook into the own network is not permitted: no retry mends that.
     hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
-    app = make_app(checker="auto", rules=[rule], channels=[hook], sample_interval_s=0.5)
+    app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)
     client = app.test_client()
     app.extensions[EXTENSION].start_checker()
     page = wait_until(lambda: (text := client.get("/alerts").text).count("given up") and text, what="giving up")
