@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import redis
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from tests.conftest import start_server
 from tests.serving import get_json, running, wait_until
 
 INTERVAL_S = "0.5"
+# How long a page may take to show what a test expects, on a machine that has more to do than this.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>/../a b%2F"
 LONG = "phone-" + "very-long-" * 12
 # Looking for new queues takes seconds, so they are there from the beginning; one test waits for a new one.
@@ -74,6 +77,17 @@ def browser() -> Iterator[Browser]:
 Visit = Callable[..., Visitor]
 
 
+def press(page: Page, *keys: str) -> None:
+    """Press keys one after the other, all at the same moment by the clock of the page, however slow the machine is.
+
+    The page is waited for first: before its scripts have run, a key says nothing.
+    """
+    page.wait_for_load_state()
+    page.clock.set_fixed_time(page.evaluate("Date.now() / 1000"))
+    for key in keys:
+        page.keyboard.press(key)
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a tab at a URL; the options are those of Playwright's `new_context`."""
@@ -81,7 +95,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
     def open_tab(url: str, *, outage: bool = False, gone: bool = False, **options: Any) -> Visitor:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         visitor = Visitor(context.new_page(), outage=outage, gone=gone)
         visitors.append(visitor)
         page = visitor.page

@@ -108,7 +108,8 @@ def test_a_browser_is_told_of_new_incidents_once_it_was_asked_to(
     fill(connection, "video")
     page.wait_for_function("() => window.told.length")
     assert page.evaluate("window.told") == [["critical: Too deep", "video"]]  # the other one was no news
-    page.goto(f"{url}/workers")  # remembered, and not told again
+    with page.expect_response(f"{url}/api/v1/alerts"):
+        page.goto(f"{url}/workers")  # remembered, and not told again
     expect(page.locator("#firing")).to_contain_text("and 1 more")
     assert page.evaluate("window.told") == []
     page.goto(f"{url}/alerts")

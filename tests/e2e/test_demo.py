@@ -102,7 +102,7 @@ def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[
     assert len(running.alive()) > 8
 
     running.process.send_signal(signal.SIGINT)
-    out, err = running.process.communicate(timeout=15)
+    out, err = running.process.communicate(timeout=60)
     assert running.process.returncode == 0
     assert err == ""
     assert re.findall(r"https?://\S+", out) == [f"http://127.0.0.1:{running.port}/"]
@@ -116,7 +116,7 @@ def test_node_takes_part(demo: Callable[..., Demo]) -> None:
         lambda: ("bullmq", "mails") in running.queues(), within_s=60, what="the queue of the Node workers moving"
     )
     running.process.terminate()
-    running.process.communicate(timeout=15)
+    running.process.communicate(timeout=60)
     assert running.process.returncode == 0
     assert running.alive() == []
 
@@ -125,14 +125,14 @@ def test_children_end_with_a_demo_that_is_killed(demo: Callable[..., Demo]) -> N
     running = demo(free_port())
     wait_until(lambda: is_moving(running), within_s=60, what="six queues of both libraries moving")
     running.process.kill()
-    wait_until(lambda: not running.alive(), within_s=15, what="the end of all children")
+    wait_until(lambda: not running.alive(), within_s=60, what="the end of all children")
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_one_line(demo: Callable[..., Demo]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = demo(port)
-        out, err = running.process.communicate(timeout=15)
+        out, err = running.process.communicate(timeout=60)
     assert running.process.returncode == 2
     assert (out, err) == ("", f"queuedeck: port {port} is taken or not permitted. Choose another --port.\n")
     assert running.alive() == []
@@ -153,4 +153,4 @@ def test_the_default_port_gives_way_and_says_so(demo: Callable[..., Demo]) -> No
     assert found, first
     assert int(found[1]) > 9181
     running.process.terminate()
-    assert running.process.wait(15) == 0
+    assert running.process.wait(60) == 0
