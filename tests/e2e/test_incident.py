@@ -20,7 +20,7 @@ from tests.contract.bullmq_library import WORKLOAD
 from tests.e2e.conftest import Visit
 from tests.serving import get_json, running, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 SETTINGS = """
 redis_url = "{redis}"
 public_url = "{url}"

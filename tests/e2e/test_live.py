@@ -13,7 +13,7 @@ from dashboard.demo.embedded import free_port
 from tests.conftest import start_server
 from tests.e2e.conftest import Serve, Visit
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 STAY = "window.stayed = true"
 

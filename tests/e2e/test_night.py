@@ -17,7 +17,7 @@ from tests.e2e.conftest import INTERVAL_S, Visit, Visitor, press
 from tests.e2e.night import LIBRARIES, Night
 from tests.serving import running, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 DEAD = 14
 PEOPLE = {"otto": "operator", "vera": "viewer", "ada": "admin"}
 
