@@ -23,6 +23,8 @@ MAX_STEPS = 2_000
 _STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
 # Where a deleted job stands in the bin and the process that deleted it was killed before it said so.
 _DONE_BEFORE = "deleted before"
+# The same of one that was put back.
+_BACK_BEFORE = "put back before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +186,7 @@ class Actions:
         detail: str | None = "It failed in a way that was not foreseen; the log has the details."
         try:
             for kept in self._all_of(batch):
-                back = backend.restore(about.ref, about.state, kept)
-                done = {each.id for each in back if each.outcome is Outcome.DONE}
-                acted += back
-                self.bin.drop(batch, [job for job in kept if job.id in done])
+                acted += self._restore(backend, about.ref, about.state, batch, kept)
             detail = _first_detail(acted)
         except QueuedeckError as exc:
             detail = exc.message
@@ -197,6 +196,34 @@ class Actions:
             event = replace(event, ids=tuple(each.id for each in acted[: audit.MAX_IDS]))
             self.record.done(_with(event, audit.outcomes(acted), detail))
         return Result(tuple(acted))
+
+    def step_back(
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
+    ) -> list[Acted]:
+        """One batch of an undo, not recorded: for bulk work. One Acted per id, in order; `gone` = not in the bin.
+
+        `repeated`: a process may have done this and have been killed before it said so; what is back already is done.
+        """
+        acted: list[Acted] = []
+        for portion in self.bin.get(batch, ids):
+            kept = [each for each in portion if isinstance(each, Kept)]
+            back = iter(self._restore(backend, ref, state, batch, kept) if kept else ())
+            acted += [next(back) if isinstance(each, Kept) else _not_in_bin(each) for each in portion]
+        self._changed()
+        if repeated:
+            acted = [
+                Acted(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
+                if each.again or each.outcome is Outcome.GONE
+                else each
+                for each in acted
+            ]
+        return acted
+
+    def _restore(self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[Kept]) -> list[Acted]:
+        acted = backend.restore(ref, state, kept)
+        back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
+        self.bin.drop(batch, [job for job in kept if job.id in back])
+        return acted
 
     def _all_of(self, batch: str) -> Iterator[list[Kept]]:
         cursor = 0
@@ -300,6 +327,10 @@ def _too_large(job: Kept) -> Acted:
         outcome=Outcome.REFUSED,
         detail=f"It is too large for the bin ({job.size_bytes} bytes); it can only be deleted for good.",
     )
+
+
+def _not_in_bin(job_id: str) -> Acted:
+    return Acted(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
 
 
 def _with(event: audit.Event, outcomes: dict[str, int], detail: str | None) -> audit.Event:

@@ -8,7 +8,7 @@ whose job is still there.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,8 @@ MAX_BATCHES = 2_000
 PAGE = 500
 # What one script is given to keep, which takes it a millisecond or two.
 PUT_BYTES = 1024 * 1024
+# An undo of more is bulk work: it could outlast the patience of whoever carries the request.
+AT_ONCE_JOBS, AT_ONCE_BYTES = 1_000, 16 * 1024 * 1024
 # What an entry costs beside its blob, as Redis keeps it; the scripts name it too.
 ENTRY_BYTES = 96
 
@@ -160,6 +162,39 @@ class Bin:
             batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
         }
 
+    def small(self, batches: Sequence[str]) -> bool:
+        """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
+        counts = self._store.source.batch([("HLEN", _key(batch)) for batch in batches])
+        sizes = self._store.source.batch([("HGET", SIZES, batch) for batch in batches])
+        jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
+        return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
+
+    def get(self, batch: str, ids: Sequence[str]) -> Iterator[list[Kept | str]]:
+        """Jobs of a batch, the id alone of one that it does not hold (any more); in order, by portions of PUT_BYTES.
+
+        Cost: 1 round trip, and 1 for each portion.
+        """
+        sizes = self._store.source.batch([("HSTRLEN", _key(batch), _field(each)) for each in ids])
+        portion: list[str] = []
+        size = 0
+        for job_id, length in zip(ids, sizes, strict=True):
+            more = length if isinstance(length, int) else 0
+            if portion and size + more > PUT_BYTES:
+                yield self._get(batch, portion)
+                portion, size = [], 0
+            portion.append(job_id)
+            size += more
+        if portion:
+            yield self._get(batch, portion)
+
+    def _get(self, batch: str, ids: Sequence[str]) -> list[Kept | str]:
+        values = self._store.source.execute("HMGET", _key(batch), *(_field(each) for each in ids))
+        found: list[Kept | str] = []
+        for job_id, value in zip(ids, values, strict=True):
+            kept = None if value is None else _kept(_field(job_id), value)
+            found.append(kept or job_id)
+        return found
+
     def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
         """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
         reply: Any = self._store.source.execute("HSCAN", _key(batch), cursor, "COUNT", PAGE)
@@ -212,6 +247,13 @@ def _kept(field: bytes, value: bytes) -> Kept | None:
         )
     except (msgspec.DecodeError, TypeError, ValueError):
         return None
+
+
+def _size(raw: Any) -> int:
+    try:
+        return int(raw)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _raw(text: str | None) -> bytes | None:

@@ -25,6 +25,7 @@ class Action(StrEnum):
     DUPLICATE = "duplicate"  # a new job of the same content
     EDIT = "edit"  # a new job of the content that the person wrote
     MOVE = "move"  # to another queue
+    UNDO = "undo"  # deleted jobs are put back; of those in the bin, no backend offers it in a state
     # On queues.
     PAUSE = "pause"
     RESUME = "resume"
@@ -58,13 +59,17 @@ class Pick(Value, frozen=True, kw_only=True):
 
 
 class Acted(Value, frozen=True, kw_only=True):
-    """What came of an action on one thing; `new_id` where a job was made, `more` where it must be asked again."""
+    """What came of an action on one thing; `new_id` where a job was made, `more` where it must be asked again.
+
+    `again`: of a job to be put back, `changed` because that was done before.
+    """
 
     id: str
     outcome: Outcome
     detail: str | None = None
     new_id: str | None = None
     more: bool = False
+    again: bool = False
 
 
 class Kept(Value, frozen=True, kw_only=True):
@@ -89,5 +94,8 @@ class Wishes(Value, frozen=True, kw_only=True):
 
 
 MAX_KEPT_BYTES = 1024 * 1024
+# Where a library forgets jobs that ran: a sorted set beside its queues of the deletions that were undone, by when.
+# It outlives the bin.
+BACK, BACK_KEPT_S = "{queuedeck}:back", 25 * 3600
 # The most jobs of one call. The caller starts lower and adapts to what a batch costs.
 MAX_BATCH = 1000

@@ -243,7 +243,8 @@ class Backend(abc.ABC):
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
         """Put deleted jobs back where they were, one Acted each, in order; `changed` where the id is in use again.
 
-        Asking twice never makes two of one. Raises as `act`. Cost: a few round trips, whatever the number.
+        Asking twice never makes two of one, and never brings back one that ran since it was put back: `changed`, with
+        `again` set where that is known. Raises as `act`. Cost: a few round trips, whatever the number.
         """
         del ref, state
         return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]

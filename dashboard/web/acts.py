@@ -23,6 +23,7 @@ from dashboard.web.formatting import job_url, queue_url
 from dashboard.web.picking import read_pick
 from dashboard.web.queues import find
 from dashboard.web.security import actor
+from dashboard.web.starting import undo_batches
 from dashboard.web.urls import read_segment
 
 bp = Blueprint("acts", __name__)
@@ -147,6 +148,9 @@ def undo() -> ResponseReturnValue:
     here, why = deck(), reason()
     about = None
     acted: list[Acted] = []
+    work = undo_batches(batches, why)
+    if work is not None:
+        return go(url_for("bulk.show", work_id=work.id))
     for batch in batches:
         try:
             about = here.actions.bin.about(batch)[0]

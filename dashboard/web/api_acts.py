@@ -21,6 +21,8 @@ from dashboard.web.auditing import PER_PAGE, before
 from dashboard.web.deck import deck
 from dashboard.web.formatting import printable
 from dashboard.web.security import actor
+from dashboard.web.starting import start, undo_batches
+from dashboard.web.starting import undo as undo_work
 
 bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
 bulk_bp = Blueprint("api_bulk", __name__, url_prefix="/api/v1")
@@ -111,7 +113,7 @@ def on_queue(source: str, backend: str, name: str, verb: str) -> tuple[Response,
             reason=_reason(body),
             created_at=now_s(),
         )
-        return jsonify(outcome="done", detail=None, bulk_id=bulk.start(spec)), 200
+        return jsonify(outcome="done", detail=None, bulk_id=start(spec)), 200
     if action is Action.OBLITERATE and body.get("confirm") != name:
         raise Conflict("Send the queue's name as `confirm`: this cannot be undone.")
     return _answer(here.actions.on_queue(actor(), queue, action, reason=_reason(body)))
@@ -153,7 +155,7 @@ def create() -> tuple[Response, int]:
     told = {"matched": seen.matched, "exact": seen.exact, "scanned": seen.scanned, "total": seen.total}
     if body.get("preview"):
         return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
-    return jsonify(bulk_id=bulk.start(spec), **told), 201
+    return jsonify(bulk_id=start(spec), **told), 201
 
 
 @bp.post("/bulk/<work_id>/<word>")
@@ -162,18 +164,29 @@ def tell(work_id: str, word: str) -> tuple[Response, int]:
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     if word == "undo":
-        back = bulk.undo(work_id)
+        back = undo_work(work_id)
+        if isinstance(back, Work):
+            return _under_way(back)
         restored = sum(each.outcome is Outcome.DONE for each in back)
-        return jsonify(restored=restored, changed=sum(each.outcome is Outcome.CHANGED for each in back)), 200
+        changed = sum(each.outcome is Outcome.CHANGED for each in back)
+        return jsonify(restored=restored, changed=changed, bulk_id=None), 200
     bulk.order(work_id, word)
     return jsonify(_work(deck().bulk.get(work_id))), 200
 
 
 @bp.post("/undo/<batch>")
 def undo(batch: str) -> tuple[Response, int]:
-    """Put back the jobs of a delete."""
-    result = deck().actions.undo(actor(), check_batch(batch))
-    return jsonify(restored=result.count(Outcome.DONE), changed=result.count(Outcome.CHANGED)), 200
+    """Put back the jobs of a delete: at once, or as bulk work to follow where there are many."""
+    work = undo_batches([check_batch(batch)], None)
+    if work is not None:
+        return _under_way(work)
+    result = deck().actions.undo(actor(), batch)
+    return jsonify(restored=result.count(Outcome.DONE), changed=result.count(Outcome.CHANGED), bulk_id=None), 200
+
+
+def _under_way(work: Work) -> tuple[Response, int]:
+    back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
+    return jsonify(_work(work) | back), 202
 
 
 @bulk_bp.get("/bulk")
@@ -216,6 +229,7 @@ def _work(work: Work) -> dict[str, Any]:
         "canary_failed": work.canary_failed,
         "note": work.note,
         "truncated": work.truncated,
+        "undoes": work.spec.undoes,
         "undoable": work.undoable,
         "restored": work.restored,
         "who": work.spec.actor.name,

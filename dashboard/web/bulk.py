@@ -10,9 +10,10 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from dashboard.acts.bulk.plan import preview
-from dashboard.acts.bulk.runner import batch_of, event_of
+from dashboard.acts.bulk.runner import event_of
+from dashboard.acts.bulk.undoing import batches_of
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
-from dashboard.backends.acting import Acted, Action, Outcome
+from dashboard.backends.acting import Action
 from dashboard.clock import now_s
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
@@ -23,6 +24,7 @@ from dashboard.web.deck import deck
 from dashboard.web.did import PAST, VERBS, Did
 from dashboard.web.queues import find
 from dashboard.web.security import actor
+from dashboard.web.starting import start, undo, undo_under_way
 from dashboard.web.urls import read_segment
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
@@ -68,9 +70,12 @@ def _context(work_id: str) -> dict[str, Any]:
     with metered() as meter:
         work = deck().bulk.get(work_id)
         quiet = work.phase in (*ENDED, Phase.PAUSED)
-        left = sum(deck().actions.bin.left(batches(work)).values()) if quiet else 0
+        undoing = undo_under_way(work_id) if work.undoable else None
+        left = sum(deck().actions.bin.left(batches_of(work)).values()) if quiet and undoing is None else 0
     return {
         "work": work,
+        "undoing": undoing,
+        "is_undo": work.spec.action is Action.UNDO,
         "past": PAST,
         "ended": work.phase in ENDED,
         "in_bin": left,
@@ -78,11 +83,6 @@ def _context(work_id: str) -> dict[str, Any]:
         "titles": deck().backend_titles,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
-
-
-def batches(work: Work) -> list[str]:
-    """The batches of the bin that hold what this work deleted."""
-    return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
 
 
 @edit_bp.get("/new")
@@ -130,12 +130,15 @@ def create() -> ResponseReturnValue:
 
 @edit_bp.post("/<segment:work_id>/<word>")
 def tell(work_id: str, word: str) -> ResponseReturnValue:
-    """Pause, resume, abort or undo it: 303 to its page."""
+    """Pause, resume, abort or undo it: 303 to its page, or to that of the undo where it is large."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     told: dict[str, Any] = {}
     if word == "undo":
-        told = Did.of("undo", undo(work_id)).query
+        back = undo(work_id)
+        if isinstance(back, Work):
+            return redirect(url_for("bulk.show", work_id=back.id), code=303)
+        told = Did.of("undo", back).query
     else:
         order(work_id, word)
     return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
@@ -149,7 +152,8 @@ def order(work_id: str, word: str) -> None:
     event = event_of(work, work.matched)
     so_far = f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then"
     told = {"at": now_s(), "who": by.name, "role": by.role, "address": by.address, "reason": None}
-    told |= {"action": f"{word} bulk work", "outcomes": work.outcomes or None, "detail": so_far}
+    what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
+    told |= {"action": f"{word} {what}", "outcomes": work.outcomes or None, "detail": so_far}
     deck().actions.record.done(replace(event, **told))
     deck().runner.start()
 
@@ -190,50 +194,6 @@ def _targets(places: Sequence[Place]) -> list[str]:
         if (queue.source, queue.backend) in libraries and not queue.shared and queue.name not in own
     }
     return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
-
-
-def start(spec: Spec) -> str:
-    """Keep the work, record who asked for it, and have it run; its id."""
-    work_id = deck().bulk.create(spec)
-    work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
-    deck().actions.record.done(replace(event_of(work, 0), action="start bulk work", detail=asked(spec)))
-    deck().runner.start()
-    return work_id
-
-
-def asked(spec: Spec) -> str:
-    """What is asked, in a line: "delete, matching timeout, 100 per second"."""
-    parts = [spec.action.value]
-    if spec.for_good:
-        parts.append("for good")
-    if spec.wishes.target or spec.homeward:
-        parts.append(f"to {spec.wishes.target or 'where each came from'}")
-    if spec.fingerprint:
-        parts.append(f"error {spec.fingerprint}")
-    if spec.q:
-        parts.append(f"matching {spec.q}")
-    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full pace")
-    if spec.canary:
-        parts.append(f"canary of {spec.canary}")
-    return ", ".join(parts)
-
-
-def undo(work_id: str) -> list[Acted]:
-    """Put back what the work deleted: what came of each job. Raises Conflict while it goes on, NotFound for nothing."""
-    work = deck().bulk.get(work_id)
-    if work.phase not in (*ENDED, Phase.PAUSED):
-        raise Conflict("It is still under way.", hint="Pause or abort it first.")
-    back: list[Acted] = []
-    for batch in batches(work):
-        try:
-            acted = deck().actions.undo(actor(), batch, bulk_id=work_id).acted
-        except NotFound:
-            continue  # nothing of this place was deleted, or it is back already
-        deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
-        back += acted
-    if not back:
-        raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
-    return back
 
 
 def _spec(form: Any) -> tuple[QueueStats | None, Spec]:

@@ -45,6 +45,7 @@ VERBS = {
     "duplicate": "Duplicate",
     "edit": "Edit and run",
     "move": "Move",
+    "undo": "Put back",
     "pause": "Pause",
     "resume": "Resume",
     "purge": "Empty",

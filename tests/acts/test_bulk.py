@@ -17,6 +17,7 @@ from dashboard.acts.bulk import store as keeping
 from dashboard.acts.bulk.plan import Known, preview
 from dashboard.acts.bulk.runner import LEAST_BATCH
 from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Pick
 from dashboard.demo.embedded import die_with_parent
@@ -144,7 +145,7 @@ def test_a_delete_is_undone(bench: Bench) -> None:
     work = bench.run(bench.spec(Action.DELETE))
     assert bench.dead() == []
     assert work.undoable
-    batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+    batch = batch_of(work.id, work.spec.places[0], work.spec)
     assert len(bench.actions.undo(work.spec.actor, batch).acted) == 1_200
     assert len(bench.dead()) == 1_200
 
@@ -154,7 +155,7 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
     work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
     assert work.phase is Phase.FAILED
     assert "The bin has no room" in (work.note or "")
-    kept = bench.client.hlen("{queuedeck}:bin:" + running.batch_of(work.id, work.spec.places[0], work.spec)) - 1
+    kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(work.id, work.spec.places[0], work.spec)) - 1
     assert len(bench.dead()) + kept == 30
 
 
@@ -285,7 +286,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
         assert bench.dead() == []
     else:
-        batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+        batch = batch_of(work.id, work.spec.places[0], work.spec)
         assert work.done == 3_000
         bench.actions.bin._cap_bytes = 64 << 20
         assert len(bench.actions.undo(work.spec.actor, batch).acted) == 3_000
@@ -343,7 +344,7 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
 def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
     work = bench.run(bench.spec(Action.DELETE))
-    batch = running.batch_of(work.id, work.spec.places[0], work.spec)
+    batch = batch_of(work.id, work.spec.places[0], work.spec)
     bench.actions.undo(work.spec.actor, batch, bulk_id=work.id)
     undone, deleted = bench.actions.record.events()
     assert deleted.ids == tuple(ids[:100])

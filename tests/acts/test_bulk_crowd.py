@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.runner import batch_of
+from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import ENDED, Place, Spec, Work
 from dashboard.backends.acting import Action, Outcome
 from dashboard.backends.base import Backend, Budget

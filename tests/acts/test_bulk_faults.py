@@ -11,8 +11,9 @@ from dashboard.acts.actions import Actions
 from dashboard.acts.audit import Audit
 from dashboard.acts.bin import Bin
 from dashboard.acts.bulk import runner as running
-from dashboard.acts.bulk.runner import Runner, batch_of
+from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import Action, Outcome
 from dashboard.collect.store import Store

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.bulk.runner import batch_of
 from dashboard.acts.bulk.store import LEASE_MS
+from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent

@@ -17,7 +17,7 @@ import redis
 from dashboard.acts.audit import Actor
 from dashboard.acts.bulk.plan import listed
 from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.acting import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import Budget
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
@@ -73,8 +73,9 @@ READ_BY_TYPE = {
 
 
 def keyspace(client: redis.Redis) -> dict[bytes, Any]:
-    """What all keys hold, but for the events stream, which tells what happened, and the wake-up marker."""
-    names = [key for key in client.scan_iter() if not key.endswith((b":events", b":marker"))]
+    """What all keys of BullMQ hold, but for the events stream, which tells what happened, and the wake-up marker."""
+    others = (b":events", b":marker", BACK.encode())
+    names = [key for key in client.scan_iter() if not key.endswith(others)]
     return {key: READ_BY_TYPE[client.type(key)](client, key) for key in names}
 
 

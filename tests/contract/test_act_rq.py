@@ -417,7 +417,7 @@ def test_what_is_not_offered_says_why(backend: RQ, queue: Queue) -> None:
     offered = {action for actions in backend.job_actions.values() for action in actions}
     offered |= {*backend.queue_actions, *backend.worker_actions}
     assert offered == set(backend.explained)
-    assert offered | set(backend.withheld) == set(Action) - {Action.PURGE}
+    assert offered | set(backend.withheld) == set(Action) - {Action.PURGE, Action.UNDO}
     assert not offered & set(backend.withheld)
     with pytest.raises(Unsupported):
         backend.picks(REF, JobQuery(state=State.RETRYING))

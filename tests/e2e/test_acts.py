@@ -153,6 +153,28 @@ def test_a_bulk_delete_is_undone(visit: Any, url: str, dead: redis.Redis) -> Non
     wait_until(lambda: dead.zcard("bull:mails:failed") == DEAD, what="all of them back")
 
 
+def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, dead: redis.Redis) -> None:
+    many = 3_000
+    with dead.pipeline(transaction=False) as pipe:
+        for n in range(1_000, 1_000 + many - DEAD):
+            pipe.hset(f"bull:mails:{n}", mapping={"name": "send", "data": "{}", "opts": "{}", "timestamp": n})
+            pipe.zadd("bull:mails:failed", {str(n): n})
+        pipe.execute()
+    before = dead.zrange("bull:mails:failed", 0, -1, withscores=True)
+    page = visit(f"{url}/bulk/new?source=main&backend=bullmq&queue=mails&state=dead&action=delete").page
+    page.get_by_label("Jobs per second").fill("0")
+    page.get_by_role("button", name=f"Delete {many:,} jobs").click()
+    expect(page.locator("#work")).to_contain_text(f"{many:,} deleted")
+    deleted = page.url
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} put back.")
+    assert page.url != deleted
+    page.get_by_role("link", name="bulk work", exact=True).click()
+    expect(page).to_have_url(deleted)
+    expect(page.locator("#work")).to_contain_text(f"{many:,} put back since.")
+    assert dead.zrange("bull:mails:failed", 0, -1, withscores=True) == before
+
+
 def test_a_queue_is_removed_only_by_its_name(visit: Any, url: str, dead: redis.Redis) -> None:
     page = visit(f"{url}/queues/main/bullmq/mails", outage=True).page  # Chromium tells each 409 in the console
     page.get_by_role("link", name="Remove queue…").click()

@@ -14,6 +14,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from dashboard import Identity, Role
+from dashboard.acts import bin as binning
 from dashboard.acts.bulk import store as keeping
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources import metered
@@ -512,3 +513,70 @@ def test_the_page_says_when_no_process_can_work_on_it(
     work = done(client, url.rpartition("/")[2])
     assert (work["state"], work["outcomes"]) == ("done", {"done": 8})
     assert alone not in client.get(url).text
+
+
+def test_a_large_undo_is_bulk_work_of_its_own(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(server, redis_client)
+    fingerprint = the_group(client, 8)
+    form = {"action": "delete", "fingerprint": fingerprint, "pace": "0"}
+    url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
+    work_id = url.rpartition("/")[2]
+    done(client, work_id)
+    monkeypatch.setattr(binning, "AT_ONCE_JOBS", 7)
+    here = client.application.extensions[EXTENSION]._here()
+    monkeypatch.setattr(here.runner, "turn", lambda: 0.05)  # it is kept from running for a while
+    answer = client.post(f"{url}/undo", headers=SAME)
+    undo_url = answer.headers["Location"]
+    assert (answer.status_code, undo_url != url) == (303, True)
+    text = client.get(undo_url).text
+    assert "Putting back" in text
+    assert "Listing the jobs in the bin" in text
+    assert f'undo of <a href="{url}">' in text
+    text = client.get(f"{url}/_work").text
+    assert f'<a href="{undo_url}">Putting back</a>: 0 of 0' in text
+    assert "Undo: put" not in text
+    # Whoever asks again is led to the same.
+    assert client.post(f"{url}/undo", headers=SAME).headers["Location"] == undo_url
+    asked = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
+    told = asked.get_json()
+    assert asked.status_code == 202
+    assert (told["bulk_id"], told["undoes"], told["state"]) == (undo_url.rpartition("/")[2], work_id, "collecting")
+    assert (told["restored"], told["changed"], told["action"]) == (0, 0, "undo")
+    assert client.post(f"{undo_url}/pause", headers=SAME).status_code == 303
+    assert "is paused: 0 of 0" in client.get(url).text
+    assert client.post(f"{undo_url}/resume", headers=SAME).status_code == 303
+    monkeypatch.undo()
+    assert done(client, told["bulk_id"])["outcomes"] == {"done": 8}
+    text = client.get(undo_url).text
+    assert "Put back 8 jobs" in text
+    assert "8 of 8: 8 put back." in text
+    text = client.get(url).text
+    assert "8 put back since" in text
+    assert "Undo" not in text
+    events = client.get("/api/v1/audit").get_json()["events"][::-1]
+    assert [event["action"] for event in events] == [
+        *("start bulk work", "delete", "start undo of bulk work"),
+        *("pause undo of bulk work", "resume undo of bulk work", "undo"),
+    ]
+    assert {event["bulk_id"] for event in events} == {work_id}
+    assert events[-1]["outcomes"] == {"done": 8}
+
+
+def test_a_large_undo_of_ticked_jobs_is_bulk_work(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(server, redis_client)
+    fingerprint = the_group(client, 8)
+    tokens = ticks(client.get(f"/dead/{fingerprint}").text)
+    monkeypatch.setattr(binning, "AT_ONCE_JOBS", 3)
+    answer = client.post(f"/dead/{fingerprint}/act", data={"action": "delete", "pick": tokens}, headers=SAME)
+    batches = re.findall(r'name="batch" value="(\w+)"', client.get(answer.headers["Location"]).text)
+    assert len(batches) == 2
+    told = client.post(f"/api/v1/undo/{batches[0]}", json={}, headers=SAME)
+    assert told.status_code == 202
+    assert done(client, told.get_json()["bulk_id"])["outcomes"] == {"done": 4}
+    answer = client.post("/undo", data={"batch": batches, "fingerprint": fingerprint}, headers=SAME)
+    assert done(client, answer.headers["Location"].rpartition("/")[2])["outcomes"] == {"done": 4}
+    assert redis_client.zcard("dead") == redis_client.zcard("bull:mails:failed") == 4

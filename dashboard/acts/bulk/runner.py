@@ -2,15 +2,18 @@
 
 A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
 the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
-under way when the process died is done again; jobs that were already moved are then `gone` or `changed`.
+under way when the process died is done again; jobs that were already moved are then `gone` or `changed`, or in an undo
+`done`: each deletion is put back only once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,6 +23,7 @@ from dashboard.acts.actions import Actions
 from dashboard.acts.bulk import plan
 from dashboard.acts.bulk.canary import judge
 from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.undoing import batch_of, deleted
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.acts.wire import pack
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
@@ -53,6 +57,8 @@ class _Slot:
 
     batch: int = FIRST_BATCH
     due: float = 0.0  # monotonic: not before
+    unsure: bool = True  # whether its last batch may have been done without a word of it
+    repeats_to: int = 0  # jobs before this number may have been in that batch
     canary: list[tuple[Place, Pick, Acted]] = field(default_factory=list)
     coming: list[tuple[int, Pick]] = field(default_factory=list)  # read ahead, from number `coming_at` on
     coming_at: int = 0
@@ -154,6 +160,9 @@ class Runner:
         if work is None:
             self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
             return
+        if slot.unsure:
+            slot.unsure = False
+            slot.repeats_to = 0 if work.phase is Phase.COLLECTING else work.at + MAX_BATCH
         try:
             match work.phase:
                 case Phase.COLLECTING:
@@ -167,6 +176,7 @@ class Runner:
                     phase = self._store.write(work_id, self._holder, expected=work.phase)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch is done again once its Redis answers.
+            slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
             phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
         except QueuedeckError as exc:
@@ -190,7 +200,7 @@ class Runner:
         matched = scanned = 0
         truncated = False
         told = monotonic_s()
-        for found in plan.listed(spec, self._backend_of, self._members_of, self._most + 1):
+        for found in self._listed(spec):
             if found.pick is not None and matched >= self._most:
                 truncated = True
                 break
@@ -224,6 +234,11 @@ class Runner:
             spec=pack(replace(spec, places=tuple(places))),
         )
 
+    def _listed(self, spec: Spec) -> Iterator[plan.Listed]:
+        if spec.action is Action.UNDO:
+            return deleted(spec, self._store, self._actions.bin)
+        return plan.listed(spec, self._backend_of, self._members_of, self._most + 1)
+
     def _act_a_while(self, work: Work, slot: _Slot) -> Phase | None:
         """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
         until = monotonic_s() + SECONDS_PER_TURN
@@ -253,12 +268,11 @@ class Runner:
         picks = self._coming(work, slot, size)
         if not picks:
             return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
-        place_number = picks[0][0]
-        same = [pick for number, pick in picks if number == place_number]
-        same = same[: next((n for n, (number, _) in enumerate(picks) if number != place_number), len(same))]
-        place = work.spec.places[place_number]
+        together = partial(_together, work.spec.action, picks[0])
+        same = [pick for _, pick in takewhile(together, picks)]
+        place = work.spec.places[picks[0][0]]
         with metered() as meter:
-            acted = self._do(work, place, same)
+            acted = self._do(work, place, same, repeated=work.at < slot.repeats_to)
         slot.batch = next_batch(slot.batch, len(same), meter)
         if work.phase is Phase.CANARY:
             slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
@@ -268,6 +282,10 @@ class Runner:
         fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
         if to is Phase.WATCHING:
             fields["watch_until"] = now_s() + work.spec.canary_wait_s
+        if work.spec.action is Action.DELETE and not work.spec.for_good:
+            fields["round_at"] = work.at
+        if work.spec.undoes is not None:
+            fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
         phase = self._store.write(
             work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit.outcomes(acted), **fields
         )
@@ -277,10 +295,14 @@ class Runner:
             self._record(replace(work, phase=phase, at=at, outcomes=outcomes, note=None))
         return phase, acted
 
-    def _do(self, work: Work, place: Place, picks: list[Pick]) -> list[Acted]:
+    def _do(self, work: Work, place: Place, picks: list[Pick], *, repeated: bool) -> list[Acted]:
         spec = work.spec
+        backend = self._backend_of(place.ref.source, place.ref.backend)
+        if spec.action is Action.UNDO:
+            batch, ids = spec.batches[spec.places.index(place)], [pick.id for pick in picks]
+            return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
         return self._actions.step(
-            self._backend_of(place.ref.source, place.ref.backend),
+            backend,
             place.ref,
             place.state,
             spec.action,
@@ -344,9 +366,9 @@ class Runner:
         self._actions.record.done(replace(event, detail=work.note or work.phase.value))
 
 
-def batch_of(work_id: str, place: Place, spec: Spec) -> str:
-    """The name of the bin's batch for the deleted jobs of one place of a piece of work."""
-    return f"{work_id}x{spec.places.index(place)}"
+def _together(action: Action, first: tuple[int, Pick], one: tuple[int, Pick]) -> bool:
+    """Whether both may be done in one batch: they are of one place, and in an undo were deleted in one batch."""
+    return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
 
 
 def _by_place(picks: list[tuple[int, Pick]]) -> list[tuple[int, Pick]]:
@@ -369,7 +391,7 @@ def event_of(work: Work, count: int) -> audit.Event:
         queue=one.name if one else None,
         state=", ".join(sorted(states)) or None,
         reason=spec.reason,
-        bulk_id=work.id,
+        bulk_id=work.told_as,
     )
 
 

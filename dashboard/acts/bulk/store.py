@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
 from dashboard.acts.wire import pack, unpack
-from dashboard.backends.acting import Outcome, Pick
+from dashboard.backends.acting import Action, Outcome, Pick
 from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import Conflict, NotFound
@@ -22,8 +22,13 @@ MAX_WORKS = 200
 MAX_OPEN = 20
 LEASE_MS = 10_000
 
-# KEYS all, open, record. ARGV id, now, spec, phase, keep, most open, most works.
+# KEYS all, open, record, undo of. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo.
+# Answers the id, of an undo that is under way already its own; 0 when too many pieces of work are open.
 _CREATE = """
+if ARGV[8] == '1' then
+  local other = redis.call('GET', KEYS[4])
+  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 then return other end
+end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
 redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
@@ -31,7 +36,8 @@ redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[7]))
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
 redis.call('SADD', KEYS[2], ARGV[1])
-return 1
+if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
+return ARGV[1]
 """
 
 # KEYS record, lease. ARGV holder, lease ms. Answers the record, or 0 when the lease is not the holder's.
@@ -41,15 +47,23 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open. ARGV holder, lease ms, phase expected, phase to be or "", id, then field and value; a
-# field with + before it is added to. Answers the phase, or 0 when another one runs it by now.
+# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds. ARGV holder, lease ms, phase
+# expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long rounds are
+# kept, then field and value; a field with + before it is added to. Answers the phase, or 0 when another one runs it.
 _WRITE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-for n = 6, #ARGV, 2 do
+for n = 9, #ARGV, 2 do
   local name = ARGV[n]
   if string.sub(name, 1, 1) == '+' then redis.call('HINCRBY', KEYS[1], string.sub(name, 2), ARGV[n + 1])
   else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
+end
+if ARGV[7] ~= '' then
+  redis.call('RPUSH', KEYS[5], ARGV[7])
+  redis.call('EXPIRE', KEYS[5], ARGV[8])
+end
+if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('HINCRBY', KEYS[4], 'restored', ARGV[6])
 end
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if phase == ARGV[3] and ARGV[4] ~= '' then
@@ -102,16 +116,33 @@ class BulkStore:
         self._store = store
 
     def create(self, spec: Spec) -> str:
-        """The id of new work. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip."""
+        """The id of new work; of an undo that is under way already, the id of that.
+
+        Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
+        """
         work_id = secrets.token_hex(6)
+        undo = spec.action is Action.UNDO
         made = self._store.script(
             _CREATE,
-            (ALL, OPEN, _record(work_id)),
-            *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS),
+            (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id)),
+            *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
-        return work_id
+        return str(made.decode("ascii", "replace"))
+
+    def undo_of(self, name: str) -> Work | None:
+        """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.
+
+        Cost: 1 round trip; 2 where there is one.
+        """
+        raw = self._store.source.execute("GET", _undo(name))
+        if raw is None:
+            return None
+        try:
+            return self.get(raw.decode("ascii", "replace"))
+        except NotFound:
+            return None
 
     def get(self, work_id: str) -> Work:
         """One piece of work. Raises NotFound. Cost: 1 round trip."""
@@ -160,12 +191,21 @@ class BulkStore:
         )
 
     def write(
-        self, work_id: str, holder: str, *, expected: Phase, to: Phase | None = None, **fields: Any
+        self,
+        work_id: str,
+        holder: str,
+        *,
+        expected: Phase,
+        to: Phase | None = None,
+        restored: tuple[str, int] | None = None,
+        round_at: int | None = None,
+        **fields: Any,
     ) -> Phase | None:
         """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
 
         A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
-        stood still is forgotten, unless a note is among the fields. Cost: 1 round trip.
+        stood still is forgotten, unless a note is among the fields. `restored` = (work, how many of its deleted jobs
+        came back with this); `round_at` = the number of the first job of the batch that was done. Cost: 1 round trip.
         """
         if expected is not Phase.PAUSED:
             fields.setdefault("note", "")
@@ -178,8 +218,9 @@ class BulkStore:
                 arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
         reply = self._store.script(
             _WRITE,
-            (_record(work_id), _lease(work_id), OPEN),
-            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id),
+            (_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id), _rounds(work_id)),
+            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
+            *("" if round_at is None else round_at, KEEP_S),
             *arguments,
         )
         return None if not reply else Phase(reply.decode())
@@ -213,6 +254,17 @@ class BulkStore:
                 return False
         return True
 
+    def rounds(self, work_id: str) -> list[int]:
+        """The numbers of the jobs with which the batches of a delete began, ascending. Cost: 1 round trip for 5,000."""
+        numbers: set[int] = set()
+        at, step = 0, 5_000
+        while True:
+            found = self._store.source.execute("LRANGE", _rounds(work_id), at, at + step - 1)
+            numbers.update(int(raw) for raw in found if raw.isdigit())
+            if len(found) < step:
+                return sorted(numbers)
+            at += step
+
     def note_restored(self, work_id: str, count: int) -> None:
         """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
         self._store.script(_RESTORED, (_record(work_id),), count)
@@ -232,6 +284,14 @@ def _record(work_id: str) -> str:
 
 def _lease(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}:lease"  # string, LEASE_MS to live
+
+
+def _rounds(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete, KEEP_S to live
+
+
+def _undo(name: str) -> str:
+    return f"{PREFIX}:bulk:{name}:undo"  # string: the id of the last undo of it, KEEP_S to live
 
 
 def _picks(work_id: str) -> str:

@@ -54,6 +54,8 @@ class Spec(Value, frozen=True, kw_only=True):
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
     canary_max_ratio: float = 0.0  # of them may fail again
     for_good: bool = False  # deleted jobs are not kept
+    batches: tuple[str, ...] = ()  # UNDO: the bin's batch of each place
+    undoes: str | None = None  # UNDO: the bulk work that deleted them, where it was one
     reason: str | None = None
     created_at: float = 0.0
 
@@ -82,6 +84,11 @@ class Work(Value, frozen=True, kw_only=True):
     restored: int = 0  # deleted jobs that were put back
     held: bool | None = None  # whether a process runs it; None where nobody asked
     batch: str | None = None  # of the bin
+
+    @property
+    def told_as(self) -> str:
+        """The id under which its acts are recorded: an undo belongs to the story of what it undoes."""
+        return self.spec.undoes or self.id
 
     @property
     def done(self) -> int:

@@ -8,6 +8,7 @@ addStandardJob), bull 4.16 `lib/commands/`.
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq import keys
 from dashboard.backends.lines import locate
 from dashboard.clock import now_s
@@ -63,6 +64,7 @@ TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
 # How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
+_BACK_BEFORE = "it was put back before"
 _MOVED_ON = "a worker has just taken it, or it stands in the middle of a very long list"
 # A waiting job that goes to another queue is looked for among so many of those next to run; one further back is told
 # as changed.
@@ -100,6 +102,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True):
     parent: bytes
     waits: bytes
     dumps: tuple[bytes, ...]
+    token: bytes = b""  # of this deletion: it is put back once
 
 
 @cache
@@ -229,7 +232,9 @@ def _kept(pick: Pick, reply: Reply) -> Kept | Acted:
     if not isinstance(reply, list):
         return _outcomes([pick.id], [reply])[0]
     native, score, before, place, size, signature, dedup, dedup_ms, parent, waits, *dumps = reply
-    blob = _Blob(native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps))
+    blob = _Blob(
+        native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), secrets.token_bytes(9)
+    )
     whole = msgspec.msgpack.encode(blob)
     # What is too large is deleted by its place alone; the stamp then carries that place.
     stamp = f"{native.decode()} {score.decode()}"
@@ -309,15 +314,17 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
     left.sort(key=lambda pair: pair[1].place)
     done: dict[str, Acted] = {}
     while left:
-        arguments: list[Argument] = [base, WALK]
+        arguments: list[Argument] = [base, WALK, BACK, int(now_s()), BACK_KEPT_S]
         for job, blob in left:
             arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
-            arguments += [blob.parent, blob.waits, *blob.dumps]
+            arguments += [blob.parent, blob.waits, blob.token, *blob.dumps]
         answers = _run(source, "restore", [_raw(base + job.id) for job, _ in left], arguments)
         if isinstance(answers, ResponseError):
             answers = [answers] * len(left)
         for (job, _), reply in zip(left, answers, strict=True):
-            if reply != LATER:
+            if reply == b"again":
+                done[job.id] = Acted(id=job.id, outcome=Outcome.CHANGED, detail=_BACK_BEFORE, again=True)
+            elif reply != LATER:
                 done[job.id] = _outcomes([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
     lost = Acted(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")

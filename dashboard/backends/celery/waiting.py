@@ -110,7 +110,8 @@ class Waiting:
             for n, reply in zip(portion, ask(self._broker, "put_back", names, arguments, len(portion)), strict=True):
                 answers[n] = acted(kept[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
-                    answers[n] = Acted(id=kept[n].id, outcome=Outcome.CHANGED, detail="it was put back before")
+                    why = "it was put back before"
+                    answers[n] = Acted(id=kept[n].id, outcome=Outcome.CHANGED, detail=why, again=True)
         return [answers.get(n) or refused(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
 
     def move(self, ref: QueueRef, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:

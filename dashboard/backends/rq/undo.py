@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Meta
 from redis.exceptions import ResponseError
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
 from dashboard.backends.lines import Place, locate
 from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
@@ -46,6 +47,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     place: Annotated[int, Meta(ge=0)]
     after: bytes  # the id behind it in its line
     front: bool  # whether it was put ahead of others that came before
+    token: bytes = b""  # of this deletion: it is put back once
 
 
 def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
@@ -87,8 +89,9 @@ def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
     if not rest:
         return Kept(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
     parts = tuple(zip(rest[0:8:2], rest[1:8:2], strict=True))
+    token = secrets.token_bytes(9)
     blob = msgspec.msgpack.encode(
-        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1")  # type: ignore[arg-type]
+        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1", token)  # type: ignore[arg-type]
     )
     fits = len(blob) <= MAX_KEPT_BYTES
     return Kept(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
@@ -127,12 +130,12 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
         steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
-        fixed = (kind(state), flag(state in ENDED), REACH if walk > 0 else NEAR, WALK)
+        fixed = (kind(state), flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, BACK, BACK_KEPT_S)
         replies = calls.each(
             source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
         )
         answered = {
-            job_id: calls.told(job_id, reply)
+            job_id: _told(job_id, reply)
             for job_id, reply in zip(now, replies, strict=True)
             if isinstance(reply, ResponseError) or reply != calls.LATER
         }
@@ -144,9 +147,15 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
     return [done.get(job.id) or _unreadable(job) for job in kept]
 
 
+def _told(job_id: str, reply: Reply) -> Acted:
+    if reply == b"again":
+        return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+    return calls.told(job_id, reply)
+
+
 def _back(job_id: str, blob: _Blob) -> tuple[Argument, ...]:
     parts = tuple(value for part in blob.parts for value in part)
-    where = (job_id, blob.score, blob.place, blob.after, flag(blob.front), blob.group)
+    where = (job_id, blob.score, blob.place, blob.after, flag(blob.front), blob.group, blob.token)
     return (*where, *parts, len(blob.parents), *blob.parents)
 
 

@@ -116,7 +116,8 @@ def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -
 def _undone(acted: Acted) -> Acted:
     if acted.outcome is not Outcome.CHANGED:
         return acted
-    return msgspec.structs.replace(acted, detail="it is there already, was put back before, or was not deleted")
+    why = "it is there already, was put back before, or was not deleted"
+    return msgspec.structs.replace(acted, detail=why, again=True)
 
 
 def _refusal(place: keys.Place, state: State) -> str | None:

@@ -1,11 +1,25 @@
 -- Put deleted jobs back where they were.
--- KEYS: the hash of each job. ARGV: base, how many entries of a list one call may pass by, then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
--- '', its ms to live, parent key or '', '1' when the parent waited for it, six dumps. Returns an outcome per job, or
--- 'later' where others were passed by so many.
+-- KEYS: the hash of each job. ARGV: base, how many entries of a list one call may pass by, our sorted set of what was put
+-- back and when, now and how long that is remembered, in s; then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
+-- '', its ms to live, parent key or '', '1' when the parent waited for it, token of the deletion or '', six dumps. Returns an outcome per job,
+-- 'again' where this deletion was undone before, or 'later' where others were passed by so many.
 local base, walk = ARGV[1], tonumber(ARGV[2])
 local walked = 0
 local kind = generation(base)
 local answers = {}
+local back, now, remembered = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+
+-- A job may have run and be gone since it was put back: then nothing but this tells that it was.
+local function again(token)
+  if token == '' then return false end
+  local at = redis.pcall('ZSCORE', back, token)
+  return type(at) == 'string'
+end
+
+-- Where a user may not keep our key, what there is of the job has to tell.
+local function note(token)
+  if token ~= '' then redis.pcall('ZADD', back, now, token) end
+end
 
 local function stands(id)
   for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
@@ -38,15 +52,17 @@ local function put(id, name, stamp, before)
 end
 
 for n = 1, #KEYS do
-  local key, at = KEYS[n], n * 14 - 11
+  local key, at = KEYS[n], n * 15 - 9
   local id = ARGV[at]
   if walked >= walk then
     answers[n] = 'later'
+  elseif again(ARGV[at + 8]) then
+    answers[n] = 'again'
   elseif call('EXISTS', key) == 1 or stands(id) then
     answers[n] = 'changed'
   else
     for part = 1, #PARTS do
-      local dump = ARGV[at + 7 + part]
+      local dump = ARGV[at + 8 + part]
       if dump ~= '' then call('RESTORE', key .. PARTS[part], 0, dump, 'REPLACE') end
     end
     put(id, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
@@ -57,7 +73,10 @@ for n = 1, #KEYS do
       local prefix, pid = string.match(parent, '^(.*:)([^:]*)$')
       if prefix and call('ZSCORE', prefix .. 'waiting-children', pid) then call('SADD', parent .. ':dependencies', key) end
     end
+    note(ARGV[at + 8])
     answers[n] = 'done'
   end
 end
+redis.pcall('ZREMRANGEBYSCORE', back, '-inf', now - remembered)
+redis.pcall('EXPIRE', back, remembered)
 return answers

@@ -1,8 +1,11 @@
 -- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each.
 -- ARGV after those of acting.lua: 'list' or 'zset', '1' where scores are times to live, how far into a list it inserts, how
--- many entries one call may walk over, then per job: id, score, place, id after it, '1' if it was put ahead of the others, group, dump and ms to
--- live of its four keys, how many ids of parents follow, and those. Returns an outcome per job as move.lua, or 'later'.
+-- many entries one call may walk over, our sorted set of what was put back and when, how long that is remembered in s,
+-- then per job: id, score, place, id after it, '1' if it was put ahead of the others, group, token of the
+-- deletion or '', dump and ms to live of its four keys, how many ids of parents follow, and those. Returns an outcome per
+-- job as move.lua, 'again' where this deletion was undone before, or 'later'.
 local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local back, remembered = ARGV[9], tonumber(ARGV[10])
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or wrong(into, kind)
 if refused then return refused end
 local walked = 0
@@ -68,11 +71,11 @@ end
 local function revive(step)
   local parts = {step.key, step.key .. ':dependents', prefix .. ':job::' .. step.id .. ':dependencies', prefix .. ':results:' .. step.id}
   for n, part in ipairs(parts) do
-    local dump, ttl = ARGV[step.arg + 4 + n * 2], tonumber(ARGV[step.arg + 5 + n * 2])
+    local dump, ttl = ARGV[step.arg + 5 + n * 2], tonumber(ARGV[step.arg + 6 + n * 2])
     local made = dump ~= '' and try('RESTORE', part, math.max(ttl, 0), dump)
     if failed(made) then
       for each = 1, n - 1 do
-        if ARGV[step.arg + 4 + each * 2] ~= '' then call('DEL', parts[each]) end
+        if ARGV[step.arg + 5 + each * 2] ~= '' then call('DEL', parts[each]) end
       end
       if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is in use again' end
       return made.err
@@ -84,7 +87,7 @@ end
 local function tie(step)
   local waits = false
   for n = 1, step.parents do
-    local parent = prefix .. ':job:' .. ARGV[step.arg + 14 + n]
+    local parent = prefix .. ':job:' .. ARGV[step.arg + 15 + n]
     local status = try('HGET', parent, 'status')
     if type(status) == 'string' then
       try('SADD', parent .. ':dependents', step.id)
@@ -101,7 +104,7 @@ local function score_of(step, ttl)
 end
 
 local function put_back(step)
-  local whole, found = ARGV[step.arg + 6] ~= '', call('TYPE', step.key).ok
+  local whole, found = ARGV[step.arg + 7] ~= '', call('TYPE', step.key).ok
   if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is in use again' end
   if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
   if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it stands in its list already' end
@@ -119,19 +122,34 @@ local function put_back(step)
     if not why then return 'done|its rate limit puts it in line when another job ends' end
   end
   if kind == 'list' then return line_up(step, job.enqueued_at) end
-  call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 7])), step.id)
+  call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 8])), step.id)
   if job.status == 'deferred' and step.parents > 0 and not waits then
     return 'done|what it waited for has ended meanwhile: promote it'
   end
 end
 
-local answers, at = {}, 9
+-- A job may have run and be gone since it was put back: then nothing but this tells that it was.
+local function again(token)
+  return token ~= '' and type(try('ZSCORE', back, token)) == 'string'
+end
+
+local function once(step)
+  if again(step.token) then return 'again' end
+  local answer = put_back(step) or 'done'
+  -- Where a user may not keep our key, what there is of the job has to tell.
+  if step.token ~= '' and string.sub(answer, 1, 4) == 'done' then try('ZADD', back, now_s, step.token) end
+  return answer
+end
+
+local answers, at = {}, 11
 for n = 2, #KEYS do
   local step = {
     id = ARGV[at], score = ARGV[at + 1], place = tonumber(ARGV[at + 2]), after = ARGV[at + 3], front = ARGV[at + 4] == '1',
-    group = ARGV[at + 5], parents = tonumber(ARGV[at + 14]), key = KEYS[n], arg = at,
+    group = ARGV[at + 5], token = ARGV[at + 6], parents = tonumber(ARGV[at + 15]), key = KEYS[n], arg = at,
   }
-  answers[n - 1] = walked > 0 and walked + step.place > walk and 'later' or put_back(step) or 'done'
-  at = at + 15 + step.parents
+  answers[n - 1] = walked > 0 and walked + step.place > walk and 'later' or once(step)
+  at = at + 16 + step.parents
 end
+try('ZREMRANGEBYSCORE', back, '-inf', now_s - remembered)
+try('EXPIRE', back, remembered)
 return answers

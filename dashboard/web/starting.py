@@ -1,0 +1,90 @@
+"""Starting bulk work, and undoing deletes: at once, or as such work where there are many jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from dashboard.acts.bulk.runner import event_of
+from dashboard.acts.bulk.undoing import batches_of, undo_of, undo_of_batches
+from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
+from dashboard.backends.acting import Acted, Action, Outcome
+from dashboard.errors import Conflict, NotFound
+from dashboard.web.deck import deck
+from dashboard.web.security import actor
+
+
+def start(spec: Spec) -> str:
+    """Keep the work, record who asked for it, and have it run; its id."""
+    work_id = deck().bulk.create(spec)
+    work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
+    what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
+    deck().actions.record.done(replace(event_of(work, 0), action=f"start {what}", detail=asked(spec)))
+    deck().runner.start()
+    return work_id
+
+
+def asked(spec: Spec) -> str:
+    """What is asked, in a line: "delete, matching timeout, 100 per second"."""
+    parts = [spec.action.value]
+    if spec.for_good:
+        parts.append("for good")
+    if spec.wishes.target or spec.homeward:
+        parts.append(f"to {spec.wishes.target or 'where each came from'}")
+    if spec.fingerprint:
+        parts.append(f"error {spec.fingerprint}")
+    if spec.q:
+        parts.append(f"matching {spec.q}")
+    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full pace")
+    if spec.canary:
+        parts.append(f"canary of {spec.canary}")
+    return ", ".join(parts)
+
+
+def undo(work_id: str) -> list[Acted] | Work:
+    """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
+
+    Raises Conflict while the work goes on, NotFound for nothing.
+    """
+    work = deck().bulk.get(work_id)
+    if work.phase not in (*ENDED, Phase.PAUSED):
+        raise Conflict("It is still under way.", hint="Pause or abort it first.")
+    batches = batches_of(work)
+    under_way = undo_under_way(work_id) if batches else None
+    if under_way is not None:
+        return under_way
+    if batches and not deck().actions.bin.small(batches):
+        return _start_undo(undo_of(work, actor()))
+    back: list[Acted] = []
+    for batch in batches:
+        try:
+            acted = deck().actions.undo(actor(), batch, bulk_id=work_id).acted
+        except NotFound:
+            continue  # nothing of this place was deleted, or it is back already
+        deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
+        back += acted
+    if not back:
+        raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
+    return back
+
+
+def undo_batches(batches: Sequence[str], reason: str | None) -> Work | None:
+    """The bulk work that puts back what deletes left in these batches; None where they hold little: do it at once.
+
+    Raises NotFound for a batch that is gone.
+    """
+    if deck().actions.bin.small(batches):
+        return None
+    left = deck().actions.bin.left(batches)
+    return _start_undo(undo_of_batches([each for each in batches if each in left], deck().actions.bin, actor(), reason))
+
+
+def undo_under_way(name: str) -> Work | None:
+    """The undo, as bulk work that has not ended, of bulk work or a batch of that name; None for none."""
+    work = deck().bulk.undo_of(name)
+    return work if work is not None and work.phase not in ENDED else None
+
+
+def _start_undo(spec: Spec) -> Work:
+    return undo_under_way(spec.undoes or spec.batches[0]) or deck().bulk.get(start(spec))
