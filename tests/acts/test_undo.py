@@ -185,7 +185,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
         ids = WAITING[library](client)
         deleted = ran(parts, replace(parts.spec(Action.DELETE), places=(waiting(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": JOBS}, [])
-        work_id = parts.works.create(undo_of(deleted, ACTOR))
+        work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_000))
         killed = parts.runner("killed")
         dying: list[bool] = []
 
@@ -199,7 +199,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
             at = parts.works.get(work_id).at
             patch.setattr(*((parts.works, "write") if dropped else (parts.actions.bin, "drop")), died)
             with pytest.raises(KeyboardInterrupt):
-                killed.turn()
+                wait_until(lambda: killed.turn() < 0, what="the next batch")
         assert dying
         assert parts.works.get(work_id).at == at
         ran_by_worker = WAITING[library](client)
