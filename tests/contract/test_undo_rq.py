@@ -16,6 +16,7 @@ import redis
 from rq import Queue
 from rq.group import Group
 from rq.job import Job as RealJob
+from rq.job import JobStatus
 from rq.suspension import is_suspended
 
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
@@ -101,7 +102,9 @@ def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue:
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
-def test_a_deferred_job_that_comes_back_too_late_says_so(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_a_deferred_job_that_comes_back_when_what_it_waited_for_has_ended_is_in_line(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     taken = kept(backend.take(REF, State.BLOCKED, picks(backend, State.BLOCKED)))
@@ -109,7 +112,10 @@ def test_a_deferred_job_that_comes_back_too_late_says_so(backend: RQ, queue: Que
     drain(queue)
     (acted,) = backend.restore(REF, State.BLOCKED, taken)
     assert (acted.outcome, "has ended meanwhile" in (acted.detail or "")) == (Outcome.DONE, True)
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.BLOCKED, picks(backend, State.BLOCKED))) == ["done"]
+    assert (counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
+        *(0, JobStatus.QUEUED),
+    )
+    assert outcomes(backend.restore(REF, State.BLOCKED, taken)) == ["changed"]
     drain(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 

@@ -143,21 +143,47 @@ async function work(queue) {
 }
 
 /** A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says. */
-async function consume() {
+async function consume(queue) {
   const { default: Redis } = await import('ioredis');
   const client = new Redis(connection);
   const worker = new Worker(
     queueName,
     async job => {
       await client.hincrby('marks', job.id, 1);
+      if (options.ms) await new Promise(resolve => setTimeout(resolve, options.ms));
+      if (options.order) await client.rpush('order', job.id);
       if (options.failing && job.data.fail) throw new Error(`broken ${job.data.n}`);
       return 'done';
     },
     { ...shared, concurrency: options.concurrency ?? 8 },
   );
   await worker.waitUntilReady();
+  for (let n = 0; n < (options.schedulers ?? 0); n++) {
+    await queue.upsertJobScheduler(`tick${n}`, { every: options.interval + n }, { name: 'tick' });
+  }
+  if (options.every) setInterval(() => queue.add('deduped', {}, { deduplication: { id: 'one' } }), options.every);
   console.log(JSON.stringify({ ready: true }));
   await new Promise(() => {});
+}
+
+/** Trees of a parent `p<n>` in this queue and its children `p<n>c<k>` in `options.child_queue`. */
+async function flows() {
+  const producer = new FlowProducer(shared);
+  const opts = options.opts ?? {};
+  const tree = n => ({
+    name: 'parent',
+    queueName,
+    data: { n },
+    opts: { ...opts, jobId: `p${n}` },
+    children: Array.from({ length: options.children }, (_, k) => (
+      { name: 'child', queueName: options.child_queue, data: { n, k }, opts: { ...opts, jobId: `p${n}c${k}` } }
+    )),
+  });
+  for (let start = 0; start < options.count; start += 100) {
+    await producer.addBulk(Array.from({ length: Math.min(100, options.count - start) }, (_, n) => tree(start + n)));
+  }
+  await producer.close();
+  return {};
 }
 
 /** Many jobs at once; with `dead` they are run to their failure first. */
@@ -185,6 +211,7 @@ const commands = {
   work,
   consume,
   many,
+  flows,
   pause: async () => (await queue.pause(), {}),
   resume: async () => (await queue.resume(), {}),
   clean: async () => ({ ids: await queue.clean(0, 10000, 'failed') }),

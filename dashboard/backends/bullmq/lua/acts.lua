@@ -89,6 +89,10 @@ end
 
 local PARTS = {'', ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful'}
 
-local function signature(key)
-  return redis.sha1hex(call('DUMP', key) or '')
+-- Tells a job from an altered one; a parent also by which of its children have ended.
+local function signature(key, name)
+  if name ~= 'waiting-children' then return redis.sha1hex(call('DUMP', key) or '') end
+  local dumps = {}
+  for n, part in ipairs({'', ':dependencies', ':processed'}) do dumps[n] = call('DUMP', key .. part) or '' end
+  return redis.sha1hex(table.concat(dumps))
 end

@@ -89,7 +89,7 @@ for n = 1, #KEYS do
     answers[n] = 'a worker holds it'
   elseif there and next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
-  elseif seen ~= '' and signature(key) ~= seen then
+  elseif seen ~= '' and signature(key, name) ~= seen then
     answers[n] = there and 'changed' or 'gone'
   elseif stamp == '' then
     answers[n] = there and 'lost' or 'gone'

@@ -51,6 +51,21 @@ local function put(id, name, stamp, before)
   wake(base, kind, id)
 end
 
+-- Children of a parent that was away may have ended, which nobody told it. Returns whether it still waits for one.
+local function waits_on(key)
+  local own = key .. ':dependencies'
+  for _, child in ipairs(call('SMEMBERS', own)) do
+    local prefix, id = string.match(child, '^(.*:)([^:]*)$')
+    if call('EXISTS', child) == 0 then
+      call('SREM', own, child)
+    elseif prefix and call('ZSCORE', prefix .. 'completed', id) then
+      call('SREM', own, child)
+      call('HSET', key .. ':processed', child, call('HGET', child, 'returnvalue') or 'null')
+    end
+  end
+  return call('EXISTS', own) == 1
+end
+
 for n = 1, #KEYS do
   local key, at = KEYS[n], n * 15 - 9
   local id = ARGV[at]
@@ -65,7 +80,14 @@ for n = 1, #KEYS do
       local dump = ARGV[at + 8 + part]
       if dump ~= '' then call('RESTORE', key .. PARTS[part], 0, dump, 'REPLACE') end
     end
-    put(id, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    local name = ARGV[at + 1]
+    walked = walked + (name == 'waiting-children' and call('SCARD', key .. ':dependencies') or 0)
+    if name == 'waiting-children' and not waits_on(key) then
+      enqueue(base, kind, id, priority_of(key), 'RPUSH', kind == 'six' or kind == 'five' or kind == 'four')
+      event(base, kind, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
+    else
+      put(id, name, ARGV[at + 2], ARGV[at + 3])
+    end
     local dedup, ttl = ARGV[at + 4], tonumber(ARGV[at + 5])
     if dedup ~= '' and call('SETNX', dedup, id) == 1 and ttl > 0 then call('PEXPIRE', dedup, ttl) end
     local parent = ARGV[at + 6]

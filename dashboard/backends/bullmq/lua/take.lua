@@ -39,7 +39,7 @@ local function whole(id, key, name, score, before, at)
   local answer = {name, score, before, at, size, '', dedup, ttl, parent, waits}
   if small then
     for n = 1, #PARTS do answer[#answer + 1] = n <= parts and call('DUMP', key .. PARTS[n]) or '' end
-    answer[6] = redis.sha1hex(answer[11])
+    answer[6] = signature(key, name)
     room, given = room - size, true
   end
   return answer

@@ -83,15 +83,18 @@ local function revive(step)
   end
 end
 
--- Back among those that wait for its parents, where those are still there. Returns whether one may still put it in line.
+-- Back among those that wait for its parents, where those are still there. Returns whether it still waits for one, as RQ
+-- sees it: one that failed may be tried again, unless the job runs after failures too.
 local function tie(step)
+  local over = {finished = true}
+  if try('HGET', step.key, 'allow_dependency_failures') == '1' then over.failed = true end
   local waits = false
   for n = 1, step.parents do
     local parent = prefix .. ':job:' .. ARGV[step.arg + 15 + n]
     local status = try('HGET', parent, 'status')
     if type(status) == 'string' then
       try('SADD', parent .. ':dependents', step.id)
-      waits = waits or status ~= 'finished'
+      waits = waits or not over[status]
     end
   end
   return waits
@@ -122,10 +125,13 @@ local function put_back(step)
     if not why then return 'done|its rate limit puts it in line when another job ends' end
   end
   if kind == 'list' then return line_up(step, job.enqueued_at) end
-  call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 8])), step.id)
+  -- What would have put it in line has passed it by while it was deleted.
   if job.status == 'deferred' and step.parents > 0 and not waits then
-    return 'done|what it waited for has ended meanwhile: promote it'
+    if not enqueue(step.id, step.key, job, job.origin or queue, parents_of(step.id) or {}) then
+      return 'done|what it waited for has ended meanwhile: it is in line now'
+    end
   end
+  call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 8])), step.id)
 end
 
 -- A job may have run and be gone since it was put back: then nothing but this tells that it was.
