@@ -12,7 +12,7 @@ import redis
 from rq import Queue
 from rq.registry import FailedJobRegistry
 
-from dashboard.backends.acting import BACK, Acted, Kept, Pick
+from dashboard.backends.acting import Acted, Kept, Pick
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import die_with_parent
 from dashboard.model import JobQuery, QueueRef, State
@@ -65,5 +65,5 @@ def kept(taken: Sequence[Kept | Acted]) -> list[Kept]:
 def keyspace(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
     """What each key of RQ holds, and whether it expires: as DUMP tells it, but for sets and hashes, unordered ones."""
     read: dict[bytes, Any] = {b"set": client.smembers, b"hash": client.hgetall}
-    keys = [key for key in client.scan_iter(count=1000) if key != BACK.encode()]
+    keys = [key for key in client.scan_iter(count=1000) if not key.startswith(b"{queuedeck}")]
     return {key: (read.get(client.type(key), client.dump)(key), client.pttl(key) > 0) for key in keys}

@@ -102,7 +102,7 @@ def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue:
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
-def test_a_deferred_job_that_comes_back_when_what_it_waited_for_has_ended_is_in_line(
+def test_a_deferred_job_whose_parent_has_ended_meanwhile_is_in_line(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)

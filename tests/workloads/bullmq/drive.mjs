@@ -161,7 +161,9 @@ async function consume(queue) {
   for (let n = 0; n < (options.schedulers ?? 0); n++) {
     await queue.upsertJobScheduler(`tick${n}`, { every: options.interval + n }, { name: 'tick' });
   }
-  if (options.every) setInterval(() => queue.add('deduped', {}, { deduplication: { id: 'one' } }), options.every);
+  let added = 0;
+  const deduped = () => queue.add('deduped', {}, { deduplication: { id: `key${added++ % 40}` } });
+  if (options.every) setInterval(deduped, options.every);
   console.log(JSON.stringify({ ready: true }));
   await new Promise(() => {});
 }

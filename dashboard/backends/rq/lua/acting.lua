@@ -8,6 +8,8 @@ local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
 local SMALL = 64 * 1024 -- bytes of a job whose fields need not be measured
 local MANY = 1000 -- ties of one job that a script follows
 local NO_JOB = 'its key holds something else than a job of RQ'
+-- Our sorted set of the keys of jobs that are deleted and may come back, by when: RQ forgets jobs that ended, too.
+local AWAY, AWAY_S = '{queuedeck}:away', 90000
 local RUNS = 'a worker still runs it, or is just putting it away'
 local NO_STATUS = 'its status is none of RQ\'s'
 local NOT_LISTED = 'changed|it does not stand in this list any more'

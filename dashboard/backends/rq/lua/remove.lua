@@ -45,6 +45,7 @@ local function apply(step)
     if not job.rate_limit_key then call('DEL', prefix .. ':executions:' .. id) end
   end
   leave_limit(id, job)
+  try('ZADD', AWAY, now_s, key)
   if (step.waiters or 0) == 0 then return 'done' end
   return 'done|' .. step.waiters .. ' that wait for it stay deferred: nothing puts them in line any more'
 end
@@ -66,6 +67,8 @@ for n = 2, #KEYS do
     end
   end
 end
+try('ZREMRANGEBYSCORE', AWAY, '-inf', now_s - AWAY_S)
+try('EXPIRE', AWAY, AWAY_S)
 if #ready > 0 then take_out(from, ready, before) end
 for n, step in ipairs(ready) do answers[of[n]] = step.out and apply(step) or LOST end
 return answers

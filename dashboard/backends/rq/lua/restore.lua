@@ -72,7 +72,13 @@ local function revive(step)
   local parts = {step.key, step.key .. ':dependents', prefix .. ':job::' .. step.id .. ':dependencies', prefix .. ':results:' .. step.id}
   for n, part in ipairs(parts) do
     local dump, ttl = ARGV[step.arg + 5 + n * 2], tonumber(ARGV[step.arg + 6 + n * 2])
+    -- Those that came back before it are tied to it already.
+    local before = n == 2 and try('SMEMBERS', part) or {}
+    if n == 2 then call('DEL', part) end
     local made = dump ~= '' and try('RESTORE', part, math.max(ttl, 0), dump)
+    if not failed(made) and not failed(before) then
+      for _, id in ipairs(before) do call('SADD', part, id) end
+    end
     if failed(made) then
       for each = 1, n - 1 do
         if ARGV[step.arg + 5 + each * 2] ~= '' then call('DEL', parts[each]) end
@@ -95,6 +101,12 @@ local function tie(step)
     if type(status) == 'string' then
       try('SADD', parent .. ':dependents', step.id)
       waits = waits or not over[status]
+    elseif type(try('ZSCORE', AWAY, parent)) == 'string' then
+      -- It is deleted and may come back; where it does not, the tie goes by itself.
+      if type(try('SADD', parent .. ':dependents', step.id)) == 'number' then
+        call('EXPIRE', parent .. ':dependents', AWAY_S)
+        waits = true
+      end
     end
   end
   return waits
@@ -143,7 +155,10 @@ local function once(step)
   if again(step.token) then return 'again' end
   local answer = put_back(step) or 'done'
   -- Where a user may not keep our key, what there is of the job has to tell.
-  if step.token ~= '' and string.sub(answer, 1, 4) == 'done' then try('ZADD', back, now_s, step.token) end
+  if string.sub(answer, 1, 4) == 'done' then
+    if step.token ~= '' then try('ZADD', back, now_s, step.token) end
+    try('ZREM', AWAY, step.key)
+  end
   return answer
 end
 

@@ -55,7 +55,8 @@ local function take(id, stamp, after, key)
     answer[#answer + 1] = there[n] > 0 and call('PTTL', part) or -1
   end
   for _, parent in ipairs(parents) do
-    if try('SISMEMBER', prefix .. ':job:' .. parent .. ':dependents', id) == 1 then answer[#answer + 1] = parent end
+    local waits = job.status == 'deferred' or try('SISMEMBER', prefix .. ':job:' .. parent .. ':dependents', id) == 1
+    if waits then answer[#answer + 1] = parent end
   end
   return answer
 end

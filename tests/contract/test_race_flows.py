@@ -1,0 +1,291 @@
+"""Jobs that belong together are deleted and put back while a real worker runs: none is lost, none runs twice."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import redis
+from celery import Celery as App
+from celery import chord, group
+from rq import Queue
+
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick
+from dashboard.backends.base import Backend
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.rq.backend import RQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import NotFound
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.celery_live import Shop
+from tests.contract.rq_acting import working
+from tests.contract.rq_library import connected
+from tests.contract.test_act_bullmq import RELEASES, consuming, drive, kept, marks, outcomes
+from tests.contract.test_act_celery import discover
+from tests.serving import wait_until
+from tests.workloads import rq_jobs
+
+
+class Person:
+    """Deletes jobs of one list and puts most of them back a moment later, until told to stop; keeps count by id."""
+
+    def __init__(self, backend: Backend, ref: QueueRef, state: State, seed: int, *, back: float = 1.0) -> None:
+        self.backend, self.ref, self.state = backend, ref, state
+        self.dice = random.Random(seed)
+        self.back = back
+        self.deleted: dict[str, int] = {}
+        self.restored: dict[str, int] = {}
+        self.refused: set[str] = set()
+        self.held: list[list[Kept]] = []
+
+    @property
+    def lost(self) -> set[str]:
+        """The jobs that were deleted for good."""
+        return {each for each, times in self.deleted.items() if times > self.restored.get(each, 0)}
+
+    def act(self) -> None:
+        """Delete some; put back what was deleted a few rounds ago."""
+        try:
+            found = self.backend.picks(self.ref, JobQuery(state=self.state, per_page=200))
+        except NotFound:
+            found = []
+        self.delete([pick for pick in found if self.dice.random() < 0.15])
+        if len(self.held) > 3:
+            self.undo(self.held.pop(0))
+
+    def delete(self, picks: Sequence[Pick]) -> None:
+        """Delete these."""
+        if not picks:
+            return
+        taken = self.backend.take(self.ref, self.state, picks)
+        self._refusals([each for each in taken if isinstance(each, Acted)])
+        kept = [each for each in taken if isinstance(each, Kept)]
+        done = self.backend.delete(self.ref, self.state, kept) if kept else []
+        self._refusals(done)
+        gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
+        for job in gone:
+            self.deleted[job.id] = self.deleted.get(job.id, 0) + 1
+        self.held.append(gone)
+
+    def undo(self, gone: Sequence[Kept]) -> None:
+        """Put back most of what was deleted, twice over, as a process that died and its follower do."""
+        back = [job for job in gone if self.dice.random() < self.back]
+        for _ in range(2 if back else 0):
+            for each in self.backend.restore(self.ref, self.state, back):
+                if each.outcome is Outcome.DONE:
+                    self.restored[each.id] = self.restored.get(each.id, 0) + 1
+
+    def end(self) -> None:
+        """Put back what is still away."""
+        while self.held:
+            self.undo(self.held.pop(0))
+
+    def _refusals(self, acted: Sequence[Acted]) -> None:
+        self.refused |= {each.detail or "" for each in acted if each.outcome is Outcome.REFUSED}
+
+
+@contextmanager
+def acting(*people: Person) -> Iterator[None]:
+    """All of them act within, and put back all that they hold at its end."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def run(person: Person) -> None:
+        try:
+            while not over.is_set():
+                person.act()
+                time.sleep(0.02)  # people are slower than this
+            person.end()
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=run, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures
+
+
+@pytest.fixture
+def bullmq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
+    source = Source("main", server.url)
+    yield BullMQ(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+def bull(name: str) -> QueueRef:
+    return QueueRef(source="main", backend="bullmq", name=name, key=f"bull:{name}")
+
+
+FAMILIES, CHILDREN = 200, 3
+
+
+@pytest.mark.parametrize("forgetful", [False, True], ids=["kept", "removeOnComplete"])
+@pytest.mark.parametrize("alias", RELEASES)
+def test_parents_and_children_of_bullmq(
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, forgetful: bool
+) -> None:
+    """Children are taken away from parents and parents from children; in the end each has run once, in its order."""
+    opts = {"removeOnComplete": forgetful}
+    drive(alias, server.url, "flows", count=FAMILIES, children=CHILDREN, child_queue="photos", opts=opts)
+    parents = Person(bullmq, bull("alpha"), State.BLOCKED, 1)
+    children = Person(bullmq, bull("photos"), State.WAITING, 2)
+    with ExitStack() as stack:
+        # Children take a while, so that they have parents to be away from.
+        stack.enter_context(consuming(alias, server.url, "photos", concurrency=2, order=True, ms=10))
+        stack.enter_context(consuming(alias, server.url, "alpha", concurrency=2, order=True))
+        with acting(parents, children):
+            wait_until(lambda: redis_client.llen("bull:photos:wait") == 0, within_s=30, what="the end of the line")
+        everyone = FAMILIES * (CHILDREN + 1)
+        wait_until(
+            lambda: len(marks(redis_client)) == everyone and redis_client.llen("order") == everyone,
+            within_s=10,
+            what="all families",
+        )
+    assert set(marks(redis_client).values()) == {1}
+    assert parents.lost == children.lost == set()
+    assert sum(parents.restored.values()) > 20
+    assert sum(children.restored.values()) > 20
+    assert redis_client.zcard("bull:alpha:waiting-children") == 0
+    order = {raw.decode(): at for at, raw in enumerate(redis_client.lrange("order", 0, -1))}
+    for n in range(FAMILIES):
+        own = [f"p{n}c{k}" for k in range(CHILDREN)]
+        # A child that is deleted is not waited for; every other one is.
+        waited_for = {child for child in own if child not in children.deleted}
+        assert all(order[child] < order[f"p{n}"] for child in waited_for), n
+        if not forgetful:
+            told = {raw.decode().rpartition(":")[2] for raw in redis_client.hkeys(f"bull:alpha:p{n}:processed")}
+            assert told >= waited_for, n
+
+
+def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    drive("bullmq", server.url, "flows", count=1, children=2, child_queue="photos")
+    parent = bullmq.take(bull("alpha"), State.BLOCKED, [Pick(id="p0")])
+    child = bullmq.take(bull("photos"), State.WAITING, [Pick(id="p0c1")])
+    assert outcomes(bullmq.delete(bull("photos"), State.WAITING, kept(child))) == ["done"]
+    assert outcomes(bullmq.delete(bull("alpha"), State.BLOCKED, kept(parent))) == ["changed"]
+    assert redis_client.exists("bull:alpha:p0")
+
+
+def test_deduplicated_jobs_of_bullmq(bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    """The app adds one under the same key all the time, and a new one only while none of that key is there."""
+    person = Person(bullmq, bull("alpha"), State.WAITING, 3)
+    with consuming("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), acting(person):
+        wait_until(lambda: sum(person.restored.values()) > 200, within_s=12, what="deletes and undos")
+    ran = marks(redis_client)
+    assert set(ran.values()) == {1}
+    assert person.lost == set()
+    # A job that came back when another one had its key waits beside it, and the key stays that of the other one.
+    standing = {raw.decode() for name in ("wait", "active") for raw in redis_client.lrange(f"bull:alpha:{name}", 0, -1)}
+    assert set(person.restored) <= set(ran) | standing
+    keys = list(redis_client.scan_iter("bull:alpha:de:*", count=1000))
+    assert keys
+    assert {(redis_client.get(key) or b"").decode() for key in keys} <= standing
+
+
+def test_the_next_run_of_a_scheduler_is_refused_and_it_goes_on(
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Its next run cannot be deleted at any time, so that no person ends a schedule by the way."""
+    person = Person(bullmq, bull("alpha"), State.SCHEDULED, 4)
+    with consuming("bullmq", server.url, "alpha", schedulers=20, interval=150), acting(person):
+        wait_until(lambda: len(marks(redis_client)) > 300, within_s=12, what="the runs")
+        wait_until(lambda: person.refused, what="a refusal")
+    assert person.refused == {"it is the next run of a schedule; remove the schedule instead"}
+    assert set(marks(redis_client).values()) == {1}
+    assert person.lost == set()
+    assert redis_client.zcard("bull:alpha:repeat") == 20
+    for member, at in redis_client.zrange("bull:alpha:repeat", 0, -1, withscores=True):
+        assert redis_client.exists(f"bull:alpha:repeat:{member.decode()}:{int(at)}")
+
+
+@pytest.fixture
+def rq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
+    source = Source("main", server.url)
+    yield RQ(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+@pytest.mark.parametrize("result_ttl", [500, 0], ids=["kept", "forgotten"])
+def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int) -> None:
+    """Those that wait, and those they wait for, go to the bin and come back; in the end each has run once, in order."""
+    pairs = 150
+    with connected(server.url) as client:
+        queue = Queue("alpha", connection=client)
+        first = [queue.enqueue(rq_jobs.in_order, result_ttl=result_ttl) for _ in range(pairs)]
+        after = {job.id: queue.enqueue(rq_jobs.in_order, depends_on=job, result_ttl=result_ttl).id for job in first}
+        ref = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
+        waiting = Person(rq, ref, State.WAITING, 5)
+        blocked = Person(rq, ref, State.BLOCKED, 6)
+        everyone = {*after, *after.values()}
+        with working(server.url, "simple", "alpha"):
+            with acting(waiting, blocked):
+
+                def raced() -> bool:
+                    undone = min(sum(person.restored.values()) for person in (waiting, blocked))
+                    return undone > 150 and len(marks(redis_client)) > pairs / 2
+
+                wait_until(raced, within_s=14, what="the race")
+            wait_until(lambda: len(marks(redis_client)) == len(everyone), within_s=14, what="the rest")
+    assert marks(redis_client) == dict.fromkeys(everyone, 1)
+    assert waiting.lost == blocked.lost == set()
+    assert sum(waiting.restored.values()) > 20
+    assert sum(blocked.restored.values()) > 20
+    assert redis_client.zcard("rq:deferred:alpha") == 0
+    order = {raw.decode(): at for at, raw in enumerate(redis_client.lrange("order", 0, -1))}
+    assert all(order[parent] < order[dependent] for parent, dependent in after.items())
+
+
+@pytest.fixture
+def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
+    found = Shop(server.url)
+    yield found
+    found.close()
+
+
+def test_chords_and_groups_of_celery(
+    server: EmbeddedRedis, redis_client: redis.Redis, source: Source, source_settings: SourceSettings, shop: Shop
+) -> None:
+    """Members go to the bin and come back while workers take others; each chord's body runs once, after all of them."""
+    chords, members = 60, 5
+    backend = Celery(source, source_settings)
+    backend.own = source
+    app = App("shop", broker=server.url, backend=server.url, set_as_current=False)
+    for n in range(chords):
+        header = group(app.signature("shop.mark", args=(f"m{n}.{k}",), queue="alpha") for k in range(members))
+        chord(header, app=app)(app.signature("shop.mark", args=(f"b{n}",), queue="beta", immutable=True))
+        group(app.signature("shop.mark", args=(f"g{n}.{k}",), queue="alpha") for k in range(2)).apply_async()
+    wanted = {f"m{n}.{k}" for n in range(chords) for k in range(members)}
+    wanted |= {f"b{n}" for n in range(chords)} | {f"g{n}.{k}" for n in range(chords) for k in range(2)}
+    ref = discover(backend)["alpha"]
+    person = Person(backend, ref, State.WAITING, 7)
+    person.delete(backend.picks(ref, JobQuery(state=State.WAITING, per_page=100)))
+    with shop.worker(size=2):
+        with acting(person, Person(backend, ref, State.WAITING, 8)):
+            wait_until(lambda: redis_client.llen("alpha") == 0, within_s=12, what="the end of the line")
+        wait_until(lambda: set(shop.noted("ran")) == wanted, within_s=12, what="all of them")
+        # What workers have taken is not theirs to give back: no list offers its deletion.
+        for state in (State.ACTIVE, State.SCHEDULED):
+            assert Action.DELETE not in backend.job_actions.get(state, ())
+            assert {each.outcome for each in backend.take(discover(backend)["*"], state, [Pick(id="x")])} <= {
+                *(Outcome.GONE, Outcome.REFUSED, Outcome.UNSUPPORTED),
+            }
+    assert set(shop.noted("ran").values()) == {1}
+    assert person.lost == set()
+    assert sum(person.restored.values()) >= 100
+    backend.close()
+    app.close()
