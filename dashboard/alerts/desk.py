@@ -19,6 +19,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.channels.base import public
 from dashboard.alerts.editor import RuleEditor
 from dashboard.alerts.evaluate import Situation
+from dashboard.alerts.hours import STEP_S, Hours
 from dashboard.alerts.machine import Labels, Phase, State
 from dashboard.alerts.mutes import Ack, Mutes, Silence, Weekly
 from dashboard.alerts.notes import Episode, Note, Queued
@@ -28,6 +29,7 @@ from dashboard.alerts.rulebook import Rulebook
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.alerts.setup import make_channels, make_rulebook
 from dashboard.alerts.store import AlertStore, Beat, Look
+from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
 from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
@@ -41,6 +43,7 @@ MAX_ROWS = 500
 MAX_TOGETHER = 200  # alerts acknowledged at once
 # Test messages to one channel within this time: more of them are refused.
 TEST_EVERY_S = 5
+HOURS_ASKED_S = 5.0
 
 # KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
 # full or there is none to replace.
@@ -154,6 +157,7 @@ class Desk:
         self._rulebook = rulebook or make_rulebook(settings)
         self._channels = tuple(make_channels(settings))
         self.editor = RuleEditor(store, self._rulebook, self._channels)
+        self._hours: tuple[Hours | None, float] = (None, float("-inf"))  # with when that was read, monotonic
         self._last: tuple[tuple[str, int], Sequence[State]] | None = None
 
     # What is
@@ -209,7 +213,7 @@ class Desk:
 
         Cost: 2 round trips; some 2 µs for each rule and queue.
         """
-        look, kept = self._alerts.look(), self._alerts.memory()
+        look, (kept, sights) = self._alerts.look(), self._alerts.memory()
         situation = Situation(
             now=look.now,
             heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
@@ -219,7 +223,19 @@ class Desk:
         )
         rules = self._rulebook.rules(look.rules) if rules is None else rules
         interval_s = self._settings.sample_interval_s
-        return {rule.id: found for rule, found in previews(snapshot, history, rules, situation, kept, interval_s)}
+        found = previews(snapshot, history, rules, situation, kept, interval_s, sights)
+        return {rule.id: preview for rule, preview in found}
+
+    def hours(self, now: float) -> Hours | None:
+        """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
+
+        Cost: 1 round trip when what was read last is over a minute old, none within 5 s of the last one.
+        """
+        last, asked = self._hours
+        if (last is None or now - last.at >= STEP_S) and monotonic_s() - asked >= HOURS_ASKED_S:
+            last = self._alerts.hours()
+            self._hours = last, monotonic_s()
+        return last
 
     # Mutes
 

@@ -12,6 +12,7 @@ from dashboard.alerts.machine import Labels, Say, State
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.notes import Queued, episode_of, note_of, queue_up
+from dashboard.alerts.preview import sights_of
 from dashboard.alerts.rulebook import Rulebook
 from dashboard.alerts.rules import Rule
 from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
@@ -73,6 +74,7 @@ class Engine:
         self._epoch: int | None = None
         self._written: dict[str, float] = {}  # monotonic, by fp
         self._kept_at = float("-inf")
+        self._hours_sent = 0.0  # the end of the newest minute that is stored
         self._followed_at = float("-inf")
         self._unconfirmed: dict[str, Queued] = {}
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
@@ -93,7 +95,8 @@ class Engine:
     def lead(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """One tick as the leader; False when another one leads and nothing was written.
 
-        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change.
+        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change; what pages
+        see of the last hour travels with the third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
@@ -133,12 +136,14 @@ class Engine:
         self._fresh = False
 
     def _take_over(self, lead: str, look: Look) -> None:
-        kept = self._store.memory()
+        kept, _ = self._store.memory()
         if kept is not None:
             self._evaluator.memory.adopt(kept)
+        hours = self._store.hours()
+        if hours is not None:
+            self._evaluator.hours.adopt(hours, self._rulebook.rules(look.rules), look.now)
         self._fresh = False
         log.info("alerting as %s; %d instances stored", lead, len(self.states))
-        del look
 
     def _sync(self, lead: str, look: Look) -> None:
         """Have in `_known` what the store holds; give back to it what it has lost."""
@@ -212,9 +217,14 @@ class Engine:
         if now - self._tidied_at >= TIDY_EVERY_S:
             self._tidied_at = now
             self._tidy(look.now)
-        kept = self._evaluator.memory.keep() if now - self._kept_at >= KEEP_EVERY_S else None
-        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept):
+        kept, sights = None, None
+        if now - self._kept_at >= KEEP_EVERY_S:
+            kept, sights = self._evaluator.memory.keep(), sights_of(self._evaluator, self.rules, look.now)
+        ended = self._evaluator.hours.at
+        hours = self._evaluator.hours.hours() if ended != self._hours_sent else None
+        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept, sights=sights, hours=hours):
             return False
+        self._hours_sent = ended
         if kept is not None:
             self._kept_at = now
         return True

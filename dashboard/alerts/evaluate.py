@@ -10,12 +10,14 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import repeat
 
 import msgspec
 
 from dashboard.alerts import machine
+from dashboard.alerts.hours import HourKeeper
 from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
-from dashboard.alerts.memory import Memory
+from dashboard.alerts.memory import Memory, QueueFacts
 from dashboard.alerts.metrics import IDLE, METRICS, Figure, workers_of_library
 from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.reduce import Reducers
@@ -102,12 +104,15 @@ class Evaluator:
     def __init__(self, interval_s: float, memory: Memory | None = None) -> None:
         self.memory = memory or Memory()
         self.interval_s = interval_s
+        self.hours = HourKeeper()
         self._reducers = Reducers()
+        self._reducers_off = Reducers()  # of rules that are off: they take no room from those that are on
         self._ages: dict[str, float] = {}  # how long each queue has been watched
         self._last_now: float | None = None
         self._keys: tuple[str, ...] = ()
         self._labels: list[Labels] = []
-        self._matches: dict[Rule, list[int]] = {}
+        self._facts: list[QueueFacts] = []  # of each queue of the sample
+        self._matches: dict[Rule, tuple[list[int], list[Labels]]] = {}
 
     def settle(self, snapshot: Snapshot, grace_s: float) -> None:
         """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
@@ -131,6 +136,7 @@ class Evaluator:
         self._last_now = now
         self.memory.observe(snapshot, history, now, passed)
         self._index(snapshot.queues, passed)
+        self.hours.tick(now)
         run = _Run(self, snapshot, situation, states)
         live = _by_rule(states.values())
         ordered = in_order(rules)
@@ -141,7 +147,11 @@ class Evaluator:
             for known in leftovers.values():
                 for state in known:
                     run.removed(state, "rule removed")
+        for rule in rules:
+            if not rule.enabled:
+                run.watch(rule)
         self._reducers.sweep()
+        self._reducers_off.sweep()
         return run.turns
 
     def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Finding]:
@@ -167,7 +177,17 @@ class Evaluator:
         self._ages = dict.fromkeys(self._keys, math.inf)
         run = _Run(self, snapshot, situation, {})
         for rule in rules:
-            yield rule, [_seen(rule, subject) for subject in run.subjects(rule)]
+            yield (
+                rule,
+                [
+                    seen(rule, subject.labels, None if subject.frozen else subject.figure)
+                    for subject in run.subjects(rule)
+                ],
+            )
+
+    def last_seen(self, rule: Rule) -> list[Seen]:
+        """What a rule judged in the last tick, its reducer taken into account; on or off."""
+        return [seen(rule, labels, figure) for labels, figure in self.hours.seen(rule)]
 
     def _index(self, queues: Sequence[QueueStats], passed: float) -> None:
         keys = tuple(map(key_of, queues))
@@ -175,19 +195,31 @@ class Evaluator:
             self._keys = keys
             self._labels = [Labels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues]
             self._matches = {}
+        self._facts = list(map(self.memory.queues.__getitem__, keys))
         ages = self._ages
         self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
 
-    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> list[int]:
-        """Positions of the queues within the rule's scope; kept while queues and rule stay the same."""
+    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[Labels]]:
+        """(positions of the queues within the rule's scope, their labels); kept while queues and rule stay the same."""
         found = self._matches.get(rule)
         if found is None:
-            found = self._matches[rule] = [index for index, queue in enumerate(queues) if in_scope(rule, queue)]
+            indexes = [index for index, queue in enumerate(queues) if in_scope(rule, queue)]
+            found = self._matches[rule] = indexes, [self._labels[index] for index in indexes]
         return found
+
+    def figures(self, rule: Rule, queues: Sequence[QueueStats]) -> list[Figure]:
+        """The figure of each queue of `matches`, before any reducer."""
+        take = METRICS[rule.metric].take_queue
+        assert take is not None
+        indexes, facts, least = self.matches(rule, queues)[0], self._facts, rule.needed_events
+        if len(indexes) == len(queues):
+            return list(map(take, queues, facts, repeat(least)))
+        return [take(queues[index], facts[index], least) for index in indexes]
 
     def reduced(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
         """`figure` as the rule's reducer makes it."""
-        return self._reducers.reduce(rule, labels, figure, now)
+        reducers = self._reducers if rule.enabled else self._reducers_off
+        return reducers.reduce(rule, labels, figure, now)
 
     def is_new(self, index: int, rule: Rule) -> bool:
         """Whether the queue at that position has still to settle."""
@@ -196,10 +228,6 @@ class Evaluator:
     def labels(self, index: int) -> Labels:
         """Of the queue at that position."""
         return self._labels[index]
-
-    def key(self, index: int) -> str:
-        """Of the queue at that position."""
-        return self._keys[index]
 
 
 def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
@@ -216,12 +244,12 @@ def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
     return found
 
 
-def _seen(rule: Rule, subject: _Subject) -> Seen:
-    figure = None if subject.frozen else subject.figure
+def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
+    """A figure, already reduced, as the rule judges it."""
     for severity in rule.severities:
         if machine.judge(rule, severity, figure)[0] is Health.BREACH:
-            return Seen(subject.labels, figure, severity)
-    return Seen(subject.labels, figure, None)
+            return Seen(labels, figure, severity)
+    return Seen(labels, figure, None)
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
@@ -257,6 +285,8 @@ class _Run:
         self._situation = situation
         self._states = states
         self._down = {source.name for source in snapshot.sources if not source.reachable}
+        self._frozen = [queue.source in self._down or queue.error is not None for queue in snapshot.queues]
+        self._all_read = not any(self._frozen)
         self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
         self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
         self.muting: set[str] = set()  # ids of rules that mute others
@@ -266,32 +296,56 @@ class _Run:
 
     def rule(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
         """Evaluate one rule; `by_labels` = its stored states, which are used up."""
-        metric = METRICS[rule.metric]
-        if metric.subject == "queue" and rule.scope == "each":
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
             self._each_queue(rule, by_labels)
         else:
-            for subject in self.subjects(rule):
+            for subject in self._judged(rule):
                 known = by_labels.pop(subject.labels, [])
-                figure = self._evaluator.reduced(rule, subject.labels, subject.figure, self._situation.now)
-                self._instance(rule, subject.labels, figure, known, frozen=subject.frozen)
+                self._instance(rule, subject.labels, subject.figure, known, frozen=subject.frozen)
         for labels, states in by_labels.items():
             for state in states:
                 self._missing(rule, labels, state)
 
+    def watch(self, rule: Rule) -> None:
+        """Note what a rule that is off would judge."""
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
+            self._figures(rule)
+        else:
+            self._judged(rule)
+
+    def _judged(self, rule: Rule) -> list[_Subject]:
+        """The subjects of a rule with the figures that it compares, noted for its last hour."""
+        now = self._situation.now
+        found = [
+            _Subject(each.labels, self._evaluator.reduced(rule, each.labels, each.figure, now), each.frozen)
+            for each in self.subjects(rule)
+        ]
+        figures = [None if each.frozen else each.figure for each in found]
+        self._evaluator.hours.see(rule, [each.labels for each in found], figures)
+        return found
+
+    def _figures(self, rule: Rule) -> list[Figure]:
+        """The figures that a rule compares, of every queue in scope, noted for its last hour."""
+        evaluator, queues, now = self._evaluator, self._snapshot.queues, self._situation.now
+        indexes, labels = evaluator.matches(rule, queues)
+        figures = evaluator.figures(rule, queues)
+        if rule.reducer != "last":
+            figures = [evaluator.reduced(rule, each, figure, now) for each, figure in zip(labels, figures, strict=True)]
+        known: list[Figure] = figures
+        if not self._all_read:
+            pairs = zip(indexes, figures, strict=True)
+            known = [None if self._frozen[index] else figure for index, figure in pairs]
+        evaluator.hours.see(rule, labels, known)
+        return figures
+
     def _each_queue(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
         """Every queue in scope. The first lines of the loop are all that most queues cost."""
-        evaluator, queues, facts = self._evaluator, self._snapshot.queues, self._evaluator.memory.queues
-        take = METRICS[rule.metric].take_queue
-        assert take is not None
-        least = rule.needed_events
+        evaluator, queues = self._evaluator, self._snapshot.queues
         mildest = rule.threshold(rule.severities[-1])
         beyond = _COMPARE[rule.op]
-        plain, careful = rule.reducer == "last", rule.no_data == "breach"
-        for index in evaluator.matches(rule, queues):
-            queue = queues[index]
-            figure = take(queue, facts[evaluator.key(index)], least)
-            if not plain:
-                figure = evaluator.reduced(rule, evaluator.labels(index), figure, self._situation.now)
+        careful = rule.no_data == "breach"
+        figures = self._figures(rule)
+        for index, figure in zip(evaluator.matches(rule, queues)[0], figures, strict=True):
             known: list[State] | None = None
             if by_labels:
                 known = by_labels.pop(evaluator.labels(index), None)
@@ -303,8 +357,7 @@ class _Run:
                     continue
                 if evaluator.is_new(index, rule):
                     continue
-            frozen = queue.source in self._down or queue.error is not None
-            self._instance(rule, evaluator.labels(index), figure, known or [], frozen=frozen)
+            self._instance(rule, evaluator.labels(index), figure, known or [], frozen=self._frozen[index])
 
     def subjects(self, rule: Rule) -> Iterator[_Subject]:
         """All that a rule looks at, with the figure of each."""
@@ -331,22 +384,16 @@ class _Run:
             yield _Subject(Labels(), situation.heartbeat_age_s)
 
     def _queues(self, rule: Rule) -> Iterator[_Subject]:
-        take = METRICS[rule.metric].take_queue
-        assert take is not None
-        evaluator, facts = self._evaluator, self._evaluator.memory.queues
-        for index in evaluator.matches(rule, self._snapshot.queues):
-            queue = self._snapshot.queues[index]
-            frozen = queue.source in self._down or queue.error is not None
-            figure = take(queue, facts[evaluator.key(index)], rule.needed_events)
-            yield _Subject(evaluator.labels(index), figure, frozen)
+        queues = self._snapshot.queues
+        indexes, labels = self._evaluator.matches(rule, queues)
+        figures = self._evaluator.figures(rule, queues)
+        for index, each, figure in zip(indexes, labels, figures, strict=True):
+            yield _Subject(each, figure, self._frozen[index])
 
     def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
         """The sum or the highest over all queues in scope; unknown while one of them is."""
-        take = METRICS[rule.metric].take_queue
-        assert take is not None
-        facts, queues = self._evaluator.memory.queues, self._snapshot.queues
-        indexes = self._evaluator.matches(rule, queues)
-        figures = [take(queues[index], facts[self._evaluator.key(index)], rule.needed_events) for index in indexes]
+        queues = self._snapshot.queues
+        indexes, figures = self._evaluator.matches(rule, queues)[0], self._evaluator.figures(rule, queues)
         frozen = any(queues[index].source in self._down for index in indexes)
         numbers = [0.0 if figure is IDLE else figure for figure in figures]
         known = [number for number in numbers if number is not None]
@@ -357,7 +404,7 @@ class _Run:
 
     def _libraries(self, rule: Rule) -> Iterator[_Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}
-        for index in self._evaluator.matches(rule, self._snapshot.queues):
+        for index in self._evaluator.matches(rule, self._snapshot.queues)[0]:
             if not self._evaluator.is_new(index, rule):
                 queue = self._snapshot.queues[index]
                 groups.setdefault((queue.source, queue.backend), []).append(queue)

@@ -41,6 +41,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     subject: Subject
     meaning: str
     bounded: bool = False  # a ratio that lies in 0..1
+    several: bool = False  # no single sample tells it, however well the last hour is known
     min_events: int = 0  # finished jobs that a figure needs, unless the rule says otherwise
     unavailable: str | None = None  # why it cannot be had
     take_queue: TakeQueue | None = None
@@ -171,8 +172,12 @@ def _queue(name: str, unit: Unit, meaning: str, take: TakeQueue, *, bounded: boo
     )
 
 
-def _source(name: str, unit: Unit, meaning: str, take: TakeSource, *, bounded: bool = False) -> Metric:
-    return Metric(name=name, unit=unit, subject="source", meaning=meaning, take_source=take, bounded=bounded)
+def _source(
+    name: str, unit: Unit, meaning: str, take: TakeSource, *, bounded: bool = False, several: bool = False
+) -> Metric:
+    return Metric(
+        name=name, unit=unit, subject="source", meaning=meaning, take_source=take, bounded=bounded, several=several
+    )
 
 
 def _later(name: str, unit: Unit, meaning: str) -> Metric:
@@ -211,10 +216,14 @@ _TABLE: tuple[Metric, ...] = (
     _source("redis.unreachable_s", "s", "since the last good reply", _unreachable),
     _source("redis.writes_refused", "flag", "1 when a write of ours is refused", _writes_refused),
     _source("redis.memory_ratio", "ratio", "used memory of maxmemory", _memory_ratio),
-    _source("redis.memory_full_in_s", "s", "until maxmemory is reached, at the pace of the last 30 minutes", _full_in),
-    _source("redis.evicted_per_min", "per_min", "keys evicted", _evicted),
+    _source(
+        *("redis.memory_full_in_s", "s", "until maxmemory is reached, at the pace of the last 30 minutes"),
+        _full_in,
+        several=True,
+    ),
+    _source("redis.evicted_per_min", "per_min", "keys evicted", _evicted, several=True),
     _source("redis.eviction_policy", "flag", "1 when jobs of a library that forbids it may be evicted", _policy),
-    _source("redis.rejected_per_min", "per_min", "connections rejected", _rejected),
+    _source("redis.rejected_per_min", "per_min", "connections rejected", _rejected, several=True),
     _source("redis.clients_ratio", "ratio", "connected clients of maxclients", _clients, bounded=True),
     _source("redis.fragmentation_ratio", "ratio", "of the allocator, where it wastes 256 MiB or more", _fragmentation),
     _source("redis.replica_lag_bytes", "bytes", "how far the slowest replica is behind", _replica_lag),

@@ -1,23 +1,39 @@
-"""Would a rule fire now, and what was its figure in the last hour: of one sample, without writing anything. Pure."""
+"""Would a rule fire now, and what was its figure in the last hour: without writing anything. Pure.
+
+A rule in force is shown as the checker judges it: what one sample does not tell (a reducer, a pace) and the last hour
+come from the leader. A drafted one is judged by the sample and, where that holds its figure, by the sampler's history.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import msgspec
 
-from dashboard.alerts.evaluate import Evaluator, Seen, Situation, fits, in_scope
+from dashboard.alerts.evaluate import Evaluator, Seen, Situation, fits, in_scope, seen
+from dashboard.alerts.hours import MAX_RULES, POINTS, STEP_S, Hours, mark
 from dashboard.alerts.machine import Labels, State
 from dashboard.alerts.memory import Kept
 from dashboard.alerts.metrics import IDLE, METRICS
 from dashboard.alerts.mutes import Silence
+from dashboard.alerts.reduce import Reducers
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.collect.history import History, Point, QueueHistory, Series
-from dashboard.model import Snapshot
+from dashboard.model import Snapshot, Value
 
 MAX_SPOTS = 20
+# What the leader saw counts for so long; it is stored every ten seconds.
+SIGHTS_FOR_S = 30.0
+HOUR_S = 3600.0
 _NO_LABELS = Labels()
+
+
+# What a preview goes by: the newest sample; what the checker judged within the last seconds; or the newest sample with
+# the sampler's history, of which each point stands for up to a minute.
+Basis = Literal["sample", "checker", "history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,8 @@ class Preview:
     looked_at: int
     unknown: int  # of them, those whose figure is not known
     worst: Spot | None  # beyond or not; None while no figure is known
-    judged: bool  # False: the rule judges a window of time, of which one sample tells nothing
+    judged: bool  # False: the rule judges a window of time, of which nothing is known here
+    basis: Basis = "sample"
 
     @property
     def count(self) -> int:
@@ -56,10 +73,48 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A figure in the last hour, oldest first, aligned at the end; `note` = how it differs from what is judged."""
+    """A figure in the last hour, oldest first, aligned at the end, in `slots` places for the whole hour.
+
+    `note` = how it differs from what is judged. `since`: the checker has watched it from then on (seconds since 1970);
+    None when that is longer than the hour, or when these are no figures of the checker.
+    """
 
     points: Series
     note: str | None = None
+    slots: int = 0
+    since: float | None = None
+    envelope: Series | None = None  # the worst over all that the rule looks at, in the same places; None if not kept
+    of_all: bool = False  # whether `points` is that too
+
+
+class Sight(Value, frozen=True, kw_only=True):
+    """What the checker judged of one rule, which `mark` names with all its fields."""
+
+    mark: str
+    preview: Preview
+
+
+class Sights(Value, frozen=True, kw_only=True):
+    """What the checker judged of the rules that one sample does not tell, by id; `at` by the store's clock."""
+
+    at: float
+    rules: dict[str, Sight]
+
+
+def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> Sights:
+    """What the leader's last tick judged of those rules."""
+    told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
+    return Sights(
+        at=now,
+        rules={
+            rule.id: Sight(mark=_whole(rule), preview=_preview(rule, evaluator.last_seen(rule), "checker"))
+            for rule in told
+        },
+    )
+
+
+def _whole(rule: Rule) -> str:
+    return hashlib.sha256(repr(rule).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def previews(
@@ -69,17 +124,47 @@ def previews(
     situation: Situation,
     kept: Kept | None,
     interval_s: float,
+    sights: Sights | None = None,
 ) -> Iterator[tuple[Rule, Preview]]:
-    """What each rule sees, whether it is on or off. `kept` = what the checker has added up."""
+    """What each rule sees, whether it is on or off. `kept` = what the checker has added up, `sights` what it judged."""
     evaluator = Evaluator(interval_s)
     if kept is not None:
         evaluator.memory.adopt(kept)
-    for rule, seen in evaluator.look(snapshot, history, rules, situation):
-        yield rule, _preview(rule, seen)
+    fresh = sights.rules if sights is not None and situation.now - sights.at <= SIGHTS_FOR_S else {}
+    for rule, things in evaluator.look(snapshot, history, rules, situation):
+        sight = fresh.get(rule.id)
+        if sight is not None and sight.mark == _whole(rule):
+            yield rule, sight.preview
+        elif rule.reducer == "last":
+            yield rule, _preview(rule, things, "sample")
+        else:
+            reduced = _reduced(rule, things, snapshot, history, situation.now)
+            yield rule, _preview(rule, reduced or things, "history" if reduced else "sample")
 
 
-def _preview(rule: Rule, seen: Sequence[Seen]) -> Preview:
-    judged = rule.reducer == "last"
+def _reduced(
+    rule: Rule, things: Iterable[Seen], snapshot: Snapshot, history: History, now: float
+) -> Sequence[Seen] | None:
+    """What the rule's reducer makes of the history and the newest figure; None where no such history is kept."""
+    if rule.metric not in _EXACT or not history.last_at:
+        return None
+    reducers, found = Reducers(), []
+    down = {source.name for source in snapshot.sources if not source.reachable}
+    for each in things:
+        if each.labels.source in down:
+            found.append(each)
+            continue
+        kept = past(rule, each.labels, snapshot, history)
+        series = kept.points if kept else ()
+        times = (history.last_at - step * history.step_s for step in reversed(range(len(series))))
+        points = ((at, float(point)) for at, point in zip(times, series, strict=True) if point is not None)
+        reducers.fill(rule, each.labels, points)
+        found.append(seen(rule, each.labels, reducers.reduce(rule, each.labels, each.figure, now)))
+    return found
+
+
+def _preview(rule: Rule, seen: Sequence[Seen], basis: Basis) -> Preview:
+    judged = rule.reducer == "last" or basis != "sample"
     beyond = [each for each in seen if each.severity is not None] if judged else []
     criticals = sum(each.severity is Severity.CRITICAL for each in beyond)
     known = [each for each in seen if each.figure is not None and each.figure is not IDLE]
@@ -92,6 +177,7 @@ def _preview(rule: Rule, seen: Sequence[Seen]) -> Preview:
         unknown=sum(each.figure is None for each in seen),
         worst=_spot(worst) if worst else None,
         judged=judged,
+        basis=basis,
     )
 
 
@@ -106,11 +192,50 @@ def _spot(seen: Seen) -> Spot:
 
 
 def past(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
-    """The last hour of what the rule sees at `labels`; None for a metric of which no history is kept."""
+    """The last hour of what a rule would see at `labels`, by the sampler; None for a metric whose history it does not
+    keep."""
     found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
-    if found is None or rule.reducer == "last":
-        return found
-    return Past(found.points, "each point is one figure, the rule judges a window of them")
+    if found is None:
+        return None
+    note = found.note if rule.reducer == "last" else "each point is one figure, the rule judges a window of them"
+    return Past(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
+
+
+def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, hours: Hours | None) -> Past | None:
+    """The last hour of `worst`, the worst thing that the rule sees now: as the checker judged it, and where the sampler
+    knows the very same figure for longer, by the sampler. None where neither keeps it."""
+    judged = _judged(rule, worst, snapshot.sampled_at, hours)
+    if worst is None and rule.scope == "each":
+        return judged
+    sampled = past(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
+    if judged is None or sampled is None:
+        return judged or sampled
+    longer = len(sampled.points) * history.step_s > len(judged.points) * STEP_S
+    if sampled.note is not None or not longer:
+        return judged
+    return replace(sampled, since=judged.since)
+
+
+def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> Past | None:
+    """By the checker: full minutes, and the figure of now."""
+    found = hours.rules.get(rule.id) if hours is not None else None
+    if hours is None or found is None or found.mark != mark(rule):
+        return None
+    missed = max(0, round((now - hours.at) / STEP_S) - 1)
+    if missed >= POINTS:
+        return None
+    newest = (*(None,) * missed, worst.value if worst else None)
+    lines = (line.points for line in found.lines if worst is not None and line.labels == worst.labels)
+    line = next(lines, None)
+    envelope = (*found.worst, *newest)
+    since = found.since if line is None else max(found.since, hours.at - len(line) * STEP_S)
+    return Past(
+        points=envelope if line is None else (*line, *newest),
+        slots=POINTS + 1,
+        since=since if now - since < HOUR_S else None,
+        envelope=envelope,
+        of_all=line is None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +267,7 @@ def muted(silence: Silence, states: Iterable[State], snapshot: Snapshot | None, 
 
 
 def has_past(metric: str) -> bool:
-    """Whether a history of the metric is kept."""
+    """Whether the sampler keeps a history of the metric."""
     return metric in _QUEUES or metric == "redis.memory_ratio"
 
 
@@ -159,6 +284,7 @@ _QUEUES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
     "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
     "queue.error_ratio": (_ratio, "each point is of five minutes, the rule judges fifteen"),
 }
+_EXACT = {*(name for name, (_, note) in _QUEUES.items() if note is None), "redis.memory_ratio"}
 
 
 def _of_source(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.metrics import IDLE, Figure
@@ -37,6 +38,10 @@ class Reducers:
         if figure is IDLE:
             return IDLE
         return _reduced(rule.reducer, series)
+
+    def fill(self, rule: Rule, labels: Labels, points: Iterable[tuple[float, float]]) -> None:
+        """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""
+        self._series[rule.id, rule.version, labels] = deque(points, maxlen=MAX_POINTS)
 
     def sweep(self) -> None:
         """Forget what no rule has asked for since the last sweep."""

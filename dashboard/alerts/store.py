@@ -13,15 +13,18 @@ import msgspec
 
 from dashboard.acts.wire import pack, unpack
 from dashboard.alerts import keys
+from dashboard.alerts.hours import Hours
 from dashboard.alerts.machine import State
 from dashboard.alerts.memory import Kept
 from dashboard.alerts.mutes import Ack, Mutes, Silence
 from dashboard.alerts.notes import Episode, Queued
+from dashboard.alerts.preview import Sights
 from dashboard.collect.store import LEAD, Store
 from dashboard.sources import Argument, Reply
 
 INSTANCE_TTL_MS = 7 * 86_400_000
 MEMORY_TTL_MS = 600_000
+HOURS_TTL_MS = 7_200_000
 HEARTBEAT_TTL_MS = 86_400_000
 MAX_EPISODES = 5000
 # Instances of one script: each costs some 20 µs of Redis.
@@ -81,15 +84,15 @@ if instances > 0 then redis.call('INCR', KEYS[3]) end
 return 'ok'
 """
 
-# KEYS lead, heartbeat, memory. ARGV lead value, holder, "1" when messages could be delivered, memory or "",
-# its ms to live, the heartbeat's. Answers 1, or 0 when another one leads.
+# KEYS lead, heartbeat, then what to keep. ARGV lead value, holder, "1" when messages could be delivered, ms to live of
+# the heartbeat, then of each further key: value, ms to live. Answers 1, or 0 when another one leads.
 _BEAT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local t = redis.call('TIME')
 local ms = string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))
 redis.call('HSET', KEYS[2], 'at', ms, 'holder', ARGV[2], 'lead', ARGV[1], 'delivers', ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
-if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'PX', ARGV[2 * i]) end
 return 1
 """
 
@@ -201,10 +204,16 @@ class AlertStore:
                 known.revisions[fp] = int(row[0])
         return known
 
-    def memory(self) -> Kept | None:
-        """What the last leader remembered; None when that is too old."""
-        (raw,) = self._batch(("GET", keys.MEMORY))
-        return unpack(raw, Kept)
+    def memory(self) -> tuple[Kept | None, Sights | None]:
+        """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
+        too old. Cost: 1 round trip."""
+        kept, sights = self._batch(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
+        return unpack(kept, Kept), unpack(sights, Sights)
+
+    def hours(self) -> Hours | None:
+        """The last hour of the rules; None when there is none. Cost: 1 round trip."""
+        (raw,) = self._batch(("GET", keys.HOURS))
+        return unpack(raw, Hours)
 
     def commit(
         self,
@@ -263,14 +272,25 @@ class AlertStore:
         if answer != "ok":
             raise Stale(answer)
 
-    def beat(self, lead: str, holder: str, *, delivers: bool, kept: Kept | None) -> bool:
-        """Note a full tick; False when another one leads. Cost: 1 round trip."""
-        done = self.store.script(
-            _BEAT,
-            (LEAD, keys.HEARTBEAT, keys.MEMORY),
-            *(lead, holder, int(delivers), pack(kept) if kept else b"", MEMORY_TTL_MS, HEARTBEAT_TTL_MS),
-        )
-        return bool(done)
+    def beat(
+        self,
+        lead: str,
+        holder: str,
+        *,
+        delivers: bool,
+        kept: Kept | None = None,
+        sights: Sights | None = None,
+        hours: Hours | None = None,
+    ) -> bool:
+        """Note a full tick, and keep what is given; False when another one leads. Cost: 1 round trip."""
+        names = [LEAD, keys.HEARTBEAT]
+        arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
+        given = ((keys.MEMORY, kept, MEMORY_TTL_MS), (keys.SIGHTS, sights, MEMORY_TTL_MS))
+        for name, value, ttl_ms in (*given, (keys.HOURS, hours, HOURS_TTL_MS)):
+            if value is not None:
+                names.append(name)
+                arguments += [pack(value), ttl_ms]
+        return bool(self.store.script(_BEAT, tuple(names), *arguments))
 
     def heartbeat(self) -> tuple[float, Beat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""

@@ -18,6 +18,7 @@ from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.work import Place
 from dashboard.alerts.desk import Desk
+from dashboard.alerts.hours import Hours
 from dashboard.alerts.preview import Preview
 from dashboard.alerts.process import Work, start
 from dashboard.alerts.rulebook import Entry
@@ -83,11 +84,12 @@ class _Process:
 
 @dataclass(frozen=True, slots=True)
 class RuleBoard:
-    """All rules, and by id what each sees in the sample `version`; nothing before the first sample."""
+    """All rules, and by id what each sees in the sample `version` and in the hour before; nothing before the first."""
 
     version: str
     entries: tuple[Entry, ...]
     previews: dict[str, Preview]
+    hours: Hours | None
 
 
 class Deck:
@@ -186,14 +188,15 @@ class Deck:
     def rule_board(self) -> RuleBoard:
         """All rules with what they see now; worked out once per sample for all viewers of this process.
 
-        Cost: 1 round trip, 2 more per sample; see Desk.previews.
+        Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
         """
         here, reading = self._here(), self.reading()
         entries, last = here.desk.editor.entries(), here.rules
         if last is not None and last.entries is entries and last.version == reading.version:
             return last
         seen = here.desk.previews(reading.snapshot, reading.history) if reading.snapshot else {}
-        here.rules = RuleBoard(reading.version, entries, seen)
+        hours = here.desk.hours(reading.snapshot.sampled_at) if reading.snapshot else None
+        here.rules = RuleBoard(reading.version, entries, seen, hours)
         return here.rules
 
     @property

@@ -9,11 +9,12 @@ from flask.typing import ResponseReturnValue
 
 from dashboard.acts import audit
 from dashboard.alerts.compose import text_of
-from dashboard.alerts.machine import Labels
+from dashboard.alerts.hours import Hours
 from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.preview import Past, Preview, has_past, past
+from dashboard.alerts.preview import Past, Preview, has_past, hour
 from dashboard.alerts.rulebook import Entry
 from dashboard.alerts.rules import Origin, Rule
+from dashboard.collect.history import Series
 from dashboard.collect.reader import Reading
 from dashboard.errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.sources import metered
@@ -21,7 +22,6 @@ from dashboard.web import htmx, page
 from dashboard.web.alerting import told
 from dashboard.web.deck import deck
 from dashboard.web.graph import Graph, graph
-from dashboard.web.overview import span_text
 from dashboard.web.ruleform import RuleForm, differences
 from dashboard.web.security import actor
 
@@ -41,6 +41,13 @@ SAID = {
 }
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+REDUCERS = {
+    "min": "lowest figure of the last",
+    "max": "highest figure of the last",
+    "mean": "mean of the last",
+    "p95": "95th of 100 figures of the last",
+    "rate": "change a minute over the last",
+}
 UNREADABLE = "The rules cannot be stored now."
 
 
@@ -84,11 +91,12 @@ def _list() -> dict[str, Any]:
             "entry": entry,
             "seen": (seen := board.previews.get(entry.rule.id)),
             "firing": firing.get(entry.rule.id, 0),
-            "graph": _graph(entry.rule, _past(entry.rule, seen, reading), reading, SMALL),
+            "past": (found := _past(entry.rule, seen, reading, board.hours)),
+            "graph": _graph(entry.rule, found, SMALL),
         }
         for entry in board.entries
     ]
-    return _common(meter, reading) | {"rows": sorted(rows, key=_most_urgent)}
+    return _common(meter) | {"rows": sorted(rows, key=_most_urgent)}
 
 
 def _most_urgent(row: dict[str, Any]) -> int:
@@ -104,11 +112,11 @@ def _most_urgent(row: dict[str, Any]) -> int:
 def _one(rule_id: str) -> dict[str, Any]:
     with metered() as meter:
         entry, alerts = deck().desk.editor.entry(rule_id), deck().desk.now()
-        seen = deck().rule_board().previews.get(rule_id)
+        board = deck().rule_board()
     reading = deck().reading()
     return (
-        _common(meter, reading)
-        | _seen(entry.rule, seen, reading)
+        _common(meter)
+        | _seen(entry.rule, board.previews.get(rule_id), reading, board.hours)
         | {
             "entry": entry,
             "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
@@ -117,36 +125,38 @@ def _one(rule_id: str) -> dict[str, Any]:
     )
 
 
-def _seen(rule: Rule, seen: Preview | None, reading: Reading) -> dict[str, Any]:
+def _seen(
+    rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None, *, drafted: bool = False
+) -> dict[str, Any]:
     """The variables of `rules/_seen.html`."""
-    found = _past(rule, seen, reading)
+    found = _past(rule, seen, reading, hours)
+    many = found is not None and not found.of_all and seen is not None and seen.looked_at > 1
     return {
         "rule": rule,
         "metric": METRICS[rule.metric],
         "seen": seen,
         "past": found,
+        "graph": _graph(rule, found, LARGE, behind=found.envelope or () if found and many else ()),
+        "drafted": drafted,
         "has_past": has_past(rule.metric),
-        "graph": _graph(rule, found, reading, LARGE),
-        "span_text": span_text(reading.history),
+        "reducers": REDUCERS,
         "amount": lambda value: text_of(value, METRICS[rule.metric].unit) or "–",
         "ops": OPS,
         "titles": deck().backend_titles,
     }
 
 
-def _past(rule: Rule, seen: Preview | None, reading: Reading) -> Past | None:
+def _past(rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None) -> Past | None:
     """The last hour of the worst thing that the rule looks at."""
     if reading.snapshot is None:
         return None
-    if seen is None or seen.worst is None:
-        return None if rule.scope == "each" else past(rule, Labels(), reading.snapshot, reading.history)
-    return past(rule, seen.worst.labels, reading.snapshot, reading.history)
+    return hour(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
 
 
-def _graph(rule: Rule, found: Past | None, reading: Reading, size: tuple[int, int]) -> Graph | None:
+def _graph(rule: Rule, found: Past | None, size: tuple[int, int], behind: Series = ()) -> Graph | None:
     if found is None or all(point is None for point in found.points):
         return None
-    return graph(rule, found.points, len(reading.history.totals.depth), *size)
+    return graph(rule, found.points, found.slots, *size, behind)
 
 
 def _short(value: float | None, metric: str) -> str:
@@ -154,7 +164,7 @@ def _short(value: float | None, metric: str) -> str:
     return text.replace(" per minute", "/min").replace(" per hour", "/h")
 
 
-def _common(meter: Any, reading: Reading) -> dict[str, Any]:
+def _common(meter: Any) -> dict[str, Any]:
     return {
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
         "titles": deck().backend_titles,
@@ -162,7 +172,6 @@ def _common(meter: Any, reading: Reading) -> dict[str, Any]:
         "ops": OPS,
         "text_of": _short,
         "signs": SIGNS,
-        "span_text": span_text(reading.history),
     }
 
 
@@ -297,8 +306,11 @@ def _form(
     reading = deck().reading()
     seen: dict[str, Any] = {}
     if preview is not None:
-        found = deck().desk.previews(reading.snapshot, reading.history, [preview]) if reading.snapshot else {}
-        seen = _seen(preview, found.get(preview.id), reading)
+        found, hours = {}, None
+        if reading.snapshot is not None:
+            found = deck().desk.previews(reading.snapshot, reading.history, [preview])
+            hours = deck().desk.hours(reading.snapshot.sampled_at)
+        seen = _seen(preview, found.get(preview.id), reading, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
         "rules/form.html",

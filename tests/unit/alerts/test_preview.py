@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
-from dashboard.alerts.evaluate import Situation
+from dashboard.acts.wire import pack, unpack
+from dashboard.alerts.evaluate import Evaluator, Situation
+from dashboard.alerts.hours import Hour, Hours, Line, mark
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.memory import Kept
-from dashboard.alerts.preview import Preview, past, previews
-from dashboard.alerts.rules import Severity, parse
+from dashboard.alerts.metrics import IDLE
+from dashboard.alerts.preview import Past, Preview, Sights, Spot, hour, past, previews, sights_of
+from dashboard.alerts.reduce import Reducers
+from dashboard.alerts.rules import Rule, Severity, parse
 from dashboard.collect.history import History, QueueHistory
 from dashboard.model import Counts, QueueStats, Snapshot
-from tests.unit.alerts.making import sample
+from tests.unit.alerts.making import sample, source
 
 NOW = 1_800_000_000.0
 
@@ -63,6 +69,78 @@ def test_a_rule_over_a_window_is_not_judged_by_one_sample() -> None:
     assert seen.worst is not None
 
 
+def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0) -> tuple[Evaluator, Snapshot, float]:
+    """A checker that saw one queue with these depths, the last sample, and its time."""
+    evaluator, now, snapshot = Evaluator(every_s), NOW, sample([])
+    for depth in depths:
+        now += every_s
+        snapshot = sample([queue("a", depth), queue("b", 1)])
+        evaluator.evaluate(snapshot, History(), rules, {}, Situation(now=now))
+    return evaluator, snapshot, now
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("reducer", ["min", "max", "mean", "p95", "rate"])
+@pytest.mark.parametrize("depths", [(10, 20, 60), (60, None, 20, None), (None, None)])
+def test_a_reducer_is_shown_as_the_checker_has_it(reducer: str, depths: Sequence[int | None], enabled: bool) -> None:
+    what = {"id": "x", "metric": "queue.depth", "warning": 15, "enabled": enabled}
+    made = parse({**what, "reducer": reducer, "window_s": 300}, "test")
+    evaluator, snapshot, now = ticks([made], depths)
+    told = unpack(pack(sights_of(evaluator, [made], now)), Sights)
+    ((_, seen),) = previews(snapshot, History(), [made], Situation(now=now + 5), None, 2.0, told)
+    figure = Reducers()
+    for number, depth in enumerate(depths):
+        expected = figure.reduce(made, Labels(queue="a"), depth, 2.0 * number)
+    beyond = expected is not None and expected is not IDLE and expected > 15
+    assert (seen.judged, seen.basis, seen.count, seen.looked_at) == (True, "checker", int(beyond), 2)
+    assert [(spot.labels.queue, spot.value, spot.severity) for spot in seen.beyond] == (
+        [("a", expected, Severity.WARNING)] if beyond else []
+    )
+
+
+def test_what_the_checker_said_of_another_rule_or_long_ago_does_not_count() -> None:
+    made = parse({"id": "x", "metric": "queue.depth", "warning": 15, "reducer": "max", "window_s": 300}, "test")
+    evaluator, snapshot, now = ticks([made], (60, 1))
+    told = sights_of(evaluator, [made], now)
+
+    def judged(rule: Rule, at: float) -> bool:
+        return dict(previews(snapshot, History(), [rule], Situation(now=at), None, 2.0, told))[rule].judged
+
+    assert judged(made, now)
+    assert not judged(msgspec.structs.replace(made, warning=16), now)
+    assert not judged(made, now + 31)
+
+
+def test_a_pace_is_shown_as_the_checker_has_it() -> None:
+    made = parse({"id": "x", "metric": "redis.evicted_per_min", "critical": 0}, "test")
+    evaluator = Evaluator(2.0)
+    for tick in range(3):
+        snapshot = sample([], [source(run_id="1", evicted_keys=10 * tick)])
+        evaluator.evaluate(snapshot, History(), [made], {}, Situation(now=NOW + 2 * tick))
+    situation = Situation(now=NOW + 5)
+    assert dict(previews(snapshot, History(), [made], situation, None, 2.0))[made].unknown == 1
+    told = sights_of(evaluator, [made], NOW + 4)
+    seen = dict(previews(snapshot, History(), [made], situation, None, 2.0, told))[made]
+    assert (seen.criticals, seen.unknown, seen.beyond[0].value) == (1, 0, 20.0)
+
+
+def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
+    past = History(step_s=60, last_at=NOW - 30, queues={"main\0lists\0a": QueueHistory(depth=(100, 40, None, 20))})
+    snapshot = sample([queue("a", 0), queue("b", 3)])
+
+    def draft(**fields: Any) -> Preview:
+        made = parse({"id": "x", "metric": "queue.depth", "warning": 15, **fields}, "test")
+        return dict(previews(snapshot, past, [made], Situation(now=NOW), None, 2.0))[made]
+
+    mean = draft(reducer="mean", window_s=300)  # (100 + 40 + 20 + 0) / 4
+    assert (mean.judged, mean.basis, mean.count) == (True, "history", 1)
+    assert mean.worst is not None
+    assert mean.worst.value == 40
+    assert draft(reducer="max", window_s=100).beyond[0].value == 20  # the others are older than the window
+    assert not draft(metric="queue.latency_s", reducer="max", window_s=300).judged
+    assert not draft(metric="queue.error_ratio", warning=0.1, reducer="max", window_s=300).judged
+
+
 def test_channels_in_trouble_are_seen() -> None:
     situation = Situation(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
     seen = see(sample([]), None, situation, metric="notify.dead", op="ge", warning=1)
@@ -110,3 +188,55 @@ def test_the_counts_of_a_preview_add_up_over_many_queues() -> None:
     dead = [queue(f"q{n}", 0, counts=Counts(dead=n)) for n in range(50)]
     seen = see(sample(dead), metric="queue.dead", op="ge", warning=40)
     assert (seen.count, seen.looked_at, seen.unknown) == (10, 50, 0)
+
+
+PLACE = Labels(source="main", backend="lists", queue="a")
+
+
+def hour_of(values: dict[str, Any], stored: Hours | None, *, at: float, value: float | None = 9) -> Past | None:
+    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
+    snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=at)
+    return hour(made, Spot(PLACE, value, None), snapshot, history(), stored)
+
+
+def stored(**values: Any) -> Hours:
+    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
+    lines = (Line(labels=PLACE, points=(2, None, 4)),)
+    kept = Hour(mark=mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
+    return Hours(at=NOW, rules={"x": kept})
+
+
+def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
+    assert hour_of({}, None, at=NOW) is None
+    for late in (2, 61):
+        found = hour_of({}, stored(), at=NOW + late)
+        assert found is not None
+        assert (found.points, found.envelope, found.of_all) == ((2, None, 4, 9), (7, 8, 9, 10, 9), False)
+        assert (found.slots, found.since) == (61, NOW - 180)  # its line is younger than the rule
+    found = hour_of({}, stored(), at=NOW + 200, value=None)  # the checker has stopped
+    assert found is not None
+    assert found.points == (2, None, 4, None, None, None)
+    assert hour_of({}, stored(), at=NOW + 2 * 3600) is None
+    assert hour_of({"queues": ["a"]}, stored(), at=NOW) is None
+
+
+def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
+    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
+    snapshot = msgspec.structs.replace(sample([]), sampled_at=NOW + 5)
+    found = hour(made, Spot(Labels(queue="other"), 30, None), snapshot, history(), stored())
+    assert found is not None
+    assert (found.points, found.of_all, found.since) == ((7, 8, 9, 10, 30), True, NOW - 600)
+
+
+def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> None:
+    longer = msgspec.structs.replace(history(), queues={"main\0lists\0a": QueueHistory(depth=tuple(range(30)))})
+    made = parse({"id": "x", "metric": "queue.depth", "warning": 5}, "test")
+    snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=NOW + 5)
+    spot = Spot(PLACE, 9, None)
+    found = hour(made, spot, snapshot, longer, stored(metric="queue.depth"))
+    assert found is not None
+    assert (found.points, found.since, found.slots) == (tuple(range(30)), NOW - 180, 60)
+    ratio = stored(metric="queue.error_ratio", warning=0.1)
+    noted = hour_of({"metric": "queue.error_ratio", "warning": 0.1}, ratio, at=NOW)
+    assert noted is not None
+    assert (noted.points, noted.note) == ((2, None, 4, 9), None)
