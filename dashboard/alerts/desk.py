@@ -19,7 +19,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.channels.base import public
 from dashboard.alerts.editor import RuleEditor
 from dashboard.alerts.evaluate import Situation
-from dashboard.alerts.hours import STEP_S, Hours
+from dashboard.alerts.hours import Hours
 from dashboard.alerts.machine import Labels, Phase, State
 from dashboard.alerts.mutes import Ack, Mutes, Silence, Weekly
 from dashboard.alerts.notes import Episode, Note, Queued
@@ -229,10 +229,10 @@ class Desk:
     def hours(self, now: float) -> Hours | None:
         """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
 
-        Cost: 1 round trip when what was read last is over a minute old, none within 5 s of the last one.
+        Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
         """
         last, asked = self._hours
-        if (last is None or now - last.at >= STEP_S) and monotonic_s() - asked >= HOURS_ASKED_S:
+        if (last is None or now - last.at >= last.step_s) and monotonic_s() - asked >= HOURS_ASKED_S:
             last = self._alerts.hours()
             self._hours = last, monotonic_s()
         return last

@@ -104,7 +104,7 @@ class Evaluator:
     def __init__(self, interval_s: float, memory: Memory | None = None) -> None:
         self.memory = memory or Memory()
         self.interval_s = interval_s
-        self.hours = HourKeeper()
+        self.hours = HourKeeper(interval_s)
         self._reducers = Reducers()
         self._reducers_off = Reducers()  # of rules that are off: they take no room from those that are on
         self._ages: dict[str, float] = {}  # how long each queue has been watched

@@ -47,9 +47,10 @@ class Hour(Value, frozen=True, kw_only=True):
 
 
 class Hours(Value, frozen=True, kw_only=True):
-    """The hours of all rules by id; the newest minute ended `at`, in seconds since 1970 by the store's clock."""
+    """The hours of all rules by id; the newest point ended `at`, in seconds since 1970 by the store's clock."""
 
     at: float
+    step_s: float  # from point to point
     rules: dict[str, Hour]
 
 
@@ -81,13 +82,16 @@ class _Track:
 class HourKeeper:
     """Takes in what the ticks judged, in their order; not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float) -> None:
+        """`interval_s` = of the ticks: what one judged stands until the next one is two of them late."""
+        self._interval_s = interval_s
         self._tracks: dict[str, _Track] = {}
         self._now = 0.0
         self.at = 0.0  # the end of the last full minute; another value = there is more to store
 
     def tick(self, now: float) -> None:
         """Begin a tick. Call it before the `see` of that tick."""
+        stands = now - self._now <= 2 * self._interval_s
         self._now = now
         began = now // STEP_S * STEP_S
         minutes = round((began - self.at) / STEP_S)
@@ -95,7 +99,7 @@ class HourKeeper:
             self._tracks.clear()
             self.at = began
         elif minutes > 0:
-            self._close(minutes)
+            self._close(minutes, stands=stands)
             self.at = began
 
     def see(self, rule: Rule, labels: Sequence[Labels], figures: Sequence[Figure]) -> None:
@@ -130,13 +134,15 @@ class HourKeeper:
     def hours(self) -> Hours:
         """What to store."""
         most = min(WORST, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
-        return Hours(at=self.at, rules={name: _hour(track, most) for name, track in self._tracks.items()})
+        return Hours(
+            at=self.at, step_s=STEP_S, rules={name: _hour(track, most) for name, track in self._tracks.items()}
+        )
 
     def adopt(self, hours: Hours, rules: Iterable[Rule], now: float) -> None:
         """Go on where another leader stopped; what nobody watched in between is a gap."""
         began = now // STEP_S * STEP_S
         missed = round((began - hours.at) / STEP_S)
-        if not 0 <= missed <= POINTS or hours.at <= self.at:
+        if not 0 <= missed <= POINTS or hours.at <= self.at or hours.step_s != STEP_S:
             return
         by_id = {rule.id: rule for rule in rules}
         self._tracks = {}
@@ -162,18 +168,17 @@ class HourKeeper:
         track = self._tracks[rule.id] = _Track(rule, name, self._now, array("f"))
         return track
 
-    def _close(self, minutes: int) -> None:
-        """End the minute; of those after it, up to now, nothing is known."""
+    def _close(self, minutes: int, *, stands: bool) -> None:
+        """End the minute; those after it, up to now, are as it where that `stands`, and unknown otherwise."""
         self._tracks = {name: track for name, track in self._tracks.items() if track.touched}
         share = MAX_LINES // max(1, len(self._tracks))
-        gap = [_UNKNOWN] * (minutes - 1)
         for track in self._tracks.values():
             peaks = track.gone | dict(zip(track.labels, track.peaks, strict=True))
-            _extend(track.worst, _worst(peaks.values(), upwards=track.rule.worsens_upwards), gap)
+            _extend(track.worst, _worst(peaks.values(), upwards=track.rule.worsens_upwards), minutes, stands=stands)
             for labels in peaks.keys() - track.lines.keys():
                 track.lines[labels] = array("f")
             for labels, line in track.lines.items():
-                _extend(line, peaks.get(labels), gap)
+                _extend(line, peaks.get(labels), minutes, stands=stands)
             # What is not there now may come back: a Redis that did not answer. After an hour it is forgotten.
             for labels in track.lines.keys() - peaks.keys():
                 if all(math.isnan(point) for point in track.lines[labels]):
@@ -209,9 +214,11 @@ def _worst_lines(track: _Track, most: int) -> list[Labels]:
     return nsmallest(most, track.lines, key=rank)
 
 
-def _extend(line: array[float], point: float | None, gap: Sequence[float]) -> None:
-    line.append(_UNKNOWN if point is None else point)
-    line.extend(gap)
+def _extend(line: array[float], point: float | None, minutes: int, *, stands: bool) -> None:
+    known = _UNKNOWN if point is None else point
+    line.append(known)
+    if minutes > 1:
+        line.extend([known if stands else _UNKNOWN] * (minutes - 1))
     del line[:-POINTS]
 
 

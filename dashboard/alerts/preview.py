@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from dashboard.alerts.evaluate import Evaluator, Seen, Situation, fits, in_scope, seen
-from dashboard.alerts.hours import MAX_RULES, POINTS, STEP_S, Hours, mark
+from dashboard.alerts.hours import MAX_RULES, POINTS, Hours, mark
 from dashboard.alerts.machine import Labels, State
 from dashboard.alerts.memory import Kept
 from dashboard.alerts.metrics import IDLE, METRICS
@@ -25,7 +25,7 @@ from dashboard.collect.history import History, Point, QueueHistory, Series
 from dashboard.model import Snapshot, Value
 
 MAX_SPOTS = 20
-# What the leader saw counts for so long; it is stored every ten seconds.
+# What the leader saw counts for so long, and for three ticks at least; it is stored every ten seconds.
 SIGHTS_FOR_S = 30.0
 HOUR_S = 3600.0
 _NO_LABELS = Labels()
@@ -130,7 +130,8 @@ def previews(
     evaluator = Evaluator(interval_s)
     if kept is not None:
         evaluator.memory.adopt(kept)
-    fresh = sights.rules if sights is not None and situation.now - sights.at <= SIGHTS_FOR_S else {}
+    fresh_s = max(SIGHTS_FOR_S, 3 * interval_s)
+    fresh = sights.rules if sights is not None and situation.now - sights.at <= fresh_s else {}
     for rule, things in evaluator.look(snapshot, history, rules, situation):
         sight = fresh.get(rule.id)
         if sight is not None and sight.mark == _whole(rule):
@@ -210,7 +211,7 @@ def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, h
     sampled = past(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
     if judged is None or sampled is None:
         return judged or sampled
-    longer = len(sampled.points) * history.step_s > len(judged.points) * STEP_S
+    longer = hours is not None and len(sampled.points) * history.step_s > len(judged.points) * hours.step_s
     if sampled.note is not None or not longer:
         return judged
     return replace(sampled, since=judged.since)
@@ -221,14 +222,14 @@ def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> 
     found = hours.rules.get(rule.id) if hours is not None else None
     if hours is None or found is None or found.mark != mark(rule):
         return None
-    missed = max(0, round((now - hours.at) / STEP_S) - 1)
+    missed = max(0, round((now - hours.at) / hours.step_s) - 1)
     if missed >= POINTS:
         return None
     newest = (*(None,) * missed, worst.value if worst else None)
     lines = (line.points for line in found.lines if worst is not None and line.labels == worst.labels)
     line = next(lines, None)
     envelope = (*found.worst, *newest)
-    since = found.since if line is None else max(found.since, hours.at - len(line) * STEP_S)
+    since = found.since if line is None else max(found.since, hours.at - len(line) * hours.step_s)
     return Past(
         points=envelope if line is None else (*line, *newest),
         slots=POINTS + 1,

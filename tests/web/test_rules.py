@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
+from dashboard.alerts import hours
 from dashboard.web.deck import EXTENSION
 from tests.serving import wait_until
 from tests.web.conftest import MakeApp
@@ -19,6 +20,9 @@ from tests.web.conftest import MakeApp
 SAME = {"Sec-Fetch-Site": "same-origin"}
 FILE = {"id": "from-file", "name": "From <the> file", "metric": "queue.depth", "warning": 2}
 CHANNEL = {"id": "ops", "kind": "webhook", "url": "https://hooks.example.com/T0K3N"}
+# No job has finished, there is no limit of memory, nothing is wasted, and nothing replicates.
+UNKNOWN_HERE = {"queue-errors", "redis-memory", "redis-memory-full"}
+UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link"}
 FORM = {"id": "mine", "name": "Mine", "metric": "queue.depth", "op": "gt", "warning": "2", "for_s": "1 min"}
 FORM |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "store"}
 
@@ -229,3 +233,54 @@ def test_who_sees_which_button(app_with_roles: Flask, role: str) -> None:
     assert ("/silences/new?rule=queue-dead" in page) == (role != "viewer")
     assert ("/alerts/rules/new" in client.get("/alerts/rules").text) == (role == "admin")
     assert client.get("/alerts/rules/new").status_code == (200 if role == "admin" else 403)
+
+
+def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
+    make_app: MakeApp, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hours, "STEP_S", 1.0)
+    waits = {"id": "waits", "metric": "queue.latency_s", "warning": 3600, "critical": 7200}
+    rules = [waits, {**waits, "id": "off", "enabled": False}]
+    rules += [{"id": "longest", "metric": "queue.depth", "warning": 2, "reducer": "max", "window_s": 600}]
+    settings: dict[str, Any] = {"sample_interval_s": 0.5, "rules": rules, "channels": [CHANNEL]}
+    app = make_app(checker="auto", **settings)
+    app.extensions[EXTENSION].start_checker()
+    client = app.test_client()
+
+    def drawn(name: str, client: FlaskClient = client) -> str | None:
+        page = client.get(f"/alerts/rule/{name}").text
+        return page if re.search(r'class="trace" d="M\d+ \d+h0l\d+ -?\d+l', page) else None
+
+    for name in ("waits", "off", "longest"):
+        page = wait_until(lambda name=name: drawn(name), what=f"the graph of {name}")
+        assert 'watched since <time datetime="' in page
+        assert "last hour" in text(page)
+    page = text(client.get("/alerts/rule/longest").text)
+    assert "Yes , if it stays so for 1 m: 1 of 1 is beyond a threshold." in page
+    assert "Judged is the highest figure of the last 10 m, as the checker has it." in page
+    assert rule(client, "longest")["now"]["judged"] is True
+    listed = client.get("/alerts/rules").text
+    bare = {
+        re.search(r'href="/alerts/rule/([\w.-]+)"', row)[1]  # type: ignore[index]
+        for row in re.findall(r"<tr id=.*?</tr>", listed, re.DOTALL)
+        if 'class="trace"' not in row
+    }
+    assert bare == UNKNOWN_HERE
+    page = text(client.get("/alerts/rule/redis-memory").text)
+    assert "its figure was not known, or the question did not arise; watched since" in page
+
+    app.extensions[EXTENSION].stop()  # the leader ends, another process goes on with what it knew
+    heir = make_app(checker="auto", **settings)
+    heir.extensions[EXTENSION].start_checker()
+    since = re.search(r"watched since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph"))
+    later = wait_until(lambda: drawn("waits", heir.test_client()), what="the graph after the change of leader")
+    assert since
+    assert since[1] in later
+
+
+def test_a_draft_says_where_its_figure_has_no_history(client: FlaskClient) -> None:
+    draft = FORM | {"do": "preview", "warning": "2 h", "metric": "queue.latency_s"}
+    page = text(post(client, "/alerts/rules", **draft).text)
+    assert "No history of this figure is kept before a rule on it is stored" in page
+    page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
+    assert "That cannot be told before it is stored: it judges the highest figure of the last 5 m" in page

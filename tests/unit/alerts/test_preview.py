@@ -203,7 +203,7 @@ def stored(**values: Any) -> Hours:
     made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
     lines = (Line(labels=PLACE, points=(2, None, 4)),)
     kept = Hour(mark=mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
-    return Hours(at=NOW, rules={"x": kept})
+    return Hours(at=NOW, step_s=60, rules={"x": kept})
 
 
 def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:

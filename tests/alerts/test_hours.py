@@ -1,0 +1,130 @@
+"""The last hour of the rules on a real Redis: who keeps it, what it costs, who goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.alerts import hours as module
+from dashboard.alerts import keys
+from dashboard.alerts.hours import Hours
+from dashboard.alerts.preview import Preview
+from dashboard.alerts.rules import Severity, parse
+from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS
+from dashboard.collect.history import History
+from dashboard.collect.store import LEAD
+from dashboard.model import Snapshot
+from dashboard.sources import metered
+from tests.alerts.rig import DEEP, Process, deep, eventually
+from tests.alerts.test_desk import desk_of
+
+Make = Callable[..., Process]
+MEAN = {**DEEP, "id": "mean", "reducer": "mean", "window_s": 300}
+
+
+@pytest.fixture(autouse=True)
+def _a_second_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEP_S", 1.0)
+
+
+def points(process: Process, snapshot: Snapshot, least: int) -> Hours:
+    """What is stored once `process` has ticked with that sample for so many points."""
+
+    def stored() -> Hours | None:
+        assert process.tick(snapshot)
+        hours = process.alerts.hours()
+        assert hours is not None
+        return hours if len(hours.rules["deep"].worst) >= least else None
+
+    found: Hours = eventually(stored, what="the hour")
+    return found
+
+
+def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, Preview]:
+    desk = desk_of(process)
+    return desk.previews(snapshot, History(), [parse(rule, "test") for rule in rules])
+
+
+def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process: Make, any_redis: redis.Redis) -> None:
+    off = {**DEEP, "id": "off", "enabled": False}
+    first, second = (make_process(name, rules=[DEEP, MEAN, off]) for name in ("one", "two"))
+    before = points(first, deep(50, 3), 2)
+    assert before.rules["deep"].worst[-2:] == (50, 50)
+    assert {line.labels.queue: line.points[-1] for line in before.rules["off"].lines} == {"q0": 50, "q1": 3}
+    assert before.rules["mean"].worst[-1] == 50
+    assert 0 < any_redis.pttl(keys.HOURS) <= HOURS_TTL_MS
+    assert 0 < any_redis.pttl(keys.SIGHTS) <= MEMORY_TTL_MS
+
+    any_redis.delete(LEAD)  # as when the first one is killed
+    eventually(lambda: first.alerts.look().now > before.at + 3.2, what="time without a leader")
+    assert second.tick(deep(7, 3))
+    after = points(second, deep(7, 3), len(before.rules["deep"].worst) + 4)
+    hour = after.rules["deep"]
+    assert hour.since == before.rules["deep"].since
+    known = len(before.rules["deep"].worst)
+    assert hour.worst[:known] == before.rules["deep"].worst
+    assert None in hour.worst[known:]  # nobody looked
+    assert hour.worst[-1] == 7
+    (line,) = (line for line in hour.lines if line.labels.queue == "q0")
+    assert line.points == hour.worst
+    assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
+    assert first.alerts.hours() == second.alerts.hours()
+
+
+def test_it_costs_no_round_trip_and_is_written_once_a_step(
+    make_process: Make, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEP_S", 3600.0)
+    process = make_process()
+    epoch = process.lease()
+    for _ in range(2):
+        process.tick(deep(0), epoch)
+    any_redis.delete(keys.HOURS, keys.SIGHTS)
+    with metered() as meter:
+        assert process.tick(deep(0), epoch)
+    assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
+    assert not any_redis.exists(keys.HOURS, keys.SIGHTS)
+
+
+def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Make) -> None:
+    process = make_process(rules=[MEAN])
+    for depth in (8, 20, 14):
+        process.tick(deep(depth, 0))
+    snapshot = deep(1, 0)  # one sample alone would not fire
+    (state,) = process.engine.states.values()
+    # The first tick of a leader told of a mean of 8; what it tells is no older than this.
+    process.engine._kept_at = float("-inf")
+    process.tick(snapshot)
+    (state,) = process.engine.states.values()
+    seen = preview(process, snapshot, [MEAN])["mean"]
+    assert (seen.judged, seen.basis) == (True, "checker")
+    assert [(spot.labels, spot.value, spot.severity) for spot in seen.beyond] == [
+        (state.labels, state.value, Severity.CRITICAL)
+    ]
+    assert state.value == (8 + 20 + 14 + 1) / 4
+    assert not preview(process, snapshot, [{**MEAN, "critical": 11}])["mean"].judged  # drafted, and no history
+
+
+def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    for rubbish in (b"", b"\x81\xa2at\xcb", b"\xc0", b"\x82\xa2at\x01\xa5rules\x01"):
+        any_redis.set(keys.HOURS, rubbish)
+        any_redis.set(keys.SIGHTS, rubbish)
+        assert process.alerts.hours() is None
+        assert process.alerts.memory()[1] is None
+    assert process.tick(deep(50))
+
+
+def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    process.tick(deep(50))
+    desk = desk_of(process)
+    first = desk.hours(process.alerts.look().now)
+    assert first is not None
+    with metered() as meter:
+        assert desk.hours(first.at + 0.5) is first
+        assert desk.hours(first.at + 3600) is first  # asked just now: there is nothing newer
+    assert meter.round_trips == 0
