@@ -17,7 +17,7 @@ from dashboard.alerts.rulebook import Rulebook
 from dashboard.alerts.rules import Rule
 from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
 from dashboard.clock import monotonic_s
-from dashboard.collect.history import History
+from dashboard.collect.history import History, Series
 from dashboard.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class Engine:
                 turn.after.evaluated_at,
                 reason=reason,
                 detail=detail,
-                spark=spark(turn.after, history),
+                spark=spark(turn.after, history, self._evaluator.hours.points(turn.after.rule_id, turn.after.labels)),
                 top_errors=errors,
             )
             made += queue_up(note, say, turn.rule)
@@ -314,17 +314,18 @@ def _detail(state: State, snapshot: Snapshot) -> str | None:
     return None
 
 
-def spark(state: State, history: History) -> tuple[float | None, ...]:
-    """The last hour of what the alert is about, oldest first; () where no history is kept of it."""
+def spark(state: State, history: History, judged: Series) -> Series:
+    """The last hour of what the alert is about, oldest first: by the sampler where it keeps that, since its hour goes
+    back to before the rule was made; else as `judged` by the rule. () where nothing is known."""
     labels = state.labels
     if state.metric.startswith("redis.memory") and labels.source is not None:
         return tuple(history.memory.get(labels.source, ()))
-    if labels.queue is None:
-        return ()
+    if labels.queue is None or state.metric not in ("queue.depth", "queue.dead", "queue.error_ratio"):
+        return judged
     series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
     if series is None:
-        return ()
-    if state.metric.startswith("queue.dead"):
+        return judged
+    if state.metric == "queue.dead":
         return tuple(series.dead)
     if state.metric == "queue.error_ratio":
         return tuple(series.failed_per_min)

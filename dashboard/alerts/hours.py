@@ -24,7 +24,7 @@ STEP_S = 60.0
 POINTS = 60
 MAX_RULES = 500  # the others have no hour
 MAX_LINES = 40_000  # kept over all rules: some 16 MB
-MAX_STORED = 1000  # stored over all rules: at most some 550 kB, with 30 rules on 1,000 queues 60 kB
+MAX_STORED = 1000  # stored over all rules: at most some 550 kB, with 30 rules at most 100 kB
 WORST = 5  # stored of one rule, at most
 
 _UNKNOWN = math.nan

@@ -1,12 +1,15 @@
-"""What one evaluation of all rules costs: CPU of one core, for 10, 100 and 1,000 queues. A part of `make bench`."""
+"""What one evaluation of all rules costs, and once a minute what to keep of their last hour: CPU of one core, for 10,
+100 and 1,000 queues. A part of `make bench`."""
 
 from __future__ import annotations
 
 import time
 
+from dashboard.acts.wire import pack
 from dashboard.alerts.evaluate import Evaluator, Situation
-from dashboard.alerts.machine import State
-from dashboard.alerts.metrics import METRICS
+from dashboard.alerts.hours import POINTS, STEP_S, HourKeeper
+from dashboard.alerts.machine import Labels, State
+from dashboard.alerts.metrics import METRICS, Figure
 from dashboard.alerts.rules import Rule, parse, shipped
 from dashboard.collect.history import History
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
@@ -70,12 +73,34 @@ def cpu_ms(count: int, *, deep: bool) -> float:
     return spent / TICKS * 1000
 
 
+def minute(count: int) -> tuple[float, int]:
+    """(CPU in ms of a tick that ends a minute and packs the last hour, bytes of that), with a full hour of figures."""
+    keeper, wanted, now = HourKeeper(2.0), rules(), 1_700_000_000.0
+    labels = [Labels(source="main", backend="bullmq", queue=f"queue-{number:04}") for number in range(count)]
+    spent, size = 0.0, 0
+    for tick in range(POINTS + TICKS):
+        now += STEP_S
+        figures: list[Figure] = [(number * 7 + tick * 13) % 1009 / 7 for number in range(count)]
+        began = time.process_time()
+        keeper.tick(now)
+        for rule in wanted:
+            keeper.see(rule, labels, figures)
+        size = len(pack(keeper.hours()))
+        if tick >= POINTS:
+            spent += time.process_time() - began
+    return spent / TICKS * 1000, size
+
+
 def main() -> None:
     """Print the table."""
-    print(f"\n{'queues':>7} {'rules':>6} {'all well':>12} {'half of them fire':>18}   CPU of one evaluation")
+    print(f"\n{'queues':>7} {'rules':>6} {'all well':>12} {'half of them fire':>18} {'each minute':>17} {'stored':>9}")
     for count in (10, 100, 1000):
         well, bad = cpu_ms(count, deep=False), cpu_ms(count, deep=True)
-        print(f"{count:>7} {RULES:>6} {well:>9.1f} ms {bad:>15.1f} ms", flush=True)
+        more, size = minute(count)
+        print(
+            f"{count:>7} {RULES:>6} {well:>9.1f} ms {bad:>15.1f} ms {more:>14.1f} ms {size / 1000:>6.0f} kB", flush=True
+        )
+    print("CPU of one evaluation, and what the last hour of the rules costs once a minute beside")
 
 
 if __name__ == "__main__":
