@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from dashboard.alerts.engine import spark
 from dashboard.alerts.evaluate import Evaluator, Situation, Turn
-from dashboard.alerts.machine import State
+from dashboard.alerts.machine import Labels, State
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.mutes import Mutes, Silence
 from dashboard.alerts.rules import Rule, Severity, fingerprint, shipped
@@ -290,3 +291,25 @@ def test_so_do_a_thousand_queues_on_which_half_of_the_rules_fire() -> None:
     began = time.process_time()
     watch.see(snapshot, times=5)
     assert (time.process_time() - began) / 5 < 0.2
+
+
+@pytest.mark.parametrize(
+    ("metric", "points"),
+    [
+        ("queue.depth", (1, 2)),
+        ("queue.dead", (5,)),
+        ("queue.error_ratio", (0.5,)),
+        ("queue.latency_s", (30.0, 40.0)),
+        ("queue.dead_growth_per_h", (30.0, 40.0)),
+        ("redis.memory_full_in_s", (7, 8)),
+        ("redis.clients_ratio", (30.0, 40.0)),
+    ],
+)
+def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, points: tuple[float, ...]) -> None:
+    labels = Labels(source="main") if metric.startswith("redis") else Labels(source="main", backend="b", queue="q")
+    kept = QueueHistory(depth=(1, 2), dead=(5,), failed_per_min=(0.5,))
+    history = History(queues={"main\0b\0q": kept}, memory={"main": (7, 8)})
+    state = State(
+        fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
+    )
+    assert spark(state, history, (30.0, 40.0)) == points

@@ -240,3 +240,11 @@ def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> 
     noted = hour_of({"metric": "queue.error_ratio", "warning": 0.1}, ratio, at=NOW)
     assert noted is not None
     assert (noted.points, noted.note) == ((2, None, 4, 9), None)
+
+
+def test_a_rise_is_unknown_while_its_history_is_not_here() -> None:
+    made = parse({"id": "x", "metric": "queue.dead_growth_per_h", "warning": 5}, "test")
+    snapshot = sample([queue("a", 0, counts=Counts(dead=9))])
+    for version, unknown in ((0, 0), (3, 1)):
+        told = msgspec.structs.replace(snapshot, history_version=version)
+        assert dict(previews(told, History(), [made], Situation(now=NOW), None, 2.0))[made].unknown == unknown
