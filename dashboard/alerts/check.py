@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import msgspec
 
 from dashboard.alerts.compose import OPS, subject, text_of
 from dashboard.alerts.evaluate import Evaluator, Finding
+from dashboard.alerts.local import REFUSED, UNREACHABLE, rule_for
 from dashboard.alerts.machine import Labels
+from dashboard.alerts.memory import Kept, Memory
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.alerts.setup import check, make_rulebook
@@ -46,6 +48,7 @@ class Trouble:
     labels: Labels
     value: float | None
     since: str  # "now" = by this sample; "fires" = by the stored state
+    detail: str | None = None  # what this sample saw of it
 
 
 def main(settings: Settings, *, as_json: bool) -> int:
@@ -67,20 +70,23 @@ def main(settings: Settings, *, as_json: bool) -> int:
 def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     """(status, troubles worst first, what could not be found out).
 
-    A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs.
+    A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
+    Redis that does not answer now is what the rule about that says of it, since whoever asks this way asks again.
     """
     here = watch(settings)
     assert here.own is not None
     try:
-        snapshot = _sample(Sampler(here, settings.sample_interval_s, holder_name()))
+        snapshot = _sample(Sampler(here, settings.sample_interval_s, holder_name(), probe=True))
         store = AlertStore(Store(here.own))
         book = make_rulebook(settings)
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
         problems += [problem for source in snapshot.sources for problem in source.problems]
         rules = book.rules()
+        kept: Kept | None = None
         troubles: dict[tuple[str, Severity, Labels], Trouble] = {}
         try:
             rules = book.rules(store.look().rules)
+            kept = store.memory()
             by_id = {rule.id: rule for rule in rules}
             for state in store.load().states.values():
                 if state.active and state.rule_id in by_id:
@@ -89,9 +95,17 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
                     troubles[key] = Trouble(rule, state.severity, state.labels, state.value, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
-        for found in _breaches(snapshot, rules, settings.sample_interval_s):
-            key = (found.rule.id, found.severity, found.labels)
-            troubles.setdefault(key, Trouble(found.rule, found.severity, found.labels, found.value, "now"))
+        now = [
+            Trouble(found.rule, found.severity, found.labels, found.value, "now")
+            for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
+        ]
+        for trouble in (*now, *_unreachable(snapshot, rules)):
+            key = (trouble.rule.id, trouble.severity, trouble.labels)
+            troubles[key] = replace(troubles.get(key, trouble), detail=trouble.detail)
+        refused = {trouble.labels.source for trouble in troubles.values() if trouble.rule.metric == REFUSED}
+        # What was seen of a Redis is kept in another one, or it may be that of a primary which this one is a copy of.
+        told = {name for name, source in here.sources.items() if kept is not None and source is not here.own}
+        problems += _read_only(snapshot, rules, refused | told)
     finally:
         here.close()
     ordered = sorted(
@@ -109,9 +123,37 @@ def _sample(sampler: Sampler) -> Snapshot:
     return snapshot
 
 
-def _breaches(snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float) -> list[Finding]:
-    """What is beyond a threshold in this sample; of a subject only the worst severity of a rule."""
-    return Evaluator(interval_s).beyond(snapshot, rules)
+def _breaches(snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: Kept | None) -> list[Finding]:
+    """What is beyond a threshold in this sample; of a subject only the worst severity of a rule.
+
+    Of what a checker `kept` only what tells a Redis that takes no writes any more from one that never did.
+    """
+    memory = Memory()
+    if kept is not None:
+        memory.adopt(Kept(writable=kept.writable))
+    return Evaluator(interval_s, memory).beyond(snapshot, rules)
+
+
+def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
+    """The sources that do not answer, by the worst severity of the rule about that; none where it is off."""
+    found = []
+    for source in snapshot.sources:
+        rule = None if source.reachable else rule_for(rules, UNREACHABLE, source.name)
+        if rule is not None:
+            labels = Labels(source=source.name)
+            found.append(Trouble(rule, rule.severities[0], labels, None, "now", source.error))
+    return found
+
+
+def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
+    """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
+    return [
+        f"{source.name}: {source.address} is a read-only replica; nothing tells whether it was meant to take writes"
+        for source in snapshot.sources
+        if source.health.write_probe == "READONLY"
+        and source.name not in settled
+        and rule_for(rules, REFUSED, source.name) is not None
+    ]
 
 
 def _status(troubles: list[Trouble], problems: list[str]) -> Exit:
@@ -130,13 +172,14 @@ def _line(code: Exit, troubles: list[Trouble], problems: list[str]) -> str:
 
 
 def wording(trouble: Trouble) -> str:
-    """What is wrong in one line: which rule, where, how bad, the threshold."""
+    """What is wrong in one line: which rule, where, how bad, the threshold, what was seen."""
     unit = METRICS[trouble.rule.metric].unit
     value = text_of(trouble.value, unit)
     threshold = text_of(trouble.rule.threshold(trouble.severity), unit)
     figure = f": {value} (threshold {OPS[trouble.rule.op]} {threshold})" if value is not None and unit != "flag" else ""
     # What stands behind a bar is performance data to Nagios; names of queues may hold one.
-    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}".replace("|", "¦")
+    detail = f": {trouble.detail}" if trouble.detail else ""
+    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}{detail}".replace("|", "¦")
 
 
 def _document(code: Exit, troubles: list[Trouble], problems: list[str]) -> dict[str, object]:

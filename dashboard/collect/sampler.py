@@ -61,8 +61,11 @@ class Sampler:
         *,
         clock: Callable[[], float] = now_s,
         history: History | None = None,
+        probe: bool = False,
     ) -> None:
+        """`probe`: learn by a write of our own whether a Redis takes writes, also while another process leads."""
         self._watch = watch
+        self._probe = probe
         self._interval_s = interval_s
         self._name = name
         self._clock = clock
@@ -111,7 +114,7 @@ class Sampler:
     def _sample_source(self, source: Source, *, leading: bool) -> tuple[SourceStats, list[QueueStats]]:
         with metered() as meter:
             try:
-                health = source.health(probe=leading)
+                health = source.health(probe=leading or self._probe)
             except (BackendUnavailable, Forbidden) as exc:
                 return self._unreachable(source, exc)
         self._down_since.pop(source.name, None)

@@ -1,0 +1,108 @@
+"""`queuedeck check` on a Redis in trouble, with and without a checker that has seen it in better days."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.acts.wire import pack, unpack
+from dashboard.alerts import keys
+from dashboard.alerts.check import Exit, judge
+from dashboard.alerts.check import main as check
+from dashboard.alerts.memory import Kept
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.settings import Settings, load
+from tests.alerts.night import Night
+from tests.alerts.rig import eventually
+
+OFF = {"enabled": False}
+
+
+def settings(url: str, **keywords: Any) -> Settings:
+    return load(environ={}, keywords={"redis_url": url, **keywords})
+
+
+def test_a_redis_that_was_killed_is_critical(begin: Callable[..., Night], capsys: pytest.CaptureFixture[str]) -> None:
+    night = begin()
+    assert judge(settings(night.server.url))[0] is Exit.OK
+    night.server.stop(kill=True)
+    assert check(settings(night.server.url), as_json=False) == 2
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("QUEUEDECK CRITICAL - Redis does not answer: Redis main: ")
+    assert str(night.server.port) in first
+    assert check(settings(night.server.url), as_json=True) == 2
+    answer = json.loads(capsys.readouterr().out)
+    (alert,) = answer["alerts"]
+    assert (alert["rule"], alert["labels"], alert["state"]) == ("redis-unreachable", {"source": "main"}, "beyond")
+    assert answer["unknown"]
+
+
+def test_a_redis_that_is_down_is_what_its_rule_says(begin: Callable[..., Night]) -> None:
+    night = begin()
+    night.server.stop(kill=True)
+    off = {"id": "redis-unreachable", **OFF}
+    lenient = {"id": "down", "metric": "redis.unreachable_s", "warning": 30}
+    assert judge(settings(night.server.url, rules=[off, lenient]))[0] is Exit.WARNING
+    assert judge(settings(night.server.url, rules=[off]))[0] is Exit.UNKNOWN
+
+
+def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
+    begin: Callable[..., Night], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    night = begin("redis-7", "--dir", str(data))
+    data.rmdir()
+    night.redis.config_set("save", "1 1")
+    night.redis.set("app", "1")
+    eventually(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
+    code, troubles, _ = judge(settings(night.server.url))
+    assert code is Exit.CRITICAL
+    assert "redis-writes-refused" in {trouble.rule.id for trouble in troubles}
+
+
+def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(begin: Callable[..., Night]) -> None:
+    night = begin()
+    night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    link_off = {"id": "redis-replica-link", **OFF}
+    code, troubles, problems = judge(settings(night.server.url, rules=[link_off]))
+    assert (code, troubles) == (Exit.UNKNOWN, [])
+    assert "read-only replica" in problems[0]
+    meant = [link_off, {"id": "redis-writes-refused", **OFF}]
+    assert judge(settings(night.server.url, rules=meant))[::2] == (Exit.OK, [])
+
+
+def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_more(
+    begin: Callable[..., Night],
+) -> None:
+    night = begin()
+    checker = night.check()
+    eventually(lambda: _writable(night.redis), what="what the checker saw")
+    checker.kill()
+    checker.wait(10)
+    night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    code, troubles, problems = judge(settings(night.server.url))
+    assert code is Exit.CRITICAL
+    assert [trouble.rule.id for trouble in troubles if trouble.severity == "critical"] == ["redis-writes-refused"]
+    assert not any("read-only" in problem for problem in problems)
+
+
+def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
+    begin: Callable[..., Night], any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    night = begin()
+    night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    any_redis.set(keys.MEMORY, b"")
+    assert judge(settings(night.server.url, store_url=any_server.url))[0] is Exit.UNKNOWN
+    any_redis.set(keys.MEMORY, pack(Kept()))
+    assert judge(settings(night.server.url, store_url=any_server.url))[0] is Exit.OK
+
+
+def _writable(client: redis.Redis) -> bool:
+    kept = unpack(client.get(keys.MEMORY), Kept)
+    return kept is not None and "main" in kept.writable
