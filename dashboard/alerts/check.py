@@ -86,7 +86,7 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
         troubles: dict[tuple[str, Severity, Labels], Trouble] = {}
         try:
             rules = book.rules(store.look().rules)
-            kept = store.memory()
+            kept, _ = store.memory()
             by_id = {rule.id: rule for rule in rules}
             for state in store.load().states.values():
                 if state.active and state.rule_id in by_id:
@@ -108,9 +108,10 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
         problems += _read_only(snapshot, rules, refused | told)
     finally:
         here.close()
-    ordered = sorted(
-        troubles.values(), key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels))
-    )
+    # As everywhere: a critical mutes the warning of the same rule and place.
+    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
+    told_of = [trouble for key, trouble in troubles.items() if key not in muted]
+    ordered = sorted(told_of, key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels)))
     problems = list(dict.fromkeys(problems))
     return _status(ordered, problems), ordered, problems
 

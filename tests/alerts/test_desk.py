@@ -265,6 +265,16 @@ def test_check_answers_in_the_way_of_nagios(
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
 
 
+def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_server: EmbeddedRedis) -> None:
+    process = make_process(rules=[{**DEEP, "warning": 5}])
+    process.tick(deep(50))
+    stored = {(state.rule_id, state.severity.value) for state in process.alerts.load().states.values() if state.active}
+    assert stored >= {("deep", "critical"), ("deep", "warning")}
+    code, troubles, _ = judge(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
+    assert code is Exit.CRITICAL
+    assert [trouble.severity.value for trouble in troubles if trouble.rule.id == "deep"] == ["critical"]
+
+
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
