@@ -173,7 +173,7 @@ class Evaluator:
     ) -> Iterator[tuple[Rule, list[Seen]]]:
         """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
         self.memory.observe(snapshot, history, situation.now, 0.0)
-        if history.version < snapshot.history_version:  # the page has it from its next look on
+        if snapshot.history_version and not history.version:  # the page has it from its next look on
             for facts in self.memory.queues.values():
                 facts.dead_growth_per_h = None
         self._index(snapshot.queues, 0.0)

@@ -218,9 +218,13 @@ def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, h
 
 
 def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> Past | None:
-    """By the checker: full minutes, and the figure of now."""
-    found = hours.rules.get(rule.id) if hours is not None else None
-    if hours is None or found is None or found.mark != mark(rule):
+    """By the checker: full minutes, and the figure of now. Of rules that look at the same figures, which a copy does
+    before and after it is stored, that one counts that has been watched the longest."""
+    if hours is None:
+        return None
+    name = mark(rule)
+    found = min((each for each in hours.rules.values() if each.mark == name), key=lambda each: each.since, default=None)
+    if found is None:
         return None
     missed = max(0, round((now - hours.at) / hours.step_s) - 1)
     if missed >= POINTS:

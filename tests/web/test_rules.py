@@ -269,6 +269,10 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     page = text(client.get("/alerts/rule/redis-memory").text)
     assert "its figure was not known, or the question did not arise; watched since" in page
 
+    copy = FORM | {"id": "copy", "metric": "queue.latency_s", "warning": "1 s", "do": "preview"}
+    assert "watched since" in post(client, "/alerts/rules", **copy).text  # it looks at what a rule in force looks at
+    assert "watched since" not in post(client, "/alerts/rules", **copy | {"queues": "ma*"}).text
+
     app.extensions[EXTENSION].stop()  # the leader ends, another process goes on with what it knew
     heir = make_app(checker="auto", **settings)
     heir.extensions[EXTENSION].start_checker()
@@ -281,6 +285,6 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
 def test_a_draft_says_where_its_figure_has_no_history(client: FlaskClient) -> None:
     draft = FORM | {"do": "preview", "warning": "2 h", "metric": "queue.latency_s"}
     page = text(post(client, "/alerts/rules", **draft).text)
-    assert "No history of this figure is kept before a rule on it is stored" in page
+    assert "No history of this figure is kept before a rule that looks at the same is stored" in page
     page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
     assert "That cannot be told before it is stored: it judges the highest figure of the last 5 m" in page

@@ -218,6 +218,7 @@ def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
     assert found.points == (2, None, 4, None, None, None)
     assert hour_of({}, stored(), at=NOW + 2 * 3600) is None
     assert hour_of({"queues": ["a"]}, stored(), at=NOW) is None
+    assert hour_of({"id": "copy", "warning": 6}, stored(), at=NOW) == hour_of({}, stored(), at=NOW)
 
 
 def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
@@ -245,6 +246,7 @@ def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> 
 def test_a_rise_is_unknown_while_its_history_is_not_here() -> None:
     made = parse({"id": "x", "metric": "queue.dead_growth_per_h", "warning": 5}, "test")
     snapshot = sample([queue("a", 0, counts=Counts(dead=9))])
-    for version, unknown in ((0, 0), (3, 1)):
-        told = msgspec.structs.replace(snapshot, history_version=version)
-        assert dict(previews(told, History(), [made], Situation(now=NOW), None, 2.0))[made].unknown == unknown
+    for told, here, unknown in ((0, 0, 0), (3, 0, 1), (3, 2, 0)):
+        newer = msgspec.structs.replace(snapshot, history_version=told)
+        found = dict(previews(newer, History(version=here), [made], Situation(now=NOW), None, 2.0))
+        assert found[made].unknown == unknown
