@@ -222,7 +222,7 @@ class Engine:
             kept, sights = self._evaluator.memory.keep(), sights_of(self._evaluator, self.rules, look.now)
         ended = self._evaluator.hours.at
         hours = self._evaluator.hours.hours() if ended != self._hours_sent else None
-        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept, sights=sights, hours=hours):
+        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept, sights=sights, hour=hours):
             return False
         self._hours_sent = ended
         if kept is not None:

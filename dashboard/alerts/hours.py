@@ -54,6 +54,18 @@ class Hours(Value, frozen=True, kw_only=True):
     rules: dict[str, Hour]
 
 
+def sound(hours: Hours) -> bool:
+    """Whether all in it can be drawn: it was read from a Redis that others write to as well."""
+    numbers = [hours.at, hours.step_s]
+    for hour in hours.rules.values():
+        series = [hour.worst, *(line.points for line in hour.lines)]
+        if len(series) > 1 + WORST or any(len(points) > POINTS for points in series):
+            return False
+        numbers.append(hour.since)
+        numbers += [point for points in series for point in points if point is not None]
+    return hours.step_s >= 1 and len(hours.rules) <= MAX_RULES and all(math.isfinite(number) for number in numbers)
+
+
 def mark(rule: Rule) -> str:
     """The same for rules whose figures are the same, whatever their names and thresholds."""
     what = (

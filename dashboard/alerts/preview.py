@@ -7,6 +7,7 @@ come from the leader. A drafted one is judged by the sample and, where that hold
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -111,6 +112,15 @@ def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> Sights
             for rule in told
         },
     )
+
+
+def sound(sights: Sights) -> bool:
+    """Whether all in it can be shown: it was read from a Redis that others write to as well."""
+    numbers = [sights.at]
+    for sight in sights.rules.values():
+        spots = (*sight.preview.beyond, *filter(None, (sight.preview.worst,)))
+        numbers += [spot.value for spot in spots if spot.value is not None]
+    return all(math.isfinite(number) for number in numbers)
 
 
 def _whole(rule: Rule) -> str:

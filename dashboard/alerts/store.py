@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dashboard.acts.wire import pack, unpack
-from dashboard.alerts import keys
+from dashboard.alerts import hours, keys, preview
 from dashboard.alerts.hours import Hours
 from dashboard.alerts.machine import State
 from dashboard.alerts.memory import Kept
@@ -208,12 +208,14 @@ class AlertStore:
         """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
         too old. Cost: 1 round trip."""
         kept, sights = self._batch(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
-        return unpack(kept, Kept), unpack(sights, Sights)
+        seen = unpack(sights, Sights)
+        return unpack(kept, Kept), seen if seen is not None and preview.sound(seen) else None
 
     def hours(self) -> Hours | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
         (raw,) = self._batch(("GET", keys.HOURS))
-        return unpack(raw, Hours)
+        found = unpack(raw, Hours)
+        return found if found is not None and hours.sound(found) else None
 
     def commit(
         self,
@@ -280,13 +282,13 @@ class AlertStore:
         delivers: bool,
         kept: Kept | None = None,
         sights: Sights | None = None,
-        hours: Hours | None = None,
+        hour: Hours | None = None,
     ) -> bool:
         """Note a full tick, and keep what is given; False when another one leads. Cost: 1 round trip."""
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
         given = ((keys.MEMORY, kept, MEMORY_TTL_MS), (keys.SIGHTS, sights, MEMORY_TTL_MS))
-        for name, value, ttl_ms in (*given, (keys.HOURS, hours, HOURS_TTL_MS)):
+        for name, value, ttl_ms in (*given, (keys.HOURS, hour, HOURS_TTL_MS)):
             if value is not None:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]

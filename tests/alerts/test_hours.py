@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
+from dashboard.acts.wire import pack
 from dashboard.alerts import hours as module
 from dashboard.alerts import keys
 from dashboard.alerts.hours import Hours
-from dashboard.alerts.preview import Preview
+from dashboard.alerts.preview import Preview, Sights
 from dashboard.alerts.rules import Severity, parse
 from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS
 from dashboard.collect.history import History
@@ -115,7 +118,26 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis) -> 
         any_redis.set(keys.SIGHTS, rubbish)
         assert process.alerts.hours() is None
         assert process.alerts.memory()[1] is None
-    assert process.tick(deep(50))
+    good = points(process, deep(50), 1)
+    hour = good.rules["deep"]
+    bad: list[Hours] = [
+        *(msgspec.structs.replace(good, at=value) for value in (math.nan, math.inf)),
+        *(msgspec.structs.replace(good, step_s=value) for value in (0.0, -1.0, math.nan)),
+        *(
+            msgspec.structs.replace(good, rules={"deep": msgspec.structs.replace(hour, **wrong)})
+            for wrong in (
+                {"since": math.inf},
+                {"worst": (1, math.nan)},
+                {"worst": (1,) * 61},
+                {"lines": hour.lines * 6},
+            )
+        ),
+    ]
+    for each in bad:
+        any_redis.set(keys.HOURS, pack(each))
+        assert process.alerts.hours() is None
+    any_redis.set(keys.SIGHTS, pack(Sights(at=math.nan, rules={})))
+    assert process.alerts.memory()[1] is None
 
 
 def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
