@@ -179,6 +179,7 @@ class Engine:
         wanted: dict[str, tuple[State | None, int]] = {fp: (state, 0) for fp, state in states.items()}
         self._store.commit(lead, born, wanted, (), list(messages.values()), force=True)
         self._known = self._store.load()
+        self._hours_sent = 0.0
         self._wake()
 
     def _retold(self, state: State, now: float) -> Sequence[Queued]:

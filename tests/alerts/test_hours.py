@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import redis
 
-from dashboard.acts.wire import pack
+from dashboard.acts.wire import pack, unpack
 from dashboard.alerts import hours as module
 from dashboard.alerts import keys
 from dashboard.alerts.hours import Hours
@@ -21,6 +21,7 @@ from dashboard.collect.history import History
 from dashboard.collect.store import LEAD
 from dashboard.model import Snapshot
 from dashboard.sources import metered
+from tests.alerts.night import Night
 from tests.alerts.rig import DEEP, Process, deep, eventually
 from tests.alerts.test_desk import desk_of
 
@@ -75,6 +76,38 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process
     assert line.points == hour.worst
     assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
     assert first.alerts.hours() == second.alerts.hours()
+
+
+def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
+    begin: Callable[..., Night], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEP_S", 60.0)  # as it is in those processes
+    night = begin()
+
+    def since() -> float | None:
+        hours = unpack(night.redis.get(keys.HOURS), Hours)
+        return hours.rules["deep"].since if hours else None
+
+    for _ in range(2):
+        night.check()
+    first: float = eventually(since, what="the hour")
+    killed = night.leader()
+    killed.kill()
+    killed.wait(10)
+    night.redis.delete(keys.HEARTBEAT)
+    night.as_when_the_lease_ran_out()
+    eventually(lambda: night.holder() not in (None, killed.pid), what="another leader", within_s=20)
+    assert since() == first
+
+
+def test_a_store_that_lost_its_data_gets_the_hour_back(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    before = points(process, deep(50), 2)
+    any_redis.flushall()
+    assert process.tick(deep(50))
+    after = process.alerts.hours()
+    assert after is not None
+    assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
 
 
 def test_it_costs_no_round_trip_and_is_written_once_a_step(
