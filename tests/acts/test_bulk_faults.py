@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import Action, Outcome
+from dashboard.backends.acting import Acted, Action, Outcome
 from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
@@ -26,6 +27,7 @@ from tests.conftest import SERVERS, start_server
 from tests.serving import wait_until
 
 JOBS = 2_000
+BATCHES = 3  # go well, before Redis takes no more
 
 
 @pytest.fixture(params=SERVERS)
@@ -44,6 +46,20 @@ def own() -> Iterator[Source]:
         source.close()
 
 
+def after_some(actions: Actions, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `what` happen between two batches, by the thread that does them: by another one it might be too late."""
+    step, done = actions.step, 0
+
+    def counted(*arguments: Any, **more: Any) -> list[Acted]:
+        nonlocal done
+        if done == BATCHES:
+            what()
+        done += 1
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(actions, "step", counted)
+
+
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_replica_is_waited_for(
@@ -60,14 +76,14 @@ def test_a_replica_is_waited_for(
             works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
         work_id = works.create(parts.spec(action, pace_per_s=1_000))
+        after_some(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
         runner.start()
         try:
-            wait_until(lambda: works.get(work_id).at > 100, what="the first batches")
-            client.replicaof("127.0.0.1", "1")
             note = wait_until(lambda: works.get(work_id).note, what="the page saying so")
             assert "read-only replica" in note
             work = works.get(work_id)
             assert (work.phase, work.outcomes) == (Phase.RUNNING, {"done": work.at})
+            assert 0 < work.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.step(
                     *(parts.backend, work.spec.places[0].ref, work.spec.places[0].state, action),
@@ -110,10 +126,16 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
         LIBRARIES[library][0](client, JOBS)
         work_id = parts.works.create(parts.spec(Action.RETRY, pace_per_s=1_000))
         runner = parts.runner("here")
+        full: list[bool] = []
+
+        def fill_up() -> None:
+            client.config_set("maxmemory", "1mb")
+            full.append(True)
+
+        after_some(parts.actions, fill_up, monkeypatch)
         runner.start()
         try:
-            wait_until(lambda: parts.works.get(work_id).at > 100, what="the first batches")
-            client.config_set("maxmemory", "1mb")
+            wait_until(lambda: full, what="the first batches")
 
             def decided() -> bool:
                 work = parts.works.get(work_id)
