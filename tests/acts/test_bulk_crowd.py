@@ -11,11 +11,12 @@ from dashboard.acts.audit import Actor
 from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import ENDED, Place, Spec, Work
 from dashboard.backends.acting import Action, Outcome
-from dashboard.backends.base import Backend, Budget
+from dashboard.backends.base import Backend
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from tests.bench.bulk import Parts
 from tests.e2e.night import LIBRARIES, Night
+from tests.search import search
 from tests.serving import wait_until
 
 JOBS = 300
@@ -62,7 +63,7 @@ def dead_of(backend: Backend, night: Night) -> Place:
 
     def found() -> Place | None:
         backend.tend()
-        refs = {ref.name: ref for ref in backend.discover(None, Budget(100, 5)).found}
+        refs = {ref.name: ref for ref in search(backend)}
         ref = refs.get("*") or refs.get(night.queue)
         if ref is None:
             return None

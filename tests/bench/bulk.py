@@ -36,12 +36,13 @@ from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec
 from dashboard.backends import registry
 from dashboard.backends.acting import Action
-from dashboard.backends.base import Backend, Budget
+from dashboard.backends.base import Backend
 from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.search import search
 
 JOBS = 10_000
 # Of a line of so many waiting jobs so many are deleted, from its beginning to its end.
@@ -305,7 +306,7 @@ class Parts:
 
     def spec(self, action: Action, pace_per_s: float = 0) -> Spec:
         """Work on all that is dead."""
-        refs = {ref.name: ref for ref in self.backend.discover(None, Budget(100, 5)).found}
+        refs = {ref.name: ref for ref in search(self.backend)}
         place = Place(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
         actor = Actor(name="bench", role="operator", address="127.0.0.1")
         return Spec(action=action, actor=actor, places=(place,), pace_per_s=pace_per_s)
@@ -331,7 +332,7 @@ WAITING = {"bullmq": wait_bullmq, "sidekiq": wait_sidekiq, "rq": wait_rq, "celer
 def scattered(client: redis.Redis, url: str, name: str) -> float:
     """Seconds until each LINE / PICKED-th job of a long line of waiting ones is deleted."""
     with Parts(url, name) as parts:
-        ref = next(ref for ref in parts.backend.discover(None, Budget(100, 5)).found if ref.name == QUEUE)
+        ref = next(ref for ref in search(parts.backend) if ref.name == QUEUE)
         pages = range(1, LINE // 1000 + 1)
         queries = [JobQuery(state=State.WAITING, page=page, per_page=1000) for page in pages]
         picks = [pick for query in queries for pick in parts.backend.picks(ref, query)][:: LINE // PICKED]

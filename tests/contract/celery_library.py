@@ -11,12 +11,13 @@ from typing import Any
 
 import redis
 
-from dashboard.backends.base import Backend, Budget
+from dashboard.backends.base import Backend
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.index import filled_key
 from dashboard.backends.celery.keys import NATIVE
 from dashboard.model import State
 from tests.contract.library import Filled, Library
+from tests.search import search
 from tests.serving import wait_until
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
@@ -63,7 +64,7 @@ class CeleryLibrary(Library):
     def prepare(self, backend: Backend, client: redis.Redis) -> None:
         assert isinstance(backend, Celery)
         backend.own = backend.source
-        backend.discover(None, Budget(commands=100, seconds=5))
+        search(backend)
         while not client.exists(filled_key("main")):
             backend.tend()
         self.settle(backend, client)

@@ -15,15 +15,15 @@ from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from dashboard.backends.acting import Action, Outcome, Pick, Wishes
-from dashboard.backends.base import Budget
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
-from dashboard.model import JobQuery, QueueRef, State
+from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.rq_acting import BETA, REF, bury, kept, outcomes, picks
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
+from tests.search import search
 from tests.workloads import rq_jobs
 
 
@@ -51,7 +51,7 @@ def runs(queue: Queue, job_id: str) -> int:
 def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     ids = bury(queue, 60)
     before = {job_id: any_redis.hmget(f"rq:job:{job_id}", "data", "meta") for job_id in ids}
-    any_redis.expire(f"rq:job:{ids[0]}", 5)  # a short failure_ttl must not take a job that waits
+    any_redis.expire(f"rq:job:{ids[0]}", 600)  # a short failure_ttl must not take a job that waits
     found = picks(backend, State.DEAD)
     assert {pick.id for pick in found} == set(ids)
     with metered() as meter:
@@ -395,13 +395,13 @@ def test_json_and_pickles_that_do_harm_are_moved_unread(backend: RQ, queue: Queu
 
 def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     (job_id,) = bury(queue, 1)
-    for key in any_redis.scan_iter("rq:*"):
+    for key in set(any_redis.scan_iter("rq:*")):
         any_redis.rename(key, b"app:" + key.removeprefix(b"rq:"))
     any_redis.delete("app:queues")
     any_redis.sadd("app:queues", "app:queue:alpha")
     source = Source("main", any_server.url)
     backend = RQ(source, SourceSettings(name="main", url=any_server.url, prefixes=("app",)))
-    ref: QueueRef = backend.discover(None, Budget(commands=100, seconds=5)).found[0]
+    (ref,) = search(backend)
     assert ref.name == "app:alpha"
     acted = backend.act(ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), Wishes(target="app:beta"))
     assert outcomes(acted) == ["done"]

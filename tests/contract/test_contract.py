@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
 from dashboard.backends.base import WINDOW_ROWS, Budget
-from dashboard.demo.embedded import free_port
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.conftest import WITH_HASHES, Stage
+from tests.search import search
 
 BIG = 4_000_000
+LONGEST_S = 120  # that a test may take
 DEFAULT_NAMES = ("mail", "Mail", "shop.send")  # the jobs that fail with "cannot send to …"
 
 
@@ -28,8 +30,7 @@ def test_a_search_finds_every_queue(stage: Stage) -> None:
 def test_a_search_shows_only_the_queues_that_the_settings_want(stage: Stage) -> None:
     settings = SourceSettings(name="main", url=stage.url, backends=(stage.backend.name,), queues=("al*", "later"))
     backend = type(stage.backend)(stage.backend.source, settings)
-    step = backend.discover(None, Budget(commands=100, seconds=5))
-    assert {ref.name for ref in step.found if not ref.shared} == {"alpha", "later"}
+    assert {ref.name for ref in search(backend) if not ref.shared} == {"alpha", "later"}
 
 
 def test_counts_equal_those_of_the_library(stage: Stage) -> None:
@@ -207,9 +208,9 @@ def test_flow_counts_what_ended_between_two_looks(stage: Stage) -> None:
     assert (beta.completed, beta.dead) == (0, 0)
     assert alpha.quality is not Quality.UNKNOWN
     assert alpha.quality is Quality.EXACT or alpha.reason
-    assert 0 < alpha.span_s < 60
+    assert 0 < alpha.span_s < LONGEST_S
     assert alpha.runtimes_s or stage.library.shared
-    assert all(0 <= runtime < 60 for runtime in alpha.runtimes_s)
+    assert all(0 <= runtime < LONGEST_S for runtime in alpha.runtimes_s)
     delta, _ = stage.flow(refs, cursor)
     assert {(flow.completed, flow.dead) for flow in delta.queues} == {(0, 0)}
 
@@ -307,19 +308,21 @@ def test_huge_values_are_not_fetched(stage: Stage) -> None:
 
 def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
     ref = stage.ref()
-    url = f"redis://127.0.0.1:{free_port()}/0"
-    source = Source("main", url)
-    backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
-    for read in (
-        lambda: backend.discover(None, Budget(commands=10, seconds=1)),
-        lambda: backend.stats([ref]),
-        *([] if stage.library.heard else [lambda: backend.flow([ref], None)]),
-        lambda: backend.jobs(ref, JobQuery(state=State.WAITING)),
-        lambda: backend.job(ref, "1"),
-    ):
-        with pytest.raises(BackendUnavailable) as caught:
-            read()
-        assert caught.value.source == "main"
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and nobody listens: no server of another test can come to be there
+        url = f"redis://127.0.0.1:{held.getsockname()[1]}/0"
+        source = Source("main", url)
+        backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
+        for read in (
+            lambda: backend.discover(None, Budget(commands=10, seconds=1)),
+            lambda: backend.stats([ref]),
+            *([] if stage.library.heard else [lambda: backend.flow([ref], None)]),
+            lambda: backend.jobs(ref, JobQuery(state=State.WAITING)),
+            lambda: backend.job(ref, "1"),
+        ):
+            with pytest.raises(BackendUnavailable) as caught:
+                read()
+            assert caught.value.source == "main"
 
 
 def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -> None:

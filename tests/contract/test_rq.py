@@ -19,7 +19,6 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
-from dashboard.backends.base import Budget
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
@@ -27,6 +26,7 @@ from dashboard.model import FlowDelta, JobQuery, Quality, QueueFlow, QueueRef, Q
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
+from tests.search import search
 from tests.workloads import rq_jobs
 
 # The user that SECURITY recommends for a dashboard that only reads: no scripts, nothing dangerous.
@@ -69,8 +69,7 @@ def backend(source: Source, source_settings: SourceSettings) -> RQ:
 
 
 def refs_of(backend: RQ) -> dict[str, QueueRef]:
-    found = backend.discover(None, Budget(commands=100, seconds=5)).found
-    return {ref.name: ref for ref in found}
+    return {ref.name: ref for ref in search(backend)}
 
 
 def stats_of(backend: RQ, name: str = "alpha") -> QueueStats:
@@ -485,12 +484,16 @@ def test_a_user_without_scripts_reads_the_same(
     reader = RQ(source, SourceSettings(name="main", url=server.url))
     try:
         reader.stats([refs_of(reader)["alpha"]])  # learns that scripts are refused
+        began = time.monotonic()
         with metered() as meter:
             plain = stats_of(reader)
         assert meter.round_trips == 3  # one of them to find the queue
         full = stats_of(backend)
         assert plain.counts == full.counts
-        assert plain.latency_s == pytest.approx(full.latency_s, abs=1)
+        assert plain.latency_s is not None
+        assert full.latency_s is not None
+        # A second for the clocks, of the server and of the two sources.
+        assert abs(full.latency_s - plain.latency_s) <= time.monotonic() - began + 1
         ref = refs_of(reader)["alpha"]
         for state in reader.states:
             query = JobQuery(state=state)
@@ -538,16 +541,19 @@ def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.
     client.sadd("rq:queues", "rq:queue:alpha")
     client.eval("for i = 1, 200000 do redis.call('RPUSH', KEYS[1], 'job-' .. i) end", 1, "rq:queue:alpha")
     ref = refs_of(backend)["alpha"]
-    with metered() as meter:
-        page = backend.jobs(ref, JobQuery(state=State.WAITING, page=2000, per_page=50))
-    assert (page.total, len(page.jobs), page.jobs[0].id) == (200_000, 50, "job-99951")
-    assert meter.round_trips == 2
-    assert meter.seconds < 0.5
+    took = []
+    for _ in range(5):  # of which a busy machine may hold up some
+        with metered() as meter:
+            page = backend.jobs(ref, JobQuery(state=State.WAITING, page=2000, per_page=50))
+        took.append(meter.seconds)
+        assert (page.total, len(page.jobs), page.jobs[0].id) == (200_000, 50, "job-99951")
+        assert meter.round_trips == 2
+    assert min(took) < 0.5
 
 
 def test_a_scheduled_job_that_is_late_is_told(queue: Queue, backend: RQ) -> None:
-    queue.enqueue_in(timedelta(seconds=-90), rq_jobs.add, 1)
-    assert stats_of(backend).overdue_s == pytest.approx(90, abs=5)
+    queue.enqueue_in(timedelta(hours=-1), rq_jobs.add, 1)
+    assert stats_of(backend).overdue_s == pytest.approx(3_600, abs=90)
 
 
 def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ, client: redis.Redis) -> None:
