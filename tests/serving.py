@@ -20,7 +20,7 @@ from dashboard.demo.embedded import die_with_parent
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def get_json(url: str, timeout_s: float = 20.0) -> Any:
+def get_json(url: str, timeout_s: float = 30.0) -> Any:
     """The JSON that `url` answers, whatever the status."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
@@ -30,7 +30,7 @@ def get_json(url: str, timeout_s: float = 20.0) -> Any:
             return json.load(exc)
 
 
-def wait_until(condition: Callable[[], Any], *, within_s: float = 40.0, what: str = "it") -> Any:
+def wait_until(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "it") -> Any:
     """The first true answer of `condition`, asked again and again; a refused connection counts as not yet."""
     deadline = time.monotonic() + within_s
     while True:
