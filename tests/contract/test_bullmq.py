@@ -17,8 +17,10 @@ from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from tests.contract.bullmq_library import BullMQLibrary, by_state, node
+from tests.contract.bullmq_library import TIMEOUT_S, BullMQLibrary, by_state, node
 
+# How far the clocks of a server and of two sources are taken to be apart, in the same machine.
+CLOCKS_S = 1.0
 # The reading user of the documentation: no scripts, no CLIENT LIST.
 READER = "on >secret resetkeys ~* resetchannels -@all +@read -@dangerous +ping +hello +auth +select +info +role +time"
 
@@ -151,12 +153,15 @@ def test_a_user_without_scripts_sees_the_same(
 ) -> None:
     filled = library.fill(any_server.url)
     full, plain = (list(discover(each).values()) for each in (backend, reader))
+    began = time.monotonic()
     assert full == plain
     for one, other in zip(backend.stats(full), reader.stats(plain), strict=True):
         assert one.native == other.native
         assert one.counts == other.counts
         assert (one.paused, one.library_version, one.prefix) == (other.paused, other.library_version, other.prefix)
-        assert one.latency_s == pytest.approx(other.latency_s, abs=2)
+        assert one.latency_s is not None
+        assert other.latency_s is not None
+        assert abs(other.latency_s - one.latency_s) <= time.monotonic() - began + CLOCKS_S
         assert one.error is other.error is None
         assert other.workers is None  # CLIENT LIST is not permitted: unknown, not none
     for ref in full:
@@ -197,7 +202,7 @@ def test_rates_hold_where_the_app_keeps_no_finished_jobs(
     flow, _ = look(backend, cursor)
     assert (flow.completed, flow.dead, flow.quality, flow.reason) == (12, 0, Quality.EXACT, None)
     assert len(flow.runtimes_s) == 12
-    assert all(0.02 < runtime < 2 for runtime in flow.runtimes_s)
+    assert all(0.02 < runtime < TIMEOUT_S for runtime in flow.runtimes_s)
 
 
 def test_a_job_that_runs_over_several_looks_is_timed(backend: BullMQ, any_redis: redis.Redis) -> None:
@@ -215,14 +220,17 @@ def test_a_job_that_runs_over_several_looks_is_timed(backend: BullMQ, any_redis:
 def test_a_trimmed_stream_is_told_and_not_taken_for_silence(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 3})
     any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "0"})
-    _, cursor = look(backend)
+    _, found = look(backend)
+    assert isinstance(found, dict)
+    # As if that look had been an hour ago.
+    cursor: object = {key: before._replace(at_ms=before.at_ms - 3_600_000) for key, before in found.items()}
     for job in range(1, 10):
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, cursor = look(backend, cursor)
     assert (flow.completed, flow.quality) == (3, Quality.ESTIMATED)
     assert flow.reason
-    assert flow.span_s < 1  # only the time that the three events cover
+    assert flow.span_s < 600  # only the time that the three events cover
     flow, _ = look(backend, cursor)
     assert (flow.completed, flow.quality) == (0, Quality.EXACT)
 
@@ -287,19 +295,20 @@ def test_the_wait_of_a_job_begins_when_it_may_run(backend: BullMQ, any_redis: re
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     now = int(time.time() * 1000)
     any_redis.lpush("bull:alpha:wait", "1")
+    # Ages of an hour and more: the test itself may take a while.
 
     def job(**fields: object) -> float | None:
         any_redis.delete("bull:alpha:1")
         any_redis.hset("bull:alpha:1", mapping={"name": "x", "opts": '{"attempts":0}', **fields})
         return stats(backend).latency_s
 
-    assert job(timestamp=now - 30_000) == pytest.approx(30, abs=5)
-    assert job(timestamp=now - 90_000, opts='{"attempts":0,"delay":60000}') == pytest.approx(30, abs=5)
-    assert job(timestamp=now - 9e6, processedOn=now - 20_000, atm=1) == pytest.approx(20, abs=5)
+    assert job(timestamp=now - 3_600_000) == pytest.approx(3_600, abs=90)
+    assert job(timestamp=now - 9_000_000, opts='{"attempts":0,"delay":5400000}') == pytest.approx(3_600, abs=90)
+    assert job(timestamp=now - 9e6, processedOn=now - 2_000_000, atm=1) == pytest.approx(2_000, abs=90)
     assert job(timestamp=now - 9e6, atm=3) is None  # retried by hand: nothing tells when
     assert job(timestamp="soon") is None
     any_redis.rpush("bull:alpha:wait", "0:0")
-    assert job(timestamp=now - 30_000) == pytest.approx(30, abs=5)
+    assert job(timestamp=now - 3_600_000) == pytest.approx(3_600, abs=90)
     assert stats(backend).counts.waiting == 1
     any_redis.delete("bull:alpha:wait")
     assert stats(backend).latency_s == 0
@@ -308,17 +317,17 @@ def test_the_wait_of_a_job_begins_when_it_may_run(backend: BullMQ, any_redis: re
 def test_the_oldest_of_a_queue_that_serves_the_newest_first_is_seen(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     now = int(time.time() * 1000)
-    for job, age_s in (("old", 500), ("new", 1)):
+    for job, age_s in (("old", 5_000), ("new", 1)):
         any_redis.hset(f"bull:alpha:{job}", mapping={"timestamp": now - age_s * 1000, "opts": "{}"})
         any_redis.rpush("bull:alpha:wait", job)
-    assert stats(backend).latency_s == pytest.approx(500, abs=5)
+    assert stats(backend).latency_s == pytest.approx(5_000, abs=90)
 
 
 def test_a_delayed_job_that_nobody_promotes_is_overdue(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     assert stats(backend).overdue_s == 0
-    any_redis.zadd("bull:alpha:delayed", {"1": (int(time.time() * 1000) - 42_000) * 4096 + 3})
-    assert stats(backend).overdue_s == pytest.approx(42, abs=5)
+    any_redis.zadd("bull:alpha:delayed", {"1": (int(time.time() * 1000) - 4_200_000) * 4096 + 3})
+    assert stats(backend).overdue_s == pytest.approx(4_200, abs=90)
 
 
 def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
