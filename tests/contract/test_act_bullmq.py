@@ -18,7 +18,6 @@ from dashboard.acts.audit import Actor
 from dashboard.acts.bulk.plan import listed
 from dashboard.acts.bulk.work import Place, Spec
 from dashboard.backends.acting import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.base import Budget
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from dashboard.errors import Unsupported
@@ -26,6 +25,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary, node
+from tests.search import search
 from tests.serving import wait_until
 
 RELEASES = ("bullmq", "bullmq5", "bullmq4")
@@ -283,7 +283,7 @@ def test_a_schedule_is_run_once_more_and_removed(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "schedule")
-    found = backend.discover(None, Budget(20, 5)).found
+    found = search(backend)
     schedule = next(each for each in backend.schedules(found) if each.id == "nightly")
     score = redis_client.zscore("bull:alpha:repeat", "nightly")
     (acted,) = [backend.act_on_schedule(schedule, Action.TRIGGER)]
@@ -329,8 +329,6 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     redis_client.rpush("bull:alpha:wait", *(f"nearer-{n}" for n in range(40_000)))
     redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
     before = redis_client.lrange("bull:alpha:wait", 0, -1)
-    redis_client.slowlog_reset()
-    redis_client.config_set("slowlog-log-slower-than", 5000)
     picks = [Pick(id=each) for each in (*ids, "nearer-39999", "nobody")]
     *taken, ghost, nobody = backend.take(REF, State.WAITING, picks)
     assert isinstance(ghost, Kept)
@@ -347,8 +345,28 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     assert redis_client.lrange("bull:alpha:wait", 1_000, -1) == before[:-400]
     assert ghost.id.encode() in took
     assert outcomes(backend.delete(REF, State.WAITING, [ghost])) == ["gone"]
-    assert not redis_client.slowlog_get(10)
-    redis_client.config_set("slowlog-log-slower-than", 10_000)
+
+
+def test_no_step_of_deleting_deep_in_a_long_list_holds_the_server_up(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    ids = drive("bullmq", server.url, "many", count=60)["ids"]
+    redis_client.rpush("bull:alpha:wait", *(f"nearer-{n}" for n in range(40_000)))
+    redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
+    redis_client.config_set("slowlog-log-slower-than", 5000)
+
+    def quick() -> bool:
+        redis_client.slowlog_reset()
+        taken = kept(backend.take(REF, State.WAITING, [Pick(id=each) for each in ids]))
+        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 60
+        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"] * 60
+        return not redis_client.slowlog_get(10)
+
+    try:
+        # The log knows no processor time: a busy machine may stop the server in any command, but not in each round.
+        wait_until(quick, within_s=40, what="a round without a slow command")
+    finally:
+        redis_client.config_set("slowlog-log-slower-than", 10_000)
 
 
 def test_a_list_that_moves_on_further_than_a_look_around_is_looked_through_again(
@@ -423,18 +441,19 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
     assert found == [str(n) for n in range(1_700)]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("alias", RELEASES)
 def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     """Each job fails in its first run, is retried by us while the worker goes on, and again after its second."""
-    count = 3_000
+    count = 1_500
     ids = drive(alias, server.url, "many", count=count)["ids"]
     asked = dict.fromkeys(ids, 0)
     with consuming(alias, server.url, failing=True, concurrency=16):
 
         def all_ran_three_times() -> bool:
-            for page in (1, 2, 3):
+            for page in (1, 2):
                 found = backend.picks(REF, JobQuery(state=State.DEAD, page=page, per_page=1000))
                 picks = [pick for pick in found if asked[pick.id] < 2]
                 # Twice at once, as two people would: one of them is too late.
@@ -443,7 +462,7 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
                         asked[each.id] += each.outcome is Outcome.DONE
             return sum(marks(redis_client).values()) >= 3 * count
 
-        wait_until(all_ran_three_times, within_s=60, what="each job's third run")
+        wait_until(all_ran_three_times, within_s=150, what="each job's third run")
         wait_until(lambda: redis_client.zcard("bull:alpha:failed") == count)
     assert marks(redis_client) == {job_id: 1 + times for job_id, times in asked.items()} == dict.fromkeys(ids, 3)
     assert redis_client.llen("bull:alpha:wait") == redis_client.llen("bull:alpha:active") == 0
@@ -470,10 +489,12 @@ def test_deletes_that_race_a_live_worker(
         assert {each.outcome for each in backend.restore(REF, State.WAITING, gone[::2])} <= {Outcome.CHANGED}
         deleted.update({job.id for job in gone} - {each.id for each in back if each.outcome is Outcome.DONE})
 
-    with consuming(alias, server.url, concurrency=4):
+    with consuming(alias, server.url, concurrency=4, allowed="allowed"):
         for start in range(count, 0, -100):
+            redis_client.incrby("allowed", 50)  # else it may have run all of them before the first is deleted
             delete([Pick(id=job_id) for job_id in ids[start - 100 : start]])
             delete(backend.picks(REF, JobQuery(state=State.WAITING, per_page=40))[::3])
+        redis_client.set("allowed", count)
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") + len(deleted) == count, what="the rest")
     ran = marks(redis_client)
     assert set(ran) == set(ids) - deleted
@@ -649,8 +670,10 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
     drive(alias, server.url, "counts")
     picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
     moved = 0
-    with consuming(alias, server.url), consuming(alias, server.url, "alpha-dlq"):
+    with consuming(alias, server.url), consuming(alias, server.url, "alpha-dlq", allowed="allowed"):
         for at in range(0, len(picks), 50):
+            # Of each 3,000 that stand before the last of them 150: it comes to those that are moved, and not before.
+            redis_client.incrby("allowed", 150)
             acted = backend.act(DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], Wishes(target="alpha"))
             assert {each.outcome for each in acted} <= {Outcome.DONE, Outcome.CHANGED}
             moved += outcomes(acted).count("done")
@@ -659,6 +682,7 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
             queues = ("alpha", "alpha-dlq")
             return sum(redis_client.zcard(f"bull:{queue}:completed") for queue in queues) == count
 
+        redis_client.set("allowed", count)
         wait_until(ended, what="all of them ending")
     assert sum(marks(redis_client).values()) == count
     assert redis_client.zcard("bull:alpha:completed") == moved > 0

@@ -136,7 +136,7 @@ def test_a_job_whose_time_ran_out_in_the_bin_lives_on_for_what_it_had_left(
 ) -> None:
     queue.enqueue(rq_jobs.add, 1, result_ttl=300)
     drain(queue)
-    any_redis.zadd("rq:finished:alpha", {picks(backend, State.COMPLETED)[0].id: time.time() + 2})
+    any_redis.zadd("rq:finished:alpha", {picks(backend, State.COMPLETED)[0].id: time.time() + 100})
     taken = kept(backend.take(REF, State.COMPLETED, picks(backend, State.COMPLETED)))
     assert outcomes(backend.delete(REF, State.COMPLETED, taken)) == ["done"]
     blob = msgspec.msgpack.decode(taken[0].blob or b"")
@@ -298,6 +298,7 @@ def test_a_running_job_is_stopped_by_its_worker(
         assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
         wait_until(lambda: job.get_status() == "stopped", what="the stop")
         assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["changed"]
+    # Its state and its place are written in one transaction.
     assert [pick.id for pick in picks(backend, State.DEAD)] == [job.id]
     assert lost.get_status() == "started"
 
@@ -305,7 +306,7 @@ def test_a_running_job_is_stopped_by_its_worker(
 def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
     backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
-    job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"), 1.5)
+    job = queue.enqueue(rq_jobs.linger_until, str(tmp_path / "began"), str(tmp_path / "until"))
     with working(any_server.url, "fork", "alpha") as name:
         asked = Worker(id=name, source="main", backend="rq", state=WorkerState.BUSY)
         wait_until((tmp_path / "began").exists, what="the run")
@@ -314,13 +315,14 @@ def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
         wait_until(lambda: queue.connection.hget(key, "shutdown_requested_date"), what="the order")
         again = backend.act_on_worker(asked, Action.STOP_WORKER)
         assert (again.outcome, "already" in (again.detail or "")) == (Outcome.REFUSED, True)
+        (tmp_path / "until").touch()
         wait_until(lambda: not queue.connection.sismember("rq:workers", key), what="the end of the worker")
         assert job.get_status() == "finished"
         assert backend.act_on_worker(asked, Action.STOP_WORKER).outcome is Outcome.GONE
     assert backend.act_on_worker(asked, Action.QUIET).detail == backend.withheld[Action.QUIET]
 
 
-JOBS = 3_000
+JOBS = 1_500
 
 
 class Acts:
@@ -339,6 +341,12 @@ class Acts:
                     self.done.setdefault(each.id, Counter())[what] += 1
                 # RQ says that a job failed a moment before its worker lets go of it.
                 assert each.outcome is not Outcome.REFUSED or "putting it away" in (each.detail or ""), each
+
+    def each_was_done(self) -> bool:
+        """Whether the race was one: each kind of act won over the worker at least once."""
+        with self.lock:
+            seen = {what for done in self.done.values() for what in done}
+        return {"retried", "moved", "canceled", "deleted dead", "deleted waiting"} <= seen
 
     def retry(self, random: random.Random) -> None:
         found = picks(self.backend, State.DEAD)
@@ -373,6 +381,7 @@ class Acts:
             time.sleep(0.01)  # people are slower than this, and the worker shares two cores with them
 
 
+@pytest.mark.timeout(300)
 def test_acts_that_race_a_live_worker_lose_and_double_nothing(
     redis_client: Any, server: EmbeddedRedis, source: Source, source_settings: SourceSettings
 ) -> None:
@@ -400,7 +409,11 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
                 thread.start()
             try:
                 # Until the worker has come to the end of the line: what was deleted for good never runs.
-                wait_until(lambda: redis_client.llen(queue.key) < JOBS / 20 or failures, within_s=90, what="the race")
+                wait_until(
+                    lambda: failures or (redis_client.llen(queue.key) < JOBS / 20 and acts.each_was_done()),
+                    within_s=120,
+                    what="the race",
+                )
             finally:
                 acts.over.set()
                 for thread in people:
@@ -409,12 +422,14 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
 
             def settled() -> bool:
                 """Whether no job is in line, taken from it or run: an empty list does not tell of those taken."""
+                if redis_client.exists("rq:queue:alpha", "rq:queue:beta"):
+                    return False  # asked first, since asking for all of them takes much of the worker's time
                 with redis_client.pipeline(transaction=False) as reads:
                     for job_id in ids:
                         reads.hget(f"rq:job:{job_id}", "status")
                     return {b"queued", b"started"}.isdisjoint(reads.execute())
 
-            wait_until(settled, within_s=60, what="an end of all jobs")
+            wait_until(settled, within_s=150, what="an end of all jobs")
     marks = {job_id.decode(): int(count) for job_id, count in redis_client.hgetall("marks").items()}
     places: dict[str, list[str]] = {}
     for name in ("alpha", "beta"):
@@ -429,5 +444,3 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
         assert out in (0, 1), (job_id, did)
         assert len(places.get(job_id, [])) == 1 - out, (job_id, did, places.get(job_id))
         assert bool(redis_client.exists(f"rq:job:{job_id}")) == (out == 0), (job_id, did)
-    whole = sum(acts.done.values(), Counter())
-    assert all(whole[word] > 0 for word in ("retried", "moved", "canceled", "deleted dead", "deleted waiting")), whole

@@ -48,6 +48,13 @@ def linger(began: str, seconds: float = 60) -> None:
     time.sleep(seconds)
 
 
+def linger_until(began: str, until: str) -> None:
+    """Makes the file `began`, and ends when there is a file `until`."""
+    Path(began).touch()
+    while not Path(until).exists():
+        time.sleep(0.02)
+
+
 class Counter:
     """A job that is a method of an object, which is pickled with it."""
 

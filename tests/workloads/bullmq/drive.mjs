@@ -142,13 +142,22 @@ async function work(queue) {
   await new Promise(() => {});
 }
 
-/** A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says. */
+/**
+ * A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says. With
+ * `allowed`, a key, it runs no more jobs than that key says; those beyond are begun and wait.
+ */
 async function consume(queue) {
   const { default: Redis } = await import('ioredis');
   const client = new Redis(connection);
+  let begun = 0;
+  const turn = async () => {
+    while (begun >= Number(await client.get(options.allowed))) await new Promise(resolve => setTimeout(resolve, 5));
+    begun += 1;
+  };
   const worker = new Worker(
     queueName,
     async job => {
+      if (options.allowed) await turn();
       await client.hincrby('marks', job.id, 1);
       if (options.ms) await new Promise(resolve => setTimeout(resolve, options.ms));
       if (options.order) await client.rpush('order', job.id);
