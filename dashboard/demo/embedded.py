@@ -19,7 +19,9 @@ from types import TracebackType
 
 from dashboard.errors import ConfigurationError
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
+# A port that was free a moment ago may be another's by the time that the server takes it.
+PORTS_TRIED = 5
 STOP_TIMEOUT_S = 5.0
 
 
@@ -78,6 +80,7 @@ class EmbeddedRedis:
     def __init__(self, binary: str | None = None, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
         self.binary = binary or find_binary()
         self.port = port or free_port()
+        self._may_move = port is None
         self.options = options
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,12 +103,28 @@ class EmbeddedRedis:
     def start(self) -> EmbeddedRedis:
         """Start the server, unless it runs, and wait until it answers.
 
+        A port that nobody asked for and that another program has taken is changed for another one, at the first start.
         Raises ConfigurationError with the server's own last line.
         """
         if self.running:
             return self
+        for _ in range(PORTS_TRIED if self._may_move else 1):
+            reason = self._try_to_start()
+            if reason is None:
+                self._may_move = False  # clients know the port by now
+                return self
+            if "in use" not in reason:
+                break
+            if self._may_move:
+                self.port = free_port()
+        self.close()
+        raise ConfigurationError(f"{self.binary} did not start: {reason}")
+
+    def _try_to_start(self) -> str | None:
+        """None once the server answers; else why it does not, and it is ended."""
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="queuedeck-redis-")
         log = Path(self._folder.name) / "redis.log"
+        log.unlink(missing_ok=True)
         command = [
             *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", str(log)),
@@ -119,24 +138,30 @@ class EmbeddedRedis:
             start_new_session=True,  # Ctrl-C at the terminal is for the parent, who ends us in order
             preexec_fn=die_with_parent(),
         )
-        self._wait_until_ready(log)
-        return self
+        if self._answers():
+            return None
+        # All of it, since the last line may be that it ends.
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        self.stop()
+        return next((line for line in lines if "in use" in line), lines[-1] if lines else "it said nothing")
 
-    def _wait_until_ready(self, log: Path) -> None:
+    def _answers(self) -> bool:
+        """Whether this server comes to answer in time, and no other one at its port."""
         assert self._process is not None
+        assert self._folder is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2) as probe:
                 probe.settimeout(0.5)
-                probe.sendall(b"PING\r\n")
-                if probe.recv(64):  # +PONG, or -NOAUTH when a password is set
-                    return
+                probe.sendall(b"CONFIG GET dir\r\n")
+                told = probe.recv(4096)
+                # Another one works in another folder; where a password is set, it tells that and no folder.
+                if told and (not told.startswith(b"*") or Path(self._folder.name).name.encode() in told):
+                    return self._process.poll() is None
             time.sleep(0.01)
-        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        self.stop()
-        raise ConfigurationError(f"{self.binary} did not start: {' '.join(last) or 'it said nothing'}")
+        return False
 
     def stop(self, *, kill: bool = False) -> None:
         """End the server (SIGTERM, or SIGKILL with `kill`) and wait for it."""
