@@ -49,6 +49,8 @@ PROBE_TTL_MS = 60_000
 # Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
 # (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
 READ_BYTES = 64 * 1024
+# How long the clock of a server is carried on by that of this host, which may go a little faster or slower.
+CLOCK_CHECK_S = 60.0
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
 MAX_CONNECTIONS = 64
 
@@ -113,6 +115,9 @@ class Packed:
     count: int
 
 
+_ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
+
+
 class Source:
     """One Redis, thread-safe. Opens no connection before the first command."""
 
@@ -127,12 +132,13 @@ class Source:
             socket_timeout=READ_TIMEOUT_S,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
-            redis_connect_func=_introduce,
+            redis_connect_func=self._introduce,
             decode_responses=False,
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
         )
         self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
+        self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
 
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {self.address!r})"
@@ -181,9 +187,11 @@ class Source:
         """The replies to packed commands; as `batch`."""
         if not packed.count:
             return []
+        asks = monotonic_s() >= self._clock_due and self._clock_due > 0
         started = time.perf_counter()
         try:
-            replies = self._exchange(packed)
+            # Not metered, as little as the handshake: it comes once a minute, whoever sends something then.
+            replies = self._exchange(Packed(packed.wire + _ASK_TIME.wire, packed.count + 1) if asks else packed)
         except RedisError as exc:
             raise self.unavailable(exc) from exc
         except OSError as exc:
@@ -194,6 +202,8 @@ class Source:
             meter = _meter.get()
             if meter is not None:
                 meter.add(packed.count, time.perf_counter() - started, len(packed.wire), self._way_s)
+        if asks:
+            self._note_time(replies.pop())
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
             raise self.unavailable(replies[0])
         first = replies[0]
@@ -251,15 +261,37 @@ class Source:
         return replace(health, write_probe=written) if probe else health
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the clock of this server as of the last `health`, so that a step of this host's clock
-        makes no job older; by this host's while nobody has asked for the health."""
+        """Seconds since 1970 by the clock of this server, so that a host whose clock is off makes no job older; by that
+        of this host where the server does not tell. Cost: none, or a connection when there has been none yet."""
+        if self._clock is None and monotonic_s() >= self._clock_due:
+            self._clock_due = monotonic_s() + CLOCK_CHECK_S
+            with contextlib.suppress(RedisError, OSError):
+                self._pool.release(self._pool.get_connection())
         clock = self._clock
         return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
+
+    def _introduce(self, connection: Any) -> None:
+        """Handshake of a new connection: our name for CLIENT LIST, and the time of the server. Who may do neither reads
+        all the same."""
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
+        connection.send_packed_command([_ASK_TIME.wire], check_health=False)
+        with contextlib.suppress(ResponseError):
+            connection.read_response()
+        with contextlib.suppress(ResponseError):
+            self._note_time(connection.read_response())
+
+    def _note_time(self, reply: Reply) -> None:
+        """Take in what TIME answered."""
+        self._clock_due = monotonic_s() + CLOCK_CHECK_S
+        if isinstance(reply, list) and len(reply) == 2:
+            self._clock = int(reply[0]) + int(reply[1]) / 1e6, monotonic_s()
 
     def _note_clock(self, info: bytes) -> None:
         found = _SERVER_TIME.search(info)
         if found is not None:
             self._clock = int(found.group(1)) / 1e6, monotonic_s()
+            self._clock_due = monotonic_s() + CLOCK_CHECK_S
 
     def check_writable(self, reply: Reply) -> None:
         """Raises BackendUnavailable where `reply` to a write, or one in it, says that the server takes none for now:
@@ -290,14 +322,6 @@ class Source:
             f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
             hint="Grant the command to this user with ACL SETUSER, or go on without it.",
         )
-
-
-def _introduce(connection: Any) -> None:
-    """Handshake of a new connection, and our name for CLIENT LIST; a user who may not set a name reads all the same."""
-    connection.on_connect()
-    connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
-    with contextlib.suppress(ResponseError):
-        connection.read_response()
 
 
 def _probe_word(reply: Reply) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from dashboard.backends.base import SIFTABLE, WINDOW_ROWS, Backend
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.errors import QueuedeckError, Unsupported
 from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, State
 
@@ -206,7 +206,7 @@ def matching(
 
     Raises as Backend.window. Cost: a window for each WINDOW_ROWS rows.
     """
-    now = now_s()
+    now = backend.source.now_s()
     looked = 0
     while looked < rows:
         window = backend.window(queue.ref, JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS))
@@ -252,7 +252,6 @@ class _Look:
         self._query = query
         self._backend_of = backend_of
         self._started = started
-        self._now = now_s()
         self._jobs: dict[tuple[str, str, str, str | None], tuple[QueueStats, Job]] = {}
         self._searched = 0
         self._problems: list[str] = []
@@ -261,6 +260,10 @@ class _Look:
     def any(self) -> bool:
         """Whether something was found so far."""
         return bool(self._jobs)
+
+    def _now(self, queue: QueueStats) -> float:
+        """By the clock of the Redis in which the jobs' times are kept."""
+        return self._backend_of(queue).source.now_s()
 
     def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
         """Ask each queue for the job itself, for ID_SECONDS at most; first those that know their jobs by id."""
@@ -275,7 +278,7 @@ class _Look:
                 job = self._backend_of(queue).job(queue.ref, job_id)
             except QueuedeckError:
                 continue
-            if self._query.chosen(job, self._now):
+            if self._query.chosen(job, self._now(queue)):
                 self._add(queue, job)
 
     def sifts(self, queue: QueueStats, state: State) -> bool:
@@ -311,8 +314,9 @@ class _Look:
             return None
         self._searched += found.reached - offset
         self._seen(row.job for row in found.rows)
+        now = self._now(queue)
         for row in found.rows:
-            if self._query.matches(row, self._now):
+            if self._query.matches(row, now):
                 self._add(queue, row.job)
         return found.reached if found.more else None
 
@@ -334,8 +338,9 @@ class _Look:
                 return None
             self._searched += len(window.rows)
             self._seen(row.job for row in window.rows)
+            now = self._now(queue)
             for row in window.rows:
-                if self._query.matches(row, self._now):
+                if self._query.matches(row, now):
                     self._add(queue, row.job)
             if len(window.rows) < WINDOW_ROWS:
                 return None

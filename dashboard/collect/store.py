@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
 from dashboard.model import Snapshot
 from dashboard.sources import Argument, Reply, Source
@@ -137,10 +137,10 @@ class Store:
         return _decode(replies[0], _snapshots), history
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; by this host's
-        before that."""
+        """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
+        Source.now_s."""
         clock = self._clock
-        return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
+        return self.source.now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
 
     def _note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
         answered = monotonic_s()

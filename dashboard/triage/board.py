@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.sources import Meter, metered
 from dashboard.triage import groups
@@ -131,6 +131,6 @@ class Triage:
         started = monotonic_s()
         with metered() as meter:
             lists, problems = self._rows.look(queues)
-            reading = groups.grouped(lists, problems, now_s())
+            reading = groups.grouped(lists, problems, self.book.now_s())
             remarks = self.book.sync(reading.groups)
         return Board(reading, remarks, monotonic_s() - started, meter)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import Value
@@ -147,13 +146,17 @@ class Book:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock of the store; see Store.now_s."""
+        return self._store.now_s()
+
     def sync(self, groups: Sequence[Group]) -> Remarks:
         """Note that these groups are there, and answer what is known of them.
 
         Never raises: where nothing can be kept, the marks are unknown, and the answer says why. Cost: 1 round trip for
         each GROUPS_PER_CALL groups and 1 more, none for none.
         """
-        now = now_s()
+        now = self.now_s()
         try:
             for start in range(0, len(groups), GROUPS_PER_CALL):
                 self._store.script(_SYNC, (GROUPS, SEEN), *_arguments(groups[start : start + GROUPS_PER_CALL], now))
@@ -180,12 +183,12 @@ class Book:
         for word, value in words.items():
             assert word in WORDS
             pairs += [word, "" if value is None else _plain(value)]
-        return bool(self._store.script(_SAY, (GROUPS, SEEN), fingerprint, _plain(now_s()), *pairs))
+        return bool(self._store.script(_SAY, (GROUPS, SEEN), fingerprint, _plain(self.now_s()), *pairs))
 
 
-def acknowledged(by: str) -> dict[str, str | float | None]:
+def acknowledged(by: str, at: float) -> dict[str, str | float | None]:
     """What `say` is given when somebody has seen a group."""
-    return {"ack_by": by, "ack_at": now_s()}
+    return {"ack_by": by, "ack_at": at}
 
 
 def _arguments(groups: Iterable[Group], now: float) -> Iterable[Argument]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.errors import QueuedeckError
 from dashboard.model import QueueStats, Searched, State
 from dashboard.triage.fingerprint import Fingerprint, of_job
@@ -130,7 +130,8 @@ class TopErrors:
 
     def _read(self, task: _Task) -> tuple[str, ...]:
         rows = window(task.place, self._backend_of, 1, ROWS)
-        return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now_s())
+        now = self._backend_of(task.place.queue.source, task.place.queue.backend).source.now_s()
+        return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now)
 
 
 def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:

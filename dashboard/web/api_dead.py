@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from dashboard.clock import instant, iso, now_s
+from dashboard.clock import instant, iso
 from dashboard.errors import NotFound, Unsupported
 from dashboard.triage.groups import SAMPLES, SLOT_S, Member
 from dashboard.web.deadrows import PER_PAGE, GroupQuery, GroupRow, member_page, page_number, row_of, rows_of
@@ -27,7 +27,7 @@ def dead() -> Response:
     reading = board.reading
     wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
     return jsonify(
-        groups=[_group(row) for row in rows_of(board, now_s()) if wanted.fits(row)],
+        groups=[_group(row) for row in rows_of(board, deck().now_s()) if wanted.fits(row)],
         scanned=reading.scanned,
         total=reading.total,
         truncated=reading.truncated,
@@ -50,7 +50,7 @@ def group(fingerprint: str) -> Response:
     per_page = min(page_number(request.args.get("per_page", str(PER_PAGE))), MAX_PER_PAGE)
     page = member_page(found, page_number(request.args.get("page", "")), per_page)
     jobs = {"jobs": [_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
-    return jsonify(_group(row_of(found, board, now_s())) | jobs)
+    return jsonify(_group(row_of(found, board, deck().now_s())) | jobs)
 
 
 def _group(row: GroupRow) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from dashboard.access import Role
-from dashboard.clock import now_s
 from dashboard.errors import NotFound
 from dashboard.sources import metered
 from dashboard.triage.board import Board
@@ -82,7 +81,7 @@ def _polled(template: str, context: dict[str, Any]) -> Response:
 def _list() -> dict[str, Any]:
     board = deck().dead()
     wanted = GroupQuery.of(request.args)
-    rows = rows_of(board, now_s())
+    rows = rows_of(board, deck().now_s())
     spots = [spot for row in rows for spot in row.group.spots]
     return _common(board) | {
         "wanted": wanted,
@@ -109,7 +108,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
             )
     with metered() as meter:
         samples = kept.of(deck(), group) if group else ()
-    row: GroupRow | None = row_of(group, board, now_s()) if group else None
+    row: GroupRow | None = row_of(group, board, deck().now_s()) if group else None
     common = _common(board)
     if meter.commands:
         samples_price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -124,7 +123,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,
-        "marks_known": row.marks if row else remark.marks(None, now_s()),
+        "marks_known": row.marks if row else remark.marks(None, deck().now_s()),
     }
 
 
@@ -136,7 +135,7 @@ def _common(board: Board) -> dict[str, Any]:
         "board": board,
         "reading": board.reading,
         "slots": (SLOTS, SLOT_S),
-        "now": now_s(),
+        "now": deck().now_s(),
         "titles": titles,
         "snapshot": snapshot,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],

@@ -8,7 +8,6 @@ from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from dashboard.acts import audit
-from dashboard.clock import now_s
 from dashboard.errors import NotFound, Unsupported
 from dashboard.triage.book import MAX_NAME, MAX_NOTE
 from dashboard.triage.fingerprint import is_fingerprint
@@ -40,7 +39,7 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
 
 
 def _acknowledge(_fingerprint: str, who: str) -> Words:
-    return {"ack_by": who, "ack_at": now_s()}
+    return {"ack_by": who, "ack_at": deck().now_s()}
 
 
 def _unacknowledge(_fingerprint: str, _who: str) -> Words:
@@ -54,7 +53,7 @@ def _ignore(fingerprint: str, who: str) -> Words:
         above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
         return {"ignored_by": who, "ignored_until": None, "ignored_above": above}
     hours = _whole("hours", request.form.get("hours", ""), MAX_HOURS)
-    return {"ignored_by": who, "ignored_until": now_s() + hours * 3600, "ignored_above": None}
+    return {"ignored_by": who, "ignored_until": deck().now_s() + hours * 3600, "ignored_above": None}
 
 
 def _notice(_fingerprint: str, _who: str) -> Words:
@@ -62,7 +61,7 @@ def _notice(_fingerprint: str, _who: str) -> Words:
 
 
 def _resolve(_fingerprint: str, who: str) -> Words:
-    return {"resolved_by": who, "resolved_at": now_s()}
+    return {"resolved_by": who, "resolved_at": deck().now_s()}
 
 
 def _reopen(_fingerprint: str, _who: str) -> Words:
@@ -73,7 +72,7 @@ def _note(_fingerprint: str, who: str) -> Words:
     owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
         raise Unsupported(f"An owner has at most {MAX_NAME} characters, a note {MAX_NOTE}.")
-    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": now_s()}
+    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": deck().now_s()}
 
 
 def _whole(name: str, text: str, most: int) -> int:

@@ -114,6 +114,13 @@ class Deck:
         """The libraries' names for people, by backend name."""
         return self._here().watch.titles
 
+    def now_s(self, source: str | None = None) -> float:
+        """Seconds since 1970 by the clock of that source, for None of Queuedeck's own data; see Source.now_s."""
+        watched = self._here().watch
+        own = watched.own
+        assert own is not None
+        return (own if source is None else watched.sources.get(source, own)).now_s()
+
     def backend(self, source: str, name: str) -> Backend:
         """The backend `name` on `source`. Raises NotFound."""
         return self._here().watch.backend(source, name)
@@ -353,7 +360,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
 
     def own_sample() -> tuple[Snapshot, History]:
         if not own:
-            own.append(Sampler(here, interval_s, holder))
+            own.append(Sampler(here, interval_s, holder, clock=store.now_s))
         return own[0].sample(), own[0].history
 
     work = start(settings, here, store, holder) if settings.checker == "auto" else None

@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from dashboard.access import Role
-from dashboard.clock import now_s
 from dashboard.model import Capability
 from dashboard.sources import metered
 from dashboard.web import htmx, page
@@ -53,7 +52,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
         "backend": library,
         "job": job,
         "story": story(job),
-        "reasons": why(job, queue, now_s()),
+        "reasons": why(job, queue, deck().now_s(queue.source)),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, tree(value.value) if value.kind == "json" else None)

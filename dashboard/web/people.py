@@ -10,7 +10,6 @@ from flask import Blueprint, Response, render_template, request
 
 from dashboard.access import Role
 from dashboard.backends.acting import Action
-from dashboard.clock import now_s
 from dashboard.collect.live import Board
 from dashboard.model import Capability, Schedule, Worker, WorkerState
 from dashboard.web import htmx, page
@@ -80,11 +79,11 @@ def _schedules() -> dict[str, Any]:
     rows = [row for row in board.rows if _fits(row.id, row.name, (row.queue or "",), row.kind)]
     far = datetime.max.replace(tzinfo=UTC)
     rows.sort(key=lambda row: (row.next_run_at or far, row.id))
-    now = now_s()
+    now = {source: deck().now_s(source) for source in {row.source for row in rows}}
     late = {
         (row.source, row.backend, row.id, row.queue)
         for row in rows
-        if row.next_run_at and not row.paused and now - row.next_run_at.timestamp() > LATE_S
+        if row.next_run_at and not row.paused and now[row.source] - row.next_run_at.timestamp() > LATE_S
     }
     return _common(board, rows, Capability.SCHEDULES) | {"late": late}
 

@@ -13,7 +13,7 @@ import redis
 from dashboard.backends.sidekiq import metrics
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import ClassBoard, ClassStats
-from dashboard.sources import metered
+from dashboard.sources import Source, metered
 from tests.contract.test_sidekiq import backend, discover, enqueue, payload
 
 __all__ = ["backend"]
@@ -42,7 +42,7 @@ PDF = ClassStats(name="Pdf", runs=3, failed=3)
 def _at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock stands where the payloads do: seven minutes past midnight."""
     at = datetime.fromisoformat("2026-11-05T00:07:30+00:00").timestamp()
-    monkeypatch.setattr(metrics, "now_s", lambda: at)
+    monkeypatch.setattr(Source, "now_s", lambda _: at)
 
 
 def put(client: redis.Redis, version: str, *, prefix: str = "") -> None:

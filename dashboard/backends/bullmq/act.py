@@ -21,7 +21,6 @@ from redis.exceptions import NoPermissionError, ResponseError
 from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq import keys
 from dashboard.backends.lines import locate
-from dashboard.clock import now_s
 from dashboard.errors import Unsupported
 from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.sources import Argument, Command, Reply, Source
@@ -164,7 +163,8 @@ def act(
         return _shift(source, ref, picked, wishes.target or "")
     word = _SET_WORDS[state]
     base = f"{ref.key}:"
-    arguments: list[Argument] = [base, action.value, word, int(now_s() * 1000), "1" if wishes.reset_attempts else "0"]
+    again = "1" if wishes.reset_attempts else "0"
+    arguments: list[Argument] = [base, action.value, word, int(source.now_s() * 1000), again]
     for pick in picked:
         arguments += [_raw(pick.id), pick.stamp or ""]
     script_keys: list[Argument] = [f"{base}{word}", *(_raw(base + pick.id) for pick in picked)]
@@ -347,7 +347,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
     base = f"{ref.key}:"
     hashes = source.batch([("HMGET", _raw(base + pick.id), "name", "data", "opts", "priority") for pick in picked])
     answers: dict[str, Acted] = {}
-    arguments: list[Argument] = [base, int(now_s() * 1000)]
+    arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
     for pick, fields in zip(picked, hashes, strict=True):
         if not isinstance(fields, list) or fields[0] is None or fields[1] is None:
@@ -423,7 +423,7 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
     if options is None:
         return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
     priority = json.loads(options).get("priority")
-    arguments = [base, int(now_s() * 1000), fields[0], fields[1] or b"{}", options]
+    arguments = [base, int(source.now_s() * 1000), fields[0], fields[1] or b"{}", options]
     reply = _run(source, "add", [f"{base}id"], [*arguments, priority if isinstance(priority, int) else 0])
     if isinstance(reply, list) and isinstance(reply[0], bytes):
         return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))

@@ -17,7 +17,7 @@ from dashboard.backends.bullmq.clients import Connection, Connections
 from dashboard.backends.bullmq.running import Active, Running, oldest_first
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
-from dashboard.clock import instant, now_s
+from dashboard.clock import instant
 from dashboard.model import QueueRef, Worker, WorkerState
 from dashboard.sources import Source
 
@@ -47,7 +47,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     active, clients = running.read(source, scripts, refs)
     connections = Connections(clients, source.database)
     listed = not isinstance(clients, ResponseError)
-    now = now_s()
+    now = source.now_s()
     found = [
         worker
         for ref, jobs in zip(refs, active, strict=True)

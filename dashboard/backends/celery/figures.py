@@ -74,7 +74,7 @@ def stats(
     beside = answered[1] if answered is not None else []
     if own is not None and not (together and answered is not None):
         beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
-    told = _told(prefixes, beside, len(kept), keeper)
+    told = _told(prefixes, beside, len(kept), keeper, broker.now_s())
     found: dict[int, QueueStats] = {}
     for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
         waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None] * 4)
@@ -87,14 +87,16 @@ def stats(
     return [found[n] for n in range(len(refs))]
 
 
-def _told(prefixes: Sequence[str], beside: Sequence[Reply], kept: int, keeper: Keeper | None) -> dict[str, Told]:
+def _told(
+    prefixes: Sequence[str], beside: Sequence[Reply], kept: int, keeper: Keeper | None, now: float
+) -> dict[str, Told]:
     boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
     beats = beats_of(index[0]) if len(index) == kept else {}
     whole = len(index) == kept and index[1] == 1
     found = {}
     for n, prefix in enumerate(prefixes):
         ended = index[2 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
-        alive = [beat for beat in beats.values() if beat.get("prefix", "") == prefix and is_alive(beat)]
+        alive = [beat for beat in beats.values() if beat.get("prefix", "") == prefix and is_alive(beat, now)]
         running = [active for beat in alive if isinstance(active := beat.get("active"), int)]
         box = boxes[n] if n < len(boxes) else None
         nobody = not alive and box == 0 and keeper is not None and keeper.heard_all_workers

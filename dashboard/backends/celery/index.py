@@ -20,7 +20,7 @@ from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
 from dashboard.backends.celery.message import when
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.model import State
 from dashboard.sources import Command, Reply, Source
 
@@ -74,6 +74,7 @@ class Keeper:
     """Keeps the index of one source; used by the process that samples, by one thread."""
 
     def __init__(self, broker: Source, results: Source, own: Source, name: str) -> None:
+        self._broker = broker
         self._results = results
         self._own = own
         self._name = name
@@ -175,7 +176,7 @@ class Keeper:
             # The newest word counts, and a task that is run again under its id leaves the list in which it stood.
             for other in (*ENDED, None):
                 touched.get((prefix, other), {}).pop(member, None)
-            touched.setdefault((prefix, state), {})[member] = done.timestamp() if done else now_s()
+            touched.setdefault((prefix, state), {})[member] = done.timestamp() if done else self._results.now_s()
             if count and state is not None:
                 self._count((prefix, _queue(record)), text(name.rpartition(RECORD.encode())[2]), state)
         for (prefix, state), scores in touched.items():
@@ -234,7 +235,7 @@ class Keeper:
         kept = ("hostname", "pid", "active", "processed", "loadavg", "sw_ver", "freq", "at", "prefix")
         pairs: list[str] = []
         for name, beat in list(beats.items()):
-            if now_s() - beat["at"] > WORKERS_TTL_S:
+            if self._broker.now_s() - beat["at"] > WORKERS_TTL_S:
                 del beats[name]
                 continue
             pairs += [name, json.dumps({part: beat.get(part) for part in kept}, default=str)[:2000]]

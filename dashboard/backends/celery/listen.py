@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 
 from dashboard.backends.celery.keys import RECORD
 from dashboard.backends.payload import loads, loads_dict, text
-from dashboard.clock import monotonic_s, now_s
+from dashboard.clock import monotonic_s
 from dashboard.sources import Source
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Listener:
         self._lost_before = 0
         self._gap = True
         self._connected = False
-        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, seconds since 1970
+        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, by the clock of the source
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
 
@@ -185,7 +185,7 @@ class Listener:
         name = event.get("hostname") if isinstance(event, dict) else None
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
             prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
-            self.heartbeats[name] = {**event, "prefix": prefix, "at": now_s()}
+            self.heartbeats[name] = {**event, "prefix": prefix, "at": self._source.now_s()}
 
 
 def _body(data: bytes) -> Any:

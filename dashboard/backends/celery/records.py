@@ -13,7 +13,6 @@ from dashboard.backends.celery.bin import KeptRecord, packed, unpacked
 from dashboard.backends.celery.index import index_key
 from dashboard.backends.celery.message import when
 from dashboard.backends.celery.record import Read, as_read, decoded, read, unlist
-from dashboard.clock import now_s
 from dashboard.model import State
 from dashboard.sources import Source
 
@@ -37,7 +36,7 @@ class Records:
 
     def _kept(self, one: Read) -> Kept:
         pick, record = one.pick, one.record
-        until_ms = int(now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
+        until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
         return Kept(
             id=pick.id,
             stamp=pick.stamp,
@@ -86,10 +85,10 @@ class Records:
     def restore(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
         """Put records back, to live as long as was left, but for an hour at least. Cost: at most 3 round trips."""
         found = {n: one for n, job in enumerate(kept) if (one := _record(prefix, job)) is not None}
-        now_ms = int(now_s() * 1000)
+        now = self._results.now_s()
         commands = []
         for one in found.values():
-            left = () if one.until_ms is None else ("PX", max(LEAST_LEFT_MS, one.until_ms - now_ms))
+            left = () if one.until_ms is None else ("PX", max(LEAST_LEFT_MS, one.until_ms - int(now * 1000)))
             commands.append(("SET", one.key, one.raw, *left, "NX"))
         replies = dict(zip(found, self._results.batch(commands), strict=True))
         self._results.check_writable(list(replies.values()))
@@ -108,7 +107,7 @@ class Records:
                 answers.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again"))
             else:
                 answers.append(Acted(id=job.id, outcome=Outcome.DONE))
-                listed[keys.member_of(found[n].key)] = _score(found[n].raw)
+                listed[keys.member_of(found[n].key)] = _score(found[n].raw, now)
         if listed and self._own is not None:
             pairs = [part for member, score in listed.items() for part in (repr(score), member)]
             self._own.batch([("ZADD", index_key(self._name, state, prefix), *pairs)])
@@ -122,7 +121,7 @@ def _record(prefix: str, job: Kept) -> KeptRecord | None:
     return found if isinstance(found, KeptRecord) and fits else None
 
 
-def _score(raw: bytes) -> float:
+def _score(raw: bytes, now: float) -> float:
     record = decoded(raw)
     done = when(record.date_done) if record else None
-    return done.timestamp() if done else now_s()
+    return done.timestamp() if done else now

@@ -16,7 +16,6 @@ from dashboard.backends.celery.asking import acted, ask, portions, refused
 from dashboard.backends.celery.control import UNHEARD, Control, heard
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import headers_of, state_of, taken, when
-from dashboard.clock import now_s
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
@@ -64,7 +63,7 @@ class Taken:
         answers: dict[int, Acted] = {}
         work: list[tuple[int, Found, bytes, bytes, str | None]] = []
         for n, one in enumerate(self._held(ref, state, picks)):
-            plan = one if isinstance(one, Acted) else _plan(prefix, one, again=again)
+            plan = one if isinstance(one, Acted) else _plan(prefix, one, self._broker.now_s(), again=again)
             if isinstance(plan, Acted):
                 answers[n] = plan
             elif isinstance(one, Found):
@@ -95,7 +94,7 @@ def _of_state(one: Found | Acted, state: State) -> Found | Acted:
     return one if state_of(headers_of(message)) is state else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
 
 
-def _plan(prefix: str, one: Found, *, again: bool) -> tuple[bytes, bytes, str | None] | Acted:
+def _plan(prefix: str, one: Found, now: float, *, again: bool) -> tuple[bytes, bytes, str | None] | Acted:
     """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
     message, queue = taken(one.raw)
     if message is None or queue is None:
@@ -106,7 +105,7 @@ def _plan(prefix: str, one: Found, *, again: bool) -> tuple[bytes, bytes, str | 
     if envelope.in_a_chord(message):
         return refused(one.pick.id, CHORD)
     due = when(headers_of(message).get("eta"))
-    if due is not None and due.timestamp() - now_s() < TOO_LATE_S:
+    if due is not None and due.timestamp() - now < TOO_LATE_S:
         return refused(one.pick.id, "it is due within seconds and runs by itself")
     new_id = envelope.new_id()
     return base, envelope.copied(message, new_id, queue), new_id

@@ -18,7 +18,6 @@ from dashboard.backends.celery.bin import KeptMessage, packed, unpacked
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import decode, headers_of, words
 from dashboard.backends.celery.targets import Targets
-from dashboard.clock import now_s
 from dashboard.model import QueueRef
 from dashboard.sources import Source
 
@@ -66,7 +65,7 @@ class Waiting:
             for portion in portions(
                 ((n, len(places[n].raw)) for n in left), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
             ):
-                arguments: list[bytes | str | float] = [now_s(), keys.NOTES_KEPT_S]
+                arguments: list[bytes | str | float] = [self._broker.now_s(), keys.NOTES_KEPT_S]
                 for n in portion:
                     arguments += [places[n].raw, places[n].note, places[n].before - taken[places[n].step]]
                 names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import heartbeats
 from dashboard.backends.payload import printable, text
-from dashboard.clock import instant, now_s
+from dashboard.clock import instant
 from dashboard.model import Worker, WorkerState
 from dashboard.sources import Source
 
@@ -28,7 +28,7 @@ def read(broker: Source, own: Source | None, places: Collection[keys.Place]) -> 
             name = _mailbox(text(member), separators).removesuffix(".celery.pidbox")
             if name and not name.startswith("celerybeat@"):
                 names.add(name)
-    now = now_s()
+    now = broker.now_s()
     return [_worker(broker.name, name, beats.get(name), now) for name in sorted(names)]
 
 
@@ -70,10 +70,10 @@ def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: floa
     )
 
 
-def is_alive(beat: Mapping[str, object]) -> bool:
-    """Whether a worker was heard of lately."""
+def is_alive(beat: Mapping[str, object], now: float) -> bool:
+    """Whether a worker was heard of lately; `now` by the clock of the broker."""
     at = _number(beat.get("at"))
-    return at is not None and now_s() - at <= DEAD_AFTER_S
+    return at is not None and now - at <= DEAD_AFTER_S
 
 
 def _number(value: object) -> float | None:

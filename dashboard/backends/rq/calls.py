@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from dashboard.backends.acting import Acted, Outcome
 from dashboard.backends.payload import printable
 from dashboard.backends.rq import keys, words
 from dashboard.backends.rq.keys import QueueKeys
+from dashboard.clock import EPOCH, instant
 from dashboard.sources import Argument, Command, Reply, Source
 
 # A script of so many jobs takes one to three milliseconds. Fewer do not make others wait less: Redis runs all scripts
@@ -46,7 +46,7 @@ def each(
     `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
     calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
     """
-    text, head = text_of(name), beginning(queue)
+    text, head = text_of(name), beginning(source, queue)
     parts = list(_portions(steps, per_script))
     commands: list[Command] = []
     before = 0
@@ -63,9 +63,9 @@ def each(
     return replies
 
 
-def beginning(queue: QueueKeys) -> tuple[Argument, ...]:
+def beginning(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
     """The ARGV that each script begins with. Time as RQ writes it: rq 3.0, utils.py, utcformat."""
-    now = datetime.now(UTC)
+    now = instant(source.now_s()) or EPOCH
     return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
 
 

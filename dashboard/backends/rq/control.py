@@ -27,7 +27,7 @@ def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Act
 
 def _obliterate(source: Source, queue: QueueKeys, name: str) -> Acted:
     scripts = JOBS_PER_STEP // calls.JOBS_PER_SCRIPT
-    head = calls.beginning(queue)
+    head = calls.beginning(source, queue)
     script = calls.text_of("obliterate")
     command: Command = ("EVAL", script, 1, queue.queue, *head, calls.JOBS_PER_SCRIPT)
     replies = source.batch([command] * scripts)

@@ -14,7 +14,7 @@ from dashboard.backends.rq.keys import LISTS, STATUSES, QueueKeys, job_id_of
 from dashboard.backends.rq.records import Reader, Record, Shape
 from dashboard.backends.rq.rows import SMALL, error_of, job_of
 from dashboard.backends.rq.timeline import timeline
-from dashboard.clock import instant, iso, now_s
+from dashboard.clock import instant, iso
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobLink, Payload, QueueRef, State
 from dashboard.sources import Command, Reply
@@ -89,7 +89,7 @@ def read_job(reader: Reader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Jo
         parent=links[parents[0]] if parents else None,
         children=children,
         children_total=places.dependents_total,
-        facts=(*_facts(record), *_place_facts(places, state, parents)),
+        facts=(*_facts(record), *_place_facts(places, state, parents, reader.now_s())),
     )
 
 
@@ -204,7 +204,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     return [(label, printable(record.fields[field], 500)) for label, field in FACTS.items() if field in record.fields]
 
 
-def _place_facts(places: _Places, state: State | None, parents: Sequence[str]) -> list[tuple[str, str]]:
+def _place_facts(places: _Places, state: State | None, parents: Sequence[str], now: float) -> list[tuple[str, str]]:
     facts = []
     if places.position is not None:
         facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
@@ -212,7 +212,7 @@ def _place_facts(places: _Places, state: State | None, parents: Sequence[str]) -
         facts.append(("Place in line", f"more than {LOOK_LIMIT} before it"))
     if len(parents) > 1:
         facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
-    if places.lost_at is not None and places.lost_at <= now_s():
+    if places.lost_at is not None and places.lost_at <= now:
         facts.append(
             ("Worker lost", f"not heard of since; RQ counts the job as abandoned {iso(instant(places.lost_at))}")
         )

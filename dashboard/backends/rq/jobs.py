@@ -13,7 +13,7 @@ from dashboard.backends.rq import keys
 from dashboard.backends.rq.keys import LISTS, QueueKeys, job_id_of
 from dashboard.backends.rq.records import Reader
 from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of
-from dashboard.clock import instant, now_s
+from dashboard.clock import instant
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Command, Reply, Source
@@ -79,7 +79,7 @@ def _due(state: State, score: float | None) -> datetime | None:
 
 
 def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _Members:
-    key, second = queue.of(query.state), int(now_s())
+    key, second = queue.of(query.state), int(source.now_s())
     start, stop = query.offset, query.offset + query.per_page - 1
     there: list[Command] = [
         ("SISMEMBER", keys.directory(queue.prefix), queue.queue),

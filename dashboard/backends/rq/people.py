@@ -14,7 +14,6 @@ from dashboard.backends.payload import bounded, finite, loads, printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import call_parts, moment, number
 from dashboard.backends.rq.records import Reader, Record, Shape
-from dashboard.clock import now_s
 from dashboard.model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
 from dashboard.sources import Command, Reply, Source
 
@@ -59,7 +58,7 @@ def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: 
     found = []
     for (prefix, key), record, executions in zip(listed, replies, replies[len(listed) :], strict=False):
         work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
-        found.append(_worker(source.name, prefix, key, record, work, refs))
+        found.append(_worker(source, prefix, key, record, work, refs))
     return sorted(found, key=lambda worker: worker.id)
 
 
@@ -86,10 +85,13 @@ def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, Qu
 
 
 def _worker(
-    source: str, prefix: str, key: bytes, record: Reply, work: Sequence[Work], refs: Mapping[str, QueueRef]
+    source: Source, prefix: str, key: bytes, record: Reply, work: Sequence[Work], refs: Mapping[str, QueueRef]
 ) -> Worker:
     name = text(key).removeprefix(f"{prefix}:worker:")
-    common: dict[str, Any] = {"id": name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}", "source": source}
+    common: dict[str, Any] = {
+        "id": name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}",
+        "source": source.name,
+    }
     if isinstance(record, ResponseError):
         wrong = "its record is of the wrong type"
         return Worker(**common, backend="rq", state=WorkerState.UNKNOWN, problem=wrong)
@@ -98,7 +100,7 @@ def _worker(
         return Worker(**common, backend="rq", state=WorkerState.DEAD, reason=GONE)
     names = [queue for queue in fields.get("queues", "").split(",") if queue]
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
-    state, reason = _state(fields, busy=bool(work))
+    state, reason = _state(fields, source.now_s(), busy=bool(work))
     # RQ writes each with the first job that ends so: it counts what is not there as none.
     completed, failed = (number(fields.get(f"{how}_job_count", "0")) for how in ("successful", "failed"))
     return Worker(
@@ -121,9 +123,9 @@ def _worker(
     )
 
 
-def _state(fields: Mapping[str, str], *, busy: bool) -> tuple[WorkerState, str | None]:
+def _state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[WorkerState, str | None]:
     beat = moment(fields.get("last_heartbeat"))
-    silence_s = now_s() - beat.timestamp() if beat else None
+    silence_s = now - beat.timestamp() if beat else None
     word = fields.get("state")
     if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
         return WorkerState.SUSPECT, f"no heartbeat for {silence_s:.0f} s"

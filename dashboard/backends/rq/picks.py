@@ -11,7 +11,6 @@ from dashboard.backends.payload import text
 from dashboard.backends.rq.keys import LISTS, QueueKeys, script
 from dashboard.backends.rq.words import ENDED
 from dashboard.backends.script import Scripts
-from dashboard.clock import now_s
 from dashboard.errors import BackendUnavailable, Unsupported
 from dashboard.model import JobQuery, State
 from dashboard.sources import Argument, Source
@@ -36,7 +35,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
     key, order = queue.of(query.state), _ORDERS.get(query.state, "up")
     names = "1" if query.state is State.ACTIVE else ""
     ended = "1" if query.state in ENDED else ""
-    now = int(now_s())
+    now = int(source.now_s())
     calls: list[list[Argument]] = [
         [
             key,

@@ -66,6 +66,10 @@ class Reader:
         self._source = source
         self._scripts = scripts
 
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock of the source."""
+        return self._source.now_s()
+
     def read(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
     ) -> tuple[list[Record], list[Reply]]:

@@ -6,7 +6,6 @@ bytes still stand (at the same score). New payloads are made in Python (`envelop
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
@@ -56,7 +55,7 @@ def act(
         where = "in each queue" if place.queue is None else "for all queues together"
         return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
     try:
-        make = _maker(place, action, wishes)
+        make = _maker(place, action, wishes, source.now_s())
     except Malformed as exc:
         return [_refused(pick, str(exc)) for pick in picks]
     acted: dict[int, Acted] = {}
@@ -70,17 +69,17 @@ def act(
     return [acted[n] for n in range(len(picks))]
 
 
-def _maker(place: keys.Place, action: Action, wishes: Wishes) -> Callable[[bytes], Push]:
+def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Callable[[bytes], Push]:
     """What turns an entry into what is pushed. Raises Malformed for wishes that cannot be met."""
     if action is Action.RETRY:
-        return lambda raw: envelope.again(raw, counted_back=True, reset=wishes.reset_attempts)
+        return lambda raw: envelope.again(raw, now, counted_back=True, reset=wishes.reset_attempts)
     if action is Action.PROMOTE:
-        return lambda raw: envelope.again(raw, counted_back=False)
+        return lambda raw: envelope.again(raw, now, counted_back=False)
     if action is Action.DUPLICATE:
-        return envelope.anew
+        return lambda raw: envelope.anew(raw, now)
     if action is Action.EDIT:
         arguments = envelope.arguments_of(wishes.payload or "")
-        return lambda raw: envelope.anew(raw, arguments)
+        return lambda raw: envelope.anew(raw, now, arguments)
     if action is Action.MOVE:
         # Of two queues with one name, that of a namespace is told with it.
         target = (wishes.target or "").removeprefix(place.namespace)
@@ -159,7 +158,7 @@ def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[
     space = place.namespace
     steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
-    return run(source, "kill", names, (repr(time.time()), DEAD_LIMIT), steps)
+    return run(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
 
 
 def _encodable(name: str) -> bool:

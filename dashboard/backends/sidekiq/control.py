@@ -101,7 +101,7 @@ def _fire(source: Source, space: str, schedule: Schedule, record: str) -> Acted:
         # Without `retry` the class was unknown when this was written, and may be one of Active Job.
         if "retry" not in envelope.readable(message):
             return _refused(schedule.id, ONLY_THE_APP)
-        push = envelope.of_message(message, envelope.DEFAULT_QUEUE)
+        push = envelope.of_message(message, envelope.DEFAULT_QUEUE, source.now_s())
     except envelope.Malformed as exc:
         return _refused(schedule.id, str(exc))
     names = [record, f"{space}{keys.QUEUE}{push.queue}", f"{space}queues"]

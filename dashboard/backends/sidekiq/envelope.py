@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 import uuid
 from typing import Any, NamedTuple
 
@@ -40,8 +39,8 @@ class Push(NamedTuple):
     jid: str
 
 
-def again(raw: bytes, *, counted_back: bool, reset: bool = False) -> Push:
-    """The payload with which Sidekiq itself would push an entry of a set. Raises Malformed.
+def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> Push:
+    """The payload with which Sidekiq itself would push an entry of a set `now`, seconds since 1970. Raises Malformed.
 
     `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
     """
@@ -51,7 +50,7 @@ def again(raw: bytes, *, counted_back: bool, reset: bool = False) -> Push:
             fields.pop(name, None)
     elif counted_back and (count := _integer(fields.get("retry_count"))) is not None:
         fields["retry_count"] = _raw(count - 1)
-    return _push(fields, _queue(fields))
+    return _push(fields, _queue(fields), now)
 
 
 def moved(raw: bytes, queue: str) -> Push:
@@ -61,7 +60,7 @@ def moved(raw: bytes, queue: str) -> Push:
     return Push(queue, msgspec.json.encode(fields), _jid(fields))
 
 
-def anew(raw: bytes, arguments: bytes | None = None) -> Push:
+def anew(raw: bytes, now: float, arguments: bytes | None = None) -> Push:
     """The payload of a new job of the same content, or with other `arguments` (a JSON array). Raises Malformed."""
     fields = _checked(raw)
     for name in OF_THE_OLD_JOB:
@@ -71,11 +70,11 @@ def anew(raw: bytes, arguments: bytes | None = None) -> Push:
     fields["args"] = _arguments(fields, arguments)
     fields["jid"] = _raw(secrets.token_hex(12))
     if "created_at" in fields:
-        fields["created_at"] = _now_as(fields)
-    return _push(fields, _queue(fields))
+        fields["created_at"] = _as_known(fields, now)
+    return _push(fields, _queue(fields), now)
 
 
-def of_message(message: bytes, queue: str) -> Push:
+def of_message(message: bytes, queue: str, now: float) -> Push:
     """The payload of a run of a schedule from the message that the schedule keeps. Raises Malformed.
 
     Stamps are seconds with a fraction: every version reads them as what they are.
@@ -83,8 +82,8 @@ def of_message(message: bytes, queue: str) -> Push:
     fields = _checked(message)
     fields.setdefault("queue", _raw(queue))
     fields["jid"] = _raw(secrets.token_hex(12))
-    fields["created_at"] = _raw(time.time())
-    return _push(fields, _queue(fields))
+    fields["created_at"] = _raw(now)
+    return _push(fields, _queue(fields), now)
 
 
 def arguments_of(text: str) -> bytes:
@@ -133,9 +132,9 @@ def _queue(fields: Fields) -> str:
     return queue
 
 
-def _push(fields: Fields, queue: str) -> Push:
+def _push(fields: Fields, queue: str, now: float) -> Push:
     jid = _jid(fields)
-    fields["enqueued_at"] = _now_as(fields)
+    fields["enqueued_at"] = _as_known(fields, now)
     return Push(queue, msgspec.json.encode(fields), jid)
 
 
@@ -147,10 +146,10 @@ def _jid(fields: Fields) -> str:
     return jid
 
 
-def _now_as(fields: Fields) -> msgspec.Raw:
+def _as_known(fields: Fields, now: float) -> msgspec.Raw:
     """Now, as the release writes it that made the payload: 8 whole milliseconds, older ones seconds with a fraction."""
     known = fields.get("created_at", fields.get("enqueued_at"))
-    return _raw(time.time_ns() // 1_000_000 if _integer(known) is not None else time.time())
+    return _raw(int(now * 1000) if _integer(known) is not None else now)
 
 
 def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from dashboard.backends.payload import text
-from dashboard.clock import instant, now_s
+from dashboard.clock import instant
 from dashboard.model import ClassBoard, ClassStats
 from dashboard.sources import Reply, Source
 
@@ -42,7 +42,7 @@ class Sums(NamedTuple):
 
 def read(source: Source, namespace: str) -> ClassBoard | None:
     """The classes that ran within the hour; None when nothing is kept of any. Cost: 2 round trips, 1 for none."""
-    at = instant(now_s() // 60 * 60)
+    at = instant(source.now_s() // 60 * 60)
     if at is None:
         return None
     minutes = [(at - timedelta(minutes=n), major) for n in range(MINUTES) for major in (7, 8)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
@@ -36,7 +35,7 @@ def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[Pick])
             told[n] = Acted(id=pick.id, outcome=Outcome.CHANGED)
     asked = [n for n in range(len(picks)) if n not in told]
     names = [f"{place.namespace}it-{picks[n].id}" for n in asked]
-    command: Command = ("EVAL", keys.script("stop", "writing"), len(names), *names, int(time.time()))
+    command: Command = ("EVAL", keys.script("stop", "writing"), len(names), *names, int(source.now_s()))
     reply = source.batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):

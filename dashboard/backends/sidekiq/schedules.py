@@ -11,7 +11,7 @@ from dashboard.backends.payload import finite, json_payload, loads_dict, printab
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.cron import next_run
 from dashboard.backends.sidekiq.entry import moment, words
-from dashboard.clock import EPOCH, instant, now_s
+from dashboard.clock import EPOCH, instant
 from dashboard.model import QueueRef, Schedule
 from dashboard.sources import Reply, Source
 
@@ -42,7 +42,7 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
         crons.extend((namespace, key) for reply in (cron_1, cron_2) for key in _scanned(reply)[:MAX_SCHEDULES])
         found.extend(_scheduler(source, namespace, tables, refs))
     records = source.batch([("HMGET", namespace.encode() + key, *CRON_FIELDS) for namespace, key in crons])
-    now = instant(now_s()) or EPOCH
+    now = instant(source.now_s()) or EPOCH
     for (namespace, key), record in zip(crons, records, strict=True):
         found.append(_cron(source, namespace, key, record, refs, now))
     latest = datetime.max.replace(tzinfo=UTC)

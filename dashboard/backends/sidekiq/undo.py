@@ -8,7 +8,6 @@ script that deletes; putting back takes that entry away.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -78,7 +77,7 @@ def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: 
             steps[n] = Step(job.id, (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
     order = sorted(steps, key=lambda n: steps[n].arguments[0]) if listed else list(steps)
-    now = (repr(time.time()),)
+    now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
     done = run(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
     acted.update(zip(order, done, strict=True))

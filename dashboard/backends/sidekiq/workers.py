@@ -10,7 +10,6 @@ from dashboard.backends.payload import finite, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
-from dashboard.clock import now_s
 from dashboard.model import QueueRef, Work, Worker, WorkerState
 from dashboard.sources import Reply, Source
 
@@ -91,7 +90,7 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
     info = loads_dict(fields[0])
     _, concurrency, busy, beat, quiet, rss, rtt_us = fields
     heartbeat = _number(beat)
-    age_s = now_s() - heartbeat if heartbeat is not None else None
+    age_s = source.now_s() - heartbeat if heartbeat is not None else None
     state = WorkerState.BUSY if jobs or _number(busy) else WorkerState.IDLE
     reason = None
     if quiet == b"true":
