@@ -13,12 +13,14 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
+from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.backends.sidekiq.discover import MOST_UNCOUNTED
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources import Source, metered
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.test_bullmq import READER
 
@@ -238,6 +240,59 @@ def test_a_list_that_the_set_of_queues_does_not_name_is_found(backend: Sidekiq, 
     any_redis.lpush("queue:sq|web-1|mails", payload())
     any_redis.set("queue:string", 1)
     assert set(discover(backend)) == {"*", "mails", "low", "leftover"}
+
+
+@pytest.mark.parametrize("prefix", ["", "app:prod:"])
+@pytest.mark.parametrize(
+    ("key", "state"), [("schedule", State.SCHEDULED), ("retry", State.RETRYING), ("dead", State.DEAD)]
+)
+def test_sidekiq_without_a_queue_is_found_by_the_jobs_of_its_sets(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str, key: str, state: State
+) -> None:
+    any_redis.zadd(f"{prefix}{key}", {payload(jid="one"): 5, "raw text": 3})
+    refs = discover(backend)
+    assert set(refs) == {"*"}
+    (queue,) = backend.stats(list(refs.values()))
+    assert queue.prefix == (prefix or None)
+    assert queue.counts.of(state) == 2
+    row = next(job for job in backend.jobs(refs["*"], JobQuery(state=state)).jobs if job.name == "Shop::Mailer")
+    assert backend.job(refs["*"], row.id).name == "Shop::Mailer"
+
+
+@pytest.mark.parametrize("prefix", ["", "app:prod:"])
+def test_sidekiq_is_found_by_a_process_that_is_gone_and_by_its_counter(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str
+) -> None:
+    any_redis.sadd(f"{prefix}processes", "web-1:42:abcdefabcdef")
+    assert set(discover(backend)) == {"*"}
+    any_redis.delete(f"{prefix}processes")
+    assert discover(backend) == {}
+    any_redis.set(f"{prefix}stat:processed", 7)
+    assert set(discover(backend)) == {"*"}
+
+
+@pytest.mark.parametrize("prefix", ["", "shop:"])
+def test_keys_that_bear_the_names_of_its_sets_are_not_taken_for_sidekiq(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str
+) -> None:
+    odd = ("job-1", '{"jid":"one"}', '{"jid":1,"class":"A","args":[]}', '{"class":"A","args":[]}', "[]", "\xff")
+    any_redis.zadd(f"{prefix}schedule", dict.fromkeys(odd, 1))
+    any_redis.hset(f"{prefix}retry", payload(), 1)
+    any_redis.set(f"{prefix}dead", payload())
+    any_redis.sadd(f"{prefix}processes", "web", "web-1:42", "web-1:42:xyz")
+    any_redis.rpush(f"{prefix}stat:processed", 5)
+    assert discover(backend) == {}
+
+
+def test_many_keys_that_end_like_those_of_sidekiq_cost_little(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    for n in range(3000):
+        any_redis.zadd(f"user:{n}:schedule", {"event": n})
+    any_redis.zadd("zoo:schedule", {payload(): 1})
+    any_redis.set("zoo:stat:processed", 1)
+    with metered() as meter:
+        assert set(discover(backend)) == {"*"}
+    assert meter.commands < 10 * MOST_UNCOUNTED + 3 * 3000 / KEYS_PER_CALL + 20
+    assert meter.round_trips < 30
 
 
 @pytest.mark.parametrize("kind", ["nothing", "resque", "strings"])

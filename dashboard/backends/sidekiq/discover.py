@@ -1,12 +1,14 @@
-"""Finding Sidekiq's queues: by its own sets first, then by a look through the key space.
+"""Finding Sidekiq's queues: by its own keys first, then by a look through the key space.
 
 The look finds namespaces (6.x only), and lists that the set of queues does not name: unfinished jobs of a process that
-was stopped are put back without naming their queue.
+was stopped are put back without naming their queue. Keys with the names of Sidekiq's may be anybody's: the counter, a
+process or a job within them must look like Sidekiq's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from redis.exceptions import ResponseError
@@ -14,36 +16,54 @@ from redis.exceptions import ResponseError
 from dashboard.backends.base import Budget
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
-from dashboard.backends.sidekiq.keys import PRIVATE, QUEUE, Place
-from dashboard.sources import Reply, Source
+from dashboard.backends.sidekiq.keys import PRIVATE, QUEUE, SETS, Place
+from dashboard.sources import Command, Reply, Source
 
 COUNTER = "stat:processed"
 SETS_LIMIT = 1000
+# Keys that each tell a namespace, and a glob that all their names fit and few others, since SCAN takes only one.
+KNOWN = (COUNTER, "processes", *SETS.values())
+KNOWN_GLOB = "*[sde][sute][elra][deys]"
+# So many namespaces without a counter are looked into in one search: others' keys may end in the same words.
+MOST_UNCOUNTED = 30
+COMMANDS_EACH = 10
+HEADS = 20
+_IDENTITY = re.compile(r".+:\d{1,10}:[0-9a-f]{12}\Z", re.DOTALL)
 
 
 class Cursor(NamedTuple):
-    """Where a search stands: first for counters, which tell namespaces, then for lists of those namespaces."""
+    """Where a search stands: first for keys that tell namespaces, then for lists of those namespaces.
+
+    `refused`: namespaces without a counter that are not Sidekiq's.
+    """
 
     lists: bool = False
     scan: int = 0
     namespaces: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
 
 def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Place], Cursor | None]:
     """The places found by the next step, and where to go on; None = all has been seen.
 
-    Cost: 2 round trips for a new namespace, and as many as `budget` allows for the look through the keys.
+    Cost: at most 3 round trips for all new namespaces, and as many as `budget` allows for the look through the keys.
     """
     found: list[Place] = []
     if cursor is None:
         found.extend(_indexed(source, [""]))
         cursor = Cursor(namespaces=frozenset({""} if found else ()))
     if not cursor.lists:
-        counters, following = scan_step(source, cursor.scan, budget, match=f"*{COUNTER}", key_type="string")
-        named = {name.removesuffix(COUNTER) for key in counters if (name := text(key)).endswith(COUNTER)}
-        new = {name for name in named - cursor.namespaces if not name or name.endswith(":")}
-        found.extend(_indexed(source, sorted(new)))
-        cursor = Cursor(following == 0, following, cursor.namespaces | {place.namespace for place in found})
+        known, following = scan_step(source, cursor.scan, budget, match=KNOWN_GLOB)
+        named = _namespaces(known)
+        new = sorted(name for name, by in named.items() if name not in cursor.namespaces and COUNTER in by)
+        room = MOST_UNCOUNTED - len(cursor.refused)
+        uncounted = sorted(named.keys() - {*new, *cursor.namespaces, *cursor.refused})[:room]
+        budget.commands -= COMMANDS_EACH * len(uncounted)  # so that many of them make searches rarer
+        new += uncounted
+        found.extend(_indexed(source, new))
+        namespaces = cursor.namespaces | {place.namespace for place in found}
+        refused = cursor.refused | {name for name in new if COUNTER not in named[name]} - namespaces
+        cursor = Cursor(following == 0, following, namespaces, refused)
         if following:
             return found, cursor
     if not cursor.namespaces:
@@ -56,7 +76,18 @@ def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Pl
     return found, None if following == 0 else cursor._replace(scan=following)
 
 
-def _indexed(source: Source, namespaces: list[str]) -> Iterable[Place]:
+def _namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
+    """By namespace, with its colon, which of KNOWN are there; "" is asked for without a search."""
+    found: dict[str, set[str]] = {}
+    for key in known:
+        name = text(key)
+        for word in KNOWN:
+            if name.endswith(f":{word}"):
+                found.setdefault(name.removesuffix(word), set()).add(word)
+    return found
+
+
+def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[Place]:
     """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
     replies = source.batch(
         [
@@ -66,31 +97,39 @@ def _indexed(source: Source, namespaces: list[str]) -> Iterable[Place]:
                 ("SSCAN", f"{namespace}queues", 0, "COUNT", SETS_LIMIT),
                 ("SSCAN", f"{namespace}processes", 0, "COUNT", SETS_LIMIT),
                 ("GETRANGE", f"{namespace}{COUNTER}", 0, 20),
+                ("EXISTS", *(f"{namespace}{name}" for name in SETS.values())),
             )
         ]
     )
+    queues, processes = ([_members(reply) for reply in replies[at::4]] for at in (0, 1))
+    sure = {n for n, counter in enumerate(replies[2::4]) if isinstance(counter, bytes) and counter.isdigit()}
+    listed = [(n, identity) for n, identities in enumerate(processes) for identity in identities]
+    infos = source.batch([("HGET", f"{namespaces[n]}{identity}", "info") for n, identity in listed])
+    for (n, identity), info in zip(listed, infos, strict=True):
+        if _IDENTITY.match(identity) or (info and not isinstance(info, ResponseError)):
+            sure.add(n)
+        listens = loads_dict(info if isinstance(info, bytes) else None).get("queues")
+        if isinstance(listens, list):
+            queues[n].extend(name for name in listens if isinstance(name, str))
+    asked: list[tuple[int, Command]] = []
     for n, namespace in enumerate(namespaces):
-        names, identities, counter = replies[n * 3 : n * 3 + 3]
-        queues, processes = _members(names), _members(identities)
-        infos = source.batch([("HGET", f"{namespace}{identity}", "info") for identity in processes])
-        for info in infos:
-            listens = loads_dict(info if isinstance(info, bytes) else None).get("queues")
-            if isinstance(listens, list):
-                queues.extend(name for name in listens if isinstance(name, str))
-        counts = isinstance(counter, bytes) and counter.isdigit()
-        if (
-            counts
-            or any(not isinstance(info, ResponseError) and info for info in infos)
-            or _has_jobs(source, namespace, queues)
-        ):
-            yield Place(namespace, None)
-            yield from (Place(namespace, name) for name in dict.fromkeys(queues))
+        if n not in sure:
+            asked += [(n, ("LINDEX", f"{namespace}{QUEUE}{name}", -1)) for name in queues[n][:HEADS]]
+            # A dead job may be no JSON, so the first alone does not tell.
+            sets = SETS.values() if replies[n * 4 + 3] else ()
+            asked += [(n, ("ZRANGE", f"{namespace}{name}", at, at)) for name in sets for at in (0, -1)]
+    heads = source.batch([command for _, command in asked])
+    sure |= {n for (n, _), head in zip(asked, heads, strict=True) if _is_job(head)}
+    for n in sorted(sure):
+        yield Place(namespaces[n], None)
+        yield from (Place(namespaces[n], name) for name in dict.fromkeys(queues[n]))
 
 
-def _has_jobs(source: Source, namespace: str, queues: list[str]) -> bool:
-    """Whether a queue holds a payload as Sidekiq writes it; the sets alone could be anybody's."""
-    heads = source.batch([("LINDEX", f"{namespace}{QUEUE}{name}", -1) for name in queues[:20]])
-    return any(isinstance(head, bytes) and isinstance(loads_dict(head).get("jid"), str) for head in heads)
+def _is_job(head: Reply) -> bool:
+    """Whether that is a payload as Sidekiq writes it; names of keys alone could be anybody's."""
+    raw = head[0] if isinstance(head, list) and head else head
+    job = loads_dict(raw if isinstance(raw, bytes) else None)
+    return isinstance(job.get("jid"), str) and isinstance(job.get("class"), str) and isinstance(job.get("args"), list)
 
 
 def _members(reply: Reply) -> list[str]:
