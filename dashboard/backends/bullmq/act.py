@@ -314,7 +314,7 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
     left.sort(key=lambda pair: pair[1].place)
     done: dict[str, Acted] = {}
     while left:
-        arguments: list[Argument] = [base, WALK, BACK, int(now_s()), BACK_KEPT_S]
+        arguments: list[Argument] = [base, WALK, BACK, int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
             arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
             arguments += [blob.parent, blob.waits, blob.token, *blob.dumps]
