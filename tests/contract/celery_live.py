@@ -19,6 +19,8 @@ from celery import Celery
 from dashboard.demo.embedded import die_with_parent
 from tests.serving import wait_until
 
+# A machine that does much else: what comes about costs nothing of it.
+SLOW_S = 60.0
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
@@ -53,7 +55,7 @@ class Shop:
 
     def await_status(self, task_id: str, status: str) -> None:
         """Returns when the record of a job says `status`."""
-        wait_until(lambda: self.status(task_id) == status, what=f"{status} of {task_id}")
+        wait_until(lambda: self.status(task_id) == status, within_s=SLOW_S, what=f"{status} of {task_id}")
 
     @contextmanager
     def worker(
@@ -77,12 +79,12 @@ class Shop:
             preexec_fn=die_with_parent(),
         )
         try:
-            wait_until(lambda: self.app.control.ping([name], timeout=0.2), what=f"the worker {name}")
+            wait_until(lambda: self.app.control.ping([name], timeout=0.5), within_s=SLOW_S, what=f"the worker {name}")
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(15)
+                process.wait(SLOW_S)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

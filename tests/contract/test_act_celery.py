@@ -17,7 +17,7 @@ import redis
 
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES
-from dashboard.backends.celery import envelope, keys, resend
+from dashboard.backends.celery import control, envelope, keys, resend, taken
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
@@ -50,8 +50,9 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def live(server: EmbeddedRedis, shop: Shop) -> Iterator[Celery]:
-    """The backend of a process that samples, beside `shop`."""
+def live(server: EmbeddedRedis, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """The backend of a process that samples, beside `shop`; it has patience with workers on a busy machine."""
+    monkeypatch.setattr(control, "ANSWER_S", 30.0)
     yield from _backend(server.url, shop)
 
 
@@ -156,7 +157,7 @@ def test_a_failed_job_runs_again_and_only_once(stores: Shop, near: Celery) -> No
         indexed(near, stores)
         (before,) = picked(near, State.DEAD)
         act(near, Action.RETRY, State.DEAD, before)
-        wait_until(lambda: stores.noted("failed").get("three") == 2, what="the second failure")
+        wait_until(lambda: stores.noted("failed").get("three") == 2, within_s=60, what="the second failure")
         stores.await_status(again, "FAILURE")
         assert outcomes(act(near, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
 
@@ -370,6 +371,14 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
 def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     backend: Celery, any_redis: redis.Redis
 ) -> None:
+    """No script holds the server for long meanwhile: measured in processor time of the server, as a mean, so that other
+    work on the machine does not count."""
+
+    def spent() -> tuple[float, int]:
+        cpu, commands = any_redis.info("cpu"), any_redis.info("commandstats")
+        calls = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
+
     bind(any_redis, "alpha")
     bind(any_redis, "beta")
     names = [f"t{n}" for n in range(6_000)]
@@ -386,21 +395,23 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     # A worker takes more than is looked around for, and the app sends others.
     any_redis.rpop("alpha", 250)
     any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
-    any_redis.config_set("slowlog-log-slower-than", 5000)
-    any_redis.slowlog_reset()
+    before_s, before = spent()
     assert outcomes(backend.delete(refs["alpha"], State.WAITING, kept)) == [*[Outcome.GONE] * 25, *[Outcome.DONE] * 575]
+    after_s, after = spent()
+    assert (after_s - before_s) / (after - before) < 0.003
     left = [name for n, name in enumerate(names) if n >= 250 and n % 10] + [f"new{n}" for n in range(50)]
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == left
     moved = left[1::9]
+    before_s, before = spent()
     acted = backend.act(
         refs["alpha"], Action.MOVE, State.WAITING, [Pick(id=each) for each in reversed(moved)], Wishes(target="beta")
     )
+    after_s, after = spent()
+    assert (after_s - before_s) / (after - before) < 0.003
     assert outcomes(acted) == [Outcome.DONE] * len(moved)
     gone = set(moved)
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [each for each in left if each not in gone]
     assert [entry["headers"]["id"] for entry in waiting(any_redis, "beta")] == moved
-    assert not any_redis.slowlog_get(10)
-    any_redis.config_set("slowlog-log-slower-than", 10_000)
 
 
 def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: redis.Redis) -> None:
@@ -537,11 +548,14 @@ def test_members_of_a_chord_are_not_copied(backend: Celery, any_redis: redis.Red
 # What workers hold.
 
 
-def test_a_job_held_until_its_time_runs_now_or_never(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+def test_a_job_held_until_its_time_runs_now_or_never(
+    shop: Shop, live: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taken, "TOO_LATE_S", 60.0)
     with shop.worker():
         now, never = shop.send("now", "ü", countdown=3600), shop.send("never", countdown=3600)
-        soon = shop.send("soon", countdown=4)
-        wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker taking them")
+        soon = shop.send("soon", countdown=12)  # by then it is seen below to be held
+        wait_until(lambda: redis_client.hlen("unacked") == 3, within_s=60, what="the worker taking them")
         picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
         (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
         assert promoted.outcome is Outcome.DONE
@@ -585,7 +599,7 @@ def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) 
 def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
     with shop.worker(pool="prefork", size=1):
         task_id = str(shop.app.send_task("shop.busy", ("one",), queue="alpha").id)
-        wait_until(lambda: shop.marks.hget("began", "one"), what="the start")
+        wait_until(lambda: shop.marks.hget("began", "one"), within_s=60, what="the start")
         (pick,) = picked(live, State.ACTIVE)
         assert outcomes(act(live, Action.STOP, State.ACTIVE, pick)) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
@@ -599,18 +613,19 @@ def test_a_queue_is_paused_for_those_who_took_from_it(shop: Shop, live: Celery) 
         refs = discover(live)
         assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.REFUSED
         assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.DONE
-        inspect = shop.app.control.inspect(timeout=0.3)
+        # Asked by their names, both are waited for as long as it takes, and no longer.
+        inspect = shop.app.control.inspect(["one@shop", "two@shop"], timeout=20)
 
-        def taken() -> dict[str, list[str]]:
+        def read() -> dict[str, list[str]]:
             found = inspect.active_queues() or {}
             return {name: sorted(queue["name"] for queue in queues) for name, queues in found.items()}
 
-        wait_until(lambda: taken() == {"one@shop": [], "two@shop": ["beta"]}, what="the pause")
+        wait_until(lambda: read() == {"one@shop": [], "two@shop": ["beta"]}, what="the pause")
         task_id = shop.send("one")
         assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.REFUSED
         assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.DONE
         shop.await_status(task_id, "SUCCESS")
-        wait_until(lambda: taken() == {"one@shop": ["alpha"], "two@shop": ["beta"]}, what="the old order")
+        wait_until(lambda: read() == {"one@shop": ["alpha"], "two@shop": ["beta"]}, what="the old order")
         assert not [key for key in shop.marks.scan_iter() if b"reply.celery.pidbox" in key and b"binding" not in key]
 
 
@@ -622,7 +637,7 @@ def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery) -
         assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
         assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
         assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_queue_is_removed_with_its_messages_and_nothing_else(backend: Celery, any_redis: redis.Redis) -> None:
@@ -744,7 +759,7 @@ def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, red
 
 def test_celery_itself_is_not_needed() -> None:
     code = "import sys, dashboard.backends.celery.backend; print([m for m in ('celery', 'kombu') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -791,7 +806,9 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
             shop.send(f"dead{n}")
         wait_until(lambda: len(shop.noted("failed")) == dead, within_s=60, what="the failures")
         wait_until(
-            lambda: sum(1 for _ in redis_client.scan_iter("celery-task-meta-*", count=5000)) == dead, what="records"
+            lambda: sum(1 for _ in redis_client.scan_iter("celery-task-meta-*", count=5000)) == dead,
+            within_s=60,
+            what="records",
         )
         redis_client.delete("broken")
         indexed(live, shop)
@@ -842,12 +859,15 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
             thread.start()
         for thread in threads:
             thread.join(90)
+        assert not any(thread.is_alive() for thread in threads)
         assert not problems, problems
         lost = {names[task_id] for task_id in deleted if task_id in names}
         lost |= {key for key, task_id in ((pick.id, pick.id) for pick in picks) if task_id in deleted}
         expected = dead + more - len(deleted)
         wait_until(lambda: sum(shop.noted("ran").values()) >= expected, within_s=60, what="the end of all")
-        wait_until(lambda: not redis_client.exists("alpha", "beta", "unacked"), what="the acknowledgements")
+        wait_until(
+            lambda: not redis_client.exists("alpha", "beta", "unacked"), within_s=60, what="the acknowledgements"
+        )
     ran = shop.noted("ran")
     assert set(ran.values()) == {1}
     assert len(ran) == expected

@@ -64,13 +64,13 @@ def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
         ref = discover(live)["alpha"]
         indexed(live, shop)
         assert live.act_on_queue(ref, Action.PAUSE).outcome is Outcome.DONE
-        inspect = shop.app.control.inspect(timeout=0.3)
+        inspect = shop.app.control.inspect(["one@shop"], timeout=20)
         wait_until(lambda: (inspect.active_queues() or {}) == {"one@shop": []}, what="the pause")
         assert live.act_on_queue(ref, Action.RESUME).outcome is Outcome.DONE
         shop.await_status(shop.send("one", priority=3), "SUCCESS")
         (worker,) = [worker for worker in live.workers([ref]) if worker.id == "one@shop"]
         assert live.act_on_worker(worker, Action.STOP_WORKER).outcome is Outcome.DONE
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     assert live.act_on_queue(ref, Action.OBLITERATE).outcome is Outcome.DONE
     assert redis_client.exists("shop:_kombu.binding.alpha") == 0
 
@@ -93,7 +93,7 @@ def test_what_workers_hold_under_names_of_the_apps_own(
             shop.send("never", countdown=3600),
             shop.send("held", queue="beta", countdown=3600),
         )
-        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker taking them")
+        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, within_s=60, what="the worker taking them")
         assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
         refs = discover(live)
         shared = refs["*"]

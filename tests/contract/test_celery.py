@@ -76,10 +76,25 @@ def record(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields:
     client.publish(f"celery-task-meta-{task_id}", value)
 
 
-def tell(client: redis.Redis, channel: str, told: Any) -> None:
-    """What a worker sends to the event exchange."""
+def tell(client: redis.Redis, channel: str, told: Any) -> int:
+    """What a worker sends to the event exchange; how many hear it."""
     body = base64.b64encode(json.dumps(told).encode()).decode()
-    client.publish(channel, json.dumps({"body": body, "content-type": "application/json"}))
+    heard: int = client.publish(channel, json.dumps({"body": body, "content-type": "application/json"}))
+    return heard
+
+
+def deafen(client: redis.Redis, backend: Celery) -> None:
+    """The feed breaks, and does not come back before `listen` is called."""
+    keeper = backend._keeper
+    assert keeper is not None
+    client.execute_command("ACL", "SETUSER", "default", "-psubscribe")
+    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+
+
+def hear(client: redis.Redis) -> None:
+    """The feed may come back."""
+    client.execute_command("ACL", "SETUSER", "default", "+psubscribe")
 
 
 def discover(backend: Celery) -> dict[str, QueueRef]:
@@ -243,10 +258,8 @@ def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_red
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
     _, cursor = backend.flow([ref], None)
-    any_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    keeper = backend._keeper
-    assert keeper is not None
-    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+    deafen(any_redis, backend)
+    hear(any_redis)
     library.settle(backend, any_redis)  # waits for the feed to be back
     delta, cursor = backend.flow([ref], cursor)
     assert delta.queues[0].quality is Quality.ESTIMATED
@@ -259,15 +272,13 @@ def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, 
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    keeper = backend._keeper
-    assert keeper is not None
-    any_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+    deafen(any_redis, backend)
     record(any_redis, "missed", queue="mails")
     assert backend.jobs(ref, JobQuery(state=State.DEAD)).total == 0
     backend.tend()
     assert not any_redis.exists(index.filled_key("main"))
     assert any("more that ended" in note for note in stats(backend, "*").notes)
+    hear(any_redis)
     library.prepare(backend, any_redis)
     assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
     assert not any("more that ended" in note for note in stats(backend, "*").notes)
@@ -339,7 +350,10 @@ def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: r
         backend.job(ref, "job-99999")
 
 
-def test_tasks_that_run_are_counted_though_no_list_has_them(backend: Celery, any_redis: redis.Redis) -> None:
+def test_tasks_that_run_are_counted_though_no_list_has_them(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
     bind(any_redis, "mails")
     ref = discover(backend)["*"]
     CeleryLibrary().prepare(backend, any_redis)
@@ -358,6 +372,7 @@ def test_that_no_worker_is_there_is_told_once_it_is_known(
 ) -> None:
     bind(any_redis, "mails")
     refs = discover(backend)
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
     CeleryLibrary().prepare(backend, any_redis)
     assert stats(backend, "mails").workers is None
     monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
@@ -395,8 +410,8 @@ def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_re
         CeleryLibrary().prepare(backend, any_redis)
         keeper = backend._keeper
         assert keeper is not None
-        wait_until(lambda: keeper.workers.connected, what="the feed of workers")
-        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
+        beat = {"hostname": "a@h", "active": 3}
+        wait_until(lambda: tell(any_redis, "/0.celeryev/worker.heartbeat", beat), what="the feed of workers")
         wait_until(lambda: "a@h" in keeper.workers.heartbeats, what="the heartbeat")
         backend.tend()
         assert [worker.state for worker in backend.workers([ref])] == [WorkerState.BUSY]
