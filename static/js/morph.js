@@ -17,12 +17,25 @@
     return Number.isFinite(before) && Number.isFinite(now) && now > before;
   };
 
+  // Samples that stand open stay, also when newer ones took their place, and no other one opens: what goes along with the
+  // fragment under the id of an old one is found by the morph, which then leaves the old one where it is.
+  const keepSamples = (fragment) => {
+    const shown = document.getElementById("samples");
+    const list = shown && fragment?.querySelector?.("#samples");
+    if (!list) return;
+    for (const sample of list.querySelectorAll(".sample[open]")) sample.removeAttribute("open");
+    for (const sample of shown.querySelectorAll(".sample[open]")) {
+      if (!list.querySelector(`#${CSS.escape(sample.id)}`)) list.append(sample.cloneNode(true));
+    }
+  };
+
   htmx.registerExtension("queuedeck", {
     // The fragment belongs to the address of the page: filter, sorting and page number are in its query.
     htmx_config_request: (element, { ctx }) => {
       if (element.id === "live") ctx.request.action = element.getAttribute("hx-get") + location.search;
     },
-    htmx_before_swap: () => {
+    htmx_before_swap: (element, { tasks }) => {
+      for (const { fragment } of tasks ?? []) keepSamples(fragment);
       focused = document.activeElement === document.body ? null : document.activeElement;
     },
     htmx_before_morph_node: (element, { newNode }) => {

@@ -152,3 +152,35 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
             Queue("mail", connection=client).enqueue("app.run")
         # The server ends before the tab does.
         expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
+
+
+def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: EmbeddedRedis) -> None:
+    first = fail_rq(server, "slow", *((failing.say, "too slow for us") for _ in range(2)))
+    wait_until(lambda: "too slow" in str(get_json(f"{url}/api/v1/dead")), what="finding the new error")
+    page = visit(f"{url}/dead?queue=slow").page
+    page.locator("table.groups tbody th a").click()
+
+    def standing() -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = page.locator("#samples > .sample").evaluate_all(
+            "all => all.map(each => [each.querySelector('.id').textContent, each.open])"
+        )
+        return [(job, is_open) for job, is_open in found]
+
+    assert standing() == [(first[1], True), (first[0], False)]
+    page.locator("#samples > .sample > summary").nth(1).click(position={"x": 5, "y": 5})
+    page.locator("#samples > .sample > summary").nth(0).click(position={"x": 5, "y": 5})
+    read = page.locator("#samples > .sample").nth(1).element_handle()
+    assert standing() == [(first[1], False), (first[0], True)]
+    later: list[str] = []
+    for turn in range(4):
+        later[:0] = fail_rq(server, "slow", (failing.say, "too slow for us"))
+        expect(page.locator("table.members tbody tr")).to_have_count(3 + turn, timeout=20_000)
+        newest = [*later, *reversed(first)][:3]
+        expected = [(job, job == first[0]) for job in newest]
+        expected += [] if first[0] in newest else [(first[0], True)]
+        wait_until(lambda expected=expected: standing() == expected, what=f"{expected}")
+    assert read.evaluate("sample => sample.isConnected")
+    page.locator("#samples > .sample > summary").nth(3).click(position={"x": 5, "y": 5})
+    fail_rq(server, "slow", (failing.say, "too slow for us"))
+    expect(page.locator("#samples > .sample")).to_have_count(3, timeout=20_000)
+    assert not [job for job, is_open in standing() if is_open]
