@@ -12,15 +12,33 @@ from typing import Any
 
 from dashboard import __version__
 from dashboard.errors import ConfigurationError, QueuedeckError
+from dashboard.output import hush, say
 from dashboard.settings import Settings, load
 
 DEFAULT_PORT = 9181
 EXIT_CONFIGURATION = 2
+EXIT_NO_READER = 128 + 13
 MIN_PASSWORD = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the command: 0 done, 2 a setting is wrong (one line on stderr says which), else its own."""
+    """The exit status of the command: 0 done, 2 a setting is wrong (one line on stderr says which), else its own.
+
+    Where nobody reads what it prints, it ends without a word, with the status of a command that SIGPIPE ended, unless
+    its status is its answer.
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not hush():
+            raise
+        return EXIT_NO_READER
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -109,7 +127,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         return main(_settings(arguments), as_json=arguments.json)
     except QueuedeckError as exc:  # who asks this way expects the status of a plugin, also for a wrong setting
-        print(f"QUEUEDECK UNKNOWN - {exc.message}")
+        say(f"QUEUEDECK UNKNOWN - {exc.message}")
         return int(Exit.UNKNOWN)
 
 

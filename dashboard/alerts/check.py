@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -24,6 +23,7 @@ from dashboard.collect.store import Store
 from dashboard.collect.watch import watch
 from dashboard.errors import QueuedeckError
 from dashboard.model import Snapshot
+from dashboard.output import say
 from dashboard.settings import Settings
 
 # How long the search for queues may take before what was found is judged.
@@ -56,14 +56,12 @@ def main(settings: Settings, *, as_json: bool) -> int:
     check(settings)
     code, troubles, problems = judge(settings)
     if as_json:
-        print(msgspec.json.encode(_document(code, troubles, problems)).decode("utf-8", "replace"))
+        say(msgspec.json.encode(_document(code, troubles, problems)).decode("utf-8", "replace"))
     else:
-        print(_line(code, troubles, problems))
-        for trouble in troubles:
-            print(f"{trouble.severity.value.upper()}: {wording(trouble)}")
-        for problem in problems:
-            print(f"UNKNOWN: {problem}")
-    sys.stdout.flush()
+        lines = [_line(code, troubles, problems)]
+        lines += [f"{trouble.severity.value.upper()}: {wording(trouble)}" for trouble in troubles]
+        lines += [f"UNKNOWN: {problem}" for problem in problems]
+        say("\n".join(lines))
     return int(code)
 
 

@@ -10,6 +10,7 @@ from dashboard.collect.watch import watch
 from dashboard.doctor import access, libraries, server
 from dashboard.doctor.findings import Finding, Level, exit_status, note
 from dashboard.errors import BackendUnavailable
+from dashboard.output import say
 from dashboard.settings import Settings
 from dashboard.sources import Source
 
@@ -18,12 +19,12 @@ def main(settings: Settings) -> int:
     """Print what is found, source by source; 0 fine, 1 with warnings, 2 with problems. Reads only."""
     every: list[Finding] = []
     for source, findings in diagnose(settings):
-        print(f"{source.name} · {source.address}")
+        say(f"{source.name} · {source.address}")
         for finding in findings:
-            print(f"  {finding}")
+            say(f"  {finding}")
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
-    print(f"{_count(counts[Level.PROBLEM], 'problem')}, {_count(counts[Level.WARNING], 'warning')}")
+    say(f"{_count(counts[Level.PROBLEM], 'problem')}, {_count(counts[Level.WARNING], 'warning')}")
     return exit_status(every)
 
 

@@ -10,6 +10,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from dashboard.errors import ConfigurationError
+from dashboard.output import say
 from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
@@ -55,7 +56,7 @@ def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announ
     shown = f"[{host}]" if ":" in host else host
     if announce:
         watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
-        print(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/", flush=True)
+        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/")
     options = {
         "bind": f"{shown}:{port}",
         "workers": 1,

@@ -1,0 +1,78 @@
+"""Commands whose reader goes away: no traceback, and an exit status that says what it should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dashboard.demo.embedded import EmbeddedRedis, free_port
+from tests.serving import ROOT, running
+
+NO_READER = 141  # as of a command that SIGPIPE ended
+
+
+def run(*arguments: str, given: str = "", errors_too: bool = False) -> tuple[int, str]:
+    """(exit status, what it said as its errors) of `queuedeck` with a standard output that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "dashboard.cli", *arguments],
+            cwd=ROOT,
+            input=given,
+            stdout=writes,
+            stderr=writes if errors_too else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writes)
+    return ended.returncode, ended.stderr or ""
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_check_answers_by_its_status_alone(server: EmbeddedRedis, more: tuple[str, ...]) -> None:
+    assert run("check", "--redis", server.url, *more) == (0, "")
+    assert run("check", "--redis", f"redis://127.0.0.1:{free_port()}/0", *more) == (2, "")
+    assert run("check", "--redis", "nonsense", *more) == (3, "")
+    assert run("check", "--redis", server.url, *more, errors_too=True) == (0, "")
+
+
+def test_doctor_answers_by_its_status_alone(server: EmbeddedRedis) -> None:
+    status, said = run("doctor", "--redis", f"redis://127.0.0.1:{free_port()}/0")
+    assert (status, said) == (2, "")
+    status, said = run("doctor", "--redis", server.url)
+    assert status in (0, 1)
+    assert said == ""
+
+
+def test_what_got_lost_is_no_success() -> None:
+    assert run("hash-password", given="a long password\n") == (NO_READER, "")
+    assert run("--help")[1] == run("--version")[1] == ""
+    assert run("doctor", "--redis", "nonsense", errors_too=True) == (NO_READER, "")
+
+
+def test_head_takes_the_first_line(server: EmbeddedRedis) -> None:
+    command = f"{sys.executable} -m dashboard.cli doctor --redis {server.url} | head -1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    first, status = ended.stdout.split("\n")[:2]
+    assert first.startswith("main · redis://")
+    assert status in ("0", "1")
+    assert ended.stderr == ""
+
+
+def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path) -> None:
+    port = free_port()
+    starts = tmp_path / "starts.py"
+    starts.write_text(
+        "import os, sys\n"
+        "reads, writes = os.pipe(); os.close(reads); os.dup2(writes, 1); os.close(writes)\n"
+        "from dashboard.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    with running([str(starts), "serve", "--redis", server.url, "--port", str(port)], port, PYTHONPATH=str(ROOT)) as it:
+        assert it.poll() is None
