@@ -77,6 +77,8 @@ def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_clien
     ]
     assert sorted(redis_client.keys()) == before  # looking writes nothing
     page = text(client.get("/alerts/rule/queue-latency").text)
+    # Not one sentence: "Redis does not answer" and "well" are two.
+    assert "<h1>Redis does not answer</h1>" in client.get("/alerts/rule/redis-unreachable").text
     assert re.search(r"No\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
     assert "Its last hour is not known yet: the checker notes it from its next look on." in page
     assert "cannot be told" in text(client.get("/alerts/rule/redis-evictions").text)
