@@ -118,7 +118,7 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> list[Trouble]:
             Level.WARNING,
             min(dead_more, 900),
             "dead growing",
-            f"gained {full(dead_more)} dead letters within {GROWTH_WINDOW_S // 60} min",
+            f"gained {full(dead_more)} dead letter{'' if dead_more == 1 else 's'} within {GROWTH_WINDOW_S // 60} min",
         )
     return sorted(found, key=_worst_first)
 

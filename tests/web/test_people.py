@@ -88,6 +88,11 @@ def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
     text = client.get("/").text
     assert "<strong>all queues of Sidekiq</strong> starts scheduled jobs" in text
     assert "<strong>*</strong>" not in text
+    assert "all queues</a> <small>of Sidekiq</small>" in text
+    assert "Sidekiq as a whole starts scheduled jobs" in client.get("/queues/main/sidekiq/*?state=retrying").text
+    gone = client.get("/queues/main/sidekiq/*/jobs/gone")
+    assert gone.status_code == 404
+    assert "in any queue." in gone.text
 
 
 def test_queues_and_jobs_that_were_seen_are_suggested(

@@ -175,7 +175,7 @@ class Pages:
             return job
         far = f" Only the {look.reached:,} messages that are served next were looked through." if look.more else ""
         raise NotFound(
-            f"There is no job {wanted[:200]!r} in {ref.name!r}.",
+            f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
             hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
             + far,
         )

@@ -231,7 +231,8 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
         return job
     far = "" if score or after >= search.size else f" Only the first {after:,} of {search.size:,} were looked through."
     raise NotFound(
-        f"There is no job {wanted[:200]!r} in {ref.name!r}.", hint=f"Sidekiq forgets jobs that succeed.{far}"
+        f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
+        hint=f"Sidekiq forgets jobs that succeed.{far}",
     )
 
 

@@ -124,3 +124,9 @@ def test_dead_letters_grow_against_a_quarter_of_an_hour_ago(
     history = History(step_s=60, queues={key_of(one): QueueHistory(dead=past)})
     assert dead_growth(one, history) == growth
     assert told(of_queue(one, growth)) == ([(WARNING, "dead growing")] if growth else [])
+
+
+@pytest.mark.parametrize(("growth", "words"), [(1, "gained 1 dead letter within"), (2, "gained 2 dead letters within")])
+def test_one_dead_letter_is_told_as_one(growth: int, words: str) -> None:
+    (found,) = of_queue(queue(counts=Counts(dead=9)), growth)
+    assert found.text.startswith(words)
