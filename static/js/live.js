@@ -44,6 +44,10 @@
     button.setAttribute("aria-pressed", String(paused));
     const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
     setText(button.querySelector("[data-live-word]"), text);
+    // Here and not in the fragment, which would differ with every sample; outside of what a screen reader reads out.
+    for (const element of document.querySelectorAll("[data-checked]")) {
+      setText(element, old === null ? "" : `Last check ${words(old)} ago.`);
+    }
     const critical = document.querySelectorAll(".troubles li.critical").length;
     const count = window.queuedeck.firing() || critical;
     document.title = (now === "lost" ? "(!) " : count ? `(${count}) ` : "") + title;
