@@ -22,7 +22,8 @@
   let failure = "";
   let current = null; // the request under way
   let timer = 0;
-  let nextAt = 0;
+  let nextAt = 0; // 0: no timer runs
+  let polledAt = 0;
 
   const age = () => (takenAt === null ? null : Math.max(0, (Date.now() - takenAt) / 1000));
   const words = (seconds) => (seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} m`);
@@ -77,7 +78,15 @@
 
   const refresh = () => {
     clearTimeout(timer);
+    nextAt = 0;
+    polledAt = performance.now();
     htmx.trigger(live, "poll");
+  };
+
+  // Whatever became of the last poll, it shall not have been the last one.
+  const revive = () => {
+    if (current || nextAt || document.hidden || (paused && !failures)) return;
+    if (performance.now() - polledAt > intervalMs) refresh();
   };
 
   const tookAge = (headers) => {
@@ -133,7 +142,12 @@
   window.addEventListener("online", () => failures && refresh());
   window.addEventListener("pageshow", (event) => event.persisted && refresh());
   if (document.body.dataset.age) takenAt = Date.now() - Number(document.body.dataset.age) * 1000;
-  setInterval(() => document.hidden || show(), 1000);
-  schedule();
+  setInterval(() => {
+    revive();
+    if (!document.hidden) show();
+  }, 1000);
+  // htmx hears polls from then on, which is late where one of the scripts after this one is.
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", schedule);
+  else schedule();
   show();
 })();

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import redis
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from rq import Queue
 
 from dashboard.demo.embedded import free_port
@@ -90,6 +90,25 @@ def test_a_hidden_tab_asks_for_nothing(base: str, visit: Visit) -> None:
     assert asked == []
     with hidden.expect_response(lambda answer: "_overview" in answer.url):
         hidden.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_page_whose_scripts_come_late_is_live_all_the_same(
+    base: str, connection: redis.Redis, browser: Browser
+) -> None:
+    queue = Queue("late", connection=connection)
+    queue.enqueue("app.run")
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/js/acts.js*", lambda route: held.append(route))  # the last one
+    page.goto(f"{base}/?q=late", wait_until="commit")
+    page.wait_for_function("() => window.queuedeck?.refresh !== undefined", polling=100)
+    started = page.evaluate("performance.now()")
+    page.wait_for_function("(started) => performance.now() > started + 3000", arg=started, polling=100)  # several intervals
+    assert len(held) == 1
+    held[0].continue_()
+    queue.enqueue("app.run")
+    waiting(page, "late", "2")
+    page.close()
 
 
 def test_pausing_stops_and_resuming_catches_up(base: str, connection: redis.Redis, visit: Visit) -> None:
