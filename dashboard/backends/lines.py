@@ -26,18 +26,32 @@ class Place(NamedTuple):
     behind: int = 0
 
 
-def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> dict[str, Place]:
+class Places(dict[str, Place]):
+    """Where jobs stand, by id; `whole` = all of the list was within reach, so that what is not here is not there."""
+
+    whole: bool = True
+
+    @property
+    def why(self) -> str:
+        """What to tell of a job that is not here, though it waits or waited a moment ago."""
+        if self.whole:
+            return "a worker has just taken it"
+        return f"not found within {REACH:,} from each end of its line: a worker has just taken it, or it stands between"
+
+
+def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> Places:
     """The places of those of `ids` that stand in the list within REACH of an end.
 
     `served_last`: workers take from its end and jobs come to its front, so that places are told by the end.
     Cost: 1 round trip; where not all stand near an end, 1 more for each 15,000 ids up to the last of them.
     """
     wanted = {job_id.encode("utf-8", "surrogateescape"): job_id for job_id in ids}
-    found: dict[str, Place] = {}
+    found = Places()
     # Of each stretch an id more is read than is looked at, which tells what comes after its last one.
     length, head, tail = source.batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])
     if not isinstance(length, int) or not isinstance(head, list) or not isinstance(tail, list):
         return found  # the script that comes next tells what is wrong with the key
+    found.whole = length <= 2 * REACH
     _find(head, 0, NEAR, length, wanted, found)
     _find(tail, max(0, length - len(tail)), NEAR, length, wanted, found)
     for first, end in _stretches(length):

@@ -687,3 +687,24 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
     assert sum(marks(redis_client).values()) == count
     assert redis_client.zcard("bull:alpha:completed") == moved > 0
     assert redis_client.exists("bull:alpha:failed", "bull:alpha-dlq:failed") == 0
+
+
+def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    (job_id,) = drive("bullmq", server.url, "many", count=1)["ids"]
+    BullMQLibrary().drive("add", server.url, "other")
+    (short,) = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+    for push in (redis_client.rpush, redis_client.lpush):
+        for start in range(0, 201_000, 1000):
+            push("bull:alpha:wait", *(f"other-{n}" for n in range(start, start + 1000)))
+    (far,) = backend.take(REF, State.WAITING, [Pick(id=job_id)])
+    assert isinstance(far, Acted)
+    assert far.outcome is Outcome.CHANGED
+    assert "not found within 100,000 from each end" in (far.detail or "")
+    (acted,) = backend.delete(REF, State.WAITING, [short])
+    assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
+    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="other"))
+    assert moved.outcome is Outcome.CHANGED
+    assert "not found among the 200,000 next to run" in (moved.detail or "")
+    assert redis_client.llen("bull:alpha:wait") == 402_001

@@ -444,3 +444,24 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
         assert out in (0, 1), (job_id, did)
         assert len(places.get(job_id, [])) == 1 - out, (job_id, did, places.get(job_id))
         assert bool(redis_client.exists(f"rq:job:{job_id}")) == (out == 0), (job_id, did)
+
+
+def test_a_job_in_the_middle_of_a_very_long_line_is_said_not_to_be_found(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    middle = queue.enqueue(rq_jobs.add, 1).id
+    (short,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
+    for push in (any_redis.rpush, any_redis.lpush):
+        for start in range(0, 101_000, 1000):
+            push("rq:queue:alpha", *(f"other-{n}" for n in range(start, start + 1000)))
+    (far,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
+    assert isinstance(far, Acted)
+    assert far.outcome is Outcome.CHANGED
+    assert "not found within 100,000 from each end" in (far.detail or "")
+    (acted,) = backend.delete(REF, State.WAITING, kept([short]))
+    assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
+    any_redis.lrem("rq:queue:alpha", 0, middle)
+    any_redis.ltrim("rq:queue:alpha", 0, 10)
+    (gone,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
+    assert isinstance(gone, Acted)
+    assert (gone.outcome, gone.detail) == (Outcome.CHANGED, "a worker has just taken it")

@@ -103,7 +103,9 @@ def test_a_page_whose_scripts_come_late_is_live_all_the_same(
     page.goto(f"{base}/?q=late", wait_until="commit")
     page.wait_for_function("() => window.queuedeck?.refresh !== undefined", polling=100)
     started = page.evaluate("performance.now()")
-    page.wait_for_function("(started) => performance.now() > started + 3000", arg=started, polling=100)  # several intervals
+    page.wait_for_function(
+        "(started) => performance.now() > started + 3000", arg=started, polling=100
+    )  # several intervals
     assert len(held) == 1
     held[0].continue_()
     queue.enqueue("app.run")

@@ -64,10 +64,9 @@ TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
 _BACK_BEFORE = "it was put back before"
-_MOVED_ON = "a worker has just taken it, or it stands in the middle of a very long list"
-# A waiting job that goes to another queue is looked for among so many of those next to run; one further back is told
-# as changed.
+# A waiting job that goes to another queue is looked for among so many of those next to run.
 SEARCHED = 200_000
+_NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
 OBLITERATE_STEP = 200
 MOVED_AT_ONCE = 1_000
 # What a copy of a job must not take along.
@@ -187,6 +186,8 @@ def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -
     return [
         Acted(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
         if isinstance(reply, list)
+        else Acted(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
+        if reply == b"far"
         else _outcomes([pick.id], [reply])[0]
         for pick, reply in zip(picked, replies, strict=True)
     ]
@@ -195,7 +196,7 @@ def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -
 def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) -> list[Kept | Acted]:
     """As the contract says. Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists."""
     base = f"{ref.key}:"
-    places = _places(source, ref, state, [pick.id for pick in picked])
+    places, why = _places(source, ref, state, [pick.id for pick in picked])
     sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
     replies: list[Reply] = [LATER] * len(picked)
     left, room = list(range(len(picked))), MOST_BYTES
@@ -211,26 +212,31 @@ def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) ->
             replies[n] = reply
             room -= reply[4] if isinstance(reply, list) else 0
         left = [n for n in left if replies[n] == LATER]
-    return [_kept(pick, reply) for pick, reply in zip(picked, replies, strict=True)]
+    return [_kept(pick, reply, None if pick.id in places else why) for pick, reply in zip(picked, replies, strict=True)]
 
 
-def _places(source: Source, ref: QueueRef, state: State, ids: Sequence[str]) -> dict[str, _Place]:
-    """Those of `ids` that stand in lists, with their places there; no look at what stands in sorted sets."""
+def _places(source: Source, ref: QueueRef, state: State, ids: Sequence[str]) -> tuple[dict[str, _Place], str | None]:
+    """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
+    was looked through). No look at what stands in sorted sets."""
     found: dict[str, _Place] = {}
+    why: str | None = None
+    whole = True
     for entry in keys.BY_STATE[state]:
         left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
         if left:
             there = locate(source, f"{ref.key}:{entry.native}", left, served_last=entry.from_tail)
             found |= {job_id: _Place(entry.native, place.after, place.behind + 1) for job_id, place in there.items()}
-    return found
+            if whole:
+                why, whole = there.why, there.whole
+    return found, why
 
 
-def _kept(pick: Pick, reply: Reply) -> Kept | Acted:
+def _kept(pick: Pick, reply: Reply, why: str | None) -> Kept | Acted:
     if reply == LATER:
         why = "these jobs are too large to be taken at once: take fewer"
         return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
-        return _outcomes([pick.id], [reply])[0]
+        return _outcomes([pick.id], [reply], changed=why)[0]
     native, score, before, place, size, signature, dedup, dedup_ms, parent, waits, *dumps = reply
     blob = _Blob(
         native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), secrets.token_bytes(9)
@@ -254,13 +260,14 @@ def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) ->
     lists = {entry.native for entry in keys.BY_STATE[state] if entry.kind == "list"}
     listed = [job.id for job in kept if natives[job.id][0] in lists]
     places = {each: _Place(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
+    why: str | None = None
     if any(not place.place for place in places.values()):
-        places = _places(source, ref, state, listed)
+        places, why = _places(source, ref, state, listed)
     replies: list[Reply] = [LOST] * len(kept)
     left = list(range(len(kept)))
     for look in range(LOOKS):
         if look:
-            places = _places(source, ref, state, [kept[n].id for n in left])
+            places, why = _places(source, ref, state, [kept[n].id for n in left])
         # The next to run first: behind those that are gone others have moved on as far.
         left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
         out: Counter[str] = Counter()
@@ -283,9 +290,7 @@ def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) ->
         if not left:
             break
     return [
-        Acted(id=job.id, outcome=Outcome.CHANGED, detail=_MOVED_ON)
-        if reply == LOST
-        else _outcomes([job.id], [reply])[0]
+        Acted(id=job.id, outcome=Outcome.CHANGED, detail=why) if reply == LOST else _outcomes([job.id], [reply])[0]
         for job, reply in zip(kept, replies, strict=True)
     ]
 
@@ -437,8 +442,8 @@ def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: 
     return reply
 
 
-def _outcomes(ids: Sequence[str], replies: Reply) -> list[Acted]:
-    """One Acted per id from the words of a script; an error of the server speaks for all."""
+def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[Acted]:
+    """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
     if isinstance(replies, NoPermissionError):
         why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
         return [Acted(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
@@ -452,7 +457,9 @@ def _outcomes(ids: Sequence[str], replies: Reply) -> list[Acted]:
         word = _text(reply)
         known = word in ("done", "gone", "changed")
         answers.append(
-            Acted(id=each, outcome=Outcome(word)) if known else Acted(id=each, outcome=Outcome.REFUSED, detail=word)
+            Acted(id=each, outcome=Outcome(word), detail=changed if word == "changed" else None)
+            if known
+            else Acted(id=each, outcome=Outcome.REFUSED, detail=word)
         )
     return answers
 

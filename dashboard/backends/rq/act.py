@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
-from dashboard.backends.lines import Place, locate
+from dashboard.backends.lines import Place, Places, locate
 from dashboard.backends.rq import calls, keys
 from dashboard.backends.rq.calls import Step
 from dashboard.backends.rq.keys import QueueKeys
@@ -75,18 +75,20 @@ def in_line(
     """
     replies: list[Reply] = [calls.LOST] * len(picks)
     left = list(range(len(picks)))
+    why = Places().why
     for look in range(LOOKS):
         seen = {n: place for n in left if look == 0 and (place := places[n]) is not None}
         if len(seen) < len(left):
             found = locate(source, queue.queue, [picks[n].id for n in left])
             seen = {n: found.get(picks[n].id, NOWHERE).at for n in left}
+            why = found.why
         order = sorted(left, key=seen.__getitem__)
         for n, reply in zip(order, work([picks[n] for n in order], [seen[n] for n in order]), strict=True):
             replies[n] = reply
         left = [n for n in left if replies[n] == calls.LOST and (look == 0 or seen[n] != NOWHERE.at)]
         if not left:
             break
-    taken = b"changed|a worker has just taken it, or it stands in the middle of a very long line"
+    taken = f"changed|{why}".encode()
     return [taken if reply == calls.LOST else reply for reply in replies]
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
-from dashboard.backends.lines import Place, locate
+from dashboard.backends.lines import Place, Places, locate
 from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
 from dashboard.backends.rq.calls import Step
@@ -52,7 +52,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
     """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more."""
-    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else {}
+    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else Places()
     replies: list[Reply] = [calls.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
     fixed = (kind(state), STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, calls.BYTES_PER_SCRIPT)
@@ -69,12 +69,12 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
         left = [n for n in left if replies[n] == calls.LATER]
     listed = state is State.WAITING
     return [
-        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b""))
+        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b""), places.why)
         for pick, reply in zip(picks, replies, strict=True)
     ]
 
 
-def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
+def _kept(pick: Pick, reply: Reply, place: Place, why: str) -> Kept | Acted:
     if reply == calls.LATER:
         why = "these jobs are too large to be taken at once: take fewer"
         return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
@@ -84,7 +84,6 @@ def _kept(pick: Pick, reply: Reply, place: Place) -> Kept | Acted:
     if place == NOWHERE:
         if mark == b"gone":
             return Acted(id=pick.id, outcome=Outcome.GONE)
-        why = "a worker has just taken it, or it stands in the middle of a very long line"
         return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=why)
     if not rest:
         return Kept(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)

@@ -1,6 +1,6 @@
 -- Move waiting jobs to another queue, where they wait again; all they hold goes as it is.
 -- KEYS: the hash of each job. ARGV: base, base of the other queue, how far a list is searched, then the id of each job.
--- Returns per job {new id}, or an outcome (gone, changed), or why not.
+-- Returns per job {new id}, or an outcome (gone, changed; far = the lists are longer than is searched), or why not.
 local base, to, far = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local kind, its = generation(base), generation(to)
 local answers = {}
@@ -69,13 +69,17 @@ local function shift(id, key, name)
 end
 
 local why = unfit()
+local longest = 0
+for _, name in ipairs({'wait', 'paused'}) do
+  if call('TYPE', base .. name).ok == 'list' then longest = math.max(longest, call('LLEN', base .. name)) end
+end
 for n = 1, #KEYS do
   local key, id = KEYS[n], ARGV[3 + n]
   local name = place(id)
   if not is_hash(key) then
     answers[n] = 'gone'
   elseif not name then
-    answers[n] = 'changed'
+    answers[n] = longest > far and 'far' or 'changed'
   else
     answers[n] = why or shift(id, key, name)
   end
