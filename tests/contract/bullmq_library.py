@@ -17,7 +17,7 @@ from dashboard.model import State
 from tests.contract.library import Filled, Library
 
 WORKLOAD = Path(__file__).parent.parent / "workloads" / "bullmq"
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 class BullMQLibrary(Library):

@@ -22,7 +22,7 @@ from tests.search import search
 from tests.serving import wait_until
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
-TIMEOUT_S = 110
+TIMEOUT_S = 120
 MARKS = itertools.count()
 TOGETHER = tuple(state for state in NATIVE if state is not State.WAITING)
 

@@ -16,7 +16,7 @@ from dashboard.model import State
 from tests.contract.library import Filled, Library
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "sidekiq" / "drive.rb"
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 class SidekiqLibrary(Library):

@@ -441,7 +441,6 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
     assert found == [str(n) for n in range(1_700)]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("alias", RELEASES)
 def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str

@@ -381,7 +381,6 @@ class Acts:
             time.sleep(0.01)  # people are slower than this, and the worker shares two cores with them
 
 
-@pytest.mark.timeout(300)
 def test_acts_that_race_a_live_worker_lose_and_double_nothing(
     redis_client: Any, server: EmbeddedRedis, source: Source, source_settings: SourceSettings
 ) -> None:
