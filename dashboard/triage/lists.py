@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -60,16 +60,38 @@ def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
 
 def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:
     """The lists that hold something, the longest first."""
-    found: list[Place] = []
+    found = [
+        Place(queue, state, count)
+        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        if (count := queue.counts.of(state))
+    ]
+    return sorted(found, key=lambda place: -place.count)
+
+
+def uncounted(
+    queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
+) -> list[tuple[QueueStats, str]]:
+    """The queues of which nobody knows whether they hold dead letters, and why."""
+    together = {(queue.source, queue.backend) for queue in queues if queue.shared}
+    return [
+        (queue, queue.error)
+        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        if queue.error is not None
+        and queue.counts.of(state) is None
+        # Of such a library the dead of one queue are in the entry of all of them.
+        and not (state is State.DEAD and not queue.shared and (queue.source, queue.backend) in together)
+    ]
+
+
+def _wanted(
+    queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
+) -> Iterator[tuple[QueueStats, State]]:
     for queue in queues:
         states = backend_of(queue.source, queue.backend).states
-        wanted = [State.DEAD]
-        if is_dlq(queue, dlq_globs):
-            wanted.append(State.WAITING)
-        found += [
-            Place(queue, state, count) for state in wanted if state in states and (count := queue.counts.of(state))
-        ]
-    return sorted(found, key=lambda place: -place.count)
+        if State.DEAD in states:
+            yield queue, State.DEAD
+        if State.WAITING in states and is_dlq(queue, dlq_globs):
+            yield queue, State.WAITING
 
 
 def marks(place: Place, backend_of: BackendOf, most: int) -> list[Mark]:

@@ -14,7 +14,7 @@ from dashboard.clock import monotonic_s
 from dashboard.model import Job, QueueRef, QueueStats, Searched, State
 from dashboard.triage.fingerprint import Fingerprint, of_job
 from dashboard.triage.home import home_of
-from dashboard.triage.lists import BackendOf, Mark, Place, Unreadable, marks, places, window
+from dashboard.triage.lists import BackendOf, Mark, Place, Unreadable, marks, places, uncounted, window
 
 ROWS_PER_LIST = 5000
 # Of all lists together, about 1 kB each.
@@ -113,7 +113,10 @@ class Rows:
         Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS rows that are new.
         """
         ends = monotonic_s() + SECONDS
-        problems: list[Problem] = []
+        problems = [
+            (queue.source, queue.backend, queue.name, why)
+            for queue, why in uncounted(queues, self._backend_of, self._dlq_globs)
+        ]
         current = places(queues, self._backend_of, self._dlq_globs)
         lists = {place.key: self._lists.get(place.key) or Listed(place) for place in current}
         for place in current:

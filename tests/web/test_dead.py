@@ -192,6 +192,14 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     assert sorted(group["count"] for group in answer["groups"]) == [1, 4]
     assert [problem["queue"] for problem in answer["problems"]] == ["cash"]
     assert "left out" in client.get("/dead").text
+    # Nor does anybody know how many there are, once that was sampled.
+    client.application.extensions[EXTENSION]._here().reader._next_look = 0.0
+    wait_until(lambda: client.get("/api/v1/queues/main/rq/cash").get_json()["error"], what="a sample of it")
+    answer = client.get("/api/v1/dead").get_json()
+    assert [(problem["queue"], "another type" in problem["message"]) for problem in answer["problems"]] == [
+        ("cash", True)
+    ]
+    assert "left out" in client.get("/dead").text
 
 
 def test_people_acknowledge_ignore_resolve_and_note(client: FlaskClient, dead: list[str]) -> None:
