@@ -38,7 +38,7 @@ def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
     """Return when `condition` holds; fail when it does not in time."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -166,7 +166,9 @@ def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: Embedde
         assert backend.act_on_worker(found, Action.QUIET).outcome is DONE
         until(lambda: any_redis.hget(found.id, "quiet") == b"true")
         assert backend.act_on_worker(found, Action.STOP_WORKER).outcome is DONE
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
+    # A beat of Sidekiq may come after the process has taken itself off the list: its record then lasts a minute more.
+    any_redis.delete(found.id)
     assert backend.act_on_worker(found, Action.QUIET).outcome is GONE
 
 
@@ -178,9 +180,15 @@ def test_racing_a_live_process_each_job_ends_once(
     total = 3000
     names = [f"job {n}" for n in range(total)]
     run_in = {jid(name): name for name in names}
-    # Due jobs of the retry set are taken by the poller at the same time.
+    # Due jobs of the retry set are taken by the poller at the same time. In a queue the process is held up at jobs 200
+    # to 204, all of its threads, until the race may begin: it has taken some by then, and not all, however quick it is.
     if state is State.WAITING:
-        fill(any_redis, state, *(payload(name) for name in names))
+        held = range(200, 205)
+        fill(
+            any_redis,
+            state,
+            *(payload(name, args=[name, "hold"] if n in held else [name]) for n, name in enumerate(names)),
+        )
     else:
         fill(any_redis, State.DEAD, *(failed(name) for name in names[: total // 2]))
         fill(any_redis, State.RETRYING, *(failed(name) for name in names[total // 2 :]), at=time.time() - 5)
@@ -190,13 +198,17 @@ def test_racing_a_live_process_each_job_ends_once(
     # As a person saw them before the process came: some will be gone.
     all_seen = {where: [pick for page in range(1, 4) for pick in paged(backend, where, page)] for where in lists}
     with worker(any_server.url):
-        until(lambda: any_redis.hlen("runs") > 0)
+        until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1))
         for where in lists:
             picks, first = all_seen[where], True
             while picks:
                 # From the far end of a queue first: its threads come from the other one, and may be quicker than this.
                 starts = list(range(0, len(picks), 50))
-                for n in [*starts[::-2], *starts[len(starts) % 2 :: 2]] if where is State.WAITING else starts:
+                for turn, n in enumerate(
+                    [*starts[::-2], *starts[len(starts) % 2 :: 2]] if where is State.WAITING else starts
+                ):
+                    if turn == 6:
+                        any_redis.set("go", 1)
                     part = picks[n : n + 50]
                     if first and n % 150 == 0:
                         kept = [one for one in backend.take(place(where), where, part) if isinstance(one, Kept)]
@@ -215,7 +227,7 @@ def test_racing_a_live_process_each_job_ends_once(
                         answers.update(outcomes(act(backend, Action.RETRY, where, part)))
                 picks, first = [] if where is State.WAITING else seen(backend, where), False
         expected = {name for one, name in run_in.items() if one not in deleted}
-        until(lambda: any_redis.hlen("runs") >= len(expected), 30)
+        until(lambda: any_redis.hlen("runs") >= len(expected))
         until(lambda: any_redis.llen("queue:work") + any_redis.llen("queue:other") == 0)
     runs = {name.decode(): int(times) for name, times in any_redis.hgetall("runs").items()}
     assert runs == dict.fromkeys(expected, 1)
@@ -235,11 +247,12 @@ def test_the_killed_are_unchanged_and_the_dead_set_keeps_its_bound(
     raw = '{"args":[12345678901234567890, 1e400,"\\u00e9é"],"jid":"a","x":[],"class":"Mark"}'
     fill(any_redis, state, raw, payload("two"))
     any_redis.zadd("dead", {f"old {n}": n + 1 for n in range(9999)})
+    began = time.time()
     acted = act(backend, Action.KILL, state, seen(backend, state))
     assert outcomes(acted) == [DONE, DONE]
     assert "dropped" in str(acted[0].detail)
     assert any_redis.zcard("dead") == 9999
-    assert any_redis.zscore("dead", raw) == pytest.approx(time.time(), abs=5)
+    assert began <= any_redis.zscore("dead", raw) <= time.time()
     assert not any_redis.exists(SETS[state])
     # An app with a larger limit of its own loses nothing by it.
     any_redis.zadd("dead", {f"older {n}": n + 1 for n in range(5000)})
@@ -251,12 +264,13 @@ def test_the_killed_are_unchanged_and_the_dead_set_keeps_its_bound(
 def test_only_what_a_retry_is_about_changes(backend: Sidekiq, any_redis: redis.Redis) -> None:
     head = '{"args":[12345678901234567890,1.10,1e400,"\\u00e9é",{"b":[],"a":{}}],"unknown":{"z": 1},"retry_count":'
     fill(any_redis, State.DEAD, head + '0,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499}')
+    began = time.time()
     assert outcomes(act(backend, Action.RETRY, State.DEAD, seen(backend, State.DEAD))) == [DONE]
     (pushed,) = any_redis.lrange("queue:ü", 0, -1)
     start = head + '-1,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499,"enqueued_at":'
     assert pushed.decode().startswith(start)
     stamp = pushed.decode()[len(start) : -1]
-    assert int(stamp) == pytest.approx(time.time() * 1000, abs=5000)
+    assert int(began * 1000) <= int(stamp) <= time.time() * 1000
     assert any_redis.smembers("queues") == {b"work", "ü".encode()}
 
 
@@ -265,12 +279,14 @@ def test_stamps_are_written_as_the_version_does(
     backend: Sidekiq, any_redis: redis.Redis, created_at: float, kind: type
 ) -> None:
     fill(any_redis, State.SCHEDULED, payload(created_at=created_at, enqueued_at=None))
+    scale = 1000 if kind is int else 1
+    began = time.time()
     assert outcomes(act(backend, Action.DUPLICATE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
     assert outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
     promoted, copy = (json.loads(raw) for raw in any_redis.lrange("queue:work", 0, -1))
     for stamp in (promoted["enqueued_at"], copy["enqueued_at"], copy["created_at"]):
         assert type(stamp) is kind
-        assert stamp / (1000 if kind is int else 1) == pytest.approx(time.time(), abs=5)
+        assert kind(began * scale) <= stamp <= time.time() * scale
     assert promoted["created_at"] == created_at
 
 
@@ -686,8 +702,9 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
     rows = backend.jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
     picks = [Pick(id=row.id, stamp=row.stamp) for row in rows]
     picks += [Pick(id=picks[0].id, stamp="other"), Pick(id="none")]
+    began = int(time.time())
     answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act(queue(), Action.STOP, State.ACTIVE, picks)
     by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
     assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
-    assert int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) == pytest.approx(time.time(), abs=5)
+    assert began <= int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) <= time.time()
     assert not any_redis.exists(f"it-{jid('plain')}")

@@ -8,7 +8,7 @@ Sidekiq::Launcher::BEAT_PAUSE = 0.5
 Sidekiq.options[:poll_interval_average] = 0.2
 Sidekiq.logger.level = Logger::FATAL
 
-# Counts each run under the name it is given; "fail" fails, "slow" takes a while.
+# Counts each run under the name it is given; "fail" fails, "slow" takes a while, "hold" until there is a key `go`.
 class Mark
   include Sidekiq::Worker
   sidekiq_options retry: 25
@@ -17,5 +17,6 @@ class Mark
     Sidekiq.redis { |redis| redis.hincrby("runs", name, 1) }
     raise ArgumentError, "cannot #{name}" if how == "fail"
     sleep 0.02 if how == "slow"
+    sleep 0.01 until how != "hold" || Sidekiq.redis { |redis| redis.get("go") }
   end
 end
