@@ -20,8 +20,6 @@ from types import TracebackType
 from dashboard.errors import ConfigurationError
 
 START_TIMEOUT_S = 30.0
-# A port that was free a moment ago may be another's by the time that the server takes it.
-PORTS_TRIED = 5
 STOP_TIMEOUT_S = 5.0
 
 
@@ -59,6 +57,18 @@ def free_port() -> int:
         return port
 
 
+def _kept_port() -> socket.socket | None:
+    """A socket on a free port that nobody else is given as long as it is open, though a server that asks for the very
+    port may listen there; None where the kernel has no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    kept = socket.socket()
+    # Both sides say that the address may be used again, and this one never listens.
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
 def die_with_parent() -> Callable[[], None] | None:
     """A `preexec_fn` that has the kernel end the child with its parent thread, even after SIGKILL; None elsewhere."""
     if not sys.platform.startswith("linux"):
@@ -79,8 +89,9 @@ class EmbeddedRedis:
 
     def __init__(self, binary: str | None = None, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
         self.binary = binary or find_binary()
-        self.port = port or free_port()
-        self._may_move = port is None
+        # Else somebody else's server, or a mere connection, could get the port before ours or while ours is stopped.
+        self._kept = _kept_port() if port is None else None
+        self.port: int = port or (self._kept.getsockname()[1] if self._kept else free_port())
         self.options = options
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,22 +114,14 @@ class EmbeddedRedis:
     def start(self) -> EmbeddedRedis:
         """Start the server, unless it runs, and wait until it answers.
 
-        A port that nobody asked for and that another program has taken is changed for another one, at the first start.
-        Raises ConfigurationError with the server's own last line.
+        Raises ConfigurationError with the server's own reason.
         """
-        if self.running:
-            return self
-        for _ in range(PORTS_TRIED if self._may_move else 1):
+        if not self.running:
             reason = self._try_to_start()
-            if reason is None:
-                self._may_move = False  # clients know the port by now
-                return self
-            if "in use" not in reason:
-                break
-            if self._may_move:
-                self.port = free_port()
-        self.close()
-        raise ConfigurationError(f"{self.binary} did not start: {reason}")
+            if reason is not None:
+                self.close()
+                raise ConfigurationError(f"{self.binary} did not start: {reason}")
+        return self
 
     def _try_to_start(self) -> str | None:
         """None once the server answers; else why it does not, and it is ended."""
@@ -178,6 +181,9 @@ class EmbeddedRedis:
     def close(self) -> None:
         """End the server and remove its folder."""
         self.stop()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
