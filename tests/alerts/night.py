@@ -67,7 +67,7 @@ class Night:
         config = self.configure(rules, **deep)
         process = self.begin(["-m", "dashboard.cli", "checker", "--config", str(config)])
         self.checkers.append(process)
-        eventually(lambda: self.heart(), what="the first tick", within_s=20)
+        eventually(lambda: self.heart(), what="the first tick", within_s=60)
         return process
 
     def begin(self, command: Sequence[str], **environ: str) -> subprocess.Popen[bytes]:
@@ -130,7 +130,7 @@ class Night:
                 seen.setdefault(message["id"], message["kind"])
         return list(seen.values())
 
-    def tells(self, rule: str, *kinds: str, within_s: float = 25) -> None:
+    def tells(self, rule: str, *kinds: str, within_s: float = 60) -> None:
         """Returns when exactly these kinds have arrived of a rule."""
         eventually(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}", within_s=within_s)
 

@@ -122,7 +122,7 @@ def deep(*depths: int, sources: Iterable[SourceStats] = ()) -> Snapshot:
     return sample(queues, sources)
 
 
-def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, what: str = "it") -> Any:
+def eventually(condition: Callable[[], Any], *, within_s: float = 30.0, what: str = "it") -> Any:
     deadline = time.monotonic() + within_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {within_s:.0f} s"

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.demo.embedded import free_port
 from tests.alerts.channels.sinks import status
 from tests.alerts.night import QUICK, Night
 from tests.alerts.rig import eventually
@@ -32,13 +32,13 @@ def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(begin: Callabl
     night.noted()
     asleep.send_signal(signal.SIGSTOP)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.leader() is not asleep, what="another leader", within_s=20)
+    eventually(lambda: night.leader() is not asleep, what="another leader")
     asleep.send_signal(signal.SIGCONT)
     killed = night.leader()
     killed.kill()
     killed.wait(10)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.leader() is asleep, what="the first leader again", within_s=20)
+    eventually(lambda: night.leader() is asleep, what="the first leader again")
     night.drain()
     night.tells("deep", "firing", "resolved")
     assert len({message["episode"] for message in night.messages()}) == 1
@@ -53,10 +53,11 @@ def test_a_redis_that_is_killed_and_comes_back_empty_loses_no_end(begin: Callabl
     night.server.stop(kill=True)
     night.server.start()
     night.fill()
-    eventually(lambda: night.heart() and night.redis.scard(keys.LIVE), what="the states back", within_s=20)
+    eventually(lambda: night.heart() and night.redis.scard(keys.LIVE), what="the states back")
     night.drain()
     night.tells("deep", "firing", "resolved")
-    assert len({message["episode"] for message in night.messages()}) == 1
+    # That Redis was gone is told as well, when its return took long.
+    assert len({message["episode"] for message in night.messages() if message["rule_id"] == "deep"}) == 1
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
@@ -120,7 +121,7 @@ def test_a_sink_that_fails_gets_it_later_and_in_order(begin: Callable[..., Night
     night.sink.answers = [status(500), status(429, Retry_After="1"), status(200)]
     night.check()
     night.fill()
-    eventually(lambda: len(night.sink.requests) >= 2, what="the second try", within_s=15)
+    eventually(lambda: len(night.sink.requests) >= 2, what="the second try")
     night.drain()
     night.tells("deep", "firing", "resolved")
     kinds = [message["kind"] for message in night.messages()]
@@ -134,13 +135,15 @@ def test_a_redis_that_is_killed_and_loads_its_data_for_long(begin: Callable[...,
         for number in range(40_000):
             pipeline.set(f"ballast:{number}", b"x")
         pipeline.execute()
-    night.check()
+    checker = night.check()
     night.fill()
     night.tells("deep", "firing")
+    checker.send_signal(signal.SIGSTOP)  # else it may see for too long that nobody listens
     night.server.stop(kill=True)
     night.server.start()
     with pytest.raises(redis.BusyLoadingError):
         night.redis.ping()
+    checker.send_signal(signal.SIGCONT)
     night.tells("redis-unreachable", "firing")
     (told,) = [message for message in night.messages() if message["rule_id"] == "redis-unreachable"]
     assert "loading" in json.dumps(told), told
@@ -159,7 +162,7 @@ def test_a_script_that_keeps_redis_busy_is_told(begin: Callable[..., Night]) -> 
             night.tells("redis-unreachable", "firing")
         finally:
             night.redis.script_kill()
-        assert "killed" in str(endless.exception(10))
+        assert "killed" in str(endless.exception(60))
     night.tells("redis-unreachable", "firing", "resolved")
 
 
@@ -169,8 +172,11 @@ def test_a_redis_that_holds_its_clients_up_is_told(begin: Callable[..., Night], 
     night.check()
     night.fill()
     night.tells("deep", "firing")
-    night.redis.execute_command("CLIENT", "PAUSE", 10_000, what)
+    # For ten seconds or so it must fail before it is told. Who holds all up can be told to stop by nobody.
+    night.redis.execute_command("CLIENT", "PAUSE", 20_000 if what == "ALL" else 60_000, what)
     night.tells("redis-unreachable", "firing")
+    if what == "WRITE":
+        night.redis.execute_command("CLIENT", "UNPAUSE")
     night.tells("redis-unreachable", "firing", "resolved")
     night.drain()
     night.tells("deep", "firing", "resolved")
@@ -181,17 +187,17 @@ def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callab
     night = begin()
     config = night.configure()
     command = ["-m", "gunicorn", "wsgi:app", "--workers", str(workers), "--threads", "2", "--no-control-socket"]
-    command += ["-c", "python:dashboard.web.server", "--bind", f"127.0.0.1:{free_port()}"]
+    command += ["-c", "python:dashboard.web.server", "--bind", "127.0.0.1:0"]
     master = night.begin(command, QUEUEDECK_CONFIG=str(config))
     eventually(lambda: len(psutil.Process(master.pid).children()) == workers, what="the workers")
-    first: int = eventually(night.holder, what="a leader", within_s=30)
+    first: int = eventually(night.holder, what="a leader", within_s=60)
     assert first in {child.pid for child in psutil.Process(master.pid).children()}
     night.fill()
     night.tells("deep", "firing")
     night.noted()
     os.kill(first, signal.SIGKILL)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.holder() not in (None, first), what="another leader", within_s=20)
+    eventually(lambda: night.holder() not in (None, first), what="another leader", within_s=60)
     night.drain()
     night.tells("deep", "firing", "resolved")
     assert [message["kind"] for message in night.messages()] == ["firing", "resolved"]
@@ -208,12 +214,16 @@ def test_the_clock_of_the_host_steps_by_an_hour(begin: Callable[..., Night], hou
     clock.write_text("0")
     judged = ("queue-latency", "queue-overdue", "queue-no-progress", "redis-unreachable")
     at_once = {**QUICK, "new_instance_grace_s": 0}
-    config = night.configure({**dict.fromkeys(judged, at_once), "checker-slow": {**at_once, "enabled": True}})
+    rules: dict[str, dict[str, Any]] = dict.fromkeys(judged, at_once)
+    # Far beyond what a busy machine does to a tick, far below an hour.
+    rules["redis-unreachable"] = {**at_once, "critical": 60}
+    rules["checker-slow"] = {**at_once, "critical": 60, "enabled": True}
+    config = night.configure(rules)
     night.begin(["-m", "tests.alerts.stepped", str(clock), "checker", "--config", str(config)])
 
     def ticks(seconds: float) -> None:
         began = int(eventually(night.heart, what="a tick")[b"at"])
-        eventually(lambda: int(night.heart()[b"at"]) - began >= seconds * 1000, what="more ticks", within_s=30)
+        eventually(lambda: int(night.heart()[b"at"]) - began >= seconds * 1000, what="more ticks", within_s=60)
 
     ticks(3)
     night.fill()

@@ -17,7 +17,7 @@ from dashboard.alerts.desk import Desk
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.mutes import Weekly
 from dashboard.alerts.rules import Origin, Severity, parse
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.settings import Settings, load
 from tests.alerts.rig import DEEP, Process, Recorder, deep
@@ -187,7 +187,10 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     assert desk_of(process).editor.entries()
 
 
-def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(make_process: Make) -> None:
+def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
+    make_process: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.alerts.desk.TEST_EVERY_S", 600)
     process = make_process()
     desk = desk_of(process)
     desk.keep_silence(desk.draft_silence(for_s=3600, by="ann"))
@@ -229,12 +232,12 @@ def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
 
 def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    desk = desk_of(process)
+    desk = desk_of(process, sample_interval_s=60)
     assert not desk.health().ok
     process.tick(deep(0))
     health = desk.health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
-    any_redis.hincrby(keys.HEARTBEAT, "at", -7000)
+    any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
     assert not desk.health().ok
 
 
@@ -261,7 +264,7 @@ def test_check_answers_in_the_way_of_nagios(
     assert told.startswith("QUEUEDECK CRITICAL - ")
     assert "mail (rq, main): 20 (threshold above 15)" in told
     off = [{"id": "redis-unreachable", "enabled": False}]
-    assert check(settings(f"redis://127.0.0.1:{free_port()}/0", rules=off), as_json=False) == 3
+    assert check(settings("redis://127.0.0.1:1/0", rules=off), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
 
 

@@ -201,7 +201,7 @@ def bullmq(url: str, queue: str, **given: object) -> Iterator[subprocess.Popen[s
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -286,7 +286,7 @@ def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
 
 @proves("queue-stalled")
 def test_an_active_job_whose_worker_is_gone(scene: Scene) -> None:
-    with bullmq(scene.server.url, "video", jobs=1, lockDuration=1000, stalledInterval=300):
+    with bullmq(scene.server.url, "video", jobs=1, lockDuration=1000):
         scene.passes(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
     lock = f"bull:video:{job.decode()}:lock"
@@ -321,7 +321,7 @@ def test_a_library_with_work_to_come_and_no_worker(scene: Scene) -> None:
     library.drive("schedule", scene.server.url, "work")
     scene.fires("workers-gone", 220)
     with sidekiq_worker(scene.server.url):
-        eventually(lambda: scene.redis.scard("processes"), what="the process", within_s=30)
+        eventually(lambda: scene.redis.scard("processes"), what="the process", within_s=60)
         scene.resolves("workers-gone")
 
 
@@ -616,10 +616,10 @@ def test_a_checker_whose_ticks_come_late(
         assert slow.pid is not None
         os.kill(slow.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: len(desk.sink.requests) == 1, what="the alert", within_s=30)
+            eventually(lambda: len(desk.sink.requests) == 1, what="the alert", within_s=60)
         finally:
             os.kill(slow.pid, signal.SIGCONT)
-        eventually(lambda: len(desk.sink.requests) == 2, what="the end", within_s=20)
+        eventually(lambda: len(desk.sink.requests) == 2, what="the end", within_s=60)
 
 
 def test_no_rule_ships_without_a_proof() -> None:

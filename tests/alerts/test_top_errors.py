@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,14 @@ def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(rq: Backend, s
 
     top = TopErrors(slow)
     others = [stats[0], *(QueueStats(**{**fields(stats[0]), "name": f"q{n}"}) for n in range(50))]
-    began = time.monotonic()
-    assert [top.of("main", "rq", queue.name, others) for queue in others] == [()] * 51
-    assert BUDGET_S * 0.9 <= time.monotonic() - began < BUDGET_S + 0.3
+    took = []
+    for queue in others:
+        began = time.monotonic()
+        assert top.of("main", "rq", queue.name, others) == ()
+        took.append(time.monotonic() - began)
+    assert took[0] >= BUDGET_S * 0.9
+    # A busy machine may hold a few of them up, but hardly most.
+    assert sorted(took[1:])[40] < BUDGET_S / 3
     hangs.set()
     # What came too late is there for the next message.
     eventually(lambda: top.of("main", "rq", "mail", stats), what="the errors")
@@ -106,7 +112,11 @@ def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
     backend.close()
 
 
-def test_messages_carry_them_escaped(server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path) -> None:
+def test_messages_carry_them_escaped(
+    server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
+    monkeypatch.setattr("dashboard.alerts.process.TopErrors", partial(TopErrors, budget_s=30))
     fail_rq(server, "mail", *((failing.say, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()

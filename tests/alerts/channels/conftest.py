@@ -54,10 +54,11 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_port() -> Iterator[int]:
+    """A port on which nobody listens, and which is given to nobody meanwhile."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 def _talking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
@@ -71,7 +72,7 @@ def _talking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[
                 say(connection, over)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(60)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield server.getsockname()[1]

@@ -20,6 +20,9 @@ import msgspec
 from dashboard.alerts.channels.base import Line, Message
 
 STARTED = datetime(2026, 3, 1, 3, 12, 7, 250_000, tzinfo=UTC)
+# Within so long at the latest a sender has left a server that hangs (for 20 s) or drips (for ever), however short its
+# deadline: a busy machine may stop it for seconds.
+SOON_S = 9.0
 ENDED = datetime(2026, 3, 1, 3, 53, 8, tzinfo=UTC)
 TOKEN = "s3cr3t-token-Zq81/x"  # stands in every secret of the tests
 HOSTILE = 'mail\r\nBcc: eve@evil.test <!channel> @everyone <b>"x"</b> [a](https://evil.test) *b* \u202e\ud800\x00'
@@ -200,7 +203,7 @@ class Authority:
 
 
 def _openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=100)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,9 @@ class SmtpSink:
         context: ssl.SSLContext | None = options.pop("direct_tls", None)
         if options.get("auth_required"):
             options["authenticator"] = self._sign_in
-        self._controller = _AnyPort(self, hostname="127.0.0.1", port=0, ssl_context=context, **options)
+        self._controller = _AnyPort(
+            self, hostname="127.0.0.1", port=0, ssl_context=context, ready_timeout=60, **options
+        )
         self._controller.start()
         self.port = self._controller.port
 

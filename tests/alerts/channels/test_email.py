@@ -11,7 +11,7 @@ import pytest
 
 from dashboard.alerts.channels.base import make
 from dashboard.alerts.channels.mail import message_id
-from tests.alerts.channels.sinks import ENDED, TOKEN, Authority, at_most, hostile, message
+from tests.alerts.channels.sinks import ENDED, SOON_S, TOKEN, Authority, at_most, hostile, message
 from tests.alerts.channels.smtp import SmtpSink
 
 Start = Callable[..., SmtpSink]
@@ -140,27 +140,27 @@ def test_one_unknown_address_does_not_keep_the_mail_from_the_others(smtp_sink: S
 
 def test_a_server_that_hangs_after_the_mail_is_left_at_the_deadline(smtp_sink: Start) -> None:
     channel = mailer(smtp_sink(data="hang"))
-    with at_most(1.6):
+    with at_most(SOON_S):
         delivered = channel.send(message(), 0.8)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
 @pytest.mark.parametrize("tls", ["none", "starttls", "tls"])
 def test_a_silent_server_is_left_at_the_deadline(silent_port: int, tls: str) -> None:
-    with at_most(1.2):
+    with at_most(SOON_S):
         delivered = mailer(silent_port, tls=tls).send(message(), 0.5)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
 def test_a_server_that_drips_is_left_at_the_deadline(drip_port: int) -> None:
-    with at_most(1.2):
+    with at_most(SOON_S):
         delivered = mailer(drip_port).send(message(), 0.5)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
 def test_a_server_that_floods_is_left_early(flood_port: int) -> None:
-    with at_most(3):
-        delivered = mailer(flood_port).send(message(), 5)
+    with at_most(20):
+        delivered = mailer(flood_port).send(message(), 60)
     assert (delivered.ok, delivered.permanent) == (False, False)
     assert delivered.status in ("reset", "protocol")
 

@@ -179,7 +179,7 @@ def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink, caplog: pyt
     sink.answers = [sinks.hang]
     late = channel.send(message(), 0.5)
     assert (late.ok, late.permanent, late.status) == (False, False, "timeout")
-    assert late.duration_s < 1.5
+    assert late.duration_s < sinks.SOON_S
     for secret in TOKEN.split("/"):
         assert len(secret) == 1 or secret not in repr((refused, late)) + caplog.text
 
@@ -203,7 +203,9 @@ def test_a_kind_is_imported_on_first_use() -> None:
         "names = ('smtplib', 'apprise', 'urllib3')\n"
         "print([name for name in names if name in sys.modules])\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
+    )
     assert ran.stdout.strip() == "[]"
 
 

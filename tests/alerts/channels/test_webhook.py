@@ -15,7 +15,7 @@ import pytest
 from dashboard.alerts.channels.base import make
 from dashboard.alerts.channels.http import retry_after_s
 from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import TOKEN, Authority, HttpSink, at_most, hostile, message
+from tests.alerts.channels.sinks import SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
 
 FORM = format_datetime(datetime(2026, 3, 1, 3, 0, 30, tzinfo=UTC), usegmt=True)
 SENT = format_datetime(datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC), usegmt=True)
@@ -30,7 +30,7 @@ def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
     channel = hook(sink, secret=TOKEN, headers={"Authorization": f"Bearer {TOKEN}"})
     delivered = channel.send(message())
     assert (delivered.ok, delivered.permanent, delivered.status, delivered.answer) == (True, False, "200", "ok")
-    assert 0 < delivered.duration_s < 5
+    assert 0 < delivered.duration_s < 10
     (request,) = sink.requests
     assert request.path == f"/hook/{TOKEN}?sig={TOKEN}"
     assert request.headers["Host"] == f"127.0.0.1:{sink.port}"
@@ -55,7 +55,7 @@ def test_without_a_secret_nothing_is_signed(sink: HttpSink) -> None:
 
 
 def test_a_hostile_message_arrives_bounded_and_as_json(sink: HttpSink) -> None:
-    assert hook(sink).send(hostile(), 10).ok
+    assert hook(sink).send(hostile(), 60).ok
     document = sink.requests[0].json()
     assert len(document["lines"]) == 100
     assert document["lines_total"] == 500
@@ -81,36 +81,36 @@ def test_a_status_means_later_or_never(sink: HttpSink, code: int, permanent: boo
 @pytest.mark.parametrize("answer", [sinks.hang, sinks.drip_header, sinks.drip_body], ids=lambda answer: answer.__name__)
 def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[[Any], None]) -> None:
     sink.answers = [answer]
-    with at_most(1.3):
+    with at_most(SOON_S):
         delivered = hook(sink).send(message(), 0.6)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
-    assert 0.5 < delivered.duration_s < 1.3
+    assert 0.5 < delivered.duration_s < SOON_S
 
 
 def test_a_server_that_drips_under_tls_is_left_at_the_deadline(tls_sink: HttpSink, authority: Authority) -> None:
     tls_sink.answers = [sinks.drip_header]
-    with at_most(1.4):
+    with at_most(SOON_S):
         delivered = hook(tls_sink, ca_file=str(authority.ca)).send(message(), 0.6)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
 def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -> None:
     channel = make({"id": "ops", "kind": "webhook", "url": f"https://127.0.0.1:{silent_port}/"}, allow_private=True)
-    with at_most(1.4):
+    with at_most(SOON_S):
         delivered = channel.send(message(), 0.6)
     assert (delivered.permanent, delivered.status) == (False, "timeout")
 
 
 def test_a_refusal_stands_though_its_text_never_ends(sink: HttpSink) -> None:
     sink.answers = [sinks.drip_refusal]
-    delivered = hook(sink).send(message(), 0.6)
+    delivered = hook(sink).send(message(), 3)  # within which the status must arrive
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "404")
 
 
 def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
     sink.answers = [sinks.huge]
-    with at_most(3):
-        delivered = hook(sink).send(message())
+    with at_most(SOON_S):
+        delivered = hook(sink).send(message(), 60)
     assert delivered.ok
     assert 0 < len(delivered.answer) <= 1000
 
