@@ -273,6 +273,11 @@ class Backend(abc.ABC):
         """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""
         return ()
 
+    def doubt(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
+        """What names of keys leave open about these queues, and how it is settled; None where nothing. Cost: none."""
+        del stats
+        return None
+
     def hearing(self) -> Hearing | None:
         """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
         return None

@@ -38,6 +38,9 @@ def examine(backend: Backend) -> list[Finding]:
             raise
         return [problem(f"{backend.title} cannot be read: {exc.message}", exc.hint or "")]
     findings = [_found(backend, stats, versions)]
+    doubt = backend.doubt(stats)
+    if doubt is not None:
+        findings.append(note(f"{backend.title}: {doubt[0]}.", f"{doubt[1]}."))
     if hearing is not None:
         findings.append(_heard(backend, hearing))
     if not complete:

@@ -120,6 +120,26 @@ def test_versions_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) 
     assert "5.81.5" in line
 
 
+def test_a_colon_that_may_belong_to_the_name_of_a_queue_is_told(
+    own_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = own_server(*HEALTHY)
+    with redis.Redis.from_url(server.url) as client:
+        client.set("shop:mail:new:id", 3)
+        client.lpush("shop:mail:new:wait", "1")
+        client.hset("app:jobs:video:meta", mapping={"version": "bullmq:5.81.5", "opts.maxLenEvents": 10000})
+    output = doctor(capsys, server.url)[1]
+    line = line_with("allows a colon in either", output)
+    assert line.startswith("note  ")
+    assert "shop:mail:new:*" in line
+    assert "app:jobs" not in line
+    assert 'prefixes = ["shop"]' in output
+    sources = [{"name": "main", "url": server.url, "prefixes": ["shop", "app:jobs"]}]
+    output = doctor(capsys, server.url, sources=sources)[1]
+    assert "colon" not in output
+    assert "BullMQ: 2 queues under app:jobs, shop" in output
+
+
 def test_a_name_cannot_play_with_the_terminal(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:

@@ -36,6 +36,7 @@ def run(*arguments: str, given: str = "", errors_too: bool = False) -> tuple[int
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
+@pytest.mark.usefixtures("redis_client")
 def test_check_answers_by_its_status_alone(server: EmbeddedRedis, more: tuple[str, ...]) -> None:
     assert run("check", "--redis", server.url, *more) == (0, "")
     assert run("check", "--redis", f"redis://127.0.0.1:{free_port()}/0", *more) == (2, "")

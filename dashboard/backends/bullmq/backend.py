@@ -10,6 +10,7 @@ import msgspec
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.bullmq import act, detail, discover, flow, keys, pages, schedules, stats, workers
+from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.errors import NotFound, Unsupported
 from dashboard.model import (
@@ -146,6 +147,22 @@ class BullMQ(Backend):
         """As the contract says. Cost: 1 round trip."""
         replies = self.source.batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
         return tuple(sorted({version for reply in replies if (version := keys.version(reply))}))
+
+    def doubt(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
+        """As the contract says: Bull and BullMQ up to 4 let a colon stand in a queue's name as well as in a prefix."""
+        if self.settings.prefixes:
+            return None
+        open_ones = [queue for queue in stats if ":" in (queue.prefix or "") and queue.library_version is None]
+        if not open_ones:
+            return None
+        first, prefix = open_ones[0], open_ones[0].prefix or ""
+        more = f", and {len(open_ones) - 1:,} more" if len(open_ones) > 1 else ""
+        shown = [printable(text, 60) for text in (first.key, first.name, prefix, prefix.partition(":")[0])]
+        what = f"the keys {shown[0]}:* are read as queue {shown[1]!r} of prefix {shown[2]!r}{more}"
+        return (
+            f"{what}; Bull allows a colon in either",
+            f'If the prefix is a shorter one, name it, for instance: prefixes = ["{shown[3]}"]',
+        )
 
     @property
     def _default_prefix(self) -> str:
