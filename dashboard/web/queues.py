@@ -126,7 +126,7 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "history": past,
         "chart": chart,
         "span_text": span_text(reading.history),
-        "tabs": _tabs(backend, queue, listing.query.state),
+        "tabs": _tabs(backend, queue, listing),
         "natives": _natives(backend, queue, listing.query.state),
         "listing": listing,
         "classes": classes,
@@ -173,9 +173,17 @@ def _states(backend: Backend, queue: QueueStats) -> list[State]:
     return [state for state in backend.states if not own or state in own]
 
 
-def _tabs(backend: Backend, queue: QueueStats, selected: State) -> tuple[Tab, ...]:
+def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, ...]:
+    """The tabs, with the counts of the sample; the open one's is of the list below it, which is read later."""
+    query = listing.query
+    now = listing.jobs.total if listing.jobs and query.native is None else None
     return tuple(
-        Tab(state, backend.states[state], queue.counts.of(state), state is selected)
+        Tab(
+            state,
+            backend.states[state],
+            now if state is query.state and now is not None else queue.counts.of(state),
+            state is query.state,
+        )
         for state in _states(backend, queue)
     )
 

@@ -209,3 +209,20 @@ def test_the_entry_for_all_queues_offers_nothing_that_would_seem_to_mean_each(
     enqueue(redis_client, payload())
     assert "Remove queue" in client.get("/queues/main/sidekiq/mails").text
     assert "Remove queue" not in client.get("/queues/main/sidekiq/*").text
+
+
+def test_the_open_tab_counts_what_its_list_holds_now(
+    client: FlaskClient, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    def tab(state: str) -> str:
+        (count,) = re.findall(rf">{state} <b>(?:<[^>]*>)?([^<]*)", re.sub(r" <em>[^<]*</em>", "", page()))
+        return str(count)
+
+    def page() -> str:
+        return client.get("/queues/main/rq/mail?state=waiting").text
+
+    assert tab("waiting") == "3"
+    client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
+    Queue("mail", connection=redis_client).enqueue("app.mail.send")
+    assert tab("waiting") == "4"
+    assert tab("active") == "0"
