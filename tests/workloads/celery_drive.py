@@ -77,7 +77,7 @@ def worker(queues: str) -> subprocess.Popen[bytes]:
 
 def wait_until(condition: Any) -> None:
     """Returns as soon as `condition` answers something true."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -126,7 +126,7 @@ def run(queue: str, good: int, bad: int) -> dict[str, int]:
     for task in tasks:
         wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE"))
     running.terminate()
-    running.wait(30)
+    running.wait(60)
     return {"ended": len(tasks)}
 
 
