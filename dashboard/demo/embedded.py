@@ -151,17 +151,16 @@ class EmbeddedRedis:
     def _answers(self) -> bool:
         """Whether this server comes to answer in time, and no other one at its port."""
         assert self._process is not None
-        assert self._folder is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2) as probe:
                 probe.settimeout(0.5)
-                probe.sendall(b"CONFIG GET dir\r\n")
+                probe.sendall(b"INFO server\r\n")
                 told = probe.recv(4096)
-                # Another one works in another folder; where a password is set, it tells that and no folder.
-                if told and (not told.startswith(b"*") or Path(self._folder.name).name.encode() in told):
+                # Another one is another process; where a password is set, it tells that and no process.
+                if told and (not told.startswith(b"$") or f"process_id:{self._process.pid}\r".encode() in told):
                     return self._process.poll() is None
             time.sleep(0.01)
         return False

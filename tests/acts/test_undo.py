@@ -148,7 +148,7 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed(server: EmbeddedR
         assert deleted.outcomes == {"done": JOBS}
         work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
         process = subprocess.Popen(
-            [sys.executable, "-c", RUNS, server.url, library], cwd=ROOT, preexec_fn=die_with_parent()
+            [sys.executable, "-c", RUNS, server.url, library, work_id], cwd=ROOT, preexec_fn=die_with_parent()
         )
         try:
             wait_until(lambda: parts.works.get(work_id).at > 200, what="the first batches")

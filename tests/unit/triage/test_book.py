@@ -51,7 +51,7 @@ def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: Book) -> 
     found = group(first=now - 90_000, last=now - 5)
     assert marks(book, found) == ("new",)
     assert marks(book, found) == ("new",)
-    assert book.say(found.kind.id, keys.acknowledged("anna", now_s()))
+    assert book.say(found.kind.id, keys.acknowledged("anna", book.now_s()))
     assert marks(book, found) == ("acknowledged",)
     assert book.get(found.kind.id).ack_by == "anna"
 
@@ -63,12 +63,12 @@ def test_new_fades_after_a_day() -> None:
 
 
 def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(book: Book) -> None:
-    now = now_s()
+    now = book.now_s()
     marks(book, group(first=now - 9000, last=now - 2 * QUIET_S, whole=False))
-    book.say(group().kind.id, keys.acknowledged("anna", now_s()))
+    book.say(group().kind.id, keys.acknowledged("anna", book.now_s()))
     again = group(first=now - 9000, last=now, whole=False)
     assert marks(book, again) == ("came back",)
-    book.say(again.kind.id, keys.acknowledged("ben", now_s()))
+    book.say(again.kind.id, keys.acknowledged("ben", book.now_s()))
     assert marks(book, again) == ("acknowledged",)
 
 
