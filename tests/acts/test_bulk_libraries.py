@@ -62,6 +62,29 @@ def server() -> Iterator[EmbeddedRedis]:
         yield found
 
 
+def killed_half_way(url: str, library: str, parts: Parts, work_id: str) -> None:
+    """The work is begun by a process that is killed in the midst of it, and brought to its end by this one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNS, url, library, work_id], cwd=ROOT, preexec_fn=die_with_parent()
+    )
+    try:
+        wait_until(lambda: parts.works.get(work_id).at > 200, what="the first batches")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert parts.works.get(work_id).at < JOBS
+    runner = parts.runner("here")
+    runner.start()
+    try:
+        wait_until(
+            lambda: parts.works.get(work_id).phase is Phase.DONE,
+            within_s=LEASE_MS / 1000 + 60,
+            what="the other process going on",
+        )
+    finally:
+        runner.stop()
+
+
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(
@@ -71,25 +94,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(
         LIBRARIES[library][0](client, JOBS)
         before = picture(client)
         work_id = parts.works.create(parts.spec(action, pace_per_s=2_500))
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUNS, server.url, library, work_id], cwd=ROOT, preexec_fn=die_with_parent()
-        )
-        try:
-            wait_until(lambda: parts.works.get(work_id).at > 200, what="the first batches")
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        assert parts.works.get(work_id).at < JOBS
-        runner = parts.runner("here")
-        runner.start()
-        try:
-            wait_until(
-                lambda: parts.works.get(work_id).phase is Phase.DONE,
-                within_s=LEASE_MS / 1000 + 60,
-                what="the other process going on",
-            )
-        finally:
-            runner.stop()
+        killed_half_way(server.url, library, parts, work_id)
         work = parts.works.get(work_id)
         assert work.at == JOBS
         if action is Action.RETRY:

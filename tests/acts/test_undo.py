@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,19 +10,18 @@ import redis
 from msgspec.structs import replace
 
 from dashboard.acts.bin import AT_ONCE_JOBS, Batch
-from dashboard.acts.bulk.store import LEASE_MS
 from dashboard.acts.bulk.undoing import batch_of, undo_of, undo_of_batches
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.backends.acting import Action, Kept, Pick
 from dashboard.backends.base import Budget
-from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from tests.acts.conftest import ACTOR, Bench
 from tests.acts.shelf import bury
-from tests.acts.test_bulk_libraries import RUNS, WAITING, picture
+from tests.acts.test_bulk_libraries import WAITING, killed_half_way, picture
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts
 from tests.bench.bulk import WAITING as WAIT
-from tests.serving import ROOT, wait_until
+from tests.serving import wait_until
 
 JOBS = 3_000
 MANY = 10_000
@@ -147,25 +142,7 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed(server: EmbeddedR
         deleted = ran(parts, parts.spec(Action.DELETE))
         assert deleted.outcomes == {"done": JOBS}
         work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUNS, server.url, library, work_id], cwd=ROOT, preexec_fn=die_with_parent()
-        )
-        try:
-            wait_until(lambda: parts.works.get(work_id).at > 200, what="the first batches")
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        assert parts.works.get(work_id).at < JOBS
-        runner = parts.runner("here")
-        runner.start()
-        try:
-            wait_until(
-                lambda: parts.works.get(work_id).phase is Phase.DONE,
-                within_s=LEASE_MS / 1000 + 20,
-                what="the other process going on",
-            )
-        finally:
-            runner.stop()
+        killed_half_way(server.url, library, parts, work_id)
         work = parts.works.get(work_id)
         assert (work.at, work.outcomes) == (JOBS, {"done": JOBS})
         assert JOBS - 1_000 <= parts.works.get(deleted.id).restored <= JOBS
