@@ -232,15 +232,19 @@ def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Red
         waiting = Person(rq, ref, State.WAITING, 5)
         blocked = Person(rq, ref, State.BLOCKED, 6)
         everyone = {*after, *after.values()}
+        redis_client.set("allowed", 0)
         with working(server.url, "simple", "alpha"):
             with acting(waiting, blocked):
 
                 def raced() -> bool:
                     undone = min(sum(person.restored.values()) for person in (waiting, blocked))
+                    # The worker keeps pace with those who act, however quick the machine makes it.
+                    redis_client.set("allowed", undone)
                     return undone > 150 and len(marks(redis_client)) > pairs / 2
 
-                wait_until(raced, within_s=14, what="the race")
-            wait_until(lambda: len(marks(redis_client)) == len(everyone), within_s=14, what="the rest")
+                wait_until(raced, what="the race")
+            redis_client.delete("allowed")
+            wait_until(lambda: len(marks(redis_client)) == len(everyone), what="the rest")
     assert marks(redis_client) == dict.fromkeys(everyone, 1)
     assert waiting.lost == blocked.lost == set()
     assert sum(waiting.restored.values()) > 20

@@ -120,6 +120,31 @@ def test_a_deferred_job_whose_parent_has_ended_meanwhile_is_in_line(
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
+def test_a_deferred_job_that_comes_back_while_its_parent_ends_is_seen(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    parent = queue.enqueue(rq_jobs.add, 1)
+    child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
+    above = kept(backend.take(REF, State.WAITING, [Pick(id=parent.id)]))
+    assert outcomes(backend.delete(REF, State.WAITING, above)) == ["done"]
+    below = kept(backend.take(REF, State.BLOCKED, [Pick(id=child.id)]))
+    assert outcomes(backend.delete(REF, State.BLOCKED, below)) == ["done"]
+    # The parent knows it again, though it is not there.
+    assert outcomes(backend.restore(REF, State.WAITING, above)) == ["done"]
+    assert any_redis.smembers(parent.dependents_key) == {child.id.encode()}
+    with any_redis.pipeline() as worker:
+        # As RQ ends a job: it looks for those that wait for it, and takes none that is not there.
+        worker.watch(parent.dependents_key)
+        assert not any_redis.exists(child.key)
+        assert outcomes(backend.restore(REF, State.BLOCKED, below)) == ["done"]
+        worker.multi()
+        worker.delete(parent.key, parent.dependents_key)
+        with pytest.raises(redis.WatchError):
+            worker.execute()
+    drain(queue)
+    assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
+
+
 def test_a_group_loses_and_regains_its_job(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     group = Group.create(queue.connection, name="g")
     group.enqueue_many(queue, [Queue.prepare_data(rq_jobs.add, (n,)) for n in range(2)])

@@ -35,9 +35,14 @@ def mark(tries: int = 1) -> int:
 
 
 def in_order() -> None:
-    """Counts its runs in the hash `marks`, and adds its id to the list `order`."""
+    """Counts its runs in the hash `marks`, and adds its id to the list `order`.
+
+    While there is a key `allowed`, it waits until fewer jobs than that have run.
+    """
     job = get_current_job()
     assert job is not None
+    while (allowed := job.connection.get("allowed")) is not None and job.connection.hlen("marks") >= int(allowed):
+        time.sleep(0.005)
     job.connection.hincrby("marks", job.id, 1)
     job.connection.rpush("order", job.id)
 

@@ -99,6 +99,9 @@ local function tie(step)
     local parent = prefix .. ':job:' .. ARGV[step.arg + 15 + n]
     local status = try('HGET', parent, 'status')
     if type(status) == 'string' then
+      -- It may stand there already, from before the parent was away. A worker that is just ending the parent has not found
+      -- the job then, and WATCHes the set: taken out and put in it is one that has changed, so that the worker looks again.
+      try('SREM', parent .. ':dependents', step.id)
       try('SADD', parent .. ':dependents', step.id)
       waits = waits or not over[status]
     elseif type(try('ZSCORE', AWAY, parent)) == 'string' then
