@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests wait for real workers more than they compute: three at once keep two cores busy.
-TEST_PROCESSES ?= 3
+# The tests wait for real workers more than they compute: four at once keep two cores busy.
+TEST_PROCESSES ?= 4
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
