@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests wait for real workers more than they compute: four at once keep two cores busy.
+# The tests wait for real workers more than they compute: four at once keep two cores busy. Files go in their order,
+# in which those that take long come first.
 TEST_PROCESSES ?= 4
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
@@ -28,7 +29,7 @@ test: test-packages $(VENV)/.installed-test ## install what the tests need (apt 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis
