@@ -164,8 +164,9 @@ class Bin:
 
     def small(self, batches: Sequence[str]) -> bool:
         """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
-        counts = self._store.source.batch([("HLEN", _key(batch)) for batch in batches])
-        sizes = self._store.source.batch([("HGET", SIZES, batch) for batch in batches])
+        commands = [("HLEN", _key(batch)) for batch in batches] + [("HGET", SIZES, batch) for batch in batches]
+        replies = self._store.source.batch(commands)
+        counts, sizes = replies[: len(batches)], replies[len(batches) :]
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
         return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
 

@@ -72,6 +72,11 @@ class Acted(Value, frozen=True, kw_only=True):
     again: bool = False
 
 
+def back_before(job_id: str) -> Acted:
+    """Of a job to be put back, where that deletion was undone before: it may have run since, and be gone."""
+    return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+
+
 class Kept(Value, frozen=True, kw_only=True):
     """All that is needed to put a job back where it was; `blob` is the backend's own form, no one else reads it.
 

@@ -18,7 +18,18 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.acting import (
+    BACK,
+    BACK_KEPT_S,
+    MAX_KEPT_BYTES,
+    Acted,
+    Action,
+    Kept,
+    Outcome,
+    Pick,
+    Wishes,
+    back_before,
+)
 from dashboard.backends.bullmq import keys
 from dashboard.backends.lines import locate
 from dashboard.errors import Unsupported
@@ -63,7 +74,6 @@ TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
 # How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
-_BACK_BEFORE = "it was put back before"
 # A waiting job that goes to another queue is looked for among so many of those next to run.
 SEARCHED = 200_000
 _NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
@@ -328,7 +338,7 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
             answers = [answers] * len(left)
         for (job, _), reply in zip(left, answers, strict=True):
             if reply == b"again":
-                done[job.id] = Acted(id=job.id, outcome=Outcome.CHANGED, detail=_BACK_BEFORE, again=True)
+                done[job.id] = back_before(job.id)
             elif reply != LATER:
                 done[job.id] = _outcomes([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]

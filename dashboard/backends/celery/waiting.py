@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, Wishes
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, Wishes, back_before
 from dashboard.backends.celery import envelope, keys, locate
 from dashboard.backends.celery.asking import acted, ask, portions, refused
 from dashboard.backends.celery.bin import KeptMessage, packed, unpacked
@@ -109,8 +109,7 @@ class Waiting:
             for n, reply in zip(portion, ask(self._broker, "put_back", names, arguments, len(portion)), strict=True):
                 answers[n] = acted(kept[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
-                    why = "it was put back before"
-                    answers[n] = Acted(id=kept[n].id, outcome=Outcome.CHANGED, detail=why, again=True)
+                    answers[n] = back_before(kept[n].id)
         return [answers.get(n) or refused(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
 
     def move(self, ref: QueueRef, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:

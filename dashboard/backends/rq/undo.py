@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 from redis.exceptions import ResponseError
 
-from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from dashboard.backends.acting import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, back_before
 from dashboard.backends.lines import Place, Places, locate
 from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
@@ -148,7 +148,7 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
 
 def _told(job_id: str, reply: Reply) -> Acted:
     if reply == b"again":
-        return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+        return back_before(job_id)
     return calls.told(job_id, reply)
 
 
