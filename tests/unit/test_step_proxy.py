@@ -1,0 +1,121 @@
+"""The proxy of the stepping tests: it passes everything on, counts, stops, and comes to an end."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.step_proxy import StepProxy, read_command
+
+
+@pytest.fixture
+def proxy(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[StepProxy]:
+    with StepProxy(server.port, takes=frozenset({b"BLPOP"}), counts=lambda words: words[0] != b"PING") as started:
+        yield started
+
+
+@pytest.fixture
+def client(proxy: StepProxy) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(proxy.url) as made:
+        made.ping()  # a connection is set up by commands of its own
+        yield made
+
+
+def test_commands_and_replies_pass_unchanged(client: redis.Redis) -> None:
+    value = bytes(range(256)) * 1000
+    assert client.set("key", value)
+    assert client.get("key") == value
+    with client.pipeline() as pipeline:
+        pipeline.incr("n").incr("n").get("key")
+        assert pipeline.execute() == [1, 2, value]
+
+
+def test_the_act_runs_before_each_command_in_turn(
+    proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    read = []
+    for step in proxy.steps():
+        redis_client.set("n", 1)
+        with step.before(lambda: redis_client.set("n", 100)):
+            client.incr("n")
+            client.ping()
+            client.incr("n")
+            read.append(int(client.get("n") or 0))
+    # Three commands are three interleavings; in the last round the act had no place.
+    assert read == [102, 101, 100, 3]
+    assert (step.reached, step.commands) == (False, ["INCRBY n 1", "INCRBY n 1", "GET n"])
+
+
+def test_counting_starts_at_a_command_of_ones_choice(
+    proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    steps = list(zip(proxy.steps(), range(3), strict=False))
+    for step, _ in steps:
+        with step.before(lambda: None, since=lambda words: words[0] == b"GET"):
+            client.incr("n")
+            client.get("n")
+            client.incr("n")
+    assert steps[0][0].commands == ["GET n", "INCRBY n 1"]
+    assert str(steps[0][0]) == "step 0, before GET n"
+
+
+def test_what_the_act_raises_reaches_the_test(proxy: StepProxy, client: redis.Redis) -> None:
+    step = next(proxy.steps())
+    with pytest.raises(ZeroDivisionError), step.before(lambda: 1 // 0):
+        client.incr("n")
+
+
+def test_a_worker_is_held_where_it_takes_a_job(
+    proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    taken: list[bytes] = []
+
+    def work() -> None:
+        with redis.Redis.from_url(proxy.url) as own:
+            while (answer := own.blpop(["jobs"])) and answer[1] != b"end":
+                taken.append(answer[1])
+
+    worker = threading.Thread(target=work, daemon=True)
+    redis_client.rpush("jobs", "one", "two", "end")
+    worker.start()
+    proxy.wait_for_take()
+    assert (taken, redis_client.llen("jobs")) == ([], 3)
+    proxy.take_turn()
+    assert (taken, redis_client.llen("jobs")) == ([b"one"], 2)
+    proxy.take_turn()
+    assert taken == [b"one", b"two"]
+    proxy.let_go()
+    worker.join(60)
+    assert not worker.is_alive()
+
+
+def test_closing_frees_a_held_worker(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with redis.Redis.from_url(proxy.url, retry=None) as own:
+                own.blpop(["jobs"])
+        except redis.RedisError as exc:
+            failures.append(exc)
+
+    with StepProxy(server.port, takes=frozenset({b"BLPOP"})) as proxy:
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        proxy.wait_for_take()
+    worker.join(60)
+    assert not worker.is_alive()
+    assert failures
+
+
+def test_only_arrays_of_strings_are_commands() -> None:
+    raw = b"*2\r\n$3\r\nGET\r\n$2\r\n\r\n\r\n"
+    assert read_command(io.BytesIO(raw)) == ([b"GET", b"\r\n"], raw)
+    assert read_command(io.BytesIO(b"")) is None
+    with pytest.raises(ValueError, match="RESP"):
+        read_command(io.BytesIO(b"PING\r\n"))
