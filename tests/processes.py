@@ -71,7 +71,7 @@ class Child:
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal; nothing when it has ended."""
         self.process.send_signal(number)
 
@@ -83,7 +83,7 @@ class Child:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end, and end it by force after CEILING_S; its exit status."""
-        self.signal(number)
+        self.send(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(CEILING_S)
         return self.kill()
