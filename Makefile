@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 # The tests wait for real workers more than they compute: four at once keep two cores busy. Files go in their order,
 # in which those that take long come first.
 TEST_PROCESSES ?= 4
+PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
+BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
+	$(1); tests=$$?; \
+	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check clean test-packages
+.PHONY: help demo quick test soak bench check clean test-ready test-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -24,12 +29,18 @@ demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashbo
 	fi
 	@exec $(BIN)/queuedeck demo $(if $(PORT),--port $(PORT))
 
-test: test-packages $(VENV)/.installed-test ## install what the tests need (apt on Debian and Ubuntu), run every test
-	@$(MAKE) --no-print-directory $(NODE_STAMPS)
+quick: test-ready ## under a minute: lint, types, unit tests, rules for templates and imports, a smoke test per library
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(call BESIDE_TYPES,$(PYTEST) -q tests/contract/test_smoke.py tests/web/test_templates.py tests/unit)
+
+test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run every test whose answer is not luck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(call BESIDE_TYPES,$(PYTEST) --rerun-alone)
+
+soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
+	$(BIN)/python -m tests.soak --processes $(TEST_PROCESSES) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis
@@ -45,6 +56,9 @@ clean: ## remove what the other targets made in this folder
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
 	rm -rf $(patsubst %/package-lock.json,%/node_modules,$(NODE_LOCKS))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+test-ready: test-packages $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory $(NODE_STAMPS)
 
 test-packages:
 	@.ci/packages venv redis chromium node openssl sidekiq

@@ -1,0 +1,30 @@
+"""One test per backend for `make quick`: queues of the real library are found, counted, listed and acted on."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.backends.acting import Action, Kept, Outcome
+from dashboard.model import JobQuery, State
+from tests.contract.conftest import LIBRARIES, Stage
+
+ONE_EACH = tuple({library.backend.name: library for library in reversed(LIBRARIES)}.values())
+
+
+@pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
+@pytest.mark.parametrize("picture", ONE_EACH, ids=repr, indirect=True)
+def test_queues_are_read_and_dead_jobs_are_deleted_and_put_back(stage: Stage) -> None:
+    name = "*" if stage.library.shared else "alpha"
+    ref = stage.ref(name)
+    (stats,) = stage.backend.stats([ref])
+    dead = stage.filled.ids[name][State.DEAD]
+    assert stats.counts.of(State.DEAD) == len(dead)
+    assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)
+    assert Action.DELETE in stage.backend.job_actions[State.DEAD]
+    picks = stage.backend.picks(ref, JobQuery(state=State.DEAD))
+    kept = [each for each in stage.backend.take(ref, State.DEAD, picks) if isinstance(each, Kept)]
+    assert [each.id for each in kept] == [pick.id for pick in picks]
+    assert {each.outcome for each in stage.backend.delete(ref, State.DEAD, kept)} == {Outcome.DONE}
+    assert stage.rows(ref, State.DEAD) == {}
+    assert {each.outcome for each in stage.backend.restore(ref, State.DEAD, kept)} == {Outcome.DONE}
+    assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)
