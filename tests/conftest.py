@@ -1,7 +1,9 @@
-"""Fixtures for all tests: real Redis servers, one per version, that nobody else uses."""
+"""Fixtures for all tests: real Redis servers, one per version, that nobody else uses, and the seed of what is drawn."""
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -79,3 +81,17 @@ def source(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Source]
 def source_settings(server: EmbeddedRedis) -> SourceSettings:
     """Settings of a source on `server` that show everything."""
     return SourceSettings(name="main", url=server.url)
+
+
+# Set for the other processes of this run, too.
+SEED = int(os.environ.setdefault("QUEUEDECK_TEST_SEED", str(random.SystemRandom().randrange(1_000_000))))
+
+
+def pytest_report_header() -> str:
+    return f"seed: QUEUEDECK_TEST_SEED={SEED}"
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """What the dice of this run start from; `random.Random(seed + n)` gives each die a sequence of its own."""
+    return SEED

@@ -297,6 +297,23 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, [Pick(id=job.id)])) == ["refused"]
 
 
+@pytest.mark.parametrize("execution", ["0" * 32, None], ids=["RQ 2", "RQ 1"])
+def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
+    backend: RQ, queue: Queue, any_redis: redis.Redis, execution: str | None
+) -> None:
+    (job_id,) = bury(queue, 1)
+    taken = kept(backend.take(REF, State.DEAD, [Pick(id=job_id)]))
+    member = job_id if execution is None else f"{job_id}:{execution}"
+    any_redis.zadd("rq:wip:alpha", {member: 4e9})
+    if execution is not None:
+        any_redis.zadd(f"rq:executions:{job_id}", {execution: 4e9})
+    (acted,) = backend.delete(REF, State.DEAD, taken)
+    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
+    assert any_redis.exists(f"rq:job:{job_id}")
+    any_redis.delete("rq:wip:alpha")
+    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"]
+
+
 def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis: Any) -> None:
     (job_id,) = bury(queue, 1)
     odd = "odd\udcff:<script>"

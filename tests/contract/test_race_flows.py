@@ -226,8 +226,9 @@ def rq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
     source.close()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("result_ttl", [500, 0], ids=["kept", "forgotten"])
-def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int) -> None:
+def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int, seed: int) -> None:
     """Those that wait, and those they wait for, go to the bin and come back; in the end each has run once, in order."""
     pairs = 150
     with connected(server.url) as client:
@@ -235,8 +236,8 @@ def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Red
         first = [queue.enqueue(rq_jobs.in_order, result_ttl=result_ttl) for _ in range(pairs)]
         after = {job.id: queue.enqueue(rq_jobs.in_order, depends_on=job, result_ttl=result_ttl).id for job in first}
         ref = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
-        waiting = Person(rq, ref, State.WAITING, 5)
-        blocked = Person(rq, ref, State.BLOCKED, 6)
+        waiting = Person(rq, ref, State.WAITING, seed + 5)
+        blocked = Person(rq, ref, State.BLOCKED, seed + 6)
         everyone = {*after, *after.values()}
         redis_client.set("allowed", 0)
         with working(server.url, "simple", "alpha"):

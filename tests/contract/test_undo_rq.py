@@ -406,8 +406,9 @@ class Acts:
             time.sleep(0.01)  # people are slower than this, and the worker shares two cores with them
 
 
+@pytest.mark.soak
 def test_acts_that_race_a_live_worker_lose_and_double_nothing(
-    redis_client: Any, server: EmbeddedRedis, source: Source, source_settings: SourceSettings
+    redis_client: Any, server: EmbeddedRedis, source: Source, source_settings: SourceSettings, seed: int
 ) -> None:
     acts = Acts(RQ(source, source_settings))
     failures: list[BaseException] = []
@@ -425,8 +426,8 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
         ids = [job.id for job in queue.enqueue_many(data, pipeline=pipeline)]
         pipeline.execute()
         people = [
-            threading.Thread(target=person, args=(what, seed))
-            for seed, what in enumerate((acts.retry, acts.retry, acts.move, acts.cancel, acts.delete))
+            threading.Thread(target=person, args=(what, seed + number))
+            for number, what in enumerate((acts.retry, acts.retry, acts.move, acts.cancel, acts.delete))
         ]
         with working(server.url, "simple", "alpha", "beta"):
             for thread in people:

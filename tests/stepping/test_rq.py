@@ -250,6 +250,7 @@ def test_a_dead_job_is_copied_and_each_runs_on_its_own(
     ("act", "result_ttl"),
     [
         ("put back", 500),
+        ("put back like its parent", 500),
         ("put back", 0),
         ("delete", 500),
         ("delete, put back", 500),
@@ -268,14 +269,20 @@ def test_an_action_on_a_job_whose_parent_ends(
         rig.clear()
         parent = rig.queue.enqueue(rq_jobs.in_order, result_ttl=result_ttl)
         child = rig.queue.enqueue(rq_jobs.in_order, depends_on=parent, result_ttl=result_ttl)
-        away = rig.delete(State.BLOCKED, rig.take(State.BLOCKED, child.id)) if act == "put back" else []
+        away: list[Kept] = []
+        if act == "put back":
+            away = rig.delete(State.BLOCKED, rig.take(State.BLOCKED, child.id))
+        elif act == "put back like its parent":  # which still lists it then as one that waits
+            above = rig.delete(State.WAITING, rig.take(State.WAITING, parent.id))
+            away = rig.delete(State.BLOCKED, rig.take(State.BLOCKED, child.id))
+            rig.restore(State.WAITING, above)
 
         begun = False
 
         def run(away: list[Kept] = away, child: Job = child) -> None:
             nonlocal begun
             begun = rig.client.hget(child.key, "status") == b"started"
-            if act == "put back":
+            if act.startswith("put back"):
                 rig.restore(State.BLOCKED, away)
             elif act == "cancel, retry":
                 rig.act(Action.CANCEL, State.BLOCKED, child.id)
