@@ -30,6 +30,8 @@ from tests.waiting import CEILING_S
 Command = Sequence[bytes]
 # No client of the tests has more steps in one run; a loop that never ends would.
 MAX_STEPS = 2000
+# How soon a held worker that hung up is noticed.
+LOOK_EVERY_S = 0.5
 
 
 def any_command(_: Command) -> bool:
@@ -69,7 +71,8 @@ class StepProxy:
     """Passes RESP commands of any number of clients on to a Redis of this machine, one command at a time.
 
     `takes`: names of the commands with which a worker asks for a job. They are held until `take_turn`, so a worker that
-    waits for a turn is at rest. `counts`: which commands are steps; a heartbeat of another thread is none.
+    waits for a turn is at rest. Each is two steps: when it is asked for, and when it goes on to Redis. `counts`: which
+    commands are steps; a heartbeat of another thread is none.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class StepProxy:
         self._lock = threading.Lock()
         self._waiting = threading.Semaphore(0)
         self._turns = threading.Semaphore(0)
-        self._closed = False
+        self._closed = self.gave_up = False
         self._at = -1
         self._act: Callable[[], object] | None = None
         self._since: Callable[[Command], bool] = any_command
@@ -125,7 +128,11 @@ class StepProxy:
         raise AssertionError(f"the client has not come to an end after {MAX_STEPS} commands")
 
     def wait_for_take(self) -> None:
-        """Return once a worker asks for a job, and is held there."""
+        """Return once a worker asks for a job, and is held there.
+
+        Fails when a held worker gave up: a test that is slow would then lose the job for which it asked.
+        """
+        assert not self.gave_up, "a held worker hung up: its client needs a longer time-out"
         assert self._waiting.acquire(timeout=CEILING_S), (
             f"no worker asked for a job within {CEILING_S:.0f} s; its commands so far: {self._seen}"
         )
@@ -170,12 +177,24 @@ class StepProxy:
             while command := read_command(reader):
                 words, raw = command
                 if words and words[0].upper() in self._takes:
+                    if self._counts(words):
+                        self._count((words[0], b"asked for"))
                     self._waiting.release()
-                    self._turns.acquire()
+                    if not self._held(client):
+                        break
                 if self._counts(words):
                     self._count(words)
                 upstream.sendall(raw)
         _hang_up(upstream)
+
+    def _held(self, client: socket.socket) -> bool:
+        """Whether the turn of a held client came before it hung up."""
+        while not self._turns.acquire(timeout=LOOK_EVERY_S):
+            with contextlib.suppress(BlockingIOError):
+                if not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                    self.gave_up = not self._closed
+                    return False
+        return not self._closed
 
     def _count(self, words: Command) -> None:
         with self._lock:  # held while `act` runs, so that every other connection of the client stands still, too

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -15,35 +14,32 @@ from typing import Any
 
 import pytest
 
+from tests.processes import child
+from tests.waiting import wait_until
+
 APP = Path(__file__).parent.parent / "workloads" / "sidekiq" / "app.rb"
 QUEUES = ("work", "other")
 
 
 @contextmanager
-def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that serves QUEUES and polls the sets, ended afterwards."""
+def worker(url: str, *, threads: int = 5, poll_s: float = 0.2) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that serves QUEUES with so many threads and polls the sets, ended afterwards."""
     command = shutil.which("sidekiq")
     if command is None:
         pytest.fail("Ruby with Sidekiq is missing: run the tests with `make test`")
     queues = [part for queue in QUEUES for part in ("-q", queue)]
-    with subprocess.Popen(
-        [command, "-r", str(APP), *queues, "-c", "5", "-t", "2"],
-        env={**os.environ, "REDIS_URL": url},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with child(
+        [command, "-r", APP, *queues, "-c", str(threads), "-t", "2"],
+        name="sidekiq",
+        environ={"REDIS_URL": url, "POLL_S": str(poll_s)},
+        gently=False,
+    ) as started:
+        yield started.process
 
 
-def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    """Return when `condition` holds; fail when it does not in time."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.02)
+def until(condition: Callable[[], object], what: str = "the process of Sidekiq") -> None:
+    """Return when `condition` holds."""
+    wait_until(condition, what=what)
 
 
 def payload(name: str = "one", **fields: Any) -> str:

@@ -11,6 +11,7 @@ import redis
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.step_proxy import StepProxy, read_command
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -119,3 +120,17 @@ def test_only_arrays_of_strings_are_commands() -> None:
     assert read_command(io.BytesIO(b"")) is None
     with pytest.raises(ValueError, match="RESP"):
         read_command(io.BytesIO(b"PING\r\n"))
+
+
+def test_a_worker_that_gives_up_is_not_taken_for_one_that_waits(
+    proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    redis_client.rpush("jobs", "one")
+    with redis.Redis.from_url(proxy.url, retry=None, socket_timeout=0.1) as own, pytest.raises(redis.TimeoutError):
+        own.blpop(["jobs"])
+    proxy.wait_for_take()
+    wait_until(lambda: proxy.gave_up, what="the proxy noticing it")
+    proxy.let_go()
+    with pytest.raises(AssertionError, match="hung up"):
+        proxy.wait_for_take()
+    assert redis_client.llen("jobs") == 1
