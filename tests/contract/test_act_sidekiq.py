@@ -172,6 +172,7 @@ def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: Embedde
     assert backend.act_on_worker(found, Action.QUIET).outcome is GONE
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
 def test_racing_a_live_process_each_job_ends_once(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State

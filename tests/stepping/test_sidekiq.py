@@ -318,6 +318,35 @@ def test_a_thread_runs_jobs_between_two_commands_of_an_action(
     record_property("interleavings", ["sidekiq", f"worker within: {name}", steps])
 
 
+@pytest.mark.parametrize("act", [Action.RETRY, Action.PROMOTE, Action.KILL, Action.DELETE], ids=lambda act: act.value)
+def test_a_job_that_gets_another_time_during_an_action_stays(
+    thread: Rig, act: Action, record_property: Callable[[str, object], None]
+) -> None:
+    """A person acts on a job as it was seen: one that failed again since then has another score, and is left alone."""
+    steps = 0
+    with StepProxy(thread.port) as ours:
+        source = Source("main", ours.url)
+        rig = Rig(thread.port, thread.client, Sidekiq(source, SourceSettings(name="main", url=ours.url)), thread.proxy)
+        source.execute("PING")
+        for step in ours.steps():
+            thread.clear()
+            rig.outcomes.clear()
+            picks = thread.add(State.RETRYING, AGAIN)
+            with step.before(lambda: thread.client.zadd("retry", {AGAIN: time.time() + 3600})):
+                if act is Action.DELETE:
+                    rig.delete(State.RETRYING, picks)
+                else:
+                    rig.act(act, State.RETRYING, picks)
+            if not step.reached:
+                break
+            steps += 1
+            assert rig.outcomes <= {Outcome.CHANGED, GONE}, str(step)
+            assert thread.left() == ["retry"], str(step)
+        source.close()
+    assert steps >= 1
+    record_property("interleavings", ["sidekiq", f"another time within: {act.value}", steps])
+
+
 def test_the_payload_of_a_retried_job_is_that_of_the_failed_one(thread: Rig) -> None:
     """The stepping tests count runs by name: this one shows that the job which ran is the one that failed."""
     thread.clear()
