@@ -15,11 +15,11 @@ NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test soak bench check clean test-ready test-packages
+.PHONY: help demo quick test soak mutants bench check clean test-ready test-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-6s %s\n' "$$name" "$$text"; done
+		printf '  make %-7s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashboard; PORT=9181 unless given
 	@folder=dashboard/demo/node; done=$$folder/node_modules/.package-lock.json; \
@@ -41,6 +41,9 @@ test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run 
 
 soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
 	$(BIN)/python -m tests.soak --processes $(TEST_PROCESSES) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+mutants: test-ready ## remove some sixty guards of the product, one by one: a test must fail each time
+	$(BIN)/python -m tests.mutants.run $(MUTANTS)
 
 bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis

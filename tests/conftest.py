@@ -84,11 +84,11 @@ def source_settings(server: EmbeddedRedis) -> SourceSettings:
 
 
 # Set for the other processes of this run, too.
-SEED = int(os.environ.setdefault("QUEUEDECK_TEST_SEED", str(random.SystemRandom().randrange(1_000_000))))
+SEED = int(os.environ.setdefault("TEST_SEED", str(random.SystemRandom().randrange(1_000_000))))
 
 
 def pytest_report_header() -> str:
-    return f"seed: QUEUEDECK_TEST_SEED={SEED}"
+    return f"seed: TEST_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from dashboard import __version__
 from tests.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "testing.md"
-SEED = "QUEUEDECK_TEST_SEED"
+SEED = "TEST_SEED"
 
 
 @dataclass(frozen=True)

@@ -313,3 +313,14 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
         fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
     )
     assert spark(state, history, (30.0, 40.0)) == points
+
+
+def test_figures_of_a_redis_that_does_not_answer_are_not_judged() -> None:
+    """What was read last stays in the sample: neither a breach nor a recovery may be read out of it."""
+    watch = Watch(rule(metric="redis.memory_ratio", critical=0.9, **AT_ONCE))
+    watch.see(sample([], [source(reachable=False, memory_ratio=0.99)]), times=5)
+    assert watch.firing == set()
+    watch.see(sample([], [source(memory_ratio=0.99)]), times=2)
+    assert len(watch.firing) == 1
+    watch.see(sample([], [source(reachable=False, memory_ratio=0.01)]), times=5)
+    assert len(watch.firing) == 1
