@@ -22,7 +22,7 @@ from dashboard.acts import audit
 from dashboard.acts.actions import Actions
 from dashboard.acts.bulk import plan
 from dashboard.acts.bulk.canary import judge
-from dashboard.acts.bulk.store import BulkStore
+from dashboard.acts.bulk.store import BulkStore, BulkWorkNotFound
 from dashboard.acts.bulk.undoing import batch_of, deleted
 from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.acts.wire import pack
@@ -85,6 +85,7 @@ class Runner:
         self._holder = holder
         self._most = most
         self._slots: dict[str, _Slot] = {}
+        self._unreadable: set[str] = set()  # ids of open work whose record this version cannot read
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -124,21 +125,41 @@ class Runner:
     def turn(self) -> float:
         """One batch of each piece of work that is due; seconds until something may be due again."""
         ids = self._store.open_ids()
-        for gone in set(self._slots) - set(ids):
-            self._aborted(gone)
+        for ended in set(self._slots) - set(ids):
+            try:
+                self._aborted(ended)
+            except BulkWorkNotFound:
+                self._drop_vanished(ended)
         wait = LOOK_EVERY_S
+        self._unreadable.intersection_update(ids)
         for work_id in ids:
             if self._stopped:
                 break
+            if work_id in self._unreadable:
+                continue
             slot = self._slots.get(work_id)
             if slot is None:
                 if not self._store.lease(work_id, self._holder):
                     continue
                 slot = self._slots[work_id] = _Slot()
             if monotonic_s() >= slot.due:
-                self._step(work_id, slot)
+                try:
+                    self._step(work_id, slot)
+                except BulkWorkNotFound:
+                    self._drop_vanished(work_id)
+                    continue
             wait = min(wait, max(0.0, slot.due - monotonic_s()))
         return wait
+
+    def _drop_vanished(self, work_id: str) -> None:
+        """Give up work without a record: it was flushed, evicted or lost in a failover. Other work must not wait."""
+        self._let_go(work_id)
+        if self._store.forget(work_id):
+            log.warning("bulk work %s ends here: its record is gone from Redis", work_id)
+        else:
+            # Another version of Queuedeck may have written it, and may run it.
+            self._unreadable.add(work_id)
+            log.warning("bulk work %s is left to others: its record cannot be read", work_id)
 
     def _aborted(self, work_id: str) -> None:
         """A person ended work that this process runs: record how far it came."""
@@ -179,6 +200,8 @@ class Runner:
             slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
             phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
+        except BulkWorkNotFound:
+            raise
         except QueuedeckError as exc:
             phase = self._end(work, Phase.FAILED, exc.message)
         except Exception:

@@ -15,7 +15,7 @@ from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import Conflict, NotFound
 
-ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS
+ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, and those that are open
 OPEN = f"{PREFIX}:bulks:open"  # set of ids that have not ended; at most MAX_OPEN
 KEEP_S = 7 * 86_400
 MAX_WORKS = 200
@@ -33,24 +33,33 @@ if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
 redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[7]))
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
 redis.call('SADD', KEYS[2], ARGV[1])
+local surplus = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[7]))
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
+for _, ids in ipairs({surplus, old}) do
+  for _, id in ipairs(ids) do
+    if redis.call('SISMEMBER', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[1], id) end
+  end
+end
 if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
 return ARGV[1]
 """
 
-# KEYS record, lease. ARGV holder, lease ms. Answers the record, or 0 when the lease is not the holder's.
+# KEYS record, lease. ARGV holder, lease ms. Answers the record, 0 when the lease is not the holder's, -1 when the
+# record is gone.
 _HELD = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds. ARGV holder, lease ms, phase
-# expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long rounds are
-# kept, then field and value; a field with + before it is added to. Answers the phase, or 0 when another one runs it.
+# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds, picks. ARGV holder, lease ms, phase
+# expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long record,
+# rounds and picks are kept from now on, then field and value; a field with + before it is added to. Answers the phase,
+# 0 when another one runs it, -1 when the record is gone.
 _WRITE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 for n = 9, #ARGV, 2 do
@@ -58,10 +67,8 @@ for n = 9, #ARGV, 2 do
   if string.sub(name, 1, 1) == '+' then redis.call('HINCRBY', KEYS[1], string.sub(name, 2), ARGV[n + 1])
   else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
 end
-if ARGV[7] ~= '' then
-  redis.call('RPUSH', KEYS[5], ARGV[7])
-  redis.call('EXPIRE', KEYS[5], ARGV[8])
-end
+if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
+for _, key in ipairs({KEYS[1], KEYS[5], KEYS[6]}) do redis.call('EXPIRE', key, ARGV[8]) end
 if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('HINCRBY', KEYS[4], 'restored', ARGV[6])
 end
@@ -75,6 +82,7 @@ return phase
 """
 
 # A person's word. KEYS record, open. ARGV id, phase to be ('' = as before the pause), now, phases from which it may.
+# Answers the phase it then is in, nil when the record is gone.
 _TELL = """
 local phase = redis.call('HGET', KEYS[1], 'phase')
 for n = 4, #ARGV do
@@ -102,11 +110,25 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
+# KEYS record, open. ARGV id. Answers whether the record is gone.
+_FORGET = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('SREM', KEYS[2], ARGV[1])
+return 1
+"""
+
 # KEYS record. ARGV how many more.
 _RESTORED = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'restored', ARGV[1]) end
 return 1
 """
+
+
+class BulkWorkNotFound(NotFound):
+    """The record of a piece of bulk work is gone, or cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such bulk work (any more).", hint="It is kept for seven days after its end.")
 
 
 class BulkStore:
@@ -145,21 +167,24 @@ class BulkStore:
             return None
 
     def get(self, work_id: str) -> Work:
-        """One piece of work. Raises NotFound. Cost: 1 round trip."""
+        """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
         reply, held = self._store.source.batch([("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id))])
         work = _work(work_id, reply)
         if work is None:
-            raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
+            raise BulkWorkNotFound
         return replace(work, held=held == 1)
 
     def held(self, work_id: str, holder: str) -> Work | None:
-        """The work, whose lease is renewed; None when another one may run it. Raises NotFound. Cost: 1 round trip."""
+        """The work, whose lease is renewed; None when another one may run it.
+
+        Raises BulkWorkNotFound. Cost: 1 round trip.
+        """
         reply = self._store.script(_HELD, (_record(work_id), _lease(work_id)), holder, LEASE_MS)
         if reply == 0:
             return None
         work = _work(work_id, reply)
         if work is None:
-            raise NotFound("There is no such bulk work (any more).", hint="It is kept for seven days.")
+            raise BulkWorkNotFound
         return work
 
     def newest(self, count: int = 50) -> list[Work]:
@@ -174,9 +199,9 @@ class BulkStore:
         reply = self._store.source.execute("SMEMBERS", OPEN)
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
-    def forget(self, work_id: str) -> None:
-        """Take work whose record is gone off the list of open work."""
-        self._store.source.execute("SREM", OPEN, work_id)
+    def forget(self, work_id: str) -> bool:
+        """Take work off the list of open work if its record is gone; False when it is not. Cost: 1 round trip."""
+        return bool(self._store.script(_FORGET, (_record(work_id), OPEN), work_id))
 
     def lease(self, work_id: str, holder: str) -> bool:
         """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
@@ -205,7 +230,8 @@ class BulkStore:
 
         A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
         stood still is forgotten, unless a note is among the fields. `restored` = (work, how many of its deleted jobs
-        came back with this); `round_at` = the number of the first job of the batch that was done. Cost: 1 round trip.
+        came back with this); `round_at` = the number of the first job of the batch that was done. What is stored of the
+        work is kept for KEEP_S from now on. Raises BulkWorkNotFound. Cost: 1 round trip.
         """
         if expected is not Phase.PAUSED:
             fields.setdefault("note", "")
@@ -218,15 +244,20 @@ class BulkStore:
                 arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
         reply = self._store.script(
             _WRITE,
-            (_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id), _rounds(work_id)),
+            (
+                *(_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id)),
+                *(_rounds(work_id), _picks(work_id)),
+            ),
             *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
             *("" if round_at is None else round_at, KEEP_S),
             *arguments,
         )
+        if reply == -1:
+            raise BulkWorkNotFound
         return None if not reply else Phase(reply.decode())
 
     def tell(self, work_id: str, word: str) -> Phase:
-        """A person's word: pause, resume or abort; the phase it then is in. Raises NotFound, Conflict."""
+        """A person's word: pause, resume or abort; the phase it then is in. Raises BulkWorkNotFound, Conflict."""
         self.get(work_id)
         under_way = (Phase.COLLECTING, Phase.CANARY, Phase.WATCHING, Phase.RUNNING)
         to, allowed = {
@@ -237,6 +268,8 @@ class BulkStore:
         reply = self._store.script(
             _TELL, (_record(work_id), OPEN), work_id, to, now_s(), *(phase.value for phase in allowed)
         )
+        if reply is None:
+            raise BulkWorkNotFound
         phase = Phase(reply.decode())
         if phase.value != to and (to or phase is Phase.PAUSED or phase in ENDED):
             raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
@@ -279,7 +312,7 @@ class BulkStore:
 
 
 def _record(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live
+    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live since the last write
 
 
 def _lease(work_id: str) -> str:
@@ -287,7 +320,7 @@ def _lease(work_id: str) -> str:
 
 
 def _rounds(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete, KEEP_S to live
+    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete; lives as long as the record
 
 
 def _undo(name: str) -> str:
@@ -295,7 +328,7 @@ def _undo(name: str) -> str:
 
 
 def _picks(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs, KEEP_S to live
+    return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs; lives as the record
 
 
 def _work(work_id: str, reply: Any) -> Work | None:
