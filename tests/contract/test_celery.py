@@ -21,7 +21,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.test_bullmq import READER
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 SEP = b"\x06\x16"
 SHARED = ("*", "shop:*", "blog*")
@@ -397,6 +397,83 @@ def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_red
     delta, _ = backend.flow(refs, cursor)
     assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5]
     assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
+
+
+def ends(client: redis.Redis, keeper: index.Keeper, task: str, runtime: float) -> None:
+    """A task ends as a worker with -E ends it: the record, then the event. Both have arrived at the end."""
+    received, heard = keeper.listener.received, keeper.workers.heard
+    record(client, task, "SUCCESS", queue="mails")
+    tell(client, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": task, "runtime": runtime})
+    wait_until(lambda: keeper.listener.received > received, what="the record")
+    wait_until(lambda: keeper.workers.heard > heard, what="the event")
+
+
+@pytest.mark.parametrize("moment", ["the run times are taken", "the records are drained", "the records are checked"])
+def test_a_run_time_survives_at_every_moment_of_a_look(
+    backend: Celery, any_redis: redis.Redis, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record and the event of a task arrive just before, between or after the steps of one look."""
+    bind(any_redis, "mails")
+    refs = [discover(backend)[name] for name in ("mails", "*")]
+    CeleryLibrary().prepare(backend, any_redis)
+    keeper = backend._keeper
+    assert keeper is not None
+    _, cursor = backend.flow(refs, None)
+    owner, step = {
+        "the run times are taken": (keeper.workers, "runtimes"),
+        "the records are drained": (keeper.listener, "drain"),
+        "the records are checked": (keeper, "_asked"),
+    }[moment]
+    original = getattr(owner, step)
+
+    def after_a_task_ended(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        ends(any_redis, keeper, "one", 1.5)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, step, after_a_task_ended)
+    for _ in range(3):
+        backend.tend()
+    delta, _ = backend.flow(refs, cursor)
+    assert (delta.queues[0].completed, delta.queues[0].runtimes_s) == (1, (1.5,))
+
+
+def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    """Records and events come over two connections where results are kept elsewhere."""
+    bind(any_redis, "mails")
+    source = Source("main", any_server.url)
+    elsewhere = any_server.url.removesuffix("/0") + "/3"
+    backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
+    backend.own = source
+    try:
+        with redis.Redis.from_url(elsewhere) as results:
+            refs = [discover(backend)["mails"]]
+            CeleryLibrary().prepare(backend, any_redis)
+            keeper = backend._keeper
+            assert keeper is not None
+            ping = {"type": "task-started"}
+            wait_until(lambda: tell(any_redis, "/0.celeryev/task.succeeded", ping), what="the feed of workers")
+            wait_until(lambda: keeper.workers.heard == 1, what="that event")
+            _, cursor = backend.flow(refs, None)
+            received = keeper.listener.received
+            event = {"type": "task-succeeded", "uuid": "one", "runtime": 1.5}
+            tell(any_redis, "/0.celeryev/task.succeeded", event)
+            wait_until(lambda: keeper.workers.heard == 2, what="the event")
+            backend.tend()
+            record(results, "one", "SUCCESS", queue="mails")
+            wait_until(lambda: keeper.listener.received > received, what="the record")
+            backend.tend()
+            delta, _ = backend.flow(refs, cursor)
+            assert delta.queues[0].runtimes_s == (1.5,)
+            tell(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
+            wait_until(lambda: keeper.workers.heard == 3, what="the event")
+            backend.tend()
+            assert keeper._unassigned
+            backend.tend()
+            assert not keeper._unassigned
+    finally:
+        backend.close()
+        source.close()
 
 
 def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:

@@ -88,6 +88,7 @@ class Keeper:
         self._gone: list[Command] = []
         self._turn = 0
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
+        self._unassigned: dict[str, float] = {}  # run times by task, of the last look, whose record has not come yet
         self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record last came that names no queue
         self.prefixes: Sequence[str] = ()  # of the brokers' keys
         # Keys of the places that the last search found: whoever sends a job must know them.
@@ -110,6 +111,10 @@ class Keeper:
 
         Cost: 2 round trips, 4 with results or own keys on another server; the look through records comes on top.
         """
+        # Run times first. A worker stores the record of a task before it sends the event with its run time, so the
+        # records that are drained afterwards hold the record of each event that is already here. The other way round,
+        # a record and its event that arrive in between would be parted, and the run time would find no record.
+        runtimes = self.workers.runtimes()
         published, whole = self.listener.drain()
         self._look_again(whole)
         windows = self._windows()
@@ -118,7 +123,7 @@ class Keeper:
         ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
         commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
-        self._take_runtimes()
+        self._assign_runtimes(runtimes)
         if self._cursor is not None:
             commands += list(self._fill())
         if self._cursor is None and not self._missed:
@@ -200,14 +205,22 @@ class Keeper:
         else:
             self.nameless_at = monotonic_s()
 
-    def _take_runtimes(self) -> None:
-        """How long tasks took, where workers tell it: by queue, which only the record names."""
-        for task, seconds in self.workers.runtimes().items():
+    def _assign_runtimes(self, runtimes: Mapping[str, float]) -> None:
+        """Add run times by task to the queue that the record of the task names.
+
+        Where results are on another server than the broker, an event may overtake its record: it waits for one look.
+        """
+        unassigned: dict[str, float] = {}
+        for task, seconds in {**self._unassigned, **runtimes}.items():
             where = self._recent.pop(task, None)
-            if where is not None:
-                known = self.ended.runtimes.setdefault(where, [])
-                if len(known) < MAX_RUNTIMES:
-                    known.append(seconds)
+            if where is None:
+                if task in runtimes:
+                    unassigned[task] = seconds
+                continue
+            known = self.ended.runtimes.setdefault(where, [])
+            if len(known) < MAX_RUNTIMES:
+                known.append(seconds)
+        self._unassigned = unassigned if self.workers is not self.listener else {}
 
     def _fill(self) -> Iterable[Command]:
         """One step of a look through the records."""
