@@ -30,6 +30,16 @@ redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
 return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[2])
 """
 
+# For scripts that do what they record, so that no other process can record its effect first. It is called before the
+# change, for the reason above. An audit that cannot be written does not stop the change. Answers 1 when it was kept.
+RECORD = f"""
+local function record(stream, event)
+  redis.pcall('XTRIM', stream, 'MAXLEN', '~', {MAX_EVENTS})
+  local added = redis.pcall('XADD', stream, 'MAXLEN', '~', {MAX_EVENTS}, '*', 'event', event)
+  return (type(added) == 'table' and added.err) and 0 or 1
+end
+"""
+
 log = logging.getLogger("queuedeck.audit")
 own_log = logging.getLogger(__name__)
 
@@ -84,10 +94,9 @@ class Audit:
 
     def done(self, event: Event) -> None:
         """Note what came of an act, in the log and in the stream. Never raises. Cost: 1 round trip."""
-        event = _clean(event)
-        log.info("done %s", msgspec.json.encode(event.public()).decode())
+        _log_done(event)
         try:
-            self._store.script(_ADD, (AUDIT,), MAX_EVENTS, msgspec.json.encode(event))
+            self._store.script(_ADD, (AUDIT,), MAX_EVENTS, encode_event(event))
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an act could not be kept in the audit stream: %s", exc)
 
@@ -103,6 +112,22 @@ class Audit:
                 continue
             events.append(msgspec.structs.replace(event, id=entry_id.decode("ascii", "replace")))
         return events
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as the stream holds it: the argument of RECORD."""
+    return msgspec.json.encode(_clean(event))
+
+
+def log_recorded(event: Event, *, kept: bool) -> None:
+    """Log an act that a script has recorded by RECORD; `kept` = its answer."""
+    _log_done(event)
+    if not kept:
+        own_log.warning("an act could not be kept in the audit stream: Redis refused it")
+
+
+def _log_done(event: Event) -> None:
+    log.info("done %s", msgspec.json.encode(_clean(event).public()).decode())
 
 
 def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> Event:

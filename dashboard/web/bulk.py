@@ -9,6 +9,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
+from dashboard.acts.audit import Event
 from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.runner import event_of
 from dashboard.acts.bulk.undoing import batches_of
@@ -147,14 +148,22 @@ def tell(work_id: str, word: str) -> ResponseReturnValue:
 def order(work_id: str, word: str) -> None:
     """Pause, resume or abort it, and record who said so. Raises NotFound, Conflict."""
     by = actor()
-    deck().bulk.tell(work_id, word)
-    work = deck().bulk.get(work_id)
-    event = event_of(work, work.matched)
-    so_far = f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then"
-    told = {"at": now_s(), "who": by.name, "role": by.role, "address": by.address, "reason": None}
-    what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
-    told |= {"action": f"{word} {what}", "outcomes": work.outcomes or None, "detail": so_far}
-    deck().actions.record.done(replace(event, **told))
+
+    def event(work: Work) -> Event:
+        what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
+        return replace(
+            event_of(work, work.matched),
+            at=now_s(),
+            who=by.name,
+            role=by.role,
+            address=by.address,
+            reason=None,
+            action=f"{word} {what}",
+            outcomes=work.outcomes or None,
+            detail=f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then",
+        )
+
+    deck().bulk.tell(work_id, word, event)
     deck().runner.start()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from dashboard.acts.audit import Event
 from dashboard.acts.bulk.runner import event_of
 from dashboard.acts.bulk.undoing import batches_of, undo_of, undo_of_batches
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
@@ -17,10 +18,13 @@ from dashboard.web.security import actor
 
 def start(spec: Spec) -> str:
     """Keep the work, record who asked for it, and have it run; its id."""
-    work_id = deck().bulk.create(spec)
-    work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
     what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
-    deck().actions.record.done(replace(event_of(work, 0), action=f"start {what}", detail=asked(spec)))
+
+    def event(work_id: str) -> Event:
+        work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
+        return replace(event_of(work, 0), action=f"start {what}", detail=asked(spec))
+
+    work_id = deck().bulk.create(spec, event)
     deck().runner.start()
     return work_id
 

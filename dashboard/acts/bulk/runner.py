@@ -165,7 +165,7 @@ class Runner:
         """A person ended work that this process runs: record how far it came."""
         work = self._store.get(work_id)
         if work.phase is Phase.ABORTED:
-            self._record(work)
+            self._actions.record.done(self._event_at_end(work))
         self._let_go(work_id)
 
     def _let_go(self, work_id: str) -> None:
@@ -309,13 +309,13 @@ class Runner:
             fields["round_at"] = work.at
         if work.spec.undoes is not None:
             fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
+        if to is Phase.DONE:
+            # A person who paused it just now has it recorded when it is resumed, not twice.
+            outcomes = _added(work.outcomes, audit.outcomes(acted))
+            fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
         phase = self._store.write(
             work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit.outcomes(acted), **fields
         )
-        # A person who paused it just now has it recorded when it is resumed, not twice.
-        if phase is Phase.DONE:
-            outcomes = _added(work.outcomes, audit.outcomes(acted))
-            self._record(replace(work, phase=phase, at=at, outcomes=outcomes, note=None))
         return phase, acted
 
     def _do(self, work: Work, place: Place, picks: list[Pick], *, repeated: bool) -> list[Acted]:
@@ -373,12 +373,18 @@ class Runner:
         )
 
     def _end(self, work: Work, phase: Phase, note: str | None) -> Phase | None:
-        now = self._store.write(work.id, self._holder, expected=work.phase, to=phase, ended_at=now_s(), note=note or "")
-        if now is phase:
-            self._record(replace(work, phase=phase, note=note))
-        return now
+        event = self._event_at_end(replace(work, phase=phase, note=note))
+        return self._store.write(
+            *(work.id, self._holder),
+            expected=work.phase,
+            to=phase,
+            event=event,
+            ended_at=now_s(),
+            note=note or "",
+        )
 
-    def _record(self, work: Work) -> None:
+    def _event_at_end(self, work: Work) -> audit.Event:
+        """What the audit gets of work that has ended."""
         try:
             # Of an aborted one those alone that had their turn.
             reached = self._store.picks(work.id, 0, min(work.at, audit.MAX_IDS)) if work.at else ()
@@ -386,7 +392,7 @@ class Runner:
         except QueuedeckError:
             ids = ()  # what was done is told all the same
         event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
-        self._actions.record.done(replace(event, detail=work.note or work.phase.value))
+        return replace(event, detail=work.note or work.phase.value)
 
 
 def _together(action: Action, first: tuple[int, Pick], one: tuple[int, Pick]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from dashboard.acts.audit import AUDIT, RECORD, Event, encode_event, log_recorded
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
 from dashboard.acts.wire import pack, unpack
 from dashboard.backends.acting import Action, Outcome, Pick
@@ -22,27 +23,29 @@ MAX_WORKS = 200
 MAX_OPEN = 20
 LEASE_MS = 10_000
 
-# KEYS all, open, record, undo of. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo.
-# Answers the id, of an undo that is under way already its own; 0 when too many pieces of work are open.
-_CREATE = """
+# KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo,
+# event or "". Answers {id, whether the event was kept}, of an undo that is under way already its own id; 0 when too
+# many pieces of work are open.
+_CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
-  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 then return other end
+  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 then return {{other, 1}} end
 end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
+local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
 redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('SADD', KEYS[2], ARGV[1])
 local surplus = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[7]))
 local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
-for _, ids in ipairs({surplus, old}) do
+for _, ids in ipairs({{surplus, old}}) do
   for _, id in ipairs(ids) do
     if redis.call('SISMEMBER', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[1], id) end
   end
 end
 if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
-return ARGV[1]
+return {{ARGV[1], kept}}
 """
 
 # KEYS record, lease. ARGV holder, lease ms. Answers the record, 0 when the lease is not the holder's, -1 when the
@@ -54,40 +57,45 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds, picks. ARGV holder, lease ms, phase
-# expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long record,
-# rounds and picks are kept from now on, then field and value; a field with + before it is added to. Answers the phase,
-# 0 when another one runs it, -1 when the record is gone.
-_WRITE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds, picks, audit. ARGV holder, lease
+# ms, phase expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long
+# record, rounds and picks are kept from now on, event to record when it reaches that phase or "", then field and value;
+# a field with + before it is added to. Answers {phase, whether the event was recorded, whether it was kept}, 0 when
+# another one runs it, -1 when the record is gone.
+_WRITE = f"""{RECORD}
+if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-for n = 9, #ARGV, 2 do
+for n = 10, #ARGV, 2 do
   local name = ARGV[n]
   if string.sub(name, 1, 1) == '+' then redis.call('HINCRBY', KEYS[1], string.sub(name, 2), ARGV[n + 1])
   else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
 end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
-for _, key in ipairs({KEYS[1], KEYS[5], KEYS[6]}) do redis.call('EXPIRE', key, ARGV[8]) end
+for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6]}}) do redis.call('EXPIRE', key, ARGV[8]) end
 if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   redis.call('HINCRBY', KEYS[4], 'restored', ARGV[6])
 end
-local phase = redis.call('HGET', KEYS[1], 'phase')
+local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
 if phase == ARGV[3] and ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'phase', ARGV[4])
   phase = ARGV[4]
+  if ARGV[9] ~= '' then recorded, kept = 1, record(KEYS[7], ARGV[9]) end
 end
 if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('SREM', KEYS[3], ARGV[5]) end
-return phase
+return {{phase, recorded, kept}}
 """
 
-# A person's word. KEYS record, open. ARGV id, phase to be ('' = as before the pause), now, phases from which it may.
-# Answers the phase it then is in, nil when the record is gone.
-_TELL = """
+# A person's word. KEYS record, open, audit. ARGV id, phase to be ('' = as before the pause), now, event or "", phases
+# from which it may. Answers {the phase it then is in, whether it obeyed, whether the event was kept}, 0 when the record
+# is gone.
+_TELL = f"""{RECORD}
 local phase = redis.call('HGET', KEYS[1], 'phase')
-for n = 4, #ARGV do
+if not phase then return 0 end
+for n = 5, #ARGV do
   if phase == ARGV[n] then
     local to = ARGV[2]
+    local kept = ARGV[4] == '' and 1 or record(KEYS[3], ARGV[4])
     if to == 'paused' then redis.call('HSET', KEYS[1], 'before', phase) end
     if to == '' then to = redis.call('HGET', KEYS[1], 'before') or 'running' end
     redis.call('HSET', KEYS[1], 'phase', to)
@@ -96,10 +104,10 @@ for n = 4, #ARGV do
       redis.call('HSET', KEYS[1], 'ended_at', ARGV[3])
       redis.call('SREM', KEYS[2], ARGV[1])
     end
-    return to
+    return {{to, 1, kept}}
   end
 end
-return phase
+return {{phase, 0, 0}}
 """
 
 # KEYS picks, lease. ARGV holder, keep, then values. Answers 0 when the lease is not the holder's.
@@ -137,21 +145,27 @@ class BulkStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def create(self, spec: Spec) -> str:
+    def create(self, spec: Spec, event_of: Callable[[str], Event] | None = None) -> str:
         """The id of new work; of an undo that is under way already, the id of that.
 
-        Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
+        `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
+        runs it may record. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
         """
         work_id = secrets.token_hex(6)
         undo = spec.action is Action.UNDO
+        event = event_of(work_id) if event_of else None
         made = self._store.script(
             _CREATE,
-            (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id)),
+            (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
             *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
+            encode_event(event) if event else "",
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
-        return str(made.decode("ascii", "replace"))
+        made_id = str(made[0].decode("ascii", "replace"))
+        if event is not None and made_id == work_id:
+            log_recorded(event, kept=made[1] == 1)
+        return made_id
 
     def undo_of(self, name: str) -> Work | None:
         """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.
@@ -224,14 +238,16 @@ class BulkStore:
         to: Phase | None = None,
         restored: tuple[str, int] | None = None,
         round_at: int | None = None,
+        event: Event | None = None,
         **fields: Any,
     ) -> Phase | None:
         """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
 
         A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
         stood still is forgotten, unless a note is among the fields. `restored` = (work, how many of its deleted jobs
-        came back with this); `round_at` = the number of the first job of the batch that was done. What is stored of the
-        work is kept for KEEP_S from now on. Raises BulkWorkNotFound. Cost: 1 round trip.
+        came back with this); `round_at` = the number of the first job of the batch that was done. `event` goes into the
+        audit if the work is in phase `to` by this. What is stored of the work is kept for KEEP_S from now on. Raises
+        BulkWorkNotFound. Cost: 1 round trip.
         """
         if expected is not Phase.PAUSED:
             fields.setdefault("note", "")
@@ -246,19 +262,30 @@ class BulkStore:
             _WRITE,
             (
                 *(_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id)),
-                *(_rounds(work_id), _picks(work_id)),
+                *(_rounds(work_id), _picks(work_id), AUDIT),
             ),
             *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
-            *("" if round_at is None else round_at, KEEP_S),
+            *("" if round_at is None else round_at, KEEP_S, encode_event(event) if event else ""),
             *arguments,
         )
         if reply == -1:
             raise BulkWorkNotFound
-        return None if not reply else Phase(reply.decode())
+        if reply == 0:
+            return None
+        phase, recorded, kept = reply
+        if event is not None and recorded:
+            log_recorded(event, kept=kept == 1)
+        return Phase(phase.decode())
 
-    def tell(self, work_id: str, word: str) -> Phase:
-        """A person's word: pause, resume or abort; the phase it then is in. Raises BulkWorkNotFound, Conflict."""
-        self.get(work_id)
+    def tell(self, work_id: str, word: str, event_of: Callable[[Work], Event] | None = None) -> Phase:
+        """A person's word: pause, resume or abort; the phase it then is in.
+
+        `event_of` makes the event of it from the work as it was just before. The audit gets it with the change, so
+        before anything that the process which runs the work may record, and not at all when the work may not do that.
+        Raises BulkWorkNotFound, Conflict. Cost: 2 round trips.
+        """
+        work = self.get(work_id)
+        event = event_of(work) if event_of else None
         under_way = (Phase.COLLECTING, Phase.CANARY, Phase.WATCHING, Phase.RUNNING)
         to, allowed = {
             "pause": (Phase.PAUSED.value, under_way),
@@ -266,11 +293,16 @@ class BulkStore:
             "abort": (Phase.ABORTED.value, (*under_way, Phase.PAUSED)),
         }[word]
         reply = self._store.script(
-            _TELL, (_record(work_id), OPEN), work_id, to, now_s(), *(phase.value for phase in allowed)
+            _TELL,
+            (_record(work_id), OPEN, AUDIT),
+            *(work_id, to, now_s(), encode_event(event) if event else ""),
+            *(phase.value for phase in allowed),
         )
-        if reply is None:
+        if not reply:
             raise BulkWorkNotFound
-        phase = Phase(reply.decode())
+        phase, obeyed, kept = Phase(reply[0].decode()), reply[1], reply[2]
+        if obeyed and event is not None:
+            log_recorded(event, kept=kept == 1)
         if phase.value != to and (to or phase is Phase.PAUSED or phase in ENDED):
             raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
         return phase

@@ -1,0 +1,102 @@
+"""What the audit says of bulk work when the process that runs it is quicker than the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from dashboard.acts.bulk.work import Phase
+from dashboard.web.deck import EXTENSION
+from tests.waiting import wait_until
+from tests.web.test_dead import SAME
+
+FORM = {"source": "main", "backend": "rq", "queue": "mail", "state": "dead"}
+
+
+def told(client: FlaskClient) -> list[str]:
+    """The actions that the audit knows, oldest first."""
+    return [event["action"] for event in client.get("/api/v1/audit").get_json()["events"][::-1]]
+
+
+def bulk_of(client: FlaskClient) -> Any:
+    return client.application.extensions[EXTENSION].bulk
+
+
+def start(client: FlaskClient, **form: str) -> str:
+    """The address of new bulk work on the dead jobs of the queue `mail`."""
+    answer = wait_until(
+        lambda: (answer := client.post("/bulk", data=FORM | form, headers=SAME)).status_code == 303 and answer,
+        what="the queue being known",
+    )
+    return str(answer.headers["Location"])
+
+
+def then(method: Callable[..., Any], act: Callable[[Any], object]) -> Callable[..., Any]:
+    """`method`, with `act` between its return and what its caller does next."""
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        answer = method(*arguments, **more)
+        act(answer)
+        return answer
+
+    return slow
+
+
+def test_an_abort_stands_before_its_result(
+    client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = start(client, action="retry", pace="0.1")
+    bulk = bulk_of(client)
+    wait_until(lambda: bulk.get(url.rpartition("/")[2]).done, what="the first job")
+    ended = then(bulk.tell, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
+    monkeypatch.setattr(bulk, "tell", ended)
+    assert client.post(f"{url}/abort", headers=SAME).status_code == 303
+    assert told(client) == ["start bulk work", "abort bulk work", "retry"]
+    assert client.post(f"{url}/pause", headers=SAME).status_code == 409
+    assert told(client) == ["start bulk work", "abort bulk work", "retry"]
+
+
+def test_a_start_stands_before_its_result(
+    client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk = bulk_of(client)
+    ended = then(bulk.create, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
+    monkeypatch.setattr(bulk, "create", ended)
+    client.application.extensions[EXTENSION].runner.start()
+    start(client, action="retry", pace="0")
+    assert told(client) == ["start bulk work", "retry"]
+
+
+def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bulk = bulk_of(client)
+    urls: list[str] = []
+
+    def undo_at_once(phase: Phase | None) -> None:
+        if phase is Phase.DONE:
+            monkeypatch.undo()
+            wait_until(lambda: urls, what="the answer to the start")
+            assert client.post(f"{urls[0]}/undo", headers=SAME).status_code == 303
+
+    monkeypatch.setattr(bulk, "write", then(bulk.write, undo_at_once))
+    urls.append(start(client, action="delete", pace="0"))
+    wait_until(lambda: {"undo", "delete"} <= set(told(client)), what="both records")
+    assert told(client) == ["start bulk work", "delete", "undo"]
+
+
+def test_who_asks_for_an_undo_that_runs_already_starts_none(
+    client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people press the button at once; both had looked before the other one's undo began."""
+    monkeypatch.setattr("dashboard.acts.bin.AT_ONCE_JOBS", 1)
+    url = start(client, action="delete", pace="0")
+    work_id = url.rpartition("/")[2]
+    bulk = bulk_of(client)
+    wait_until(lambda: bulk.get(work_id).phase is Phase.DONE, what="the delete")
+    monkeypatch.setattr("dashboard.acts.bulk.runner.Runner.turn", lambda _: 1.0)
+    monkeypatch.setattr("dashboard.web.starting.undo_under_way", lambda _: None)
+    answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert told(client).count("start undo of bulk work") == 1
