@@ -157,6 +157,8 @@ def _answer_errors(app: Flask) -> None:
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
         if isinstance(exc, security.Unidentified) and not htmx.asked() and not _is_api():
             return redirect(url_for("signin.form", next=_wanted_path()), code=303)
+        if isinstance(exc, errors.NotFound) and request.method == "GET" and htmx.asked() and not _is_api():
+            return htmx.gone(_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         return _error(status, exc.code, exc.message, exc.hint)
 
@@ -180,9 +182,13 @@ def _error(status: int, code: str, message: str, hint: str | None) -> ResponseRe
         return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
     if htmx.asked():
         # A page that polls stays as it is and tells this line in its banner.
-        return Response(formatting.printable(f"{message} {hint or ''}".strip()), status, mimetype="text/plain")
+        return Response(_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
     return render_template("error.html", status=status, title=title, message=message, hint=hint), status
+
+
+def _line(message: str, hint: str | None) -> str:
+    return formatting.printable(f"{message} {hint or ''}".strip())
 
 
 def _is_api() -> bool:

@@ -6,6 +6,7 @@ The one place that knows htmx's headers; `htmx-flask` tells whether htmx asks, a
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import threading
@@ -13,15 +14,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, render_template, request
 
+from dashboard.errors import QueuedeckError
 from dashboard.web import firing
 from dashboard.web.deck import deck
 
 PTAG = "HX-PTag"
 SAMPLED_AT = "Queuedeck-Sampled-At"
 AGE = "Queuedeck-Age"
+GONE = "Queuedeck-Gone"
+MAX_MESSAGE = 400
 # Fragments kept at once: 20 viewers with 10 filters each find theirs; a page of 50 queues is about 40 kB.
 MAX_FRAGMENTS = 256
 GZIP_LEVEL = 4
@@ -90,6 +95,19 @@ def fragment(template: str, key: tuple[Hashable, ...], context: Callable[[], dic
 def live(template: str, context: dict[str, Any]) -> Response:
     """A fragment made for this request alone, tagged by its content."""
     return _answer(_rendered("", render_template(template, **context)))
+
+
+def gone(message: str) -> Response:
+    """The answer to a poll for something that no longer exists, with the message in a header.
+
+    Not a 404: a page that polls may outlive its job, so this is no failure. The page keeps what it shows, tells the
+    message, and asks less often, since an undo may bring the job back.
+    """
+    response = Response(status=204)
+    response.headers[GONE] = quote(message[:MAX_MESSAGE], safe=" ,.:;()'")
+    with contextlib.suppress(QueuedeckError):
+        stamp(response)
+    return response
 
 
 def _rendered(version: str, html: str) -> _Rendered:

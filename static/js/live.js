@@ -1,4 +1,5 @@
-// Live updates: asks for the fragment while somebody looks, tells how old the figures are, and waits out failures.
+// Live updates: asks for the fragment while somebody looks, tells how old the figures are, waits out failures, and asks
+// rarely once what the page shows is gone.
 (() => {
   "use strict";
   const MAX_WAIT_MS = 15000;
@@ -20,6 +21,7 @@
   let paused = false;
   let failures = 0;
   let failure = "";
+  let gone = ""; // why there is nothing to show any more
   let current = null; // the request under way
   let timer = 0;
   let nextAt = 0; // 0: no timer runs
@@ -33,6 +35,7 @@
 
   const state = () => {
     if (failures) return "lost";
+    if (gone) return "gone";
     if (paused) return "paused";
     return age() !== null && age() * 1000 > STALE_AFTER_INTERVALS * intervalMs ? "stale" : "live";
   };
@@ -40,7 +43,7 @@
   const show = () => {
     const now = state();
     const old = age();
-    const word = { live: "live", paused: "paused", stale: "stale", lost: "no answer" }[now];
+    const word = { live: "live", paused: "paused", stale: "stale", lost: "no answer", gone: "gone" }[now];
     button.dataset.state = now;
     button.setAttribute("aria-pressed", String(paused));
     const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
@@ -56,9 +59,9 @@
   };
 
   const showBanner = (now, old) => {
-    banner.hidden = now !== "lost" && now !== "stale";
+    banner.hidden = now !== "lost" && now !== "stale" && now !== "gone";
     if (banner.hidden) return;
-    const what = now === "lost" ? failure : "The figures are not being renewed.";
+    const what = { lost: failure, stale: "The figures are not being renewed.", gone }[now];
     const since = old === null ? "" : ` What you see is ${words(old)} old.`;
     // The age counts on; a screen reader shall hear of it once.
     setText(banner.querySelector("[data-banner-text]"), what);
@@ -71,7 +74,8 @@
     clearTimeout(timer);
     nextAt = 0;
     if (document.hidden || (paused && !failures)) return;
-    const wait = failures ? Math.min(MAX_WAIT_MS, intervalMs * 2 ** (failures - 1)) : intervalMs;
+    const calm = gone ? Math.max(MAX_WAIT_MS, intervalMs) : intervalMs;
+    const wait = failures ? Math.min(MAX_WAIT_MS, intervalMs * 2 ** (failures - 1)) : calm;
     nextAt = Date.now() + wait;
     timer = setTimeout(refresh, wait);
   };
@@ -107,7 +111,8 @@
   live.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
     if (ctx !== current || ctx.response.status >= 400) return;
     failures = 0;
-    tookAge(ctx.response.headers);
+    gone = decodeURIComponent(ctx.response.headers.get("Queuedeck-Gone") ?? "");
+    if (!gone) tookAge(ctx.response.headers);
     const price = ctx.response.headers.get("Queuedeck-Price");
     if (price !== null) setText(document.querySelector("[data-price]"), price);
   });
