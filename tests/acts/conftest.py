@@ -42,7 +42,7 @@ class Bench:
     backend: Shelf
     actions: Actions
     bulk: BulkStore
-    make_runner: Callable[[str], Runner]
+    make_runner: Callable[..., Runner]
 
     def ref(self, name: str = "mail") -> QueueRef:
         return QueueRef(source="main", backend="shelf", name=name, key=f"shelf:{name}")
@@ -85,10 +85,8 @@ def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
     bulk = BulkStore(store)
     made: list[Runner] = []
 
-    def make_runner(holder: str) -> Runner:
-        runner = Runner(
-            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, 100_000
-        )
+    def make_runner(holder: str, most: int = 100_000) -> Runner:
+        runner = Runner(bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most)
         made.append(runner)
         return runner
 

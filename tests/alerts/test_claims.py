@@ -1,0 +1,109 @@
+"""One message: queued once under its id, and given up by nobody but the process that holds it."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from dashboard.alerts import keys
+from dashboard.alerts.notes import Note, Queued
+from dashboard.alerts.outbox import Attempt, Claim, Outbox
+from dashboard.alerts.rules import Severity
+from dashboard.alerts.store import AlertStore
+from dashboard.collect.store import LEAD, PREFIX, Store
+from dashboard.sources import Source
+
+LEADER, BORN = "here:1", "data-1"
+
+
+@pytest.fixture
+def outbox(source: Source) -> Outbox:
+    return Outbox(Store(source))
+
+
+def queued(kind: str = "firing", number: int = 1) -> Queued:
+    note = Note(
+        kind=kind,
+        number=number,
+        episode="e1",
+        fp="fp1",
+        rule_id="deep",
+        rule_name="Deep",
+        metric="queue.depth",
+        severity=Severity.CRITICAL,
+        at=1.0,
+    )
+    return Queued(note=note, channel="ops", due_at=1.0)
+
+
+def attempt(claim: Claim, outcome: str) -> Attempt:
+    return Attempt(
+        id=claim.id,
+        channel="ops",
+        kind="firing",
+        rule_id="deep",
+        rule_name="Deep",
+        severity="critical",
+        at=1.0,
+        outcome=outcome,
+    )
+
+
+def claim(outbox: Outbox, token: str) -> Claim:
+    found = outbox.claim("ops", token, groups=False, spacing_s=0)
+    assert found is not None
+    return found
+
+
+def message(client: redis.Redis, name: str) -> dict[bytes, bytes]:
+    return client.hgetall(f"{PREFIX}:msg:{name}")
+
+
+@pytest.mark.parametrize("outcome", ["dead", "skipped"])
+def test_who_lost_the_claim_does_not_give_the_message_up(
+    outbox: Outbox, redis_client: redis.Redis, outcome: str
+) -> None:
+    assert outbox.enqueue(queued())
+    slow = claim(outbox, "slow")
+    redis_client.zadd(keys.due("ops"), {slow.id: 0})  # its time is over
+    quick = claim(outbox, "quick")
+    assert quick.id == slow.id
+    before = message(redis_client, slow.id)
+    assert not outbox.done(slow, outcome, attempt(slow, outcome))
+    assert message(redis_client, slow.id) == before
+    assert before[b"state"] == b"sending"
+    assert redis_client.zcard(keys.DEAD) == 0
+    assert redis_client.zcard(keys.UNSENT) == 1
+    assert outbox.done(quick, "sent", attempt(quick, "sent"))
+    assert message(redis_client, quick.id)[b"state"] == b"sent"
+
+
+def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(outbox: Outbox, redis_client: redis.Redis) -> None:
+    assert outbox.enqueue(queued())
+    slow = claim(outbox, "slow")
+    redis_client.zadd(keys.due("ops"), {slow.id: 0})
+    quick = claim(outbox, "quick")
+    assert outbox.done(slow, "sent", attempt(slow, "sent"))
+    assert not outbox.done(quick, "dead", attempt(quick, "dead"))
+    assert message(redis_client, slow.id)[b"state"] == b"sent"
+
+
+@pytest.mark.parametrize("state", ["queued", "sending", "sent", "dead"])
+def test_a_message_with_a_known_id_is_not_queued_again(
+    outbox: Outbox, source: Source, redis_client: redis.Redis, state: str
+) -> None:
+    """A leader that does not know whether its commit arrived commits again; another one may decide the same."""
+    store = AlertStore(Store(source))
+    redis_client.set(LEAD, LEADER)
+    redis_client.set(keys.BORN, BORN)
+    store.commit(LEADER, BORN, {}, [], [queued()])
+    if state != "queued":
+        taken = claim(outbox, "here")
+        if state != "sending":
+            assert outbox.done(taken, state, attempt(taken, state))
+    every = sorted(key for key in redis_client.scan_iter(f"{PREFIX}:*"))
+    before = {key: redis_client.dump(key) for key in every}
+    store.commit(LEADER, BORN, {}, [], [queued()])
+    assert {key: redis_client.dump(key) for key in sorted(redis_client.scan_iter(f"{PREFIX}:*"))} == before
+    store.commit(LEADER, BORN, {}, [], [queued("resolved", 2)])
+    assert redis_client.zcard(keys.UNSENT) == (2 if state in ("queued", "sending") else 1)
