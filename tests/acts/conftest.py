@@ -22,7 +22,7 @@ from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.acts.shelf import Shelf
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 ACTOR = Actor(name="anna", role="operator", address="127.0.0.1")
 
@@ -32,6 +32,16 @@ def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shelf is one of the libraries."""
     monkeypatch.setitem(registry._OURS, "shelf", "tests.acts.shelf:Shelf")
     registry.get.cache_clear()
+
+
+def expire_lease(client: redis.Redis, work_id: str) -> None:
+    """What time does to the lease of a process that is dead: nobody waits for it."""
+    client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
+
+
+def turn_until(runner: Runner, condition: Callable[[], Any], *, what: str) -> None:
+    """Turns of the runner in this thread, none of them after `condition` holds."""
+    wait_until(lambda: condition() or runner.turn() < 0, what=what)
 
 
 @dataclass

@@ -23,9 +23,10 @@ from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
 from dashboard.sources import READ_BYTES, Meter, Source, metered
-from tests.acts.conftest import Bench
+from tests.acts.conftest import Bench, expire_lease, turn_until
 from tests.acts.shelf import bury
-from tests.serving import ROOT, wait_until
+from tests.serving import ROOT
+from tests.waiting import wait_until
 
 
 def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
@@ -44,7 +45,7 @@ def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec(pace_per_s=100))
     runner = bench.make_runner("here")
     runner.start()
-    wait_until(lambda: bench.bulk.get(work_id).at > 0)
+    wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
     bury(bench.client, "mail", 5, start=1_000)
     bench.reach(work_id, Phase.DONE)
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
@@ -76,39 +77,61 @@ def test_several_places(bench: Bench) -> None:
     assert bench.dead("mail") + bench.dead("news") == []
 
 
-def test_pace_is_kept(bench: Bench) -> None:
+def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the test moves: 60 jobs at 50 per second, the first ones at once."""
     bury(bench.client, "mail", 60)
-    started = time.monotonic()
-    bench.run(bench.spec(pace_per_s=50))
-    assert time.monotonic() - started > 0.9  # 60 jobs at 50 per second, the first ones at once
+    passed_s = 0.0
+    monkeypatch.setattr(running, "monotonic_s", lambda: passed_s)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=50))
+    runner = bench.make_runner("here")
+    runner.turn()  # lists the jobs
+    done = []
+    while bench.bulk.get(work_id).phase is Phase.RUNNING:
+        for _ in range(3):
+            runner.turn()  # more turns are not more jobs
+        done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
+        passed_s += 0.12
+    assert done == [
+        (0, 12),
+        (0.12, 12),
+        (0.24, 24),
+        (0.36, 24),
+        (0.48, 36),
+        (0.6, 36),
+        (0.72, 48),
+        (0.84, 48),
+        (0.96, 60),
+    ]
 
 
-def test_pause_resume_and_abort(bench: Bench) -> None:
+def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the test moves, so that every turn is due."""
+    passed_s = 0.0
+
+    def later() -> float:
+        nonlocal passed_s
+        passed_s += 10.0
+        return passed_s
+
+    monkeypatch.setattr(running, "monotonic_s", later)
     bury(bench.client, "mail", 2_000)
     work_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
-    runner.start()
-    wait_until(lambda: bench.bulk.get(work_id).at > 0)
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
     assert bench.bulk.tell(work_id, "pause") is Phase.PAUSED
-    # A batch may be under way at that moment; after it nothing moves.
-    wait_until(lambda: stands_still(bench, work_id), what="standing still")
     at = bench.bulk.get(work_id).at
-    assert 0 < at < 2_000
+    for _ in range(5):
+        runner.turn()
+    assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
     assert bench.bulk.tell(work_id, "resume") is Phase.RUNNING
-    wait_until(lambda: bench.bulk.get(work_id).at > at)
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
     assert bench.bulk.tell(work_id, "abort") is Phase.ABORTED
-    wait_until(lambda: bench.actions.record.events(), what="the record")
+    turn_until(runner, lambda: bench.actions.record.events(), what="the record")
     work = bench.bulk.get(work_id)
     assert len(bench.waiting()) == work.done < 2_000
     assert len(bench.dead()) == 2_000 - work.done
     with pytest.raises(Conflict, match="is aborted"):
         bench.bulk.tell(work_id, "resume")
-
-
-def stands_still(bench: Bench, work_id: str) -> bool:
-    before = bench.bulk.get(work_id).at
-    time.sleep(0.3)  # longer than a batch at this pace
-    return bench.bulk.get(work_id).at == before
 
 
 @pytest.mark.parametrize(("failing", "phase"), [(0, Phase.DONE), (1, Phase.PAUSED)])
@@ -132,9 +155,18 @@ def test_the_canary_decides(bench: Bench, failing: int, phase: Phase) -> None:
     assert len(bench.waiting()) == 40
 
 
-def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench) -> None:
+def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 50)
-    work = bench.run(bench.spec(canary=5, canary_wait_s=1), until=lambda work: work.phase is Phase.PAUSED)
+    work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.WATCHING, what="the canary being watched")
+    monkeypatch.setattr(running, "WATCH_EVERY_S", 0.0)
+    for _ in range(3):
+        runner.turn()
+    assert bench.bulk.get(work_id).phase is Phase.WATCHING
+    monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.PAUSED, what="the end of the watch")
+    work = bench.bulk.get(work_id)
     assert work.note == "5 of the first 5 have not ended yet, so the rest waits for a person."
     assert len(bench.waiting()) == 5
 
@@ -275,13 +307,10 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
         process.wait()
     at = bench.bulk.get(work_id).at
     assert at < 3_000
+    expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     runner.start()
-    work = wait_until(
-        lambda: (work := bench.bulk.get(work_id)).phase is Phase.DONE and work,
-        within_s=LEASE_MS / 1000 + 60,
-        what="the other process going on",
-    )
+    work = bench.reach(work_id, Phase.DONE)
     assert work.at == 3_000
     # At most the batch that was under way is told as done by somebody else.
     assert 3_000 - work.done <= 1_000
@@ -340,10 +369,10 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
         return step(*arguments, **more)
 
     monkeypatch.setattr(bench.actions, "step", paused_meanwhile)
-    wait_until(lambda: runner.turn() is not None and bench.bulk.get(work_id).at == 10)
+    turn_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
     assert bench.bulk.get(work_id).phase is Phase.PAUSED
     bench.bulk.tell(work_id, "resume")
-    wait_until(lambda: runner.turn() is not None and bench.bulk.get(work_id).phase is Phase.DONE)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="the end")
     (event,) = bench.actions.record.events()
     assert event.outcomes == {"done": 10}
 

@@ -17,7 +17,7 @@ from dashboard.model import JobQuery, State
 from tests.bench.bulk import Parts
 from tests.e2e.night import LIBRARIES, Night
 from tests.search import search
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 JOBS = 300
 PEOPLE = {"anna": Action.RETRY, "bert": Action.DELETE, "carl": Action.RETRY, "dora": Action.DELETE}

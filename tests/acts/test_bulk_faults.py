@@ -24,7 +24,7 @@ from dashboard.sources import Source
 from tests.acts.test_bulk_libraries import DEAD, WAITING, picture
 from tests.bench.bulk import LIBRARIES, Parts
 from tests.conftest import SERVERS, start_server
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 JOBS = 2_000
 BATCHES = 3  # go well, before Redis takes no more

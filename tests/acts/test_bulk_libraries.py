@@ -13,18 +13,20 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.bulk.store import LEASE_MS
 from dashboard.acts.bulk.undoing import batch_of
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from tests.acts.conftest import expire_lease
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts
-from tests.serving import ROOT, wait_until
+from tests.serving import ROOT
+from tests.waiting import wait_until
 
 JOBS = 3_000
 
 RUNS = """
 import sys, time
+from tests.acts.conftest import expire_lease
 from tests.bench.bulk import Parts
 with Parts(sys.argv[1], sys.argv[2]) as parts:
     # It never comes to the end, however late it is killed.
@@ -73,14 +75,12 @@ def killed_half_way(url: str, library: str, parts: Parts, work_id: str) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert parts.works.get(work_id).at < JOBS
+    with redis.Redis.from_url(url) as client:
+        expire_lease(client, work_id)
     runner = parts.runner("here")
     runner.start()
     try:
-        wait_until(
-            lambda: parts.works.get(work_id).phase is Phase.DONE,
-            within_s=LEASE_MS / 1000 + 60,
-            what="the other process going on",
-        )
+        wait_until(lambda: parts.works.get(work_id).phase is Phase.DONE, what="the other process's end of it")
     finally:
         runner.stop()
 

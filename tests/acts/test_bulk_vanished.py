@@ -14,7 +14,7 @@ from dashboard.acts.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkWorkNotF
 from dashboard.acts.bulk.undoing import undo_of
 from dashboard.acts.bulk.work import Phase
 from dashboard.backends.acting import Acted, Action
-from tests.acts.conftest import ACTOR, Bench
+from tests.acts.conftest import ACTOR, Bench, turn_until
 from tests.acts.shelf import bury
 from tests.waiting import wait_until
 
@@ -31,11 +31,6 @@ def record(work_id: str) -> str:
     return f"{{queuedeck}}:bulk:{work_id}"
 
 
-def turn_until(runner: Runner, condition: Callable[[], Any], what: str) -> None:
-    """Turns of the runner, in this thread, until `condition` holds."""
-    wait_until(lambda: condition() or (runner.turn() < 0), what=what)
-
-
 def is_over(bench: Bench, runner: Runner, work_id: str) -> bool:
     return work_id not in bench.bulk.open_ids() and work_id not in runner._slots
 
@@ -43,7 +38,7 @@ def is_over(bench: Bench, runner: Runner, work_id: str) -> bool:
 def check_that_new_work_runs(bench: Bench, runner: Runner) -> None:
     bury(bench.client, "news", JOBS)
     work_id = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, "the new work's end")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="the new work's end")
     assert bench.bulk.get(work_id).outcomes == {"done": JOBS}
 
 
@@ -63,16 +58,16 @@ def test_work_that_vanishes_between_two_turns(
     if phase is Phase.COLLECTING:
         bench.bulk.lease(work_id, "here")
     else:
-        turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, "the first batch")
+        turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is Phase.WATCHING:
-        turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, "the canary")
+        turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
     if phase is Phase.PAUSED:
         bench.bulk.tell(work_id, "pause")
     caplog.set_level(logging.WARNING, "dashboard.acts.bulk.runner")
     lose(bench, work_id)
     if phase is Phase.COLLECTING:
         bench.client.delete(f"{record(work_id)}:lease")
-    turn_until(runner, lambda: is_over(bench, runner, work_id), "the work being given up")
+    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     check_that_new_work_runs(bench, runner)
     flushed_before_it_was_taken = phase is Phase.COLLECTING and lose is LOST["everything flushed"]
@@ -97,7 +92,7 @@ def test_work_that_vanishes_within_a_batch(
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.actions, "step", vanished_meanwhile)
-        turn_until(runner, lambda: is_over(bench, runner, work_id), "the work being given up")
+        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     check_that_new_work_runs(bench, runner)
 
@@ -114,7 +109,7 @@ def test_work_that_vanishes_while_its_jobs_are_listed(bench: Bench, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.backend, "window", vanished_meanwhile)
-        turn_until(runner, lambda: is_over(bench, runner, work_id), "the work being given up")
+        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     assert len(bench.dead()) == JOBS
     check_that_new_work_runs(bench, runner)
@@ -124,10 +119,10 @@ def test_work_that_vanishes_as_a_person_aborts_it(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, "the first batch")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     bench.bulk.tell(work_id, "abort")
     bench.client.delete(record(work_id))
-    turn_until(runner, lambda: is_over(bench, runner, work_id), "the work being given up")
+    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_new_work_runs(bench, runner)
 
 
@@ -158,7 +153,7 @@ def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_
     bench.client.sadd(OPEN, "000000000000")
     assert bench.bulk.open_ids() == ["000000000000", behind]
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(behind).phase is Phase.DONE, "the work's end")
+    turn_until(runner, lambda: bench.bulk.get(behind).phase is Phase.DONE, what="the work's end")
     assert bench.bulk.open_ids() == []
     assert not bench.client.exists(f"{record('000000000000')}:lease")
 
@@ -168,9 +163,9 @@ def test_an_undo_goes_on_without_the_record_of_what_it_undoes(bench: Bench) -> N
     deleted = bench.run(bench.spec(Action.DELETE))
     undo = bench.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=40))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(undo).at > 0, "the first jobs being back")
+    turn_until(runner, lambda: bench.bulk.get(undo).at > 0, what="the first jobs being back")
     bench.client.delete(record(deleted.id))
-    turn_until(runner, lambda: bench.bulk.get(undo).phase is Phase.DONE, "the undo's end")
+    turn_until(runner, lambda: bench.bulk.get(undo).phase is Phase.DONE, what="the undo's end")
     assert bench.dead() == ids
     assert not bench.client.exists(record(deleted.id))
 
@@ -188,7 +183,7 @@ def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplo
     check_that_new_work_runs(bench, runner)
     assert spec is not None
     bench.client.hset(record(other), "spec", spec)
-    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is Phase.DONE, "the later version")
+    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is Phase.DONE, what="its end")
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.PAUSED])
@@ -196,13 +191,13 @@ def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: Phase) -
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(Action.DELETE, pace_per_s=4))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, "the first batch")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is Phase.PAUSED:
         bench.bulk.tell(work_id, "pause")
     keys = [record(work_id), f"{record(work_id)}:picks", f"{record(work_id)}:rounds"]
     for key in keys:
         assert bench.client.expire(key, 3600)
-    turn_until(runner, lambda: all(bench.client.ttl(key) > 3600 for key in keys), "the keys living longer")
+    turn_until(runner, lambda: all(bench.client.ttl(key) > 3600 for key in keys), what="the keys living longer")
     assert all(bench.client.ttl(key) <= KEEP_S for key in keys)
 
 

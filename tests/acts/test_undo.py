@@ -16,12 +16,12 @@ from dashboard.backends.acting import Action, Kept, Pick
 from dashboard.backends.base import Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
-from tests.acts.conftest import ACTOR, Bench
+from tests.acts.conftest import ACTOR, Bench, expire_lease, turn_until
 from tests.acts.shelf import bury
 from tests.acts.test_bulk_libraries import WAITING, killed_half_way, picture
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts
 from tests.bench.bulk import WAITING as WAIT
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 JOBS = 3_000
 MANY = 10_000
@@ -76,14 +76,13 @@ def test_what_a_pause_and_an_abort_left_in_the_bin_comes_back_by_the_next_undo(r
     deleted = roomy.run(roomy.spec(Action.DELETE))
     work_id = roomy.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
     runner = roomy.make_runner("here")
-    runner.start()
-    wait_until(lambda: roomy.bulk.get(work_id).at > 0)
+    turn_until(runner, lambda: roomy.bulk.get(work_id).at > 0, what="the first jobs")
     assert roomy.bulk.tell(work_id, "pause") is Phase.PAUSED
     assert roomy.bulk.tell(work_id, "resume") is Phase.RUNNING
     at = roomy.bulk.get(work_id).at
-    wait_until(lambda: roomy.bulk.get(work_id).at > at)
+    turn_until(runner, lambda: roomy.bulk.get(work_id).at > at, what="more jobs")
     roomy.bulk.tell(work_id, "abort")
-    wait_until(lambda: roomy.actions.record.events()[0].action == "undo", what="the record")
+    turn_until(runner, lambda: roomy.actions.record.events()[0].action == "undo", what="the record")
     aborted = roomy.bulk.get(work_id)
     assert 0 < aborted.done < 400
     assert len(roomy.dead()) == aborted.done == roomy.bulk.get(deleted.id).restored
@@ -181,7 +180,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
         ran_by_worker = WAITING[library](client)
         assert len(ran_by_worker) > at
         eaten(client, library)
-        client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")  # it ran out
+        expire_lease(client, work_id)
         work = ran(parts, work_id)
         assert (work.phase, work.at, work.outcomes) == (Phase.DONE, JOBS, {"done": JOBS})
         rest = WAITING[library](client)
