@@ -47,9 +47,35 @@ def server() -> Iterator[EmbeddedRedis]:
     instance.close()
 
 
+# What a test may have changed on a server of the session, and what a fresh one has.
+FRESH: tuple[tuple[str | int, ...], ...] = (
+    ("CLIENT", "UNPAUSE"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("ACL", "SETUSER", "default", "reset", "on", "nopass", "~*", "&*", "+@all"),
+    ("CONFIG", "SET", "maxmemory", 0),
+    ("CONFIG", "SET", "maxmemory-policy", "noeviction"),
+    ("CONFIG", "SET", "maxclients", 10_000),
+    ("CONFIG", "SET", "save", ""),
+    ("CONFIG", "SET", "slowlog-log-slower-than", 10_000),
+    ("ACL", "USERS"),
+    ("FLUSHALL",),
+)
+
+
+def reset_server(client: redis.Redis) -> None:
+    """Make a server as it was when it started, so that a test that failed half way spoils no other. 1 round trip."""
+    with client.pipeline(transaction=False) as pipeline:
+        for command in FRESH:
+            pipeline.execute_command(*command)
+        *_, users, _ = pipeline.execute()
+    others = {user.decode() if isinstance(user, bytes) else user for user in users} - {"default"}
+    if others:
+        client.acl_deluser(*others)
+
+
 def _emptied(server: EmbeddedRedis) -> redis.Redis:
     client = redis.Redis.from_url(server.url)
-    client.flushall()  # our own child process: nobody else's data can be in it
+    reset_server(client)  # our own child process: nobody else's data can be in it
     return client
 
 

@@ -14,6 +14,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import FlowDelta, Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Filled, Library
@@ -48,7 +49,7 @@ class Picture:
 
     def restore(self, client: redis.Redis) -> None:
         """Put all keys back, and nothing else."""
-        client.flushall()
+        reset_server(client)
         with client.pipeline(transaction=False) as pipeline:
             for key, (value, ttl_ms) in self.keys.items():
                 pipeline.restore(key, ttl_ms, value)
@@ -110,7 +111,7 @@ def picture(request: pytest.FixtureRequest, any_server: EmbeddedRedis) -> Pictur
     """The key space of a library's queues on each server."""
     library: Library = request.param
     with redis.Redis.from_url(any_server.url) as client:
-        client.flushall()
+        reset_server(client)
         filled = library.fill(any_server.url)
         return Picture.of(client, library, filled)
 
