@@ -31,7 +31,14 @@ def start_server(name: str, *options: str) -> EmbeddedRedis:
     return EmbeddedRedis(binary, options=options).start()
 
 
-@pytest.fixture(scope="session", params=sorted(SERVERS, reverse=True))
+NEWEST, *OLDER = sorted(SERVERS, reverse=True)
+# For a test whose commands are the same on every server: the older ones have their turn in the soak ring.
+newest_in_gate = pytest.mark.parametrize(
+    "any_server", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)], indirect=True
+)
+
+
+@pytest.fixture(scope="session", params=[NEWEST, *OLDER])
 def any_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
     """Each Redis version in turn, for the whole session."""
     server = start_server(request.param)

@@ -12,6 +12,7 @@ from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
+from tests.conftest import newest_in_gate
 from tests.contract.conftest import WITH_HASHES, Stage
 from tests.search import search
 
@@ -27,6 +28,7 @@ def test_a_search_finds_every_queue(stage: Stage) -> None:
     assert {(ref.source, ref.backend) for ref in found.values()} == {("main", stage.backend.name)}
 
 
+@newest_in_gate
 def test_a_search_shows_only_the_queues_that_the_settings_want(stage: Stage) -> None:
     settings = SourceSettings(name="main", url=stage.url, backends=(stage.backend.name,), queues=("al*", "later"))
     backend = type(stage.backend)(stage.backend.source, settings)
@@ -45,6 +47,7 @@ def test_counts_equal_those_of_the_library(stage: Stage) -> None:
         assert stats.counts.of(State.WAITING) == stats.depth
 
 
+@newest_in_gate
 def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         stats = stage.backend.stats([ref])[0]
@@ -54,6 +57,7 @@ def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
                 stage.page(ref, state)
 
 
+@newest_in_gate
 def test_stats_tell_how_long_the_oldest_job_waits(stage: Stage) -> None:
     stats = stage.backend.stats([stage.ref()])[0]
     if not stage.library.keeps_ages:
@@ -65,6 +69,7 @@ def test_stats_tell_how_long_the_oldest_job_waits(stage: Stage) -> None:
     assert stats.overdue_s == (None if stage.library.shared else 0)
 
 
+@newest_in_gate
 def test_stats_come_in_the_order_asked_for(stage: Stage) -> None:
     refs = stage.discover()
     asked = [refs["beta"], refs["alpha"]]
@@ -87,6 +92,7 @@ def test_each_list_holds_the_jobs_that_the_library_put_there(stage: Stage) -> No
                 assert job.payload is None
 
 
+@newest_in_gate
 def test_pages_follow_each_other_without_gap_or_repetition(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
@@ -215,6 +221,7 @@ def test_flow_counts_what_ended_between_two_looks(stage: Stage) -> None:
     assert {(flow.completed, flow.dead) for flow in delta.queues} == {(0, 0)}
 
 
+@newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
 def test_flow_looks_back_for_a_queue_that_is_new(stage: Stage) -> None:
     _, cursor = stage.flow(list(stage.discover().values()), None)
@@ -228,6 +235,7 @@ def test_flow_looks_back_for_a_queue_that_is_new(stage: Stage) -> None:
     assert [(flow.completed, flow.dead) for flow in first.queues] == [(5, 3)]
 
 
+@newest_in_gate
 @pytest.mark.parametrize("name", ["weird ünïcode/<b>&?#", "%2F..", "q" * 200])
 def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
     stage.library.run_jobs(stage.url, name, good=1, bad=1)
@@ -246,6 +254,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
         assert stage.backend.job(ref, job.id).state is state
 
 
+@newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_whose_data_is_gone_costs_one_row(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
@@ -257,6 +266,7 @@ def test_a_job_whose_data_is_gone_costs_one_row(stage: Stage) -> None:
         assert stage.backend.job(ref, gone).problem
 
 
+@newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_whose_key_is_of_another_type_costs_one_row(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
@@ -270,6 +280,7 @@ def test_a_job_whose_key_is_of_another_type_costs_one_row(stage: Stage) -> None:
         assert stage.backend.job(ref, wrong).problem
 
 
+@newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
 @pytest.mark.parametrize(
     "junk", [b"\xff\xfe\x00{[", b"", b"9" * 5000, b'{"a":' * 5000, b"NaN", b"\x80\x05cos\nsystem\n"]
@@ -306,6 +317,7 @@ def test_huge_values_are_not_fetched(stage: Stage) -> None:
     stage.backend.flow([ref], None)
 
 
+@newest_in_gate
 def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
     ref = stage.ref()
     with socket.socket() as held:
@@ -341,6 +353,7 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
     assert Capability.SEARCH in stage.backend.capabilities
 
 
+@newest_in_gate
 def test_a_worker_that_lives_is_listed(stage: Stage) -> None:
     refs = list(stage.discover().values())
     for worker in stage.backend.workers(refs):
