@@ -19,8 +19,8 @@ from dashboard.alerts import keys
 from dashboard.collect.store import LEAD
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from tests.alerts.channels.sinks import HttpSink
-from tests.alerts.rig import eventually
 from tests.serving import ROOT
+from tests.waiting import wait_until
 
 INTERVAL_S = 0.5
 QUICK: dict[str, Any] = {"for_s": 1, "group_wait_s": 0, "recover_for_s": 0.5}
@@ -67,7 +67,7 @@ class Night:
         config = self.configure(rules, **deep)
         process = self.begin(["-m", "dashboard.cli", "checker", "--config", str(config)])
         self.checkers.append(process)
-        eventually(lambda: self.heart(), what="the first tick", within_s=60)
+        wait_until(lambda: self.heart(), what="the first tick")
         return process
 
     def begin(self, command: Sequence[str], **environ: str) -> subprocess.Popen[bytes]:
@@ -100,7 +100,7 @@ class Night:
     def leader(self) -> subprocess.Popen[bytes]:
         """The checker that leads."""
         pids = {process.pid: process for process in self.checkers}
-        found: subprocess.Popen[bytes] = eventually(lambda: pids.get(self.holder() or 0), what="a leader")
+        found: subprocess.Popen[bytes] = wait_until(lambda: pids.get(self.holder() or 0), what="a leader")
         return found
 
     def as_when_the_lease_ran_out(self) -> None:
@@ -130,14 +130,14 @@ class Night:
                 seen.setdefault(message["id"], message["kind"])
         return list(seen.values())
 
-    def tells(self, rule: str, *kinds: str, within_s: float = 60) -> None:
+    def tells(self, rule: str, *kinds: str) -> None:
         """Returns when exactly these kinds have arrived of a rule."""
-        eventually(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}", within_s=within_s)
+        wait_until(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}")
 
     def noted(self) -> None:
         """Returns when the outbox knows of all that arrived: whoever dies before that leaves a message to be sent again
         a minute later, and all that follows it has to wait."""
-        eventually(lambda: not self.redis.zcard(keys.UNSENT), what="the end of the send")
+        wait_until(lambda: not self.redis.zcard(keys.UNSENT), what="the end of the send")
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from dashboard.alerts.channels.base import Channel, Delivered, Message
@@ -120,11 +119,3 @@ def deep(*depths: int, sources: Iterable[SourceStats] = ()) -> Snapshot:
         for index, depth in enumerate(depths)
     ]
     return sample(queues, sources)
-
-
-def eventually(condition: Callable[[], Any], *, within_s: float = 30.0, what: str = "it") -> Any:
-    deadline = time.monotonic() + within_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {within_s:.0f} s"
-        time.sleep(0.02)
-    return answer

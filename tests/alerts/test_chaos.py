@@ -17,9 +17,9 @@ import redis
 from dashboard.alerts import keys
 from tests.alerts.channels.sinks import status
 from tests.alerts.night import QUICK, Night
-from tests.alerts.rig import eventually
 from tests.conftest import SERVERS
 from tests.contract.bullmq_library import BullMQLibrary
+from tests.waiting import wait_until
 
 
 def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(begin: Callable[..., Night]) -> None:
@@ -32,13 +32,13 @@ def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(begin: Callabl
     night.noted()
     asleep.send_signal(signal.SIGSTOP)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.leader() is not asleep, what="another leader")
+    wait_until(lambda: night.leader() is not asleep, what="another leader")
     asleep.send_signal(signal.SIGCONT)
     killed = night.leader()
     killed.kill()
     killed.wait(10)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.leader() is asleep, what="the first leader again")
+    wait_until(lambda: night.leader() is asleep, what="the first leader again")
     night.drain()
     night.tells("deep", "firing", "resolved")
     assert len({message["episode"] for message in night.messages()}) == 1
@@ -53,7 +53,7 @@ def test_a_redis_that_is_killed_and_comes_back_empty_loses_no_end(begin: Callabl
     night.server.stop(kill=True)
     night.server.start()
     night.fill()
-    eventually(lambda: night.heart() and night.redis.scard(keys.LIVE), what="the states back")
+    wait_until(lambda: night.heart() and night.redis.scard(keys.LIVE), what="the states back")
     night.drain()
     night.tells("deep", "firing", "resolved")
     # That Redis was gone is told as well, when its return took long.
@@ -86,7 +86,7 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_told(begin: Callabl
     night.check()
     data.rmdir()
     night.redis.config_set("save", "1 1")
-    eventually(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
+    wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
     night.tells("redis-writes-refused", "firing")
     data.mkdir()
     night.redis.config_set("save", "")
@@ -113,7 +113,7 @@ def test_a_redis_that_is_gone_is_told_and_its_return_too(begin: Callable[..., Ni
     night.tells("redis-unreachable", "firing")
     night.server.start()
     night.tells("redis-unreachable", "firing", "resolved")
-    eventually(lambda: night.redis.xlen(keys.EPISODES) == 2, what="the history")
+    wait_until(lambda: night.redis.xlen(keys.EPISODES) == 2, what="the history")
 
 
 def test_a_sink_that_fails_gets_it_later_and_in_order(begin: Callable[..., Night]) -> None:
@@ -121,7 +121,7 @@ def test_a_sink_that_fails_gets_it_later_and_in_order(begin: Callable[..., Night
     night.sink.answers = [status(500), status(429, Retry_After="1"), status(200)]
     night.check()
     night.fill()
-    eventually(lambda: len(night.sink.requests) >= 2, what="the second try")
+    wait_until(lambda: len(night.sink.requests) >= 2, what="the second try")
     night.drain()
     night.tells("deep", "firing", "resolved")
     kinds = [message["kind"] for message in night.messages()]
@@ -189,15 +189,15 @@ def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callab
     command = ["-m", "gunicorn", "wsgi:app", "--workers", str(workers), "--threads", "2", "--no-control-socket"]
     command += ["-c", "python:dashboard.web.server", "--bind", "127.0.0.1:0"]
     master = night.begin(command, QUEUEDECK_CONFIG=str(config))
-    eventually(lambda: len(psutil.Process(master.pid).children()) == workers, what="the workers")
-    first: int = eventually(night.holder, what="a leader", within_s=60)
+    wait_until(lambda: len(psutil.Process(master.pid).children()) == workers, what="the workers")
+    first: int = wait_until(night.holder, what="a leader")
     assert first in {child.pid for child in psutil.Process(master.pid).children()}
     night.fill()
     night.tells("deep", "firing")
     night.noted()
     os.kill(first, signal.SIGKILL)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.holder() not in (None, first), what="another leader", within_s=60)
+    wait_until(lambda: night.holder() not in (None, first), what="another leader")
     night.drain()
     night.tells("deep", "firing", "resolved")
     assert [message["kind"] for message in night.messages()] == ["firing", "resolved"]
@@ -222,8 +222,8 @@ def test_the_clock_of_the_host_steps_by_an_hour(begin: Callable[..., Night], hou
     night.begin(["-m", "tests.alerts.stepped", str(clock), "checker", "--config", str(config)])
 
     def ticks(seconds: float) -> None:
-        began = int(eventually(night.heart, what="a tick")[b"at"])
-        eventually(lambda: int(night.heart()[b"at"]) - began >= seconds * 1000, what="more ticks", within_s=60)
+        began = int(wait_until(night.heart, what="a tick")[b"at"])
+        wait_until(lambda: int(night.heart()[b"at"]) - began >= seconds * 1000, what="more ticks")
 
     ticks(3)
     night.fill()

@@ -18,7 +18,7 @@ from dashboard.alerts.memory import Kept
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import Settings, load
 from tests.alerts.night import Night
-from tests.alerts.rig import eventually
+from tests.waiting import wait_until
 
 OFF = {"enabled": False}
 
@@ -60,7 +60,7 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     data.rmdir()
     night.redis.config_set("save", "1 1")
     night.redis.set("app", "1")
-    eventually(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
+    wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
     code, troubles, _ = judge(settings(night.server.url))
     assert code is Exit.CRITICAL
     assert "redis-writes-refused" in {trouble.rule.id for trouble in troubles}
@@ -82,7 +82,7 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
 ) -> None:
     night = begin()
     checker = night.check()
-    eventually(lambda: _writable(night.redis), what="what the checker saw")
+    wait_until(lambda: _writable(night.redis), what="what the checker saw")
     checker.kill()
     checker.wait(10)
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")

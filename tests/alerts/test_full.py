@@ -10,8 +10,8 @@ import redis
 
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.night import QUICK, Night
-from tests.alerts.rig import eventually
 from tests.conftest import SERVERS
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 48 * MIB
@@ -68,10 +68,10 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
     writer = Writer(night.server.url)
     night.stack.callback(writer.stop)
     writer.start()
-    night.tells("redis-memory-full", "firing", within_s=60)
+    night.tells("redis-memory-full", "firing")
     assert not writer.full.is_set()
     assert night.told("redis-writes-refused") == []
-    eventually(writer.full.is_set, what="the end of the memory", within_s=60)
+    wait_until(writer.full.is_set, what="the end of the memory")
     night.tells("redis-writes-refused", "firing")
     (told,) = [message for message in night.messages() if message["rule_id"] == "redis-writes-refused"]
     # Redis 6 stores nothing when it is full, so that the process tells it by itself.
@@ -81,7 +81,7 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
     def mailed() -> list[str]:
         return [word for each in mail.mails for word in words if word in each["Subject"]]
 
-    eventually(lambda: len(mailed()) >= 2, what="the mails")
+    wait_until(lambda: len(mailed()) >= 2, what="the mails")
     assert mailed() == list(words)
     writer.stop()
     night.redis.delete(*night.redis.scan_iter("ballast:*"), *night.redis.scan_iter("first:*"))

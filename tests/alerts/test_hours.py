@@ -22,8 +22,9 @@ from dashboard.collect.store import LEAD
 from dashboard.model import Snapshot
 from dashboard.sources import metered
 from tests.alerts.night import Night
-from tests.alerts.rig import DEEP, Process, deep, eventually
+from tests.alerts.rig import DEEP, Process, deep
 from tests.alerts.test_desk import desk_of
+from tests.waiting import wait_until
 
 Make = Callable[..., Process]
 MEAN = {**DEEP, "id": "mean", "reducer": "mean", "window_s": 300}
@@ -43,7 +44,7 @@ def points(process: Process, snapshot: Snapshot, least: int) -> Hours:
         assert hours is not None
         return hours if len(hours.rules["deep"].worst) >= least else None
 
-    found: Hours = eventually(stored, what="the hour")
+    found: Hours = wait_until(stored, what="the hour")
     return found
 
 
@@ -63,7 +64,7 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process
     assert 0 < any_redis.pttl(keys.SIGHTS) <= MEMORY_TTL_MS
 
     any_redis.delete(LEAD)  # as when the first one is killed
-    eventually(lambda: first.alerts.look().now > before.at + 3.2, what="time without a leader")
+    wait_until(lambda: first.alerts.look().now > before.at + 3.2, what="time without a leader")
     assert second.tick(deep(7, 3))
     after = points(second, deep(7, 3), len(before.rules["deep"].worst) + 4)
     hour = after.rules["deep"]
@@ -90,13 +91,13 @@ def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
 
     for _ in range(2):
         night.check()
-    first: float = eventually(since, what="the hour")
+    first: float = wait_until(since, what="the hour")
     killed = night.leader()
     killed.kill()
     killed.wait(10)
     night.redis.delete(keys.HEARTBEAT)
     night.as_when_the_lease_ran_out()
-    eventually(lambda: night.holder() not in (None, killed.pid), what="another leader", within_s=20)
+    wait_until(lambda: night.holder() not in (None, killed.pid), what="another leader")
     assert since() == first
 
 

@@ -26,8 +26,9 @@ from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.sources import Source
-from tests.alerts.rig import Recorder, eventually
+from tests.alerts.rig import Recorder
 from tests.conftest import SERVERS, start_server
+from tests.waiting import wait_until
 
 GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
 FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
@@ -80,18 +81,18 @@ def fail_until_told(local: LocalMode, *, mutes: Mutes = NO_MUTES) -> None:
         fail(local, times=1, mutes=mutes)
         return local.speaking
 
-    eventually(speaks, what="the word")
+    wait_until(speaks, what="the word")
 
 
 def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
-    eventually(lambda: ops.kinds == ["firing"])
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.well()
-    eventually(lambda: ops.kinds == ["firing", "resolved"])
-    eventually(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"])
-    eventually(lambda: not local.speaking)
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
+    wait_until(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"], what="the record of both")
+    wait_until(lambda: not local.speaking, what="the end of its speaking")
     first, last = ops.arrived
     assert first.episode == last.episode
     assert "Nothing listens" in first.lines[0].label
@@ -118,7 +119,7 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
     assert not local.speaking
     assert ops.given == []
     fail_until_told(local, mutes=Mutes(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
-    eventually(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
 
 
 def test_one_process_of_a_host_speaks(host: Host) -> None:
@@ -127,7 +128,7 @@ def test_one_process_of_a_host_speaks(host: Host) -> None:
     fail_until_told(first)
     fail(second)
     assert not second.speaking
-    eventually(lambda: ops.kinds == ["firing"])
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
 
 
 def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
     for host in hosts:
         host.folder.mkdir()
         fail_until_told(host.process(ops))
-    eventually(lambda: len(ops.arrived) == 2)
+    wait_until(lambda: len(ops.arrived) == 2, what="both alerts")
     assert len({message.id for message in ops.arrived}) == 1
     for host in hosts:
         host.made[0].stop()
@@ -159,42 +160,42 @@ def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> No
     ops.gate = threading.Event()
     local = host.process(ops)
     fail_until_told(local)
-    eventually(lambda: len(ops.given) == 1)
+    wait_until(lambda: len(ops.given) == 1, what="the first attempt")
     local.well()  # before the first attempt has failed, and long before the second
     ops.gate.set()
-    eventually(lambda: ops.kinds == ["both"])
+    wait_until(lambda: ops.kinds == ["both"], what="one message of both")
 
 
 def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
-    eventually(lambda: ops.kinds == ["firing"])
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.stop()  # as when it is killed: the lock is free, the spool is there
     heir = host.process(ops)
     fail_until_told(heir)
     heir.well()
-    eventually(lambda: ops.kinds == ["firing", "resolved"])
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
 def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
-    eventually(lambda: ops.kinds == ["firing"])
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.stop()
     host.process(ops).well()
-    eventually(lambda: ops.kinds == ["firing", "resolved"])
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
 def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path) -> None:
     ops = Recorder()
     local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": ops}, Links(None), tmp_path / "none", lambda entry: None)
     fail_until_told(local)
-    eventually(lambda: ops.kinds == ["firing"])
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     assert len(ops.given) == 1
     local.well()
-    eventually(lambda: ops.kinds == ["firing", "resolved"])
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
     local.stop()
 
 
@@ -229,8 +230,8 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
     local = host.process(ops)
     local._file.write_bytes(b"\xff" * 100)
     fail_until_told(local)
-    eventually(lambda: ops.kinds == ["firing"])
-    eventually(
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    wait_until(
         lambda: msgspec.json.decode(local._file.read_bytes(), type=Spool).told == ("ops",), what="the note of it"
     )
 
@@ -294,7 +295,7 @@ def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
         child.wait(60)
         fail_until_told(heir)
         heir.well()
-        eventually(lambda: ops.kinds == ["resolved"])
+        wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
     finally:
         child.kill()
         child.wait(60)
@@ -314,8 +315,8 @@ def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source:
         local.failed(caught.value, rules(), NO_MUTES, led=True, epoch=7)
         return local.speaking
 
-    eventually(speaks, what="the word")
-    eventually(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"])
+    wait_until(speaks, what="the word")
+    wait_until(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"], what="the alert")
     server.close()
 
 

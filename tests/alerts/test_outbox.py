@@ -15,7 +15,8 @@ from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
 from dashboard.collect.store import LEAD, PREFIX
 from dashboard.errors import BackendUnavailable
-from tests.alerts.rig import DEEP, Process, Recorder, deep, eventually
+from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.waiting import wait_until
 
 Make = Callable[..., Process]
 LATER = Delivered(ok=False, permanent=False, status="500", answer="try later")
@@ -308,10 +309,10 @@ def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other
     process = make_process("one", slow, quick)
     process.notifier.start()
     process.tick(deep(50))
-    eventually(lambda: quick.kinds == ["firing"])
+    wait_until(lambda: quick.kinds == ["firing"], what="the alert on the quick channel")
     assert slow.kinds == []
     slow.gate.set()
-    eventually(lambda: slow.kinds == ["firing"])
+    wait_until(lambda: slow.kinds == ["firing"], what="the alert on the slow channel")
     process.notifier.stop()
 
 

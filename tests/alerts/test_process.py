@@ -22,7 +22,7 @@ from dashboard.model import QueueStats, Snapshot
 from dashboard.settings import Settings, load
 from dashboard.sources import Source, metered
 from tests.alerts.channels.sinks import HttpSink, hang, status
-from tests.alerts.rig import eventually
+from tests.waiting import wait_until
 
 INTERVAL_S = 0.5
 
@@ -95,11 +95,11 @@ def test_from_the_crossing_to_the_message_no_longer_than_promised(
         stack.callback(source.close)
         # Finding a queue takes its time, and is not what is measured.
         known = Store(source)
-        eventually(lambda: [found.name for found in _queues(known)] == ["mail"], what="the queue")
+        wait_until(lambda: [found.name for found in _queues(known)] == ["mail"], what="the queue")
     began = len(ticks)
     for _ in range(5):
         queue.enqueue("os.getpid")
-    eventually(lambda: sink.requests, what="the message")
+    wait_until(lambda: sink.requests, what="the message")
     # for_s + two intervals + group_wait_s; two more for delivery itself, and for a machine that does much else
     assert (len(ticks) - began) * INTERVAL_S <= 1 + 2 * INTERVAL_S + 0 + 2 * INTERVAL_S
 
@@ -115,15 +115,15 @@ def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpS
     for _ in range(5):
         queue.enqueue("os.getpid")
     _, desk = begin()
-    eventually(lambda: sink.requests, what="the attempt")
+    wait_until(lambda: sink.requests, what="the attempt")
     beats: set[bytes] = set()
 
     def beaten() -> int:
         beats.add(redis_client.hget(keys.HEARTBEAT, "at"))
         return len(beats)
 
-    eventually(lambda: beaten() >= 5, what="more ticks")
-    eventually(lambda: desk.health().ok, what="a checker that is well")
+    wait_until(lambda: beaten() >= 5, what="more ticks")
+    wait_until(lambda: desk.health().ok, what="a checker that is well")
     assert desk.deliveries() == ()  # nobody knows yet what became of it
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
@@ -137,17 +137,17 @@ def test_of_two_processes_one_evaluates_and_one_message_is_sent(
         queue.enqueue("os.getpid")
     first, desk = begin("one")
     begin("two")
-    eventually(lambda: sink.requests, what="the message")
+    wait_until(lambda: sink.requests, what="the message")
     first.stop()
-    eventually(lambda: desk.health().holder == "two", what="the other one")
+    wait_until(lambda: desk.health().holder == "two", what="the other one")
     redis_client.delete("rq:queue:mail")
-    eventually(lambda: len(sink.requests) == 2, what="the end")
+    wait_until(lambda: len(sink.requests) == 2, what="the end")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
 
 
 def test_the_ping_is_called_while_all_is_well(begin: Callable[..., Any], sink: HttpSink) -> None:
     begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
-    eventually(lambda: sink.requests, what="the ping")
+    wait_until(lambda: sink.requests, what="the ping")
     assert {request.path for request in sink.requests} == {"/ping"}
 
 
@@ -156,22 +156,22 @@ def test_a_wrong_answer_of_the_ping_url_does_no_harm(
 ) -> None:
     sink.answers = [status(500)]
     _, desk = begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
-    eventually(lambda: sink.requests, what="the ping")
+    wait_until(lambda: sink.requests, what="the ping")
     beat = redis_client.hget(keys.HEARTBEAT, "at")
-    eventually(lambda: redis_client.hget(keys.HEARTBEAT, "at") != beat, what="another tick")
-    eventually(lambda: desk.health().ok, what="a checker that is well")
+    wait_until(lambda: redis_client.hget(keys.HEARTBEAT, "at") != beat, what="another tick")
+    wait_until(lambda: desk.health().ok, what="a checker that is well")
 
 
 def test_alerts_can_be_switched_off(begin: Callable[..., Any], redis_client: redis.Redis) -> None:
     work, desk = begin(alerts="off")
     assert work.alerts is None
-    eventually(lambda: redis_client.exists("{queuedeck}:snapshot"))
+    wait_until(lambda: redis_client.exists("{queuedeck}:snapshot"), what="a snapshot")
     assert desk.health().age_s is None
 
 
 def test_a_look_of_a_page_is_bounded(begin: Callable[..., Any]) -> None:
     _, desk = begin()
-    eventually(lambda: desk.health().ok)
+    wait_until(lambda: desk.health().ok, what="a checker that is well")
     with metered() as meter:
         desk.now()
     assert meter.round_trips <= 3

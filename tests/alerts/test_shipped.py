@@ -37,7 +37,7 @@ from dashboard.collect.watch import watch
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from dashboard.settings import load
 from tests.alerts.channels.sinks import HttpSink, status
-from tests.alerts.rig import DEEP, Process, Recorder, deep, eventually
+from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.alerts.test_outbox import hurry
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
@@ -45,6 +45,7 @@ from tests.contract.celery_live import Shop
 from tests.contract.rq_library import drain
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import worker as sidekiq_worker
+from tests.waiting import wait_until
 
 INTERVAL_S = 2.0
 MIB = 1024 * 1024
@@ -219,7 +220,7 @@ def test_jobs_of_bullmq_whose_workers_were_killed(scene: Scene) -> None:
     with bullmq(scene.server.url, "video", stalledInterval=300):
         scene.passes(100)
     # What the workers leave for a moment counts as a sign of life.
-    eventually(lambda: not scene.redis.exists("bull:video:stalled-check"), what="the end of it")
+    wait_until(lambda: not scene.redis.exists("bull:video:stalled-check"), what="the end of it")
     library.drive("add", scene.server.url, "video")
     scene.fires("queue-no-consumers", 180)
     assert not scene.has("workers-gone", "firing")  # one incident, one alert
@@ -280,7 +281,7 @@ def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
         scene.redis.hset(f"bull:video:{job.decode()}", "processedOn", began)
         scene.fires("queue-active-age", 80)
         scene.redis.set("enough", 1)
-        eventually(lambda: library.own_counts(scene.server.url, "video")["completed"] == 1)
+        wait_until(lambda: library.own_counts(scene.server.url, "video")["completed"] == 1, what="the end of the job")
         scene.resolves("queue-active-age")
 
 
@@ -290,10 +291,10 @@ def test_an_active_job_whose_worker_is_gone(scene: Scene) -> None:
         scene.passes(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
     lock = f"bull:video:{job.decode()}:lock"
-    eventually(lambda: not scene.redis.exists(lock), what="the end of the lock")
+    wait_until(lambda: not scene.redis.exists(lock), what="the end of the lock")
     scene.fires("queue-stalled", 140)
     with bullmq(scene.server.url, "video", stalledInterval=300):
-        eventually(lambda: scene.redis.exists(lock), what="another worker taking it")
+        wait_until(lambda: scene.redis.exists(lock), what="another worker taking it")
         scene.resolves("queue-stalled")
 
 
@@ -321,7 +322,7 @@ def test_a_library_with_work_to_come_and_no_worker(scene: Scene) -> None:
     library.drive("schedule", scene.server.url, "work")
     scene.fires("workers-gone", 220)
     with sidekiq_worker(scene.server.url):
-        eventually(lambda: scene.redis.scard("processes"), what="the process", within_s=60)
+        wait_until(lambda: scene.redis.scard("processes"), what="the process")
         scene.resolves("workers-gone")
 
 
@@ -452,10 +453,10 @@ def test_memory_that_is_full_of_holes(scene: Scene) -> None:
     scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 1000)
     most = "for number = 0, ARGV[1] do if number % 4 > 0 then redis.call('DEL', 'hole:' .. number) end end"
     scene.redis.eval(most, 0, count)
-    eventually(lambda: scene.redis.info("memory")["allocator_frag_bytes"] > 256 * MIB, what="the holes")
+    wait_until(lambda: scene.redis.info("memory")["allocator_frag_bytes"] > 256 * MIB, what="the holes")
     scene.fires("redis-fragmentation", 1900)
     scene.redis.flushall()
-    eventually(lambda: scene.redis.info("memory")["allocator_frag_bytes"] < 256 * MIB, what="the memory back")
+    wait_until(lambda: scene.redis.info("memory")["allocator_frag_bytes"] < 256 * MIB, what="the memory back")
     scene.resolves("redis-fragmentation")
 
 
@@ -468,7 +469,7 @@ def test_a_replica_that_does_not_keep_up(scene: Scene) -> None:
         return float(found["master_repl_offset"] - found["slave0"]["offset"]) if online else float("inf")
 
     with start_server("redis-7", "--replicaof", f"127.0.0.1 {scene.server.port}") as replica:
-        eventually(lambda: lag() < MIB, what="the replica")
+        wait_until(lambda: lag() < MIB, what="the replica")
         assert replica.pid is not None
         os.kill(replica.pid, signal.SIGSTOP)
         try:
@@ -477,7 +478,7 @@ def test_a_replica_that_does_not_keep_up(scene: Scene) -> None:
             scene.fires("redis-replica-lag", 80)
         finally:
             os.kill(replica.pid, signal.SIGCONT)
-        eventually(lambda: lag() < MIB, what="the replica catching up")
+        wait_until(lambda: lag() < MIB, what="the replica catching up")
         scene.resolves("redis-replica-lag")
 
 
@@ -498,11 +499,11 @@ def test_a_redis_that_cannot_save(scene: Scene, tmp_path: Path) -> None:
     scene.redis.config_set("dir", str(data))
     data.rmdir()
     scene.redis.bgsave()
-    eventually(lambda: scene.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
+    wait_until(lambda: scene.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
     scene.fires("redis-persistence", 80)
     scene.redis.config_set("dir", str(tmp_path))
     scene.redis.bgsave()
-    eventually(lambda: scene.redis.info("persistence")["rdb_last_bgsave_status"] == "ok", what="a save")
+    wait_until(lambda: scene.redis.info("persistence")["rdb_last_bgsave_status"] == "ok", what="a save")
     scene.resolves("redis-persistence")
 
 
@@ -612,14 +613,14 @@ def test_a_checker_whose_ticks_come_late(
         assert here.own is not None
         work = start(settings, here, Store(here.own), "one")
         stack.callback(work.stop)
-        eventually(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
+        wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
         assert slow.pid is not None
         os.kill(slow.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: len(desk.sink.requests) == 1, what="the alert", within_s=60)
+            wait_until(lambda: len(desk.sink.requests) == 1, what="the alert")
         finally:
             os.kill(slow.pid, signal.SIGCONT)
-        eventually(lambda: len(desk.sink.requests) == 2, what="the end", within_s=60)
+        wait_until(lambda: len(desk.sink.requests) == 2, what="the end")
 
 
 def test_no_rule_ships_without_a_proof() -> None:

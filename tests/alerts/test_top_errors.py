@@ -26,10 +26,10 @@ from dashboard.sources import Source
 from dashboard.triage.top import BUDGET_S, TopErrors
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
-from tests.alerts.rig import eventually
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.triage import failing
 from tests.triage.test_groups import fail_rq, queues_of
+from tests.waiting import wait_until
 
 HOSTILE = "<!channel> <b>bold</b> & *more*"
 OFF = ("queue-no-consumers", "workers-gone", "checker-slow")
@@ -87,7 +87,7 @@ def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(rq: Backend, s
     assert sorted(took[1:])[40] < BUDGET_S / 3
     hangs.set()
     # What came too late is there for the next message.
-    eventually(lambda: top.of("main", "rq", "mail", stats), what="the errors")
+    wait_until(lambda: top.of("main", "rq", "mail", stats), what="the errors")
     assert calls >= 1
     top.stop()
 
@@ -144,7 +144,7 @@ def test_messages_carry_them_escaped(
         assert here.own is not None
         work = start(settings, here, Store(here.own), "one")
         stack.callback(work.stop)
-        eventually(lambda: sink.requests and mails.mails, what="both messages")
+        wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()
     assert "OddError" in slack
     assert "(3 of 3 dead letters of the last hour)" in slack

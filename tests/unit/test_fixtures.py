@@ -8,7 +8,9 @@ from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import reset_server
 
 
-def test_a_server_is_as_fresh_after_whatever_a_test_did_to_it(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_server_is_as_fresh_after_whatever_a_test_did_to_it(
+    any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
     fresh = any_redis.config_get("*"), any_redis.acl_list()
     any_redis.set("left", 1)
     any_redis.acl_setuser("left", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
