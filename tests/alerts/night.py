@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,14 +15,16 @@ from rq import Queue
 
 from dashboard.alerts import keys
 from dashboard.collect.store import LEAD
-from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from dashboard.demo.embedded import EmbeddedRedis
 from tests.alerts.channels.sinks import HttpSink
-from tests.serving import ROOT
+from tests.processes import ROOT, Child, start
 from tests.waiting import wait_until
 
 INTERVAL_S = 0.5
 QUICK: dict[str, Any] = {"for_s": 1, "group_wait_s": 0, "recover_for_s": 0.5}
 DEEP: dict[str, Any] = {"metric": "queue.depth", "critical": 10, **QUICK, "new_instance_grace_s": 0}
+# Told by the second tick in turn that fails: each waits for its time-outs.
+UNREACHABLE: dict[str, Any] = {**QUICK, "for_s": 0, "critical": 0.5}
 OFF = ("queue-no-consumers", "workers-gone", "checker-slow", "redis-memory", "redis-memory-full")
 
 
@@ -38,7 +38,7 @@ class Night:
         self.stack = stack
         self.redis = redis.Redis.from_url(server.url)
         stack.callback(self.redis.close)
-        self.checkers: list[subprocess.Popen[bytes]] = []
+        self.checkers: list[Child] = []
         self.lines: list[str] = []  # of the configuration, after all others
 
     def configure(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Path:
@@ -46,7 +46,7 @@ class Night:
         wanted: dict[str, dict[str, Any]] = {
             "deep": {**DEEP, **deep},
             "redis-writes-refused": QUICK,
-            "redis-unreachable": {**QUICK, "critical": 2},
+            "redis-unreachable": UNREACHABLE,
             **{name: {"enabled": False} for name in OFF},
             **(rules or {}),
         }
@@ -62,25 +62,19 @@ class Night:
         config.write_text("\n".join([*lines, *self.lines]))
         return config
 
-    def check(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> subprocess.Popen[bytes]:
-        """A started checker that has made its first tick."""
+    def check(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Child:
+        """A started checker that has made its first tick, and knows the queue."""
+        if not self.checkers:
+            self.drain()
         config = self.configure(rules, **deep)
         process = self.begin(["-m", "dashboard.cli", "checker", "--config", str(config)])
         self.checkers.append(process)
         wait_until(lambda: self.heart(), what="the first tick")
         return process
 
-    def begin(self, command: Sequence[str], **environ: str) -> subprocess.Popen[bytes]:
+    def begin(self, command: Sequence[str], **environ: str) -> Child:
         """A process of Python, ended at dawn."""
-        log = self.stack.enter_context((self.folder / f"{len(list(self.folder.glob('*.log')))}.log").open("wb"))
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            preexec_fn=die_with_parent(),
-        )
+        process = start([sys.executable, *command], name="night", environ={"PYTHONPATH": str(ROOT), **environ})
         self.stack.callback(ended, process)
         return process
 
@@ -97,10 +91,10 @@ class Night:
         parts = self.heart().get(b"holder", b"").decode().split("-")
         return int(parts[-2]) if len(parts) >= 3 else None
 
-    def leader(self) -> subprocess.Popen[bytes]:
+    def leader(self) -> Child:
         """The checker that leads."""
         pids = {process.pid: process for process in self.checkers}
-        found: subprocess.Popen[bytes] = wait_until(lambda: pids.get(self.holder() or 0), what="a leader")
+        found: Child = wait_until(lambda: pids.get(self.holder() or 0), what="a leader")
         return found
 
     def as_when_the_lease_ran_out(self) -> None:
@@ -140,13 +134,7 @@ class Night:
         wait_until(lambda: not self.redis.zcard(keys.UNSENT), what="the end of the send")
 
 
-def ended(process: subprocess.Popen[bytes]) -> None:
+def ended(process: Child) -> None:
     """End a process that may be stopped."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+    process.send(signal.SIGCONT)
+    process.stop()

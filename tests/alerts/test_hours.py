@@ -94,7 +94,6 @@ def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
     first: float = wait_until(since, what="the hour")
     killed = night.leader()
     killed.kill()
-    killed.wait(10)
     night.redis.delete(keys.HEARTBEAT)
     night.as_when_the_lease_ran_out()
     wait_until(lambda: night.holder() not in (None, killed.pid), what="another leader")
