@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -15,36 +14,38 @@ from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 48 * MIB
-FILLS_IN_S = 30.0
-EVERY_S = 0.05
+# In so many ticks it would be full; a forecast needs twenty samples.
+FILLS_IN_TICKS = 80
+STEPS = FILLS_IN_TICKS * 3 // 4
 
 
 class Writer:
-    """Somebody's application: it writes at a steady pace until there is no room, and then still tries."""
+    """Somebody's application: it writes at a steady pace, and when there is no room, it still tries."""
 
-    def __init__(self, url: str) -> None:
-        self.full = threading.Event()
-        self._url = url
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write, daemon=True)
+    def __init__(self, night: Night) -> None:
+        self._night = night
+        self._seen: set[bytes] = set()
+        self._written = 0
 
-    def start(self) -> None:
-        self._thread.start()
+    def keep_pace(self) -> None:
+        """Write a bit for each tick of the checker; STEPS of them at most, which leaves room."""
+        beat = self._night.heart().get(b"at", b"")
+        if beat not in self._seen and len(self._seen) < STEPS:
+            self._seen.add(beat)
+            self._write(int(LIMIT * 0.4 / FILLS_IN_TICKS))
 
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
+    def fill(self) -> None:
+        """Write until there is no room for the least."""
+        for size in (100_000, 1000, 16):
+            try:
+                while True:
+                    self._write(size)
+            except redis.OutOfMemoryError:
+                pass
 
-    def _write(self) -> None:
-        size, written = int(LIMIT * 0.4 / FILLS_IN_S * EVERY_S), 0
-        with redis.Redis.from_url(self._url) as client:
-            while not self._stop.wait(EVERY_S):
-                try:
-                    client.set(f"ballast:{written}", b"x" * size)
-                    written += 1
-                except redis.OutOfMemoryError:
-                    self.full.set()
-                    size = max(size // 2, 16)  # into the last gap
+    def _write(self, size: int) -> None:
+        self._night.redis.set(f"ballast:{self._written}", b"x" * size)
+        self._written += 1
 
 
 def fill_to(client: redis.Redis, share: float) -> None:
@@ -65,14 +66,19 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
     ]
     fill_to(night.redis, 0.6)
     night.check({"redis-memory-full": QUICK, "redis-memory": QUICK})
-    writer = Writer(night.server.url)
-    night.stack.callback(writer.stop)
-    writer.start()
-    night.tells("redis-memory-full", "firing")
-    assert not writer.full.is_set()
+    writer = Writer(night)
+
+    def foretold() -> bool:
+        writer.keep_pace()
+        return night.told("redis-memory-full") == ["firing"]
+
+    def told_refused() -> bool:
+        writer.fill()  # again and again: what ends elsewhere leaves a gap
+        return night.told("redis-writes-refused") == ["firing"]
+
+    wait_until(foretold, what="the forecast")
     assert night.told("redis-writes-refused") == []
-    wait_until(writer.full.is_set, what="the end of the memory")
-    night.tells("redis-writes-refused", "firing")
+    wait_until(told_refused, what="the alert that it is full")
     (told,) = [message for message in night.messages() if message["rule_id"] == "redis-writes-refused"]
     # Redis 6 stores nothing when it is full, so that the process tells it by itself.
     assert told["episode"].startswith("local-") is (name == "redis-6")
@@ -83,7 +89,6 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
 
     wait_until(lambda: len(mailed()) >= 2, what="the mails")
     assert mailed() == list(words)
-    writer.stop()
     night.redis.delete(*night.redis.scan_iter("ballast:*"), *night.redis.scan_iter("first:*"))
     night.tells("redis-writes-refused", "firing", "resolved")
     night.tells("redis-memory-full", "firing", "resolved")

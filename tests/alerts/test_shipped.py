@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,9 +33,10 @@ from dashboard.alerts.rules import shipped
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import watch
-from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import load
 from tests.alerts.channels.sinks import HttpSink, status
+from tests.alerts.night import QUICK
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.alerts.test_outbox import hurry
 from tests.conftest import start_server
@@ -45,6 +45,7 @@ from tests.contract.celery_live import Shop
 from tests.contract.rq_library import drain
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import worker as sidekiq_worker
+from tests.processes import child
 from tests.waiting import wait_until
 
 INTERVAL_S = 2.0
@@ -186,24 +187,14 @@ def options(*given: str) -> Callable[[Test], Test]:
 
 
 @contextmanager
-def bullmq(url: str, queue: str, **given: object) -> Iterator[subprocess.Popen[str]]:
+def bullmq(url: str, queue: str, **given: object) -> Iterator[None]:
     """Real workers of BullMQ that stay; killed without a word at the end."""
     node = shutil.which("node")
     assert node is not None
-    process = subprocess.Popen(
-        [node, str(WORKLOAD / "drive.mjs"), "bullmq", "work", url, queue, json.dumps(given)],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=die_with_parent(),
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline().startswith("{")  # they run
-        yield process
-    finally:
-        process.kill()
-        process.wait(60)
-        process.stdout.close()
+    command = [node, WORKLOAD / "drive.mjs", "bullmq", "work", url, queue, json.dumps(given)]
+    with child(command, name="bullmq", pipes=True, gently=False) as process:
+        assert process.read_line().startswith("{")  # they run
+        yield
 
 
 def test_nothing_is_wrong_with_a_queue_at_rest(scene: Scene) -> None:
@@ -219,8 +210,7 @@ def test_jobs_of_bullmq_whose_workers_were_killed(scene: Scene) -> None:
     library = BullMQLibrary()
     with bullmq(scene.server.url, "video", stalledInterval=300):
         scene.passes(100)
-    # What the workers leave for a moment counts as a sign of life.
-    wait_until(lambda: not scene.redis.exists("bull:video:stalled-check"), what="the end of it")
+    scene.redis.delete("bull:video:stalled-check")  # which counts as a sign of life for a moment
     library.drive("add", scene.server.url, "video")
     scene.fires("queue-no-consumers", 180)
     assert not scene.has("workers-gone", "firing")  # one incident, one alert
@@ -287,11 +277,11 @@ def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
 
 @proves("queue-stalled")
 def test_an_active_job_whose_worker_is_gone(scene: Scene) -> None:
-    with bullmq(scene.server.url, "video", jobs=1, lockDuration=1000):
+    with bullmq(scene.server.url, "video", jobs=1):
         scene.passes(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
     lock = f"bull:video:{job.decode()}:lock"
-    wait_until(lambda: not scene.redis.exists(lock), what="the end of the lock")
+    scene.redis.delete(lock, "bull:video:stalled-check")  # as when both ran out
     scene.fires("queue-stalled", 140)
     with bullmq(scene.server.url, "video", stalledInterval=300):
         wait_until(lambda: scene.redis.exists(lock), what="another worker taking it")
@@ -449,8 +439,8 @@ def test_connections_near_their_limit(scene: Scene) -> None:
 @options("--enable-debug-command", "yes")
 @proves("redis-fragmentation")
 def test_memory_that_is_full_of_holes(scene: Scene) -> None:
-    count = 500_000
-    scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 1000)
+    count = 75_000
+    scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 7000)
     most = "for number = 0, ARGV[1] do if number % 4 > 0 then redis.call('DEL', 'hole:' .. number) end end"
     scene.redis.eval(most, 0, count)
     wait_until(lambda: scene.redis.info("memory")["allocator_frag_bytes"] > 256 * MIB, what="the holes")
@@ -598,7 +588,7 @@ def test_a_checker_whose_ticks_come_late(
     with ExitStack() as stack:
         slow = stack.enter_context(start_server("redis-7"))
         own = {rule.id: {"id": rule.id, "enabled": False} for rule in shipped()}
-        own["checker-slow"] = {"id": "checker-slow", "for_s": 2, "recover_for_s": 1, "group_wait_s": 0}
+        own["checker-slow"] = {**QUICK, "id": "checker-slow", "for_s": 0, "min_samples": 1}
         values: dict[str, Any] = {
             "sources": [{"name": "main", "url": server.url}, {"name": "slow", "url": slow.url}],
             "sample_interval_s": 0.5,
