@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,12 +12,11 @@ import pytest
 import redis
 
 from dashboard.acts.wire import pack, unpack
-from dashboard.alerts import hours as module
 from dashboard.alerts import keys
-from dashboard.alerts.hours import Hours
+from dashboard.alerts.hours import STEP_S, Hours
 from dashboard.alerts.preview import Preview, Sights
 from dashboard.alerts.rules import Severity, parse
-from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS
+from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS, AlertStore
 from dashboard.collect.history import History
 from dashboard.collect.store import LEAD
 from dashboard.model import Snapshot
@@ -30,22 +30,35 @@ Make = Callable[..., Process]
 MEAN = {**DEEP, "id": "mean", "reducer": "mean", "window_s": 300}
 
 
+class Clock:
+    """The store's clock as the processes of a test read it: it stands still between two moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0 // STEP_S * STEP_S + 1
+
+    def moves(self, steps: int) -> None:
+        """So many points of an hour pass."""
+        self.now += steps * STEP_S
+
+
 @pytest.fixture(autouse=True)
-def _a_second_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STEP_S", 1.0)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    look = AlertStore.look
+    monkeypatch.setattr(AlertStore, "look", lambda store: replace(look(store), now=clock.now))
+    return clock
 
 
-def points(process: Process, snapshot: Snapshot, least: int) -> Hours:
+def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Hours:
     """What is stored once `process` has ticked with that sample for so many points."""
-
-    def stored() -> Hours | None:
+    for _ in range(least + 1):
         assert process.tick(snapshot)
-        hours = process.alerts.hours()
-        assert hours is not None
-        return hours if len(hours.rules["deep"].worst) >= least else None
-
-    found: Hours = wait_until(stored, what="the hour")
-    return found
+        clock.moves(1)
+    assert process.tick(snapshot)
+    hours = process.alerts.hours()
+    assert hours is not None
+    assert len(hours.rules["deep"].worst) >= least
+    return hours
 
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, Preview]:
@@ -53,10 +66,12 @@ def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -
     return desk.previews(snapshot, History(), [parse(rule, "test") for rule in rules])
 
 
-def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process: Make, any_redis: redis.Redis) -> None:
+def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
+    make_process: Make, any_redis: redis.Redis, clock: Clock
+) -> None:
     off = {**DEEP, "id": "off", "enabled": False}
     first, second = (make_process(name, rules=[DEEP, MEAN, off]) for name in ("one", "two"))
-    before = points(first, deep(50, 3), 2)
+    before = points(first, clock, deep(50, 3), 2)
     assert before.rules["deep"].worst[-2:] == (50, 50)
     assert {line.labels.queue: line.points[-1] for line in before.rules["off"].lines} == {"q0": 50, "q1": 3}
     assert before.rules["mean"].worst[-1] == 50
@@ -64,9 +79,9 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process
     assert 0 < any_redis.pttl(keys.SIGHTS) <= MEMORY_TTL_MS
 
     any_redis.delete(LEAD)  # as when the first one is killed
-    wait_until(lambda: first.alerts.look().now > before.at + 3.2, what="time without a leader")
+    clock.moves(3)  # without a leader
     assert second.tick(deep(7, 3))
-    after = points(second, deep(7, 3), len(before.rules["deep"].worst) + 4)
+    after = points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)
     hour = after.rules["deep"]
     assert hour.since == before.rules["deep"].since
     known = len(before.rules["deep"].worst)
@@ -79,10 +94,7 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(make_process
     assert first.alerts.hours() == second.alerts.hours()
 
 
-def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
-    begin: Callable[..., Night], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "STEP_S", 60.0)  # as it is in those processes
+def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Callable[..., Night]) -> None:
     night = begin()
 
     def since() -> float | None:
@@ -100,9 +112,11 @@ def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
     assert since() == first
 
 
-def test_a_store_that_lost_its_data_gets_the_hour_back(make_process: Make, any_redis: redis.Redis) -> None:
+def test_a_store_that_lost_its_data_gets_the_hour_back(
+    make_process: Make, any_redis: redis.Redis, clock: Clock
+) -> None:
     process = make_process()
-    before = points(process, deep(50), 2)
+    before = points(process, clock, deep(50), 2)
     any_redis.flushall()
     assert process.tick(deep(50))
     after = process.alerts.hours()
@@ -110,10 +124,7 @@ def test_a_store_that_lost_its_data_gets_the_hour_back(make_process: Make, any_r
     assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
 
 
-def test_it_costs_no_round_trip_and_is_written_once_a_step(
-    make_process: Make, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "STEP_S", 3600.0)
+def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     epoch = process.lease()
     for _ in range(2):
@@ -144,14 +155,14 @@ def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Mak
     assert not preview(process, snapshot, [{**MEAN, "critical": 11}])["mean"].judged  # drafted, and no history
 
 
-def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis) -> None:
+def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clock: Clock) -> None:
     process = make_process()
     for rubbish in (b"", b"\x81\xa2at\xcb", b"\xc0", b"\x82\xa2at\x01\xa5rules\x01"):
         any_redis.set(keys.HOURS, rubbish)
         any_redis.set(keys.SIGHTS, rubbish)
         assert process.alerts.hours() is None
         assert process.alerts.memory()[1] is None
-    good = points(process, deep(50), 1)
+    good = points(process, clock, deep(50), 1)
     hour = good.rules["deep"]
     bad: list[Hours] = [
         *(msgspec.structs.replace(good, at=value) for value in (math.nan, math.inf)),

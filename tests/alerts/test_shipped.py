@@ -439,7 +439,7 @@ def test_connections_near_their_limit(scene: Scene) -> None:
 @options("--enable-debug-command", "yes")
 @proves("redis-fragmentation")
 def test_memory_that_is_full_of_holes(scene: Scene) -> None:
-    count = 75_000
+    count = 60_000
     scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 7000)
     most = "for number = 0, ARGV[1] do if number % 4 > 0 then redis.call('DEL', 'hole:' .. number) end end"
     scene.redis.eval(most, 0, count)
