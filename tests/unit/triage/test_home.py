@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from dashboard.model import Job
 from dashboard.triage.home import home_of
+from tests.counting import units_of
 
 
 def job(queue: str = "mails-dlq") -> Job:
@@ -43,7 +42,8 @@ def test_a_job_that_was_put_there_as_it_was_says_so_itself() -> None:
 
 
 def test_hostile_text_costs_no_more_than_its_length() -> None:
-    started = time.process_time()
-    for text in ('"queueName":"' * 600, '"queueName":"' + "\\" * 8000, "queueName" * 900, '"' * 8000, " " * 8000):
-        home_of(job(), text, "mails-dlq")
-    assert time.process_time() - started < 0.5
+    def look_at_all() -> None:
+        for text in ('"queueName":"' * 600, '"queueName":"' + "\\" * 8000, "queueName" * 900, '"' * 8000, " " * 8000):
+            home_of(job(), text, "mails-dlq")
+
+    assert units_of(look_at_all, enough=10) <= 10
