@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -84,6 +85,15 @@ def _emptied(server: EmbeddedRedis) -> redis.Redis:
     client = redis.Redis.from_url(server.url)
     reset_server(client)  # our own child process: nobody else's data can be in it
     return client
+
+
+@pytest.fixture
+def kept_port() -> Iterator[int]:
+    """A port on which nothing listens and that nobody else is given; a server that the test starts may take it."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 @pytest.fixture

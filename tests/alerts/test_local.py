@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +25,7 @@ from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.sources import Source
 from tests.alerts.rig import Recorder
 from tests.conftest import SERVERS, start_server
+from tests.processes import child
 from tests.waiting import wait_until
 
 GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
@@ -40,6 +38,18 @@ def rules(**fields: object) -> tuple[Rule, ...]:
     gone = {"id": "redis-unreachable", "metric": UNREACHABLE, "op": "ge", "critical": 0.05, "for_s": 0, **fields}
     refused = {"id": "redis-writes-refused", "metric": REFUSED, "op": "ge", "critical": 1, "for_s": 0.05, **fields}
     return parse(gone, "test"), parse(refused, "test")
+
+
+class Ahead:
+    """By how much the monotonic clock of the process is ahead of that of the machine."""
+
+    s = 0.0
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ahead, "s", 0.0)
+    monkeypatch.setattr("dashboard.alerts.local.monotonic_s", lambda: time.monotonic() + Ahead.s)
 
 
 class Host:
@@ -71,7 +81,7 @@ def fail(
     """Ticks that fail, far longer than the rules let."""
     for _ in range(times):
         local.failed(problem, rules(), mutes, led=led, epoch=7)
-        time.sleep(0.01)
+        Ahead.s += 0.1
 
 
 def fail_until_told(local: LocalMode, *, mutes: Mutes = NO_MUTES) -> None:
@@ -278,28 +288,21 @@ while not local.speaking or local._spool is None or not local._spool.told:
     local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
 print("told", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(host.folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "told\n"
+    with child([sys.executable, "-c", CHILD, host.folder], name="speaker", pipes=True) as speaker:
+        assert speaker.read_line() == "told"
         ops = Recorder()
         heir = host.process(ops)
         fail(heir)
         assert not heir.speaking
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(60)
+        speaker.kill()
         fail_until_told(heir)
         heir.well()
         wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
-    finally:
-        child.kill()
-        child.wait(60)
-        child.stdout.close()
 
 
 def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:

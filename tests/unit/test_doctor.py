@@ -23,13 +23,14 @@ from dashboard import cli
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import watch
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import main
 from dashboard.model import JobQuery, State
 from dashboard.settings import Settings, load
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
-from tests.serving import ROOT, wait_until
+from tests.serving import ROOT
+from tests.waiting import wait_until
 
 HEALTHY = ("--maxmemory", "64mb", "--appendonly", "yes")
 PASSWORD = "pass-" + "word"
@@ -176,8 +177,10 @@ def test_what_is_risky_is_told(
     line_with(said, output)
 
 
-def test_a_replica_and_its_broken_link_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    server = own_server(*HEALTHY, "--replicaof", "127.0.0.1", str(free_port()))
+def test_a_replica_and_its_broken_link_are_told(
+    own_server: Any, capsys: pytest.CaptureFixture[str], kept_port: int
+) -> None:
+    server = own_server(*HEALTHY, "--replicaof", "127.0.0.1", str(kept_port))
     code, output = doctor(capsys, server.url)
     assert code == 2
     line_with("This server is a slave", output)
@@ -192,8 +195,7 @@ def test_a_failed_write_to_disk_is_a_problem(own_server: Any, capsys: pytest.Cap
         with pytest.raises(redis.ResponseError):
             client.save()
         client.bgsave()
-        while client.info("persistence")["rdb_bgsave_in_progress"]:
-            pass
+        wait_until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], what="the end of the save")
     code, output = doctor(capsys, server.url)
     assert code == 2
     line_with("The last write to disk failed", output)
@@ -219,8 +221,8 @@ def only_line(output: str) -> str:
     return line.strip()
 
 
-def test_redis_down(capsys: pytest.CaptureFixture[str]) -> None:
-    code, output = doctor(capsys, f"redis://127.0.0.1:{free_port()}/0")
+def test_redis_down(capsys: pytest.CaptureFixture[str], kept_port: int) -> None:
+    code, output = doctor(capsys, f"redis://127.0.0.1:{kept_port}/0")
     assert code == 2
     assert "Nothing listens on redis://127.0.0.1" in only_line(output)
 
@@ -269,15 +271,14 @@ def test_tls_asked_of_a_server_without_it(own_server: Any, capsys: pytest.Captur
 
 
 @pytest.fixture
-def tls_port(tmp_path: Path) -> Iterator[int]:
+def tls_port(tmp_path: Path, kept_port: int) -> Iterator[int]:
     """Port of a Redis that speaks TLS only, with a certificate that nobody signed."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    port = free_port()
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
-    server = start_server("redis-7", "--tls-port", str(port), "--tls-auth-clients", "no", *files)
-    yield port
+    server = start_server("redis-7", "--tls-port", str(kept_port), "--tls-auth-clients", "no", *files)
+    yield kept_port
     server.close()
 
 
@@ -295,8 +296,10 @@ def test_a_certificate_that_nobody_signed(tls_port: int, capsys: pytest.CaptureF
     assert "certificate" in only_line(output)
 
 
-def test_one_server_down_does_not_hide_the_other(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    up, down = own_server(*HEALTHY).url, f"redis://127.0.0.1:{free_port()}/0"
+def test_one_server_down_does_not_hide_the_other(
+    own_server: Any, capsys: pytest.CaptureFixture[str], kept_port: int
+) -> None:
+    up, down = own_server(*HEALTHY).url, f"redis://127.0.0.1:{kept_port}/0"
     sources = [{"name": "away", "url": down}, {"name": "here", "url": up}]
     code = main(load(environ={}, keywords={"sources": sources}))
     output = capsys.readouterr().out
@@ -306,8 +309,10 @@ def test_one_server_down_does_not_hide_the_other(own_server: Any, capsys: pytest
     assert "may find, count and show" in output
 
 
-def test_a_store_of_its_own_is_looked_at_too(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    down = f"redis://127.0.0.1:{free_port()}/1"
+def test_a_store_of_its_own_is_looked_at_too(
+    own_server: Any, capsys: pytest.CaptureFixture[str], kept_port: int
+) -> None:
+    down = f"redis://127.0.0.1:{kept_port}/1"
     code, output = doctor(capsys, own_server(*HEALTHY).url, store_url=down)
     assert code == 2
     assert f"store · {down}" in output

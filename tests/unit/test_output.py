@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from tests.serving import ROOT, running
+from tests.waiting import CEILING_S
 
 NO_READER = 141  # as of a command that SIGPIPE ended
 
@@ -28,7 +29,7 @@ def run(*arguments: str, given: str = "", errors_too: bool = False) -> tuple[int
             stderr=writes if errors_too else subprocess.PIPE,
             text=True,
             check=False,
-            timeout=60,
+            timeout=CEILING_S,
         )
     finally:
         os.close(writes)
@@ -37,15 +38,15 @@ def run(*arguments: str, given: str = "", errors_too: bool = False) -> tuple[int
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
 @pytest.mark.usefixtures("redis_client")
-def test_check_answers_by_its_status_alone(server: EmbeddedRedis, more: tuple[str, ...]) -> None:
+def test_check_answers_by_its_status_alone(server: EmbeddedRedis, kept_port: int, more: tuple[str, ...]) -> None:
     assert run("check", "--redis", server.url, *more) == (0, "")
-    assert run("check", "--redis", f"redis://127.0.0.1:{free_port()}/0", *more) == (2, "")
+    assert run("check", "--redis", f"redis://127.0.0.1:{kept_port}/0", *more) == (2, "")
     assert run("check", "--redis", "nonsense", *more) == (3, "")
     assert run("check", "--redis", server.url, *more, errors_too=True) == (0, "")
 
 
-def test_doctor_answers_by_its_status_alone(server: EmbeddedRedis) -> None:
-    status, said = run("doctor", "--redis", f"redis://127.0.0.1:{free_port()}/0")
+def test_doctor_answers_by_its_status_alone(server: EmbeddedRedis, kept_port: int) -> None:
+    status, said = run("doctor", "--redis", f"redis://127.0.0.1:{kept_port}/0")
     assert (status, said) == (2, "")
     status, said = run("doctor", "--redis", server.url)
     assert status in (0, 1)
@@ -60,20 +61,23 @@ def test_what_got_lost_is_no_success() -> None:
 
 def test_head_takes_the_first_line(server: EmbeddedRedis) -> None:
     command = f"{sys.executable} -m dashboard.cli doctor --redis {server.url} | head -1; echo ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=CEILING_S
+    )
     first, status = ended.stdout.split("\n")[:2]
     assert first.startswith("main · redis://")
     assert status in ("0", "1")
     assert ended.stderr == ""
 
 
-def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path) -> None:
-    port = free_port()
+def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path, kept_port: int) -> None:
     starts = tmp_path / "starts.py"
     starts.write_text(
         "import os, sys\n"
         "reads, writes = os.pipe(); os.close(reads); os.dup2(writes, 1); os.close(writes)\n"
         "from dashboard.cli import main\nsys.exit(main(sys.argv[1:]))\n"
     )
-    with running([str(starts), "serve", "--redis", server.url, "--port", str(port)], port, PYTHONPATH=str(ROOT)) as it:
+    with running(
+        [str(starts), "serve", "--redis", server.url, "--port", str(kept_port)], kept_port, PYTHONPATH=str(ROOT)
+    ) as it:
         assert it.poll() is None

@@ -10,7 +10,7 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Source, metered, parse_info
 from tests.conftest import start_server
@@ -68,8 +68,8 @@ def reason_of(url: str) -> BackendUnavailable:
         source.close()
 
 
-def test_nothing_listening() -> None:
-    error = reason_of(f"redis://user:secret@127.0.0.1:{free_port()}/0")
+def test_nothing_listening(kept_port: int) -> None:
+    error = reason_of(f"redis://user:secret@127.0.0.1:{kept_port}/0")
     assert error.reason == "refused"
     assert error.message.startswith("Nothing listens on redis://127.0.0.1:")
     assert "secret" not in error.message

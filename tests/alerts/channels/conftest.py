@@ -53,14 +53,6 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-@pytest.fixture
-def free_port() -> Iterator[int]:
-    """A port on which nobody listens, and which is given to nobody meanwhile."""
-    with socket.socket() as kept:
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
-
-
 def _talking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
     """The port of a server that says something to whoever connects, until the test is over."""
     over = threading.Event()

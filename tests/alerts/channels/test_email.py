@@ -165,8 +165,8 @@ def test_a_server_that_floods_is_left_early(flood_port: int) -> None:
     assert delivered.status in ("reset", "protocol")
 
 
-def test_nobody_listens(free_port: int) -> None:
-    delivered = mailer(free_port).send(message())
+def test_nobody_listens(kept_port: int) -> None:
+    delivered = mailer(kept_port).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 
 

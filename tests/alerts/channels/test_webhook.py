@@ -125,8 +125,8 @@ def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[An
     assert len({request.headers["Idempotency-Key"] for request in sink.requests}) == 1
 
 
-def test_nobody_listens(free_port: int) -> None:
-    channel = make({"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{free_port}/"}, allow_private=True)
+def test_nobody_listens(kept_port: int) -> None:
+    channel = make({"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{kept_port}/"}, allow_private=True)
     delivered = channel.send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 

@@ -6,7 +6,6 @@ import pytest
 import redis
 
 from dashboard.collect.sampler import Sampler
-from dashboard.demo.embedded import free_port
 from dashboard.sources import Source, metered
 from tests.conftest import start_server
 from tests.unit.collect.lists import Broken, Lists, watch_of
@@ -74,9 +73,9 @@ def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> No
         source.close()
 
 
-def test_one_dead_source_does_not_blind_the_others(source: Source, redis_client: redis.Redis) -> None:
+def test_one_dead_source_does_not_blind_the_others(source: Source, redis_client: redis.Redis, kept_port: int) -> None:
     fill(redis_client, mail=3)
-    dead = Source("dead", f"redis://127.0.0.1:{free_port()}/0")
+    dead = Source("dead", f"redis://127.0.0.1:{kept_port}/0")
     snapshot = Sampler(watch_of(dead, source), 2, "me").sample()
     assert [(entry.name, entry.reachable) for entry in snapshot.sources] == [("dead", False), ("main", True)]
     assert [queue.depth for queue in snapshot.queues] == [3]

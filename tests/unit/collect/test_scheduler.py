@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from dashboard.collect import reader as module
 from dashboard.collect import store as keys
 from dashboard.collect.history import History
 from dashboard.collect.leader import Leadership
@@ -24,15 +24,9 @@ from dashboard.model import Snapshot
 from dashboard.sources import Source, metered
 from tests.conftest import start_server
 from tests.unit.collect.lists import watch_of
+from tests.waiting import wait_until
 
 INTERVAL_S = 0.5
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -65,16 +59,16 @@ def test_of_two_checkers_one_publishes_and_the_other_takes_over(
     checker_of: Callable[..., Checker], source: Source
 ) -> None:
     first = checker_of("one")
-    eventually(lambda: published(source) is not None)
+    wait_until(lambda: published(source) is not None, what="a snapshot")
     checker_of("two")
     before = published(source)
     assert before is not None
-    eventually(lambda: (published(source) or before).sequence >= before.sequence + 2)
+    wait_until(lambda: (published(source) or before).sequence >= before.sequence + 2, what="two more samples")
     now = published(source)
     assert now is not None
     assert (now.sampler, now.epoch) == ("one", before.epoch)
     first.stop()
-    eventually(lambda: (published(source) or before).sampler == "two")
+    wait_until(lambda: (published(source) or before).sampler == "two", what="a snapshot of the other one")
     after = published(source)
     assert after is not None
     assert after.epoch > before.epoch
@@ -84,22 +78,28 @@ def test_of_two_checkers_one_publishes_and_the_other_takes_over(
 def test_a_leader_whose_lease_was_taken_stops_publishing(
     checker_of: Callable[..., Checker], source: Source, redis_client: redis.Redis
 ) -> None:
-    checker_of("one")
-    eventually(lambda: published(source) is not None)
+    checker = checker_of("one")
+    wait_until(lambda: published(source) is not None, what="a snapshot")
     redis_client.set(keys.LEAD, "other:99999999999999")
     redis_client.delete(keys.SNAPSHOT)
-    time.sleep(INTERVAL_S * 3)  # long enough for a leader that does not look; nothing else can be waited for
+    ended = {checker._finished}
+
+    def ticked() -> bool:
+        ended.add(checker._finished)
+        return len(ended) > 3  # in the first one it may learn that it leads no more
+
+    wait_until(ticked, what="more ticks")
     assert published(source) is None
 
 
 def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[..., Checker], source: Source) -> None:
     first = checker_of("one")
-    eventually(lambda: Store(source).read(with_history=True)[1] is not None)
+    wait_until(lambda: Store(source).read(with_history=True)[1] is not None, what="the history")
     first.stop()
     _, before = Store(source).read(with_history=True)
     checker_of("two")
-    eventually(lambda: (published(source) or snapshot_by("one")).sampler == "two")
-    eventually(lambda: Store(source).read(with_history=True)[1] is not None)
+    wait_until(lambda: (published(source) or snapshot_by("one")).sampler == "two", what="a snapshot of the other one")
+    wait_until(lambda: Store(source).read(with_history=True)[1] is not None, what="the history")
     _, after = Store(source).read(with_history=True)
     assert before is not None
     assert after is not None
@@ -114,7 +114,7 @@ def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot
 
 def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[..., Checker], source: Source) -> None:
     checker_of("one", interval_s=60.0)  # so that no pause of this process makes its sample stale
-    eventually(lambda: published(source) is not None)
+    wait_until(lambda: published(source) is not None, what="a snapshot")
     reader = Reader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
     highest = 0
     for _ in range(10):
@@ -129,7 +129,7 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
         reader.current()
         reader.current()
     assert meter.commands <= 2  # the second one is free
-    eventually(lambda: bool(reader.current().history.totals.depth))
+    wait_until(lambda: bool(reader.current().history.totals.depth), what="the history")
 
 
 def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None:
@@ -149,27 +149,35 @@ def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None
     assert reader.current().history.last_at == 2.0
 
 
-def test_without_a_leader_a_process_samples_at_most_once_per_interval(source: Source) -> None:
+def test_without_a_leader_a_process_samples_at_most_once_per_interval(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic_s", lambda: now)
     calls: list[float] = []
     gate = threading.Barrier(8)
 
     def own_sample() -> tuple[Snapshot, History]:
-        calls.append(time.monotonic())
+        calls.append(now)
         return snapshot_by("me", at=time.time(), sequence=len(calls)), History()
 
     reader = Reader(Store(source), INTERVAL_S, own_sample)
 
     def look() -> None:
         gate.wait()
-        until = time.monotonic() + 30
-        while len(calls) < 4:
+        for _ in range(5):
             assert reader.current().snapshot is not None
-            assert time.monotonic() < until
 
+    expected = []
     with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(look) for _ in range(8)]:
-            future.result()
-    assert all(later - earlier >= INTERVAL_S * 0.99 for earlier, later in itertools.pairwise(calls))
+        for _ in range(4):
+            expected.append(now)
+            for later_s in (0.0, INTERVAL_S * 0.9):
+                now = expected[-1] + later_s
+                for future in [pool.submit(look) for _ in range(8)]:
+                    future.result()
+                assert calls == expected
+            now += INTERVAL_S
 
 
 def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: Source) -> None:

@@ -17,6 +17,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sources import Source
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -53,8 +54,7 @@ def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(store: S
     assert second is not None
     assert second > first
     any_redis.flushall()
-    while _milliseconds(any_redis) <= second:
-        pass
+    wait_until(lambda: _milliseconds(any_redis) > second, what="another millisecond")
     third = store.lease("one", 15).epoch
     assert third is not None
     assert third > second
