@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 
 from dashboard.alerts.channels.base import make
+from dashboard.alerts.channels.deadline import Deadline
 from tests.alerts.channels import sinks
 from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
 from tests.alerts.channels.sinks import SOON_S, HttpSink, at_most, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.alerts.test_outbox import hurry
+from tests.conftest import newest_in_gate
+from tests.waiting import wait_until
 
 Make = Callable[..., Process]
 RULE = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
-# For an answer that never ends; the request must get there within it.
-SHORT_S = 1.5
 ENDLESS = (sinks.hang, sinks.drip_header, sinks.drip_body, "hang")
 
 
-def begins(make_process: Make, ops: Any, answer: object = None) -> tuple[Process, Recorder]:
+def begins(
+    make_process: Make, ops: Any, server: HttpSink | SmtpSink, answer: object = None
+) -> tuple[Process, Recorder]:
     """A breach was seen, and one attempt made to tell it, which got that answer."""
     chief = Recorder("chief")
     process = make_process("one", ops, chief, rules=[RULE])
     process.tick(deep(50))
-    with pytest.MonkeyPatch.context() as patched:
+    with ThreadPoolExecutor() as pool, pytest.MonkeyPatch.context() as patched:
         if answer in ENDLESS:
-            patched.setattr("dashboard.alerts.notify.DEADLINE_S", SHORT_S)
+            begun: list[Deadline] = []
+            enter = Deadline.__enter__
+            patched.setattr("dashboard.alerts.notify.DEADLINE_S", sinks.HANGS_S)
+            patched.setattr(Deadline, "__enter__", lambda deadline: begun.append(deadline) or enter(deadline))
+            ended = pool.submit(end_when_it_arrived, server, begun)
         with at_most(SOON_S):
             process.deliver()
+        if answer in ENDLESS:
+            ended.result()
     return process, chief
+
+
+def end_when_it_arrived(server: HttpSink | SmtpSink, begun: list[Deadline]) -> None:
+    """The time of an attempt is up as soon as the server has its message."""
+    wait_until(lambda: server.requests if isinstance(server, HttpSink) else server.mails, what="the attempt")
+    begun[0]._end = 0.0
+    begun[0]._cut()
 
 
 def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis) -> None:
@@ -57,6 +74,7 @@ def post(server: SmtpSink) -> Any:
     return make({**table, "from": "deck@example.com", "to": ["ops@example.com"]})
 
 
+@newest_in_gate
 @pytest.mark.parametrize(
     "answer",
     [
@@ -72,7 +90,7 @@ def test_what_http_did_not_take_is_sent_again_under_its_id(
     answer: Callable[[Any], None],
 ) -> None:
     sink.answers = [answer, status(200)]
-    process, chief = begins(make_process, hook(sink), answer)
+    process, chief = begins(make_process, hook(sink), sink, answer)
     tried_again_and_ended(process, chief, any_redis)
     sent = [request.json() for request in sink.requests]
     assert [message["kind"] for message in sent] == ["firing", "firing", "resolved"]
@@ -81,6 +99,7 @@ def test_what_http_did_not_take_is_sent_again_under_its_id(
     assert names == [message["id"] for message in sent]
 
 
+@newest_in_gate
 @pytest.mark.parametrize("code", [301, 302, 307, 400, 401, 404, 410])
 def test_what_http_refuses_for_good_is_given_up_and_told_elsewhere(
     make_process: Make,
@@ -89,7 +108,7 @@ def test_what_http_refuses_for_good_is_given_up_and_told_elsewhere(
     code: int,
 ) -> None:
     sink.answers = [status(code, Location=sink.url)]
-    process, chief = begins(make_process, hook(sink))
+    process, chief = begins(make_process, hook(sink), sink)
     assert process.alerts.look().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)
@@ -97,6 +116,7 @@ def test_what_http_refuses_for_good_is_given_up_and_told_elsewhere(
     assert len(sink.requests) == 1
 
 
+@newest_in_gate
 @pytest.mark.parametrize("answer", ["451 try later", "421 going down", "hang"])
 def test_what_mail_did_not_take_is_sent_again_under_its_id(
     make_process: Make,
@@ -105,7 +125,7 @@ def test_what_mail_did_not_take_is_sent_again_under_its_id(
     answer: str,
 ) -> None:
     server = smtp_sink(data=answer)
-    process, chief = begins(make_process, post(server), answer)
+    process, chief = begins(make_process, post(server), server, answer)
     server.data = "250 queued"
     tried_again_and_ended(process, chief, any_redis)
     first, again, end = server.mails
@@ -113,13 +133,14 @@ def test_what_mail_did_not_take_is_sent_again_under_its_id(
     assert end["References"] == first["Message-ID"]
 
 
+@newest_in_gate
 def test_what_mail_refuses_for_good_is_given_up_and_told_elsewhere(
     make_process: Make,
     smtp_sink: Callable[..., SmtpSink],  # noqa: F811
     any_redis: redis.Redis,
 ) -> None:
     server = smtp_sink(data="550 no such thing")
-    process, chief = begins(make_process, post(server))
+    process, chief = begins(make_process, post(server), server)
     assert process.alerts.look().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)

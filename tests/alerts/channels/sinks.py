@@ -20,9 +20,9 @@ import msgspec
 from dashboard.alerts.channels.base import Line, Message
 
 STARTED = datetime(2026, 3, 1, 3, 12, 7, 250_000, tzinfo=UTC)
-# Within so long at the latest a sender has left a server that hangs (for 20 s) or drips (for ever), however short its
-# deadline: a busy machine may stop it for seconds.
-SOON_S = 9.0
+# A sender whose deadline is far shorter has left a server that hangs or drips for longer by then, on any machine.
+SOON_S = 60.0
+HANGS_S = 2 * SOON_S
 ENDED = datetime(2026, 3, 1, 3, 53, 8, tzinfo=UTC)
 TOKEN = "s3cr3t-token-Zq81/x"  # stands in every secret of the tests
 HOSTILE = 'mail\r\nBcc: eve@evil.test <!channel> @everyone <b>"x"</b> [a](https://evil.test) *b* \u202e\ud800\x00'
@@ -137,7 +137,7 @@ def reset(handler: Any) -> None:
 
 
 def hang(handler: Any) -> None:
-    handler.server.sink.over.wait(20)
+    handler.server.sink.over.wait(HANGS_S)
 
 
 def drip_header(handler: Any) -> None:

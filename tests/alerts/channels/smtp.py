@@ -12,6 +12,8 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from tests.alerts.channels.sinks import HANGS_S
+
 
 class _AnyPort(Controller):
     """A controller that finds out which free port it got, before it connects there to see whether it runs."""
@@ -57,7 +59,7 @@ class SmtpSink:
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         if self.data == "hang":
-            await asyncio.sleep(20)
+            await asyncio.sleep(HANGS_S)
         return self.data
 
     def _sign_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:

@@ -14,7 +14,7 @@ from dashboard.alerts.channels.fields import Endpoint
 from dashboard.alerts.channels.http import Answer, Transport
 from dashboard.alerts.channels.scrub import Scrubber
 from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import SOON_S, Authority, HttpSink, at_most, message
+from tests.alerts.channels.sinks import HANGS_S, SOON_S, Authority, HttpSink, at_most, message
 
 REFUSED = [
     *("0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1", "192.168.1.1"),
@@ -137,7 +137,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer(sink: HttpSink) -> N
 
 def test_a_resolver_that_hangs_is_left_at_the_deadline(silent_port: int) -> None:
     def resolver(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
-        with socket.create_connection(("127.0.0.1", silent_port), timeout=20) as sock:
+        with socket.create_connection(("127.0.0.1", silent_port), timeout=HANGS_S) as sock:
             sock.recv(1)
         return []
 

@@ -11,7 +11,7 @@ import pytest
 
 from dashboard.alerts.channels.base import make
 from dashboard.alerts.channels.mail import message_id
-from tests.alerts.channels.sinks import ENDED, SOON_S, TOKEN, Authority, at_most, hostile, message
+from tests.alerts.channels.sinks import ENDED, HANGS_S, SOON_S, TOKEN, Authority, at_most, hostile, message
 from tests.alerts.channels.smtp import SmtpSink
 
 Start = Callable[..., SmtpSink]
@@ -159,8 +159,8 @@ def test_a_server_that_drips_is_left_at_the_deadline(drip_port: int) -> None:
 
 
 def test_a_server_that_floods_is_left_early(flood_port: int) -> None:
-    with at_most(20):
-        delivered = mailer(flood_port).send(message(), 60)
+    with at_most(SOON_S):
+        delivered = mailer(flood_port).send(message(), HANGS_S)
     assert (delivered.ok, delivered.permanent) == (False, False)
     assert delivered.status in ("reset", "protocol")
 

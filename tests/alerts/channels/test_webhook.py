@@ -15,7 +15,7 @@ import pytest
 from dashboard.alerts.channels.base import make
 from dashboard.alerts.channels.http import retry_after_s
 from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
+from tests.alerts.channels.sinks import HANGS_S, SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
 
 FORM = format_datetime(datetime(2026, 3, 1, 3, 0, 30, tzinfo=UTC), usegmt=True)
 SENT = format_datetime(datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC), usegmt=True)
@@ -110,7 +110,7 @@ def test_a_refusal_stands_though_its_text_never_ends(sink: HttpSink) -> None:
 def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
     sink.answers = [sinks.huge]
     with at_most(SOON_S):
-        delivered = hook(sink).send(message(), 60)
+        delivered = hook(sink).send(message(), HANGS_S)
     assert delivered.ok
     assert 0 < len(delivered.answer) <= 1000
 
