@@ -28,12 +28,15 @@ from dashboard.triage.groups import Reading
 from dashboard.triage.lists import places
 from dashboard.triage.members import members
 from dashboard.triage.rows import Rows
+from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
-from tests.contract.library import Library
+from tests.contract.conftest import Picture
+from tests.contract.library import Filled, Library
 from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.triage import failing
+from tests.waiting import CEILING_S
 
 KINDS = (RQ, BullMQ, Celery, Sidekiq)
 NO_DLQ = ("*dlq*",)
@@ -50,6 +53,16 @@ def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[s
     yield made
     for backend in made.values():
         backend.close()
+
+
+@pytest.fixture(scope="module")
+def long_list(server: EmbeddedRedis) -> Picture:
+    """A queue `long` of BullMQ with 1200 jobs that failed for good."""
+    library = BullMQLibrary()
+    with redis.Redis.from_url(server.url) as client:
+        reset_server(client)
+        library.drive("many", server.url, "long", count=1200, dead=True)
+        return Picture.of(client, library, Filled())
 
 
 def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
@@ -182,11 +195,15 @@ def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
 
 
 def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
-    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    long_list: Picture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rows, "ROWS_PER_LIST", 500)
-    monkeypatch.setattr(rows, "SECONDS", 30.0)
-    BullMQLibrary().drive("many", server.url, "long", count=1200, dead=True)
+    monkeypatch.setattr(rows, "SECONDS", CEILING_S)
+    long_list.restore(redis_client)
     fail_rq(server, "short", (failing.charge, 1))
     with metered() as meter:
         reading = read(backends)
@@ -226,9 +243,13 @@ def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
 
 
 def test_a_look_that_had_no_time_goes_on_the_next_time(
-    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    long_list: Picture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    BullMQLibrary().drive("many", server.url, "long", count=1200, dead=True)
+    long_list.restore(redis_client)
     fail_rq(server, "short", (failing.charge, 1))
     queues, known = queues_of(backends), rows_of(backends)
     clock = iter(range(10_000))
