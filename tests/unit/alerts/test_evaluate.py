@@ -320,3 +320,10 @@ def test_figures_of_a_redis_that_does_not_answer_are_not_judged() -> None:
     assert len(watch.firing) == 1
     watch.see(sample([], [source(reachable=False, memory_ratio=0.01)]), times=5)
     assert len(watch.firing) == 1
+
+
+@pytest.mark.parametrize(("wasted_mib", "fires"), [(255, False), (256, True)])
+def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool) -> None:
+    watch = Watch(rule(metric="redis.fragmentation_ratio", op="ge", critical=1.5, **AT_ONCE))
+    watch.see(sample(sources=[source(allocator_frag_bytes=wasted_mib * 1024 * 1024, allocator_frag_ratio=3.0)]))
+    assert bool(watch.firing) is fires
