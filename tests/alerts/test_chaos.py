@@ -164,7 +164,7 @@ def test_a_script_that_keeps_redis_busy_is_told(begin: Callable[..., Night]) -> 
     night.tells("redis-unreachable", "firing", "resolved")
 
 
-@pytest.mark.parametrize("what", ["ALL", "WRITE"])
+@pytest.mark.parametrize("what", ["WRITE", pytest.param("ALL", marks=pytest.mark.soak)])
 def test_a_redis_that_holds_its_clients_up_is_told(begin: Callable[..., Night], what: str) -> None:
     night = begin()
     night.check()
