@@ -60,13 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="the dashboard and its sampler, for a person")
     _add_source(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT})")
+    serve.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
+    )
     serve.add_argument("--threads", type=int, default=16, help="requests served at once (default: 16)")
     serve.set_defaults(run=_serve)
 
     demo = commands.add_parser("demo", help="a Redis of its own, real workers and the dashboard, to look at")
     demo.add_argument(
-        "--port", type=int, default=None, help=f"port of the dashboard (default: {DEFAULT_PORT} or above)"
+        "--port",
+        type=int,
+        default=None,
+        help=f"port of the dashboard (default: {DEFAULT_PORT} or above; 0: any free port)",
     )
     demo.set_defaults(run=_demo)
 

@@ -1,26 +1,38 @@
-"""Starting the dashboard as its users do, in a process of its own, and waiting for it."""
+"""Starting the dashboard as its users do, in a process of its own, and asking it."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
+import re
 import sys
-import time
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dashboard.demo.embedded import die_with_parent
+from tests.processes import ROOT, Child, child
+from tests.waiting import CEILING_S, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
+# ROOT and wait_until are here for those that have not changed to tests.processes and tests.waiting.
+__all__ = ["ROOT", "Served", "get_json", "running", "serving", "wait_until"]
+
+# What `queuedeck serve` and gunicorn announce once they listen.
+_ADDRESS = re.compile(r"(?:Open|Listening at:) (http://127\.0\.0\.1:\d+)")
 
 
-def get_json(url: str, timeout_s: float = 30.0) -> Any:
+@dataclass
+class Served:
+    """A server that answers. `url` has no slash at its end."""
+
+    url: str
+    process: Child
+
+
+def get_json(url: str, timeout_s: float = CEILING_S) -> Any:
     """The JSON that `url` answers, whatever the status."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
@@ -30,44 +42,40 @@ def get_json(url: str, timeout_s: float = 30.0) -> Any:
             return json.load(exc)
 
 
-def wait_until(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "it") -> Any:
-    """The first true answer of `condition`, asked again and again; a refused connection counts as not yet."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            answer = condition()
-        except OSError:
-            answer = None
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"{what} did not happen within {within_s:.0f} s"
-        time.sleep(0.05)
+@contextmanager
+def running(command: Sequence[str | Path], port: int = 0, **environ: str) -> Iterator[Served]:
+    """`command` (arguments of Python) as a process that answers /healthz; ended by SIGTERM at the end.
+
+    `command` binds port 0 and the announcement in its log names the real one, or it binds `port`. Its spool files are
+    its own.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="queuedeck-spool-") as spool,
+        child(
+            [sys.executable, *command],
+            name="server",
+            environ={"QUEUEDECK_SPOOL_DIR": f"{spool}/spool", "PYTHONUNBUFFERED": "1", **environ},
+        ) as process,
+    ):
+
+        def address() -> str | None:
+            assert process.is_alive, f"the server ended with {process.process.returncode}:\n{process.read_log()}"
+            found = _ADDRESS.search(process.read_log())
+            return found[1] if found else None
+
+        url = f"http://127.0.0.1:{port}" if port else str(wait_until(address, what="the address of the server"))
+
+        def is_healthy() -> bool:
+            assert process.is_alive, f"the server ended with {process.process.returncode}:\n{process.read_log()}"
+            return bool(get_json(f"{url}/healthz") == {"status": "ok"})
+
+        wait_until(is_healthy, what=f"{url}/healthz")
+        yield Served(url, process)
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`command` (arguments of Python) as a process that answers /healthz on `port`; ended by SIGTERM at the end."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=die_with_parent(),
-    )
-    try:
-
-        def healthy() -> bool:
-            assert process.poll() is None, (process.stdout.read() if process.stdout else b"").decode()
-            return bool(get_json(f"http://127.0.0.1:{port}/healthz") == {"status": "ok"})
-
-        wait_until(healthy, within_s=60, what="the server answering")
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+def serving(*arguments: str | Path, port: int = 0, **environ: str) -> Iterator[Served]:
+    """`queuedeck serve` with these arguments, on a port that it chooses unless one is given."""
+    command = ["-m", "dashboard.cli", "serve", *arguments, "--port", str(port)]
+    with running(command, port, **environ) as served:
+        yield served

@@ -1,4 +1,4 @@
-"""The dashboard of the demo, as a process of its own: `python -m dashboard.demo.board REDIS_URL PORT`."""
+"""The dashboard of the demo, as a process of its own: `python -m dashboard.demo.board REDIS_URL PORT FOLDER`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dashboard.settings import Settings
 from dashboard.web.server import serve
 
 
-def main(redis_url: str, port: int) -> int:
+def main(redis_url: str, port: int, folder: str) -> int:
     """Serve until SIGTERM, or until the demo is gone; the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     # Made here and not loaded: the environment's settings belong to the user's own Redis.
-    settings = Settings(redis_url=redis_url)
+    settings = Settings(redis_url=redis_url, spool_dir=f"{folder}/spool")
     return serve(settings, host="127.0.0.1", port=port, announce=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -67,6 +67,21 @@ def _kept_port() -> socket.socket | None:
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
     return kept
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free TCP port of loopback for a server that starts within the block, perhaps several times.
+
+    On Linux nobody else is given the port as long as the block lasts.
+    """
+    kept = _kept_port()
+    if kept is None:
+        yield free_port()
+        return
+    with kept:
+        port: int = kept.getsockname()[1]
+        yield port
 
 
 def die_with_parent() -> Callable[[], None] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import socket
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,7 +20,7 @@ import celery  # noqa: F401
 import rq  # noqa: F401
 
 from dashboard.demo.children import Child, start_python, start_workloads, stop
-from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.demo.embedded import EmbeddedRedis, reserved_port
 from dashboard.errors import ConfigurationError
 
 HOST = "127.0.0.1"
@@ -39,8 +41,9 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises ConfigurationError when `arguments.port` is taken or no Redis server is installed.
     """
-    with _Signals() as signals:  # before the first line is printed: who reads it may end the demo at once
-        return _start(_choose_port(arguments.port), signals)
+    # Signals first, before the first line is printed: who reads it may end the demo at once.
+    with _Signals() as signals, _chosen_port(arguments.port) as port:
+        return _start(port, signals)
 
 
 def _start(port: int, signals: _Signals) -> int:
@@ -49,7 +52,7 @@ def _start(port: int, signals: _Signals) -> int:
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
         _Crew() as crew,
     ):
-        crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder=Path(folder)))
+        crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
         return _run(crew, redis, signals, port)
 
@@ -132,6 +135,19 @@ def _wait_until_ready(url: str, board: Child, signals: _Signals) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     return False
+
+
+@contextlib.contextmanager
+def _chosen_port(wanted: int | None) -> Iterator[int]:
+    """The port of the dashboard; where `wanted` is 0, a free one that nobody else is given within the block.
+
+    Raises ConfigurationError.
+    """
+    if wanted == 0:
+        with reserved_port() as port:
+            yield port
+    else:
+        yield _choose_port(wanted)
 
 
 def _choose_port(wanted: int | None) -> int:

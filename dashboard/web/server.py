@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import Any
 
@@ -14,6 +13,8 @@ from dashboard.output import say
 from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
+
+BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
 
 
 def post_worker_init(worker: Any) -> None:
@@ -50,15 +51,19 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 
 def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announce: bool = True) -> int:
-    """Serve until SIGINT or SIGTERM; the exit status. Raises ConfigurationError when the port is taken."""
+    """Serve until SIGINT or SIGTERM; the exit status. Port 0 means any free port, which the announcement names.
+
+    Raises ConfigurationError when the port is taken.
+    """
     create_app(settings)  # a wrong setting is told here, in one line, and not by each worker
-    _check_port(host, port)
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if announce:
         watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
         say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/")
     options = {
-        "bind": f"{shown}:{port}",
+        "bind": f"fd://{listener.detach()}",  # gunicorn closes it
         "workers": 1,
         "worker_class": "gthread",
         "threads": threads,
@@ -76,12 +81,15 @@ def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announ
     return 0
 
 
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there, bound before the address is announced, so that nobody can take the port between."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        with contextlib.closing(socket.socket(family)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as exc:
+        listener.close()
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}", hint="Choose another --port.") from None
+    return listener

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.demo.embedded import EmbeddedRedis, reserved_port
 from tests.serving import ROOT, running
 from tests.waiting import CEILING_S
 
@@ -70,14 +70,14 @@ def test_head_takes_the_first_line(server: EmbeddedRedis) -> None:
     assert ended.stderr == ""
 
 
-def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path, kept_port: int) -> None:
+def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path) -> None:
     starts = tmp_path / "starts.py"
     starts.write_text(
         "import os, sys\n"
         "reads, writes = os.pipe(); os.close(reads); os.dup2(writes, 1); os.close(writes)\n"
         "from dashboard.cli import main\nsys.exit(main(sys.argv[1:]))\n"
     )
-    with running(
-        [str(starts), "serve", "--redis", server.url, "--port", str(kept_port)], kept_port, PYTHONPATH=str(ROOT)
-    ) as it:
-        assert it.poll() is None
+    with reserved_port() as port:
+        command = [str(starts), "serve", "--redis", server.url, "--port", str(port)]
+        with running(command, port, PYTHONPATH=str(ROOT)) as served:
+            assert served.process.is_alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -11,9 +12,11 @@ import redis
 
 from dashboard.collect import store as keys
 from dashboard.collect.store import Store
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources import Source
-from tests.serving import ROOT, get_json, running, wait_until
+from tests.processes import ROOT
+from tests.serving import get_json, running, serving
+from tests.waiting import CEILING_S, wait_until
 
 PER_SAMPLE = 2  # LLEN of a sample of one queue, at most
 
@@ -21,16 +24,18 @@ PER_SAMPLE = 2  # LLEN of a sample of one queue, at most
 def test_serve_watches_the_redis_it_is_given_and_ends_cleanly(
     server: EmbeddedRedis, redis_client: redis.Redis, jobs: list[str]
 ) -> None:
-    port = free_port()
-    with running(["-m", "dashboard.cli", "serve", "--redis", server.url, "--port", str(port)], port) as process:
-        url = f"http://127.0.0.1:{port}/api/v1/overview"
+    with serving("--redis", server.url, port=0) as served:
+        assert f"\nOpen {served.url}/\n" in served.process.read_log()
+        assert not served.url.endswith(":0")
+        url = f"{served.url}/api/v1/overview"
         answer = wait_until(lambda: (found := get_json(url))["queues"] and found, what="a queue")
         assert answer["queues"][0]["depth"] == 3
-        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="publishing")
-        children = psutil.Process(process.pid).children(recursive=True)
+        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="the first snapshot")
+        children = psutil.Process(served.process.pid).children(recursive=True)
         assert children
-    assert process.returncode == 0
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        served.process.send(signal.SIGTERM)
+        assert served.process.process.wait(CEILING_S) == 0
+        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not redis_client.exists(keys.LEAD)  # given back, so that another one goes on at once
 
 
@@ -38,17 +43,16 @@ def test_serve_watches_the_redis_it_is_given_and_ends_cleanly(
 def test_two_workers_share_one_leader(
     server: EmbeddedRedis, redis_client: redis.Redis, source: Source, jobs: list[str], preload: list[str]
 ) -> None:
-    port = free_port()
-    command = ["-m", "gunicorn", "wsgi:app", "--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
+    command = ["-m", "gunicorn", "wsgi:app", "--workers", "2", "--threads", "4", "--bind", "127.0.0.1:0"]
     command += ["-c", "python:dashboard.web.server", "--no-control-socket", *preload]
     environ = {"QUEUEDECK_REDIS_URL": server.url, "QUEUEDECK_SAMPLE_INTERVAL_S": "0.5"}
-    with running(command, port, **environ):
-        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="publishing")
+    with running(command, **environ) as served:
+        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="the first snapshot")
         holder = (redis_client.get(keys.LEAD) or b"").rpartition(b":")[0]
         store = Store(source)
         first = store.read(with_history=False)[0]
         before = redis_client.info("commandstats")["cmdstat_llen"]["calls"]
-        url = f"http://127.0.0.1:{port}/api/v1/overview"
+        url = f"{served.url}/api/v1/overview"
         sampled = get_json(url)["sampled_at"]
         wait_until(lambda: get_json(url)["sampled_at"] > sampled, what="a newer sample")
         for _ in range(100):
@@ -76,7 +80,7 @@ def test_a_wrong_setting_stops_the_start_with_one_line(arguments: list[str], exp
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=CEILING_S,
     )
     assert result.returncode == 2
     assert expected in result.stderr
@@ -89,7 +93,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=CEILING_S,
     )
     assert result.returncode == 2
     assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use. Choose another" in result.stderr
@@ -99,12 +103,9 @@ def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None
 def test_with_redis_down_at_the_start_the_server_starts_says_so_and_recovers(server: EmbeddedRedis) -> None:
     with EmbeddedRedis(server.binary) as own:
         own.stop()
-        port = free_port()
-        with running(["-m", "dashboard.cli", "serve", "--redis", own.url, "--port", str(port)], port):
-            (source,) = get_json(f"http://127.0.0.1:{port}/api/v1/overview")["sources"]
+        with serving("--redis", own.url) as served:
+            url = f"{served.url}/api/v1/overview"
+            (source,) = get_json(url)["sources"]
             assert source["error"].startswith("Nothing listens on")
             own.start()
-            wait_until(
-                lambda: get_json(f"http://127.0.0.1:{port}/api/v1/overview")["sources"][0]["reachable"],
-                what="recovery",
-            )
+            wait_until(lambda: get_json(url)["sources"][0]["reachable"], what="the source to be reachable again")
