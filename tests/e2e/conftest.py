@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import start_server
-from tests.serving import get_json, running, wait_until
+from tests.serving import get_json, serving
+from tests.waiting import CEILING_S, wait_until
 
 INTERVAL_S = "0.5"
-# How long a page may take to show what a test expects, on a machine that has more to do than this.
-PATIENCE_MS = 30_000
+# The ceiling of each wait for what a page shows: the one of all waits.
+PATIENCE_MS = CEILING_S * 1000
 expect.set_options(timeout=PATIENCE_MS)
+# Only after a failure: a page that does not answer shall not hide why the test failed.
+SCREENSHOT_MS = 10_000
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>/../a b%2F"
 LONG = "phone-" + "very-long-" * 12
-# Looking for new queues takes seconds, so they are there from the beginning; one test waits for a new one.
+# Looking for new queues takes seconds, so they are there from the beginning.
 QUEUES = (
-    *("keeping", "order-one", "order-two", "still", "pausing", "restarted", "sort-a", "sort-b", "sort-c"),
-    *("filter-x1", "filter-x2", "filter-y", "tabs", "key-a", "key-b", "prefs", "mounted/queue", HOSTILE, LONG),
-    *(f"page-{number:04}" for number in range(1000)),
+    *("moving", "keeping", "order-one", "order-two", "still", "late", "pausing", "restarted"),
+    *("sort-a", "sort-b", "sort-c", "filter-x1", "filter-x2", "filter-y"),
+    *("tabs", "key-a", "key-b", "prefs", HOSTILE, LONG),
 )
 # What a browser and htmx write to the console when the server is away; errors in all tests that do not take it away.
 OUTAGE = ("Failed to load resource: net::ERR", "Failed to load resource: the server responded", "htmx: htmx:error")
@@ -47,10 +54,12 @@ class Visitor:
 
     page: Page
     errors: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
     outage: bool = False
     gone: bool = False
 
     def hear(self, message: ConsoleMessage) -> None:
+        self.console.append(f"{message.type}: {message.text}")
         if message.type not in ("error", "warning"):
             return
         if message.text.startswith(SLOW):
@@ -79,6 +88,30 @@ def browser() -> Iterator[Browser]:
 
 
 Visit = Callable[..., Visitor]
+VISITORS = pytest.StashKey[list[Visitor]]()
+
+
+def save_pages(item: pytest.Item, visitors: Sequence[Visitor]) -> str:
+    """Save a screenshot of each page of a failed test, its URL and its console; where they are."""
+    name = re.sub(r"[^\w.-]+", "-", item.nodeid.removeprefix("tests/e2e/"))[:120]
+    folder = item.config.rootpath / "test-results" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, visitor in enumerate(visitors, 1):
+        told = [visitor.page.url, *visitor.console, *visitor.errors]
+        with contextlib.suppress(PlaywrightError):
+            visitor.page.screenshot(path=folder / f"page-{number}.png", full_page=True, timeout=SCREENSHOT_MS)
+        Path(folder / f"page-{number}.txt").write_text("\n".join(told) + "\n")
+    return f"screenshots, URLs and consoles of {len(visitors)} pages: {folder}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed test saves its pages, and its report says where."""
+    report = yield
+    visitors = item.stash.get(VISITORS, [])
+    if report.when == "call" and report.failed and visitors:
+        report.sections.append(("pages of the browser", save_pages(item, visitors)))
+    return report
 
 
 def press(page: Page, *keys: str) -> None:
@@ -93,9 +126,9 @@ def press(page: Page, *keys: str) -> None:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
+def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """Opens a tab at a URL; the options are those of Playwright's `new_context`."""
-    visitors: list[Visitor] = []
+    visitors = request.node.stash[VISITORS] = list[Visitor]()
 
     def open_tab(url: str, *, outage: bool = False, gone: bool = False, **options: Any) -> Visitor:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
@@ -112,18 +145,22 @@ def visit(browser: Browser) -> Iterator[Visit]:
         return visitor
 
     yield open_tab
+    where = save_pages(request.node, visitors) if any(visitor.errors for visitor in visitors) else ""
     for visitor in visitors:
         visitor.page.context.close()
-    assert [visitor.errors for visitor in visitors] == [[] for _ in visitors]
+    assert [visitor.errors for visitor in visitors] == [[] for _ in visitors], where
 
 
 @contextmanager
-def dashboard(redis_url: str, port: int | None = None) -> Iterator[str]:
-    """`queuedeck serve` on that Redis; answers its URL, without a slash at the end."""
-    port = port or free_port()
-    command = ["-m", "dashboard.cli", "serve", "--redis", redis_url, "--port", str(port)]
-    with running(command, port, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S):
-        yield f"http://127.0.0.1:{port}"
+def dashboard(redis_url: str, port: int = 0, *, interval_s: str = INTERVAL_S) -> Iterator[str]:
+    """`queuedeck serve` on that Redis; its URL, without a slash at the end. Port 0 means any free port."""
+    with serving("--redis", redis_url, port=port, QUEUEDECK_SAMPLE_INTERVAL_S=interval_s) as served:
+        yield served.url
+
+
+def wait_for_queues(url: str, count: int) -> None:
+    """Return once the dashboard at `url` shows `count` queues."""
+    wait_until(lambda: get_json(f"{url}/api/v1/queues?per_page=1")["total"] >= count, what=f"{count} queues at {url}")
 
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -143,31 +180,19 @@ def server() -> Iterator[EmbeddedRedis]:
     instance.close()
 
 
-@pytest.fixture(scope="session")
-def shared_redis() -> Iterator[EmbeddedRedis]:
-    """A Redis for all tests that leave it running; each uses queue names of its own."""
-    instance = start_server("redis-7")
-    yield instance
-    instance.close()
-
-
-@pytest.fixture(scope="session")
-def base(shared_redis: EmbeddedRedis) -> Iterator[str]:
-    """URL of the dashboard on the shared Redis, which knows the queues of all tests already."""
-    with redis.Redis.from_url(shared_redis.url) as client:
+@pytest.fixture(scope="module")
+def base(server: EmbeddedRedis) -> Iterator[str]:
+    """URL of a dashboard that knows QUEUES already, on the Redis of the module; each test has queues of its own."""
+    with redis.Redis.from_url(server.url) as client:
         client.sadd("rq:queues", *(f"rq:queue:{name}" for name in QUEUES))
-    with dashboard(shared_redis.url) as url:
-
-        def found() -> bool:
-            return bool(get_json(f"{url}/api/v1/queues?per_page=1")["total"] >= len(QUEUES))
-
-        wait_until(found, what="finding the queues")
+    with dashboard(server.url) as url:
+        wait_for_queues(url, len(QUEUES))
         yield url
 
 
 @pytest.fixture
-def connection(shared_redis: EmbeddedRedis) -> Iterator[redis.Redis]:
-    """A client of the shared Redis."""
-    client = redis.Redis.from_url(shared_redis.url)
+def connection(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client of the Redis of the module."""
+    client = redis.Redis.from_url(server.url)
     yield client
     client.close()

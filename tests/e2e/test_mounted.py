@@ -9,21 +9,20 @@ import redis
 from playwright.sync_api import expect
 from rq import Queue
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from tests.e2e.conftest import INTERVAL_S, Visit
 from tests.serving import running
 
 pytestmark = pytest.mark.e2e
 
 
-def test_every_click_stays_below_the_path(shared_redis: EmbeddedRedis, connection: redis.Redis, visit: Visit) -> None:
+def test_every_click_stays_below_the_path(server: EmbeddedRedis, connection: redis.Redis, visit: Visit) -> None:
     queue = Queue("mounted/queue", connection=connection)
     job = queue.enqueue("app.run")
-    port = free_port()
-    command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
+    command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "8", "--bind", "127.0.0.1:0"]
     command += ["--no-control-socket"]
-    with running(command, port, HOST_REDIS_URL=shared_redis.url, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S):
-        page = visit(f"http://127.0.0.1:{port}/").page
+    with running(command, HOST_REDIS_URL=server.url, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S) as served:
+        page = visit(f"{served.url}/").page
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.get_by_role("link", name="Queues").click()
@@ -41,5 +40,5 @@ def test_every_click_stays_below_the_path(shared_redis: EmbeddedRedis, connectio
         page.locator(".rail").get_by_role("link", name="Overview", exact=True).click()
         expect(page.locator("table.queues")).to_be_visible()
         assert asked
-        assert {url for url in asked if not url.startswith(f"http://127.0.0.1:{port}/ops/queues/")} == set()
+        assert {url for url in asked if not url.startswith(f"{served.url}/ops/queues/")} == set()
         page.goto("about:blank")  # nobody asks a server that is being ended

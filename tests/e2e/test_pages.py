@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import redis
 from playwright.sync_api import expect
 from rq import Queue
 
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web.urls import quote_segment
-from tests.e2e.conftest import HOSTILE, LONG, Visit, press
+from tests.e2e.conftest import HOSTILE, LONG, Visit, dashboard, press, wait_for_queues
 
 pytestmark = pytest.mark.e2e
 
@@ -63,8 +65,19 @@ def test_the_filter_stands_in_the_url(base: str, connection: redis.Redis, visit:
     expect(page.locator("#search")).to_have_value("")
 
 
-def test_a_thousand_queues_are_paged(base: str, visit: Visit) -> None:
-    page = visit(f"{base}/?q=page-&sort=name").page
+@pytest.fixture
+def crowded(server: EmbeddedRedis) -> Iterator[str]:
+    """URL of a dashboard of its own, on a thousand queues in a database of their own."""
+    url = server.url.removesuffix("/0") + "/1"
+    with redis.Redis.from_url(url) as client:
+        client.sadd("rq:queues", *(f"rq:queue:page-{number:04}" for number in range(1000)))
+    with dashboard(url, interval_s="5") as found:
+        wait_for_queues(found, 1000)
+        yield found
+
+
+def test_a_thousand_queues_are_paged(crowded: str, visit: Visit) -> None:
+    page = visit(f"{crowded}/?q=page-&sort=name").page
     pages = page.get_by_role("navigation", name="Pages of the queue table")
     expect(pages).to_contain_text("1–50 of 1000")
     page.keyboard.press("]")
