@@ -43,17 +43,18 @@ def get_json(url: str, timeout_s: float = CEILING_S) -> Any:
 
 
 @contextmanager
-def running(command: Sequence[str | Path], port: int = 0, **environ: str) -> Iterator[Served]:
-    """`command` (arguments of Python) as a process that answers /healthz; ended by SIGTERM at the end.
+def running(command: Sequence[str | Path], port: int = 0, *, gently: bool = False, **environ: str) -> Iterator[Served]:
+    """`command` (arguments of Python) as a process that answers /healthz.
 
-    `command` binds port 0 and the announcement in its log names the real one, or it binds `port`. Its spool files are
-    its own.
+    `command` binds port 0 and the announcement in its log names the real one, or it binds `port`. It is killed at the
+    end, or asked to end where that is done `gently`. Its spool files are its own.
     """
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-spool-") as spool,
         child(
             [sys.executable, *command],
             name="server",
+            gently=gently,
             environ={"QUEUEDECK_SPOOL_DIR": f"{spool}/spool", "PYTHONUNBUFFERED": "1", **environ},
         ) as process,
     ):
@@ -74,8 +75,8 @@ def running(command: Sequence[str | Path], port: int = 0, **environ: str) -> Ite
 
 
 @contextmanager
-def serving(*arguments: str | Path, port: int = 0, **environ: str) -> Iterator[Served]:
+def serving(*arguments: str | Path, port: int = 0, gently: bool = False, **environ: str) -> Iterator[Served]:
     """`queuedeck serve` with these arguments, on a port that it chooses unless one is given."""
     command = ["-m", "dashboard.cli", "serve", *arguments, "--port", str(port)]
-    with running(command, port, **environ) as served:
+    with running(command, port, gently=gently, **environ) as served:
         yield served

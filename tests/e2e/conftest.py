@@ -80,7 +80,7 @@ def chromium() -> str | None:
 def browser() -> Iterator[Browser]:
     """One browser for all tests; each gets a profile of its own."""
     # As root, as in containers, Chromium starts only without its sandbox.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield started
@@ -152,9 +152,10 @@ def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
 
 
 @contextmanager
-def dashboard(redis_url: str, port: int = 0, *, interval_s: str = INTERVAL_S) -> Iterator[str]:
+def dashboard(redis_url: str, port: int = 0, *, interval_s: str = INTERVAL_S, gently: bool = False) -> Iterator[str]:
     """`queuedeck serve` on that Redis; its URL, without a slash at the end. Port 0 means any free port."""
-    with serving("--redis", redis_url, port=port, QUEUEDECK_SAMPLE_INTERVAL_S=interval_s) as served:
+    arguments = ("--redis", redis_url)
+    with serving(*arguments, port=port, gently=gently, QUEUEDECK_SAMPLE_INTERVAL_S=interval_s) as served:
         yield served.url
 
 

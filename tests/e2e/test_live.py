@@ -71,7 +71,9 @@ def test_focus_follows_its_row_when_the_order_changes(base: str, connection: red
 
 
 def test_an_unchanged_view_costs_no_body(base: str, connection: redis.Redis, visit: Visit) -> None:
-    Queue("still", connection=connection).enqueue("app.run")
+    job = Queue("still", connection=connection).enqueue("app.run")
+    # Its age is shown, and changes slowly.
+    connection.hset(f"rq:job:{job.id}", mapping=dict.fromkeys(("created_at", "enqueued_at"), "2026-01-01T00:00:00.0Z"))
     page = visit(f"{base}/queues/main/rq/still").page
     with page.expect_response(lambda answer: "/_queue" in answer.url and answer.status == 304) as found:
         pass
@@ -161,7 +163,7 @@ def test_the_server_goes_and_comes_back(
     queue = Queue("restarted", connection=connection)
     queue.enqueue("app.run")
     with reserved_port() as port:
-        with serve(server.url, port) as base:
+        with serve(server.url, port, gently=True) as base:
             page = visit("about:blank", outage=True).page
             page.clock.install()
             page.goto(f"{base}/?q=restarted")
