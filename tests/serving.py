@@ -8,16 +8,17 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import waiting
 from tests.processes import ROOT, Child, child
-from tests.waiting import CEILING_S, wait_until
+from tests.waiting import CEILING_S
 
-# ROOT and wait_until are here for those that have not changed to tests.processes and tests.waiting.
+# ROOT and `wait_until` below are here for tests that do not import tests.processes and tests.waiting yet.
 __all__ = ["ROOT", "Served", "get_json", "running", "serving", "wait_until"]
 
 # What `queuedeck serve` and gunicorn announce once they listen.
@@ -42,6 +43,12 @@ def get_json(url: str, timeout_s: float = CEILING_S) -> Any:
             return json.load(exc)
 
 
+def wait_until(condition: Callable[[], Any], *, within_s: float = CEILING_S, what: str = "it") -> Any:
+    """As tests.waiting.wait_until, whatever `within_s` says."""
+    del within_s
+    return waiting.wait_until(condition, what=what)
+
+
 @contextmanager
 def running(command: Sequence[str | Path], port: int = 0, *, gently: bool = False, **environ: str) -> Iterator[Served]:
     """`command` (arguments of Python) as a process that answers /healthz.
@@ -64,13 +71,13 @@ def running(command: Sequence[str | Path], port: int = 0, *, gently: bool = Fals
             found = _ADDRESS.search(process.read_log())
             return found[1] if found else None
 
-        url = f"http://127.0.0.1:{port}" if port else str(wait_until(address, what="the address of the server"))
+        url = f"http://127.0.0.1:{port}" if port else str(waiting.wait_until(address, what="the address of the server"))
 
         def is_healthy() -> bool:
             assert process.is_alive, f"the server ended with {process.process.returncode}:\n{process.read_log()}"
             return bool(get_json(f"{url}/healthz") == {"status": "ok"})
 
-        wait_until(is_healthy, what=f"{url}/healthz")
+        waiting.wait_until(is_healthy, what=f"{url}/healthz")
         yield Served(url, process)
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import abc
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import redis
 from rq import Queue
 
-from dashboard.demo.embedded import die_with_parent
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.rq_acting import working
 from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_worker import failed, payload, worker
-from tests.serving import wait_until
+from tests.processes import child
+from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
 
@@ -62,14 +61,10 @@ class BullMQNight(Night):
     def working(self, url: str) -> Iterator[object]:
         node = shutil.which("node")
         assert node is not None
-        command = [node, str(WORKLOAD / "drive.mjs"), "bullmq", "consume", url, self.queue, json.dumps({})]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent()) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline().strip() == b'{"ready":true}'
-                yield
-            finally:
-                process.kill()
+        command = [node, WORKLOAD / "drive.mjs", "bullmq", "consume", url, self.queue, json.dumps({})]
+        with child(command, name="bullmq-worker", pipes=True, gently=False) as process:
+            assert process.read_line() == '{"ready":true}'
+            yield
 
     def ran(self, client: redis.Redis) -> Sequence[int]:
         done = {raw.decode() for raw in client.zrange(f"bull:{self.queue}:completed", 0, -1)}
@@ -118,7 +113,7 @@ class SidekiqNight(Night):
     @contextmanager
     def working(self, url: str) -> Iterator[object]:
         with worker(url), redis.Redis.from_url(url) as client:
-            wait_until(lambda: client.hdel("runs", "first"), what="Sidekiq's first job")
+            wait_until(lambda: client.hdel("runs", "first"), what="the first run of Sidekiq")
             yield
 
     def ran(self, client: redis.Redis) -> Sequence[int]:

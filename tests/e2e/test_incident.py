@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,21 +11,22 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from dashboard.demo.embedded import die_with_parent, free_port
+from dashboard.demo.embedded import reserved_port
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD
 from tests.e2e.conftest import Visit
-from tests.serving import get_json, running, wait_until
+from tests.processes import child
+from tests.serving import get_json, serving
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 SETTINGS = """
 redis_url = "{redis}"
 public_url = "{url}"
 sample_interval_s = 0.5
 allow_private_webhooks = true
-spool_dir = "{spool}"
 [[channels]]
 id = "slack"
 kind = "slack"
@@ -60,19 +60,10 @@ def at_work(part: str, redis_url: str) -> Iterator[None]:
     """A real BullMQ producer or worker of the queue `mails`, ended at the end."""
     node = shutil.which("node")
     assert node is not None
-    process = subprocess.Popen(
-        [node, str(WORKLOAD / "stream.mjs"), part, redis_url, "mails"],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=die_with_parent(),
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    command = [node, WORKLOAD / "stream.mjs", part, redis_url, "mails"]
+    with child(command, name=f"bullmq-{part}", pipes=True, gently=False) as process:
+        assert process.read_line() == "ready"
         yield
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
 
 
 def test_a_worker_stops_and_comes_back(visit: Visit, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,13 +23,14 @@ MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
-def make_app(server: EmbeddedRedis) -> Iterator[MakeApp]:
-    """Makes apps on `server` that sample by themselves; all are stopped at the end."""
+def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
+    """Makes apps on `server` that sample by themselves; all are stopped at the end. Their spool files are their own."""
     made: list[Flask] = []
 
     def make(**settings: Any) -> Flask:
         identify = settings.pop("identify", None)
-        app = create_app(identify=identify, **{"redis_url": server.url, "checker": "off", **settings})
+        ours = {"redis_url": server.url, "checker": "off", "spool_dir": str(tmp_path / "spool")}
+        app = create_app(identify=identify, **ours | settings)
         made.append(app)
         return app
 

@@ -23,9 +23,10 @@ from dashboard.web.deck import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_worker import failed, payload
-from tests.serving import wait_until
+from tests.e2e.night import LIBRARIES, Night
 from tests.triage import failing
 from tests.triage.test_groups import fail_rq
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_dead import SAME, groups
 from tests.workloads import rq_jobs
@@ -76,7 +77,7 @@ def done(client: FlaskClient, bulk_id: str) -> dict[str, Any]:
         work = client.get(f"/api/v1/bulk/{bulk_id}").get_json()
         return work["state"] in ("done", "failed") and work
 
-    return dict(wait_until(ended, within_s=60, what="the end of the work"))
+    return dict(wait_until(ended, what=f"the end of bulk work {bulk_id}"))
 
 
 def test_the_page_offers_what_can_be_done_to_how_many(client: FlaskClient, dead: list[str]) -> None:
@@ -102,6 +103,36 @@ def test_who_may_not_act_sees_no_buttons(make_app: MakeApp, server: EmbeddedRedi
         assert 'class="grid people members"' in text
         assert (buttons(text), ticks(text), 'method="post"' in text) == ([], [], False)
         assert client.post(f"/dead/{fingerprint}/act", data={"action": "retry"}, headers=SAME).status_code == status
+
+
+@pytest.mark.parametrize("night", LIBRARIES, ids=repr)
+def test_a_viewer_of_each_library_sees_no_buttons_and_changes_nothing(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, night: Night
+) -> None:
+    viewer = {"identify": lambda _: Identity(name="vera", role=Role.VIEWER)}
+    with night.dying(server.url, 3):
+        app = make_app(checker="auto", alerts="off", sample_interval_s=0.5, **viewer)
+        app.extensions[EXTENSION].start_checker()  # the failed jobs of Celery are known to the process that samples
+        client = app.test_client()
+        fingerprint = the_group(client, 3)
+        group = client.get(f"/dead/{fingerprint}").text
+        shelf = f"/queues/main/{night.name}/{night.shelf}"
+        jobs = {html.unescape(path) for path in re.findall(rf'href="({re.escape(shelf)}/jobs/[^"?#]+)"', group)}
+        assert len(jobs) == 3
+        job = jobs.pop()
+        for path in (f"/dead/{fingerprint}", f"{shelf}?state=dead", job, "/bulk"):
+            answer = client.get(path)
+            assert answer.status_code == 200
+            assert re.findall(r'data-tick|method="post"|class="bulkbar|/bulk/new', answer.text) == [], path
+        everything = {"source": "main", "backend": night.name, "queue": night.shelf, "state": "dead"}
+        for path, body in (
+            (f"/api/v1{job}/retry", {}),
+            (f"/api/v1{job}/delete", {}),
+            ("/api/v1/bulk", {"action": "delete", **everything}),
+            (f"/api/v1{shelf}/pause", {}),
+        ):
+            assert client.post(path, json=body, headers=SAME).status_code == 403, path
+        assert client.get(f"/api/v1{shelf}/jobs?state=dead").get_json()["total"] == 3
 
 
 @pytest.mark.parametrize("action", ["retry", "delete"])
