@@ -11,9 +11,10 @@ import redis
 from playwright.sync_api import expect
 from rq import Queue
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
-from tests.e2e.conftest import Visit
-from tests.serving import get_json, running, wait_until
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.e2e.conftest import Visit, wait_for_queues
+from tests.serving import get_json, serving
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 SETTINGS = """
@@ -49,18 +50,16 @@ def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iter
     file.write_text(SETTINGS.format(url=server.url) + off)
     with redis.Redis.from_url(server.url) as client:
         client.sadd("rq:queues", "rq:queue:mail", "rq:queue:video")
-    port = free_port()
-    with running(["-m", "dashboard.cli", "serve", "--config", str(file), "--port", str(port)], port):
-        found = f"http://127.0.0.1:{port}"
-        wait_until(lambda: get_json(f"{found}/api/v1/queues")["total"] >= 2, what="finding the queues")
-        yield found
+    with serving("--config", file) as served:
+        wait_for_queues(served.url, 2)
+        yield served.url
 
 
 @pytest.fixture
 def connection(server: EmbeddedRedis, url: str) -> Iterator[redis.Redis]:
     client = redis.Redis.from_url(server.url)
     client.delete("rq:queue:mail", "rq:queue:video")
-    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"] == [], what="quiet")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"] == [], what="the end of all alerts")
     yield client
     client.close()
 

@@ -14,9 +14,10 @@ from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import start_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.e2e.conftest import HOSTILE, Visit, dashboard, press
-from tests.serving import get_json, wait_until
+from tests.serving import get_json
 from tests.triage import failing
 from tests.triage.test_groups import fail_rq
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -174,7 +175,7 @@ def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: 
     later: list[str] = []
     for turn in range(4):
         later[:0] = fail_rq(server, "slow", (failing.say, "too slow for us"))
-        expect(page.locator("table.members tbody tr")).to_have_count(3 + turn, timeout=20_000)
+        expect(page.locator("table.members tbody tr")).to_have_count(3 + turn)
         newest = [*later, *reversed(first)][:3]
         expected = [(job, job == first[0]) for job in newest]
         expected += [] if first[0] in newest else [(first[0], True)]
@@ -182,5 +183,5 @@ def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: 
     assert read.evaluate("sample => sample.isConnected")
     page.locator("#samples > .sample > summary").nth(3).click(position={"x": 5, "y": 5})
     fail_rq(server, "slow", (failing.say, "too slow for us"))
-    expect(page.locator("#samples > .sample")).to_have_count(3, timeout=20_000)
+    expect(page.locator("#samples > .sample")).to_have_count(3)
     assert not [job for job, is_open in standing() if is_open]
