@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
 import psutil
 import pytest
 
-from dashboard.demo.embedded import die_with_parent, free_port
-from tests.serving import ROOT, get_json, wait_until
+from dashboard.demo import runner
+from tests.processes import Child, child
+from tests.serving import get_json
+from tests.waiting import CEILING_S, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 TAG = "DEMO_UNDER_TEST"  # every process of the demo inherits it, whatever its session, group or parent
+DEMO = ("-m", "dashboard.cli", "demo")
 
 
 class Demo:
     """`queuedeck demo` as a process, and everything that it started."""
 
-    def __init__(self, port: int | None) -> None:
-        self.tag = uuid4().hex
-        self.port = port
-        arguments = ["--port", str(port)] if port else []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard.cli", "demo", *arguments],
-            cwd=ROOT,
-            env={**os.environ, TAG: self.tag},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=die_with_parent(),
-        )
+    def __init__(self, process: Child, tag: str) -> None:
+        self.process = process
+        self.tag = tag
+        self.printed: list[str] = []
 
-    def overview(self) -> Any:
-        assert self.process.poll() is None, self.process.communicate()
-        return get_json(f"http://127.0.0.1:{self.port}/api/v1/overview")
+    def read_line(self) -> str:
+        """The next line that it prints."""
+        self.printed.append(self.process.read_line())
+        return self.printed[-1]
 
-    def queues(self) -> dict[tuple[str, str], Any]:
+    def announced_url(self) -> str:
+        """Its address, without the slash at the end, once it prints it."""
+        found = None
+        while found is None:
+            found = re.match(r"Open (http://127\.0\.0\.1:\d+)/ ", self.read_line())
+        return found[1]
+
+    def end(self, number: signal.Signals) -> tuple[int, str, str]:
+        """Its exit status after that signal, all that it printed and its errors."""
+        self.process.send(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str, str]:
+        """Its exit status once it ends by itself, all that it printed and its errors."""
+        status = self.process.process.wait(CEILING_S)
+        assert self.process.process.stdout is not None
+        rest = self.process.process.stdout.read().decode()
+        return status, "".join(f"{line}\n" for line in self.printed) + rest, self.process.read_log()
+
+    def queues(self, url: str) -> dict[tuple[str, str], Any]:
         """(library, name) -> figures of the queues that move by now."""
+        assert self.process.is_alive, self.process.read_log()
         return {
             (queue["backend"], queue["name"]): queue
-            for queue in self.overview().get("queues", ())
+            for queue in get_json(f"{url}/api/v1/overview").get("queues", ())
             if queue["counts"]["completed"] or queue["counts"]["active"]
         }
 
@@ -65,27 +79,27 @@ class Demo:
 
 @pytest.fixture
 def demo() -> Iterator[Callable[..., Demo]]:
-    started: list[Demo] = []
+    """Starts a demo by these arguments of Python; all that is left of it is killed at the end."""
+    with ExitStack() as stack:
 
-    def start(port: int | None = None) -> Demo:
-        started.append(Demo(port))
-        return started[-1]
+        def start(*command: str) -> Demo:
+            tag = uuid4().hex
+            process = child([sys.executable, *command], name="demo", environ={TAG: tag}, pipes=True, gently=False)
+            started = Demo(stack.enter_context(process), tag)
+            stack.callback(lambda: [process.kill() for process in started.alive()])
+            return started
 
-    yield start
-    for instance in started:
-        for process in (instance.process, *instance.alive()):
-            process.kill()
-        instance.process.communicate()
-
-
-def is_moving(demo: Demo) -> bool:
-    queues = demo.queues()
-    return len(queues) >= 6 and {library for library, _ in queues} >= {"bullmq", "rq"}
+        yield start
 
 
-def nothing_left(demo: Demo) -> None:
-    """Nothing is left of a demo that has ended; what it has killed may take a moment to be gone."""
-    wait_until(lambda: not demo.alive(), within_s=5, what="the end of all children")
+def are_moving(queues: dict[tuple[str, str], Any]) -> bool:
+    """Whether there are queues of all libraries of the demo, that of the workers in Node among them."""
+    return len(queues) >= 6 and {library for library, _ in queues} >= {"bullmq", "rq"} and ("bullmq", "mails") in queues
+
+
+def wait_for_nothing_left(demo: Demo) -> None:
+    """Return once no process of a demo that has ended is left; what it killed may take a moment to be gone."""
+    wait_until(lambda: not demo.alive(), what="the end of all processes of the demo")
 
 
 def finished(queues: dict[tuple[str, str], Any]) -> int:
@@ -93,69 +107,62 @@ def finished(queues: dict[tuple[str, str], Any]) -> int:
 
 
 def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[..., Demo]) -> None:
-    running = demo(free_port())
-    wait_until(lambda: is_moving(running), within_s=60, what="six queues of both libraries moving")
-    before = running.queues()
-    wait_until(lambda: finished(running.queues()) > finished(before), what="work being finished")
-    every = running.overview()["queues"]
-    assert [queue["error"] for queue in every] == [None] * len(every)
+    running = demo(*DEMO, "--port", "0")
+    url = running.announced_url()
+    before = wait_until(
+        lambda: found if are_moving(found := running.queues(url)) else None, what="six queues of both libraries moving"
+    )
+    wait_until(lambda: finished(running.queues(url)) > finished(before), what="finished work")
+
+    def every() -> Sequence[Any]:
+        found: Sequence[Any] = get_json(f"{url}/api/v1/overview")["queues"]
+        return found
+
+    assert {queue["error"] for queue in every()} == {None}
     wait_until(
-        lambda: any(queue["paused"] and queue["counts"]["waiting"] for queue in running.overview()["queues"]),
-        within_s=60,
+        lambda: any(queue["paused"] and queue["counts"]["waiting"] for queue in every()),
         what="jobs piling up in a paused queue",
     )
     assert len(running.alive()) > 8
 
-    running.process.send_signal(signal.SIGINT)
-    out, err = running.process.communicate(timeout=60)
-    assert running.process.returncode == 0
-    assert err == ""
-    assert re.findall(r"https?://\S+", out) == [f"http://127.0.0.1:{running.port}/"]
-    assert "ended:" not in out
-    nothing_left(running)
-
-
-def test_node_takes_part(demo: Callable[..., Demo]) -> None:
-    running = demo(free_port())
-    wait_until(
-        lambda: ("bullmq", "mails") in running.queues(), within_s=60, what="the queue of the Node workers moving"
-    )
-    running.process.terminate()
-    running.process.communicate(timeout=60)
-    assert running.process.returncode == 0
-    nothing_left(running)
+    status, printed, errors = running.end(signal.SIGINT)
+    assert (status, errors) == (0, "")
+    assert re.findall(r"https?://\S+", printed) == [f"{url}/"]
+    assert "ended:" not in printed
+    wait_for_nothing_left(running)
 
 
 def test_children_end_with_a_demo_that_is_killed(demo: Callable[..., Demo]) -> None:
-    running = demo(free_port())
-    wait_until(lambda: is_moving(running), within_s=60, what="six queues of both libraries moving")
-    running.process.kill()
-    wait_until(lambda: not running.alive(), within_s=60, what="the end of all children")
+    running = demo(*DEMO, "--port", "0")
+    url = running.announced_url()
+    wait_until(lambda: are_moving(running.queues(url)), what="six queues of both libraries moving")
+    running.process.send(signal.SIGKILL)  # not its group: they have to see that it is gone
+    wait_for_nothing_left(running)
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_one_line(demo: Callable[..., Demo]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        running = demo(port)
-        out, err = running.process.communicate(timeout=60)
-    assert running.process.returncode == 2
-    assert (out, err) == ("", f"queuedeck: port {port} is taken or not permitted. Choose another --port.\n")
-    nothing_left(running)
+        running = demo(*DEMO, "--port", str(port))
+        status, printed, errors = running.wait()
+    message = f"queuedeck: port {port} is taken or not permitted. Choose another --port.\n"
+    assert (status, printed, errors) == (2, "", message)
+    wait_for_nothing_left(running)
 
 
 def test_the_default_port_gives_way_and_says_so(demo: Callable[..., Demo]) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 9181))
-            taken.listen()
-        except OSError:
-            pass  # somebody else has it, which serves as well
-        running = demo()
-        assert running.process.stdout is not None
-        first = running.process.stdout.readline()
-    found = re.fullmatch(r"Port 9181 is taken; using (\d+)\.\n", first)
-    assert found, first
-    assert int(found[1]) > 9181
-    running.process.terminate()
-    assert running.process.wait(60) == 0
+    assert runner.DEFAULT_PORT == 9181
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # in place of the default, which is anybody's
+        port = taken.getsockname()[1]
+        program = f"""if True:
+            from dashboard import cli
+            from dashboard.demo import runner
+            runner.DEFAULT_PORT = {port}
+            raise SystemExit(cli.main(["demo"]))
+        """
+        running = demo("-c", program)
+        found = re.fullmatch(rf"Port {port} is taken; using (\d+)\.", running.read_line())
+    assert found, running.printed
+    assert int(found[1]) > port
+    assert running.end(signal.SIGTERM)[0] == 0
+    wait_for_nothing_left(running)

@@ -17,11 +17,12 @@ import redis
 from rq import Queue
 from rq.worker import Worker
 
-from dashboard.demo.embedded import EmbeddedRedis, free_port
+from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract import sidekiq_worker
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_live import Shop
-from tests.serving import get_json, running, wait_until
+from tests.serving import get_json, running, serving
+from tests.waiting import CEILING_S, wait_until
 
 HOUR_S = 3600
 SOON_S = 600
@@ -54,7 +55,7 @@ def busy(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[dict[str,
         payload = sidekiq_worker.payload("one", queue="work")
         redis_client.sadd("queues", "work")
         redis_client.zadd("schedule", {payload: time.time() + SOON_S})
-        sidekiq_worker.until(lambda: redis_client.scard("processes"))
+        wait_until(lambda: redis_client.scard("processes"), what="Sidekiq's process")
         yield {
             "rq": ("mail", late.id),
             "bullmq": ("video", "soon"),
@@ -76,22 +77,18 @@ def test_living_workers_live_and_no_job_is_older_than_it_is(
 ) -> None:
     clock = tmp_path / "clock"
     clock.write_text(str(off_s))
-    right, port = free_port(), free_port()
     sampling = tmp_path / "sampling.toml"
     sampling.write_text(config.read_text().replace('checker = "off"', 'checker = "auto"'))
     began = time.time()
-    stepped = ["-m", "tests.alerts.stepped", str(clock), "serve", "--config", str(config), "--port", str(port)]
-    with (
-        running(["-m", "dashboard.cli", "serve", "--config", str(sampling), "--port", str(right)], right),
-        running(stepped, port),
-    ):
-        url = f"http://127.0.0.1:{port}"
+    stepped = ["-m", "tests.alerts.stepped", str(clock), "serve", "--config", str(config), "--port", "0"]
+    with serving("--config", sampling), running(stepped) as served:
+        url = served.url
 
         def workers() -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = get_json(f"{url}/api/v1/workers")["workers"]
             return rows if {row["backend"] for row in rows if row["state"] != "unknown"} >= LIBRARIES else []
 
-        rows = wait_until(workers, what="a worker of each library", within_s=40)
+        rows = wait_until(workers, what="a worker of each library")
         # The one of BullMQ is a connection that asks for nothing.
         assert {row["backend"] for row in rows if row["state"] in ("idle", "quiet")} == LIBRARIES
         assert not [row for row in rows if row["state"] in ("suspect", "dead")]
