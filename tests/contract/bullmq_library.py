@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import json
 import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.model import State
 from tests.contract.library import Filled, Library
+from tests.processes import Child, child, start
+from tests.waiting import CEILING_S
 
 WORKLOAD = Path(__file__).parent.parent / "workloads" / "bullmq"
-TIMEOUT_S = 120
 
 
 class BullMQLibrary(Library):
@@ -51,19 +54,50 @@ class BullMQLibrary(Library):
 
     def drive(self, command: str, url: str, queue: str, **options: object) -> Any:
         """What the workload answers to one command."""
-        return node("drive.mjs", self.alias, command, url, queue, json.dumps(options))
+        served = _served(self.alias)
+        served.write_line(json.dumps({"command": command, "url": url, "queue": queue, "options": options}))
+        told = json.loads(served.read_line())
+        assert "error" not in told, f"{self.alias} could not {command} {queue}: {told['error']}"
+        return told["answer"]
 
 
-def node(script: str, *arguments: str) -> Any:
-    """The last line that a script of the workload prints, decoded."""
+@functools.cache
+def _served(alias: str) -> Child:
+    """The workload of one release, which serves all commands of this process of the tests: Node is slow to start."""
+    served = start(_script("drive.mjs", alias, "serve"), name=f"{alias}-driver", pipes=True)
+    atexit.register(_end, served)
+    return served
+
+
+def _end(served: Child) -> None:
+    served.kill()
+    for pipe in (served.process.stdin, served.process.stdout):
+        assert pipe is not None
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
+def _script(script: str, *arguments: str) -> list[str]:
+    """The command that runs a script of the workload."""
     binary = shutil.which("node")
     if binary is None or not (WORKLOAD / "node_modules").is_dir():
         pytest.fail("Node or the npm packages of the workload are missing: run the tests with `make test`")
-    done = subprocess.run(
-        [binary, str(WORKLOAD / script), *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return [binary, str(WORKLOAD / script), *arguments]
+
+
+def node(script: str, *arguments: str) -> Any:
+    """The line that a script of the workload prints, decoded."""
+    with child(_script(script, *arguments), name=script, pipes=True) as process:
+        answer = process.read_line()
+        assert process.process.wait(CEILING_S) == 0, process.read_log()
+    return json.loads(answer)
+
+
+@contextlib.contextmanager
+def staying(script: str, *arguments: str) -> Iterator[Any]:
+    """The first line of a script that stays until the end of the block, decoded."""
+    with child(_script(script, *arguments), name=script, pipes=True, gently=False) as process:
+        yield json.loads(process.read_line())
 
 
 def by_state(native: Mapping[str, list[str]]) -> dict[State, list[str]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +17,14 @@ from dashboard.acts.bulk.plan import listed
 from dashboard.acts.bulk.work import Place, Spec
 from dashboard.backends.acting import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq.backend import BullMQ
-from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Unsupported
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary, node
+from tests.contract.bullmq_library import BullMQLibrary, node, staying
 from tests.search import search
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 RELEASES = ("bullmq", "bullmq5", "bullmq4")
 REF = QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")
@@ -42,17 +40,9 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 @contextmanager
 def consuming(alias: str, url: str, queue: str = "alpha", **options: Any) -> Iterator[None]:
     """A real worker on `queue` that notes each run in the hash `marks`."""
-    binary = shutil.which("node")
-    assert binary is not None
-    command = [binary, str(WORKLOAD / "drive.mjs"), alias, "consume", url, queue, json.dumps(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline().strip() == b'{"ready":true}'
+    with staying("drive.mjs", alias, "consume", url, queue, json.dumps(options)) as answer:
+        assert answer == {"ready": True}
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def marks(client: redis.Redis) -> dict[str, int]:
@@ -230,12 +220,12 @@ def test_pausing_and_resuming_loses_nothing_whoever_does_it(
         assert drive(alias, server.url, "counts")["wait"] + drive(alias, server.url, "counts")["paused"] == 2
         assert marks(redis_client) == {}
         drive(alias, server.url, "resume")  # and resumes it
-        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1})
+        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1}, what="the worker running both")
         drive(alias, server.url, "pause")  # now the other way round
         drive(alias, server.url, "add")
         acted = backend.act_on_queue(REF, Action.RESUME)
         assert (acted.outcome, acted.more) == (Outcome.DONE, False)
-        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1, "3": 1})
+        wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1, "3": 1}, what="the worker running all three")
 
 
 def test_a_queue_that_is_not_there_is_not_made(backend: BullMQ, redis_client: redis.Redis) -> None:
@@ -273,7 +263,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     assert redis_client.hget(f"bull:alpha:{copy.new_id}", "data") == redis_client.hget(f"bull:alpha:{job_id}", "data")
     assert redis_client.hget(f"bull:alpha:{edited.new_id}", "data") == b'{"n": 12345678901234567890}'
     with consuming(alias, server.url):
-        wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1})
+        wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1}, what="the worker running both")
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
     with pytest.raises(Unsupported, match="no JSON"):
         backend.act(REF, Action.EDIT, State.DEAD, picks, Wishes(payload="{"))
@@ -364,7 +354,7 @@ def test_no_step_of_deleting_deep_in_a_long_list_holds_the_server_up(
 
     try:
         # The log knows no processor time: a busy machine may stop the server in any command, but not in each round.
-        wait_until(quick, within_s=40, what="a round without a slow command")
+        wait_until(quick, what="a round without a slow command")
     finally:
         redis_client.config_set("slowlog-log-slower-than", 10_000)
 
@@ -461,8 +451,8 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
                         asked[each.id] += each.outcome is Outcome.DONE
             return sum(marks(redis_client).values()) >= 3 * count
 
-        wait_until(all_ran_three_times, within_s=150, what="each job's third run")
-        wait_until(lambda: redis_client.zcard("bull:alpha:failed") == count)
+        wait_until(all_ran_three_times, what="each job's third run")
+        wait_until(lambda: redis_client.zcard("bull:alpha:failed") == count, what="their ends")
     assert marks(redis_client) == {job_id: 1 + times for job_id, times in asked.items()} == dict.fromkeys(ids, 3)
     assert redis_client.llen("bull:alpha:wait") == redis_client.llen("bull:alpha:active") == 0
 
@@ -504,17 +494,9 @@ def test_deletes_that_race_a_live_worker(
 @contextmanager
 def marking(alias: str, url: str, **options: Any) -> Iterator[None]:
     """A real worker on `alpha`, of Bull too, that counts the runs of each job by its `data.n` in the hash `marks`."""
-    binary = shutil.which("node")
-    assert binary is not None
-    command = [binary, str(WORKLOAD / "marks.mjs"), alias, url, "alpha", json.dumps(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline().strip() == b'{"ready":true}'
+    with staying("marks.mjs", alias, url, "alpha", json.dumps(options)) as answer:
+        assert answer == {"ready": True}
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def seed(url: str, jobs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
