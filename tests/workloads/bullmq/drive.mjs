@@ -153,13 +153,18 @@ async function carryOut(command, url, queueName, options) {
   }
 
   /**
-   * A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says. With
-   * `allowed`, a key, it runs no more jobs than that key says; those beyond are begun and wait. `settings` are options
-   * of BullMQ's Worker.
+   * A worker that stays until it is killed, notes each run in the hash `marks`, and fails what `failing` says, and each
+   * job as often as its `data.failures`. With `allowed`, a key, it runs no more jobs than that key says; those beyond are
+   * begun and wait. `settings` are options of BullMQ's Worker. `untimed`: no timer of a second or more rings, so that a
+   * worker whose answer is held up for long does not think its connection dead and ask anew by another one.
    */
   async function consume(queue) {
     const { default: Redis } = await import('ioredis');
     const client = new Redis(connection);
+    if (options.untimed) {
+      const { setTimeout } = globalThis;
+      globalThis.setTimeout = (call, ms, ...more) => setTimeout(ms >= 1000 ? () => {} : call, ms, ...more);
+    }
     let begun = 0;
     const turn = async () => {
       while (begun >= Number(await client.get(options.allowed))) await new Promise(resolve => setTimeout(resolve, 5));
@@ -169,10 +174,11 @@ async function carryOut(command, url, queueName, options) {
       queueName,
       async job => {
         if (options.allowed) await turn();
-        await client.hincrby('marks', job.id, 1);
+        const runs = await client.hincrby('marks', job.id, 1);
         if (options.ms) await new Promise(resolve => setTimeout(resolve, options.ms));
         if (options.order) await client.rpush('order', job.id);
         if (options.failing && job.data.fail) throw new Error(`broken ${job.data.n}`);
+        if (runs <= (job.data.failures ?? 0)) throw new Error(`broken ${runs}`);
         return 'done';
       },
       { ...shared, concurrency: options.concurrency ?? 8, ...options.settings },
@@ -188,7 +194,7 @@ async function carryOut(command, url, queueName, options) {
     await new Promise(() => {});
   }
 
-  /** Trees of a parent `p<n>` in this queue and its children `p<n>c<k>` in `options.child_queue`. */
+  /** Trees of a parent `p<n>` in this queue and its children `p<n>c<k>`, with `data`, in `options.child_queue`. */
   async function flows() {
     const producer = new FlowProducer(shared);
     const opts = options.opts ?? {};
@@ -198,7 +204,12 @@ async function carryOut(command, url, queueName, options) {
       data: { n },
       opts: { ...opts, jobId: `p${n}` },
       children: Array.from({ length: options.children }, (_, k) => (
-        { name: 'child', queueName: options.child_queue, data: { n, k }, opts: { ...opts, jobId: `p${n}c${k}` } }
+        {
+          name: 'child',
+          queueName: options.child_queue,
+          data: { n, k, ...options.data },
+          opts: { ...opts, jobId: `p${n}c${k}` },
+        }
       )),
     });
     for (let start = 0; start < options.count; start += 100) {
