@@ -54,6 +54,7 @@ class Stage:
         self.client = redis.Redis.from_url(server.url, decode_responses=True)
         self._raw = redis.Redis.from_url(server.url)
         self._filled: dict[Callable[[Stage], None], dict[bytes, bytes]] = {}
+        self.added: list[str] = []  # ids of jobs that the app added since the keys were put back
 
     def close(self) -> None:
         self.client.close()
@@ -66,6 +67,7 @@ class Stage:
     def fill(self, app: Callable[[Stage], None]) -> None:
         """Put all keys back as `app` made them with the real library; only the first time it does so."""
         self._raw.flushall()
+        self.added.clear()
         if self.alias != "bullmq4":
             # It may wait until a job is due that stood there before: by this it forgets that one.
             self.client.zadd("bull:alpha:marker", {"0": 0})
@@ -83,10 +85,10 @@ class Stage:
 
     @property
     def wakes(self) -> bool:
-        """Whether a worker that asks for a job gets an answer at once."""
+        """Whether a worker that asks for a job gets an answer at once; 4 looks for jobs that are due without one."""
         if self.alias == "bullmq4":
-            return bool(self.client.llen("bull:alpha:wait"))
-        return self.client.zscore("bull:alpha:marker", "0") is not None
+            return bool(self.client.llen("bull:alpha:wait") or self.client.zcount("bull:alpha:delayed", 0, 4096))
+        return bool(self.client.zcount("bull:alpha:marker", 0, 1))
 
     def work(self, turns: int = 0) -> None:
         """The worker runs all that wakes it, one job after the other; it asks for `turns` jobs at least."""
@@ -329,6 +331,7 @@ class Scenario:
     before: Before = nothing
     after: Before = nothing
     sure: bool = False
+    copies: bool = False  # asked for twice, it makes two
     turns: int = 0
     check: Callable[[Stage, Answers], None] = lambda *_: None
     queues: tuple[str, ...] = ("alpha",)
@@ -338,7 +341,12 @@ class Scenario:
 
 def each_of(*ids: str) -> Callable[[Stage, Answers], Mapping[str, int]]:
     """Each once, and once more for each answer that it was done."""
-    return lambda stage, answers: {job_id: 1 + answers.done.count(job_id) for job_id in ids}
+
+    def runs(stage: Stage, answers: Answers) -> Mapping[str, int]:
+        done = [each.id for each in (*answers.first, *answers.again) if each.outcome is Outcome.DONE]
+        return {job_id: 1 + done.count(job_id) for job_id in ids}
+
+    return runs
 
 
 def once(*ids: str) -> Callable[[Stage, Answers], Mapping[str, int]]:
@@ -417,6 +425,17 @@ def resumed(stage: Stage, answers: Answers) -> None:
     assert not any(each.more for each in answers.first)
 
 
+def in_parts(action: Action) -> Before:
+    """An action on the queue that is asked for until there is no more to do."""
+
+    def act(backend: BullMQ, answers: Answers) -> None:
+        while (answer := backend.act_on_queue(ref(), action)).more:
+            assert answer.outcome is Outcome.DONE
+        answers.first.append(answer)
+
+    return act
+
+
 def queue_act(*actions: Action) -> Before:
     """Actions on the queue, one after the other."""
 
@@ -486,7 +505,9 @@ def schedule_is_gone(stage: Stage, answers: Answers) -> None:
     if answers.done:
         assert stage.client.zscore("bull:alpha:repeat", "nightly") is None
         assert not stage.client.exists("bull:alpha:repeat:nightly")
-        assert not [names for job_id, names in stage.places("alpha").items() if "nightly" in job_id and "delayed" in names]
+        assert not [
+            names for job_id, names in stage.places("alpha").items() if "nightly" in job_id and "delayed" in names
+        ]
 
 
 ALL = RELEASES
@@ -563,9 +584,10 @@ SCENARIOS = [
         "move from another queue", two_queues, acting(Action.MOVE, W, "1", "4", queue="beta", target="alpha"),
         with_copies("1", "2", "3"), sure=True, queues=("alpha", "beta"),
     ),
-    Scenario("duplicate", three_forgotten, acting(Action.DUPLICATE, W, "1", "2"), with_copies("1", "2", "3")),
+    Scenario("duplicate", three_forgotten, acting(Action.DUPLICATE, W, "1", "2"), with_copies("1", "2", "3"), copies=True),
     Scenario(
         "edit", three_forgotten, acting(Action.EDIT, W, "1", "2", payload='{"n": 7}'), with_copies("1", "2", "3"),
+        copies=True,
     ),
     Scenario("pause", three, queue_act(Action.PAUSE), once("1", "2", "3"), after=resume, sure=True, releases=ALL),
     Scenario(
@@ -582,9 +604,7 @@ SCENARIOS = [
     ),
     Scenario(
         "trigger of a schedule", scheduled, on_schedule(Action.TRIGGER),
-        lambda stage, answers: {
-            job_id: 1 for job_id in (*stage.ran, *(str(each.new_id) for each in answers.first))
-        },
+        lambda stage, answers: dict.fromkeys((*stage.ran, *(str(each.new_id) for each in answers.first)), 1),
         sure=True, releases=("bullmq",),
     ),
     Scenario(
@@ -628,6 +648,7 @@ def test_an_act_at_each_step_of_a_worker(
         stage.work()
         driven += 1
         told.update(each.outcome is Outcome.DONE for each in answers.first[asked:])
+        assert scenario.copies or Outcome.DONE not in {each.outcome for each in answers.again}, (str(step), answers)
         assert stage.ran == scenario.runs(stage, answers), (str(step), answers)
         for queue in scenario.queues:
             stage.check(queue)
@@ -635,3 +656,159 @@ def test_an_act_at_each_step_of_a_worker(
     record_property("interleavings", [stage.alias, scenario.name, driven])
     assert driven >= scenario.at_least
     assert scenario.sure or (told[True] and told[False]), told
+
+
+# The other way round: what happens between two commands of an act.
+
+
+def worker_runs(stage: Stage) -> None:
+    stage.work()
+
+
+def app_adds(stage: Stage) -> None:
+    stage.added.append(stage.drive("add")["id"])
+
+
+def app_pauses(stage: Stage) -> None:
+    stage.drive("pause")
+
+
+def app_resumes(stage: Stage) -> None:
+    stage.drive("resume")
+
+
+def app_pauses_and_resumes(stage: Stage) -> None:
+    stage.drive("pause")
+    stage.drive("resume")
+
+
+MEANWHILE = (worker_runs, app_adds, app_pauses, app_pauses_and_resumes)
+
+
+@dataclass(frozen=True)
+class Interrupted(Scenario):
+    """`act` goes through the proxy, and each of `meanwhile` happens at each of its commands."""
+
+    meanwhile: tuple[Callable[[Stage], None], ...] = MEANWHILE
+    removes: bool = False  # what the app adds meanwhile need not run
+    releases: tuple[str, ...] = ("bullmq", "bullmq4")
+    at_least: int = 2
+
+
+def empty_or_added(stage: Stage, answers: Answers) -> None:
+    """Nothing is left of a queue that was removed, but for what the app added since."""
+    assert answers.done
+    assert set(stage.places("alpha")) <= set(stage.added)
+
+
+def tried_once_more(stage: Stage, answers: Answers) -> None:
+    """Of the copy of a job that was there when it was read, there is one."""
+    assert {each.outcome for each in answers.first} <= {Outcome.DONE, Outcome.GONE}
+
+
+INTERRUPTED = [
+    Interrupted("retry of dead", failing, acting(Action.RETRY, D, "1", "2"), each_of("1", "2")),
+    Interrupted("retry of completed", three, acting(Action.RETRY, C, "1", "2"), each_of("1", "2", "3")),
+    Interrupted("delete of waiting", three, deleting(W, "1", "2"), but_for_the_deleted("1", "2", "3")),
+    Interrupted(
+        "delete and undo of waiting", three, deleting(W, "1", "3", back=True), once("1", "2", "3"), check=all_back,
+        releases=ALL,
+    ),
+    Interrupted("undo of a deduplicated job", deduplicated, deleting(W, "1", back=True), once("1", "2")),
+    Interrupted("delete and undo of due", due, deleting(S, "2", back=True), once("1", "2"), check=all_back),
+    Interrupted("promote of due", due, acting(Action.PROMOTE, S, "2"), once("1", "2")),
+    Interrupted(
+        "delete and undo of a child", family, deleting(W, "p0c1", back=True), once("p0c0", "p0c1"),
+        check=parent_is_free, queues=("alpha", "albums"),
+    ),
+    Interrupted(
+        "delete and undo of a parent", family, deleting(B, "p0", queue="albums", back=True), once("p0c0", "p0c1"),
+        check=parent_is_free, queues=("alpha", "albums"),
+    ),
+    Interrupted(
+        "move to another queue", two_queues, acting(Action.MOVE, W, "1", "2", target="beta"),
+        but_for_the_deleted("1", "2", "3"), check=moved, queues=("alpha", "beta"),
+    ),
+    Interrupted("duplicate", three_forgotten, acting(Action.DUPLICATE, W, "1"), with_copies("1", "2", "3"),
+        check=tried_once_more,
+    ),
+    Interrupted(
+        "edit", three_forgotten, acting(Action.EDIT, W, "1", payload='{"n": 7}'), with_copies("1", "2", "3"),
+        check=tried_once_more,
+    ),
+    Interrupted(
+        "pause in parts", three, in_parts(Action.PAUSE), once("1", "2", "3"), after=resume, releases=ALL, at_least=1,
+        meanwhile=(worker_runs, app_adds, app_resumes),
+    ),
+    Interrupted(
+        "resume in parts", paused_queue, in_parts(Action.RESUME), once("1", "2", "3"), releases=ALL, at_least=1,
+        meanwhile=(worker_runs, app_adds, app_pauses, app_resumes),
+    ),
+    Interrupted(
+        "obliterate in parts", three, in_parts(Action.OBLITERATE), lambda stage, answers: stage.ran,
+        check=empty_or_added, meanwhile=(app_adds,), at_least=4, removes=True,
+    ),
+    Interrupted(
+        "trigger of a schedule", scheduled, on_schedule(Action.TRIGGER),
+        lambda stage, answers: dict.fromkeys({*stage.ran, *(str(each.new_id) for each in answers.first)}, 1),
+        releases=("bullmq",),
+    ),
+    Interrupted(
+        "removal of a schedule", scheduled, on_schedule(Action.REMOVE_SCHEDULE),
+        lambda stage, answers: dict.fromkeys(stage.ran, 1), check=schedule_is_gone, releases=("bullmq",),
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own(server: EmbeddedRedis) -> Iterator[tuple[StepProxy, BullMQ]]:
+    """The backend behind a proxy of its own."""
+    with StepProxy(server.port) as proxy:
+        source = Source("main", proxy.url)
+        source.execute("PING")  # the handshake of its connection is no step
+        yield proxy, BullMQ(source, SourceSettings(name="main", url=proxy.url))
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("stage", "scenario"),
+    [
+        pytest.param(alias, each, id=f"{alias}-{each.name.replace(' ', '-')}")
+        for alias in RELEASES
+        for each in INTERRUPTED
+        if alias in each.releases
+    ],
+    indirect=["stage"],
+)
+def test_a_worker_and_an_app_at_each_step_of_an_act(
+    stage: Stage,
+    own: tuple[StepProxy, BullMQ],
+    scenario: Interrupted,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    monkeypatch.setattr(acts, "MOVED_AT_ONCE", 1)
+    monkeypatch.setattr(acts, "OBLITERATE_STEP", 1)
+    proxy, backend = own
+    driven = 0
+    for meanwhile in scenario.meanwhile:
+        steps = 0
+        for step in proxy.steps():
+            stage.fill(scenario.app)
+            answers = Answers()
+            with step.before(lambda: meanwhile(stage)):  # noqa: B023 it is over before the next one
+                scenario.act(backend, answers)
+            stage.work()
+            if meanwhile is app_pauses:
+                stage.drive("resume")
+            scenario.after(stage.backend, answers)
+            stage.work()
+            steps += step.reached
+            added = {} if scenario.removes else dict.fromkeys(stage.added, 1)
+            assert stage.ran == {**scenario.runs(stage, answers), **added}, (meanwhile.__name__, str(step), answers)
+            for queue in scenario.queues:
+                stage.check(queue)
+            scenario.check(stage, answers)
+        assert steps >= scenario.at_least, meanwhile
+        driven += steps
+    record_property("interleavings", [stage.alias, f"{scenario.name}, at each of its steps", driven])
