@@ -1,8 +1,8 @@
 """Every interleaving of one real BullMQ worker and one act, between any two Redis commands of the one or of the other.
 
-BullMQ 6 runs all scenarios. The worker of 4 has a layout of its own in all of them (markers in the waiting list, another
-way to wake), so it runs them, too. 5 differs from 6 where the queue is paused (a list of its own) and where a retried job
-waits (not by its priority), and runs those scenarios alone: the rest is the same script on the same keys.
+BullMQ 6 runs all scenarios. The worker of 4 has a layout of its own in all of them (markers in the waiting list,
+another way to wake), so it runs them, too. 5 differs from 6 where the queue is paused (a list of its own) and where a
+retried job waits (not by its priority), and runs those scenarios alone: the rest is the same script on the same keys.
 """
 
 from __future__ import annotations
@@ -522,13 +522,17 @@ def albums(name: str, act: Before, **more: Any) -> Scenario:
 
 SCENARIOS = [
     Scenario("retry of dead", failing, acting(Action.RETRY, D, "1", "2"), each_of("1", "2")),
-    Scenario("retry of dead with a priority", urgent, acting(Action.RETRY, D, "1", "2"), each_of("1", "2"), releases=ALL),
+    Scenario(
+        "retry of dead with a priority", urgent, acting(Action.RETRY, D, "1", "2"), each_of("1", "2"), releases=ALL,
+    ),
     Scenario(
         "retry of dead in a paused queue", failing, paused_meanwhile(acting(Action.RETRY, D, "1", "2")),
         each_of("1", "2"), after=resume, releases=ALL,
     ),
     Scenario("retry of completed", three, acting(Action.RETRY, C, "1", "2"), each_of("1", "2", "3")),
-    Scenario("delete of waiting", three, deleting(W, "1", "2"), but_for_the_deleted("1", "2", "3"), check=gone_for_good),
+    Scenario(
+        "delete of waiting", three, deleting(W, "1", "2"), but_for_the_deleted("1", "2", "3"), check=gone_for_good,
+    ),
     Scenario(
         "delete and undo of waiting", three, deleting(W, "1", "3", back=True), but_for_the_deleted("1", "2", "3"),
         check=all_back,
@@ -584,15 +588,17 @@ SCENARIOS = [
         "move from another queue", two_queues, acting(Action.MOVE, W, "1", "4", queue="beta", target="alpha"),
         with_copies("1", "2", "3"), sure=True, queues=("alpha", "beta"),
     ),
-    Scenario("duplicate", three_forgotten, acting(Action.DUPLICATE, W, "1", "2"), with_copies("1", "2", "3"), copies=True),
+    Scenario(
+        "duplicate", three_forgotten, acting(Action.DUPLICATE, W, "1", "2"), with_copies("1", "2", "3"), copies=True,
+    ),
     Scenario(
         "edit", three_forgotten, acting(Action.EDIT, W, "1", "2", payload='{"n": 7}'), with_copies("1", "2", "3"),
         copies=True,
     ),
     Scenario("pause", three, queue_act(Action.PAUSE), once("1", "2", "3"), after=resume, sure=True, releases=ALL),
     Scenario(
-        "pause and resume", three, queue_act(Action.PAUSE, Action.RESUME), once("1", "2", "3"), check=resumed, sure=True,
-        releases=ALL,
+        "pause and resume", three, queue_act(Action.PAUSE, Action.RESUME), once("1", "2", "3"), check=resumed,
+        sure=True, releases=ALL,
     ),
     Scenario(
         "resume", paused_queue, queue_act(Action.RESUME), once("1", "2", "3"), check=resumed, sure=True, turns=2,
