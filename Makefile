@@ -15,7 +15,7 @@ NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test soak mutants bench check clean test-ready test-packages
+.PHONY: help demo quick test soak mutants cover bench check clean test-ready test-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -44,6 +44,9 @@ soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and
 
 mutants: test-ready ## remove some sixty guards of the product, one by one: a test must fail each time
 	$(BIN)/python -m tests.mutants.run $(MUTANTS)
+
+cover: test-ready ## which lines and branches the tests run, by area; into docs/testing.md
+	$(BIN)/python -m tests.cover --processes $(TEST_PROCESSES)
 
 bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis
