@@ -44,6 +44,22 @@ def turn_until(runner: Runner, condition: Callable[[], Any], *, what: str) -> No
     wait_until(lambda: condition() or runner.turn() < 0, what=what)
 
 
+def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
+    """Run `act` before the exchange of that number with Redis; the list has an entry once that was reached."""
+    run, seen, reached = source.run, 0, []
+
+    def stepped(packed: Any) -> Any:
+        nonlocal seen
+        if seen == number:
+            reached.append(number)
+            act()
+        seen += 1
+        return run(packed)
+
+    patch.setattr(source, "run", stepped)
+    return reached
+
+
 @dataclass
 class Bench:
     """All that acts need, and short ways to use it."""

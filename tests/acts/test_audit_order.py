@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import redis
@@ -18,7 +17,7 @@ from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Conflict
 from dashboard.sources import Source
-from tests.acts.conftest import ACTOR, Bench
+from tests.acts.conftest import ACTOR, Bench, before_exchange
 from tests.acts.shelf import bury
 from tests.conftest import SERVERS, start_server
 from tests.waiting import wait_until
@@ -32,22 +31,6 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
     source = Source("main", server.url)
     yield BulkStore(Store(source))
     source.close()
-
-
-def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
-    """Run `act` before the exchange of that number with Redis; the list has an entry once that was reached."""
-    run, seen, reached = source.run, 0, []
-
-    def stepped(packed: Any) -> Any:
-        nonlocal seen
-        if seen == number:
-            reached.append(number)
-            act()
-        seen += 1
-        return run(packed)
-
-    patch.setattr(source, "run", stepped)
-    return reached
 
 
 def ordered(word: str) -> Callable[[Work], Event]:

@@ -1,4 +1,7 @@
-"""Several people act on the same dead jobs at once while a real worker runs: each job is dealt with once."""
+"""Several people act on the same dead jobs at once while a real worker runs: each job is dealt with once.
+
+By luck and at scale; test_bulk_steps.py does it step by step.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ JOBS = 300
 PEOPLE = {"anna": Action.RETRY, "bert": Action.DELETE, "carl": Action.RETRY, "dora": Action.DELETE}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("night", LIBRARIES, ids=repr)
 def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
     with (

@@ -1,4 +1,7 @@
-"""Bulk work on the jobs of the real libraries goes on when its process is killed: none is lost, none is done twice."""
+"""Bulk work on the jobs of the real libraries goes on when its process is killed: none is lost, none is done twice.
+
+Killed by SIGKILL at a moment of luck; test_bulk_steps.py ends it at every step.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,7 @@ def killed_half_way(url: str, library: str, parts: Parts, work_id: str) -> None:
         runner.stop()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(

@@ -14,7 +14,7 @@ from dashboard.acts.bulk.work import ENDED, Phase
 from dashboard.backends.acting import Acted, Action, Kept, Pick
 from dashboard.errors import BackendUnavailable, Conflict
 from dashboard.model import QueueStats, Schedule, State, Worker, WorkerState
-from tests.acts.conftest import ACTOR, Bench
+from tests.acts.conftest import ACTOR, Bench, expire_lease
 from tests.acts.shelf import bury
 
 CAP_BYTES = 1024 * 1024
@@ -71,6 +71,18 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
         runner.turn()
     work = bench.bulk.get(work_id)
     assert (work.matched, work.truncated, work.outcomes) == (5, True, {"done": 5})
+
+
+def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 3)
+    work_id = bench.bulk.create(bench.spec())
+    assert bench.bulk.lease(work_id, "died")
+    assert bench.bulk.push_picks(work_id, "died", [(0, Pick(id="gone since")), (0, Pick(id=ids[0]))])
+    expire_lease(bench.client, work_id)
+    runner = bench.make_runner("here")
+    while bench.bulk.get(work_id).phase not in ENDED:
+        runner.turn()
+    assert bench.bulk.get(work_id).outcomes == {"done": 3}
 
 
 def on_queue(bench: Bench) -> Acted:

@@ -133,6 +133,7 @@ def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) ->
     ]
 
 
+@pytest.mark.soak  # at a moment of luck; test_bulk_steps.py ends the process at every step
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_is_lost_or_doubled_when_the_process_is_killed(server: EmbeddedRedis, library: str) -> None:
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:

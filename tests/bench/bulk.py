@@ -216,6 +216,7 @@ def _each(client: redis.Redis, one: Callable[[Any, int], None], jobs: int) -> No
         one(pipe, n)
         if n % 1000 == 0:
             pipe.execute()
+    pipe.execute()
 
 
 def rq_dashboard(url: str, client: redis.Redis, action: Action) -> float:
