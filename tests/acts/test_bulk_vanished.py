@@ -170,6 +170,18 @@ def test_an_undo_goes_on_without_the_record_of_what_it_undoes(bench: Bench) -> N
     assert not bench.client.exists(record(deleted.id))
 
 
+def test_an_undo_that_vanished_is_no_undo_under_way(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", JOBS)
+    deleted = bench.run(bench.spec(Action.DELETE))
+    first = bench.bulk.create(undo_of(deleted, ACTOR))
+    bench.client.delete(record(first))
+    second = bench.bulk.create(undo_of(deleted, ACTOR))
+    assert second != first
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(second).phase is Phase.DONE, what="the undo's end")
+    assert (bench.dead(), bench.bulk.open_ids()) == (ids, [])
+
+
 def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bury(bench.client, "mail", JOBS)
     spec = bench.client.hget(record(other := bench.bulk.create(bench.spec())), "spec")

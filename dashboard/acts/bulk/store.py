@@ -24,12 +24,14 @@ MAX_OPEN = 20
 LEASE_MS = 10_000
 
 # KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo,
-# event or "". Answers {id, whether the event was kept}, of an undo that is under way already its own id; 0 when too
-# many pieces of work are open.
+# event or "", what the names of records begin with. Answers {id, whether the event was kept}, of an undo that is under
+# way already its own id; 0 when too many pieces of work are open.
 _CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
-  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 then return {{other, 1}} end
+  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 and redis.call('EXISTS', ARGV[10] .. other) == 1 then
+    return {{other, 1}}
+  end
 end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
 local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
@@ -158,7 +160,7 @@ class BulkStore:
             _CREATE,
             (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
             *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
-            encode_event(event) if event else "",
+            *(encode_event(event) if event else "", _record("")),
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
