@@ -210,7 +210,8 @@ def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callab
 ENOUGH = 5
 
 
-@pytest.mark.parametrize("hour", [3600, -3600])
+# Each steps both ways, since the clock is set right again.
+@pytest.mark.parametrize("hour", [3600, pytest.param(-3600, marks=pytest.mark.soak)])
 def test_the_clock_of_the_host_steps_by_an_hour(begin: Callable[..., Night], hour: int) -> None:
     night = begin()
     library = BullMQLibrary()
