@@ -19,10 +19,9 @@ from dashboard.backends.celery.keys import NATIVE
 from dashboard.model import State
 from tests.contract.library import Filled, Library
 from tests.search import search
-from tests.serving import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
-TIMEOUT_S = 120
 MARKS = itertools.count()
 TOGETHER = tuple(state for state in NATIVE if state is not State.WAITING)
 
@@ -81,10 +80,9 @@ class CeleryLibrary(Library):
         mark = f"celery-task-meta-settled-{next(MARKS)}".encode()
         # A feed may say that it is connected before the server has heard of it: as long as nobody hears it, nothing is
         # published.
-        wait_until(lambda: keeper.listener.connected and client.publish(mark, "{}"), within_s=60, what="the feed")
+        wait_until(lambda: keeper.listener.connected and client.publish(mark, "{}"), what="the feed")
         wait_until(
             lambda: any(channel == mark for channel, _ in waiting.copy()),
-            within_s=60,
             what="the end of what was published",
         )
         backend.tend()
@@ -95,7 +93,7 @@ class CeleryLibrary(Library):
             [sys.executable, str(DRIVER), command, url, *arguments],
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=CEILING_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,19 +13,28 @@ import kombu.pools
 import redis
 from celery import Celery
 
-from dashboard.demo.embedded import die_with_parent
-from tests.serving import wait_until
+from tests.processes import Child, child
+from tests.waiting import wait_until
 
-# A machine that does much else: what comes about costs nothing of it.
-SLOW_S = 60.0
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
 class Shop:
-    """An app that sends the jobs of `celery_drive.py`, and its workers; `options` = of broker and results."""
+    """An app that sends the jobs of `celery_drive.py`, and its workers; `options` = of broker and results.
 
-    def __init__(self, url: str, results: str | None = None, options: Mapping[str, str] | None = None) -> None:
+    Workers connect to `through`, a proxy, where that is given.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        results: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        through: str | None = None,
+    ) -> None:
         self.url = url
+        self.through = through
         self.results = results or url
         self.options = dict(options or {})
         self.app = Celery("shop", broker=url, set_as_current=False)
@@ -55,39 +61,28 @@ class Shop:
 
     def await_status(self, task_id: str, status: str) -> None:
         """Returns when the record of a job says `status`."""
-        wait_until(lambda: self.status(task_id) == status, within_s=SLOW_S, what=f"{status} of {task_id}")
+        wait_until(lambda: self.status(task_id) == status, what=f"{status} of {task_id}")
 
     @contextmanager
     def worker(
-        self, queues: str = "alpha,beta", *, pool: str = "threads", size: int = 2, name: str = "one@shop"
-    ) -> Iterator[subprocess.Popen[bytes]]:
+        self,
+        queues: str = "alpha,beta",
+        *flags: str,
+        pool: str = "threads",
+        size: int = 2,
+        name: str = "one@shop",
+    ) -> Iterator[Child]:
         """A worker that answers; shut down warmly at the end."""
         command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", pool, "-c", str(size)]
-        command += ["-Q", queues, "-n", name, "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
-        process = subprocess.Popen(
-            command,
-            cwd=WORKLOADS,
-            env={
-                **os.environ,
-                "CELERY_DRIVE_URL": self.url,
-                "CELERY_DRIVE_RESULTS": self.results,
-                "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),
-        )
-        try:
-            wait_until(lambda: self.app.control.ping([name], timeout=0.5), within_s=SLOW_S, what=f"the worker {name}")
+        command += ["-Q", queues, "-n", name, "-l", "CRITICAL", "--without-gossip", "--without-mingle", *flags]
+        environ = {
+            "CELERY_DRIVE_URL": self.through or self.url,
+            "CELERY_DRIVE_RESULTS": self.through or self.results,
+            "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
+        }
+        with child(command, name=name, cwd=WORKLOADS, environ=environ) as process:
+            wait_until(lambda: self.app.control.ping([name], timeout=0.5), what=f"the worker {name}")
             yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(SLOW_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
     def close(self) -> None:
         """Close the connections."""

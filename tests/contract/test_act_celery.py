@@ -27,7 +27,7 @@ from dashboard.sources import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_celery import SEP, backend, bind, discover, message, record
-from tests.serving import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 __all__ = ["backend"]
 ALPHA: dict[str, Any] = {
@@ -157,7 +157,7 @@ def test_a_failed_job_runs_again_and_only_once(stores: Shop, near: Celery) -> No
         indexed(near, stores)
         (before,) = picked(near, State.DEAD)
         act(near, Action.RETRY, State.DEAD, before)
-        wait_until(lambda: stores.noted("failed").get("three") == 2, within_s=60, what="the second failure")
+        wait_until(lambda: stores.noted("failed").get("three") == 2, what="the second failure")
         stores.await_status(again, "FAILURE")
         assert outcomes(act(near, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
 
@@ -555,7 +555,7 @@ def test_a_job_held_until_its_time_runs_now_or_never(
     with shop.worker():
         now, never = shop.send("now", "ü", countdown=3600), shop.send("never", countdown=3600)
         soon = shop.send("soon", countdown=12)  # by then it is seen below to be held
-        wait_until(lambda: redis_client.hlen("unacked") == 3, within_s=60, what="the worker taking them")
+        wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker taking them")
         picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
         (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
         assert promoted.outcome is Outcome.DONE
@@ -599,7 +599,7 @@ def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) 
 def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
     with shop.worker(pool="prefork", size=1):
         task_id = str(shop.app.send_task("shop.busy", ("one",), queue="alpha").id)
-        wait_until(lambda: shop.marks.hget("began", "one"), within_s=60, what="the start")
+        wait_until(lambda: shop.marks.hget("began", "one"), what="the start")
         (pick,) = picked(live, State.ACTIVE)
         assert outcomes(act(live, Action.STOP, State.ACTIVE, pick)) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
@@ -637,7 +637,7 @@ def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery) -
         assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
         assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
         assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
-        assert process.wait(60) == 0
+        assert process.process.wait(CEILING_S) == 0
 
 
 def test_a_queue_is_removed_with_its_messages_and_nothing_else(backend: Celery, any_redis: redis.Redis) -> None:
@@ -804,10 +804,9 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         redis_client.set("broken", 1)
         for n in range(dead):
             shop.send(f"dead{n}")
-        wait_until(lambda: len(shop.noted("failed")) == dead, within_s=60, what="the failures")
+        wait_until(lambda: len(shop.noted("failed")) == dead, what="the failures")
         wait_until(
             lambda: sum(1 for _ in redis_client.scan_iter("celery-task-meta-*", count=5000)) == dead,
-            within_s=60,
             what="records",
         )
         redis_client.delete("broken")
@@ -864,10 +863,8 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         lost = {names[task_id] for task_id in deleted if task_id in names}
         lost |= {key for key, task_id in ((pick.id, pick.id) for pick in picks) if task_id in deleted}
         expected = dead + more - len(deleted)
-        wait_until(lambda: sum(shop.noted("ran").values()) >= expected, within_s=60, what="the end of all")
-        wait_until(
-            lambda: not redis_client.exists("alpha", "beta", "unacked"), within_s=60, what="the acknowledgements"
-        )
+        wait_until(lambda: sum(shop.noted("ran").values()) >= expected, what="the end of all")
+        wait_until(lambda: not redis_client.exists("alpha", "beta", "unacked"), what="the acknowledgements")
     ran = shop.noted("ran")
     assert set(ran.values()) == {1}
     assert len(ran) == expected

@@ -20,7 +20,7 @@ from tests.contract.celery_live import Shop
 from tests.contract.test_act_celery import ALPHA, act, failed, indexed, live, outcomes, picked, picture, waiting
 from tests.contract.test_bullmq import READER
 from tests.contract.test_celery import SEP, backend, bind, discover, message
-from tests.serving import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 __all__ = ["backend", "live"]
 FAILED = {"status": "FAILURE", "result": None, "date_done": "2026-11-24T03:00:00+00:00", **ALPHA}
@@ -70,7 +70,7 @@ def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
         shop.await_status(shop.send("one", priority=3), "SUCCESS")
         (worker,) = [worker for worker in live.workers([ref]) if worker.id == "one@shop"]
         assert live.act_on_worker(worker, Action.STOP_WORKER).outcome is Outcome.DONE
-        assert process.wait(60) == 0
+        assert process.process.wait(CEILING_S) == 0
     assert live.act_on_queue(ref, Action.OBLITERATE).outcome is Outcome.DONE
     assert redis_client.exists("shop:_kombu.binding.alpha") == 0
 
@@ -93,7 +93,7 @@ def test_what_workers_hold_under_names_of_the_apps_own(
             shop.send("never", countdown=3600),
             shop.send("held", queue="beta", countdown=3600),
         )
-        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, within_s=60, what="the worker taking them")
+        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker taking them")
         assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
         refs = discover(live)
         shared = refs["*"]

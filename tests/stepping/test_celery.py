@@ -1,0 +1,450 @@
+"""Every interleaving of one real Celery worker and one act, between any two Redis commands of the one or of the other.
+
+The worker runs its jobs itself (pool `solo`), so that it does one thing at a time. Orders for workers are acted on when
+it next looks: those that it has to answer (pause) are tried at each of their own steps alone, beside a worker at rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery as App
+from celery import chord
+
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.celery.backend import Celery
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.celery_live import Shop
+from tests.contract.test_celery import discover
+from tests.step_proxy import Command, StepProxy
+
+QUEUES = ("alpha", "beta", "gamma")  # nobody takes from the last of them
+# It asks for a job for a moment only, and does not think its connection dead when the answer is held up.
+OPTIONS: dict[str, Any] = {"polling_interval": 0.1, "health_check_interval": 86_400}
+NO_STEPS = (b"SCRIPT", b"EVALSHA", b"HELLO", b"CLIENT", b"PING")
+
+
+def counts(words: Command) -> bool:
+    """Whether a command of the worker is a step: not what its timers or new connections send."""
+    return words[0].upper() not in NO_STEPS and b"unacked_mutex" not in words
+
+
+class Stage:
+    """A real worker that takes jobs of `alpha` and `beta`, held before it asks for the next one."""
+
+    def __init__(self, server: EmbeddedRedis, proxy: StepProxy, shop: Shop, backend: Celery) -> None:
+        self.url = server.url
+        self.proxy = proxy
+        self.shop = shop
+        self.backend = backend
+        self.client = redis.Redis.from_url(server.url)
+        self.refs: dict[str, QueueRef] = {}
+        self._bindings: dict[bytes, bytes] = {}
+        self.ids: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Make the queues known to all, and remember how the library notes them."""
+        for queue in QUEUES:
+            self.shop.send("first", queue=queue)
+        self.refs = discover(self.backend)
+        self._bindings = {key: self.client.dump(key) or b"" for key in self.client.scan_iter("_kombu.*")}
+
+    def clear(self) -> None:
+        """Remove all but what leads to the queues."""
+        self.client.flushall()
+        for key, value in self._bindings.items():
+            self.client.restore(key, 0, value)
+        self.ids.clear()
+
+    def send(self, key: str, *args: Any, **options: Any) -> str:
+        """A job that notes its runs under `key`; it is found by that."""
+        self.ids[key] = self.shop.send(key, *args, **options)
+        return self.ids[key]
+
+    def waiting(self, *queues: str) -> int:
+        """How many messages wait."""
+        return sum(self.client.llen(queue) for queue in queues or ("alpha", "beta"))
+
+    def work(self) -> None:
+        """The worker takes all that waits, one after the other."""
+        while self.waiting():
+            self.proxy.take_turn()
+
+    @property
+    def ran(self) -> Counter[str]:
+        """How often each job ran or failed, by key."""
+        return Counter(self.shop.noted("ran")) + Counter(self.shop.noted("failed"))
+
+    @property
+    def held(self) -> set[str]:
+        """The ids of what the worker took and has not acknowledged."""
+        entries = self.client.hvals("unacked")
+        assert len(entries) == self.client.zcard("unacked_index")
+        return {json.loads(raw)[0]["headers"]["id"] for raw in entries}
+
+    def status(self, task_id: str) -> str:
+        return self.shop.status(task_id)
+
+
+def _backend(url: str) -> Iterator[Celery]:
+    source = Source("main", url)
+    backend = Celery(source, SourceSettings(name="main", url=url))
+    backend.own = source
+    yield backend
+    backend.close()
+    source.close()
+
+
+@pytest.fixture(scope="module")
+def backend(server: EmbeddedRedis) -> Iterator[Celery]:
+    yield from _backend(server.url)
+
+
+@pytest.fixture(scope="module")
+def stage(server: EmbeddedRedis, backend: Celery) -> Iterator[Stage]:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    with StepProxy(server.port, takes=frozenset({b"BRPOP"}), counts=counts) as proxy:
+        shop = Shop(server.url, options=OPTIONS, through=proxy.url)
+        with shop.worker("alpha,beta", "--without-heartbeat", pool="solo", size=1):
+            proxy.wait_for_take()
+            stage = Stage(server, proxy, shop, backend)
+            stage.prepare()
+            yield stage
+        shop.close()
+        stage.client.close()
+
+
+# What the app has sent.
+
+
+def two(stage: Stage) -> None:
+    stage.send("a")
+    stage.send("b")
+
+
+def broken(stage: Stage) -> None:
+    """Both fail as often as they run."""
+    two(stage)
+    stage.client.set("broken", 1)
+
+
+def timed(stage: Stage) -> None:
+    """The first waits in the queue for its turn, and then at the worker for its time."""
+    stage.send("t", countdown=3600)
+    stage.send("a")
+
+
+def held(stage: Stage) -> None:
+    """The worker has one already, which waits for its time."""
+    stage.send("t", countdown=3600)
+    stage.work()
+    stage.send("a")
+
+
+def expired(stage: Stage) -> None:
+    stage.send("x", expires=-5)
+    stage.send("a")
+
+
+def retrying(stage: Stage) -> None:
+    """The worker has one already, which failed and waits for its next try."""
+    stage.ids["r"] = str(stage.shop.app.send_task("shop.again", queue="alpha").id)
+    stage.work()
+    stage.send("a")
+
+
+def members(stage: Stage) -> None:
+    """Two members of a chord, whose body runs after both."""
+    app = App("shop", broker=stage.url, backend=stage.url, set_as_current=False)
+    header = [app.signature("shop.mark", args=(key,), queue="alpha") for key in ("m", "n")]
+    found = chord(header, app=app)(app.signature("shop.mark", args=("body",), queue="beta", immutable=True))
+    assert found.parent is not None
+    stage.ids |= dict(zip(("m", "n"), (str(child.id) for child in found.parent.children), strict=True))
+    app.close()
+
+
+# What is done meanwhile.
+
+
+@dataclass
+class Answers:
+    """What an act answered: `first` asked, and when it was asked again; `back` = to the putting back."""
+
+    first: list[Acted] = field(default_factory=list)
+    again: list[Acted] = field(default_factory=list)
+    back: list[Acted] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+
+    @property
+    def done(self) -> list[Acted]:
+        return [each for each in self.first if each.outcome is Outcome.DONE]
+
+    @property
+    def lost(self) -> bool:
+        """Whether something was deleted and not put back."""
+        return bool(self.done) and not self.back
+
+
+Act = Callable[[Stage, Celery, Answers], None]
+
+
+def place(stage: Stage, state: State) -> QueueRef:
+    return stage.refs["alpha" if state is State.WAITING else "*"]
+
+
+def acting(action: Action, state: State, key: str, **wishes: Any) -> Act:
+    """The action, asked for twice, as two people or a process that died and the next one do."""
+
+    def act(stage: Stage, backend: Celery, answers: Answers) -> None:
+        picks = [Pick(id=stage.ids[key])]
+        answers.first += backend.act(place(stage, state), action, state, picks, Wishes(**wishes))
+        answers.again += backend.act(place(stage, state), action, state, picks, Wishes(**wishes))
+
+    return act
+
+
+def take(stage: Stage, backend: Celery, answers: Answers, state: State, keys: Sequence[str]) -> None:
+    taken = backend.take(place(stage, state), state, [Pick(id=stage.ids[key]) for key in keys])
+    answers.kept += [each for each in taken if isinstance(each, Kept)]
+    answers.first += [each for each in taken if isinstance(each, Acted)]
+
+
+def delete(stage: Stage, backend: Celery, answers: Answers, state: State) -> None:
+    answers.first += backend.delete(place(stage, state), state, answers.kept)
+    backend.delete(place(stage, state), state, answers.kept)  # as after a crash
+
+
+def undo(stage: Stage, backend: Celery, answers: Answers, state: State) -> None:
+    done = {each.id for each in answers.done}
+    gone = [each for each in answers.kept if each.id in done]
+    answers.back += backend.restore(place(stage, state), state, gone)
+    backend.restore(place(stage, state), state, gone)
+
+
+def deleting(state: State, *keys: str, back: bool = False) -> Act:
+    """Taken and deleted, twice; with `back`, put back at once, twice."""
+
+    def act(stage: Stage, backend: Celery, answers: Answers) -> None:
+        take(stage, backend, answers, state, keys)
+        delete(stage, backend, answers, state)
+        if back:
+            undo(stage, backend, answers, state)
+
+    return act
+
+
+def nothing(stage: Stage, backend: Celery, answers: Answers) -> None:
+    """No act."""
+
+
+def obliterate(stage: Stage, backend: Celery, answers: Answers) -> None:
+    left = [key for key, task_id in stage.ids.items() if task_id.encode() in b"".join(stage.client.lrange("alpha", 0, -1))]
+    answers.first.append(backend.act_on_queue(stage.refs["alpha"], Action.OBLITERATE))
+    for key in left:
+        del stage.ids[key]
+
+
+# How often each job runs in the end, and what else must be so.
+
+
+Runs = Callable[[Stage, Answers], dict[str, int]]
+
+
+def once(*keys: str) -> Runs:
+    """Each once, whatever was answered."""
+    return lambda stage, answers: dict.fromkeys(keys, 1)
+
+
+def more_if_done(key: str, *others: str, at_first: int = 1) -> Runs:
+    """`key` once more if the answer was that it is done; the others once."""
+
+    def runs(stage: Stage, answers: Answers) -> dict[str, int]:
+        times = at_first + len(answers.done)
+        return {**dict.fromkeys(others, 1), **({key: times} if times else {})}
+
+    return runs
+
+
+def unless_done(key: str, *others: str) -> Runs:
+    """`key` does not run if the answer was that it is done; the others once."""
+    return lambda stage, answers: dict.fromkeys(others if answers.lost else (key, *others), 1)
+
+
+def edited(*keys: str) -> Runs:
+    """All once, and so does what was edited if that was done."""
+    return lambda stage, answers: dict.fromkeys((*keys, "edited") if answers.done else keys, 1)
+
+
+def nobody(stage: Stage, answers: Answers) -> None:
+    """The worker holds nothing."""
+    assert stage.held == set()
+
+
+def come_back(stage: Stage, answers: Answers) -> None:
+    """What was deleted came back."""
+    nobody(stage, answers)
+    assert {each.outcome for each in answers.back} <= {Outcome.DONE}
+    assert len(answers.back) == len(answers.done)
+
+
+def in_gamma(stage: Stage, answers: Answers) -> None:
+    """What was moved waits where nobody takes it."""
+    nobody(stage, answers)
+    assert stage.client.llen("gamma") == len(answers.done)
+
+
+def held_unless_done(key: str) -> Callable[[Stage, Answers], None]:
+    """The worker holds the job until its time, unless the act did what it was asked for."""
+
+    def check(stage: Stage, answers: Answers) -> None:
+        assert stage.held == (set() if answers.done else {stage.ids[key]})
+
+    return check
+
+
+def still_held(key: str) -> Callable[[Stage, Answers], None]:
+    """The worker holds the job until its time."""
+
+    def check(stage: Stage, answers: Answers) -> None:
+        assert stage.held == {stage.ids[key]}
+
+    return check
+
+
+def run_or_revoked(stage: Stage, answers: Answers) -> None:
+    """The job ran, or is kept as revoked: never both, and never neither."""
+    nobody(stage, answers)
+    assert stage.status(stage.ids["b"]) == ("SUCCESS" if stage.ran["b"] else "REVOKED")
+
+
+def recorded(key: str, status: str) -> Callable[[Stage, Answers], None]:
+    """The record is there, unless it was deleted for good."""
+
+    def check(stage: Stage, answers: Answers) -> None:
+        come_back(stage, answers) if answers.back else nobody(stage, answers)
+        assert stage.status(stage.ids[key]) == ("" if answers.lost else status)
+
+    return check
+
+
+def next_try_is_held(stage: Stage, answers: Answers) -> None:
+    """One try of the job is held by the worker until its time: the old one, or that of the new id."""
+    assert stage.held == {str(answers.done[0].new_id) if answers.done else stage.ids["r"]}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`act`, at each step of the worker, on what `app` sent; `before` the worker begins.
+
+    `runs` = how often each job runs in the end, from the answers. Unless `sure`, both done and not-done answers occur.
+    """
+
+    name: str
+    app: Callable[[Stage], None]
+    act: Act
+    runs: Runs
+    check: Callable[[Stage, Answers], None] = nobody
+    before: Act = nothing
+    sure: bool = False
+    at_least: int = 20
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+D, W, S, R, C, X = (
+    State.DEAD,
+    State.WAITING,
+    State.SCHEDULED,
+    State.RETRYING,
+    State.COMPLETED,
+    State.CANCELED,
+)
+EDITED = {"payload": '{"args": ["edited"]}'}
+SCENARIOS = [
+    Scenario("retry of dead", broken, acting(Action.RETRY, D, "a"), more_if_done("a", "b")),
+    Scenario("retry of canceled", expired, acting(Action.RETRY, X, "x"), more_if_done("x", "a", at_first=0)),
+    Scenario("delete of waiting", two, deleting(W, "b"), unless_done("b", "a")),
+    Scenario("delete and undo of waiting", two, deleting(W, "a", "b", back=True), once("a", "b"), come_back),
+    Scenario(
+        "delete of what was taken before", two, lambda s, b, a: delete(s, b, a, W), unless_done("b", "a"),
+        before=lambda s, b, a: take(s, b, a, W, ["b"]),
+    ),
+    Scenario(
+        "undo of what was deleted before", two, lambda s, b, a: undo(s, b, a, W), once("a", "b"), come_back,
+        before=deleting(W, "b"), sure=True, at_least=15,
+    ),
+    Scenario("delete and undo of a member of a chord", members, deleting(W, "n", back=True), once("m", "n", "body"), come_back),
+    Scenario("delete of dead", broken, deleting(D, "a"), once("a", "b"), recorded("a", "FAILURE")),
+    Scenario("delete and undo of dead", broken, deleting(D, "a", back=True), once("a", "b"), recorded("a", "FAILURE")),
+    Scenario("delete of completed", two, deleting(C, "a"), once("a", "b"), recorded("a", "SUCCESS")),
+    Scenario("delete and undo of completed", two, deleting(C, "a", back=True), once("a", "b"), recorded("a", "SUCCESS")),
+    Scenario("delete of canceled", expired, deleting(X, "x"), once("a"), recorded("x", "REVOKED")),
+    Scenario("move to a queue of the worker", two, acting(Action.MOVE, W, "b", target="beta"), once("a", "b")),
+    Scenario("move to another queue", two, acting(Action.MOVE, W, "b", target="gamma"), unless_done("b", "a"), in_gamma),
+    Scenario("promote of waiting", timed, acting(Action.PROMOTE, W, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t")),
+    Scenario("promote of held", held, acting(Action.PROMOTE, S, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t"), sure=True, at_least=15),
+    Scenario("promote of what is taken", timed, acting(Action.PROMOTE, S, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t")),
+    Scenario("cancel of held", held, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t"), sure=True, at_least=15),
+    Scenario("cancel of what is taken", timed, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t")),
+    Scenario("cancel of retrying", retrying, acting(Action.CANCEL, R, "r"), once("a"), held_unless_done("r"), sure=True, at_least=15),
+    Scenario("promote of retrying", retrying, acting(Action.PROMOTE, R, "r"), once("a"), next_try_is_held, sure=True, at_least=15),
+    Scenario(
+        "cancel of waiting", two, acting(Action.CANCEL, W, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+    ),
+    Scenario(
+        "cancel of active", two, acting(Action.CANCEL, State.ACTIVE, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+    ),
+    Scenario(
+        "stop of active", two, acting(Action.STOP, State.ACTIVE, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+    ),
+    Scenario("duplicate of waiting", two, acting(Action.DUPLICATE, W, "b"), more_if_done("b", "a")),
+    Scenario("duplicate of active", two, acting(Action.DUPLICATE, State.ACTIVE, "b"), more_if_done("b", "a")),
+    Scenario("duplicate of held", held, acting(Action.DUPLICATE, S, "t"), more_if_done("t", "a", at_first=0), still_held("t"), sure=True, at_least=15),
+    Scenario("duplicate of dead", broken, acting(Action.DUPLICATE, D, "a"), more_if_done("a", "b")),
+    Scenario("duplicate of completed", two, acting(Action.DUPLICATE, C, "a"), more_if_done("a", "b")),
+    Scenario("edit of waiting", two, acting(Action.EDIT, W, "b", **EDITED), edited("a", "b")),
+    Scenario("edit of completed", two, acting(Action.EDIT, C, "a", **EDITED), edited("a", "b")),
+    Scenario("obliterate", two, obliterate, lambda stage, answers: dict.fromkeys(stage.ids, 1), sure=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_an_act_at_each_step_of_a_worker(
+    stage: Stage, backend: Celery, scenario: Scenario, record_property: Callable[[str, object], None]
+) -> None:
+    told: Counter[bool] = Counter()
+    driven = 0
+    for step in stage.proxy.steps():
+        stage.clear()
+        scenario.app(stage)
+        answers = Answers()
+        scenario.before(stage, backend, answers)
+        asked = len(answers.first)
+        act = lambda: scenario.act(stage, backend, answers)  # noqa: B023, E731 it is over before the next step
+        with step.before(act):
+            stage.work()
+        if not step.reached:  # and once more beside a worker that has nothing to do
+            act()
+        stage.work()
+        driven += 1
+        told.update(each.outcome is Outcome.DONE for each in answers.first[asked:])
+        assert stage.ran == scenario.runs(stage, answers), (str(step), answers)
+        assert stage.waiting() == 0
+        scenario.check(stage, answers)
+    record_property("interleavings", ["celery", scenario.name, driven])
+    assert driven >= scenario.at_least
+    assert scenario.sure or (told[True] and told[False]), told
