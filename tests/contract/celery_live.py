@@ -71,8 +71,9 @@ class Shop:
         pool: str = "threads",
         size: int = 2,
         name: str = "one@shop",
+        gently: bool = True,
     ) -> Iterator[Child]:
-        """A worker that answers; shut down warmly at the end."""
+        """A worker that answers; shut down warmly at the end, or killed with `gently` False."""
         command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", pool, "-c", str(size)]
         command += ["-Q", queues, "-n", name, "-l", "CRITICAL", "--without-gossip", "--without-mingle", *flags]
         environ = {
@@ -80,7 +81,7 @@ class Shop:
             "CELERY_DRIVE_RESULTS": self.through or self.results,
             "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
         }
-        with child(command, name=name, cwd=WORKLOADS, environ=environ) as process:
+        with child(command, name=name, cwd=WORKLOADS, environ=environ, gently=gently) as process:
             wait_until(lambda: self.app.control.ping([name], timeout=0.5), what=f"the worker {name}")
             yield process
 

@@ -115,7 +115,7 @@ def stage(server: EmbeddedRedis, backend: Celery) -> Iterator[Stage]:
         client.flushall()
     with StepProxy(server.port, takes=frozenset({b"BRPOP"}), counts=counts) as proxy:
         shop = Shop(server.url, options=OPTIONS, through=proxy.url)
-        with shop.worker("alpha,beta", "--without-heartbeat", pool="solo", size=1):
+        with shop.worker("alpha,beta", "--without-heartbeat", pool="solo", size=1, gently=False):
             proxy.wait_for_take()
             stage = Stage(server, proxy, shop, backend)
             stage.prepare()
