@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from dashboard.sources import metered
 from dashboard.web.deck import EXTENSION
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -77,7 +77,7 @@ def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask,
         redis_client.sadd("rq:queues", f"rq:queue:{name}")
         redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
     client = app.test_client()
-    alerts = wait_until(lambda: found if len(found := firing(client)) == 3 else None, what="three alerts", within_s=40)
+    alerts = wait_until(lambda: found if len(found := firing(client)) == 3 else None, what="three alerts")
     queues = {alert["labels"]["queue"]: alert for alert in alerts}
     path = f"/alerts/{queues['mail']['fingerprint']}/ack"
     page = client.get(path).text
@@ -100,7 +100,7 @@ def test_the_silence_beside_an_alert_can_be_stored_as_it_is_filled_in(app: Flask
     redis_client.sadd("rq:queues", f"rq:queue:{name}")
     redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
     client = app.test_client()
-    wait_until(lambda: len(firing(client)) == 2, what="both alerts", within_s=40)
+    wait_until(lambda: len(firing(client)) == 2, what="both alerts")
     links = [unescape(link) for link in re.findall(r'href="(/silences/new[^"]*)"', client.get("/alerts").text)]
     (link,) = [link for link in links if "second" in link]
     fields = dict(re.findall(r'name="(rule|source|backend|queue)" value="([^"]*)"', client.get(link).text))

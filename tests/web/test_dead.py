@@ -19,9 +19,9 @@ from dashboard.sources import metered
 from dashboard.triage import book
 from dashboard.web.deck import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.serving import wait_until
 from tests.triage import failing
 from tests.triage.test_groups import HOSTILE, fail_rq
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_pages import markup
 

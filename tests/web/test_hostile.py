@@ -14,7 +14,7 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.web.urls import quote_segment
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_dead import SAME
 

@@ -18,7 +18,7 @@ from dashboard.sources import metered
 from dashboard.web.deck import EXTENSION
 from dashboard.web.htmx import PTAG
 from tests.contract.test_sidekiq import enqueue, payload
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 ASKED_BY_HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}

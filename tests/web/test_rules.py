@@ -14,7 +14,7 @@ from werkzeug.security import generate_password_hash
 
 from dashboard.alerts import hours
 from dashboard.web.deck import EXTENSION
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.web import assets
-from tests.serving import ROOT
+from tests.processes import ROOT
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 STATIC = ROOT / "static"
