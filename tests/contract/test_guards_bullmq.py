@@ -1,0 +1,46 @@
+"""Guards of BullMQ's scripts that no other test holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.acting import Pick
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.test_act_bullmq import kept, outcomes
+
+REF = QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")
+
+
+@pytest.fixture
+def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
+    source = Source("main", server.url)
+    yield BullMQ(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+def test_a_child_that_comes_back_is_waited_for_again(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    filled = BullMQLibrary().fill(server.url)
+    (parent,) = filled.ids["alpha"][State.BLOCKED]
+    children = {b"bull:alpha:photo-1", b"bull:alpha:photo-2"}
+    taken = kept(backend.take(REF, State.WAITING, [Pick(id="photo-1")]))
+    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children - {b"bull:alpha:photo-1"}
+    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+    assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children
+
+
+def test_few_of_many_active_jobs_are_looked_at(backend: BullMQ, redis_client: redis.Redis) -> None:
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
+    redis_client.rpush("bull:alpha:active", *(f"job-{n}" for n in range(500)))
+    (stats,) = backend.stats([REF])
+    assert (stats.counts.active, stats.stalled) == (500, 20)

@@ -1,0 +1,75 @@
+"""Guards of Celery's scripts that no other test holds: what changes after the look and before the script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.acting import Action, Outcome, Pick
+from dashboard.backends.celery import resend, taken
+from dashboard.backends.celery.backend import Celery
+from dashboard.model import State
+from tests.contract.test_act_celery import ALPHA, act, picked, waiting
+from tests.contract.test_celery import backend, bind, message, record
+
+__all__ = ["backend"]
+
+
+def before_the_script(monkeypatch: pytest.MonkeyPatch, module: Any, change: Callable[[], object]) -> None:
+    """Have `change` happen when all is read and the script of `module` is about to be sent."""
+    send = module.ask
+
+    def changed(*args: Any) -> Any:
+        change()
+        return send(*args)
+
+    monkeypatch.setattr(module, "ask", changed)
+
+
+@pytest.mark.parametrize("date_done", ["2026-11-24T03:00:01+00:00", "2026-11-24T03:00:00+00:00"])
+def test_a_record_written_between_the_look_and_the_retry_is_compared(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, date_done: str
+) -> None:
+    """Of the same length with another end, and with the same end of another length."""
+    bind(any_redis, "alpha")
+    record(any_redis, "t1", **ALPHA)
+    longer = {} if date_done.endswith("01+00:00") else {"worker": "other"}
+
+    def ends_anew() -> None:
+        record(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
+
+    before_the_script(monkeypatch, resend, ends_anew)
+    (answer,) = act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
+    assert answer.outcome is Outcome.CHANGED
+    assert waiting(any_redis) == []
+    assert json.loads(any_redis.get("celery-task-meta-t1") or b"")["status"] == "FAILURE"
+
+
+@pytest.mark.parametrize("action", [Action.PROMOTE, Action.CANCEL])
+def test_a_held_message_that_is_another_one_by_now_stays(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    bind(any_redis, "alpha")
+    eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+    def hold(task_id: str) -> None:
+        any_redis.hset("unacked", "tag", json.dumps([json.loads(message(task_id, eta=eta)), "", "alpha"]))
+
+    hold("t1")
+    any_redis.zadd("unacked_index", {"tag": 1})
+    (pick,) = picked(backend, State.SCHEDULED)
+    before_the_script(monkeypatch, taken, lambda: hold("t2"))
+    with any_redis.pubsub() as worker:
+        worker.subscribe("/0.celery.pidbox")
+        assert worker.get_message(timeout=60)
+        (answer,) = act(backend, action, State.SCHEDULED, pick)
+        assert worker.get_message() is None
+    assert answer.outcome is Outcome.CHANGED
+    assert waiting(any_redis) == []
+    assert json.loads(any_redis.hget("unacked", "tag") or b"")[0]["headers"]["id"] == "t2"
+    assert any_redis.zscore("unacked_index", "tag") == 1
