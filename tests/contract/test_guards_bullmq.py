@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.acting import Pick
+from dashboard.backends.acting import Action, Pick
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueRef, State
+from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.contract.bullmq_library import BullMQLibrary
@@ -44,3 +44,22 @@ def test_few_of_many_active_jobs_are_looked_at(backend: BullMQ, redis_client: re
     redis_client.rpush("bull:alpha:active", *(f"job-{n}" for n in range(500)))
     (stats,) = backend.stats([REF])
     assert (stats.counts.active, stats.stalled) == (500, 20)
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "name"),
+    [(Action.RETRY, State.DEAD, "failed"), (Action.PROMOTE, State.SCHEDULED, "delayed")],
+    ids=["retry", "promote"],
+)
+def test_a_job_that_came_anew_since_it_was_seen_stays(
+    backend: BullMQ, redis_client: redis.Redis, action: Action, state: State, name: str
+) -> None:
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
+    redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
+    redis_client.zadd(f"bull:alpha:{name}", {"1": 1_795_565_996_499})
+    (seen,) = backend.picks(REF, JobQuery(state=state))
+    redis_client.zadd(f"bull:alpha:{name}", {"1": 1_795_565_996_500})
+    assert outcomes(backend.act(REF, action, state, [seen])) == ["changed"]
+    assert redis_client.zscore(f"bull:alpha:{name}", "1") == 1_795_565_996_500
+    assert outcomes(backend.act(REF, action, state, backend.picks(REF, JobQuery(state=state)))) == ["done"]
+    assert redis_client.lrange("bull:alpha:wait", 0, -1) == [b"1"]

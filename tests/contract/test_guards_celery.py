@@ -14,10 +14,12 @@ from dashboard.backends.acting import Action, Outcome, Pick
 from dashboard.backends.celery import resend, taken
 from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
-from tests.contract.test_act_celery import ALPHA, act, picked, waiting
-from tests.contract.test_celery import backend, bind, message, record
+from tests.contract.celery_live import Shop
+from tests.contract.test_act_celery import ALPHA, act, live, picked, shop, waiting
+from tests.contract.test_celery import backend, bind, discover, message, record
+from tests.serving import wait_until
 
-__all__ = ["backend"]
+__all__ = ["backend", "live", "shop"]
 
 
 def before_the_script(monkeypatch: pytest.MonkeyPatch, module: Any, change: Callable[[], object]) -> None:
@@ -73,3 +75,20 @@ def test_a_held_message_that_is_another_one_by_now_stays(
     assert waiting(any_redis) == []
     assert json.loads(any_redis.hget("unacked", "tag") or b"")[0]["headers"]["id"] == "t2"
     assert any_redis.zscore("unacked_index", "tag") == 1
+
+
+def test_a_second_pause_forgets_no_worker_of_the_first(shop: Shop, live: Celery) -> None:
+    with shop.worker("alpha", name="one@shop"):
+        alpha = discover(live)["alpha"]
+        assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
+        with shop.worker("alpha", name="two@shop"):
+            inspect = shop.app.control.inspect(["one@shop", "two@shop"], timeout=20)
+
+            def takers() -> set[str]:
+                return {name for name, queues in (inspect.active_queues() or {}).items() if queues}
+
+            wait_until(lambda: takers() == {"two@shop"}, what="the pause of the first worker")
+            assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
+            wait_until(lambda: takers() == set(), what="the pause of the second worker")
+            assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
+            wait_until(lambda: takers() == {"one@shop", "two@shop"}, what="both workers taking from the queue again")

@@ -1,0 +1,29 @@
+"""Guards of Sidekiq's backend that no other test holds."""
+
+from __future__ import annotations
+
+import redis
+
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.sidekiq_worker import payload
+from tests.contract.test_bullmq import READER
+
+
+def test_a_page_without_scripts_reads_only_its_rows(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    redis_client.sadd("queues", "work")
+    redis_client.lpush("queue:work", *(payload(f"job {n}", args=["x" * 1_000]) for n in range(2_000)))
+    redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    source = Source("main", url)
+    reader = Sidekiq(source, SourceSettings(name="main", url=url))
+    ref = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
+    sent = redis_client.info("stats")["total_net_output_bytes"]
+    page = reader.jobs(ref, JobQuery(state=State.WAITING, page=2, per_page=10))
+    assert (len(page.jobs), page.total) == (10, 2_000)
+    assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
+    source.close()
+    redis_client.execute_command("ACL", "DELUSER", "reader")
