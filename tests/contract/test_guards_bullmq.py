@@ -63,3 +63,18 @@ def test_a_job_that_came_anew_since_it_was_seen_stays(
     assert redis_client.zscore(f"bull:alpha:{name}", "1") == 1_795_565_996_500
     assert outcomes(backend.act(REF, action, state, backend.picks(REF, JobQuery(state=state)))) == ["done"]
     assert redis_client.lrange("bull:alpha:wait", 0, -1) == [b"1"]
+
+
+@pytest.mark.parametrize(
+    ("version", "stands_in"), [("bullmq:6.0.0", "wait"), ("bullmq:5.81.0", "paused"), ("bullmq:4.18.0", "paused")]
+)
+def test_a_job_for_a_paused_queue_stands_where_its_release_keeps_them(
+    backend: BullMQ, redis_client: redis.Redis, version: str, stands_in: str
+) -> None:
+    redis_client.hset("bull:alpha:meta", mapping={"version": version, "paused": 1})
+    redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
+    redis_client.zadd("bull:alpha:failed", {"1": 1})
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="1")])) == ["done"]
+    lists = {name for name in ("wait", "paused") if redis_client.exists(f"bull:alpha:{name}")}
+    assert lists == {stands_in}
+    assert not redis_client.exists("bull:alpha:marker")
