@@ -248,7 +248,9 @@ def nothing(stage: Stage, backend: Celery, answers: Answers) -> None:
 
 
 def obliterate(stage: Stage, backend: Celery, answers: Answers) -> None:
-    left = [key for key, task_id in stage.ids.items() if task_id.encode() in b"".join(stage.client.lrange("alpha", 0, -1))]
+    left = [
+        key for key, task_id in stage.ids.items() if task_id.encode() in b"".join(stage.client.lrange("alpha", 0, -1))
+    ]
     answers.first.append(backend.act_on_queue(stage.refs["alpha"], Action.OBLITERATE))
     for key in left:
         del stage.ids[key]
@@ -377,49 +379,123 @@ SCENARIOS = [
     Scenario("delete of waiting", two, deleting(W, "b"), unless_done("b", "a")),
     Scenario("delete and undo of waiting", two, deleting(W, "a", "b", back=True), once("a", "b"), come_back),
     Scenario(
-        "delete of what was taken before", two, lambda s, b, a: delete(s, b, a, W), unless_done("b", "a"),
+        "delete of what was taken before",
+        two,
+        lambda s, b, a: delete(s, b, a, W),
+        unless_done("b", "a"),
         before=lambda s, b, a: take(s, b, a, W, ["b"]),
     ),
     Scenario(
-        "undo of what was deleted before", two, lambda s, b, a: undo(s, b, a, W), once("a", "b"), come_back,
-        before=deleting(W, "b"), sure=True, at_least=15,
+        "undo of what was deleted before",
+        two,
+        lambda s, b, a: undo(s, b, a, W),
+        once("a", "b"),
+        come_back,
+        before=deleting(W, "b"),
+        sure=True,
+        at_least=15,
     ),
-    Scenario("delete and undo of a member of a chord", members, deleting(W, "n", back=True), once("m", "n", "body"), come_back),
+    Scenario(
+        "delete and undo of a member of a chord",
+        members,
+        deleting(W, "n", back=True),
+        once("m", "n", "body"),
+        come_back,
+    ),
     Scenario("delete of dead", broken, deleting(D, "a"), once("a", "b"), recorded("a", "FAILURE")),
     Scenario("delete and undo of dead", broken, deleting(D, "a", back=True), once("a", "b"), recorded("a", "FAILURE")),
     Scenario("delete of completed", two, deleting(C, "a"), once("a", "b"), recorded("a", "SUCCESS")),
-    Scenario("delete and undo of completed", two, deleting(C, "a", back=True), once("a", "b"), recorded("a", "SUCCESS")),
+    Scenario(
+        "delete and undo of completed", two, deleting(C, "a", back=True), once("a", "b"), recorded("a", "SUCCESS")
+    ),
     Scenario("delete of canceled", expired, deleting(X, "x"), once("a"), recorded("x", "REVOKED")),
     Scenario("move to a queue of the worker", two, acting(Action.MOVE, W, "b", target="beta"), once("a", "b")),
-    Scenario("move to another queue", two, acting(Action.MOVE, W, "b", target="gamma"), unless_done("b", "a"), in_gamma),
-    Scenario("promote of waiting", timed, acting(Action.PROMOTE, W, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t")),
-    Scenario("promote of held", held, acting(Action.PROMOTE, S, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t"), sure=True, at_least=15),
-    Scenario("promote of what is taken", timed, acting(Action.PROMOTE, S, "t"), more_if_done("t", "a", at_first=0), held_unless_done("t")),
-    Scenario("cancel of held", held, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t"), sure=True, at_least=15),
+    Scenario(
+        "move to another queue", two, acting(Action.MOVE, W, "b", target="gamma"), unless_done("b", "a"), in_gamma
+    ),
+    Scenario(
+        "promote of waiting",
+        timed,
+        acting(Action.PROMOTE, W, "t"),
+        more_if_done("t", "a", at_first=0),
+        held_unless_done("t"),
+    ),
+    Scenario(
+        "promote of held",
+        held,
+        acting(Action.PROMOTE, S, "t"),
+        more_if_done("t", "a", at_first=0),
+        held_unless_done("t"),
+        sure=True,
+        at_least=15,
+    ),
+    Scenario(
+        "promote of what is taken",
+        timed,
+        acting(Action.PROMOTE, S, "t"),
+        more_if_done("t", "a", at_first=0),
+        held_unless_done("t"),
+    ),
+    Scenario(
+        "cancel of held", held, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t"), sure=True, at_least=15
+    ),
     Scenario("cancel of what is taken", timed, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t")),
-    Scenario("cancel of retrying", retrying, acting(Action.CANCEL, R, "r"), once("a"), held_unless_done("r"), sure=True, at_least=15),
-    Scenario("promote of retrying", retrying, acting(Action.PROMOTE, R, "r"), once("a"), next_try_is_held, sure=True, at_least=15),
     Scenario(
-        "cancel of waiting", two, acting(Action.CANCEL, W, "b"),
-        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+        "cancel of retrying",
+        retrying,
+        acting(Action.CANCEL, R, "r"),
+        once("a"),
+        held_unless_done("r"),
+        sure=True,
+        at_least=15,
     ),
     Scenario(
-        "cancel of active", two, acting(Action.CANCEL, State.ACTIVE, "b"),
-        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+        "promote of retrying",
+        retrying,
+        acting(Action.PROMOTE, R, "r"),
+        once("a"),
+        next_try_is_held,
+        sure=True,
+        at_least=15,
     ),
     Scenario(
-        "stop of active", two, acting(Action.STOP, State.ACTIVE, "b"),
-        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})}, run_or_revoked,
+        "cancel of waiting",
+        two,
+        acting(Action.CANCEL, W, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})},
+        run_or_revoked,
+    ),
+    Scenario(
+        "cancel of active",
+        two,
+        acting(Action.CANCEL, State.ACTIVE, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})},
+        run_or_revoked,
+    ),
+    Scenario(
+        "stop of active",
+        two,
+        acting(Action.STOP, State.ACTIVE, "b"),
+        lambda stage, answers: {"a": 1, **({"b": 1} if stage.ran["b"] else {})},
+        run_or_revoked,
     ),
     Scenario("duplicate of waiting", two, acting(Action.DUPLICATE, W, "b"), more_if_done("b", "a")),
     Scenario("duplicate of active", two, acting(Action.DUPLICATE, State.ACTIVE, "b"), more_if_done("b", "a")),
-    Scenario("duplicate of held", held, acting(Action.DUPLICATE, S, "t"), more_if_done("t", "a", at_first=0), still_held("t"), sure=True, at_least=15),
+    Scenario(
+        "duplicate of held",
+        held,
+        acting(Action.DUPLICATE, S, "t"),
+        more_if_done("t", "a", at_first=0),
+        still_held("t"),
+        sure=True,
+        at_least=15,
+    ),
     Scenario("duplicate of dead", broken, acting(Action.DUPLICATE, D, "a"), more_if_done("a", "b")),
     Scenario("duplicate of completed", two, acting(Action.DUPLICATE, C, "a"), more_if_done("a", "b")),
     Scenario("edit of waiting", two, acting(Action.EDIT, W, "b", **EDITED), edited("a", "b")),
     Scenario("edit of completed", two, acting(Action.EDIT, C, "a", **EDITED), edited("a", "b")),
     Scenario("obliterate", two, obliterate, lambda stage, answers: dict.fromkeys(stage.ids, 1), sure=True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
