@@ -17,7 +17,7 @@ from dashboard.model import State
 from tests.contract.celery_live import Shop
 from tests.contract.test_act_celery import ALPHA, act, live, picked, shop, waiting
 from tests.contract.test_celery import backend, bind, discover, message, record
-from tests.serving import wait_until
+from tests.waiting import wait_until
 
 __all__ = ["backend", "live", "shop"]
 

@@ -29,7 +29,7 @@ from tests.contract.rq_acting import working
 from tests.contract.rq_library import connected
 from tests.contract.test_act_bullmq import RELEASES, consuming, drive, kept, marks, outcomes
 from tests.contract.test_act_celery import discover
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
 

@@ -28,7 +28,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.rq_acting import REF, bury, kept, keyspace, outcomes, picks, working
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
-from tests.serving import wait_until
+from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
 
@@ -436,7 +436,6 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
                 # Until the worker has come to the end of the line: what was deleted for good never runs.
                 wait_until(
                     lambda: failures or (redis_client.llen(queue.key) < JOBS / 20 and acts.each_was_done()),
-                    within_s=120,
                     what="the race",
                 )
             finally:
@@ -454,7 +453,7 @@ def test_acts_that_race_a_live_worker_lose_and_double_nothing(
                         reads.hget(f"rq:job:{job_id}", "status")
                     return {b"queued", b"started"}.isdisjoint(reads.execute())
 
-            wait_until(settled, within_s=150, what="an end of all jobs")
+            wait_until(settled, what="an end of all jobs")
     marks = {job_id.decode(): int(count) for job_id, count in redis_client.hgetall("marks").items()}
     places: dict[str, list[str]] = {}
     for name in ("alpha", "beta"):
