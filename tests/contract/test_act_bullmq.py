@@ -431,6 +431,7 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
     assert found == [str(n) for n in range(1_700)]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("alias", RELEASES)
 def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
@@ -457,6 +458,7 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
     assert redis_client.llen("bull:alpha:wait") == redis_client.llen("bull:alpha:active") == 0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("alias", RELEASES)
 def test_deletes_that_race_a_live_worker(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
@@ -642,6 +644,7 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("alias", RELEASES)
 def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str

@@ -796,6 +796,7 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
     any_redis.execute_command("ACL", "DELUSER", "watcher")  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.soak
 def test_actions_and_a_worker_at_once_lose_and_double_nothing(
     shop: Shop, live: Celery, redis_client: redis.Redis
 ) -> None:

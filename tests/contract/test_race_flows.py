@@ -132,16 +132,17 @@ def bull(name: str) -> QueueRef:
 FAMILIES, CHILDREN = 200, 3
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("forgetful", [False, True], ids=["kept", "removeOnComplete"])
 @pytest.mark.parametrize("alias", RELEASES)
 def test_parents_and_children_of_bullmq(
-    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, forgetful: bool
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, forgetful: bool, seed: int
 ) -> None:
     """Children are taken away from parents and parents from children; in the end each has run once, in its order."""
     opts = {"removeOnComplete": forgetful}
     drive(alias, server.url, "flows", count=FAMILIES, children=CHILDREN, child_queue="photos", opts=opts)
-    parents = Person(bullmq, bull("alpha"), State.BLOCKED, 1)
-    children = Person(bullmq, bull("photos"), State.WAITING, 2)
+    parents = Person(bullmq, bull("alpha"), State.BLOCKED, seed + 1)
+    children = Person(bullmq, bull("photos"), State.WAITING, seed + 2)
     with ExitStack() as stack:
         # Children take a while, so that they have parents to be away from.
         stack.enter_context(consuming(alias, server.url, "photos", concurrency=2, order=True, ms=10, allowed="allowed"))
@@ -187,9 +188,12 @@ def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
     assert redis_client.exists("bull:alpha:p0")
 
 
-def test_deduplicated_jobs_of_bullmq(bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+@pytest.mark.soak
+def test_deduplicated_jobs_of_bullmq(
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
+) -> None:
     """The app adds one under the same key all the time, and a new one only while none of that key is there."""
-    person = Person(bullmq, bull("alpha"), State.WAITING, 3)
+    person = Person(bullmq, bull("alpha"), State.WAITING, seed + 3)
     with consuming("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), acting(person):
         wait_until(lambda: sum(person.restored.values()) > 200, what="deletes and undos")
     ran = marks(redis_client)
@@ -203,11 +207,12 @@ def test_deduplicated_jobs_of_bullmq(bullmq: BullMQ, server: EmbeddedRedis, redi
     assert {(redis_client.get(key) or b"").decode() for key in keys} <= standing
 
 
+@pytest.mark.soak
 def test_the_next_run_of_a_scheduler_is_refused_and_it_goes_on(
-    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+    bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
     """Its next run cannot be deleted at any time, so that no person ends a schedule by the way."""
-    person = Person(bullmq, bull("alpha"), State.SCHEDULED, 4)
+    person = Person(bullmq, bull("alpha"), State.SCHEDULED, seed + 4)
     with consuming("bullmq", server.url, "alpha", schedulers=20, interval=150), acting(person):
         wait_until(lambda: len(marks(redis_client)) > 300, what="the runs")
         wait_until(lambda: person.refused, what="a refusal")
@@ -268,8 +273,9 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
     found.close()
 
 
+@pytest.mark.soak
 def test_chords_and_groups_of_celery(
-    server: EmbeddedRedis, redis_client: redis.Redis, source: Source, source_settings: SourceSettings, shop: Shop
+    server: EmbeddedRedis, redis_client: redis.Redis, source: Source, source_settings: SourceSettings, shop: Shop, seed: int
 ) -> None:
     """Members go to the bin and come back while workers take others; each chord's body runs once, after all of them."""
     chords, members = 60, 5
@@ -283,10 +289,10 @@ def test_chords_and_groups_of_celery(
     wanted = {f"m{n}.{k}" for n in range(chords) for k in range(members)}
     wanted |= {f"b{n}" for n in range(chords)} | {f"g{n}.{k}" for n in range(chords) for k in range(2)}
     ref = discover(backend)["alpha"]
-    person = Person(backend, ref, State.WAITING, 7)
+    person = Person(backend, ref, State.WAITING, seed + 7)
     person.delete(backend.picks(ref, JobQuery(state=State.WAITING, per_page=100)))
     with shop.worker(size=2):
-        with acting(person, Person(backend, ref, State.WAITING, 8)):
+        with acting(person, Person(backend, ref, State.WAITING, seed + 8)):
             wait_until(lambda: redis_client.llen("alpha") == 0, what="the end of the line")
         wait_until(lambda: set(shop.noted("ran")) == wanted, what="all of them")
         # What workers have taken is not theirs to give back: no list offers its deletion.
