@@ -6,6 +6,7 @@ it next looks: those that it has to answer (pause) are tried at each of their ow
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,13 @@ class Stage:
         self.refs: dict[str, QueueRef] = {}
         self._bindings: dict[bytes, bytes] = {}
         self.ids: dict[str, str] = {}
+        # The app as it sends chords, which are counted where results are.
+        self.with_results = App("shop", broker=server.url, backend=server.url, set_as_current=False)
+
+    def close(self) -> None:
+        gc.collect()  # results of chords still listen, and would ask the server when it is gone
+        self.with_results.close()
+        self.client.close()
 
     def prepare(self) -> None:
         """Make the queues known to all, and remember how the library notes them."""
@@ -120,8 +128,8 @@ def stage(server: EmbeddedRedis, backend: Celery) -> Iterator[Stage]:
             stage = Stage(server, proxy, shop, backend)
             stage.prepare()
             yield stage
+            stage.close()
         shop.close()
-        stage.client.close()
 
 
 # What the app has sent.
@@ -165,12 +173,11 @@ def retrying(stage: Stage) -> None:
 
 def members(stage: Stage) -> None:
     """Two members of a chord, whose body runs after both."""
-    app = App("shop", broker=stage.url, backend=stage.url, set_as_current=False)
+    app = stage.with_results
     header = [app.signature("shop.mark", args=(key,), queue="alpha") for key in ("m", "n")]
     found = chord(header, app=app)(app.signature("shop.mark", args=("body",), queue="beta", immutable=True))
     assert found.parent is not None
     stage.ids |= dict(zip(("m", "n"), (str(child.id) for child in found.parent.children), strict=True))
-    app.close()
 
 
 # What is done meanwhile.
@@ -248,9 +255,8 @@ def nothing(stage: Stage, backend: Celery, answers: Answers) -> None:
 
 
 def obliterate(stage: Stage, backend: Celery, answers: Answers) -> None:
-    left = [
-        key for key, task_id in stage.ids.items() if task_id.encode() in b"".join(stage.client.lrange("alpha", 0, -1))
-    ]
+    line = b"".join(stage.client.lrange("alpha", 0, -1))
+    left = [key for key, task_id in stage.ids.items() if task_id.encode() in line]
     answers.first.append(backend.act_on_queue(stage.refs["alpha"], Action.OBLITERATE))
     for key in left:
         del stage.ids[key]
@@ -403,15 +409,29 @@ SCENARIOS = [
         come_back,
     ),
     Scenario("delete of dead", broken, deleting(D, "a"), once("a", "b"), recorded("a", "FAILURE")),
-    Scenario("delete and undo of dead", broken, deleting(D, "a", back=True), once("a", "b"), recorded("a", "FAILURE")),
+    Scenario(
+        "delete and undo of dead",
+        broken,
+        deleting(D, "a", back=True),
+        once("a", "b"),
+        recorded("a", "FAILURE"),
+    ),
     Scenario("delete of completed", two, deleting(C, "a"), once("a", "b"), recorded("a", "SUCCESS")),
     Scenario(
-        "delete and undo of completed", two, deleting(C, "a", back=True), once("a", "b"), recorded("a", "SUCCESS")
+        "delete and undo of completed",
+        two,
+        deleting(C, "a", back=True),
+        once("a", "b"),
+        recorded("a", "SUCCESS"),
     ),
     Scenario("delete of canceled", expired, deleting(X, "x"), once("a"), recorded("x", "REVOKED")),
     Scenario("move to a queue of the worker", two, acting(Action.MOVE, W, "b", target="beta"), once("a", "b")),
     Scenario(
-        "move to another queue", two, acting(Action.MOVE, W, "b", target="gamma"), unless_done("b", "a"), in_gamma
+        "move to another queue",
+        two,
+        acting(Action.MOVE, W, "b", target="gamma"),
+        unless_done("b", "a"),
+        in_gamma,
     ),
     Scenario(
         "promote of waiting",
@@ -437,7 +457,13 @@ SCENARIOS = [
         held_unless_done("t"),
     ),
     Scenario(
-        "cancel of held", held, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t"), sure=True, at_least=15
+        "cancel of held",
+        held,
+        acting(Action.CANCEL, S, "t"),
+        once("a"),
+        held_unless_done("t"),
+        sure=True,
+        at_least=15,
     ),
     Scenario("cancel of what is taken", timed, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t")),
     Scenario(
@@ -524,3 +550,113 @@ def test_an_act_at_each_step_of_a_worker(
     record_property("interleavings", ["celery", scenario.name, driven])
     assert driven >= scenario.at_least
     assert scenario.sure or (told[True] and told[False]), told
+
+
+# The other way round: what happens between two commands of an act.
+
+
+def worker_runs(stage: Stage) -> None:
+    stage.work()
+
+
+def app_sends(stage: Stage) -> None:
+    stage.send("c")
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """`act` goes through the proxy; at each of its commands the worker runs all that waits, or the app sends one more."""
+
+    name: str
+    app: Callable[[Stage], None]
+    act: Act
+    runs: Runs
+    check: Callable[[Stage, Answers], None] = nobody
+    at_least: int = 4
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+def ended(app: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """The jobs have run before the act."""
+
+    def run(stage: Stage) -> None:
+        app(stage)
+        stage.work()
+
+    return run
+
+
+INTERRUPTED = [
+    Interrupted("retry of dead", ended(broken), acting(Action.RETRY, D, "a"), more_if_done("a", "b")),
+    Interrupted("delete of waiting", two, deleting(W, "b"), unless_done("b", "a")),
+    Interrupted("delete and undo of waiting", two, deleting(W, "a", "b", back=True), once("a", "b"), come_back),
+    Interrupted(
+        "delete and undo of dead",
+        ended(broken),
+        deleting(D, "a", back=True),
+        once("a", "b"),
+        recorded("a", "FAILURE"),
+    ),
+    Interrupted(
+        "move to another queue",
+        two,
+        acting(Action.MOVE, W, "b", target="gamma"),
+        unless_done("b", "a"),
+        in_gamma,
+    ),
+    Interrupted(
+        "promote of waiting",
+        timed,
+        acting(Action.PROMOTE, W, "t"),
+        more_if_done("t", "a", at_first=0),
+        held_unless_done("t"),
+    ),
+    Interrupted(
+        "promote of held",
+        held,
+        acting(Action.PROMOTE, S, "t"),
+        more_if_done("t", "a", at_first=0),
+        held_unless_done("t"),
+    ),
+    Interrupted("cancel of held", held, acting(Action.CANCEL, S, "t"), once("a"), held_unless_done("t")),
+    Interrupted("duplicate of waiting", two, acting(Action.DUPLICATE, W, "b"), more_if_done("b", "a")),
+    Interrupted("edit of waiting", two, acting(Action.EDIT, W, "b", **EDITED), edited("a", "b")),
+]
+
+
+@pytest.fixture(scope="module")
+def own(server: EmbeddedRedis) -> Iterator[tuple[StepProxy, Celery]]:
+    """The backend behind a proxy of its own."""
+    with StepProxy(server.port) as proxy:
+        for found in _backend(proxy.url):
+            found.broker.execute("PING")  # the handshake of its connection is no step
+            yield proxy, found
+
+
+@pytest.mark.parametrize("meanwhile", [worker_runs, app_sends])
+@pytest.mark.parametrize("scenario", INTERRUPTED, ids=str)
+def test_a_worker_and_an_app_at_each_step_of_an_act(
+    stage: Stage,
+    own: tuple[StepProxy, Celery],
+    scenario: Interrupted,
+    meanwhile: Callable[[Stage], None],
+    record_property: Callable[[str, object], None],
+) -> None:
+    proxy, backend = own
+    driven = 0
+    for step in proxy.steps():
+        stage.clear()
+        scenario.app(stage)
+        answers = Answers()
+        with step.before(lambda: meanwhile(stage)):
+            scenario.act(stage, backend, answers)
+        stage.work()
+        driven += step.reached
+        more = {"c": 1} if meanwhile is app_sends and step.reached else {}
+        assert stage.ran == {**scenario.runs(stage, answers), **more}, (str(step), answers)
+        assert stage.waiting() == 0
+        scenario.check(stage, answers)
+    record_property("interleavings", ["celery", f"{scenario.name}, at each of its steps", driven])
+    assert driven >= scenario.at_least
