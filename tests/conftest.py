@@ -104,12 +104,6 @@ def any_redis(any_server: EmbeddedRedis) -> Iterator[redis.Redis]:
     client.close()
 
 
-@pytest.fixture(scope="session")
-def seed() -> int:
-    """Of what races draw: QUEUEDECK_TEST_SEED, else drawn."""
-    return int(os.environ.get("QUEUEDECK_TEST_SEED") or random.randrange(2**32))
-
-
 @pytest.fixture
 def redis_client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """A client of an empty Redis."""

@@ -692,3 +692,37 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
     assert moved.outcome is Outcome.CHANGED
     assert "not found among the 200,000 next to run" in (moved.detail or "")
     assert redis_client.llen("bull:alpha:wait") == 402_001
+
+
+def test_a_worker_that_got_hold_of_a_job_since_it_was_taken_keeps_it(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Its lock alone tells so: the job stands where it stood, as it was."""
+    ids = drive("bullmq", server.url, "many", count=2)["ids"]
+    BullMQLibrary().drive("counts", server.url, "beta")
+    taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[0])]))
+    redis_client.set(f"bull:alpha:{ids[0]}:lock", "token")
+    before = keyspace(redis_client)
+    (deleted,) = backend.delete(REF, State.WAITING, taken)
+    assert (deleted.outcome, deleted.detail) == (Outcome.REFUSED, "a worker holds it")
+    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=ids[0])], Wishes(target="beta"))
+    assert (moved.outcome, moved.detail) == (Outcome.REFUSED, "a worker holds it")
+    assert keyspace(redis_client) == before
+
+
+def test_what_became_the_next_run_of_a_schedule_since_it_was_taken_stays(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Taking refuses such a run, too: here it was none yet."""
+    drive("bullmq", server.url, "schedule")
+    at = redis_client.zscore("bull:alpha:repeat", "nightly")
+    run = Pick(id=f"repeat:nightly:{int(at)}")
+    redis_client.zadd("bull:alpha:repeat", {"nightly": at + 1})
+    taken = kept(backend.take(REF, State.SCHEDULED, [run]))
+    redis_client.zadd("bull:alpha:repeat", {"nightly": at})
+    (refused,) = backend.delete(REF, State.SCHEDULED, taken)
+    assert (refused.outcome, refused.detail) == (
+        Outcome.REFUSED,
+        "it is the next run of a schedule; remove the schedule instead",
+    )
+    assert redis_client.zscore("bull:alpha:delayed", run.id) is not None

@@ -629,12 +629,14 @@ def test_a_queue_is_paused_for_those_who_took_from_it(shop: Shop, live: Celery) 
         assert not [key for key in shop.marks.scan_iter() if b"reply.celery.pidbox" in key and b"binding" not in key]
 
 
-def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery) -> None:
+def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     bind(shop.marks, "alpha")
     shop.marks.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"dead@h.celery.pidbox")
     with shop.worker(name="one@shop") as process:
         workers = {worker.id: worker for worker in live.workers(list(discover(live).values()))}
-        assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
+        with monkeypatch.context() as impatient:
+            impatient.setattr(control, "ANSWER_S", 0.0)  # nobody answers in its place, however long that takes
+            assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
         assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
         assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
         assert process.process.wait(CEILING_S) == 0

@@ -275,7 +275,12 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
 
 @pytest.mark.soak
 def test_chords_and_groups_of_celery(
-    server: EmbeddedRedis, redis_client: redis.Redis, source: Source, source_settings: SourceSettings, shop: Shop, seed: int
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    source: Source,
+    source_settings: SourceSettings,
+    shop: Shop,
+    seed: int,
 ) -> None:
     """Members go to the bin and come back while workers take others; each chord's body runs once, after all of them."""
     chords, members = 60, 5
