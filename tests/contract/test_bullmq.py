@@ -455,3 +455,12 @@ def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis:
     with metered() as meter:
         page(backend, State.WAITING, page=1000)
     assert meter.commands <= 4
+
+
+def test_an_active_job_is_stalled_while_it_has_no_lock(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    library.fill(any_server.url)
+    assert (stats(backend).counts.active, stats(backend).stalled) == (1, 0)
+    assert any_redis.delete("bull:alpha:held:lock") == 1
+    assert (stats(backend).counts.active, stats(backend).stalled) == (1, 1)
