@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 
+from dashboard.backends.acting import Kept, Outcome
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
-from tests.contract.sidekiq_worker import payload
+from tests.contract.sidekiq_worker import failed, payload
 from tests.contract.test_bullmq import READER
 
 
@@ -27,3 +29,25 @@ def test_a_page_without_scripts_reads_only_its_rows(server: EmbeddedRedis, redis
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
     source.close()
     redis_client.execute_command("ACL", "DELUSER", "reader")
+
+
+@pytest.mark.parametrize(
+    ("state", "name"), [(State.SCHEDULED, "schedule"), (State.RETRYING, "retry"), (State.DEAD, "dead")]
+)
+def test_a_job_that_was_put_back_and_left_its_set_does_not_come_back_again(
+    server: EmbeddedRedis, redis_client: redis.Redis, state: State, name: str
+) -> None:
+    source = Source("main", server.url)
+    backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
+    ref = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
+    redis_client.zadd(name, {failed(): 4e9})
+    taken = [
+        one for one in backend.take(ref, state, backend.picks(ref, JobQuery(state=state))) if isinstance(one, Kept)
+    ]
+    assert [one.outcome for one in backend.delete(ref, state, taken)] == [Outcome.DONE]
+    assert [one.outcome for one in backend.restore(ref, state, taken)] == [Outcome.DONE]
+    redis_client.delete(name)
+    (again,) = backend.restore(ref, state, taken)
+    assert (again.outcome, again.again) == (Outcome.CHANGED, True)
+    assert not redis_client.exists(name)
+    source.close()
