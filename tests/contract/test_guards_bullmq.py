@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from dashboard.backends.acting import Action, Pick
+from dashboard.backends.acting import Action, Pick, Wishes
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
@@ -78,3 +79,24 @@ def test_a_job_for_a_paused_queue_stands_where_its_release_keeps_them(
     lists = {name for name in ("wait", "paused") if redis_client.exists(f"bull:alpha:{name}")}
     assert lists == {stands_in}
     assert not redis_client.exists("bull:alpha:marker")
+
+
+@pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
+def test_a_copy_keeps_the_options_that_tie_it_to_nothing(
+    backend: BullMQ, redis_client: redis.Redis, action: Action
+) -> None:
+    own = {
+        "jobId": "1",
+        "delay": 60_000,
+        "parent": {"id": "2", "queue": "bull:beta"},
+        "repeat": {"every": 1_000},
+        "deduplication": {"id": "only"},
+    }
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
+    opts = json.dumps({"attempts": 3, **own, "backoff": 5})
+    redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": opts})
+    redis_client.zadd("bull:alpha:failed", {"1": 1})
+    (copy,) = backend.act(REF, action, State.DEAD, [Pick(id="1")], Wishes(payload="{}"))
+    made = redis_client.hgetall(f"bull:alpha:{copy.new_id}")
+    assert json.loads(made[b"opts"]) == {"attempts": 3, "backoff": 5}
+    assert made[b"delay"] == b"0"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Action, Outcome, Pick
-from dashboard.backends.celery import resend, taken
+from dashboard.backends.acting import Action, Outcome, Pick, Wishes
+from dashboard.backends.celery import keys, resend, taken
 from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
 from tests.contract.celery_live import Shop
@@ -90,5 +90,17 @@ def test_a_second_pause_forgets_no_worker_of_the_first(shop: Shop, live: Celery)
             wait_until(lambda: takers() == {"two@shop"}, what="the pause of the first worker")
             assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
             wait_until(lambda: takers() == set(), what="the pause of the second worker")
+            noted = shop.marks.hget(keys.paused_key("main"), keys.place(alpha).key)
+            assert json.loads(noted or b"") == ["one@shop", "two@shop"]
             assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
             wait_until(lambda: takers() == {"one@shop", "two@shop"}, what="both workers taking from the queue again")
+
+
+def test_a_moved_message_names_its_new_queue(backend: Celery, any_redis: redis.Redis) -> None:
+    """A worker that stops puts a message back where the message says that it belongs."""
+    bind(any_redis, "alpha", "beta")
+    any_redis.lpush("alpha", message("t1"))
+    answers = act(backend, Action.MOVE, State.WAITING, *picked(backend, State.WAITING), wishes=Wishes(target="beta"))
+    assert [answer.outcome for answer in answers] == [Outcome.DONE]
+    (moved,) = waiting(any_redis, "beta")
+    assert moved["properties"]["delivery_info"] == {"exchange": "", "routing_key": "beta"}
