@@ -10,6 +10,7 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
@@ -22,6 +23,23 @@ from tests.triage.test_groups import fail_rq
 MakeApp = Callable[..., Flask]
 
 
+class Compiled(BytecodeCache):
+    """Templates that an app of this process has compiled already, for the apps after it."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = Compiled()
+
+
 @pytest.fixture
 def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
     """Makes apps on `server` that sample by themselves; all are stopped at the end. Their spool files are their own."""
@@ -31,6 +49,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
         identify = settings.pop("identify", None)
         ours = {"redis_url": server.url, "checker": "off", "spool_dir": str(tmp_path / "spool")}
         app = create_app(identify=identify, **ours | settings)
+        app.jinja_env.bytecode_cache = COMPILED
         made.append(app)
         return app
 

@@ -22,7 +22,7 @@ SAME = {"Sec-Fetch-Site": "same-origin"}
 RULE = {"id": "deep", "name": "Mail is <deep>", "metric": "queue.depth", "warning": 1, "for_s": 0, "min_samples": 1}
 # On a busy machine the checker is late, and a message that is given up is an alert of its own.
 OTHERS = ("checker-slow", "notify-undelivered", "notify-dead")
-ALONE = [{**RULE, "new_instance_grace_s": 0}, *({"id": name, "enabled": False} for name in OTHERS)]
+ALONE = [{**RULE, "new_instance_grace_s": 0, "group_wait_s": 0}, *({"id": name, "enabled": False} for name in OTHERS)]
 
 
 @pytest.fixture
