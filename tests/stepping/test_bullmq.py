@@ -1,9 +1,9 @@
 """Every interleaving of one real BullMQ worker and one act, between any two Redis commands of the one or of the other.
 
 BullMQ 6 runs all scenarios. 4 has another layout in all of them (markers in the waiting list, another way to wake), so
-it runs them, too, but for those of schedulers, which it does not have. 5 differs from 6 where the queue is paused (a list
-of its own) and where a retried job waits (not by its priority), and runs those scenarios alone: the rest is the same
-script of ours on the same keys.
+it runs them, too, but for those of schedulers, which it does not have. 5 differs from 6 where the queue is paused (a
+list of its own) and where a retried job waits (not by its priority), and runs those scenarios alone: the rest is the
+same script of ours on the same keys.
 """
 
 from __future__ import annotations
