@@ -46,15 +46,6 @@ def test_a_name_of_any_kind_costs_no_other_line(client: FlaskClient, redis_clien
     assert sum(sample[0] == "queuedeck_queue_depth" for sample in samples) == 2
 
 
-def test_a_name_is_told_as_it_is(client: FlaskClient, redis_client: redis.Redis) -> None:
-    """Backslashes too: one at the end would take the quotation mark that ends the label."""
-    for name in ("tail\\", "a\\nb", 'say "hi"'):
-        Queue(name, connection=redis_client).enqueue("app.send")
-    samples = _samples(client.get("/metrics").get_data(as_text=True))
-    told = {dict(labels)["queue"] for name, labels in samples if name == "queuedeck_queue_depth"}
-    assert told == {"tail\\", "a\\nb", 'say "hi"'}
-
-
 def test_strangers_need_a_token(make_app: MakeApp, jobs: list[str]) -> None:
     digest = hashlib.sha256(b"let me in").hexdigest()
     client = make_app(api_tokens=[f"prometheus:viewer:{digest}"]).test_client()

@@ -311,17 +311,6 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
     assert spark(state, history, (30.0, 40.0)) == points
 
 
-def test_figures_of_a_redis_that_does_not_answer_are_not_judged() -> None:
-    """What was read last stays in the sample: neither a breach nor a recovery may be read out of it."""
-    watch = Watch(rule(metric="redis.memory_ratio", critical=0.9, **AT_ONCE))
-    watch.see(sample([], [source(reachable=False, memory_ratio=0.99)]), times=5)
-    assert watch.firing == set()
-    watch.see(sample([], [source(memory_ratio=0.99)]), times=2)
-    assert len(watch.firing) == 1
-    watch.see(sample([], [source(reachable=False, memory_ratio=0.01)]), times=5)
-    assert len(watch.firing) == 1
-
-
 @pytest.mark.parametrize(("wasted_mib", "fires"), [(255, False), (256, True)])
 def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool) -> None:
     watch = Watch(rule(metric="redis.fragmentation_ratio", op="ge", critical=1.5, **AT_ONCE))

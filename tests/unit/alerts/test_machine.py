@@ -314,17 +314,3 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
     life.until(Phase.FIRING, B, most=31)
     assert life.feed(B, after_s=-hour) is Phase.FIRING
     assert life.kinds == ["firing"]
-
-
-@pytest.mark.parametrize(
-    ("op", "critical", "values", "worst"), [("gt", 10, (20.0, 30.0, 25.0), 30.0), ("lt", 10, (5.0, 2.0, 4.0), 2.0)]
-)
-def test_the_peak_is_the_worst_value_whichever_way_a_rule_worsens(
-    op: str, critical: float, values: tuple[float, ...], worst: float
-) -> None:
-    of = rule(op=op, critical=critical, for_s=0, min_samples=1)
-    state, now = machine.begin(of, Severity.CRITICAL, Labels(queue="mail"), START), START
-    for value in values:
-        now += INTERVAL_S
-        state, _ = machine.step(of, state, B, value, now, INTERVAL_S)
-    assert (state.phase, state.peak) == (Phase.FIRING, worst)

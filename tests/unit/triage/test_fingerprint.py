@@ -181,16 +181,3 @@ def test_what_stopped_a_job() -> None:
     assert of_job(failed, None) == of_error("A", "b 2")
     assert of_job(broken, None).message == "its data is gone"
     assert of_job(plain, None).message == f"{NO_ERROR}: send"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Shop::Error4711", "Shop::Error4712"),
-        ("Remote_5f3a9c01b7", "Remote_6a4b8d12c8"),
-        ("errors.E123e4567e89b12d3", "errors.E99887766aabbccd1"),
-    ],
-)
-def test_classes_that_hold_ids_are_one_error(one: str, other: str) -> None:
-    assert of_error(one, "no").id == of_error(other, "no").id
-    assert of_error("Shop::Error", "no").id != of_error("Shop::Failure", "no").id
