@@ -12,6 +12,7 @@ from rq import Queue
 from dashboard.model import State
 from tests.web.conftest import MakeApp
 
+SAME = {"Sec-Fetch-Site": "same-origin"}
 QUEUE_FIELDS = {
     *("source", "backend", "name", "paused", "shared", "counts", "depth", "latency_s", "throughput_per_min"),
     *("failed_per_min", "error_ratio", "runtime_p50_s", "runtime_p95_s", "workers", "capabilities", "error"),
@@ -155,3 +156,23 @@ def test_the_servers_and_their_memory(client: FlaskClient, jobs: list[str]) -> N
     assert source["redis"]["used_memory_bytes"] > 0
     ((_, used),) = source["memory_history"]
     assert used == source["redis"]["used_memory_bytes"]
+
+
+@pytest.mark.parametrize("body", [{}, {"confirm": ""}, {"confirm": "Mail"}, {"confirm": True}, {"confirm": ["mail"]}])
+def test_a_queue_is_not_removed_without_its_name(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis, body: dict[str, object]
+) -> None:
+    answer = client.post("/api/v1/queues/main/rq/mail/obliterate", json=body, headers=SAME)
+    assert answer.status_code == 409
+    assert "confirm" in answer.get_json()["error"]["message"]
+    assert redis_client.llen("rq:queue:mail") == 3
+    assert redis_client.exists(*(f"rq:job:{job}" for job in jobs)) == 3
+    assert redis_client.xlen("{queuedeck}:audit") == 0
+
+
+def test_a_queue_is_removed_by_its_name(client: FlaskClient, jobs: list[str], redis_client: redis.Redis) -> None:
+    answer = client.post("/api/v1/queues/main/rq/mail/obliterate", json={"confirm": "mail"}, headers=SAME)
+    assert (answer.status_code, answer.get_json()["outcome"]) == (200, "done")
+    assert redis_client.exists("rq:queue:mail", *(f"rq:job:{job}" for job in jobs)) == 0
+    (event, *_) = client.get("/api/v1/audit").get_json()["events"]
+    assert (event["action"], event["queue"]) == ("obliterate", "mail")

@@ -46,6 +46,15 @@ def test_a_name_of_any_kind_costs_no_other_line(client: FlaskClient, redis_clien
     assert sum(sample[0] == "queuedeck_queue_depth" for sample in samples) == 2
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\\", "a\\nb", '\\"', "a\\\\b", "a{b}", "ü"])
+def test_a_name_is_read_back_as_it_is(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
+    """Backslashes too: one that is not escaped makes Prometheus refuse the whole answer, or read another name."""
+    Queue(name, connection=redis_client).enqueue("app.send")
+    samples = _samples(client.get("/metrics").get_data(as_text=True))
+    depths = {labels: value for (sample, labels), value in samples.items() if sample == "queuedeck_queue_depth"}
+    assert depths == {frozenset({**QUEUE, "queue": name}.items()): 1}
+
+
 def test_strangers_need_a_token(make_app: MakeApp, jobs: list[str]) -> None:
     digest = hashlib.sha256(b"let me in").hexdigest()
     client = make_app(api_tokens=[f"prometheus:viewer:{digest}"]).test_client()

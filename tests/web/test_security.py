@@ -103,7 +103,11 @@ def test_every_answer_carries_the_headers(client: FlaskClient, jobs: list[str], 
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'nonce-")
     assert "unsafe" not in policy
-    assert "frame-ancestors 'none'" in policy
+    directives = {name: values for name, *values in map(str.split, policy.split(";"))}
+    assert directives["default-src"] == directives["base-uri"] == directives["frame-ancestors"] == ["'none'"]
+    assert directives["form-action"] == directives["connect-src"] == directives["style-src"] == ["'self'"]
+    assert headers["X-Frame-Options"] == "DENY"  # for browsers that do not know frame-ancestors
+    assert headers["Cross-Origin-Opener-Policy"] == headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "require-trusted-types-for 'script'; trusted-types htmx" in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"

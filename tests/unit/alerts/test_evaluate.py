@@ -101,6 +101,52 @@ def test_a_source_that_is_gone_freezes_its_rules_and_mutes_them() -> None:
     assert ("deep", "firing", "a") in watch.told
 
 
+FROZEN = {
+    "a figure of Redis": rule(metric="redis.memory_ratio", critical=0.9, **AT_ONCE),
+    "a queue": rule(**AT_ONCE),
+    "all queues together": rule(scope="sum", **AT_ONCE),
+    "the highest of all queues": rule(scope="max", **AT_ONCE),
+    "the workers of a library": rule(metric="workers.count", op="lt", critical=1, **AT_ONCE),
+}
+
+
+def seen_from(*, reachable: bool, bad: bool) -> Snapshot:
+    """A sample in which each rule of FROZEN is breached, healthy, or knows nothing because the Redis is gone."""
+    if not reachable:
+        return sample([queue("a", None, error="gone")], [source(reachable=False)])
+    return sample(
+        [queue("a", 50 if bad else 1, workers=0 if bad else 1, latency_s=9.0)],
+        [source(memory_ratio=0.95 if bad else 0.1, memory_limited=True)],
+    )
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+@pytest.mark.parametrize("no_data", ["keep", "ok", "breach"])
+@pytest.mark.parametrize("bad", [True, False])
+def test_of_a_source_that_is_gone_nothing_is_judged_whatever_no_data_means(kind: str, no_data: str, bad: bool) -> None:
+    """`no_data` is about figures that a Redis that answers does not have; what fires goes on, what is well stays so."""
+    watch = Watch(replace(FROZEN[kind], no_data=no_data))
+    watch.see(seen_from(reachable=True, bad=bad), times=3)
+    before, told = watch.firing, list(watch.told)
+    assert bool(before) is bad
+    watch.see(seen_from(reachable=False, bad=bad), times=20)
+    assert watch.firing == before
+    assert watch.told == told
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_a_figure_left_over_from_a_source_that_is_gone_is_not_judged(kind: str) -> None:
+    """Whoever made the sample: an old figure beside "unreachable" neither fires nor resolves."""
+    for bad in (True, False):
+        watch = Watch(FROZEN[kind])
+        watch.see(seen_from(reachable=True, bad=bad), times=3)
+        before = watch.firing
+        other = seen_from(reachable=True, bad=not bad)
+        stale = replace(other, sources=tuple(replace(each, reachable=False) for each in other.sources))
+        watch.see(stale, times=20)
+        assert watch.firing == before
+
+
 def test_a_new_queue_settles_first() -> None:
     watch = Watch(rule(for_s=0, min_samples=1, new_instance_grace_s=20))
     watch.see(sample([queue("a", 50)]), times=10)

@@ -105,6 +105,42 @@ def test_recovery_must_hold_too_and_a_relapse_is_the_same_episode() -> None:
     assert not replace(life.state, events=()).worth_keeping
 
 
+@pytest.mark.parametrize(
+    ("op", "figures", "peak"),
+    [("lt", (4.0, 1.0, 3.0), 1.0), ("le", (4.0, 1.0, 3.0), 1.0), ("gt", (12.0, 19.0, 15.0), 19.0)],
+)
+def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
+    op: str, figures: tuple[float, ...], peak: float
+) -> None:
+    """While pending and while firing; a low figure is the worse one where a rule watches for too little."""
+    watched = rule(op=op, critical=5 if op != "gt" else 10, for_s=INTERVAL_S, min_samples=1, recover_for_s=0)
+    state = machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    fired = None
+    for number, figure in enumerate((figures[0], *figures)):
+        now = START + number * INTERVAL_S
+        health, value = machine.judge(watched, Severity.CRITICAL, figure)
+        state, change = machine.step(watched, state, health, value, now, INTERVAL_S)
+        fired = fired or change
+    assert fired is not None
+    assert (fired.kind, fired.peak) == ("firing", figures[0])
+    assert state.peak == peak
+    healthy = 100.0 if op != "gt" else 0.0
+    state, ended = machine.step(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
+    assert ended is not None
+    assert (ended.kind, ended.peak) == ("resolved", peak)
+
+
+@pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
+def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
+    watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
+    state = machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    calm = 4.0 if op == "lt" else 6.0
+    for number, figure in enumerate((calm, worst, calm)):
+        state, fired = machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
+    assert fired is not None
+    assert fired.peak == worst
+
+
 def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
     hysteresis = rule(critical=10, critical_recover=8, for_s=0, min_samples=1)
     assert machine.judge(hysteresis, Severity.CRITICAL, 9.0)[0] is M

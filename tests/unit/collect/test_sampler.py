@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
+from dashboard.backends.base import Budget, Discovery
 from dashboard.collect.sampler import Sampler
 from dashboard.sources import Source, metered
 from tests.conftest import start_server
@@ -120,3 +123,59 @@ def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: 
     second.adopt(first.history)
     second.sample()
     assert second.history.totals.depth == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("commands", "early_s", "due_s"),
+    [(1, 3.9, 4.1), (20, 3.9, 4.1), (21, 59.0, 61.0), (400, 59.0, 61.0)],
+)
+def test_a_key_space_that_costs_much_is_searched_once_a_minute(
+    source: Source, monkeypatch: pytest.MonkeyPatch, commands: int, early_s: float, due_s: float
+) -> None:
+    """By what the whole search costs; a small one begins anew after four seconds."""
+    now_s = 1000.0
+    monkeypatch.setattr("dashboard.collect.sampler.monotonic_s", lambda: now_s)
+    searches: list[float] = []
+
+    class Large(Lists):
+        """Queues that are found at the price of so many commands."""
+
+        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+            searches.append(now_s)
+            budget.commands -= commands
+            return super().discover(cursor, budget)
+
+    sampler = Sampler(watch_of(source, kinds=(Large,)), 2, "me")
+    sampler.sample()
+    now_s = 1000.0 + early_s
+    sampler.sample()
+    assert searches == [1000.0]
+    now_s = 1000.0 + due_s
+    sampler.sample()
+    assert searches == [1000.0, 1000.0 + due_s]
+
+
+def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may cost 400 commands a sample, since nothing is shown before; each later one 20, bit by bit."""
+    now_s = 1000.0
+    monkeypatch.setattr("dashboard.collect.sampler.monotonic_s", lambda: now_s)
+    allowed: list[int] = []
+
+    class Stepwise(Lists):
+        """Each search takes two steps, all that is allowed each time."""
+
+        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+            allowed.append(budget.commands)
+            budget.commands = 0
+            found = super().discover(cursor, budget)
+            return Discovery(found.found, complete=cursor is not None, cursor=None if cursor else 1)
+
+    sampler = Sampler(watch_of(source, kinds=(Stepwise,)), 2, "me")
+    snapshots = [sampler.sample(), sampler.sample()]
+    assert [snapshot.sources[0].discovered for snapshot in snapshots] == [False, True]
+    now_s += 61
+    sampler.sample()
+    sampler.sample()
+    now_s += 59  # two steps of 20 are more than one may cost: a minute again
+    sampler.sample()
+    assert allowed == [400, 400, 20, 20]

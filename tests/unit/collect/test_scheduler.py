@@ -204,3 +204,66 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         assert reading.snapshot is not None
         assert not reading.snapshot.sources[0].reachable
         source.close()
+
+
+class Rounds(threading.Event):
+    """A stop that comes after so many waits, none of which takes time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._left = count
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether to stop."""
+        self._left -= 1
+        return self._left < 0
+
+
+def keep(source: Source, late_s: float, *, rounds: int = 1) -> tuple[bool, int]:
+    """(whether the leader's lease was renewed, how often it was found hung) with the last tick so long ago."""
+    hung: list[None] = []
+    store = Store(source)
+    leadership = Leadership(store, "one")
+    checker = Checker(
+        store,
+        Sampler(watch_of(source), INTERVAL_S, "one"),
+        leadership,
+        INTERVAL_S,
+        on_hung=lambda: hung.append(None),
+    )
+    assert leadership.renew() is not None
+    source.execute("PEXPIRE", keys.LEAD, 600_000)  # renewed, it has 15 s again
+    checker._stop = Rounds(rounds)
+    checker._finished -= late_s
+    checker._keep()
+    return source.execute("PTTL", keys.LEAD) <= 15_000, len(hung)
+
+
+def test_the_lease_is_renewed_while_ticks_end(source: Source) -> None:
+    assert keep(source, 0.0) == (True, 0)
+
+
+def test_a_hung_leader_lets_its_lease_run_out(source: Source) -> None:
+    """Before it is taken for hung, and after; that it hangs is told once, with the stacks of all threads."""
+    assert keep(source, 30.0, rounds=3) == (False, 0)
+    source.execute("DEL", keys.LEAD)
+    assert keep(source, 3600.0, rounds=3) == (False, 1)
+
+
+def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at its own clock first, and Redis refuses what it publishes all the same."""
+    store = Store(source)
+    leadership = Leadership(store, "one")
+    sampler = Sampler(watch_of(source), INTERVAL_S, "one")
+    checker = Checker(store, sampler, leadership, INTERVAL_S)
+    epoch = leadership.renew()
+    assert epoch is not None
+    source.execute("DEL", keys.LEAD)
+    assert not store.publish("one", epoch, snapshot_by("one"), None)
+    now_s = time.monotonic()
+    monkeypatch.setattr("dashboard.collect.leader.monotonic_s", lambda: now_s + 16)
+    checker._tick()
+    assert sampler.history.version == 0  # no sample was taken
+    assert published(source) is None

@@ -9,6 +9,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from dashboard.collect import leader
 from dashboard.collect import store as keys
 from dashboard.collect.history import History, QueueHistory
 from dashboard.collect.leader import Leadership
@@ -114,6 +115,55 @@ def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
 def test_the_clock_of_the_store_counts(store: Store) -> None:
     store.lease("one", 15)
     assert abs(store.now_s() - time.time()) < 60  # the same machine, though a busy one
+
+
+@pytest.mark.parametrize("off_s", [-3600, 3600])
+def test_a_host_whose_clock_is_off_has_the_time_of_the_store(
+    store: Store, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, off_s: int
+) -> None:
+    """Before the store was asked for the time, after a lease and after a read."""
+    host = time.time
+    monkeypatch.setattr(time, "time", lambda: host() + off_s)
+
+    def error_s() -> float:
+        return abs(store.now_s() - _milliseconds(any_redis) / 1000)
+
+    assert error_s() < 60
+    store.lease("one", 15)
+    assert error_s() < 60
+    reader = Store(store.source)
+    reader.read(with_history=False)
+    assert abs(reader.now_s() - _milliseconds(any_redis) / 1000) < 60
+
+
+def test_a_lease_that_ran_out_is_not_believed_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the process's own clock, even when Redis cannot be asked; and it takes the lead from nobody."""
+    one, two = Leadership(store, "one"), Leadership(store, "two")
+    assert one.renew() is not None
+    assert two.renew() is None
+    now_s = time.monotonic()
+    monkeypatch.setattr(leader, "monotonic_s", lambda: now_s + leader.LEASE_S + 1)
+    assert one.epoch is None
+    one.release()
+    assert two.renew() is None  # in Redis the lease is still one's
+    assert one.renew() is not None  # and one renews it
+
+
+def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leadership = Leadership(Store(source), "one")
+    epoch = leadership.renew()
+    assert epoch is not None
+
+    def gone(*_arguments: object) -> None:
+        raise source.unavailable(OSError("gone"))
+
+    monkeypatch.setattr(source, "execute", gone)
+    assert leadership.renew() == epoch
+    now_s = time.monotonic()
+    monkeypatch.setattr(leader, "monotonic_s", lambda: now_s + leader.LEASE_S + 1)
+    assert leadership.renew() is None
 
 
 def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: Store) -> None:

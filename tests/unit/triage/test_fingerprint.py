@@ -74,6 +74,24 @@ def test_failures_that_differ_in_words_class_or_place_are_not() -> None:
     assert len({kind.id for kind in kinds}) == len(kinds)
 
 
+@pytest.mark.parametrize(
+    ("class_name", "shown"),
+    [
+        ("Shop::Tenant4711::NotFound", "Shop::Tenant<n>::NotFound"),
+        ("app.job_5f3a9c01b7d2e4.Failed", "app.<id>.Failed"),
+        ("Struct::5f3a9c01b7", "Struct::<hex>"),
+        ("#<Class:0x00007f3a2b11>::Error", "#<Class:<id>>::Error"),
+        ("sqlalchemy.exc.IntegrityError", "sqlalchemy.exc.IntegrityError"),
+    ],
+)
+def test_an_error_class_is_folded_as_messages_are(class_name: str, shown: str) -> None:
+    """A class that is made at run time has an id in its name, which must not make a group of each failure."""
+    kind = of_error(class_name, "no")
+    assert kind.error_class == shown
+    other = class_name.translate(str.maketrans("123456789", "234567891"))
+    assert of_error(other, "no") == kind
+
+
 def test_a_fingerprint_stays_what_it_is() -> None:
     """People's words are kept under it: a change here loses them, and must change VERSION."""
     kind = of_error("TypeError", "cannot send to 4711", "Error\n    at send (/app/mail.js:3:4)")
