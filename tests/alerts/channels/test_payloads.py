@@ -224,6 +224,25 @@ def test_nothing_asks_to_acknowledge_what_is_over(sink: HttpSink) -> None:
             assert not any("/ack/" in found for found in texts(document)), name
 
 
+@pytest.mark.parametrize(
+    ("url", "linked"),
+    [
+        ("https://runbooks.example/mail", True),
+        ("http://runbooks.example/mail", True),
+        ("javascript:alert(1)", False),
+        ("data:text/html,x", False),
+        ("//runbooks.example/mail", False),
+        ("https://runbooks.example/a b", False),
+        ("https://runbooks.example/\n", False),
+        ("https://runbooks.exämple/", False),
+    ],
+)
+def test_nothing_but_web_addresses_is_linked(sink: HttpSink, url: str, linked: bool) -> None:
+    assert text.safe_url(url) == (url if linked else None)
+    shown = texts(sent("slack", sink, message(runbook_url=url)))
+    assert (url in shown) is linked
+
+
 def test_a_peak_survives_in_the_sparkline() -> None:
     points = [0.0] * 3600
     points[1800] = 9.0

@@ -169,6 +169,25 @@ def test_one_rule_mutes_another_where_they_look_at_the_same() -> None:
     assert watch.told[2:] == [("cause", "resolved", "a"), ("effect", "firing", "a")]
 
 
+def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
+    """Alerts that fired before have been sent; what a mute held back until then stays unsent while the Redis is gone,
+    and alerts of another Redis are sent as ever."""
+    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    watch = Watch(replace(unreachable, critical=2.0, **AT_ONCE), rule(**AT_ONCE))
+    both = [queue("a", 50), queue("b", 50, source="other")]
+    silence = Silence(id="s", until=NOW + 100, by="ann", rule="deep")
+    watch.see(sample(both, [source(), source("other")]), mutes=Mutes(silences=(silence,)))
+    assert watch.told == []
+    assert watch.firing == {("deep", "critical", "a"), ("deep", "critical", "b")}
+    lost = [queue("a", None, error="gone"), both[1]]
+    watch.see(sample(lost, [source(reachable=False), source("other")]), times=5, mutes=Mutes(silences=(silence,)))
+    assert watch.told == [("redis-unreachable", "firing", None)]
+    watch.see(sample(lost, [source(reachable=False), source("other")]), times=5)
+    assert watch.told[1:] == [("deep", "firing", "b")]
+    watch.see(sample(both, [source(), source("other")]), times=2)
+    assert watch.told[2:] == [("redis-unreachable", "resolved", None), ("deep", "firing", "a")]
+
+
 def test_a_silence_mutes_what_it_matches_and_nothing_else() -> None:
     silence = Silence(id="s", until=NOW + 100, by="ann", queue="a*")
     watch = Watch(rule(**AT_ONCE))

@@ -111,6 +111,12 @@ def test_a_silence_matches_by_all_of_its_parts() -> None:
     assert not silence.mutes("queue-depth", Severity.WARNING, Labels(source="main"), 50)
 
 
+def test_a_silence_begins_when_it_says() -> None:
+    silence = Silence(id="s", starts_at=100, until=200, by="ann")
+    muted = [silence.mutes("queue-depth", Severity.WARNING, Labels(), now) for now in (99, 100, 199, 200)]
+    assert muted == [False, True, True, False]
+
+
 def test_a_few_odd_samples_do_not_bend_the_forecast() -> None:
     dice = random.Random(3)
     points = [(float(at), 500.0 + at * 0.1) for at in range(0, 1800, 10)]

@@ -76,6 +76,24 @@ def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> No
         source.close()
 
 
+def test_an_outage_began_when_it_was_first_seen() -> None:
+    """And the next one has a beginning of its own."""
+    now_s = 1000.0
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source), 2, "me", clock=lambda: now_s)
+        began = []
+        for _ in range(2):
+            sampler.sample()
+            server.stop(kill=True)
+            for _ in range(2):
+                now_s += 10
+                began.append(sampler.sample().sources[0].unreachable_since)
+            server.start()
+        assert began == [1010.0, 1010.0, 1030.0, 1030.0]
+        source.close()
+
+
 def test_one_dead_source_does_not_blind_the_others(source: Source, redis_client: redis.Redis, kept_port: int) -> None:
     fill(redis_client, mail=3)
     dead = Source("dead", f"redis://127.0.0.1:{kept_port}/0")

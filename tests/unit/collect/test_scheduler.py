@@ -267,3 +267,14 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
     checker._tick()
     assert sampler.history.version == 0  # no sample was taken
     assert published(source) is None
+
+
+def test_a_process_that_ends_leaves_the_lead_of_another_alone(source: Source) -> None:
+    """It may not have heard yet that its lease ran out and another process leads."""
+    one, two = Leadership(Store(source), "one"), Leadership(Store(source), "two")
+    assert one.renew() is not None
+    source.execute("DEL", keys.LEAD)
+    epoch = two.renew()
+    assert epoch is not None
+    one.release()
+    assert source.execute("GET", keys.LEAD) == f"two:{epoch}".encode()
