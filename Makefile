@@ -42,7 +42,7 @@ test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run 
 soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
 	$(BIN)/python -m tests.soak --processes $(TEST_PROCESSES) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
-mutants: test-ready ## remove some sixty guards of the product, one by one: a test must fail each time
+mutants: test-ready ## remove the guards of the product, one by one: a test must fail each time
 	$(BIN)/python -m tests.mutants.run $(MUTANTS)
 
 cover: test-ready ## which lines and branches the tests run, by area; into docs/testing.md

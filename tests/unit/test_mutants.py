@@ -8,12 +8,13 @@ import pytest
 
 from tests.mutants.catalogue import Mutant, faults, load_mutants
 
+LEAST = 150
 GUARD = Mutant("guard", "here", "a.py", "if locked:", "if True:", ("test_a.py::test_it",), "a lock is not asked for")
 
 
 def test_each_mutant_fits_this_checkout() -> None:
     mutants = load_mutants()
-    assert mutants
+    assert len(mutants) >= LEAST
     assert [fault for mutant in mutants for fault in faults(mutant)] == []
 
 
