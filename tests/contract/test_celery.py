@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -83,18 +84,18 @@ def tell(client: redis.Redis, channel: str, told: Any) -> int:
     return heard
 
 
-def deafen(client: redis.Redis, backend: Celery) -> None:
-    """The feed breaks, and does not come back before `listen` is called."""
+@contextlib.contextmanager
+def deaf(client: redis.Redis, backend: Celery) -> Iterator[None]:
+    """The feed breaks, and does not come back before the end of the block."""
     keeper = backend._keeper
     assert keeper is not None
     client.execute_command("ACL", "SETUSER", "default", "-psubscribe")
-    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
-
-
-def hear(client: redis.Redis) -> None:
-    """The feed may come back."""
-    client.execute_command("ACL", "SETUSER", "default", "+psubscribe")
+    try:
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+        yield
+    finally:
+        client.execute_command("ACL", "SETUSER", "default", "+psubscribe")
 
 
 def discover(backend: Celery) -> dict[str, QueueRef]:
@@ -258,8 +259,8 @@ def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_red
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
     _, cursor = backend.flow([ref], None)
-    deafen(any_redis, backend)
-    hear(any_redis)
+    with deaf(any_redis, backend):
+        pass
     library.settle(backend, any_redis)  # waits for the feed to be back
     delta, cursor = backend.flow([ref], cursor)
     assert delta.queues[0].quality is Quality.ESTIMATED
@@ -272,13 +273,12 @@ def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, 
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    deafen(any_redis, backend)
-    record(any_redis, "missed", queue="mails")
-    assert backend.jobs(ref, JobQuery(state=State.DEAD)).total == 0
-    backend.tend()
-    assert not any_redis.exists(index.filled_key("main"))
-    assert any("more that ended" in note for note in stats(backend, "*").notes)
-    hear(any_redis)
+    with deaf(any_redis, backend):
+        record(any_redis, "missed", queue="mails")
+        assert backend.jobs(ref, JobQuery(state=State.DEAD)).total == 0
+        backend.tend()
+        assert not any_redis.exists(index.filled_key("main"))
+        assert any("more that ended" in note for note in stats(backend, "*").notes)
     library.prepare(backend, any_redis)
     assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
     assert not any("more that ended" in note for note in stats(backend, "*").notes)
