@@ -458,7 +458,7 @@ def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     both(server, redis_client)
-    place = {"source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "q": "route", "pace": "0.1"}
+    place = {"source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "q": "route", "pace": "0.01"}
     form = {"action": "delete", "reason": "hopeless", **place}
     url = wait_until(lambda: client.post("/bulk", data=form, headers=SAME).headers.get("Location"), what="the queue")
     work_id = url.rpartition("/")[2]
@@ -473,7 +473,7 @@ def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
     assert [event["action"] for event in events] == ["start bulk work", "abort bulk work", "delete", "undo"]
     start, abort, *_ = events
     assert (start["reason"], start["state"]) == ("hopeless", "dead")
-    assert start["detail"] == "delete, matching route, 0.1 per second"
+    assert start["detail"] == "delete, matching route, 0.01 per second"
     assert re.fullmatch(r"deleted [1-3] of 4 by then", abort["detail"])
     assert {event["queue"] for event in events} == {"*"}
     shown = client.get("/audit").text
