@@ -8,18 +8,15 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests import waiting
-from tests.processes import ROOT, Child, child
+from tests.processes import Child, child
 from tests.waiting import CEILING_S
-
-# ROOT and `wait_until` below are here for tests that do not import tests.processes and tests.waiting yet.
-__all__ = ["ROOT", "Served", "get_json", "running", "serving", "wait_until"]
 
 # What `queuedeck serve` and gunicorn announce once they listen.
 _ADDRESS = re.compile(r"(?:Open|Listening at:) (http://127\.0\.0\.1:\d+)")
@@ -41,12 +38,6 @@ def get_json(url: str, timeout_s: float = CEILING_S) -> Any:
     except urllib.error.HTTPError as exc:
         with exc:
             return json.load(exc)
-
-
-def wait_until(condition: Callable[[], Any], *, within_s: float = CEILING_S, what: str = "it") -> Any:
-    """As tests.waiting.wait_until, whatever `within_s` says."""
-    del within_s
-    return waiting.wait_until(condition, what=what)
 
 
 @contextmanager

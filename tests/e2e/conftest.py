@@ -49,22 +49,18 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 @dataclass
 class Visitor:
-    """A tab, and what went wrong in it. `outage` = the test takes the server away; `gone` = it takes away what the page
-    shows, which a poll under way may meet."""
+    """A tab, and what went wrong in it. `outage` = the test takes the server away."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     outage: bool = False
-    gone: bool = False
 
     def hear(self, message: ConsoleMessage) -> None:
         self.console.append(f"{message.type}: {message.text}")
         if message.type not in ("error", "warning"):
             return
         if message.text.startswith(SLOW):
-            return
-        if self.gone and "404" in message.text and message.text.startswith(OUTAGE):
             return
         if not (self.outage and message.text.startswith(OUTAGE)):
             self.errors.append(f"console: {message.text}")
@@ -130,10 +126,10 @@ def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """Opens a tab at a URL; the options are those of Playwright's `new_context`."""
     visitors = request.node.stash[VISITORS] = list[Visitor]()
 
-    def open_tab(url: str, *, outage: bool = False, gone: bool = False, **options: Any) -> Visitor:
+    def open_tab(url: str, *, outage: bool = False, **options: Any) -> Visitor:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
         context.set_default_timeout(PATIENCE_MS)
-        visitor = Visitor(context.new_page(), outage=outage, gone=gone)
+        visitor = Visitor(context.new_page(), outage=outage)
         visitors.append(visitor)
         page = visitor.page
         context.expose_binding("tellViolation", lambda _source, text: visitor.errors.append(f"policy: {text}"))

@@ -151,7 +151,7 @@ def test_ticks_stay_with_their_jobs_while_the_list_moves(visit: Any, url: str, m
 
 
 def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
-    page = visit(url + mails.list_path, gone=True).page
+    page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#did")).to_contain_text("1 job deleted.")

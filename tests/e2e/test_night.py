@@ -80,7 +80,7 @@ def open_group(page: Page, url: str, night: Night) -> None:
 @pytest.mark.parametrize("night", NIGHTS)
 def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
     with night.dying(server.url, DEAD):
-        page = signed_in(visit, url, "otto", gone=True).page  # jobs leave the page that shows them
+        page = signed_in(visit, url, "otto").page
         open_group(page, url, night)
         group = page.url
         with night.working(server.url):
