@@ -206,9 +206,19 @@ class StepProxy:
             if number == self._at:
                 self._reached = True
                 try:
+                    self._wait_for_earlier_commands()
                     self._act()
                 except BaseException as exc:
                     self._error = exc
+
+    def _wait_for_earlier_commands(self) -> None:
+        """Return once Redis has run what was sent on to it: a client that pipelines does not wait for replies.
+
+        Redis answers nobody before it has run what had come by then from all of its clients.
+        """
+        with socket.create_connection(("127.0.0.1", self._upstream), CEILING_S) as own:
+            own.sendall(b"*1\r\n$4\r\nPING\r\n")
+            assert own.recv(100), "Redis hung up"
 
 
 def read_command(reader: BinaryIO) -> tuple[list[bytes], bytes] | None:
