@@ -303,6 +303,22 @@ def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make,
     assert process.alerts.look().dead == {"gone": 2}
 
 
+@pytest.mark.parametrize(("age_s", "arrives"), [(86_400 - 600, True), (86_400 + 600, False)])
+def test_a_message_of_yesterday_is_given_up_and_told_elsewhere(
+    make_process: Make, any_redis: redis.Redis, age_s: int, arrives: bool
+) -> None:
+    """A channel that comes back after days is not flooded with what is long over."""
+    rule = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
+    process = make_process("one", Recorder("ops"), Recorder("chief"), rules=[rule])
+    process.tick(deep(50))
+    (message,) = any_redis.keys(f"{PREFIX}:msg:*")
+    any_redis.hincrby(message, "made", -age_s * 1000)
+    process.deliver()
+    assert process.channels["ops"].kinds == (["firing"] if arrives else [])
+    assert process.channels["chief"].kinds == ([] if arrives else ["firing"])
+    assert process.alerts.look().dead == ({} if arrives else {"ops": 1})
+
+
 def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other(make_process: Make) -> None:
     slow, quick = Recorder("slow"), Recorder("quick")
     slow.gate = threading.Event()
