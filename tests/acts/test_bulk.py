@@ -25,7 +25,7 @@ from dashboard.model import JobQuery, QueueRef, State, Window
 from dashboard.sources import READ_BYTES, Meter, Source, metered
 from tests.acts.conftest import Bench, expire_lease, turn_until
 from tests.acts.shelf import bury
-from tests.serving import ROOT
+from tests.processes import ROOT
 from tests.waiting import wait_until
 
 

@@ -22,7 +22,7 @@ from dashboard.backends.acting import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from tests.acts.conftest import expire_lease
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts
-from tests.serving import ROOT
+from tests.processes import ROOT
 from tests.waiting import wait_until
 
 JOBS = 3_000

@@ -17,7 +17,7 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import die_with_parent
 from dashboard.model import JobQuery, QueueRef, State
 from tests.contract.rq_library import drain
-from tests.serving import ROOT
+from tests.processes import ROOT
 from tests.workloads import rq_jobs
 
 REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")

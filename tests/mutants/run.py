@@ -24,7 +24,18 @@ from queue import SimpleQueue
 from tests.mutants.catalogue import Mutant, faults, load_mutants
 from tests.processes import ROOT
 
-COPIED = ("dashboard", "templates", "static", "tests", "docs", "pyproject.toml", "wsgi.py", "README.md", "CHANGELOG.md")
+COPIED = (
+    "dashboard",
+    "templates",
+    "static",
+    "tests",
+    "docs",
+    "pyproject.toml",
+    "wsgi.py",
+    "README.md",
+    "CHANGELOG.md",
+    "Makefile",
+)
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
 
 

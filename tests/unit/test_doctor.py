@@ -29,7 +29,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import Settings, load
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
-from tests.serving import ROOT
+from tests.processes import ROOT
 from tests.waiting import wait_until
 
 HEALTHY = ("--maxmemory", "64mb", "--appendonly", "yes")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import ROOT
+from tests.processes import ROOT
 
 PACKAGE = ROOT / "dashboard"
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dashboard.demo.embedded import EmbeddedRedis, reserved_port
-from tests.serving import ROOT, running
+from tests.processes import ROOT
+from tests.serving import running
 from tests.waiting import CEILING_S
 
 NO_READER = 141  # as of a command that SIGPIPE ended

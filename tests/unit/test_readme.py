@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.backends import registry
 from dashboard.settings import Settings, SourceSettings, load
-from tests.serving import ROOT
+from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -20,7 +20,7 @@ from dashboard.alerts.channels.scrub import Scrubber
 from dashboard.errors import ConfigurationError
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import TOKEN, HttpSink, message
-from tests.serving import ROOT
+from tests.processes import ROOT
 
 # Apprise looks for a module that Python 3.13 no longer has.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
