@@ -24,18 +24,8 @@ from queue import SimpleQueue
 from tests.mutants.catalogue import Mutant, faults, load_mutants
 from tests.processes import ROOT
 
-COPIED = (
-    "dashboard",
-    "templates",
-    "static",
-    "tests",
-    "docs",
-    "pyproject.toml",
-    "wsgi.py",
-    "README.md",
-    "CHANGELOG.md",
-    "Makefile",
-)
+COPIED = ("dashboard", "templates", "static", "tests", "docs", "pyproject.toml", "wsgi.py")
+COPIED += ("README.md", "CHANGELOG.md", "Makefile")
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
 
 
