@@ -59,7 +59,7 @@ check: $(VENV)/.installed-test ## ruff, mypy, the rules for templates and import
 	$(BIN)/pytest -q tests/web/test_templates.py tests/unit/test_imports.py
 
 clean: ## remove what the other targets made in this folder
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache test-results
 	rm -rf $(patsubst %/package-lock.json,%/node_modules,$(NODE_LOCKS))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
