@@ -59,6 +59,11 @@ def faults(mutant: Mutant, root: Path = ROOT) -> list[str]:
         wrong.append(f"{mutant.id}: its text stands {times} times in {mutant.file}, not once")
     if mutant.old == mutant.new:
         wrong.append(f"{mutant.id}: it changes nothing")
+    if times == 1 and path.suffix == ".py":  # a file that does not compile would fail any test
+        try:
+            compile(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), mutant.file, "exec")
+        except SyntaxError as exc:
+            wrong.append(f"{mutant.id}: {mutant.file} does not compile with it: {exc.msg}")
     for test in mutant.tests:
         name, _, function = test.partition("::")
         file = root / name

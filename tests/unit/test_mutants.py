@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def test_a_text_that_stands_twice_is_refused(checkout: Path) -> None:
 def test_a_test_that_is_not_there_is_noticed(checkout: Path) -> None:
     (checkout / "test_a.py").write_text("")
     assert faults(GUARD, checkout) == ["guard: there is no test_a.py::test_it"]
+
+
+def test_a_mutant_that_does_not_compile_is_refused(checkout: Path) -> None:
+    assert "does not compile" in faults(replace(GUARD, new="if"), checkout)[0]
 
 
 @pytest.mark.parametrize(
