@@ -111,7 +111,8 @@ def fill(client: redis.Redis) -> None:
 def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
     fill(redis_client)
     found = make_app(sample_interval_s=0.5).test_client()
-    wait_until(lambda: len(found.get("/api/v1/dead").get_json()["groups"]) > 3, what="the groups")
+    # Of each text two dead jobs of RQ and of Sidekiq, two records of Celery, one job of BullMQ.
+    wait_until(lambda: found.get("/api/v1/dead").get_json()["scanned"] == 7 * len(EVIL), what="all dead jobs in groups")
     return found
 
 
