@@ -127,6 +127,14 @@ class StepProxy:
                 return
         raise AssertionError(f"the client has not come to an end after {MAX_STEPS} commands")
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a worker asks for a job now, and is held there."""
+        held = self._waiting.acquire(blocking=False)
+        if held:
+            self._waiting.release()
+        return held
+
     def wait_for_take(self) -> None:
         """Return once a worker asks for a job, and is held there.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from rq.registry import FailedJobRegistry
 
 from dashboard.backends.acting import Acted, Kept, Pick
 from dashboard.backends.rq.backend import RQ
-from dashboard.demo.embedded import die_with_parent
 from dashboard.model import JobQuery, QueueRef, State
 from tests.contract.rq_library import drain
-from tests.processes import ROOT
+from tests.processes import child
 from tests.workloads import rq_jobs
 
 REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
@@ -28,14 +26,10 @@ BETA = QueueRef(source="main", backend="rq", name="beta", key="rq:queue:beta")
 def working(url: str, kind: str, *queues: str) -> Iterator[str]:
     """The name of a real worker that serves `queues`, in a process of its own, ended afterwards."""
     command = [sys.executable, "-m", "tests.workloads.rq_worker", url, kind, *queues]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=die_with_parent()) as process:
-        try:
-            assert process.stdout is not None
-            word, name = process.stdout.readline().decode().split()
-            assert word == "ready"
-            yield name
-        finally:
-            process.kill()
+    with child(command, name="rq-worker", pipes=True, gently=False) as process:
+        word, name = process.read_line().split()
+        assert word == "ready"
+        yield name
 
 
 def bury(queue: Queue, count: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import pytest
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import State
 from tests.contract.library import Filled, Library
+from tests.processes import child
+from tests.waiting import CEILING_S
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "sidekiq" / "drive.rb"
-TIMEOUT_S = 120
 
 
 class SidekiqLibrary(Library):
@@ -53,12 +53,7 @@ class SidekiqLibrary(Library):
         ruby = shutil.which("ruby")
         if ruby is None:
             pytest.fail("Ruby with Sidekiq is missing: run the tests with `make test`")
-        done = subprocess.run(
-            [ruby, str(DRIVER), command, url, queue, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        with child([ruby, DRIVER, command, url, queue, *arguments], name="sidekiq-drive", pipes=True) as process:
+            answer = json.loads(process.read_line())
+            assert process.process.wait(CEILING_S) == 0, process.read_log()
+        return answer

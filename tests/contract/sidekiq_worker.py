@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import child
+from tests.processes import Child, child
 from tests.waiting import wait_until
 
 APP = Path(__file__).parent.parent / "workloads" / "sidekiq" / "app.rb"
@@ -22,24 +21,31 @@ QUEUES = ("work", "other")
 
 
 @contextmanager
-def worker(url: str, *, threads: int = 5, poll_s: float = 0.2) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that serves QUEUES with so many threads and polls the sets, ended afterwards."""
+def worker(url: str, *, concurrency: int = 5, held: bool = False) -> Iterator[Child]:
+    """A process that serves QUEUES and polls the sets, ended afterwards. Where a proxy holds it, it does not poll."""
     command = shutil.which("sidekiq")
     if command is None:
         pytest.fail("Ruby with Sidekiq is missing: run the tests with `make test`")
     queues = [part for queue in QUEUES for part in ("-q", queue)]
-    with child(
-        [command, "-r", APP, *queues, "-c", str(threads), "-t", "2"],
-        name="sidekiq",
-        environ={"REDIS_URL": url, "POLL_S": str(poll_s)},
-        gently=False,
-    ) as started:
-        yield started.process
+    arguments = [command, "-r", APP, *queues, "-c", str(concurrency), "-t", "2"]
+    environ = {"REDIS_URL": url, **({"HELD": "1"} if held else {})}
+    with child(arguments, name="sidekiq", environ=environ, gently=False) as process:
+        yield process
 
 
-def until(condition: Callable[[], object], what: str = "the process of Sidekiq") -> None:
-    """Return when `condition` holds."""
-    wait_until(condition, what=what)
+@contextmanager
+def poller(url: str) -> Iterator[Child]:
+    """A process of Sidekiq's own poller, which does one round for each line that it is given."""
+    ruby = shutil.which("ruby")
+    if ruby is None:
+        pytest.fail("Ruby with Sidekiq is missing: run the tests with `make test`")
+    with child([ruby, APP.with_name("poll.rb"), url], name="sidekiq-poller", pipes=True, gently=False) as process:
+        yield process
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return when `condition` holds for what a process does."""
+    wait_until(condition, what="the Sidekiq process")
 
 
 def payload(name: str = "one", **fields: Any) -> str:

@@ -18,7 +18,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
-from tests.contract.sidekiq_worker import failed, jid, payload, until, worker
+from tests.contract.sidekiq_worker import failed, jid, payload, worker
+from tests.waiting import wait_until
 
 SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
 DONE, GONE, CHANGED, REFUSED = Outcome.DONE, Outcome.GONE, Outcome.CHANGED, Outcome.REFUSED
@@ -116,8 +117,8 @@ def test_what_is_sent_to_its_queue_runs_once(
     counts = {json.loads(raw).get("retry_count") for raw in any_redis.lrange("queue:work", 0, -1)}
     assert counts == ({None} if state is State.SCHEDULED else {23} if action is Action.RETRY else {24})
     with worker(any_server.url):
-        until(lambda: any_redis.hlen("runs") == 30 and any_redis.llen("queue:work") == 0)
-        until(lambda: any_redis.hget("runs", names[0]) == b"1")
+        wait_until(lambda: any_redis.hlen("runs") == 30 and any_redis.llen("queue:work") == 0, what="all runs")
+        wait_until(lambda: any_redis.hget("runs", names[0]) == b"1", what="a run")
     assert set(any_redis.hvals("runs")) == {b"1"}
 
 
@@ -137,7 +138,7 @@ def test_the_other_ways_into_a_queue_run_too(
     assert "error_class" not in pushed[edit.new_id]
     assert any_redis.zcard("dead") == 1
     with worker(any_server.url):
-        until(lambda: any_redis.hlen("runs") == 3 and any_redis.hget("runs", "twice") == b"2")
+        wait_until(lambda: any_redis.hlen("runs") == 3 and any_redis.hget("runs", "twice") == b"2", what="all runs")
     assert any_redis.hgetall("runs") == {b"twice": b"2", b"moved": b"1", b"edited": b"1"}
 
 
@@ -151,7 +152,7 @@ def test_a_job_that_fails_again_is_another_one(
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], Wishes(reset_attempts=True))) == [DONE]
     with worker(any_server.url):
-        until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1)
+        wait_until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1, what="both failures")
     # The try by hand was not counted; where attempts were set back, the next failure is the first.
     assert json.loads(any_redis.zrange("dead", 0, -1)[0])["retry_count"] == 25
     assert json.loads(any_redis.zrange("retry", 0, -1)[0])["retry_count"] == 0
@@ -160,13 +161,14 @@ def test_a_job_that_fails_again_is_another_one(
 
 def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     with worker(any_server.url) as process:
-        until(lambda: any_redis.scard("processes") == 1)
-        until(lambda: backend.workers([shared()])[0].heartbeat_at)
+        wait_until(lambda: any_redis.scard("processes") == 1, what="the first beat")
+        wait_until(lambda: backend.workers([shared()])[0].heartbeat_at, what="the first beat")
         (found,) = backend.workers([shared()])
         assert backend.act_on_worker(found, Action.QUIET).outcome is DONE
-        until(lambda: any_redis.hget(found.id, "quiet") == b"true")
+        wait_until(lambda: any_redis.hget(found.id, "quiet") == b"true", what="the process to be quiet")
         assert backend.act_on_worker(found, Action.STOP_WORKER).outcome is DONE
-        assert process.wait(60) == 0
+        wait_until(lambda: not process.is_alive, what="the end of the process")
+        assert process.process.returncode == 0
     # A beat of Sidekiq may come after the process has taken itself off the list: its record then lasts a minute more.
     any_redis.delete(found.id)
     assert backend.act_on_worker(found, Action.QUIET).outcome is GONE
@@ -199,7 +201,7 @@ def test_racing_a_live_process_each_job_ends_once(
     # As a person saw them before the process came: some will be gone.
     all_seen = {where: [pick for page in range(1, 4) for pick in paged(backend, where, page)] for where in lists}
     with worker(any_server.url):
-        until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1))
+        wait_until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1), what="the race to begin")
         for where in lists:
             picks, first = all_seen[where], True
             while picks:
@@ -228,8 +230,10 @@ def test_racing_a_live_process_each_job_ends_once(
                         answers.update(outcomes(act(backend, Action.RETRY, where, part)))
                 picks, first = [] if where is State.WAITING else seen(backend, where), False
         expected = {name for one, name in run_in.items() if one not in deleted}
-        until(lambda: any_redis.hlen("runs") >= len(expected))
-        until(lambda: any_redis.llen("queue:work") + any_redis.llen("queue:other") == 0)
+        wait_until(lambda: any_redis.hlen("runs") >= len(expected), what="all runs")
+        wait_until(
+            lambda: any_redis.llen("queue:work") + any_redis.llen("queue:other") == 0, what="the end of the queues"
+        )
     runs = {name.decode(): int(times) for name, times in any_redis.hgetall("runs").items()}
     assert runs == dict.fromkeys(expected, 1)
     assert answers[DONE] > 100
@@ -655,7 +659,7 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
     fired = backend.act_on_schedule(nightly, Action.TRIGGER)
     assert (fired.outcome, len(fired.new_id or "")) == (DONE, 24)
     with worker(any_server.url):
-        until(lambda: any_redis.hget("runs", "nightly") == b"1")
+        wait_until(lambda: any_redis.hget("runs", "nightly") == b"1", what="the run")
     any_redis.delete("cron_job:nightly report")
     for action in backend.schedule_actions:
         assert backend.act_on_schedule(nightly, action).outcome is GONE

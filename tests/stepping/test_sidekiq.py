@@ -1,357 +1,430 @@
-"""Sidekiq's real process meets each of our actions at every point of its work: no job is lost, and none runs twice.
-
-Its thread that runs jobs, and its poller that sends due jobs to their queues, each run through a proxy that stops them
-before their k-th command; the action runs there, for every k.
-"""
+"""Sidekiq's real process and poller, stopped before each of their commands for an act of ours; and the reverse."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import redis
 
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.base import NO_WISHES
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.conftest import start_server
-from tests.contract.sidekiq_worker import failed, payload, worker
-from tests.step_proxy import Command, StepProxy
+from tests.contract.sidekiq_worker import failed, jid, payload, poller, worker
+from tests.processes import Child
+from tests.step_proxy import Command, Step, StepProxy
+from tests.stepping.scenario import Scenario, outcomes
 from tests.waiting import wait_until
 
-QUEUE = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
-SETS = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
-KEYS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
-DONE, GONE = Outcome.DONE, Outcome.GONE
-# These of a job's keys are the steps; heartbeats and figures of the process are none.
-OF_JOBS = {b"runs", *(key.encode() for key in KEYS.values())}
+WORK = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
+SHARED = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
+SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
+DUE = (State.SCHEDULED, State.RETRYING)
+# What a process sends for a job. The rest are beats of other threads, at any time.
+OF_A_JOB = {b"BRPOP", b"HINCRBY", b"ZADD", b"ZREMRANGEBYSCORE", b"ZREMRANGEBYRANK", b"LPUSH", b"RPUSH", b"SADD"}
+WAKE = "wake"
 
 
-def is_about_jobs(command: Command) -> bool:
-    """Whether a command of the process reads or moves a job."""
-    return any(word in OF_JOBS or word.startswith(b"queue:") for word in command[1:])
+def of_a_job(command: Command) -> bool:
+    """Whether a command belongs to the run of a job."""
+    return command[0].upper() in OF_A_JOB and b"processes" not in command
 
 
 @dataclass
-class Rig:
-    """A Sidekiq behind a proxy, and what our actions answered."""
+class Lab:
+    """A Redis with Sidekiq's queues, a process of one thread that is held where it asks for a job, and our backend."""
 
-    port: int
     client: redis.Redis
     backend: Sidekiq
     proxy: StepProxy
-    done: Counter[str] = field(default_factory=Counter)
-    outcomes: set[Outcome] = field(default_factory=set)
-    markers: int = 0
+    polls: StepProxy
+    poller: Child
+    port: int
 
     def clear(self) -> None:
-        """Remove all jobs; what the process keeps of itself stays."""
-        self.client.delete("queue:work", "queue:other", "retry", "schedule", "dead", "runs")
-        self.done.clear()
+        """Forget all jobs."""
+        self.client.delete("queue:work", "queue:other", "runs", *SETS.values(), "{queuedeck}:deleted")
+        self.client.sadd("queues", "work")
 
-    def ref(self, state: State) -> QueueRef:
-        """Where jobs of a state are found."""
-        return QUEUE if state is State.WAITING else SETS
+    def push(self, *payloads: str) -> None:
+        """Jobs of the queue `work`, next one first."""
+        self.client.lpush("queue:work", *payloads)
 
-    def add(self, state: State, job: str) -> list[Pick]:
-        """Put a job there, due for a minute where it has a time; as a person then sees it."""
-        if state is State.WAITING:
-            self.client.lpush("queue:work", job)
-        else:
-            self.client.zadd(KEYS[state], {job: time.time() - 60})
-        return self.seen(state)
+    def fill(self, state: State, *payloads: str, due: bool = True) -> None:
+        """Entries of a set, of an hour ago or from now."""
+        at = time.time() + (-3600 if due else 3600)
+        self.client.zadd(SETS[state], {each: at + n for n, each in enumerate(payloads)})
 
-    def seen(self, state: State) -> list[Pick]:
-        """The jobs of a state as a person sees them now."""
-        return self.backend.picks(self.ref(state), JobQuery(state=state))
+    def meet(self, step: Step, act: Callable[[], object]) -> None:
+        """Let the process run what is in its queues, with `act` at this step."""
+        with step.before(act):
+            if step.number == 0:  # before the take itself, so that there may be nothing to take
+                self.proxy.let_go()
+                wait_until(lambda: self.proxy.is_held or self._is_waiting(), what="the process")
+                if self._is_waiting():
+                    self.push(payload(WAKE))
+                self.proxy.wait_for_take()
+            self.drive()
 
-    def note(self, word: str, acted: Sequence[Acted]) -> None:
-        """Remember what was done."""
-        self.outcomes |= {each.outcome for each in acted}
-        self.done[word] += sum(each.outcome is DONE for each in acted)
+    def _is_waiting(self) -> bool:
+        return bool(self.client.info("clients")["blocked_clients"])
 
-    def act(self, action: Action, state: State, picks: list[Pick], wishes: Wishes = NO_WISHES) -> list[Acted]:
-        """One action of ours; its answers."""
-        acted = self.backend.act(self.ref(state), action, state, picks, wishes) if picks else []
-        self.note(action.value, acted)
-        return acted
-
-    def delete(self, state: State, picks: list[Pick]) -> list[Kept]:
-        """Delete jobs; what is needed to put those back that were really deleted."""
-        taken = self.backend.take(self.ref(state), state, picks) if picks else []
-        self.outcomes |= {each.outcome for each in taken if isinstance(each, Acted)}
-        kept = [each for each in taken if isinstance(each, Kept)]
-        acted = self.backend.delete(self.ref(state), state, kept) if kept else []
-        self.note("delete", acted)
-        return [job for job, each in zip(kept, acted, strict=True) if each.outcome is DONE]
-
-    def restore(self, state: State, kept: list[Kept]) -> None:
-        """Put jobs back, twice, as a process that died and its successor do."""
-        for _ in range(2 if kept else 0):
-            acted = self.backend.restore(self.ref(state), state, kept)
-            self.done["restore"] += sum(each.outcome is DONE for each in acted)
-
-    def runs(self) -> dict[str, int]:
-        """How often each job ran."""
-        return {name.decode(): int(count) for name, count in self.client.hgetall("runs").items()}
-
-    def left(self) -> list[str]:
-        """The keys that still hold a job."""
-        return [key for key in ("queue:work", "queue:other", "retry", "schedule", "dead") if self.client.exists(key)]
-
-    def finish(self) -> None:
-        """Let the thread that runs jobs run all that is in line."""
+    def drive(self) -> None:
+        """Let the process run what is in its queues, and return once it asks for more."""
         while self.client.exists("queue:work", "queue:other"):
             self.proxy.take_turn()
 
     def poll(self) -> None:
-        """Let the poller look through both sets, until nothing in them is due."""
-        for _ in range(3):
-            self.proxy.take_turn()
-        while self.client.exists("retry", "schedule"):
-            self.proxy.take_turn()
+        """One round of Sidekiq's poller: what is due goes to its queue."""
+        self.poller.write_line("poll")
+        assert self.poller.read_line() == "polled"
 
-    def run_all(self) -> None:
-        """Return when all that was sent to the queue so far has run: there is one thread, and it keeps the order."""
-        self.markers += 1
-        name = f"marker {self.markers}"
-        self.client.lpush("queue:work", payload(name))
-        wait_until(lambda: self.client.hexists("runs", name), what="the last job of the queue")
-        self.client.hdel("runs", name)
+    def runs(self) -> dict[str, int]:
+        """How often each job has run, by name."""
+        found = {name.decode(): int(times) for name, times in self.client.hgetall("runs").items()}
+        found.pop(WAKE, None)
+        return found
+
+    def jids(self, key: str) -> list[str]:
+        """The ids of the jobs in a set."""
+        return [json.loads(raw)["jid"] for raw in self.client.zrange(key, 0, -1)]
+
+    def seen(self, state: State, name: str = "one") -> list[Pick]:
+        """The job of that name as a person sees it in the list of a state; or as they saw it when it was there."""
+        found = self.backend.picks(place(state), JobQuery(state=state, per_page=100))
+        own = [pick for pick in found if pick.id.endswith(jid(name))]
+        return own or [Pick(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
+
+    def act(self, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+        """The answers to an act on jobs."""
+        return self.backend.act(place(state), action, state, picks, wishes)
+
+    def delete(self, state: State, picks: Sequence[Pick]) -> tuple[list[Kept], list[Kept | Acted]]:
+        """Take and delete; (what was deleted, all answers)."""
+        taken = self.backend.take(place(state), state, picks)
+        kept = [each for each in taken if isinstance(each, Kept)]
+        done = self.backend.delete(place(state), state, kept)
+        gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
+        return gone, [*(each for each in taken if isinstance(each, Acted)), *done]
+
+    def restore(self, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """Put back twice over, as a process that died and its follower do; the answers of the first."""
+        first = self.backend.restore(place(state), state, kept)
+        assert "done" not in outcomes(self.backend.restore(place(state), state, kept))
+        return first
 
 
-@contextmanager
-def rig_of(takes: bytes, counts: Callable[[Command], bool], poll_s: float) -> Iterator[Rig]:
-    """A Sidekiq of one thread on a Redis of its own: another process on it would take its jobs."""
+def place(state: State) -> QueueRef:
+    """Where jobs of a state are found."""
+    return WORK if state is State.WAITING else SHARED
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something that a person does to a job, and what is left of it then."""
+
+    name: str
+    # Runs that the job still has where it was done, and whether it is in the dead set then.
+    runs: int
+    dead: bool = False
+    copy: str | None = None
+
+    def do(self, lab: Lab, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """The answers."""
+        if self.name.startswith("delete"):
+            gone, answers = lab.delete(state, picks)
+            if gone and self.name == "delete and undo":
+                assert outcomes(lab.restore(state, gone)) == ["done"]
+            return answers
+        return [*lab.act(Action(self.name), state, picks, Wishes(target="other", payload='["edited"]'))]
+
+
+DELETE, UNDO = Deed("delete", 0), Deed("delete and undo", 1)
+MOVE, RETRY, PROMOTE = Deed("move", 1), Deed("retry", 1), Deed("promote", 1)
+KILL = Deed("kill", 0, dead=True)
+DUPLICATE, EDIT = Deed("duplicate", 1, copy="one"), Deed("edit", 1, copy="edited")
+OF_WAITING = (MOVE, DUPLICATE, EDIT, DELETE, UNDO)
+OF_SET = {
+    State.SCHEDULED: (PROMOTE, KILL, DUPLICATE, EDIT, DELETE, UNDO),
+    State.RETRYING: (RETRY, PROMOTE, KILL, DUPLICATE, EDIT, DELETE, UNDO),
+}
+ON_DUE = pytest.mark.parametrize(
+    ("state", "deed"),
+    [pytest.param(state, deed, id=f"{state.value}, {deed.name}") for state in DUE for deed in OF_SET[state]],
+)
+
+
+def expected_runs(deed: Deed, done: int) -> dict[str, int]:
+    """How often each job must have run: the one that was acted on, or not, and the copy of it."""
+    runs = {"one": deed.runs if done else 1}
+    if done and deed.copy:
+        runs[deed.copy] = runs.get(deed.copy, 0) + 1
+    return {name: times for name, times in runs.items() if times}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
     with (
-        start_server("redis-7") as server,
+        closing(start_server("redis-7")) as server,
         redis.Redis.from_url(server.url) as client,
-        StepProxy(server.port, takes=frozenset({takes}), counts=counts) as proxy,
-        worker(proxy.url, threads=1, poll_s=poll_s),
+        closing(Source("main", server.url)) as source,
+        StepProxy(server.port, takes=frozenset({b"BRPOP"}), counts=of_a_job) as proxy,
+        StepProxy(server.port) as polls,
+        worker(proxy.url, concurrency=1, held=True),
+        poller(polls.url) as polling,
     ):
-        source = Source("main", server.url)
+        backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
+        found = Lab(client, backend, proxy, polls, polling, server.port)
         proxy.wait_for_take()
-        yield Rig(server.port, client, Sidekiq(source, SourceSettings(name="main", url=server.url)), proxy)
-        source.close()
+        found.poll()  # so that it has loaded its script
+        yield found
 
 
 @pytest.fixture(scope="module")
-def thread() -> Iterator[Rig]:
-    """The one thread that runs jobs is stepped; the poller looks once an hour."""
-    with rig_of(b"BRPOP", is_about_jobs, 3600) as rig:
-        yield rig
+def ours(lab: Lab) -> Iterator[Lab]:
+    """The lab with a backend whose commands are the steps."""
+    with StepProxy(lab.port) as proxy, closing(Source("main", proxy.url)) as source:
+        found = replace(lab, backend=Sidekiq(source, SourceSettings(name="main", url=proxy.url)), proxy=proxy)
+        for state in (State.WAITING, State.DEAD):
+            found.seen(state)  # so that it has connected
+        yield found
 
 
-@pytest.fixture(scope="module")
-def poller() -> Iterator[Rig]:
-    """The poller is stepped; jobs run as soon as they are in their queue."""
-
-    def sends_jobs(command: Command) -> bool:
-        return command[0].upper() != b"BRPOP" and b"runs" not in command and is_about_jobs(command)
-
-    with rig_of(b"EVALSHA", sends_jobs, 0.01) as rig:
-        yield rig
+@pytest.fixture
+def scenario(record_property: Callable[[str, object], None]) -> Scenario:
+    return Scenario("sidekiq", record_property)
 
 
-Act = Callable[[Rig, State, list[Pick]], None]
-# A job that succeeds, one that will be tried again, one that has failed for the last time: where each ends.
-GOOD, AGAIN, LAST = payload(), payload(args=["one", "fail"]), failed(args=["one", "fail"], retry_count=24)
-TO_OTHER = Wishes(target="other")
+# The process runs, and an act of ours comes before each of its commands.
 
 
-def acting(action: Action, wishes: Wishes = NO_WISHES) -> Act:
-    def act(rig: Rig, state: State, picks: list[Pick]) -> None:
-        rig.act(action, state, picks, wishes)
+@pytest.mark.parametrize("deed", OF_WAITING, ids=lambda deed: deed.name)
+def test_acts_on_a_waiting_job(lab: Lab, scenario: Scenario, deed: Deed) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.push(payload())
+        answers: list[Kept | Acted] = []
+        lab.meet(step, lambda: answers.extend(deed.do(lab, State.WAITING, lab.seen(State.WAITING))))
+        assert lab.runs() == expected_runs(deed, scenario.count(answers))
+        assert not lab.client.exists("queue:work", "queue:other", *SETS.values())
 
-    return act
-
-
-def delete(rig: Rig, state: State, picks: list[Pick]) -> None:
-    rig.delete(state, picks)
-
-
-def delete_and_restore(rig: Rig, state: State, picks: list[Pick]) -> None:
-    rig.restore(state, rig.delete(state, picks))
+    scenario.try_all(f"{deed.name} a waiting job", lab.proxy, attempt, at_least=2)
 
 
-def of_the_job(rig: Rig) -> dict[str, int]:
-    """How often the job had to run, after all that was done to it: none of these copies it."""
-    times = 1 + rig.done["retry"] + rig.done["promote"]
-    return {"one": times}
+@pytest.mark.parametrize("deed", OF_SET[State.RETRYING], ids=lambda deed: deed.name)
+def test_acts_on_a_job_that_fails(lab: Lab, scenario: Scenario, deed: Deed) -> None:
+    """It fails once for the retry set; an act that runs it again makes it fail once more."""
+
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.push(payload(args=["one", "fail"]))
+        lab.push(payload("next"))
+        answers: list[Kept | Acted] = []
+        lab.meet(step, lambda: answers.extend(deed.do(lab, State.RETRYING, lab.seen(State.RETRYING))))
+        done = scenario.count(answers)
+        again = 1 if done and deed in (RETRY, PROMOTE, DUPLICATE) else 0
+        edited = {"edited": 1} if done and deed is EDIT else {}
+        assert lab.runs() == {"one": 1 + again, "next": 1} | edited
+        standing = lab.jids("retry")
+        assert len(standing) == (0 if done and deed in (DELETE, KILL) else 2 if done and deed is DUPLICATE else 1)
+        assert lab.jids("dead") == ([jid("one")] if done and deed is KILL else [])
+
+    scenario.try_all(f"{deed.name} a failing job", lab.proxy, attempt, at_least=4)
 
 
-# What a person does, to a job of which state, as the job is; whether the pick is one from before the worker began.
-ON_A_JOB_THAT_RUNS: dict[str, tuple[str, State, Act]] = {
-    "move a waiting job": (GOOD, State.WAITING, acting(Action.MOVE, TO_OTHER)),
-    "delete a waiting job": (GOOD, State.WAITING, delete),
-    "delete a waiting job, put it back": (GOOD, State.WAITING, delete_and_restore),
-    "retry a failed job": (AGAIN, State.RETRYING, acting(Action.RETRY)),
-    "promote a failed job": (AGAIN, State.RETRYING, acting(Action.PROMOTE)),
-    "kill a failed job": (AGAIN, State.RETRYING, acting(Action.KILL)),
-    "delete a failed job": (AGAIN, State.RETRYING, delete),
-    "delete a failed job, put it back": (AGAIN, State.RETRYING, delete_and_restore),
-    "retry a dead job": (LAST, State.DEAD, acting(Action.RETRY)),
-    "delete a dead job": (LAST, State.DEAD, delete),
-    "delete a dead job, put it back": (LAST, State.DEAD, delete_and_restore),
-}
+@pytest.mark.parametrize("deed", [RETRY, DUPLICATE, EDIT, DELETE, UNDO], ids=lambda deed: deed.name)
+def test_acts_on_a_job_that_dies(lab: Lab, scenario: Scenario, deed: Deed) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.push(failed(args=["one", "fail"]))
+        lab.push(payload("next"))
+        answers: list[Kept | Acted] = []
+        lab.meet(step, lambda: answers.extend(deed.do(lab, State.DEAD, lab.seen(State.DEAD))))
+        done = scenario.count(answers)
+        again = 1 if done and deed in (RETRY, DUPLICATE) else 0
+        edited = {"edited": 1} if done and deed is EDIT else {}
+        assert lab.runs() == {"one": 1 + again, "next": 1} | edited
+        # The try by hand is not counted, so that it dies once more; a copy has its tries before it.
+        assert lab.jids("dead") == ([] if done and deed is DELETE else [jid("one")])
+        assert len(lab.jids("retry")) == (1 if done and deed is DUPLICATE else 0)
+
+    scenario.try_all(f"{deed.name} a dying job", lab.proxy, attempt, at_least=5)
 
 
-@pytest.mark.parametrize("name", ON_A_JOB_THAT_RUNS)
-def test_an_action_on_the_job_that_a_thread_runs(
-    thread: Rig, name: str, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize("state", [State.WAITING, *SETS], ids=str)
+def test_undo_while_another_job_runs(lab: Lab, scenario: Scenario, state: State) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        if state is State.WAITING:
+            lab.push(payload())
+        else:
+            lab.fill(state, failed(), due=False)
+        gone, _ = lab.delete(state, lab.seen(state))
+        lab.push(payload("other"))
+        answers: list[Acted] = []
+        lab.meet(step, lambda: answers.extend(lab.restore(state, gone)))
+        done = scenario.count(answers)
+        runs = {"one": 1} if done and state is State.WAITING else {}
+        assert lab.runs() == {"other": 1} | runs
+        if state is not State.WAITING:
+            assert lab.jids(SETS[state]) == [jid("one")] * done
+
+    scenario.try_all(f"undo a {state.value} job", lab.proxy, attempt, at_least=2, always_done=True)
+
+
+def test_obliterate(lab: Lab, scenario: Scenario) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.push(payload(), payload("two"))
+        answers: list[Acted] = []
+        before: list[dict[str, int]] = []
+
+        def act() -> None:
+            waiting = [json.loads(raw)["args"][0] for raw in lab.client.lrange("queue:work", 0, -1)]
+            answers.append(lab.backend.act_on_queue(WORK, Action.OBLITERATE))
+            before.append({name: 1 for name in ("one", "two") if name not in waiting})
+
+        lab.meet(step, act)
+        assert lab.runs() == (before[0] if before else {"one": 1, "two": 1})
+        scenario.count(answers)
+
+    scenario.try_all("obliterate", lab.proxy, attempt, at_least=4, always_done=True)
+
+
+# The poller moves what is due, and an act of ours comes before each of its commands.
+
+
+@pytest.mark.parametrize(
+    ("state", "deed"),
+    [(state, deed) for state in DUE for deed in OF_SET[state]],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, deed: Deed) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
+        picks = lab.seen(state)
+        answers: list[Kept | Acted] = []
+        with step.before(lambda: answers.extend(deed.do(lab, state, picks))):
+            lab.poll()
+        lab.poll()  # what was put back behind its back
+        lab.drive()
+        done = scenario.count(answers)
+        assert lab.runs() == expected_runs(deed, done)
+        assert lab.jids("dead") == ([jid("one")] if done and deed.dead else [])
+        assert not lab.client.exists("retry", "schedule")
+
+    scenario.try_all(f"{deed.name} a due job, {state.value}", lab.polls, attempt, at_least=4)
+
+
+@pytest.mark.parametrize("state", DUE, ids=str)
+def test_undo_of_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State) -> None:
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.fill(state, failed(), failed("two"))
+        gone, _ = lab.delete(state, lab.seen(state))
+        answers: list[Acted] = []
+        with step.before(lambda: answers.extend(lab.restore(state, gone))):
+            lab.poll()
+        lab.poll()
+        lab.drive()
+        assert lab.runs() == {"two": 1} | ({"one": 1} if scenario.count(answers) else {})
+        assert not lab.client.exists("retry", "schedule", "dead")
+
+    scenario.try_all(f"undo a due job, {state.value}", lab.polls, attempt, at_least=4, always_done=True)
+
+
+# Our own side: before each command of an act the process or its poller runs, or the app does something.
+
+
+def run_jobs(lab: Lab) -> None:
+    lab.drive()
+
+
+def poll_and_run(lab: Lab) -> None:
+    lab.poll()
+    lab.drive()
+
+
+def add_a_job(lab: Lab) -> None:
+    lab.push(payload("added"))
+
+
+@pytest.mark.parametrize("other", [run_jobs, add_a_job])
+@pytest.mark.parametrize("deed", OF_WAITING, ids=lambda deed: deed.name)
+def test_own_acts_on_a_waiting_job(
+    lab: Lab, ours: Lab, scenario: Scenario, deed: Deed, other: Callable[[Lab], None]
 ) -> None:
-    job, state, act = ON_A_JOB_THAT_RUNS[name]
-    thread.outcomes.clear()
-    done, missed, steps = 0, 0, 0
-    for step in thread.proxy.steps():
-        thread.clear()
-        before = thread.add(State.WAITING, job)
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.push(payload("first"), payload(), payload("last"))
+        with step.before(lambda: other(lab)):
+            answers = deed.do(ours, State.WAITING, ours.seen(State.WAITING))
+        lab.drive()
+        done = scenario.count(answers)
+        added = {"added": 1} if other is add_a_job and step.reached else {}
+        assert lab.runs() == {"first": 1, "last": 1} | expected_runs(deed, done) | added
+        assert not lab.client.exists("queue:work", "queue:other", *SETS.values())
 
-        def run(before: list[Pick] = before) -> None:
-            act(thread, state, before if state is State.WAITING else thread.seen(state))
-
-        with step.before(run):
-            thread.finish()
-        thread.finish()
-        if not step.reached:
-            break
-        steps += 1
-        done += bool(+thread.done)
-        missed += not +thread.done
-        away = thread.done["delete"] - thread.done["restore"]
-        ran = {} if away and state is State.WAITING else of_the_job(thread)
-        assert thread.runs() == ran, (str(step), thread.done)
-        ends = {GOOD: [], AGAIN: ["dead" if thread.done["kill"] else "retry"], LAST: ["dead"]}[job]
-        assert thread.left() == ([] if away else ends), (str(step), thread.done)
-    assert steps >= 3
-    assert done
-    assert missed
-    record_property("interleavings", ["sidekiq", name, steps])
+    always = other is add_a_job
+    name = f"{other.__name__} during {deed.name} of a waiting job"
+    scenario.try_all(name, ours.proxy, attempt, at_least=3, always_done=always)
 
 
-ON_A_DUE_JOB: dict[str, tuple[State, Act, list[str]]] = {
-    "retry a due retry": (State.RETRYING, acting(Action.RETRY), []),
-    "promote a due retry": (State.RETRYING, acting(Action.PROMOTE), []),
-    "kill a due retry": (State.RETRYING, acting(Action.KILL), ["dead"]),
-    "delete a due retry": (State.RETRYING, delete, []),
-    "delete a due retry, put it back": (State.RETRYING, delete_and_restore, []),
-    "promote a due scheduled job": (State.SCHEDULED, acting(Action.PROMOTE), []),
-    "kill a due scheduled job": (State.SCHEDULED, acting(Action.KILL), ["dead"]),
-    "delete a due scheduled job": (State.SCHEDULED, delete, []),
-    "delete a due scheduled job, put it back": (State.SCHEDULED, delete_and_restore, []),
-}
-
-
-@pytest.mark.parametrize("name", ON_A_DUE_JOB)
-def test_an_action_on_a_job_that_the_poller_sends_to_its_queue(
-    poller: Rig, name: str, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize("other", [poll_and_run, add_a_job])
+@pytest.mark.parametrize(
+    ("state", "deed"),
+    [(state, deed) for state in DUE for deed in OF_SET[state]],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_own_acts_on_a_due_job(
+    lab: Lab, ours: Lab, scenario: Scenario, state: State, deed: Deed, other: Callable[[Lab], None]
 ) -> None:
-    state, act, kept_in = ON_A_DUE_JOB[name]
-    poller.outcomes.clear()
-    steps = 0
-    for step in poller.proxy.steps():
-        poller.clear()
-        picks = poller.add(state, failed() if state is State.RETRYING else payload())
-        with step.before(lambda picks=picks: act(poller, state, picks)):  # type: ignore[misc]
-            poller.poll()
-        poller.poll()
-        poller.run_all()
-        if not step.reached:
-            break
-        steps += 1
-        ended = (poller.done["delete"] > poller.done["restore"]) or poller.done["kill"]
-        assert poller.runs() == ({} if ended else {"one": 1}), (str(step), poller.done)
-        assert poller.left() == (kept_in if ended else []), (str(step), poller.done)
-    assert steps >= 3
-    assert {DONE, GONE} <= poller.outcomes
-    record_property("interleavings", ["sidekiq", name, steps])
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
+        with step.before(lambda: other(lab)):
+            answers = deed.do(ours, state, ours.seen(state))
+        poll_and_run(lab)
+        done = scenario.count(answers)
+        added = {"added": 1} if other is add_a_job and step.reached else {}
+        assert lab.runs() == expected_runs(deed, done) | added
+        assert lab.jids("dead") == ([jid("one")] if done and deed.dead else [])
+        assert not lab.client.exists("retry", "schedule")
+
+    name = f"{other.__name__} during {deed.name} of a due job, {state.value}"
+    scenario.try_all(name, ours.proxy, attempt, at_least=3, always_done=other is add_a_job)
 
 
-OWN_SIDE: dict[str, tuple[State, Act]] = {
-    "move a waiting job": (State.WAITING, acting(Action.MOVE, TO_OTHER)),
-    "delete a waiting job, put it back": (State.WAITING, delete_and_restore),
-    "copy a waiting job": (State.WAITING, acting(Action.DUPLICATE)),
-    "retry a dead job": (State.DEAD, acting(Action.RETRY)),
-    "delete a dead job, put it back": (State.DEAD, delete_and_restore),
-}
+@pytest.mark.parametrize("deed", OF_SET[State.RETRYING], ids=lambda deed: deed.name)
+def test_own_acts_on_a_job_that_the_app_reschedules(lab: Lab, ours: Lab, scenario: Scenario, deed: Deed) -> None:
+    """Its bytes are the same at another time: it is not in the state in which it was seen."""
+
+    def attempt(step: Step) -> None:
+        lab.clear()
+        lab.fill(State.RETRYING, failed(retry_count=1), due=False)
+        picks = lab.seen(State.RETRYING)
+        with step.before(lambda: lab.client.zincrby("retry", 600, failed_entry(lab))):
+            answers = deed.do(ours, State.RETRYING, picks)
+        done = scenario.count(answers)
+        if step.reached and step.number < 2:  # before it was looked for, and before it was acted on
+            assert not done
+            assert lab.jids("retry") == [jid("one")]
+            assert not lab.client.exists("queue:work", "dead")
+        lab.client.delete("queue:work", "retry", "dead")
+
+    scenario.try_all(f"reschedule during {deed.name}", ours.proxy, attempt, at_least=2)
 
 
-@pytest.mark.parametrize("name", OWN_SIDE)
-def test_a_thread_runs_jobs_between_two_commands_of_an_action(
-    thread: Rig, name: str, record_property: Callable[[str, object], None]
-) -> None:
-    """The other way round: our action is held before its k-th command, and the process runs all that is in line."""
-    state, act = OWN_SIDE[name]
-    steps = 0
-    with StepProxy(thread.port) as ours:
-        source = Source("main", ours.url)
-        backend = Sidekiq(source, SourceSettings(name="main", url=ours.url))
-        acting_rig = Rig(thread.port, thread.client, backend, thread.proxy)
-        source.execute("PING")
-        for step in ours.steps():
-            thread.clear()
-            acting_rig.done.clear()
-            picks = thread.add(state, GOOD if state is State.WAITING else failed())
-            with step.before(thread.finish):
-                act(acting_rig, state, picks)
-            thread.finish()
-            if not step.reached:
-                break
-            steps += 1
-            done = acting_rig.done
-            away = done["delete"] > done["restore"]
-            times = (state is State.WAITING and not away) + done["retry"] + done["duplicate"]
-            assert thread.runs() == ({"one": times} if times else {}), (str(step), done)
-            kept_in = ["dead"] if state is State.DEAD and not away and not done["retry"] else []
-            assert thread.left() == kept_in, (str(step), done)
-        source.close()
-    assert steps >= 1
-    assert DONE in acting_rig.outcomes
-    record_property("interleavings", ["sidekiq", f"worker within: {name}", steps])
-
-
-@pytest.mark.parametrize("act", [Action.RETRY, Action.PROMOTE, Action.KILL, Action.DELETE], ids=lambda act: act.value)
-def test_a_job_that_gets_another_time_during_an_action_stays(
-    thread: Rig, act: Action, record_property: Callable[[str, object], None]
-) -> None:
-    """A person acts on a job as it was seen: one that failed again since then has another score, and is left alone."""
-    steps = 0
-    with StepProxy(thread.port) as ours:
-        source = Source("main", ours.url)
-        rig = Rig(thread.port, thread.client, Sidekiq(source, SourceSettings(name="main", url=ours.url)), thread.proxy)
-        source.execute("PING")
-        for step in ours.steps():
-            thread.clear()
-            rig.outcomes.clear()
-            picks = thread.add(State.RETRYING, AGAIN)
-            with step.before(lambda: thread.client.zadd("retry", {AGAIN: time.time() + 3600})):
-                if act is Action.DELETE:
-                    rig.delete(State.RETRYING, picks)
-                else:
-                    rig.act(act, State.RETRYING, picks)
-            if not step.reached:
-                break
-            steps += 1
-            assert rig.outcomes <= {Outcome.CHANGED, GONE}, str(step)
-            assert thread.left() == ["retry"], str(step)
-        source.close()
-    assert steps >= 1
-    record_property("interleavings", ["sidekiq", f"another time within: {act.value}", steps])
-
-
-def test_the_payload_of_a_retried_job_is_that_of_the_failed_one(thread: Rig) -> None:
-    """The stepping tests count runs by name: this one shows that the job which ran is the one that failed."""
-    thread.clear()
-    picks = thread.add(State.DEAD, LAST)
-    thread.act(Action.RETRY, State.DEAD, picks)
-    (raw,) = thread.client.lrange("queue:work", 0, -1)
-    assert json.loads(raw)["jid"] == json.loads(LAST)["jid"]
-    thread.finish()
+def failed_entry(lab: Lab) -> Any:
+    """What stands in the retry set; something else where it is gone, which the app then does not find either."""
+    found = lab.client.zrange("retry", 0, 0)
+    return found[0] if found else failed("two")

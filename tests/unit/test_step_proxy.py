@@ -134,3 +134,30 @@ def test_a_worker_that_gives_up_is_not_taken_for_one_that_waits(
     with pytest.raises(AssertionError, match="hung up"):
         proxy.wait_for_take()
     assert redis_client.llen("jobs") == 1
+
+
+def test_what_a_client_pipelined_before_has_been_run(
+    proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
+) -> None:
+    def found() -> None:
+        read.append(int(redis_client.get("n") or 0))
+
+    read: list[int] = []
+    for step in proxy.steps():
+        redis_client.delete("n")
+        with step.before(found), client.pipeline(transaction=False) as pipeline:
+            for _ in range(50):
+                pipeline.incr("n")
+            pipeline.execute()
+    assert read == list(range(50))
+
+
+def test_a_held_worker_is_counted_once(proxy: StepProxy, client: redis.Redis) -> None:
+    assert not proxy.is_held
+    worker = threading.Thread(target=lambda: client.blpop(["jobs"], timeout=1), daemon=True)
+    worker.start()
+    wait_until(lambda: proxy.is_held, what="a worker that asks for a job")
+    proxy.wait_for_take()
+    assert not proxy.is_held
+    proxy.let_go()
+    worker.join(60)

@@ -6,12 +6,15 @@ require "sidekiq/scheduled"
 # The tests do not wait for beats of five seconds, for polls of fifteen, and for the first poll.
 Sidekiq::Launcher.send(:remove_const, :BEAT_PAUSE)
 Sidekiq::Launcher::BEAT_PAUSE = 0.5
-Sidekiq.options[:poll_interval_average] = Float(ENV.fetch("POLL_S", "0.2"))
+Sidekiq.options[:poll_interval_average] = 0.2
 Sidekiq::Scheduled::Poller.class_eval { private def initial_wait = nil }
-# A test may hold a command for long.
-Sidekiq.configure_server { |config| config.redis = { network_timeout: 300 } }
-Sidekiq.logger.level = Logger::FATAL
 Redis.silence_deprecations = true if Redis.respond_to?(:silence_deprecations=)
+Sidekiq.logger.level = Logger::FATAL
+# A process that a test holds waits for its answers, and polls only when it is told to.
+if ENV["HELD"]
+  Sidekiq.configure_server { |config| config.redis = {url: ENV["REDIS_URL"], timeout: 600} }
+  Sidekiq::Scheduled::Poller.class_eval { def start; end }
+end
 
 # Counts each run under the name it is given; "fail" fails, "slow" takes a while, "hold" until there is a key `go`.
 class Mark
