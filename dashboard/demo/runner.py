@@ -139,7 +139,7 @@ def _wait_until_ready(url: str, board: Child, signals: _Signals) -> bool:
 
 @contextlib.contextmanager
 def _chosen_port(wanted: int | None) -> Iterator[int]:
-    """The port of the dashboard; where `wanted` is 0, a free one that nobody else is given within the block.
+    """The port of the dashboard; where `wanted` is 0, a free one, reserved until the block ends.
 
     Raises ConfigurationError.
     """

@@ -82,7 +82,7 @@ def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announ
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there, bound before the address is announced, so that nobody can take the port between."""
+    """A listening socket, bound before the address is announced, so that no other process can take the port first."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -35,7 +35,7 @@ def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def expire_lease(client: redis.Redis, work_id: str) -> None:
-    """What time does to the lease of a process that is dead: nobody waits for it."""
+    """End the lease of a dead process at once, as its expiry would."""
     client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
 
 

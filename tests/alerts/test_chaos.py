@@ -135,7 +135,8 @@ def test_a_redis_that_is_killed_and_loads_its_data_for_long(begin: Callable[...,
     checker = night.check()
     night.fill()
     night.tells("deep", "firing")
-    checker.send(signal.SIGSTOP)  # else it may see for too long that nobody listens
+    # Paused, it meets a server that loads its data, and not one that refuses connections.
+    checker.send(signal.SIGSTOP)
     night.server.stop(kill=True)
     night.server.start()
     with pytest.raises(redis.BusyLoadingError):

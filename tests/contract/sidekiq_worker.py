@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.processes import Child, child
-from tests.waiting import wait_until
 
 APP = Path(__file__).parent.parent / "workloads" / "sidekiq" / "app.rb"
 QUEUES = ("work", "other")
@@ -41,11 +40,6 @@ def poller(url: str) -> Iterator[Child]:
         pytest.fail("Ruby with Sidekiq is missing: run the tests with `make test`")
     with child([ruby, APP.with_name("poll.rb"), url], name="sidekiq-poller", pipes=True, gently=False) as process:
         yield process
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return when `condition` holds for what a process does."""
-    wait_until(condition, what="the Sidekiq process")
 
 
 def payload(name: str = "one", **fields: Any) -> str:
