@@ -157,9 +157,15 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
 
 def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: EmbeddedRedis) -> None:
     first = fail_rq(server, "slow", *((failing.say, "too slow for us") for _ in range(2)))
-    wait_until(lambda: "too slow" in str(get_json(f"{url}/api/v1/dead")), what="finding the new error")
+
+    def both() -> bool:
+        groups = get_json(f"{url}/api/v1/dead")["groups"]
+        return any(group["count"] == 2 and "too slow" in group["message"] for group in groups)
+
+    wait_until(both, what="both jobs of the new error")
     page = visit(f"{url}/dead?queue=slow").page
     page.locator("table.groups tbody th a").click()
+    expect(page.locator("#samples > .sample")).to_have_count(2)
 
     def standing() -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = page.locator("#samples > .sample").evaluate_all(
