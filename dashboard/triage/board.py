@@ -102,8 +102,16 @@ class Triage:
             return shown
 
     def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
-        """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips."""
+        """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips.
+
+        A group that is on the board is known, also where the store has lost it since: it is noted anew.
+        """
         known = self.book.say(fingerprint, words)
+        board = self._board
+        shown = board.reading.find(fingerprint) if board is not None else None
+        if not known and shown is not None:
+            self.book.sync((shown,))
+            known = self.book.say(fingerprint, words)
         with self._lock, self._left_lock:
             if self._board is not None:
                 self._board = replace(self._board, remarks=self.book.sync(self._board.reading.groups))

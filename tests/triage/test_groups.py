@@ -23,7 +23,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from dashboard.triage import board, groups, rows
 from dashboard.triage.board import Triage
-from dashboard.triage.book import Book
+from dashboard.triage.book import GROUPS, SEEN, Book
 from dashboard.triage.groups import Reading
 from dashboard.triage.lists import places
 from dashboard.triage.members import members
@@ -361,3 +361,17 @@ def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, ba
     assert triage.board(queues).reading is first.reading
     triage.forget()
     assert triage.board(queues).reading is not first.reading
+
+
+def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
+    redis_client: redis.Redis, server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
+) -> None:
+    fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
+    queues = queues_of(backends)
+    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=60)
+    fingerprint = triage.board(queues).reading.groups[0].kind.id
+    redis_client.delete(GROUPS, SEEN)
+    assert triage.say(fingerprint, {"owner": "anna"})
+    assert triage.book.get(fingerprint).owner == "anna"
+    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
+    assert not triage.say("0" * len(fingerprint), {"owner": "anna"})
