@@ -68,15 +68,16 @@ class Visitor:
 
 def chromium() -> str | None:
     """Path of a Chromium of the machine; None: the one that Playwright brought."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser for all tests; each gets a profile of its own."""
-    # As root, as in containers, Chromium starts only without its sandbox.
-    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    # As root, as in containers, Chromium starts only without its sandbox. One process renders all tabs: to start
+    # one for each, and one more in reserve, costs more than most tests.
+    arguments = ["--disable-gpu", "--renderer-process-limit=1", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield started
