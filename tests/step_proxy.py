@@ -23,7 +23,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO
+
+import hiredis
 
 from tests.waiting import CEILING_S
 
@@ -181,9 +182,8 @@ class StepProxy:
             threading.Thread(target=_pass_bytes, args=(upstream, client), daemon=True).start()
 
     def _pass_commands(self, client: socket.socket, upstream: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), client.makefile("rb") as reader:
-            while command := read_command(reader):
-                words, raw = command
+        with contextlib.suppress(OSError, hiredis.ProtocolError):
+            for words in read_commands(client):
                 if words and words[0].upper() in self._takes:
                     if self._counts(words):
                         self._count((words[0], b"asked for"))
@@ -192,7 +192,7 @@ class StepProxy:
                         break
                 if self._counts(words):
                     self._count(words)
-                upstream.sendall(raw)
+                upstream.sendall(hiredis.pack_command(tuple(words)))
         _hang_up(upstream)
 
     def _held(self, client: socket.socket) -> bool:
@@ -229,23 +229,18 @@ class StepProxy:
             assert own.recv(100), "Redis hung up"
 
 
-def read_command(reader: BinaryIO) -> tuple[list[bytes], bytes] | None:
-    """The next command of a client: (its words, its bytes as they came); None at the end of the connection.
+def read_commands(client: socket.socket) -> Iterator[list[bytes]]:
+    """The commands of a client, each its words, until it hangs up.
 
-    Raises ValueError for what is no RESP array of bulk strings.
+    Raises hiredis.ProtocolError for what is no RESP array of bulk strings.
     """
-    head = reader.readline()
-    if not head:
-        return None
-    if not head.startswith(b"*"):
-        raise ValueError(f"not a RESP array: {head[:40]!r}")
-    words, raw = [], [head]
-    for _ in range(int(head[1:])):
-        size = reader.readline()
-        body = reader.read(int(size[1:]) + 2)
-        words.append(body[:-2])
-        raw += (size, body)
-    return words, b"".join(raw)
+    reader = hiredis.Reader()
+    while data := client.recv(65_536):
+        reader.feed(data)
+        while (words := reader.gets()) is not False:
+            if not isinstance(words, list) or not all(isinstance(word, bytes) for word in words):
+                raise hiredis.ProtocolError(f"no command: {words!r:.40}")
+            yield words
 
 
 def _pass_bytes(source: socket.socket, target: socket.socket) -> None:

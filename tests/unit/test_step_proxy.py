@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import socket
 import threading
 from collections.abc import Iterator
 
+import hiredis
 import pytest
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.step_proxy import StepProxy, read_command
+from tests.step_proxy import StepProxy, read_commands
 from tests.waiting import wait_until
 
 
@@ -114,12 +115,22 @@ def test_closing_frees_a_held_worker(server: EmbeddedRedis, redis_client: redis.
     assert failures
 
 
+def commands_in(raw: bytes) -> list[list[bytes]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(raw)
+        theirs.shutdown(socket.SHUT_WR)
+        return list(read_commands(ours))
+
+
 def test_only_arrays_of_strings_are_commands() -> None:
     raw = b"*2\r\n$3\r\nGET\r\n$2\r\n\r\n\r\n"
-    assert read_command(io.BytesIO(raw)) == ([b"GET", b"\r\n"], raw)
-    assert read_command(io.BytesIO(b"")) is None
-    with pytest.raises(ValueError, match="RESP"):
-        read_command(io.BytesIO(b"PING\r\n"))
+    assert commands_in(raw + raw) == [[b"GET", b"\r\n"]] * 2
+    assert hiredis.pack_command((b"GET", b"\r\n")) == raw
+    assert commands_in(b"") == []
+    for wrong in (b"+PING\r\n", b"*1\r\n:1\r\n", b"PING\r\n"):
+        with pytest.raises(hiredis.ProtocolError):
+            commands_in(wrong)
 
 
 def test_a_worker_that_gives_up_is_not_taken_for_one_that_waits(

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2.bccache import Bucket, BytecodeCache
 from rq import Queue
+from werkzeug.routing import Rule
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web import firing
@@ -38,6 +39,20 @@ class Compiled(BytecodeCache):
 
 
 COMPILED = Compiled()
+# What builds the address of a rule, by all that goes into it: to compile that is most of what making an app costs.
+BUILDERS: dict[object, Any] = {}
+_compile_builder = Rule._compile_builder
+
+
+def _compiled_once(rule: Rule, append_unknown: bool = True) -> Any:
+    converters = tuple((name, type(converter)) for name, converter in rule._converters.items())
+    key = (rule.rule, rule.subdomain, rule.host, append_unknown, converters, repr(rule.defaults))
+    if key not in BUILDERS:
+        BUILDERS[key] = _compile_builder(rule, append_unknown)
+    return BUILDERS[key]
+
+
+Rule._compile_builder = _compiled_once  # type: ignore[method-assign]
 
 
 @pytest.fixture
