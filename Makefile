@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests wait for real workers more than they compute: four at once keep two cores busy. Files go in their order,
 # in which those that take long come first.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
 	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests
+# Some environments forbid it: then each of the hundreds of processes of a run would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(NODE_LOCKS))
@@ -63,8 +65,8 @@ clean: ## remove what the other targets made in this folder
 	rm -rf $(patsubst %/package-lock.json,%/node_modules,$(NODE_LOCKS))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-test-ready: test-packages $(VENV)/.installed-test
-	@$(MAKE) --no-print-directory $(NODE_STAMPS)
+test-ready: test-packages
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed-test $(NODE_STAMPS)
 
 test-packages:
 	@.ci/packages venv redis chromium node openssl sidekiq
@@ -75,8 +77,9 @@ $(VENV)/bin/python:
 	@PYTHON=$(PYTHON) .ci/packages venv
 	$(PYTHON) -m venv $(VENV)
 
+# Modules are compiled when they are first imported, by all cores: most of what is installed never is.
 $(VENV)/.installed-%: pyproject.toml $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$*]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[$*]'
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json

@@ -170,7 +170,7 @@ def wait_bullmq(client: redis.Redis, jobs: int) -> None:
     """The failed jobs, waiting."""
     fill_bullmq(client, jobs)
     for start in range(1, jobs + 1, 1000):
-        client.lpush(f"bull:{QUEUE}:wait", *range(start, start + 1000))
+        client.lpush(f"bull:{QUEUE}:wait", *range(start, min(start + 1000, jobs + 1)))
     client.delete(f"bull:{QUEUE}:failed")
 
 
