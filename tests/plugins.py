@@ -1,6 +1,13 @@
-"""No test is skipped here: one that is fails the run, and its count stands in the summary."""
+"""How tests are run here.
+
+No test is skipped: one that is fails the run, and its count stands in the summary. The files of all folders take turns,
+since those of one folder either wait for others or compute: mixed, they keep the machine busy.
+"""
 
 from __future__ import annotations
+
+import itertools
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +17,15 @@ _SKIPPED = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SKIPPED] = []
     config.pluginmanager.register(_Listener(config.stash[_SKIPPED]), "queuedeck-skips")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the first file of each folder, then the second ones, and so on; the tests of a file stay together."""
+    place = {}
+    folders: dict[Path, itertools.count[int]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        place[path] = next(folders.setdefault(path.parent, itertools.count()))
+    items.sort(key=lambda item: (place[item.path], item.path))
 
 
 class _Listener:
