@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests wait for real workers more than they compute: four at once keep two cores busy. Files go in their order,
-# in which those that take long come first.
+# The tests wait for real workers more than they compute: five at once keep two cores busy. Files go in the order
+# of tests/plugins.py, not by how many tests they have.
 TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
