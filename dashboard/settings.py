@@ -6,6 +6,7 @@ read and what was expected. Credentials never appear in it.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tomllib
@@ -174,12 +175,16 @@ def _convert(name: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"{where}: expected plain values")
     if name in ("sources", "users") and isinstance(value, list | tuple):
         value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
-    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     try:
-        return msgspec.convert(value, types[name], strict=False)
+        return msgspec.convert(value, _types()[name], strict=False)
     except msgspec.ValidationError as exc:
         # msgspec's message never repeats the value, which may be a secret.
         raise ConfigurationError(f"{where}: {_lower_first(str(exc))}") from None
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(Settings)}
 
 
 def _lower_first(text: str) -> str:
