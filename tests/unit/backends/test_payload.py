@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from dashboard.backends.payload import (
     is_secret_name,
     json_payload,
     loads,
+    mask_text,
     printable,
     text,
 )
@@ -146,3 +148,11 @@ def test_text_leads_back_to_its_bytes_and_printable_does_not_break_a_page() -> N
     assert text(raw).encode("utf-8", "surrogateescape") == raw
     assert printable(raw) == printable(text(raw)) == "id-\\xff-ä"
     assert len(printable(b"x" * 1_000_000, 100)) == 101
+
+
+@pytest.mark.parametrize("pump", ["eyJ", "-eyJ", ".eyJaaaaaaaa", "eyJaaaaaaaa."])
+def test_no_text_is_masked_slowly(pump: str) -> None:
+    """One job of 128 KiB once stopped all threads for half a minute; it takes some milliseconds."""
+    began = time.thread_time()
+    mask_text(pump * (DECODE_LIMIT_BYTES // len(pump)))
+    assert time.thread_time() - began < 5
