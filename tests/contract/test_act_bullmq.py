@@ -40,9 +40,10 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 @contextmanager
 def consuming(alias: str, url: str, queue: str = "alpha", **options: Any) -> Iterator[None]:
     """A real worker on `queue` that notes each run in the hash `marks`."""
-    with staying("drive.mjs", alias, "consume", url, queue, json.dumps(options)) as answer:
-        assert answer == {"ready": True}
-        yield
+    library = BullMQLibrary(alias)
+    held = library.drive("consume", url, queue, **options)["held"]
+    yield
+    library.drive("release", url, queue, held=held)
 
 
 def marks(client: redis.Redis) -> dict[str, int]:
