@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # of tests/plugins.py, not by how many tests they have.
 TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Modules of tests are compiled once, half of them each; else each process of a first run would compile them all.
+COMPILED = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
 # Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
@@ -39,6 +41,7 @@ quick: test-ready ## under a minute: lint, types, unit tests, rules for template
 test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run every test whose answer is not luck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(COMPILED)
 	$(call BESIDE_TYPES,$(PYTEST) --rerun-alone)
 
 soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
