@@ -26,8 +26,9 @@ _SECRET_NAME = re.compile(
     r"|sessionid|creditcard|cardnumber|\bcard\b|\bcvc\b|\bcvv\b|\biban\b|\bssn\b"
 )
 _SECRET_SHAPE = re.compile(
-    # JSON web token. It begins where no run of its signs does already, and no run is given back: the time is linear.
-    r"(?<![\w-])eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+"
+    # JSON web token; group 1 is what precedes it in the same word. The lookahead is tried once per word and nothing
+    # backtracks, so the time is linear even for text that repeats "-eyJ".
+    r"(?<![\w-])(?=[\w-]++\.[\w-]{8,}+\.)([\w-]*?)\beyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}"
@@ -56,7 +57,7 @@ def printable(raw: bytes | str, limit: int = 10_000) -> str:
 
 def mask_text(value: str) -> str:
     """`value` with everything that has the shape of a secret masked."""
-    return _SECRET_SHAPE.sub(MASK, value)
+    return _SECRET_SHAPE.sub(rf"\1{MASK}", value)
 
 
 def loads(raw: bytes) -> Any:
