@@ -41,9 +41,11 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 def consuming(alias: str, url: str, queue: str = "alpha", **options: Any) -> Iterator[None]:
     """A real worker on `queue` that notes each run in the hash `marks`."""
     library = BullMQLibrary(alias)
-    held = library.drive("consume", url, queue, **options)["held"]
-    yield
-    library.drive("release", url, queue, held=held)
+    worker = library.drive("consume", url, queue, **options)["worker"]
+    try:
+        yield
+    finally:
+        library.drive("stop", url, queue, worker=worker)
 
 
 def marks(client: redis.Redis) -> dict[str, int]:

@@ -2,16 +2,17 @@
 // Answers one line of JSON. <package> is one of the aliases in package.json.
 //
 // With `node drive.mjs <package> serve` it stays and reads commands from its stdin, each a line {"command", "url",
-// "queue", "options"}; to each it answers a line, {"answer"} or {"error"}. Each has connections of its own. A worker that
-// stays ("consume") answers {"ready", "held"}; the command "release" with options {"held"} ends it at once.
+// "queue", "options"}; to each it answers a line, {"answer"} or {"error"}. Each has connections of its own.
+// "consume" starts a worker and answers {"ready", "worker"}; "stop" with options {"worker"} stops it without waiting
+// for its jobs.
 import { createInterface } from 'node:readline';
 
 const [, , alias, asked, ...rest] = process.argv;
 const { Queue, Worker, FlowProducer } = await import(alias);
 const STATES = ['wait', 'prioritized', 'paused', 'active', 'delayed', 'waiting-children', 'failed', 'completed'];
 
-/** How to end the workers that stay, by their number. */
-const held = [];
+/** Functions that stop the running workers, by worker number. */
+const stops = [];
 
 /** Carries out one command on one queue. */
 async function carryOut(command, url, queueName, options) {
@@ -157,10 +158,11 @@ async function carryOut(command, url, queueName, options) {
   }
 
   /**
-   * A worker that stays until it is killed, or let go with "release", notes each run in the hash `marks`, and fails what `failing` says, and each
-   * job as often as its `data.failures`. With `allowed`, a key, it runs no more jobs than that key says; those beyond are
-   * begun and wait. `settings` are options of BullMQ's Worker. `untimed`: no timer of a second or more rings, so that a
-   * worker whose answer is held up for long does not think its connection dead and ask anew by another one.
+   * A worker that runs until it is killed or stopped, notes each run in the hash `marks`, and fails what `failing`
+   * says, and each job as often as its `data.failures`. With `allowed`, a key, it runs no more jobs than that key
+   * says; those beyond are begun and wait. `settings` are options of BullMQ's Worker. `untimed`: no timer of a
+   * second or more rings, so that a worker whose answer is held up for long does not think its connection dead and
+   * ask anew by another one.
    */
   async function consume(queue) {
     const { default: Redis } = await import('ioredis');
@@ -195,13 +197,13 @@ async function carryOut(command, url, queueName, options) {
     const own = options.every ? new Queue(queueName, shared) : undefined;
     const deduped = () => own.add('deduped', {}, { deduplication: { id: `key${added++ % 40}` } });
     const adding = own ? setInterval(deduped, options.every) : undefined;
-    held.push(async () => {
+    stops.push(async () => {
       clearInterval(adding);
       await worker.close(true);
       await own?.close();
       client.disconnect();
     });
-    return asked === 'serve' ? { ready: true, held: held.length - 1 } : { ready: true };
+    return asked === 'serve' ? { ready: true, worker: stops.length - 1 } : { ready: true };
   }
 
   /** Trees of a parent `p<n>` in this queue and its children `p<n>c<k>`, with `data`, in `options.child_queue`. */
@@ -258,7 +260,7 @@ async function carryOut(command, url, queueName, options) {
     pause: async () => (await queue.pause(), {}),
     resume: async () => (await queue.resume(), {}),
     clean: async () => ({ ids: await queue.clean(0, 10000, 'failed') }),
-    release: async () => (await held[options.held](), {}),
+    stop: async () => (await stops[options.worker](), {}),
     counts: () => queue.getJobCounts(...STATES),
     add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
   };
@@ -281,6 +283,6 @@ if (asked === 'serve') {
 } else {
   const [url, queueName, raw = '{}'] = rest;
   console.log(JSON.stringify(await carryOut(asked, url, queueName, JSON.parse(raw))));
-  if (held.length) await new Promise(() => {});
+  if (stops.length) await new Promise(() => {});
 }
 process.exit(0);
