@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import pickle
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -58,19 +59,26 @@ PURE = {
     "dashboard.triage.frames": set(),
     "dashboard.triage.fingerprint": set(),
 }
-# Run by a process of its own: the parser of Python 3.11.2, which Debian 12 has, fails when threads of others interfere.
-PARSE = """
-import ast, pathlib, pickle, sys
-pickle.dump([ast.parse(pathlib.Path(path).read_text()) for path in sys.argv[1:]], sys.stdout.buffer)
-"""
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
 
 
+class Facts(NamedTuple):
+    """What the rules ask of one file."""
+
+    imports: list[str]  # at its top or within a function; `TYPE_CHECKING` blocks too
+    compared: list[tuple[int, str]]  # line, and the text that something is compared with there
+
+
 @functools.cache
-def trees() -> dict[Path, ast.Module]:
-    """Each file of the package, parsed."""
-    told = subprocess.run([sys.executable, "-c", PARSE, *FILES], stdout=subprocess.PIPE, check=True).stdout
-    return dict(zip(FILES, pickle.loads(told), strict=True))
+def facts() -> dict[Path, Facts]:
+    """The facts of each file of the package.
+
+    Parsed by another process, see the end of this file: the parser of Python 3.11.2, which Debian 12 has, fails when
+    other threads run meanwhile.
+    """
+    command = [sys.executable, "-m", "tests.unit.test_imports"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    return {path: Facts(*each) for path, each in zip(FILES, found, strict=True)}
 
 
 def module_name(path: Path) -> str:
@@ -78,10 +86,21 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Every module that the file imports, at its top or within a function; `TYPE_CHECKING` blocks too."""
+def facts_of(path: Path) -> Facts:
+    tree = ast.parse(path.read_text())
+    compared = [
+        (node.lineno, operand.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for operand in (node.left, *node.comparators)
+        if isinstance(operand, ast.Constant) and isinstance(operand.value, str)
+    ]
+    return Facts(list(imported(path, tree)), compared)
+
+
+def imported(path: Path, tree: ast.Module) -> Iterator[str]:
     package = list(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(trees().get(path) or ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,7 +141,7 @@ def test_no_module_imports_from_above() -> None:
         f"{module_name(path)} imports {target}"
         for path in FILES
         if module_name(path) != FACE
-        for target in sorted({target for target in imported(path) if target.startswith("dashboard.")})
+        for target in sorted({target for target in facts()[path].imports if target.startswith("dashboard.")})
         if floor(target) > floor(module_name(path))
     ]
     assert not above, "\n".join(above)
@@ -133,7 +152,7 @@ def test_only_the_command_line_starts_the_demo() -> None:
         f"{module_name(path)} imports {target}"
         for path in FILES
         if module_name(path) != "dashboard.cli" and not module_name(path).startswith("dashboard.demo")
-        for target in sorted(set(imported(path)))
+        for target in sorted(set(facts()[path].imports))
         if target == "dashboard.demo" or target.startswith("dashboard.demo.")
     ]
     assert not starting, "\n".join(starting)
@@ -144,20 +163,18 @@ LIBRARIES = sorted(folder.name for folder in (PACKAGE / "backends").iterdir() if
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_knows_no_other_library(library: str) -> None:
-    used = {target for path in (PACKAGE / "backends" / library).rglob("*.py") for target in imported(path)}
+    used = {target for path in (PACKAGE / "backends" / library).rglob("*.py") for target in facts()[path].imports}
     others = tuple(f"dashboard.backends.{other}" for other in LIBRARIES if other != library)
     assert [target for target in sorted(used) if target.startswith(others)] == []
 
 
 def test_nothing_asks_which_library_it_is() -> None:
     asking = [
-        f"{module_name(path)}:{node.lineno} compares with {operand.value!r}"
+        f"{module_name(path)}:{line} compares with {text!r}"
         for path in FILES
         if not module_name(path).startswith(tuple(f"dashboard.backends.{library}" for library in LIBRARIES))
-        for node in ast.walk(trees()[path])
-        if isinstance(node, ast.Compare)
-        for operand in (node.left, *node.comparators)
-        if isinstance(operand, ast.Constant) and operand.value in LIBRARIES
+        for line, text in facts()[path].compared
+        if text in LIBRARIES
     ]
     assert not asking, "\n".join(asking)
 
@@ -165,7 +182,7 @@ def test_nothing_asks_which_library_it_is() -> None:
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_module_imports_no_framework(name: str) -> None:
     path = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-    foreign = {target.split(".")[0] for target in imported(path)} - set(sys.stdlib_module_names) - {"dashboard"}
+    foreign = {target.split(".")[0] for target in facts()[path].imports} - set(sys.stdlib_module_names) - {"dashboard"}
     assert foreign <= PURE[name]
 
 
@@ -179,7 +196,11 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
         "import dashboard.cli\nfrom . import tables\nfrom ..collect import store\n"
         "def late():\n    from dashboard.sources import Source\n    import_module('dashboard.demo.runner')\n"
     )
-    assert set(imported(file)) == {
+    assert set(facts_of(file).imports) == {
         *("dashboard.cli", "dashboard.web", "dashboard.web.tables", "dashboard.collect"),
         *("dashboard.sources", "dashboard.demo.runner"),
     }
+
+
+if __name__ == "__main__":
+    json.dump([facts_of(path) for path in FILES], sys.stdout)
