@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 # of tests/plugins.py, not by how many tests they have.
 TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
-# Modules of tests are compiled once, half of them each; else each process of a first run would compile them all.
-COMPILED = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
+# Compile the test modules once, in two halves; otherwise each test process of a first run compiles all of them.
+COMPILE_TESTS = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
 # Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
 	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests
-# Some environments forbid it: then each of the hundreds of processes of a run would compile every module anew.
+# Where the environment sets it, each of the hundreds of processes of a run compiles every module again.
 unexport PYTHONDONTWRITEBYTECODE
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
@@ -41,7 +41,7 @@ quick: test-ready ## under a minute: lint, types, unit tests, rules for template
 test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run every test whose answer is not luck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(COMPILED)
+	$(COMPILE_TESTS)
 	$(call BESIDE_TYPES,$(PYTEST) --rerun-alone)
 
 soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
@@ -80,7 +80,7 @@ $(VENV)/bin/python:
 	@PYTHON=$(PYTHON) .ci/packages venv
 	$(PYTHON) -m venv $(VENV)
 
-# Modules are compiled when they are first imported, by all cores: most of what is installed never is.
+# --no-compile: most installed modules are never imported, and the others are compiled on first import.
 $(VENV)/.installed-%: pyproject.toml $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[$*]'
 	@touch $@

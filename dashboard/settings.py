@@ -176,14 +176,14 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name in ("sources", "users") and isinstance(value, list | tuple):
         value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
     try:
-        return msgspec.convert(value, _types()[name], strict=False)
+        return msgspec.convert(value, _field_types()[name], strict=False)
     except msgspec.ValidationError as exc:
         # msgspec's message never repeats the value, which may be a secret.
         raise ConfigurationError(f"{where}: {_lower_first(str(exc))}") from None
 
 
 @functools.cache
-def _types() -> dict[str, Any]:
+def _field_types() -> dict[str, Any]:
     return {field.name: field.type for field in msgspec.structs.fields(Settings)}
 
 

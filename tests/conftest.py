@@ -28,7 +28,7 @@ def _patient_from_url(url: str, **options: Any) -> redis.Redis:
 
 
 redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignment]
-# Each connection asks which release of redis-py it belongs to: the disk need not tell it every time.
+# redis-py reads its own version from disk for every new connection.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 pytest_plugins = ["tests.plugins", "tests.quarantine", "tests.reporting"]

@@ -1,7 +1,7 @@
-"""How tests are run here.
+"""Order and skips of the test run.
 
-No test is skipped: one that is fails the run, and its count stands in the summary. The files of all folders take turns,
-since those of one folder either wait for others or compute: mixed, they keep the machine busy.
+A skipped test fails the run, and the summary counts them. Files are interleaved across folders: some folders mostly
+wait for other processes and some mostly compute, so a mix keeps all cores busy.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Triage:
     def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
         """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips.
 
-        A group that is on the board is known, also where the store has lost it since: it is noted anew.
+        A group on the current board is stored again if the store no longer has it (FLUSHALL, failover, MAX_KEPT).
         """
         known = self.book.say(fingerprint, words)
         board = self._board

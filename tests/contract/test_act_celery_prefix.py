@@ -106,8 +106,8 @@ def test_what_workers_hold_under_names_of_the_apps_own(
         assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
         shop.await_status(str(promoted.new_id), "SUCCESS")
         shop.await_status(never, "REVOKED")
-        # The worker keeps what came of a job first, and lets go of its message then.
-        wait_until(lambda: redis_client.zcard(f"{prefix}shop.held.since") == 1, what="letting go of the two")
+        # A worker stores the result before it acknowledges the message.
+        wait_until(lambda: redis_client.zcard(f"{prefix}shop.held.since") == 1, what="acknowledging two messages")
         assert live.stats([shared])[0].counts.scheduled == 1
     live.close()
     source.close()

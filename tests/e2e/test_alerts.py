@@ -30,8 +30,7 @@ min_samples = 1
 recover_for_s = 0
 new_instance_grace_s = 0
 """
-# A browser without windows shows no notifications, and whoever asks is refused. So this stands for the person who says
-# yes, and for the window: it keeps what it was asked to show.
+# A headless browser denies notifications, so this stub grants the permission and records what would be shown.
 SPY = """
 window.told = [];
 window.Notification = class extends EventTarget {

@@ -39,7 +39,7 @@ class Compiled(BytecodeCache):
 
 
 COMPILED = Compiled()
-# What builds the address of a rule, by all that goes into it: to compile that is most of what making an app costs.
+# Compiled URL builders, shared by all apps: compiling them is most of the cost of creating an app.
 BUILDERS: dict[object, Any] = {}
 _compile_builder = Rule._compile_builder
 

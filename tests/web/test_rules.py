@@ -251,7 +251,7 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
 
     def drawn(name: str, client: FlaskClient = client) -> str | None:
         page = client.get(f"/alerts/rule/{name}").text
-        # A tick that came late leaves a gap, and the line begins anew behind it.
+        # A late tick leaves a gap, after which the path starts a new segment.
         return page if re.search(r'class="trace" d="[^"]*M\d+ \d+h0l\d+ -?\d+l', page) else None
 
     for name in ("waits", "off", "longest"):
