@@ -1,4 +1,8 @@
-"""Who asks, and what they may: default closed to anything but this machine until access is configured."""
+"""Who asks, and what they may.
+
+An address is not a person: behind a reverse proxy on this machine everybody comes from 127.0.0.1. So nobody is let in
+by where they come from, unless the settings say `auth = "none"`, and even then only who can be nobody else.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Somebody who is known: by a host's callback, an API token, or by sitting at this machine."""
+    """Somebody who is known: by a host's callback, a sign-in, a token, or by sitting at this machine."""
 
     name: str
     role: Role = Role.VIEWER
@@ -31,35 +35,35 @@ Identify = Callable[[Mapping[str, Any]], Identity | None]
 
 LOCAL = Identity(name="local", role=Role.ADMIN)
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-# Any of these says that somebody else stands behind the peer: a proxy on this machine must not open the door.
-FORWARDING_HEADERS = (
-    "HTTP_FORWARDED",
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_SERVER",
-    "HTTP_X_REAL_IP",
-    "HTTP_CF_CONNECTING_IP",
-    "HTTP_TRUE_CLIENT_IP",
+# Headers, as WSGI names them, that say that somebody else stands behind the peer. A proxy on this machine that sends one
+# of them must not open the door; one that sends none cannot be told from a browser.
+FORWARDING_PREFIXES = (
+    *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED", "HTTP_X_ORIGINAL", "HTTP_X_REAL", "HTTP_X_ENVOY"),
+    *("HTTP_X_AMZN", "HTTP_X_AZURE", "HTTP_X_PROXY", "HTTP_X_REMOTE", "HTTP_X_CLUSTER", "HTTP_X_CLIENT", "HTTP_CF_"),
 )
+FORWARDING_SUFFIX = "_IP"  # X-Real-IP, True-Client-IP, Fastly-Client-IP …
 
 
-def local_identity(environ: Mapping[str, Any], trusted_hosts: Iterable[str]) -> Identity | None:
-    """LOCAL when the peer is this machine, asked under a local name, without a proxy; else None.
+def local_identity(environ: Mapping[str, Any]) -> Identity | None:
+    """LOCAL when the peer is this machine, asked under a local name and by no proxy that can be told from a browser.
 
-    The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard by DNS rebinding.
+    For `auth = "none"` alone. The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard
+    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx does unless it is told otherwise, are refused.
     """
     try:
         peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
     except ValueError:
         return None
     mapped = getattr(peer, "ipv4_mapped", None)
-    if not (mapped or peer).is_loopback:
+    if not (mapped or peer).is_loopback or host_name(environ) not in LOCAL_HOSTS:
         return None
-    if host_name(environ) not in LOCAL_HOSTS | set(trusted_hosts):
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or any(map(_is_forwarding, environ)):
         return None
-    return None if any(header in environ for header in FORWARDING_HEADERS) else LOCAL
+    return LOCAL
+
+
+def _is_forwarding(name: str) -> bool:
+    return name.startswith(FORWARDING_PREFIXES) or (name.startswith("HTTP_") and name.endswith(FORWARDING_SUFFIX))
 
 
 def host_name(environ: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
     )
     serve.add_argument("--threads", type=int, default=16, help="requests served at once (default: 16)")
+    _add_no_auth(serve)
     serve.set_defaults(run=_serve)
 
     demo = commands.add_parser("demo", help="a Redis of its own, real workers and the dashboard, to look at")
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help=f"port of the dashboard (default: {DEFAULT_PORT} or above; 0: any free port)",
     )
+    _add_no_auth(demo)
     demo.set_defaults(run=_demo)
 
     doctor = commands.add_parser("doctor", help="what is found in Redis, what is not permitted, what is risky")
@@ -98,8 +100,16 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
 
 
+def _add_no_auth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-auth", action="store_true", help="no sign-in: let in whoever sits at this machine (auth = none)"
+    )
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     keywords: dict[str, Any] = {"redis_url": arguments.redis} if arguments.redis else {}
+    if getattr(arguments, "no_auth", False):
+        keywords["auth"] = "none"
     return load(config=arguments.config, keywords=keywords)
 
 

@@ -27,6 +27,8 @@ GLOB_LIMIT = 64
 KEY_LIMIT = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
+# What the README and the documentation write where a secret belongs.
+PLACEHOLDERS = frozenset({"AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS", "scrypt:32768:8:1$SALT$DIGEST"})
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
 
@@ -60,9 +62,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str | None = None  # one source named "main"; [[sources]] names several
     sources: tuple[SourceSettings, ...] = ()
     store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
+    auth: Literal["auto", "none"] = "auto"  # none: whoever sits at this machine may do all, without a sign-in
+    metrics_public: bool = False  # /metrics needs no token
     secret_key: str | None = None  # at least 32 bytes; needed with users
     public_url: str | None = None  # how people reach the dashboard; links in messages are built from it
-    trusted_hosts: tuple[str, ...] = ()  # further Host names that the dashboard answers to
+    trusted_hosts: tuple[str, ...] = ()  # with a sign-in: the only Host names that are answered, beside this machine's
     secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys: their sessions stay valid
     users: tuple[UserSettings, ...] = ()
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
@@ -199,6 +203,10 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         raise fail("sample_interval_s", "expected seconds from 0.5 to 300")
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
         raise fail("secret_key", "expected at least 32 bytes of secret text")
+    if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
+        raise fail("secret_key", "expected a secret of your own, not the example of the README")
+    if settings.auth == "none" and settings.users:
+        raise fail("auth", 'expected "auto" with users: "none" would let everybody at this machine in')
     if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
         raise fail("public_url", "expected an http:// or https:// URL")
     if settings.ping_url is not None and urlsplit(settings.ping_url).scheme not in ("http", "https"):
@@ -232,7 +240,8 @@ def _check_users(settings: Settings, where: str) -> None:
         if user.name in seen:
             raise ConfigurationError(f"{at}: name: expected each user once")
         seen.add(user.name)
-        if not user.password_hash.startswith("scrypt:") or user.password_hash.count("$") != 2:
+        digest = user.password_hash
+        if digest in PLACEHOLDERS or not digest.startswith("scrypt:") or digest.count("$") != 2:
             raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
     if settings.users and settings.secret_key is None:
         raise ConfigurationError(

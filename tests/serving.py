@@ -45,7 +45,8 @@ def running(command: Sequence[str | Path], port: int = 0, *, gently: bool = Fals
     """`command` (arguments of Python) as a process that answers /healthz.
 
     `command` binds port 0 and the announcement in its log names the real one, or it binds `port`. It is killed at the
-    end, or asked to end where that is done `gently`. Its spool files are its own.
+    end, or asked to end where that is done `gently`. Its spool files are its own, and it lets in whoever sits at this
+    machine unless `environ` says otherwise.
     """
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-spool-") as spool,
@@ -53,7 +54,12 @@ def running(command: Sequence[str | Path], port: int = 0, *, gently: bool = Fals
             [sys.executable, *command],
             name="server",
             gently=gently,
-            environ={"QUEUEDECK_SPOOL_DIR": f"{spool}/spool", "PYTHONUNBUFFERED": "1", **environ},
+            environ={
+                "QUEUEDECK_AUTH": "none",
+                "QUEUEDECK_SPOOL_DIR": f"{spool}/spool",
+                "PYTHONUNBUFFERED": "1",
+                **environ,
+            },
         ) as process,
     ):
 

@@ -6,10 +6,14 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 from dashboard.demo.guard import end_with_parent
 from dashboard.settings import Settings
 from dashboard.web.server import serve
+
+# In the folder of the demo: what lets a browser in; empty = nothing needs to.
+TOKEN_FILE = "token"
 
 
 def main(redis_url: str, port: int, folder: str) -> int:
@@ -17,8 +21,9 @@ def main(redis_url: str, port: int, folder: str) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     # Made here and not loaded: the environment's settings belong to the user's own Redis.
-    settings = Settings(redis_url=redis_url, spool_dir=f"{folder}/spool")
-    return serve(settings, host="127.0.0.1", port=port, announce=False)
+    token = Path(folder, TOKEN_FILE).read_text()
+    settings = Settings(redis_url=redis_url, spool_dir=f"{folder}/spool", auth="auto" if token else "none")
+    return serve(settings, host="127.0.0.1", port=port, announce=False, start_token=token)
 
 
 if __name__ == "__main__":

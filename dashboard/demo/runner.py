@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -19,6 +21,7 @@ import bullmq  # noqa: F401 - missing packages are told before anything is start
 import celery  # noqa: F401
 import rq  # noqa: F401
 
+from dashboard.demo.board import TOKEN_FILE
 from dashboard.demo.children import Child, start_python, start_workloads, stop
 from dashboard.demo.embedded import EmbeddedRedis, reserved_port
 from dashboard.errors import ConfigurationError
@@ -43,28 +46,31 @@ def main(arguments: argparse.Namespace) -> int:
     """
     # Signals first, before the first line is printed: who reads it may end the demo at once.
     with _Signals() as signals, _chosen_port(arguments.port) as port:
-        return _start(port, signals)
+        return _start(port, signals, no_auth=arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none")
 
 
-def _start(port: int, signals: _Signals) -> int:
+def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
         _Crew() as crew,
     ):
+        token = "" if no_auth else secrets.token_urlsafe(32)
+        # In a file that only this user can read: what stands on a command line, everybody on the machine can.
+        Path(folder, TOKEN_FILE).write_text(token)
         crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
-        return _run(crew, redis, signals, port)
+        return _run(crew, redis, signals, port, token)
 
 
-def _run(crew: _Crew, redis: EmbeddedRedis, signals: _Signals, port: int) -> int:
+def _run(crew: _Crew, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
     url = f"http://{HOST}:{port}/"
     board = crew.board[0]
     if not _wait_until_ready(f"{url}healthz", board, signals):
         return 0 if signals.asked else _tell_end(board)
     names = ", ".join(dict.fromkeys(_library(child.title) for child in crew.workloads))
     print(f"Queuedeck demo: a Redis of its own on {HOST}:{redis.port}; real work by {names}.")
-    print(f"Open {url}   (Ctrl-C ends the demo and all it started)", flush=True)
+    print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C ends the demo and all it started)", flush=True)
     told: set[str] = set()
     while not signals.asked:
         for child in crew.workloads:

@@ -82,6 +82,7 @@ READS = (
 WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, rules.edit_bp, rules.api_bp, dead_acts.bp, dead_edit.bp)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
+    (security.UnknownToken, 401),
     (errors.NotFound, 404),
     (errors.Forbidden, 403),
     (errors.Conflict, 409),
@@ -91,14 +92,22 @@ _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
 
 
 def create_app(
-    settings: Settings | None = None, /, *, config: str | None = None, identify: Identify | None = None, **keywords: Any
+    settings: Settings | None = None,
+    /,
+    *,
+    config: str | None = None,
+    identify: Identify | None = None,
+    start_token: str | None = None,
+    **keywords: Any,
 ) -> Flask:
     """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords, the later wins.
 
-    `identify(environ)` tells who asks when the app is part of another one; without it only this machine is let in.
+    `identify(environ)` tells who asks when the app is part of another one. Without it, without users and without
+    `start_token`, which lets in who opens `/?token=…`, every page answers 403 and says what to configure.
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `Deck`.
     """
     settings = settings or load(config=config, keywords=keywords)
+    door = security.Door(settings, identify, start_token)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.url_map.converters["segment"] = SegmentConverter
@@ -111,14 +120,14 @@ def create_app(
     app.extensions[EXTENSION] = Deck(settings)
     for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
         app.register_blueprint(blueprint)
-    sessions.install(app, settings)
+    sessions.install(app, settings, door.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
         pick_token=picking.pick_token, member_token=picking.member_token, verbs=did.VERBS, danger=did.DANGER
     )
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
-    security.install(app, identify)
+    security.install(app, door)
     _answer_errors(app)
     app.wsgi_app = EncodedPath(app.wsgi_app)  # type: ignore[method-assign]
     return app

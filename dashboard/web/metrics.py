@@ -14,6 +14,7 @@ from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, SourceStats, State
 from dashboard.web.deck import deck
 from dashboard.web.formatting import printable
+from dashboard.web.security import UnknownToken
 
 bp = Blueprint("metrics", __name__)
 
@@ -60,13 +61,15 @@ REDIS_GAUGES = (
 @bp.get("/metrics")
 def metrics() -> Response:
     """The figures of the newest snapshot, as the text that Prometheus reads. Cost: no command of its own but the
-    alerts' 3 round trips. A token or this machine gets it: a scraper has no session."""
+    alerts' 3 round trips. A token gets it, unless `metrics_public` is set: a scraper has no session."""
     here = deck()
-    allowed = token_identity(request.environ, here.settings.api_tokens) or local_identity(
-        request.environ, here.settings.trusted_hosts
-    )
-    if not allowed:
-        raise Forbidden("The figures are for this machine or a token.", hint="Send Authorization: Bearer TOKEN.")
+    settings = here.settings
+    at_home = settings.auth == "none" and local_identity(request.environ)
+    if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
+        raise UnknownToken(
+            "The figures are for who sends an API token.",
+            hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
+        )
     return Response("".join(_lines(here.reading(), _firing())), content_type=CONTENT_TYPE)
 
 

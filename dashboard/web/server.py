@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 import socket
 from typing import Any
 
@@ -14,6 +16,7 @@ from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
 
+log = logging.getLogger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
 
 
@@ -37,8 +40,9 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn with settings of ours instead of its command line."""
 
-    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+    def __init__(self, settings: Settings, start_token: str, options: dict[str, Any]) -> None:
         self._settings = settings
+        self._start_token = start_token
         self._options = options
         super().__init__()
 
@@ -47,21 +51,38 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        return create_app(self._settings)
+        return create_app(self._settings, start_token=self._start_token)
 
 
-def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announce: bool = True) -> int:
+def way_in(settings: Settings, start_token: str) -> str:
+    """What follows the address of the dashboard for who shall be let in: the start token, where no sign-in is set."""
+    return "" if settings.users or settings.auth == "none" else f"?token={start_token}"
+
+
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    threads: int = 16,
+    announce: bool = True,
+    start_token: str | None = None,
+) -> int:
     """Serve until SIGINT or SIGTERM; the exit status. Port 0 means any free port, which the announcement names.
 
-    Raises ConfigurationError when the port is taken.
+    `start_token`: lets people in while the settings name no users; a random one unless given. Raises ConfigurationError
+    when the port is taken.
     """
-    create_app(settings)  # a wrong setting is told here, in one line, and not by each worker
+    start_token = start_token or secrets.token_urlsafe(32)
+    create_app(settings, start_token=start_token)  # a wrong setting is told here, in one line, and not by each worker
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if announce:
         watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
-        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/")
+        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/{way_in(settings, start_token)}")
+    if settings.auth == "none":
+        log.warning("no sign-in (auth = none): whoever sits at this machine may do all")
     options = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
         "workers": 1,
@@ -75,7 +96,7 @@ def serve(settings: Settings, *, host: str, port: int, threads: int = 16, announ
         "worker_exit": worker_exit,
     }
     try:
-        _Server(settings, options).run()
+        _Server(settings, start_token, options).run()
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
     return 0

@@ -1,4 +1,7 @@
-"""Sign-in of local users: who is signed in, by a signed cookie, and how often somebody may try a password."""
+"""Who is signed in, by a signed cookie: local users, and whoever has the address that `serve` printed.
+
+Also: how often somebody may try a password.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.security import check_password_hash
 
-from dashboard.access import Identity, Role
+from dashboard.access import LOCAL, Identity, Role
 from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX
 from dashboard.errors import QueuedeckError
@@ -50,10 +53,40 @@ class _Cookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Have `app` keep its sessions in a cookie of ours, signed with the settings' keys."""
+class StartToken:
+    """The way in while nobody else is configured: a secret in the address that `serve` prints, gone with the process.
+
+    The address is exchanged for a session; processes that were forked with it know each other's sessions.
+    """
+
+    PARAMETER = "token"
+
+    def __init__(self, token: str) -> None:
+        self._digest = hashlib.sha256(token.encode()).hexdigest()
+        self.secret_key = hashlib.sha256(f"session\0{token}".encode()).hexdigest()
+
+    def fits(self, token: str) -> bool:
+        """Whether it is this one, after the same time for each wrong one."""
+        return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), self._digest)
+
+    def begin(self) -> None:
+        """Let the browser in; nothing of an earlier session stays."""
+        session.clear()
+        session["start"] = self._mark
+
+    def identity(self) -> Identity | None:
+        """Who asks: LOCAL in a session of this token, else None."""
+        return LOCAL if hmac.compare_digest(str(session.get("start", "")), self._mark) else None
+
+    @property
+    def _mark(self) -> str:
+        return self._digest[:32]
+
+
+def install(app: Flask, settings: Settings, start_token: StartToken | None) -> None:
+    """Have `app` keep its sessions in a cookie of ours, signed with the settings' keys, else for `start_token`."""
     app.session_interface = _Cookies()
-    app.config["SECRET_KEY"] = settings.secret_key
+    app.config["SECRET_KEY"] = settings.secret_key or (start_token.secret_key if start_token else None)
     app.config["SECRET_KEY_FALLBACKS"] = list(settings.secret_key_fallbacks)
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"

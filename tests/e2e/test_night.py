@@ -48,7 +48,7 @@ def url(server: EmbeddedRedis, tmp_path: Path) -> Iterator[str]:
         lines.append(f'[[users]]\nname = "{name}"\npassword_hash = "{digest}"\nrole = "{role}"')
     config = tmp_path / "queuedeck.toml"
     config.write_text("\n".join(lines))
-    with serving("--config", config, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S) as served:
+    with serving("--config", config, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S, QUEUEDECK_AUTH="auto") as served:
         yield served.url
 
 

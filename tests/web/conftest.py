@@ -57,13 +57,23 @@ Rule._compile_builder = _compiled_once  # type: ignore[method-assign]
 
 @pytest.fixture
 def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
-    """Makes apps on `server` that sample by themselves; all are stopped at the end. Their spool files are their own."""
+    """Makes apps on `server` that sample by themselves; all are stopped at the end. Their spool files are their own.
+
+    They let in whoever sits at this machine, unless another way in is asked for.
+    """
     made: list[Flask] = []
 
     def make(**settings: Any) -> Flask:
         identify = settings.pop("identify", None)
-        ours = {"redis_url": server.url, "checker": "off", "spool_dir": str(tmp_path / "spool")}
-        app = create_app(identify=identify, **ours | settings)
+        start_token = settings.pop("start_token", None)
+        closed = identify or start_token or "users" in settings
+        ours = {
+            "auth": "auto" if closed else "none",
+            "redis_url": server.url,
+            "checker": "off",
+            "spool_dir": str(tmp_path / "spool"),
+        }
+        app = create_app(identify=identify, start_token=start_token, **ours | settings)
         app.jinja_env.bytecode_cache = COMPILED
         made.append(app)
         return app

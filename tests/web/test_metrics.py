@@ -55,13 +55,19 @@ def test_a_name_is_read_back_as_it_is(client: FlaskClient, redis_client: redis.R
     assert depths == {frozenset({**QUEUE, "queue": name}.items()): 1}
 
 
-def test_strangers_need_a_token(make_app: MakeApp, jobs: list[str]) -> None:
+def test_the_figures_need_a_token_wherever_one_comes_from(make_app: MakeApp, jobs: list[str]) -> None:
     digest = hashlib.sha256(b"let me in").hexdigest()
-    client = make_app(api_tokens=[f"prometheus:viewer:{digest}"]).test_client()
-    far = {"REMOTE_ADDR": "192.0.2.7"}
-    refused = client.get("/metrics", environ_overrides=far)
-    assert refused.status_code == 403
-    assert refused.get_json()["error"]["hint"]
-    assert client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer no"}).status_code == 403
-    let_in = client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer let me in"})
-    assert let_in.status_code == 200
+    client = make_app(api_tokens=[f"prometheus:viewer:{digest}"], auth="auto").test_client()
+    for far in ({"REMOTE_ADDR": "192.0.2.7"}, {}):
+        refused = client.get("/metrics", environ_overrides=far)
+        assert refused.status_code == 401
+        assert refused.get_json()["error"]["hint"]
+        assert client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer no"}).status_code == 401
+        let_in = client.get("/metrics", environ_overrides=far, headers={"Authorization": "Bearer let me in"})
+        assert let_in.status_code == 200
+
+
+def test_the_figures_can_be_public(make_app: MakeApp, jobs: list[str]) -> None:
+    client = make_app(auth="auto", metrics_public=True).test_client()
+    assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": "192.0.2.7"}).status_code == 200
+    assert client.get("/").status_code == 403

@@ -21,7 +21,7 @@ def host(server: EmbeddedRedis, redis_client: redis.Redis) -> FlaskClient:
     app = Flask("host")
     app.add_url_rule("/", "home", lambda: "the host")
     app.add_url_rule("/ops/queues-of-mine", "near", lambda: "a near miss")
-    app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=server.url, checker="off")  # type: ignore[method-assign]
+    app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=server.url, checker="off", auth="none")  # type: ignore[method-assign]
     return app.test_client()
 
 

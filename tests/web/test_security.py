@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.security import generate_password_hash
 
 from dashboard import Identity, Role
 from dashboard.errors import ConfigurationError
+from dashboard.settings import load
 from dashboard.web import security
 from tests.web.conftest import MakeApp
 
+CI = "ci:viewer:" + hashlib.sha256(b"right").hexdigest()
+ADA = {"name": "ada", "password_hash": generate_password_hash("password", "scrypt:1024:8:1"), "role": "admin"}
 PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail"]
 
 
@@ -25,16 +30,96 @@ PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail"]
         {"HTTP_HOST": "evil.example"},
         {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
         {"HTTP_FORWARDED": "for=127.0.0.1"},
+        {"SERVER_PROTOCOL": "HTTP/1.0"},
     ],
 )
-def test_a_stranger_gets_403_and_the_line_to_configure(
+def test_without_a_sign_in_a_stranger_gets_403_and_the_line_to_configure(
     client: FlaskClient, jobs: list[str], path: str, environ: dict[str, Any]
 ) -> None:
     response = client.get(path, environ_overrides=environ)
     assert response.status_code == 403
     assert "mail" not in response.text.replace(path, "")
     if not path.startswith("/api"):
-        assert "QUEUEDECK_API_TOKENS" in response.text
+        assert "api_tokens" in response.text
+
+
+TOKEN = "a token of this start, which nobody can guess"
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/audit", "/workers", "/api/v1/openapi.json"])
+@pytest.mark.parametrize("settings", [{}, {"start_token": TOKEN}, {"api_tokens": [CI]}, {"read_only": True}])
+def test_nobody_is_let_in_by_where_they_come_from(make_app: MakeApp, path: str, settings: dict[str, Any]) -> None:
+    """Behind the plainest reverse proxy, everybody comes from this machine."""
+    response = make_app(**{"auth": "auto"} | settings).test_client().get(path)
+    assert response.status_code == 403
+    assert "token" in response.text
+
+
+def test_no_change_is_made_for_somebody_who_is_only_here(make_app: MakeApp, jobs: list[str]) -> None:
+    client = make_app(auth="auto").test_client()
+    for path in ("/api/v1/queues/main/rq/mail/pause", f"/api/v1/queues/main/rq/mail/jobs/{jobs[0]}/delete"):
+        assert client.post(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 403
+
+
+def test_the_address_that_was_printed_lets_a_browser_in(make_app: MakeApp, jobs: list[str]) -> None:
+    client = make_app(start_token=TOKEN).test_client()
+    page = client.get("/workers?q=a%26b&token=" + quote(TOKEN))
+    assert (page.status_code, page.headers["Location"]) == (303, "/workers?q=a%26b")
+    assert page.headers["Cache-Control"] == "no-store"
+    assert TOKEN not in page.headers["Set-Cookie"]
+    assert "; HttpOnly; Path=/; SameSite=Lax" in page.headers["Set-Cookie"]
+    assert client.get("/workers?q=a%26b").status_code == 200
+    assert client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "same-origin"}).status_code != 403
+    assert client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+
+
+def test_a_wrong_token_and_the_session_of_another_start_let_nobody_in(make_app: MakeApp) -> None:
+    before, now = make_app(start_token=TOKEN), make_app(start_token=TOKEN + "2")
+    client = before.test_client()
+    assert client.get("/?token=" + quote(TOKEN)).status_code == 303
+    other = now.test_client()
+    cookie = client.get_cookie("queuedeck")
+    assert cookie is not None
+    other.set_cookie("queuedeck", cookie.value)
+    assert other.get("/").status_code == 403
+    for wrong in (TOKEN, "", "\udcff", TOKEN[:-1]):
+        assert other.get("/?token=" + quote(wrong, errors="surrogateescape")).status_code == 403
+    assert other.post("/login?token=" + quote(TOKEN + "2")).status_code == 403
+
+
+@pytest.mark.parametrize("settings", [{"identify": lambda _environ: None}, {"users": [ADA], "secret_key": "k" * 40}])
+def test_where_people_sign_in_the_token_of_the_start_is_none(make_app: MakeApp, settings: dict[str, Any]) -> None:
+    client = make_app(start_token=TOKEN, **settings).test_client()
+    client.get("/?token=" + quote(TOKEN))
+    assert client.get("/api/v1/overview").status_code in (401, 403)
+
+
+def test_without_a_sign_in_every_page_says_so(make_app: MakeApp, client: FlaskClient) -> None:
+    for path in ("/", "/workers", "/alerts"):
+        assert "No sign-in" in client.get(path).text
+    other = make_app(start_token=TOKEN).test_client()
+    other.get("/?token=" + quote(TOKEN))
+    assert "No sign-in" not in other.get("/").text
+
+
+@pytest.mark.parametrize("answer", ["ada", 5, object()])
+def test_what_identify_answers_must_be_an_identity(make_app: MakeApp, answer: object) -> None:
+    response = make_app(identify=lambda _environ: answer).test_client().get("/")
+    assert response.status_code == 500
+    assert "Queuedeck" in response.text
+
+
+def test_a_host_name_alone_lets_nobody_in(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigurationError, match="trusted_hosts: expected a sign-in"):
+        make_app(trusted_hosts=["queues.example.com"])
+    with pytest.raises(ConfigurationError, match="identify: expected a callable"):
+        make_app(identify=5)
+
+
+def test_with_trusted_hosts_no_other_name_is_answered(make_app: MakeApp) -> None:
+    app = make_app(trusted_hosts=["queues.example.com"], identify=lambda _environ: Identity(name="ada"))
+    for host, status in (("queues.example.com", 200), ("localhost:9181", 200), ("evil.example", 403)):
+        assert app.test_client().get("/", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -50,8 +135,10 @@ def test_a_token_opens_the_api_from_elsewhere_and_a_wrong_one_not_even_here(make
     elsewhere = {"REMOTE_ADDR": "10.1.2.3"}
     right, wrong = {"Authorization": "Bearer right"}, {"Authorization": "Bearer wrong"}
     assert client.get("/api/v1/overview", headers=right, environ_overrides=elsewhere).status_code == 200
-    assert client.get("/api/v1/overview", headers=wrong, environ_overrides=elsewhere).status_code == 403
-    assert client.get("/api/v1/overview", headers=wrong).status_code == 403
+    for environ in (elsewhere, {}):
+        refused = client.get("/api/v1/overview", headers=wrong, environ_overrides=environ)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_a_host_application_tells_who_asks(make_app: MakeApp) -> None:
@@ -94,7 +181,7 @@ def test_a_route_without_a_role_stops_the_start(make_app: MakeApp) -> None:
     app = make_app()
     app.add_url_rule("/new", "new", lambda: "new")
     with pytest.raises(ConfigurationError, match="/new"):
-        security.install(app, None)
+        security.install(app, security.Door(load(environ={}), None, None))
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/healthz", "/nothing", "/static/nothing.css"])
