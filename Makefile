@@ -72,7 +72,7 @@ test-ready: test-packages
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed-test $(NODE_STAMPS)
 
 test-packages:
-	@.ci/packages venv redis chromium node openssl sidekiq
+	@.ci/packages venv redis chromium node nginx openssl sidekiq
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

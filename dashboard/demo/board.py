@@ -8,12 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
+from dashboard.demo.children import TOKEN_FILE
 from dashboard.demo.guard import end_with_parent
 from dashboard.settings import Settings
 from dashboard.web.server import serve
-
-# In the folder of the demo: what lets a browser in; empty = nothing needs to.
-TOKEN_FILE = "token"
 
 
 def main(redis_url: str, port: int, folder: str) -> int:

@@ -20,6 +20,8 @@ NODE_FOLDER = Path(__file__).resolve().parent / "node"
 # Names of settings of the user's own dashboard; the demo has nothing to do with them.
 SETTINGS_PREFIX = "QUEUEDECK_"
 LAST_LINE_LIMIT = 300
+# In the folder of the demo: what lets a browser in; empty = nothing needs to.
+TOKEN_FILE = "token"
 
 
 @dataclass(slots=True)

@@ -21,8 +21,7 @@ import bullmq  # noqa: F401 - missing packages are told before anything is start
 import celery  # noqa: F401
 import rq  # noqa: F401
 
-from dashboard.demo.board import TOKEN_FILE
-from dashboard.demo.children import Child, start_python, start_workloads, stop
+from dashboard.demo.children import TOKEN_FILE, Child, start_python, start_workloads, stop
 from dashboard.demo.embedded import EmbeddedRedis, reserved_port
 from dashboard.errors import ConfigurationError
 
