@@ -21,7 +21,7 @@ NODE_FOLDER = Path(__file__).resolve().parent / "node"
 SETTINGS_PREFIX = "QUEUEDECK_"
 LAST_LINE_LIMIT = 300
 # In the folder of the demo: what lets a browser in; empty = nothing needs to.
-TOKEN_FILE = "token"
+TOKEN_FILE = "token"  # noqa: S105 - a name
 
 
 @dataclass(slots=True)

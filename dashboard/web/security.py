@@ -12,8 +12,8 @@ from flask.typing import ResponseReturnValue
 from dashboard.access import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
 from dashboard.acts.audit import Actor
 from dashboard.errors import ConfigurationError, Forbidden
-from dashboard.web import sessions
 from dashboard.settings import Settings
+from dashboard.web import sessions
 from dashboard.web.deck import deck
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def install(app: Flask, door: Door) -> None:
         if not door.start_token.fits(token):
             raise Forbidden(TOKEN_NEEDED, hint=TOKEN_HINT)
         door.start_token.begin()
-        rest = [(name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER]
+        rest = [
+            (name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER
+        ]
         query = f"?{urlencode(rest)}" if rest else ""
         return redirect(request.script_root + quote(request.path) + query, code=303)
 
