@@ -57,17 +57,17 @@ FOREIGN = "This change was not asked for by a page of this dashboard."
 FOREIGN_HINT = "Reload the page and try again; a script sends an API token: Authorization: Bearer …"
 CLOSED = "Nobody is let in here yet: no sign-in is configured."
 CLOSED_HINT = (
-    "Configure one of these: users ([[users]]) with a secret_key; identify=… where another application mounts this one; "
-    "api_tokens for scripts. `queuedeck serve` prints an address with a token that lets you in. On a machine of your own "
-    'auth = "none" (or --no-auth) lets in whoever sits there.'
+    "Configure one of these: users ([[users]]) with a secret_key; identify=… where another application mounts this "
+    "one; api_tokens for scripts. `queuedeck serve` prints an address with a token that lets you in. On a machine of "
+    'your own auth = "none" (or --no-auth) lets in whoever sits there.'
 )
 NOT_LOCAL = "Without a sign-in (auth = none) only this machine itself is answered."
 NOT_LOCAL_HINT = (
-    "Open it as http://127.0.0.1:PORT or through an SSH tunnel, never through a proxy. For others, configure a sign-in: "
-    "users, identify=… or api_tokens."
+    "Open it as http://127.0.0.1:PORT or through an SSH tunnel, never through a proxy. For others, configure a "
+    "sign-in: users, identify=… or api_tokens."
 )
-TOKEN_NEEDED = "This dashboard lets in who opens the address that it printed at its start."
-TOKEN_HINT = "Look for http://…/?token=… where `queuedeck serve` or the demo was started. A new start makes a new one."
+PRINTED_ONLY = "This dashboard lets in who opens the address that it printed at its start."
+PRINTED_ONLY_HINT = "Look for http://…/?token=… where `queuedeck serve` or the demo was started. A new start makes a new one."
 
 
 class Door:
@@ -104,7 +104,7 @@ class Door:
                 raise Unidentified("You are not signed in.", hint="Sign in, or send an API token.")
             return identity
         if self.start_token is not None:
-            return self._known(self.start_token.identity(), TOKEN_NEEDED, TOKEN_HINT)
+            return self._known(self.start_token.identity(), PRINTED_ONLY, PRINTED_ONLY_HINT)
         if settings.auth == "none":
             return self._known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
         raise Forbidden(CLOSED, hint=CLOSED_HINT)
@@ -138,7 +138,7 @@ def install(app: Flask, door: Door) -> None:
         if door.start_token is None or token is None or request.method != "GET":
             return None
         if not door.start_token.fits(token):
-            raise Forbidden(TOKEN_NEEDED, hint=TOKEN_HINT)
+            raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
         door.start_token.begin()
         rest = [
             (name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER

@@ -7,7 +7,8 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import redis
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.processes import child
+from tests.processes import Child, child
 from tests.serving import Served, serving
 from tests.waiting import wait_until
 
@@ -43,6 +44,7 @@ PATHS = (
     *("/alerts/rules", "/bulk", "/audit", "/metrics", "/api/v1/overview", "/api/v1/queues", "/api/v1/audit"),
     *("/api/v1/queues/main/rq/mail/jobs?state=waiting", "/api/v1/openapi.json"),
 )
+InFrontOf = Callable[[Served], AbstractContextManager[Child]]
 CHANGES = ("/api/v1/queues/main/rq/mail/pause", "/api/v1/bulk", "/alerts/rules")
 
 
@@ -54,19 +56,19 @@ def mail(server: EmbeddedRedis, redis_client: redis.Redis) -> str:
 
 
 @pytest.fixture
-def nginx(kept_port: int, tmp_path: Path) -> Iterator[object]:
-    """Starts nginx in front of a server; answers its URL."""
+def nginx(kept_port: int, tmp_path: Path) -> tuple[str, InFrontOf]:
+    """The URL of an nginx, and what starts it in front of a server."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         pytest.fail("nginx is missing: run the tests with `make test`, which installs it")
     url = f"http://127.0.0.1:{kept_port}"
 
-    def in_front_of(served: Served) -> object:
+    def in_front_of(served: Served) -> AbstractContextManager[Child]:
         config = tmp_path / "nginx.conf"
         config.write_text(NGINX.format(folder=tmp_path, port=kept_port, behind=served.url))
         return child([binary, "-e", "stderr", "-c", config, "-p", tmp_path], name="nginx")
 
-    yield url, in_front_of
+    return url, in_front_of
 
 
 def status(url: str, *, post: bool = False, opener: urllib.request.OpenerDirector | None = None) -> int:
@@ -81,7 +83,7 @@ def status(url: str, *, post: bool = False, opener: urllib.request.OpenerDirecto
 
 
 @pytest.mark.parametrize("auth", ["auto", "none"])
-def test_nobody_is_let_in_through_a_proxy(mail: str, nginx: tuple, auth: str) -> None:
+def test_nobody_is_let_in_through_a_proxy(mail: str, nginx: tuple[str, InFrontOf], auth: str) -> None:
     url, in_front_of = nginx
     with serving("--redis", mail, QUEUEDECK_AUTH=auth) as served, in_front_of(served):
         wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
@@ -89,7 +91,7 @@ def test_nobody_is_let_in_through_a_proxy(mail: str, nginx: tuple, auth: str) ->
         assert {path: status(url + path, post=True) for path in CHANGES if status(url + path, post=True) != 403} == {}
 
 
-def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple) -> None:
+def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[str, InFrontOf]) -> None:
     url, in_front_of = nginx
     with serving("--redis", mail, QUEUEDECK_AUTH="auto") as served, in_front_of(served):
         wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
