@@ -67,7 +67,9 @@ NOT_LOCAL_HINT = (
     "sign-in: users, identify=… or api_tokens."
 )
 PRINTED_ONLY = "This dashboard lets in who opens the address that it printed at its start."
-PRINTED_ONLY_HINT = "Look for http://…/?token=… where `queuedeck serve` or the demo was started. A new start makes a new one."
+PRINTED_ONLY_HINT = (
+    "Look for http://…/?token=… where `queuedeck serve` or the demo was started. A new start makes a new one."
+)
 
 
 class Door:

@@ -1,4 +1,7 @@
-"""The dashboard under gunicorn: as `queuedeck serve`, and the hook for a gunicorn of one's own."""
+"""The dashboard under gunicorn: as `queuedeck serve`, and the settings for a gunicorn of one's own.
+
+`gunicorn --threads 16 -c python:dashboard.web.server wsgi:app`
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,18 @@ from dashboard.errors import ConfigurationError
 from dashboard.output import say
 from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
+from dashboard.web.buffering import CONNECTIONS
 from dashboard.web.deck import EXTENSION
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
+# gunicorn's settings by these names, for one's own as for `serve`.
+worker_class = "dashboard.web.buffering.BufferingWorker"
+worker_connections = CONNECTIONS
 
 
 def post_worker_init(worker: Any) -> None:
-    """gunicorn's hook: sample from the start of the worker, not from its first request on.
-
-    For a gunicorn of one's own: `gunicorn -c python:dashboard.web.server wsgi:app`.
-    """
+    """gunicorn's hook: sample from the start of the worker, not from its first request on."""
     app = getattr(worker, "wsgi", None)
     if isinstance(app, Flask) and EXTENSION in app.extensions:
         app.extensions[EXTENSION].start_checker()
@@ -86,7 +90,8 @@ def serve(
     options = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": worker_class,
+        "worker_connections": worker_connections,
         "threads": threads,
         "keepalive": 30,
         "graceful_timeout": 5,
