@@ -32,6 +32,8 @@ class Identity:
 
 
 Identify = Callable[[Mapping[str, Any]], Identity | None]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOCAL = Identity(name="local", role=Role.ADMIN)
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -50,16 +52,30 @@ def local_identity(environ: Mapping[str, Any]) -> Identity | None:
     For `auth = "none"` alone. The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard
     by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx does unless it is told otherwise, are refused.
     """
-    try:
-        peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
-    except ValueError:
+    peer = parse_address(environ.get("REMOTE_ADDR", ""))
+    if peer is None or not peer.is_loopback or host_name(environ) not in LOCAL_HOSTS:
         return None
-    mapped = getattr(peer, "ipv4_mapped", None)
-    if not (mapped or peer).is_loopback or host_name(environ) not in LOCAL_HOSTS:
-        return None
-    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or any(map(_is_forwarding, environ)):
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or is_forwarded(environ):
         return None
     return LOCAL
+
+
+def parse_address(text: str) -> Address | None:
+    """The address that `text` names, with or without a port; IPv4 within IPv6 as IPv4. None for anything else."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def is_forwarded(environ: Mapping[str, Any]) -> bool:
+    """Whether a header of the request says that a proxy sends it."""
+    return any(map(_is_forwarding, environ))
 
 
 def _is_forwarding(name: str) -> bool:

@@ -18,7 +18,7 @@ _PART = re.compile(
 )
 # Words of a name that tell a secret only by themselves: "user_pass" does, "passenger" does not.
 _WORDS = frozenset(
-    "pwd pass auth bearer jwt otp totp pin pan dsn cvc cvv iban ssn card tan psk csrf xsrf sid".split()
+    ["pwd", "pass", "auth", "bearer", "jwt", "otp", "totp", "pin", "pan", "dsn", "cvc", "cvv", "iban", "ssn", "card", "tan", "psk", "csrf", "xsrf", "sid"]
 )
 _WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])|[A-Z]")
 MAX_NAME = 100

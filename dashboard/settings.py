@@ -7,6 +7,7 @@ read and what was expected. Credentials never appear in it.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 import tomllib
@@ -25,6 +26,7 @@ URL_SCHEMES = ("redis", "rediss", "unix")
 # Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
 GLOB_LIMIT = 64
 KEY_LIMIT = 200
+MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 # What the README and the documentation write where a secret belongs.
@@ -68,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_url: str | None = None  # how people reach the dashboard; links in messages are built from it
     trusted_hosts: tuple[str, ...] = ()  # with a sign-in: the only Host names that are answered, beside this machine's
     secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys: their sessions stay valid
+    # The proxies in front whose X-Forwarded-For, -Proto and -Host are believed: how many, or where they are.
+    trusted_proxies: int | tuple[str, ...] = 0
     users: tuple[UserSettings, ...] = ()
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
     read_only: bool = False  # nobody can change anything: the routes for it are not there
@@ -163,6 +167,8 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         name = key.removeprefix(ENV_PREFIX).lower()
         if name in _LISTS:
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
+        elif name == "trusted_proxies":
+            values[name] = text if text.isdecimal() else [part.strip() for part in text.split(",") if part.strip()]
         elif name in _STRUCTURED:
             try:
                 values[name] = msgspec.json.decode(text)
@@ -214,6 +220,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
     for token in settings.api_tokens:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
+    _check_proxies(settings, origin.get("trusted_proxies", "trusted_proxies"))
     for glob in settings.dlq_queues:
         if not _is_glob(glob):
             raise fail("dlq_queues", f"expected globs of at most {GLOB_LIMIT} characters with * and ? only")
@@ -229,6 +236,19 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         if url is not None:
             _check_url(url, origin.get(name, name))
     _check_sources(settings, origin.get("sources", "sources"))
+
+
+def _check_proxies(settings: Settings, where: str) -> None:
+    proxies = settings.trusted_proxies
+    if isinstance(proxies, int):
+        if not 0 <= proxies <= MAX_PROXIES:
+            raise ConfigurationError(f"{where}: expected a number of proxies from 0 to {MAX_PROXIES}")
+        return
+    for text in proxies:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ConfigurationError(f"{where}: expected addresses or networks as 10.0.0.0/8, or a number") from None
 
 
 def _check_users(settings: Settings, where: str) -> None:

@@ -50,6 +50,7 @@ from dashboard.web import (
 )
 from dashboard.web.deck import EXTENSION, Deck
 from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
+from dashboard.web.proxies import TrustedProxies, parse_networks
 from dashboard.web.urls import EncodedPath, SegmentConverter
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def create_app(
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, door)
     _answer_errors(app)
-    app.wsgi_app = EncodedPath(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = _behind_proxies(EncodedPath(app.wsgi_app), settings)  # type: ignore[assignment, method-assign]
     return app
 
 
@@ -157,6 +158,15 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
         return dashboard(inner, start_response)
 
     return dispatch
+
+
+def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplication:
+    proxies = settings.trusted_proxies
+    if not proxies:
+        return wsgi_app
+    if isinstance(proxies, int):
+        return TrustedProxies(wsgi_app, count=proxies)
+    return TrustedProxies(wsgi_app, networks=parse_networks(proxies))
 
 
 def _answer_errors(app: Flask) -> None:

@@ -1,18 +1,18 @@
-"""Who is signed in, by a signed cookie: local users, and whoever has the address that `serve` printed.
-
-Also: how often somebody may try a password.
-"""
+"""Who is signed in, by a signed cookie: local users, and whoever has the address that `serve` printed."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from flask import Flask, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from itsdangerous import BadData, BadSignature, URLSafeSerializer
 from werkzeug.security import check_password_hash
 
 from dashboard.access import LOCAL, Identity, Role
@@ -23,14 +23,20 @@ from dashboard.settings import Settings, UserSettings
 from dashboard.sources import Source
 
 if TYPE_CHECKING:
-    from flask.wrappers import Request
+    from flask.wrappers import Request, Response
+
+log = logging.getLogger(__name__)
 
 ABSOLUTE_S = 12 * 3600
 IDLE_S = 3600
 # The cookie tells when it was last used; it is made anew no more often than this.
 TOUCH_S = 60
-TRIES = 5
-TRIES_WINDOW_S = 15 * 60
+# By as much may the clocks of the hosts that share sessions differ.
+CLOCKS_S = 300
+KNOWN_BROWSER = "queuedeck-known"  # a cookie: who has signed in with this browser before
+KNOWN_S = 180 * 24 * 3600
+# So long nobody asks a store about ended sessions that did not answer.
+UNANSWERED_S = 10.0
 MAX_REMEMBERED = 10_000
 # Checked for a name that nobody has, so that the answer takes as long as for one that somebody has.
 _NOBODY = (
@@ -42,6 +48,16 @@ _NOBODY = (
 
 class _Cookies(SecureCookieSessionInterface):
     """A cookie for the path of the dashboard alone: the host's own sessions stay untouched."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """As Flask does it, but for the age: ours ends by its own times, whichever host's clock runs ahead."""
+        signer = self.get_signing_serializer(app)
+        if signer is None:
+            return None
+        try:
+            return self.session_class(signer.loads(request.cookies.get(self.get_cookie_name(app)) or ""))
+        except BadSignature:
+            return self.session_class()
 
     def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002
         return "__Secure-queuedeck" if request.is_secure else "queuedeck"
@@ -72,11 +88,13 @@ class StartToken:
     def begin(self) -> None:
         """Let the browser in; nothing of an earlier session stays."""
         session.clear()
-        session["start"] = self._mark
+        session.update(start=self._mark, id=secrets.token_urlsafe(16))
 
-    def identity(self) -> Identity | None:
-        """Who asks: LOCAL in a session of this token, else None."""
-        return LOCAL if hmac.compare_digest(str(session.get("start", "")), self._mark) else None
+    def identity(self, own: Source | None) -> Identity | None:
+        """Who asks: LOCAL in a session of this token, else None. Cost: 1 round trip."""
+        if not hmac.compare_digest(str(session.get("start", "")), self._mark) or _is_over(own):
+            return None
+        return LOCAL
 
     @property
     def _mark(self) -> str:
@@ -93,15 +111,18 @@ def install(app: Flask, settings: Settings, start_token: StartToken | None) -> N
     app.config["SESSION_REFRESH_EACH_REQUEST"] = False
 
 
-def signed_in(settings: Settings) -> Identity | None:
-    """Who is signed in; None when nobody is, or the session is over, or the user's record has changed since."""
+def signed_in(settings: Settings, own: Source | None) -> Identity | None:
+    """Who is signed in; None when nobody is, or the session is over, or the user's record has changed since.
+
+    `own` knows the sessions that ended. Cost: 1 round trip.
+    """
     user = next((user for user in settings.users if user.name == session.get("name")), None)
     if user is None:
         return None
     now = now_s()
     begun, seen = _time("at"), _time("seen")
-    fresh = 0 <= now - begun < ABSOLUTE_S and 0 <= now - seen < IDLE_S
-    if not fresh or not hmac.compare_digest(str(session.get("record", "")), record(user)):
+    fresh = -CLOCKS_S <= now - begun < ABSOLUTE_S and -CLOCKS_S <= now - seen < IDLE_S
+    if not fresh or not hmac.compare_digest(str(session.get("record", "")), record(user)) or _is_over(own):
         session.clear()
         return None
     if now - seen > TOUCH_S:
@@ -113,7 +134,95 @@ def begin(user: UserSettings) -> None:
     """Sign `user` in; nothing of an earlier session stays."""
     session.clear()
     now = int(now_s())
-    session.update(name=user.name, record=record(user), at=now, seen=now)
+    session.update(name=user.name, record=record(user), at=now, seen=now, id=secrets.token_urlsafe(16))
+
+
+def end(own: Source | None) -> None:
+    """End the session of this request on all servers, so that a copy of its cookie is worth nothing. 1 round trip."""
+    if isinstance(session.get("id"), str):
+        _ended.add(own, session["id"])
+    session.clear()
+
+
+def _is_over(own: Source | None) -> bool:
+    name = session.get("id")
+    return not isinstance(name, str) or _ended.has(own, name)
+
+
+def known_browser(app: Flask, name: str) -> str | None:
+    """The mark of this browser, when the user of that name has signed in with it before; else None."""
+    try:
+        found = _browsers(app).loads(request.cookies.get(KNOWN_BROWSER) or "")
+    except BadData:
+        return None
+    match found:
+        case [str(who), str(mark)] if hmac.compare_digest(who.encode(), name.encode("utf-8", "surrogateescape")):
+            return mark
+    return None
+
+
+def remember_browser(app: Flask, response: Response, name: str) -> None:
+    """Let this browser be known for the user of that name, for KNOWN_S."""
+    response.set_cookie(
+        KNOWN_BROWSER,
+        str(_browsers(app).dumps([name, secrets.token_urlsafe(16)])),
+        max_age=KNOWN_S,
+        path=request.script_root or "/",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _browsers(app: Flask) -> URLSafeSerializer:
+    keys = [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
+    return URLSafeSerializer(keys, salt="queuedeck known browser")
+
+
+class Ended:
+    """The sessions that somebody has signed out of, until they would have ended by themselves.
+
+    In the store for all processes, in memory for a store that is down: then nobody is locked out, and what ended here
+    stays ended.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: dict[str, float] = {}  # key -> monotonic end
+        self._ask_again = 0.0
+
+    def add(self, own: Source | None, name: str) -> None:
+        """Note that the session of that name ended. Cost: 1 round trip."""
+        key, now = _ended_key(name), time.monotonic()
+        with self._lock:
+            if len(self._own) >= MAX_REMEMBERED:
+                self._own = {each: until for each, until in self._own.items() if until > now}
+            self._own[key] = now + ABSOLUTE_S + CLOCKS_S
+        if own is not None:
+            try:
+                own.execute("SET", key, 1, "EX", ABSOLUTE_S + CLOCKS_S)
+            except QueuedeckError as exc:
+                log.warning("other processes cannot be told that a session ended: %s", exc)
+
+    def has(self, own: Source | None, name: str) -> bool:
+        """Whether it ended. Cost: 1 round trip; none for UNANSWERED_S after the store did not answer."""
+        key = _ended_key(name)
+        if key in self._own:
+            return True
+        if own is None or time.monotonic() < self._ask_again:
+            return False
+        try:
+            return bool(own.execute("EXISTS", key))
+        except QueuedeckError:
+            self._ask_again = time.monotonic() + UNANSWERED_S
+            return False
+
+
+def _ended_key(name: str) -> str:
+    return f"{PREFIX}:ended:{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
+_ended = Ended()
 
 
 def record(user: UserSettings) -> str:
@@ -132,58 +241,3 @@ def check(settings: Settings, name: str, password: str) -> UserSettings | None:
     user = next((user for user in settings.users if user.name == name), None)
     fits = check_password_hash(user.password_hash if user else _NOBODY, password)
     return user if fits else None
-
-
-class Tries:
-    """How often a wrong password was given, by name and address: in Redis for all processes, in memory without it.
-
-    Redis that is down must not lock anybody out, nor open the door to guessing.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._own: dict[str, tuple[int, float]] = {}  # -> (tries, monotonic end)
-
-    def exhausted(self, own: Source | None, asked: Request, name: str) -> bool:
-        """Count one try; True when there were more than TRIES of them within the window. Cost: 1 round trip."""
-        key = self._key(asked, name)
-        here = self._count_here(key)
-        if own is None:
-            return here > TRIES
-        try:
-            replies = own.batch(
-                [("SET", key, 0, "EX", TRIES_WINDOW_S, "NX"), ("INCR", key)]  # at most one small key a try
-            )
-        except QueuedeckError:
-            return here > TRIES
-        count = replies[1]
-        return (count if isinstance(count, int) else here) > TRIES
-
-    def forget(self, own: Source | None, asked: Request, name: str) -> None:
-        """Somebody signed in: earlier slips do not count."""
-        key = self._key(asked, name)
-        with self._lock:
-            self._own.pop(key, None)
-        if own is not None:
-            try:
-                own.batch([("DEL", key)])
-            except QueuedeckError:
-                return
-
-    def _count_here(self, key: str) -> int:
-        now = time.monotonic()
-        with self._lock:
-            if len(self._own) >= MAX_REMEMBERED:
-                self._own = {each: entry for each, entry in self._own.items() if entry[1] > now}
-            if len(self._own) >= MAX_REMEMBERED:
-                self._own.clear()
-            count, until = self._own.get(key, (0, now + TRIES_WINDOW_S))
-            if until <= now:
-                count, until = 0, now + TRIES_WINDOW_S
-            self._own[key] = (count + 1, until)
-            return count + 1
-
-    @staticmethod
-    def _key(asked: Request, name: str) -> str:
-        digest = hashlib.sha256(f"{name}\0{asked.remote_addr}".encode("utf-8", "surrogateescape")).hexdigest()
-        return f"{PREFIX}:tries:{digest[:32]}"

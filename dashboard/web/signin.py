@@ -1,21 +1,35 @@
-"""Signing in and out, where the settings name users."""
+"""Signing in and out: by name and password, where the settings name users."""
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+import logging
+
+from flask import Blueprint, current_app, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from dashboard.access import Role, is_forwarded
+from dashboard.acts.audit import Actor, event
+from dashboard.backends.acting import Outcome
 from dashboard.errors import NotFound
+from dashboard.settings import UserSettings
 from dashboard.web import sessions
 from dashboard.web.deck import deck
+from dashboard.web.tries import WINDOW_S, Checks, Tries, Try
 
 bp = Blueprint("signin", __name__)
+log = logging.getLogger(__name__)
 
 WRONG = "This name and password do not fit."
 LOCKED = "Too many tries. Wait 15 minutes, then try again."
+BUSY = "Many sign in at this moment. Try again in a few seconds."
+BUSY_S = 5
 MAX_FIELD = 1024
+SIGN_IN, SIGN_OUT = "sign in", "sign out"
+# In the audit instead of a name that nobody has: people type passwords there.
+NOBODY = "(unknown name)"
 
-_tries = sessions.Tries()
+_tries = Tries()
+_checks = Checks()
 
 
 @bp.get("/login")
@@ -27,25 +41,49 @@ def form() -> ResponseReturnValue:
 
 @bp.post("/login")
 def enter() -> ResponseReturnValue:
-    """Check name and password; 303 to where the person wanted to go, 403 with the form again, 429 after five slips."""
+    """Check name and password: 303 to where the person wanted to go, else the form again.
+
+    403 for what does not fit, 429 with Retry-After after too many slips, or when too many sign in at once.
+    Cost: at most 3 round trips.
+    """
     _check_users()
+    _warn_of_proxies()
     here = deck()
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
     target = safe_next(request.form.get("next"))
-    if _tries.exhausted(here.own_source, request, name):
-        return render_template("signin.html", next=target, wrong=LOCKED), 429
-    user = sessions.check(here.settings, name, password)
+    with _checks.turn() as is_free:
+        if not is_free:
+            return _again(target, BUSY, 429, wait_s=BUSY_S)
+        tried = Try(name=name, address=request.remote_addr, browser=sessions.known_browser(current_app, name))
+        counted = _tries.count(here.own_source, tried)
+        if not counted.is_allowed:
+            if counted.is_first_refused:
+                _record(SIGN_IN, name, Outcome.REFUSED, LOCKED)
+            return _again(target, LOCKED, 429, wait_s=WINDOW_S)
+        user = sessions.check(here.settings, name, password)
     if user is None:
-        return render_template("signin.html", next=target, wrong=WRONG), 403
-    _tries.forget(here.own_source, request, name)
+        if counted.is_recorded:
+            _record(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _user(name) else "no such user")
+        else:
+            log.warning("a sign-in from %s failed; there are too many for the audit", request.remote_addr)
+        return _again(target, WRONG, 403)
+    _tries.forgive(here.own_source, tried)
     sessions.begin(user)
-    return redirect(request.script_root + target, code=303)
+    _record(SIGN_IN, name, Outcome.DONE)
+    response = make_response(redirect(request.script_root + target, code=303))
+    sessions.remember_browser(current_app, response, name)
+    return response
 
 
 @bp.post("/logout")
 def leave() -> ResponseReturnValue:
-    """Sign out."""
-    session.clear()
+    """Sign out, on all servers. Cost: at most 3 round trips."""
+    here = deck()
+    identity = sessions.signed_in(here.settings, here.own_source)
+    sessions.end(here.own_source)
+    if identity is None:
+        return redirect(url_for("overview.index"), code=303)
+    _record(SIGN_OUT, identity.name, Outcome.DONE)
     return redirect(url_for("signin.form"), code=303)
 
 
@@ -61,3 +99,34 @@ def safe_next(target: str | None) -> str:
 def _check_users() -> None:
     if not deck().settings.users:
         raise NotFound("Nobody signs in here.")
+
+
+def _user(name: str) -> UserSettings | None:
+    return next((user for user in deck().settings.users if user.name == name), None)
+
+
+def _again(target: str, wrong: str, status: int, *, wait_s: int | None = None) -> ResponseReturnValue:
+    headers = {"Retry-After": str(wait_s)} if wait_s else {}
+    return render_template("signin.html", next=target, wrong=wrong), status, headers
+
+
+def _record(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
+    """Note it in the audit and in the log. Cost: 1 round trip."""
+    user = _user(name)
+    role = Role[user.role.upper()].name.lower() if user else "nobody"
+    actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
+    deck().actions.record.done(event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail))
+
+
+_warned = False
+
+
+def _warn_of_proxies() -> None:
+    """Say once that everybody seems to come from one address, where that is so."""
+    global _warned
+    if not _warned and not deck().settings.trusted_proxies and is_forwarded(request.environ):
+        _warned = True
+        log.warning(
+            "requests come through a proxy: set trusted_proxies, or its address stands for everybody's in the audit "
+            "and in the limits of the sign-in"
+        )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +18,10 @@ from werkzeug.security import generate_password_hash
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
-from dashboard.web import security, sessions, signin
+from dashboard.sources import Source
+from dashboard.web import security, sessions, signin, tries
+from dashboard.web.deck import deck
+from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
 
 SECRET = "k" * 40
@@ -32,7 +38,7 @@ def users(**hashes: str) -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def fresh_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signin, "_tries", sessions.Tries())
+    monkeypatch.setattr(signin, "_tries", tries.Tries())
 
 
 @pytest.fixture
@@ -54,8 +60,9 @@ def test_a_page_leads_to_the_form_and_back(app: Flask) -> None:
     response = sign_in(client, "vera", next="/workers?q=a")
     assert (response.status_code, response.headers["Location"]) == (303, "/workers?q=a")
     assert client.get("/workers").status_code == 200
-    cookie = response.headers["Set-Cookie"]
+    known, cookie = response.headers.getlist("Set-Cookie")
     assert re.match(r"queuedeck=[^;]+; HttpOnly; Path=/; SameSite=Lax\Z", cookie)
+    assert re.match(r"queuedeck-known=[^;]+; Expires=[^;]+; Max-Age=15552000; HttpOnly; Path=/; SameSite=Lax\Z", known)
 
 
 def test_the_cookie_is_for_the_path_of_the_dashboard_and_secure_on_https(app: Flask) -> None:
@@ -68,9 +75,10 @@ def test_the_cookie_is_for_the_path_of_the_dashboard_and_secure_on_https(app: Fl
         base_url="https://localhost/queues",
         environ_overrides={"SCRIPT_NAME": "/queues"},
     )
-    cookie = response.headers["Set-Cookie"]
+    known, cookie = response.headers.getlist("Set-Cookie")
     assert cookie.startswith("__Secure-queuedeck=")
-    assert "; Secure; HttpOnly; Path=/queues; SameSite=Lax" in cookie
+    for each in (known, cookie):
+        assert "; Secure; HttpOnly; Path=/queues; SameSite=Lax" in each
     assert response.headers["Location"] == "/queues/"
 
 
@@ -100,21 +108,176 @@ def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(app: Flask,
 
 def test_after_five_slips_even_the_right_password_waits(app: Flask, redis_client: redis.Redis) -> None:
     client = app.test_client()
-    for _ in range(sessions.TRIES):
+    for _ in range(tries.PER_NAME_AND_ADDRESS):
         assert sign_in(client, "vera", "wrong").status_code == 403
-    assert sign_in(client, "vera").status_code == 429
+    refused = sign_in(client, "vera")
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == str(tries.WINDOW_S)
     assert sign_in(client, "otto").status_code == 303
-    (key,) = redis_client.keys("{queuedeck}:tries:*")
-    assert 0 < redis_client.ttl(key) <= sessions.TRIES_WINDOW_S
+    keys = redis_client.keys("{queuedeck}:tries:*")
+    assert keys
+    assert all(0 < redis_client.ttl(key) <= tries.WINDOW_S for key in keys)
 
 
 def test_slips_are_counted_without_redis_and_lock_nobody_out(make_app: MakeApp) -> None:
     app = make_app(users=users(), secret_key=SECRET, redis_url="redis://127.0.0.1:1/0")
     client = app.test_client()
     assert sign_in(client, "otto").status_code == 303
-    for _ in range(sessions.TRIES):
+    assert client.get("/workers").status_code == 200
+    for _ in range(tries.PER_NAME_AND_ADDRESS):
         assert sign_in(client, "vera", "wrong").status_code == 403
     assert sign_in(client, "vera").status_code == 429
+
+
+def test_a_stranger_locks_nobody_out_of_a_browser_that_is_known(app: Flask) -> None:
+    """Behind a proxy that is not trusted everybody has one address."""
+    vera, stranger = app.test_client(), app.test_client()
+    assert sign_in(vera, "vera").status_code == 303
+    vera.post("/logout", headers=SAME)
+    for _ in range(tries.PER_ADDRESS + 1):
+        sign_in(stranger, "vera", "guess")
+    assert sign_in(stranger, "vera").status_code == 429
+    assert sign_in(vera, "vera", "a slip").status_code == 403
+    assert sign_in(vera, "vera").status_code == 303
+
+
+def test_a_known_browser_has_five_tries_too_and_for_its_own_name_alone(app: Flask) -> None:
+    client = app.test_client()
+    sign_in(client, "vera")
+    for _ in range(tries.PER_BROWSER):
+        assert sign_in(client, "vera", "guess").status_code == 403
+    assert sign_in(client, "vera").status_code == 429
+    for _ in range(tries.PER_NAME_AND_ADDRESS):
+        assert sign_in(client, "ada", "guess").status_code == 403
+    assert sign_in(client, "ada").status_code == 429
+
+
+def test_a_forged_mark_of_a_browser_is_none(app: Flask) -> None:
+    client = app.test_client()
+    for _ in range(tries.PER_NAME_AND_ADDRESS):
+        sign_in(client, "vera", "guess")
+    for forged in ('["vera","x"]', "", "x.y", "\udcff"):
+        client.set_cookie(sessions.KNOWN_BROWSER, forged.encode("utf-8", "backslashreplace").decode())
+        assert sign_in(client, "vera").status_code == 429
+
+
+def test_random_names_cost_an_address_its_tries_before_they_cost_the_processor(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(sessions, "check", lambda _settings, name, _password: checked.append(name))
+    client = app.test_client()
+    statuses = [sign_in(client, f"nobody{number}", "x").status_code for number in range(tries.PER_ADDRESS + 10)]
+    assert statuses == [403] * tries.PER_ADDRESS + [429] * 10
+    assert len(checked) == tries.PER_ADDRESS
+    elsewhere = {"name": "vera", "password": "password of vera"}
+    answer = client.post("/login", data=elsewhere, headers=SAME, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    assert answer.status_code == 403  # asked, not locked
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "together"),
+    [
+        ("2001:db8:1:2:3::4", "2001:db8:1:2:ffff::1", True),
+        ("2001:db8:1:2::4", "2001:db8:1:3::4", False),
+        ("192.0.2.7", "192.0.2.8", False),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+    ],
+)
+def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> None:
+    counts = tries.Tries()
+    for _ in range(tries.PER_NAME_AND_ADDRESS):
+        assert counts.count(None, tries.Try(name="ada", address=address)).is_allowed
+    assert counts.count(None, tries.Try(name="ada", address=other)).is_allowed is not together
+
+
+def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis) -> None:
+    counts = tries.Tries()
+    answers = [
+        counts.count(source, tries.Try(name="ada", address=f"192.0.2.{number}")) for number in range(tries.PER_NAME + 2)
+    ]
+    assert [answer.is_allowed for answer in answers] == [True] * tries.PER_NAME + [False] * 2
+    assert [answer.is_first_refused for answer in answers] == [False] * tries.PER_NAME + [True, False]
+
+
+def test_who_signs_in_uses_up_nobodys_tries(app: Flask) -> None:
+    """Many people of one office, behind one address."""
+    for _ in range(tries.PER_ADDRESS + 5):
+        assert sign_in(app.test_client(), "otto").status_code == 303
+
+
+def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "WAIT_S", 0)
+    with ExitStack() as stack:
+        for _ in range(tries.CHECKS_AT_ONCE):
+            assert stack.enter_context(signin._checks.turn())
+        busy = sign_in(app.test_client(), "vera")
+        assert (busy.status_code, busy.headers["Retry-After"]) == (429, str(signin.BUSY_S))
+        assert signin.BUSY in busy.text
+    assert sign_in(app.test_client(), "vera").status_code == 303
+
+
+def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "WAIT_S", CEILING_S)
+    checks = tries.Checks()
+    turns: list[bool] = []
+
+    def wait() -> None:
+        with checks.turn() as is_free:
+            turns.append(is_free)
+
+    waiting = [threading.Thread(target=wait) for _ in range(tries.WAITING)]
+    with ExitStack() as stack:
+        for _ in range(tries.CHECKS_AT_ONCE):
+            assert stack.enter_context(checks.turn())
+        for thread in waiting:
+            thread.start()
+        wait_until(lambda: checks._inside._value == 0, what="all places to be taken")
+        with checks.turn() as is_free:
+            assert not is_free
+    for thread in waiting:
+        thread.join()
+    assert turns == [True] * tries.WAITING
+
+
+def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
+    with app.app_context():
+        found = deck().actions.record.events()
+    return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
+
+
+def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="queuedeck.audit")
+    client, stranger = app.test_client(), app.test_client()
+    sign_in(client, "otto")
+    client.post("/logout", headers=SAME)
+    sign_in(stranger, "my password by mistake", "x")
+    for _ in range(tries.PER_NAME_AND_ADDRESS + 3):
+        sign_in(stranger, "vera", "guess")
+    wrong = ("vera", "viewer", "sign in", {"refused": 1}, "wrong password")
+    assert events(app) == [
+        ("otto", "operator", "sign in", {"done": 1}, None),
+        ("otto", "operator", "sign out", {"done": 1}, None),
+        (signin.NOBODY, "nobody", "sign in", {"refused": 1}, "no such user"),
+        *[wrong] * tries.PER_NAME_AND_ADDRESS,
+        ("vera", "viewer", "sign in", {"refused": 1}, signin.LOCKED),
+    ]
+    assert len([record for record in caplog.records if '"action":"sign' in record.message]) == len(events(app))
+    assert "by mistake" not in caplog.text
+    assert "guess" not in caplog.text
+    sign_in(client, "ada")
+    assert "<b>sign in</b>" in client.get("/audit").text
+
+
+def test_a_flood_of_slips_does_not_push_the_acts_out_of_the_audit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "RECORDED", 3)
+    for number in range(10):
+        form = {"name": "vera", "password": "x"}
+        where = {"REMOTE_ADDR": f"192.0.2.{number}"}
+        assert app.test_client().post("/login", data=form, headers=SAME, environ_overrides=where).status_code == 403
+    assert len(events(app)) == 3
 
 
 @pytest.mark.parametrize("change", ["password", "role", "gone", "key"])
@@ -161,11 +324,50 @@ def test_a_session_ends_by_the_clock(app: Flask, monkeypatch: pytest.MonkeyPatch
     assert client.get("/workers").status_code == 303
 
 
-def test_signing_out_ends_the_session(app: Flask) -> None:
-    client = app.test_client()
+def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(make_app: MakeApp, app: Flask) -> None:
+    client, other_process = app.test_client(), make_app(users=users(), secret_key=SECRET)
     sign_in(client, "vera")
+    copies = [with_cookies_of(client, app), with_cookies_of(client, other_process)]
+    assert [copy.get("/workers").status_code for copy in copies] == [200, 200]
+    again = app.test_client()
+    sign_in(again, "vera")
     assert client.post("/logout", headers=SAME).status_code == 303
     assert client.get("/workers").status_code == 303
+    assert [copy.get("/workers").status_code for copy in copies] == [303, 303]
+    assert again.get("/workers").status_code == 200  # on another browser the person stays signed in
+
+
+def test_signing_out_without_redis_ends_the_session_here(make_app: MakeApp) -> None:
+    app = make_app(users=users(), secret_key=SECRET, redis_url="redis://127.0.0.1:1/0")
+    client = app.test_client()
+    sign_in(client, "vera")
+    copy = with_cookies_of(client, app)
+    assert client.post("/logout", headers=SAME).status_code == 303
+    assert copy.get("/workers").status_code == 303
+
+
+def test_a_session_of_the_printed_address_ends_when_one_signs_out(make_app: MakeApp) -> None:
+    app = make_app(start_token="t" * 43)
+    client = app.test_client()
+    client.get("/?token=" + "t" * 43)
+    copy = with_cookies_of(client, app)
+    assert copy.get("/workers").status_code == 200
+    assert client.post("/logout", headers=SAME).status_code == 303
+    assert copy.get("/workers").status_code == 403
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(2, 200), (200, 200), (sessions.CLOCKS_S + 60, 303)])
+def test_hosts_whose_clocks_differ_know_each_others_sessions(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, ahead_s: int, status: int
+) -> None:
+    """Signed in by a host whose clock is ahead, then asked of one that is right."""
+    real = time.time
+    client = app.test_client()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: real() + ahead_s)
+        patch.setattr(sessions, "now_s", lambda: real() + ahead_s)
+        sign_in(client, "vera")
+    assert client.get("/workers").status_code == status
 
 
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}])
