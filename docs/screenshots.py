@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, sync_playwright
 
-from dashboard.demo.embedded import die_with_parent, free_port
+from dashboard.demo.embedded import die_with_parent
 
 DOCS = Path(__file__).resolve().parent
 START_TIMEOUT_S = 60.0
@@ -41,13 +42,14 @@ LOOKS: dict[str, dict[str, Any]] = {
         "has_touch": True,
     },
 }
+CLIENT = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 # Queues and states in which a page has most to tell, the best first.
 WANTED = (("bullmq", "webhooks", "dead"), ("bullmq", "mails", "dead"), ("rq", "newsletter", "dead"))
 
 
 def main(seconds: float) -> None:
     """Write the pictures; raises when the demo does not start or no job has failed yet."""
-    with demo() as base:
+    with demo() as (base, let_in):
         time.sleep(seconds)
         queue = next(found for wanted in WANTED if (found := failed_job(base, *wanted)))
         pages = {"overview": f"{base}/", "queue": queue[0], "job": queue[1]}
@@ -57,20 +59,26 @@ def main(seconds: float) -> None:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
             for look, options in LOOKS.items():
                 for page, url in pages.items():
-                    take(browser, url, options, DOCS / f"{page}-{look}.png")
+                    take(browser, let_in, url, options, DOCS / f"{page}-{look}.png")
             browser.close()
 
 
 @contextmanager
-def demo() -> Iterator[str]:
-    """The address of a running demo, without a slash at the end."""
-    port = free_port()
-    command = [sys.executable, "-m", "dashboard.cli", "demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent())
+def demo() -> Iterator[tuple[str, str]]:
+    """(address of a running demo without a slash at the end, the address that lets a browser in)."""
+    command = [sys.executable, "-m", "dashboard.cli", "demo", "--port", "0"]
+    process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
     try:
-        base = f"http://127.0.0.1:{port}"
-        wait_for_queues(base, process)
-        yield base
+        assert process.stdout is not None
+        found = None
+        while found is None:
+            line = process.stdout.readline().decode()
+            if not line:
+                raise RuntimeError("the demo did not start")
+            found = re.match(r"Open ((http://\S+)/\?token=\S+)", line)
+        get(found[1], as_json=False)
+        wait_for_queues(found[2], process)
+        yield found[2], found[1]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(15)
@@ -89,10 +97,10 @@ def wait_for_queues(base: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the demo did not start")
 
 
-def get(url: str) -> Any:
-    """The JSON at `url`."""
-    with urllib.request.urlopen(url, timeout=5) as response:
-        return json.load(response)
+def get(url: str, *, as_json: bool = True) -> Any:
+    """What is at `url`: JSON, decoded, unless told otherwise."""
+    with CLIENT.open(url, timeout=5) as response:
+        return json.load(response) if as_json else response.read()
 
 
 def failed_job(base: str, backend: str, queue: str, state: str) -> tuple[str, str] | None:
@@ -105,10 +113,11 @@ def failed_job(base: str, backend: str, queue: str, state: str) -> tuple[str, st
     return f"{base}/{path}?state={state}", f"{base}/{path}/jobs/{quote(best['id'], safe='')}"
 
 
-def take(browser: Browser, url: str, options: dict[str, Any], path: Path) -> None:
-    """Write the picture of one page as it looks after two refreshes."""
+def take(browser: Browser, let_in: str, url: str, options: dict[str, Any], path: Path) -> None:
+    """Write the picture of one page as it looks after two refreshes, to a browser that `let_in` lets in."""
     context = browser.new_context(**options, reduced_motion="reduce", timezone_id="UTC")
     page = context.new_page()
+    page.goto(let_in)
     response = page.goto(url)
     assert response is not None
     assert response.ok, f"{url}: {response.status}"

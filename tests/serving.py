@@ -22,6 +22,9 @@ from tests.waiting import CEILING_S
 _ADDRESS = re.compile(r"(?:Open|Listening at:) (http://127\.0\.0\.1:\d+)")
 
 
+_NO_COOKIES = urllib.request.build_opener()
+
+
 @dataclass
 class Served:
     """A server that answers. `url` has no slash at its end."""
@@ -30,10 +33,10 @@ class Served:
     process: Child
 
 
-def get_json(url: str, timeout_s: float = CEILING_S) -> Any:
-    """The JSON that `url` answers, whatever the status."""
+def get_json(url: str, timeout_s: float = CEILING_S, browser: urllib.request.OpenerDirector | None = None) -> Any:
+    """The JSON that `url` answers, whatever the status; asked for with the cookies of `browser` if there is one."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+        with (browser or _NO_COOKIES).open(url, timeout=timeout_s) as response:
             return json.load(response)
     except urllib.error.HTTPError as exc:
         with exc:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 
-from dashboard import mount
+from dashboard import Identity, Role, mount
 
 app = Flask(__name__)
+
+
+def identify(environ: Mapping[str, Any]) -> Identity | None:
+    """Who asks: somebody whom the shop knows."""
+    return Identity(name="ann", role=Role.OPERATOR) if "shop=ann" in environ.get("HTTP_COOKIE", "") else None
 
 
 @app.get("/healthz")
@@ -18,9 +25,13 @@ def healthz() -> dict[str, str]:
 
 
 @app.get("/")
-def home() -> str:
-    """A page of the host."""
-    return '<title>Shop</title><link rel="icon" href="data:,"><a href="/ops/queues/">Queues</a>'
+def home() -> Response:
+    """A page of the host, which signs everybody in."""
+    page = Response('<title>Shop</title><link rel="icon" href="data:,"><a href="/ops/queues/">Queues</a>')
+    page.set_cookie("shop", "ann")
+    return page
 
 
-app.wsgi_app = mount(app.wsgi_app, "/ops/queues", redis_url=os.environ["HOST_REDIS_URL"])  # type: ignore[method-assign]
+app.wsgi_app = mount(  # type: ignore[method-assign]
+    app.wsgi_app, "/ops/queues", redis_url=os.environ["HOST_REDIS_URL"], identify=identify, auth="auto"
+)

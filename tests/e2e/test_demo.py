@@ -6,7 +6,8 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
@@ -32,6 +33,7 @@ class Demo:
         self.process = process
         self.tag = tag
         self.printed: list[str] = []
+        self.browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def read_line(self) -> str:
         """The next line that it prints."""
@@ -39,11 +41,17 @@ class Demo:
         return self.printed[-1]
 
     def announced_url(self) -> str:
-        """Its address, without the slash at the end, once it prints it."""
+        """Its address, without the slash at the end, once it prints it; its browser is let in then."""
         found = None
         while found is None:
-            found = re.match(r"Open (http://127\.0\.0\.1:\d+)/ ", self.read_line())
-        return found[1]
+            found = re.match(r"Open ((http://127\.0\.0\.1:\d+)/\S*)   ", self.read_line())
+        self.browser.open(found[1], timeout=CEILING_S).close()
+        return found[2]
+
+    def overview(self, url: str) -> list[Any]:
+        """The queues that it shows."""
+        found: list[Any] = get_json(f"{url}/api/v1/overview", browser=self.browser).get("queues", [])
+        return found
 
     def end(self, number: signal.Signals) -> tuple[int, str, str]:
         """Its exit status after that signal, all that it printed and its errors."""
@@ -62,7 +70,7 @@ class Demo:
         assert self.process.is_alive, self.process.read_log()
         return {
             (queue["backend"], queue["name"]): queue
-            for queue in get_json(f"{url}/api/v1/overview").get("queues", ())
+            for queue in self.overview(url)
             if queue["counts"]["completed"] or queue["counts"]["active"]
         }
 
@@ -114,26 +122,24 @@ def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[
     )
     wait_until(lambda: finished(running.queues(url)) > finished(before), what="finished work")
 
-    def every() -> Sequence[Any]:
-        found: Sequence[Any] = get_json(f"{url}/api/v1/overview")["queues"]
-        return found
-
-    assert {queue["error"] for queue in every()} == {None}
+    assert get_json(f"{url}/api/v1/overview")["error"]["code"] == "forbidden"
+    assert {queue["error"] for queue in running.overview(url)} == {None}
     wait_until(
-        lambda: any(queue["paused"] and queue["counts"]["waiting"] for queue in every()),
+        lambda: any(queue["paused"] and queue["counts"]["waiting"] for queue in running.overview(url)),
         what="jobs piling up in a paused queue",
     )
     assert len(running.alive()) > 8
 
     status, printed, errors = running.end(signal.SIGINT)
     assert (status, errors) == (0, "")
-    assert re.findall(r"https?://\S+", printed) == [f"{url}/"]
+    (address,) = re.findall(r"https?://\S+", printed)
+    assert re.fullmatch(rf"{url}/\?token=[\w-]{{43}}", address)
     assert "ended:" not in printed
     wait_for_nothing_left(running)
 
 
 def test_children_end_with_a_demo_that_is_killed(demo: Callable[..., Demo]) -> None:
-    running = demo(*DEMO, "--port", "0")
+    running = demo(*DEMO, "--port", "0", "--no-auth")
     url = running.announced_url()
     wait_until(lambda: are_moving(running.queues(url)), what="six queues of both libraries moving")
     running.process.send(signal.SIGKILL)  # not its group: they have to see that it is gone

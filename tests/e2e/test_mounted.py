@@ -11,7 +11,7 @@ from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.e2e.conftest import INTERVAL_S, Visit
-from tests.serving import running
+from tests.serving import get_json, running
 
 pytestmark = pytest.mark.e2e
 
@@ -22,6 +22,7 @@ def test_every_click_stays_below_the_path(server: EmbeddedRedis, connection: red
     command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "8", "--bind", "127.0.0.1:0"]
     command += ["--no-control-socket"]
     with running(command, HOST_REDIS_URL=server.url, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S) as served:
+        assert get_json(f"{served.url}/ops/queues/api/v1/overview")["error"]["code"] == "forbidden"
         page = visit(f"{served.url}/").page
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
