@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.cookiejar
 import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import redis
 from rq import Queue
+from werkzeug.security import generate_password_hash
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.processes import Child, child
-from tests.serving import Served, serving
+from tests.serving import Served, running, serving
 from tests.waiting import wait_until
 
 # What an administrator writes who wants it to work today.
@@ -71,9 +73,15 @@ def nginx(kept_port: int, tmp_path: Path) -> tuple[str, InFrontOf]:
     return url, in_front_of
 
 
-def status(url: str, *, post: bool = False, opener: urllib.request.OpenerDirector | None = None) -> int:
-    """The status of an answer, asked for as a browser does through the proxy's own name."""
-    asked = urllib.request.Request(url, data=b"{}" if post else None, headers={"Sec-Fetch-Site": "same-origin"})
+def status(
+    url: str,
+    *,
+    data: bytes | None = None,
+    opener: urllib.request.OpenerDirector | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> int:
+    """The status of an answer, asked for as a browser does through the proxy's own name; a POST where there is data."""
+    asked = urllib.request.Request(url, data=data, headers={"Sec-Fetch-Site": "same-origin", **(headers or {})})
     try:
         with opener.open(asked) if opener else urllib.request.urlopen(asked) as answer:
             return int(answer.status)
@@ -82,13 +90,19 @@ def status(url: str, *, post: bool = False, opener: urllib.request.OpenerDirecto
             return exc.code
 
 
+def let_in(url: str, opener: urllib.request.OpenerDirector | None = None) -> set[str]:
+    """The paths that are not refused."""
+    read = {path for path in PATHS if status(url + path, opener=opener) not in (401, 403)}
+    changed = {path for path in CHANGES if status(url + path, data=b"{}", opener=opener) not in (401, 403)}
+    return read | changed
+
+
 @pytest.mark.parametrize("auth", ["auto", "none"])
 def test_nobody_is_let_in_through_a_proxy(mail: str, nginx: tuple[str, InFrontOf], auth: str) -> None:
     url, in_front_of = nginx
     with serving("--redis", mail, QUEUEDECK_AUTH=auth) as served, in_front_of(served):
         wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
-        assert {path: status(url + path) for path in PATHS if status(url + path) not in (401, 403)} == {}
-        assert {path: status(url + path, post=True) for path in CHANGES if status(url + path, post=True) != 403} == {}
+        assert let_in(url) == set()
 
 
 def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[str, InFrontOf]) -> None:
@@ -104,3 +118,51 @@ def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[
         assert status(f"{url}/workers", opener=browser) == 200
         assert status(f"{url}/workers") == 403
         assert status(f"{url}/?token={token[1][:-1]}", opener=urllib.request.build_opener()) == 403
+
+
+def test_users_and_tokens_are_let_in_and_nobody_else(mail: str, nginx: tuple[str, InFrontOf], tmp_path: Path) -> None:
+    url, in_front_of = nginx
+    config = tmp_path / "queuedeck.toml"
+    digest = hashlib.sha256(b"let me in").hexdigest()
+    config.write_text(
+        f"""redis_url = "{mail}"
+auth = "auto"
+secret_key = "{"k" * 40}"
+api_tokens = ["ci:viewer:{digest}"]
+trusted_proxies = 1
+[[users]]
+name = "ada"
+password_hash = "{generate_password_hash("password", "scrypt:1024:8:1")}"
+role = "admin"
+"""
+    )
+    with serving("--config", config, QUEUEDECK_AUTH="auto") as served, in_front_of(served):
+        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
+        assert "?token=" not in served.process.read_log()
+        stranger = urllib.request.build_opener(_NoRedirect)
+        assert let_in(url, stranger) == {path for path in PATHS if not path.startswith(("/api/", "/metrics"))}
+        assert status(f"{url}/workers", opener=stranger) == 303  # to the form, and nowhere else
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert status(f"{url}/login", data=b"name=ada&password=wrong", opener=browser) == 403
+        assert status(f"{url}/login", data=b"name=ada&password=password", opener=browser) == 200
+        assert status(f"{url}/audit", opener=browser) == 200
+        for token, answer in (("let me in", 200), ("let me out", 401)):
+            assert status(f"{url}/api/v1/overview", headers={"Authorization": f"Bearer {token}"}) == answer
+            assert status(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"}) == answer
+
+
+def test_the_application_in_which_it_is_mounted_says_who_is_let_in(mail: str, nginx: tuple[str, InFrontOf]) -> None:
+    url, in_front_of = nginx
+    command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "4", "--bind", "127.0.0.1:0"]
+    with running([*command, "--no-control-socket"], HOST_REDIS_URL=mail) as served, in_front_of(served):
+        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
+        assert let_in(f"{url}/ops/queues") == set()
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert status(f"{url}/", opener=browser) == 200
+        assert status(f"{url}/ops/queues/workers", opener=browser) == 200
+        assert status(f"{url}/ops/queues/audit", opener=browser) == 403  # an operator
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: object, **_keywords: object) -> None:
+        return None
