@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="the answer as JSON")
     check.set_defaults(run=_check)
 
+    config = commands.add_parser("config", help="the settings that hold, secrets masked, or whether they are right")
+    _add_source(config)
+    config.add_argument("--check", action="store_true", help="only say whether they are right; exits with 2 if not")
+    config.set_defaults(run=_config)
+
     hashing = commands.add_parser("hash-password", help="the password_hash of a user, from a password typed or piped")
     hashing.set_defaults(run=_hash_password)
     return parser
@@ -150,6 +155,20 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from dashboard.doctor import main as doctor
 
     return doctor(_settings(arguments))
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from dashboard.describe import describe
+    from dashboard.web.app import create_app
+
+    settings = _settings(arguments)
+    create_app(settings, start_token="of no start")  # noqa: S106 - opens no connection, checks what `serve` checks
+    if arguments.check:
+        print("The settings are right.")
+        return 0
+    for line in describe(settings):
+        print(line)
+    return 0
 
 
 def _hash_password(arguments: argparse.Namespace) -> int:

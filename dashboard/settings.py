@@ -6,6 +6,7 @@ read and what was expected. Credentials never appear in it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import ipaddress
 import os
@@ -13,8 +14,8 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -23,6 +24,14 @@ from dashboard.errors import ConfigurationError
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+# What may stand behind the `?` of a Redis URL; the values of the TLS ones are those of Celery and redis-py.
+URL_OPTIONS = {
+    "redis": frozenset({"db", "username", "password"}),
+    "rediss": frozenset({"db", "username", "password"}) | _TLS_OPTIONS,
+    "unix": frozenset({"db", "username", "password"}),
+}
+CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
 # Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
 GLOB_LIMIT = 64
 KEY_LIMIT = 200
@@ -121,10 +130,15 @@ def load(
     for layer, where in layers:
         for name, value in layer.items():
             if name not in Settings.__struct_fields__:
-                raise ConfigurationError(f"{where(name)}: unknown setting; known are {_known()}")
+                raise ConfigurationError(f"{where(name)}: unknown setting{_suggestion(name)}")
             values[name], origin[name] = value, where(name)
-        if "redis_url" in layer and "sources" not in layer:
-            values.pop("sources", None)  # the later, simpler setting wins over a file's [[sources]]
+        if "redis_url" in layer and "sources" in layer:
+            raise ConfigurationError(f"{where('redis_url')}: expected one of redis_url and sources, not both")
+        # Of a file's setting and a later one of the other kind the later wins.
+        if "redis_url" in layer:
+            values.pop("sources", None)
+        if "sources" in layer:
+            values.pop("redis_url", None)
     for name, value in values.items():
         values[name] = _convert(name, value, origin[name])
     settings = Settings(**values)
@@ -145,8 +159,11 @@ def redact_url(url: str) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}"
 
 
-def _known() -> str:
-    return ", ".join(Settings.__struct_fields__)
+def _suggestion(name: str) -> str:
+    known = Settings.__struct_fields__
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    close = close or [each for each in known if each.startswith(name.lower()) or name.lower().startswith(each)][:1]
+    return f": did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -188,17 +205,25 @@ def _convert(name: str, value: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, _field_types()[name], strict=False)
     except msgspec.ValidationError as exc:
-        # msgspec's message never repeats the value, which may be a secret.
-        raise ConfigurationError(f"{where}: {_lower_first(str(exc))}") from None
+        raise ConfigurationError(f"{where}: {_expected(_field_types()[name], str(exc))}") from None
+
+
+def _expected(type_: Any, message: str) -> str:
+    """What belongs there, from msgspec's message without the value, which may be a secret."""
+    if type_ is bool:
+        return "expected true or false"
+    choices = get_args(type_) if get_origin(type_) is Literal else ()
+    if choices:
+        return f"expected {' or '.join(repr(choice).replace(chr(39), chr(34)) for choice in choices)}"
+    if message.startswith("Invalid enum value"):
+        _, _, place = message.rpartition(" - ")
+        return f"unknown value {place}"
+    return message[:1].lower() + message[1:]
 
 
 @functools.cache
 def _field_types() -> dict[str, Any]:
     return {field.name: field.type for field in msgspec.structs.fields(Settings)}
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def _check(settings: Settings, origin: Mapping[str, str]) -> None:
@@ -300,14 +325,37 @@ def _check_url(url: str, where: str) -> None:
         _ = parts.port
     except ValueError:
         raise ConfigurationError(f"{where}: {expected}") from None
+    for word, hint in (
+        ("sentinel", "Redis Sentinel is not supported yet: name the address of the primary"),
+        ("cluster", "Redis Cluster is not supported yet"),
+    ):
+        if word in parts.scheme:
+            raise ConfigurationError(f"{where}: {hint}; {expected}")
     if parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
         raise ConfigurationError(f"{where}: {expected}")
+    _check_options(parts.scheme, parts.query, where)
     if parts.scheme != "unix":
         if not parts.hostname:
             raise ConfigurationError(f"{where}: {expected}")
         database = parts.path.strip("/")
         if database and not database.isdigit():
             raise ConfigurationError(f"{where}: expected a database number after the port, as /0")
+
+
+def _check_options(scheme: str, query: str, where: str) -> None:
+    known = URL_OPTIONS[scheme]
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            shown = name if name.isidentifier() and len(name) <= 40 else "there"
+            raise ConfigurationError(
+                f"{where}: unknown option {shown} behind the ?; known for {scheme}:// are {', '.join(sorted(known))}"
+            )
+        if name == "db" and not value.isdecimal():
+            raise ConfigurationError(f"{where}: db: expected a number")
+        if name == "ssl_cert_reqs" and value.lower() not in CERT_REQS:
+            raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
+        if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
+            raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")
 
 
 def _is_glob(glob: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import redis
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -38,7 +39,7 @@ from redis.retry import Retry
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import RedisHealth
-from dashboard.settings import redact_url
+from dashboard.settings import CERT_REQS, redact_url
 
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
@@ -118,6 +119,19 @@ class Packed:
 _ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
 
 
+def _options(url: str) -> dict[str, Any]:
+    """What a connection to `url` needs by its scheme and its options, those of the settings' URL_OPTIONS."""
+    options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    if options.get("connection_class") is not redis.UnixDomainSocketConnection:
+        options["socket_keepalive"] = True
+    verifies = CERT_REQS.get(str(options.pop("ssl_cert_reqs", "required")).lower(), "required")
+    if options.get("connection_class") is redis.SSLConnection:
+        options["ssl_cert_reqs"] = verifies
+        if verifies == "none":
+            options["ssl_check_hostname"] = False
+    return options
+
+
 class Source:
     """One Redis, thread-safe. Opens no connection before the first command."""
 
@@ -126,16 +140,15 @@ class Source:
         self.address = redact_url(url)
         # The quickest round trip so far: what of the others is likely to be but the way there and back.
         self._way_s = float("inf")
-        self._pool = redis.ConnectionPool.from_url(
-            url,
+        self._pool = redis.ConnectionPool(
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=READ_TIMEOUT_S,
-            socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=self._introduce,
             decode_responses=False,
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
+            **_options(url),
         )
         self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
         self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted

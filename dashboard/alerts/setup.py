@@ -45,11 +45,16 @@ def make_channels(settings: Settings) -> dict[str, Channel]:
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigurationError for anything wrong with rules, channels and the ping URL; opens no connection."""
+    """Raises ConfigurationError for anything wrong with rules, channels, ping URL and spool folder, which is made.
+
+    Opens no connection.
+    """
     make_rulebook(settings)
     make_channels(settings)
     if settings.ping_url is not None:
         Ping(settings.ping_url, allow_private=settings.allow_private_webhooks)
+    if settings.spool_dir is not None:
+        _folder(settings)
 
 
 class Alerts:

@@ -22,6 +22,7 @@ from dashboard.web.deck import EXTENSION
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
+MAX_THREADS = 500
 # gunicorn's settings by these names, for one's own as for `serve`.
 worker_class = "dashboard.web.buffering.BufferingWorker"
 worker_connections = CONNECTIONS
@@ -75,8 +76,10 @@ def serve(
     """Serve until SIGINT or SIGTERM; the exit status. Port 0 means any free port, which the announcement names.
 
     `start_token`: lets people in while the settings name no users; a random one unless given. Raises ConfigurationError
-    when the port is taken.
+    when the port is taken and for a number of threads that cannot be.
     """
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigurationError(f"--threads: expected a number from 1 to {MAX_THREADS}")
     start_token = start_token or secrets.token_urlsafe(32)
     create_app(settings, start_token=start_token)  # a wrong setting is told here, in one line, and not by each worker
     listener = _listen(host, port)

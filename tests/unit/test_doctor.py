@@ -39,7 +39,8 @@ READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck .*$", (ROOT / "README.md
 
 def doctor(capsys: pytest.CaptureFixture[str], url: str, **more: Any) -> tuple[int, str]:
     """(exit status, what was printed)."""
-    code = main(load(environ={}, keywords={"redis_url": url, **more}))
+    where = {} if "sources" in more else {"redis_url": url}
+    code = main(load(environ={}, keywords=where | more))
     return code, capsys.readouterr().out
 
 
@@ -275,6 +276,7 @@ def tls_port(tmp_path: Path, kept_port: int) -> Iterator[int]:
     """Port of a Redis that speaks TLS only, with a certificate that nobody signed."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName = IP:127.0.0.1"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
     server = start_server("redis-7", "--tls-port", str(kept_port), "--tls-auth-clients", "no", *files)
@@ -288,12 +290,15 @@ def test_a_server_that_wants_tls(tls_port: int, capsys: pytest.CaptureFixture[st
     assert "use rediss://" in only_line(output)
 
 
-def test_a_certificate_that_nobody_signed(tls_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_certificate_that_nobody_signed(tls_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output = doctor(capsys, f"rediss://127.0.0.1:{tls_port}/0")
     assert code == 2
     assert "TLS failed" in only_line(output)
     assert ".." not in output
     assert "certificate" in only_line(output)
+    for option in ("ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", f"ssl_ca_certs={tmp_path}/certificate.pem"):
+        code, output = doctor(capsys, f"rediss://127.0.0.1:{tls_port}/0?{option}")
+        assert "Redis 7" in output, option
 
 
 def test_one_server_down_does_not_hide_the_other(

@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.settings",
         "dashboard.access",
         "dashboard.output",
+        "dashboard.describe",
     ),
     ("dashboard.sources",),
     ("dashboard.backends",),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dashboard.backends import registry
-from dashboard.settings import Settings, SourceSettings, load
+from dashboard.errors import ConfigurationError
+from dashboard.settings import PLACEHOLDERS, Settings, SourceSettings, load
 from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -32,6 +33,12 @@ def test_every_field_of_a_source_is_in_the_table_and_no_other() -> None:
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
 def test_an_example_of_a_file_can_be_read(example: str, tmp_path: Path) -> None:
     path = tmp_path / "queuedeck.toml"
+    if any(placeholder in example for placeholder in PLACEHOLDERS):
+        path.write_text(example)
+        with pytest.raises(ConfigurationError, match="expected"):
+            load(config=path, environ={})
+    for placeholder in PLACEHOLDERS:
+        example = example.replace(placeholder, "scrypt:1:1:1$a$b" if "$" in placeholder else "k" * 40)
     path.write_text(example)
     settings = load(config=path, environ={})
     assert len(settings.sources) == example.count("[[sources]]")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dashboard.describe import describe
 from dashboard.errors import ConfigurationError
 from dashboard.settings import Settings, SourceSettings, load, redact_url
 
@@ -33,6 +34,9 @@ def test_a_later_redis_url_replaces_the_sources_of_the_file(tmp_path: Path) -> N
     assert [source.name for source in load(config=file, environ={}).effective_sources()] == ["a"]
     settings = load(config=file, environ={}, keywords={"redis_url": "redis://b:1/0"})
     assert [source.url for source in settings.effective_sources()] == ["redis://b:1/0"]
+    later = [{"name": "c", "url": "redis://c:1/0"}]
+    settings = load(environ={"QUEUEDECK_REDIS_URL": "redis://b:1/0"}, keywords={"sources": later})
+    assert (settings.redis_url, [source.name for source in settings.effective_sources()]) == (None, ["c"])
 
 
 def test_the_environment_is_read_as_numbers_booleans_and_lists() -> None:
@@ -62,8 +66,31 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "keywords", "expected"),
     [
-        ({"QUEUEDECK_REDIS": "x"}, {}, "environment: QUEUEDECK_REDIS: unknown setting"),
-        ({}, {"redis": "x"}, "keyword redis: unknown setting"),
+        ({"QUEUEDECK_REDIS": "x"}, {}, "environment: QUEUEDECK_REDIS: unknown setting: did you mean redis_url?"),
+        ({}, {"redis": "x"}, "keyword redis: unknown setting: did you mean redis_url?"),
+        ({}, {"api-token": "x"}, "unknown setting: did you mean api_tokens?"),
+        ({}, {"colour": "x"}, "unknown setting; known are redis_url, sources, "),
+        ({"QUEUEDECK_CHECKER": "on"}, {}, 'environment: QUEUEDECK_CHECKER: expected "auto" or "off"'),
+        ({}, {"users": [{"name": "a", "password_hash": "x", "role": "root"}]}, "unknown value at `$[0].role`"),
+        ({"QUEUEDECK_READ_ONLY": "yes"}, {}, "environment: QUEUEDECK_READ_ONLY: expected true or false"),
+        (
+            {},
+            {"redis_url": "redis://h:1/0", "sources": [{"name": "a", "url": "redis://h:1/0"}]},
+            "keyword redis_url: expected one of redis_url and sources, not both",
+        ),
+        ({}, {"redis_url": "sentinel://h:1/0"}, "Redis Sentinel is not supported yet: name the address of the primary"),
+        ({}, {"redis_url": "redis+cluster://h:1/0"}, "Redis Cluster is not supported yet"),
+        (
+            {},
+            {"redis_url": "redis://h:1/0?virtual_host=a"},
+            "unknown option virtual_host behind the ?; known",
+        ),
+        ({}, {"redis_url": "redis://h:1/0?decode_responses=true"}, "unknown option decode_responses"),
+        ({}, {"redis_url": "redis://h:1/0?protocol=3"}, "unknown option protocol"),
+        ({}, {"redis_url": "redis://h:1/0?ssl_ca_certs=a"}, "unknown option ssl_ca_certs"),
+        ({}, {"redis_url": "rediss://h:1/0?ssl_cert_reqs=maybe"}, "ssl_cert_reqs: expected none or required"),
+        ({}, {"redis_url": "unix:///tmp/a.sock?db=one"}, "db: expected a number"),
+        ({}, {"redis_url": "redis://h:1/0?db="}, "db: expected a number"),
         ({"QUEUEDECK_SAMPLE_INTERVAL_S": "soon"}, {}, "QUEUEDECK_SAMPLE_INTERVAL_S: expected `float`"),
         ({}, {"sample_interval_s": 0.1}, "keyword sample_interval_s: expected seconds from 0.5 to 300"),
         ({}, {"checker": "yes"}, "keyword checker:"),
@@ -107,6 +134,9 @@ def test_no_message_repeats_a_secret() -> None:
         {"secret_key": secret},
         {"api_tokens": [f"ci:viewer:{secret}"]},
         {"sources": [{"name": "a", "url": f"tcp://:{secret}@h:1"}]},
+        {"checker": secret},
+        {"users": [{"name": "a", "password_hash": "x", "role": secret}]},
+        {"redis_url": f"redis://h:1/0?{secret}=1"},
     ]
     for keywords in wrong:
         with pytest.raises(ConfigurationError) as caught:
@@ -131,3 +161,28 @@ def test_a_url_is_shown_without_credentials(url: str, shown: str) -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(AttributeError):
         Settings().read_only = True  # type: ignore[misc]
+
+
+def test_the_settings_that_hold_are_described_without_a_secret() -> None:
+    secret = "hunter2-hunter2-hunter2-hunter2-hunter2"
+    settings = load(
+        environ={},
+        keywords={
+            "sources": [{"name": "a", "url": f"redis://user:{secret}@h:1/0", "queues": ["mail-*"]}],
+            "secret_key": secret,
+            "users": [{"name": "ada", "password_hash": f"scrypt:1:1:1${secret}$x", "role": "admin"}],
+            "api_tokens": ["ci:viewer:" + hashlib.sha256(b"x").hexdigest()],
+            "channels": [{"id": "ops", "type": "slack", "url": f"https://hooks.slack.com/services/{secret}"}],
+            "ping_url": f"https://ping.example/{secret}",
+            "read_only": True,
+        },
+    )
+    lines = describe(settings)
+    assert secret not in "".join(lines)
+    assert "* read_only = true" in lines
+    assert '  auth = "auto"' in lines
+    assert '* secret_key = "…"' in lines
+    (sources,) = [line for line in lines if line.startswith("* sources = ")]
+    assert '"name":"a"' in sources
+    assert '"url":"redis://h:1/0"' in sources
+    assert "mail-*" in sources

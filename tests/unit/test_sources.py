@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
@@ -178,3 +180,24 @@ def test_a_link_that_was_never_made_has_no_age(
     lines += [f"master_link_down_since_seconds:{since}"] if since is not None else []
     health = parse_info("\r\n".join(lines).encode(), None)
     assert (health.replica_link_up, health.replica_link_down_s) == (up, down_s)
+
+
+@pytest.mark.parametrize("query", ["", "?db=0", "?username=default&password=x"])
+def test_a_server_is_reached_by_its_socket(tmp_path: Path, query: str) -> None:
+    path = tmp_path / "redis.sock"
+    options = ("--unixsocket", str(path), "--requirepass", "x" if "password" in query else "")
+    with start_server("redis-7", *options), closing(Source("main", f"unix://{path}{query}")) as source:
+        assert source.execute("SET", "a", 1) == b"OK"
+        assert source.execute("GET", "a") == b"1"
+
+
+def test_a_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="No such file"):
+        Source("main", f"unix://{tmp_path}/none.sock").execute("PING")
+
+
+def test_the_database_may_be_an_option(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    with closing(Source("main", server.url.rpartition("/")[0] + "?db=3")) as source:
+        source.execute("SET", "there", 1)
+        assert source.database == 3
+    assert redis_client.exists("there") == 0
