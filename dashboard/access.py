@@ -38,7 +38,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOCAL = Identity(name="local", role=Role.ADMIN)
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Headers, as WSGI names them, that say that somebody else stands behind the peer. A proxy on this machine that sends
-# one of them must not open the door; one that sends none cannot be told from a browser.
+# one of them must not let anybody in; one that sends none cannot be told from a browser.
 FORWARDING_PREFIXES = (
     *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED", "HTTP_X_ORIGINAL", "HTTP_X_REAL", "HTTP_X_ENVOY"),
     *("HTTP_X_AMZN", "HTTP_X_AZURE", "HTTP_X_PROXY", "HTTP_X_REMOTE", "HTTP_X_CLUSTER", "HTTP_X_CLIENT", "HTTP_CF_"),

@@ -108,7 +108,7 @@ def create_app(
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `Deck`.
     """
     settings = settings or load(config=config, keywords=keywords)
-    door = security.Door(settings, identify, start_token)
+    authenticator = security.Authenticator(settings, identify, start_token)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.url_map.converters["segment"] = SegmentConverter
@@ -121,14 +121,14 @@ def create_app(
     app.extensions[EXTENSION] = Deck(settings)
     for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
         app.register_blueprint(blueprint)
-    sessions.install(app, settings, door.start_token)
+    sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
         pick_token=picking.pick_token, member_token=picking.member_token, verbs=did.VERBS, danger=did.DANGER
     )
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
-    security.install(app, door)
+    security.install(app, authenticator)
     _answer_errors(app)
     app.wsgi_app = _behind_proxies(EncodedPath(app.wsgi_app), settings)  # type: ignore[assignment, method-assign]
     return app

@@ -53,27 +53,28 @@ ROLES: dict[str, Role | None] = {
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-FOREIGN = "This change was not asked for by a page of this dashboard."
-FOREIGN_HINT = "Reload the page and try again; a script sends an API token: Authorization: Bearer …"
-CLOSED = "Nobody is let in here yet: no sign-in is configured."
+FOREIGN = "Request blocked: it did not come from this dashboard (CSRF check)."
+FOREIGN_HINT = "Reload the page and try again. Scripts send an API token: Authorization: Bearer …"
+CLOSED = "Access is not configured."
 CLOSED_HINT = (
-    "Configure one of these: users ([[users]]) with a secret_key; identify=… where another application mounts this "
-    "one; api_tokens for scripts. `queuedeck serve` prints an address with a token that lets you in. On a machine of "
-    'your own auth = "none" (or --no-auth) lets in whoever sits there.'
+    "Add users ([[users]] and secret_key), pass identify=… where an application mounts this dashboard, or use "
+    "api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
+    'auth = "none" (--no-auth) turns sign-in off.'
 )
-NOT_LOCAL = "Without a sign-in (auth = none) only this machine itself is answered."
+NOT_LOCAL = "Sign-in is off (auth = none): only requests from this machine itself are accepted."
 NOT_LOCAL_HINT = (
-    "Open it as http://127.0.0.1:PORT or through an SSH tunnel, never through a proxy. For others, configure a "
-    "sign-in: users, identify=… or api_tokens."
+    "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. For other people, configure "
+    "users, identify=… or api_tokens."
 )
-PRINTED_ONLY = "This dashboard lets in who opens the address that it printed at its start."
+PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
 PRINTED_ONLY_HINT = (
-    "Look for http://…/?token=… where `queuedeck serve` or the demo was started. A new start makes a new one."
+    "It ends in ?token=… and stands where queuedeck serve or the demo was started; every start prints a new one. "
+    "To let people sign in, configure users."
 )
 
 
-class Door:
-    """Who is let into one app, and how. One of: identify, users, the start token, whoever sits here, nobody."""
+class Authenticator:
+    """Decides who has access to one app. One of: identify, users, the start token, anyone on this machine, nobody."""
 
     def __init__(self, settings: Settings, identify: Identify | None, start_token: str | None) -> None:
         """Raises ConfigurationError for ways that exclude each other."""
@@ -94,7 +95,7 @@ class Door:
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
             identity = token_identity(request.environ, settings.api_tokens)
             if identity is None:
-                raise UnknownToken("This API token is not known here.", hint="Check QUEUEDECK_API_TOKENS.")
+                raise UnknownToken("Unknown API token.", hint="Check api_tokens.")
             return identity
         if request.method not in SAFE_METHODS and not _same_origin():
             raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
@@ -103,7 +104,7 @@ class Door:
         if settings.users:
             identity = sessions.signed_in(settings, deck().own_source)
             if identity is None:
-                raise Unidentified("You are not signed in.", hint="Sign in, or send an API token.")
+                raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
             return identity
         if self.start_token is not None:
             return self._known(self.start_token.identity(deck().own_source), PRINTED_ONLY, PRINTED_ONLY_HINT)
@@ -127,7 +128,7 @@ class Door:
         return identity
 
 
-def install(app: Flask, door: Door) -> None:
+def install(app: Flask, authenticator: Authenticator) -> None:
     """Guard all routes of `app`, those registered so far. Raises ConfigurationError for a route without a role."""
     for rule in app.url_map.iter_rules():
         if _key(rule) not in ROLES:
@@ -137,11 +138,11 @@ def install(app: Flask, door: Door) -> None:
     def enter() -> ResponseReturnValue | None:
         """Exchange the token of the address for a session, and drop it from the address."""
         token = request.args.get(sessions.StartToken.PARAMETER)
-        if door.start_token is None or token is None or request.method != "GET":
+        if authenticator.start_token is None or token is None or request.method != "GET":
             return None
-        if not door.start_token.fits(token):
+        if not authenticator.start_token.fits(token):
             raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
-        door.start_token.begin()
+        authenticator.start_token.begin()
         rest = [
             (name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER
         ]
@@ -150,16 +151,16 @@ def install(app: Flask, door: Door) -> None:
 
     @app.before_request
     def guard() -> None:
-        trusted = door.settings.trusted_hosts
+        trusted = authenticator.settings.trusted_hosts
         if trusted and host_name(request.environ) not in LOCAL_HOSTS | set(trusted):
-            raise Forbidden("This host name is not answered here.", hint="Name it in trusted_hosts.")
+            raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
         endpoint = request.endpoint or ""
         role = ROLES.get(endpoint.partition(".")[0], Role.VIEWER)
         if role is None:
             if request.method not in SAFE_METHODS and not _same_origin():
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
-        identity = door.identity()
+        identity = authenticator.identity()
         if identity.role < role:
             raise Forbidden(
                 f"This needs the role {role.name.lower()}; {identity.name} is {identity.role.name.lower()}."
@@ -187,7 +188,7 @@ def install(app: Flask, door: Door) -> None:
         identity=lambda: g.get("identity"),
         what_fires=lambda: deck().firing() if "identity" in g else None,
         signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
-        open_door=lambda: door.identify is None and door.settings.auth == "none",
+        is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
 

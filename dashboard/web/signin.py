@@ -19,9 +19,9 @@ from dashboard.web.tries import WINDOW_S, Checks, Tries, Try
 bp = Blueprint("signin", __name__)
 log = logging.getLogger(__name__)
 
-WRONG = "This name and password do not fit."
-LOCKED = "Too many tries. Wait 15 minutes, then try again."
-BUSY = "Many sign in at this moment. Try again in a few seconds."
+WRONG = "Wrong name or password."
+LOCKED = "Too many attempts. Try again in 15 minutes."
+BUSY = "Too many people are signing in right now. Try again in a few seconds."
 BUSY_S = 5
 MAX_FIELD = 1024
 SIGN_IN, SIGN_OUT = "sign in", "sign out"
@@ -98,7 +98,7 @@ def safe_next(target: str | None) -> str:
 
 def _check_users() -> None:
     if not deck().settings.users:
-        raise NotFound("Nobody signs in here.")
+        raise NotFound("Sign-in is not enabled.")
 
 
 def _user(name: str) -> UserSettings | None:

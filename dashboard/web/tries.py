@@ -64,7 +64,7 @@ class Counted:
 class Tries:
     """Counts tries: in Redis for all processes, in memory without it.
 
-    Redis that is down must not lock anybody out, nor open the door to guessing.
+    Redis that is down must not lock anybody out, nor allow guessing.
     """
 
     def __init__(self) -> None:

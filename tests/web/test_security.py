@@ -98,10 +98,10 @@ def test_where_people_sign_in_the_token_of_the_start_is_none(make_app: MakeApp, 
 
 def test_without_a_sign_in_every_page_says_so(make_app: MakeApp, client: FlaskClient) -> None:
     for path in ("/", "/workers", "/alerts"):
-        assert "No sign-in" in client.get(path).text
+        assert "Sign-in is off" in client.get(path).text
     other = make_app(start_token=TOKEN).test_client()
     other.get("/?token=" + quote(TOKEN))
-    assert "No sign-in" not in other.get("/").text
+    assert "Sign-in is off" not in other.get("/").text
 
 
 @pytest.mark.parametrize("answer", ["ada", 5, object()])
@@ -183,7 +183,7 @@ def test_a_route_without_a_role_stops_the_start(make_app: MakeApp) -> None:
     app = make_app()
     app.add_url_rule("/new", "new", lambda: "new")
     with pytest.raises(ConfigurationError, match="/new"):
-        security.install(app, security.Door(load(environ={}), None, None))
+        security.install(app, security.Authenticator(load(environ={}), None, None))
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/healthz", "/nothing", "/static/nothing.css"])
