@@ -54,6 +54,10 @@ READ_BYTES = 64 * 1024
 CLOCK_CHECK_S = 60.0
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
 MAX_CONNECTIONS = 64
+# A server that takes no writes may be a former primary behind a name or an address that leads elsewhere by now. Its
+# connections are made anew after the first of these, then after twice as long each time.
+RENEW_FIRST_S = 1.0
+RENEW_MOST_S = 30.0
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
@@ -119,6 +123,48 @@ class Packed:
 _ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
 
 
+class _Renewal:
+    """When connections are made anew, so that a failover behind a name or an address is followed.
+
+    Redis closes no connection when it becomes a replica, and a name that leads to another server closes none either.
+    """
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._wait_s = RENEW_FIRST_S
+        self._due = 0.0  # monotonic
+        self._role: str | None = None
+
+    def introduced(self, connection: Any) -> None:
+        """A connection is being made."""
+        connection.queuedeck_generation = self._generation
+
+    def is_current(self, connection: Any) -> bool:
+        """Whether it is one of those that may be used."""
+        return bool(getattr(connection, "queuedeck_generation", self._generation) == self._generation)
+
+    def refused(self, exc: ResponseError) -> None:
+        """Redis refused a command."""
+        if isinstance(exc, ReadOnlyError) or _REPLICA.match(str(exc)):
+            self._renew()
+
+    def found(self, role: str | None) -> None:
+        """The server says that it has this role."""
+        if role == "slave" and self._role == "master":
+            self._renew()
+        if role == "master":
+            self._wait_s = RENEW_FIRST_S
+        self._role = role
+
+    def _renew(self) -> None:
+        now = monotonic_s()
+        if now < self._due:
+            return
+        self._generation += 1
+        self._due = now + self._wait_s
+        self._wait_s = min(RENEW_MOST_S, 2 * self._wait_s)
+
+
 def _options(url: str) -> dict[str, Any]:
     """What a connection to `url` needs by its scheme and its options, those of the settings' URL_OPTIONS."""
     options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
@@ -150,6 +196,7 @@ class Source:
             protocol=2,  # one reply shape on every server version
             **_options(url),
         )
+        self._connections = _Renewal()
         self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
         self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
 
@@ -226,6 +273,8 @@ class Source:
 
     def _exchange(self, packed: Packed) -> list[Reply]:
         connection = self._pool.get_connection()
+        if not self._connections.is_current(connection):
+            connection.disconnect()  # type: ignore[no-untyped-call] # it connects again when something is sent
         clean = False
         try:
             connection.send_packed_command([packed.wire], check_health=False)  # type: ignore[no-untyped-call]
@@ -237,6 +286,7 @@ class Source:
                     append(read())
                 except ResponseError as exc:
                     append(exc)
+                    self._connections.refused(exc)
             clean = True
             return replies
         finally:
@@ -271,6 +321,7 @@ class Source:
             return RedisHealth(write_probe=written)
         self._note_clock(info)
         health = parse_info(info, keys if isinstance(keys, int) else None)
+        self._connections.found(health.role)
         return replace(health, write_probe=written) if probe else health
 
     def now_s(self) -> float:
@@ -286,6 +337,7 @@ class Source:
     def _introduce(self, connection: Any) -> None:
         """Handshake of a new connection: our name for CLIENT LIST, and the time of the server. Who may do neither reads
         all the same."""
+        self._connections.introduced(connection)
         connection.on_connect()
         connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
         connection.send_packed_command([_ASK_TIME.wire], check_health=False)
@@ -316,6 +368,7 @@ class Source:
                 refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
             else:
                 continue
+            self._connections.refused(refused)
             known = isinstance(refused, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
             if known or _REFUSING.match(str(refused)):
                 raise self.unavailable(refused)
@@ -355,6 +408,10 @@ def _is_auth(reply: Reply) -> bool:
 _REFUSING = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
+)
+# What a replica says that takes no writes, or that has lost its primary and answers nothing.
+_REPLICA = re.compile(
+    r"(?:ERR )?(?:Error running script.{0,120}?)?(?:@user_script: ?\d+: )?-?(?:READONLY|MASTERDOWN)\b"
 )
 _SECRETS = re.compile(r"(rediss?|unix)://\S*@")
 

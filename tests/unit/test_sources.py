@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
+from dashboard import sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Source, metered, parse_info
 from tests.conftest import start_server
+from tests.forwarding import MovingAddress
+from tests.waiting import wait_until
 
 
 def test_a_batch_answers_in_order_with_errors_in_their_places(source: Source, redis_client: redis.Redis) -> None:
@@ -201,3 +204,76 @@ def test_the_database_may_be_an_option(server: EmbeddedRedis, redis_client: redi
         source.execute("SET", "there", 1)
         assert source.database == 3
     assert redis_client.exists("there") == 0
+
+
+@pytest.fixture
+def failed_over() -> Iterator[tuple[MovingAddress, Callable[[], None]]]:
+    """An address of a primary, and what makes that a replica of another server to which the address leads then."""
+    at_once = ("--repl-diskless-sync-delay", "0")
+    with (
+        start_server("redis-7", *at_once) as old,
+        start_server("redis-7", *at_once) as new,
+        MovingAddress(old.port) as address,
+    ):
+
+        def fail_over() -> None:
+            with redis.Redis.from_url(old.url) as client:
+                client.replicaof("127.0.0.1", new.port)
+                wait_until(
+                    lambda: client.info("replication")["role"] == "slave", what="the old primary to be a replica"
+                )
+            address.leads_to = new.port
+
+        yield address, fail_over
+
+
+def test_who_writes_follows_a_failover_behind_a_name(
+    failed_over: tuple[MovingAddress, Callable[[], None]],
+) -> None:
+    address, fail_over = failed_over
+    with closing(Source("main", address.url)) as source:
+        assert source.execute("SET", "a", 1) == b"OK"
+        fail_over()
+        with pytest.raises(ReadOnlyError):
+            source.execute("SET", "a", 2)
+        assert source.execute("SET", "a", 3) == b"OK"
+
+
+def test_a_script_that_may_not_write_follows_too(failed_over: tuple[MovingAddress, Callable[[], None]]) -> None:
+    address, fail_over = failed_over
+    script = "return redis.call('SET', KEYS[1], 1)"
+    with closing(Source("main", address.url)) as source:
+        source.execute("EVAL", script, 1, "a")
+        fail_over()
+        with pytest.raises(BackendUnavailable, match="replica"):
+            source.check_writable(source.batch([("EVAL", script, 1, "a")]))
+        source.check_writable(source.batch([("EVAL", script, 1, "a")]))
+
+
+def test_who_only_reads_follows_when_the_role_has_changed(
+    failed_over: tuple[MovingAddress, Callable[[], None]],
+) -> None:
+    address, fail_over = failed_over
+    with closing(Source("main", address.url)) as source:
+        assert source.health().role == "master"
+        fail_over()
+        assert source.health().role == "slave"
+        assert source.health().role == "master"
+
+
+def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
+    failed_over: tuple[MovingAddress, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, fail_over = failed_over
+    old = address.leads_to
+    fail_over()
+    address.leads_to = old
+    now = 1000.0
+    monkeypatch.setattr(sources, "monotonic_s", lambda: now)
+    with closing(Source("main", address.url)) as source, redis.Redis(port=old) as client:
+        connections = []
+        for _ in range(120):
+            now += 1
+            source.health(probe=True)
+            connections.append(client.info("stats")["total_connections_received"])
+        assert connections[-1] - connections[0] == 8  # at once, after 1, 2, 4, 8, 16 and then each 30 seconds
