@@ -42,6 +42,7 @@ from dashboard.web import (
     people,
     picking,
     queues,
+    request_input,
     rules,
     searching,
     security,
@@ -109,7 +110,7 @@ def create_app(
     settings = settings or load(config=config, keywords=keywords)
     door = security.Door(settings, identify, start_token)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
     app.url_map.converters["segment"] = SegmentConverter
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -128,6 +129,7 @@ def create_app(
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, door)
+    request_input.install(app)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
     app.wsgi_app = EncodedPath(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from dashboard.errors import NotFound
 from dashboard.web import sessions
 from dashboard.web.deck import deck
+from dashboard.web.request_input import form_fields
 
 bp = Blueprint("signin", __name__)
 
@@ -26,6 +27,7 @@ def form() -> ResponseReturnValue:
 
 
 @bp.post("/login")
+@form_fields("name", "password", "next")
 def enter() -> ResponseReturnValue:
     """Check name and password; 303 to where the person wanted to go, 403 with the form again, 429 after five slips."""
     _check_users()
@@ -43,6 +45,7 @@ def enter() -> ResponseReturnValue:
 
 
 @bp.post("/logout")
+@form_fields()
 def leave() -> ResponseReturnValue:
     """Sign out."""
     session.clear()
