@@ -120,7 +120,6 @@ def new() -> str:
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_targets(places) if spec.action is Action.MOVE else (),
         name_to_type=page.name_to_type(queue) if queue else "delete",
-        reason_needed=deck().settings.require_reason,
         past=PAST,
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 from flask import Flask, request
-from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
 from dashboard.errors import ConfigurationError, Unsupported
 from dashboard.web.formatting import printable
@@ -112,12 +112,18 @@ def install(app: Flask) -> None:
 def read_body() -> bytes:
     """The body, whether its length is told or it comes in chunks; b"" for none.
 
-    Raises 413 above MAX_CONTENT_LENGTH (in chunks, from there on), and 411 where the server does not pass on a body in chunks.
+    Raises 400 for malformed chunks, 413 above MAX_CONTENT_LENGTH (in chunks, from there on),
+    and 411 where the server does not pass on chunks.
     """
     chunked = "Transfer-Encoding" in request.headers and request.content_length is None
     if chunked and not request.environ.get("wsgi.input_terminated"):
         raise LengthRequired("This server does not pass on a body in chunks: send Content-Length.")
-    raw = request.get_data()
+    try:
+        raw = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as exc:  # each server has its own errors for chunks that are none
+        raise BadRequest("The body cannot be read: its chunks are malformed, or it ended early.") from exc
     most = request.max_content_length
     # Werkzeug ends a body in chunks at the limit without a word.
     if chunked and most is not None and len(raw) >= most:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Annotated, Any
 
@@ -84,7 +83,7 @@ def test_what_is_no_such_body_is_told_by_its_field(raw: str | bytes, message: st
 
 
 def test_a_field_that_must_be_sent() -> None:
-    with pytest.raises(Unsupported, match="^version: expected, but not sent.$"):
+    with pytest.raises(Unsupported, match=r"^version: expected, but not sent.$"):
         decode(b"{}", Needed)
 
 
@@ -95,7 +94,7 @@ def test_a_long_unknown_name_is_cut_before_it_is_compared() -> None:
 
 
 @pytest.fixture
-def client() -> Iterator[FlaskClient]:
+def client() -> FlaskClient:
     """Three routes, as the dashboard has them."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -116,7 +115,7 @@ def client() -> Iterator[FlaskClient]:
 
     _answer_errors(app)
     install(app)
-    yield app.test_client()
+    return app.test_client()
 
 
 JSON = {"Content-Type": "application/json"}
