@@ -367,7 +367,9 @@ RuleBody = msgspec.defstruct(
     [
         (field.name, field.type) if field.required else (field.name, field.type | msgspec.UnsetType, msgspec.UNSET)
         for field in msgspec.structs.fields(Rule)
-    ],
+        if field.name != "version"
+    ]
+    + [("version", int | None, None)],
     bases=(Body,),
     frozen=True,
     kw_only=True,
