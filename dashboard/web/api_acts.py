@@ -43,6 +43,7 @@ _STATUS = {
 _NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
 # Jobs that were not put back, as an undo answers them.
 MAX_REFUSED = 100
+MAX_BATCHES_SHOWN = 100
 
 Text = Annotated[str, Meta(min_length=1)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
@@ -280,6 +281,30 @@ def _put_back(acted: Sequence[Acted]) -> tuple[Response, int]:
 def _under_way(work: Work) -> tuple[Response, int]:
     back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
     return jsonify(_work(work) | back), 202
+
+
+@bulk_bp.get("/undo")
+def deleted() -> Response:
+    """The deletes that can be undone, newest first, 100 at most: `POST /undo/{batch}` puts back what is left of one.
+
+    A batch of bulk work has the id of the work in its name; undo the work instead, by `POST /bulk/{id}/undo`.
+    """
+    return jsonify(
+        batches=[
+            {
+                "batch": batch,
+                "source": about.ref.source,
+                "backend": about.ref.backend,
+                "queue": about.ref.name,
+                "state": about.state.value,
+                "left": left,
+                "who": about.who,
+                "deleted_at": iso(instant(about.at)),
+                "until": iso(instant(until)),
+            }
+            for batch, about, left, until in deck().actions.bin.newest(MAX_BATCHES_SHOWN)
+        ]
+    )
 
 
 @bulk_bp.get("/bulk")

@@ -171,7 +171,8 @@ def _answer_errors(app: Flask) -> None:
         if isinstance(exc, errors.NotFound) and request.method == "GET" and htmx.asked() and not _is_api():
             return htmx.gone(_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
-        return _error(status, exc.code, exc.message, exc.hint)
+        batch = exc.batch if isinstance(exc, errors.OutcomeUnknown) else None
+        return _error(status, exc.code, exc.message, exc.hint, batch)
 
     @app.errorhandler(HTTPException)
     def http(exc: HTTPException) -> ResponseReturnValue:
@@ -188,14 +189,17 @@ def _answer_errors(app: Flask) -> None:
         return _error(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
 
 
-def _error(status: int, code: str, message: str, hint: str | None) -> ResponseReturnValue:
+def _error(status: int, code: str, message: str, hint: str | None, batch: str | None = None) -> ResponseReturnValue:
+    """The answer to an error; `batch` names deleted jobs that can be put back, where it is not known which are gone."""
     if _is_api():
-        return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
+        error = {"code": code, "message": formatting.printable(message), "hint": hint}
+        return jsonify(error=error | ({"batch": batch} if batch else {})), status
     if htmx.asked():
         # A page that polls stays as it is and tells this line in its banner.
         return Response(_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
-    return render_template("error.html", status=status, title=title, message=message, hint=hint), status
+    found = render_template("error.html", status=status, title=title, message=message, hint=hint, batch=batch)
+    return found, status
 
 
 def _line(message: str, hint: str | None) -> str:

@@ -92,7 +92,7 @@ def _health() -> dict[str, Any]:
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "Error": _of({"error": _of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT)})}),
+    "Error": _of({"error": _of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT), "batch": _TEXT}, "batch")}),
     "Queue": _of(
         {
             **dict.fromkeys(("source", "backend", "name"), _TEXT),

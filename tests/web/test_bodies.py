@@ -14,7 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
+from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable
 from dashboard.web.app import MAX_REQUEST_BYTES
 from dashboard.web.request_input import SAFE_METHODS, body_of
 from tests.serving import running
@@ -255,6 +257,39 @@ def test_an_undo_needs_the_reason_that_acts_need(
     assert reasons[:2] == ["my slip too", "my slip"]
     assert "tidy" in reasons
     assert redis_client.zcard("rq:failed:mail") > dead_before
+
+
+def test_a_delete_whose_answer_is_lost_can_be_found_and_undone(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = RQ.delete
+
+    def cut(self: RQ, *args: Any) -> Any:
+        delete(self, *args)
+        raise BackendUnavailable("Redis main hung up.", source="main", reason="lost")
+
+    monkeypatch.setattr(RQ, "delete", cut)
+    path = f"{QUEUE}/jobs/{jobs[0]}/delete"
+    answer = client.post(path, headers=SAME)
+    assert (answer.status_code, redis_client.llen("rq:queue:mail")) == (503, 2)
+    error = answer.get_json()["error"]
+    assert (error["code"], error["message"]) == ("outcome_unknown", "Redis main hung up.")
+    assert f"POST /api/v1/undo/{error['batch']}" in error["hint"]
+    (event, *_) = client.get("/api/v1/audit").get_json()["events"]
+    assert (event["batch"], event["outcomes"], event["ids"]) == (error["batch"], {"unknown": 1}, [jobs[0]])
+    (listed,) = client.get("/api/v1/undo").get_json()["batches"]
+    assert (listed["batch"], listed["queue"], listed["left"]) == (error["batch"], "mail", 1)
+    form = {"action": "delete", "state": "waiting"}
+    page = client.post(f"/queues/main/rq/mail/jobs/{jobs[1]}/act", data=form, headers=SAME)
+    assert (page.status_code, "Outcome unknown" in page.text, "http-equiv" in page.text) == (503, True, False)
+    ((_, names),) = [form for form in Forms(page.text).found if form[0] == "/undo"]
+    assert names == {"batch"}
+    batches = [each["batch"] for each in client.get("/api/v1/undo").get_json()["batches"]]
+    assert any(batch in page.text for batch in batches)
+    for batch in batches:
+        assert client.post(f"/api/v1/undo/{batch}", headers=SAME).get_json()["restored"] == 1
+    assert redis_client.llen("rq:queue:mail") == 3
+    assert client.get("/api/v1/undo").get_json()["batches"] == []
 
 
 class Forms(HTMLParser):
