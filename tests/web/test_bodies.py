@@ -298,14 +298,20 @@ class Forms(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.found: list[tuple[str, set[str]]] = []
+        self.within = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        if tag == "form" and given.get("method") == "post":
-            self.found.append((urlsplit(given["action"] or "").path, set()))
-        elif tag in ("input", "button", "select", "textarea") and self.found and given.get("name"):
+        if tag == "form":
+            self.within = given.get("method") == "post"
+            if self.within:
+                self.found.append((urlsplit(given["action"] or "").path, set()))
+        elif tag in ("input", "button", "select", "textarea") and self.within and given.get("name"):
             self.found[-1][1].add(str(given["name"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within = self.within and tag != "form"
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -344,6 +350,34 @@ def test_each_form_of_an_act_asks_for_the_reason_that_it_needs(
     finally:
         worker.register_death()
     assert seen >= {"act", "queue", "undo", "bulk"}
+
+
+def test_the_fields_of_our_own_forms_are_known(client: FlaskClient, jobs: list[str], dead: list[str]) -> None:
+    app = client.application
+    wait_until(lambda: groups(client), what="the groups")
+    fingerprint = groups(client)[0]["fingerprint"]
+    lists = "/bulk/new?source=main&backend=rq&queue=mail"
+    pages = (
+        "/queues/main/rq/mail?state=dead",
+        f"/queues/main/rq/mail/jobs/{dead[0]}",
+        f"/dead/{fingerprint}",
+        f"/dead/{fingerprint}?did=delete&done=1&batch=ab12",
+        *(f"{lists}&state=dead&q=user&action={action}" for action in ("retry", "delete", "move")),
+        f"/bulk/new?fingerprint={fingerprint}&action=retry",
+        "/queues/main/rq/mail/obliterate",
+        "/alerts/rules/new",
+        "/alerts/rules/new?from=deep",
+        "/alerts/rule/deep",
+        "/silences/new",
+        "/silences/new?when=weekly",
+    )
+    seen = set()
+    for path in pages:
+        for action, names in Forms(client.get(path).text).found:
+            endpoint, _ = app.url_map.bind("x").match(action, method="POST")
+            assert names <= set(vars(app.view_functions[endpoint])["queuedeck_input"]), (path, action)
+            seen.add(endpoint)
+    assert len(seen) >= 9
 
 
 # Chunks, under the server that people run
