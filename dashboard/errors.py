@@ -35,6 +35,20 @@ class BackendUnavailable(QueuedeckError):
         self.reason = reason
 
 
+class OutcomeUnknown(BackendUnavailable):
+    """Redis was lost while it deleted jobs, so nobody knows which are gone. `batch` holds all that can be put back."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, cause: BackendUnavailable, batch: str) -> None:
+        hint = (
+            "Outcome unknown: the jobs may be deleted. Look at the list; those that are gone can be put back for "
+            f"24 hours with the batch {batch}: by Undo, or POST /api/v1/undo/{batch}."
+        )
+        super().__init__(cause.message, source=cause.source, reason=cause.reason, hint=hint)
+        self.batch = batch
+
+
 class NotFound(QueuedeckError, LookupError):
     """The queue or job is not there (any more)."""
 

@@ -13,7 +13,7 @@ from dashboard.acts.bin import Batch, Bin, new_batch
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend
 from dashboard.clock import now_s
-from dashboard.errors import Conflict, QueuedeckError, Unsupported
+from dashboard.errors import BackendUnavailable, Conflict, OutcomeUnknown, QueuedeckError, Unsupported
 from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
 
 BackendOf = Callable[[str, str], Backend]
@@ -79,12 +79,13 @@ class Actions:
         """Act on at most MAX_BATCH jobs in one state of a queue, and record it.
 
         Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
-        Raises Unsupported for what is not offered in this state.
+        Raises Unsupported for what is not offered in this state, OutcomeUnknown where Redis was lost during a delete.
         """
         if len(picks) > MAX_BATCH:
             raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, state, action)
+        batch = new_batch() if action is Action.DELETE else None
         event = audit.event(
             actor,
             action.value,
@@ -94,11 +95,14 @@ class Actions:
             queue=ref.name,
             state=state.value,
             reason=reason,
+            batch=None if for_good else batch,
         )
         self.record.asked(event)
-        batch = new_batch() if action is Action.DELETE else None
         try:
             acted = self.step(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
+        except OutcomeUnknown as exc:
+            self.record.done(_with(event, {"unknown": len(picks)}, f"{exc.message} {exc.hint}"))
+            raise
         except QueuedeckError as exc:
             self.record.done(_with(event, {}, exc.message))
             raise
@@ -152,6 +156,24 @@ class Actions:
                     "The bin has no room for these jobs, so they could not be put back.",
                     hint="Delete them for good, or wait: the bin forgets jobs after 24 hours.",
                 )
+        try:
+            return self._delete_taken(backend, ref, state, batch, taken, kept, for_good=for_good)
+        except BackendUnavailable as exc:
+            if for_good or not kept:
+                raise
+            raise OutcomeUnknown(exc, batch) from exc
+
+    def _delete_taken(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State,
+        batch: str,
+        taken: list[Kept | Acted],
+        kept: Sequence[Kept],
+        *,
+        for_good: bool,
+    ) -> list[Acted]:
         deleted = {each.id: each for each in backend.delete(ref, state, kept)} if kept else {}
         if not for_good:
             self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
@@ -180,6 +202,7 @@ class Actions:
             count=count,
             reason=reason,
             bulk_id=bulk_id,
+            batch=batch,
         )
         self.record.asked(event)
         acted: list[Acted] = []

@@ -70,6 +70,7 @@ class Event(Value, frozen=True, kw_only=True):
     reason: str | None = None
     detail: str | None = None
     bulk_id: str | None = None
+    batch: str | None = None  # of the bin: what was deleted, or put back
     id: str | None = None  # of the entry in the stream
 
     def public(self) -> dict[str, Any]:

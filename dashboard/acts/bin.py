@@ -155,6 +155,24 @@ class Bin:
             )
         return about, size - 1
 
+    def newest(self, count: int) -> list[tuple[str, Batch, int, float]]:
+        """(batch, whose jobs it holds, how many are left, when it is forgotten), what was deleted last first.
+
+        At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
+        """
+        source = self._store.source
+        flat = source.execute("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES") or ()
+        names = [raw.decode("ascii", "replace") for raw in flat[::2]]
+        if not names:
+            return []
+        replies = source.batch([each for name in names for each in (("HGET", _key(name), ""), ("HLEN", _key(name)))])
+        found = []
+        for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
+            about = unpack(meta, Batch)
+            if about is not None and isinstance(size, int) and size > 1:
+                found.append((name, about, size - 1, float(until)))
+        return found
+
     def left(self, batches: Sequence[str]) -> dict[str, int]:
         """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
         sizes = self._store.source.batch([("HLEN", _key(batch)) for batch in batches])

@@ -10,6 +10,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
+from dashboard.acts.audit import MAX_REASON
 from dashboard.acts.bin import check_batch
 from dashboard.acts.bulk.work import Place
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
@@ -22,18 +23,22 @@ from dashboard.web.did import MAX_BATCHES, Did
 from dashboard.web.formatting import job_url, queue_url
 from dashboard.web.picking import read_pick
 from dashboard.web.queues import find
+from dashboard.web.request_input import form_fields, form_flag
 from dashboard.web.security import actor
-from dashboard.web.starting import undo_batches
+from dashboard.web.starting import not_restored, undo_batches
 from dashboard.web.urls import read_segment
 
 bp = Blueprint("acts", __name__)
 
 _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
+# Fields of every form that acts on jobs.
+ACTION = ("action", "reason", "target", "reset_attempts")
 HOMELESS = "nothing tells out of which queue it came: name one"
 
 
 @bp.post(f"{_QUEUE}/act")
+@form_fields(*ACTION, "state", "native", "page", many=("pick",))
 def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Act on the ticked jobs of a list."""
     _, queue = find(source, backend, name)
@@ -70,6 +75,7 @@ def act(
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
+@form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
     """Act on one job."""
     _, queue = find(source, backend, name)
@@ -100,6 +106,7 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
 
 
 @bp.post(f"{_QUEUE}/queue")
+@form_fields("action", "reason", "confirm")
 def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Pause, resume or remove a queue; what cannot be undone needs the queue's name in `confirm`."""
     _, queue = find(source, backend, name)
@@ -122,6 +129,7 @@ def obliterate(source: str, backend: str, name: str) -> str:
 
 
 @bp.post("/schedules/act")
+@form_fields("action", "reason", "source", "backend", "id", "queue")
 def on_schedule() -> ResponseReturnValue:
     """Act on one schedule."""
     found = _row(deck().schedules().rows)
@@ -131,6 +139,7 @@ def on_schedule() -> ResponseReturnValue:
 
 
 @bp.post("/workers/act")
+@form_fields("action", "reason", "source", "backend", "id")
 def on_worker() -> ResponseReturnValue:
     """Ask one worker."""
     found = _row(deck().workers().rows)
@@ -140,11 +149,14 @@ def on_worker() -> ResponseReturnValue:
 
 
 @bp.post("/undo")
+@form_fields("reason", "fingerprint", many=("batch",))
 def undo() -> ResponseReturnValue:
     """Put deleted jobs back."""
-    batches = [check_batch(batch) for batch in request.form.getlist("batch")[:MAX_BATCHES]]
+    batches = [check_batch(batch) for batch in request.form.getlist("batch")]
     if not batches:
         raise Conflict("This is no batch of deleted jobs.")
+    if len(batches) > MAX_BATCHES:
+        raise Conflict(f"At most {MAX_BATCHES} batches at once.")
     here, why = deck(), reason()
     about = None
     acted: list[Acted] = []
@@ -159,6 +171,8 @@ def undo() -> ResponseReturnValue:
             if batch == batches[-1] and about is None:
                 raise
     assert about is not None
+    if (refused := not_restored(acted)) is not None:
+        raise refused
     did = Did.of("undo", acted)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
@@ -194,16 +208,29 @@ def wishes() -> Wishes:
     return Wishes(
         payload=payload,
         target=(request.form.get("target") or "").strip() or None,
-        reset_attempts=bool(request.form.get("reset_attempts")),
+        reset_attempts=form_flag("reset_attempts"),
     )
 
 
 def reason() -> str | None:
-    """Why it is done. Raises Conflict where the settings want a reason and there is none."""
-    text = (request.form.get("reason") or "").strip() or None
-    if text is None and deck().settings.require_reason:
-        raise Conflict("A reason is needed here.", hint="Write in a line why this is done.")
-    return text
+    """Why it is done, by the form. Raises as checked_reason."""
+    return checked_reason(request.form.get("reason"), hint="Write in a line why this is done.")
+
+
+def checked_reason(text: str | None, *, hint: str) -> str | None:
+    """`text` as given_reason. Raises Conflict, with `hint`, where the settings want a reason and there is none."""
+    given = given_reason(text)
+    if given is None and deck().settings.require_reason:
+        raise Conflict("A reason is needed here.", hint=hint)
+    return given
+
+
+def given_reason(text: str | None) -> str | None:
+    """`text` without white space around it; None for none. Raises Unsupported for one that the audit would cut."""
+    given = (text or "").strip()
+    if len(given) > MAX_REASON:
+        raise Unsupported(f"reason: expected at most {MAX_REASON} characters.")
+    return given or None
 
 
 def check_confirmed(queue: QueueStats) -> None:

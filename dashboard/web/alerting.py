@@ -16,12 +16,13 @@ from dashboard.alerts.mutes import Silence
 from dashboard.alerts.preview import Preview, muted
 from dashboard.alerts.rulebook import Entry
 from dashboard.clock import instant, iso
-from dashboard.errors import ConfigurationError, Forbidden
+from dashboard.errors import ConfigurationError, Forbidden, Unsupported
 from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
+from dashboard.web.request_input import form_fields, form_flag, form_word
 from dashboard.web.security import actor, may
-from dashboard.web.silenceform import DAYS, SilenceForm
+from dashboard.web.silenceform import DAYS, FIELDS, SilenceForm
 from dashboard.web.urls import read_segment
 
 bp = Blueprint("alerting", __name__)
@@ -84,17 +85,26 @@ def ack_form(fp: str) -> str:
 
 
 @edit_bp.post("/alerts/<segment:fp>/ack")
+@form_fields("episode", "comment", "do", many=("beside",))
 def acknowledge(fp: str) -> ResponseReturnValue:
     """Note that somebody sees to it, or to it and those that the page named beside it: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
+    with_others = form_word("do", "all") == "all"
+    beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
     desk = deck().desk
     desk.acknowledge(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
     noted = [fp]
-    if request.form.get("do") == "all":
-        beside = dict(text.split(" ", 1) for text in request.form.getlist("beside") if " " in text)
+    if beside:
         noted += desk.acknowledge_all(beside, by=actor().name, comment=comment)
     _record("acknowledge", noted, comment)
     return redirect(url_for("alerting.index"), code=303)
+
+
+def _beside(text: str) -> tuple[str, str]:
+    fingerprint, space, episode = text.partition(" ")
+    if not space:
+        raise Unsupported("beside: expected an alert and its episode.")
+    return fingerprint, episode
 
 
 @bp.get("/alerts/silences")
@@ -131,8 +141,11 @@ def silence_form() -> str:
 
 
 @edit_bp.post("/silences")
+@form_fields(*FIELDS, "everything", "do", many=("days",))
 def silence() -> ResponseReturnValue:
     """Keep quiet about what the globs match: 303 to the silences; or the form again with what is wrong or matched."""
+    previewing = form_word("do", "store", "preview") == "preview"
+    form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
     desk = deck().desk
     values = form.values(desk.now().at, admin=may(Role.ADMIN))
@@ -144,7 +157,7 @@ def silence() -> ResponseReturnValue:
     except ConfigurationError as exc:
         form.errors["when"] = exc.message.removeprefix("silence: ")
         return _silence_form(form), 422
-    if request.form.get("do") == "preview":
+    if previewing:
         return _silence_form(form, drafted)
     desk.keep_silence(drafted)
     _record("silence", [drafted.id], drafted.comment)
@@ -170,6 +183,7 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 
 
 @edit_bp.post("/silences/<segment:silence_id>/expire")
+@form_fields()
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
     deck().desk.expire_silence(silence_id)
@@ -178,6 +192,7 @@ def expire(silence_id: str) -> ResponseReturnValue:
 
 
 @edit_bp.post("/deliveries/<any(again, dismiss):verb>")
+@form_fields("id")
 def given_up(verb: str) -> ResponseReturnValue:
     """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
@@ -190,6 +205,7 @@ def given_up(verb: str) -> ResponseReturnValue:
 
 
 @edit_bp.post("/channels/<segment:channel>/test")
+@form_fields()
 def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test message through a channel, for admins."""
     if not may(Role.ADMIN):

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
+from msgspec import Meta
 
+from dashboard.acts.audit import MAX_REASON
 from dashboard.acts.bin import check_batch
 from dashboard.acts.bulk.plan import preview
-from dashboard.acts.bulk.work import Spec, Work
+from dashboard.acts.bulk.work import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, Spec, Work
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick, Wishes
 from dashboard.clock import instant, iso, now_s
 from dashboard.errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from dashboard.model import State
 from dashboard.web import bulk
-from dashboard.web.acts import MAX_TEXT
+from dashboard.web.acts import MAX_TEXT, checked_reason, given_reason
 from dashboard.web.auditing import PER_PAGE, before
 from dashboard.web.deck import deck
 from dashboard.web.formatting import printable
+from dashboard.web.request_input import Body, json_body
 from dashboard.web.security import actor
-from dashboard.web.starting import start, undo_batches
+from dashboard.web.starting import check_matches, not_restored, start, undo_batches
 from dashboard.web.starting import undo as undo_work
 
 bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
@@ -38,15 +41,80 @@ _STATUS = {
 }
 # What an act that came to nothing is called; the error stands beside it.
 _NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
+# Jobs that were not put back, as an undo answers them.
+MAX_REFUSED = 100
+MAX_BATCHES_SHOWN = 100
+
+Text = Annotated[str, Meta(min_length=1)]
+Reason = Annotated[str, Meta(max_length=MAX_REASON)]
+
+
+class JobActionBody(Body, frozen=True, kw_only=True):
+    """`state` and `stamp`: act only on the job as it was seen. The rest belongs to one verb each."""
+
+    state: State | None = None
+    stamp: Text | None = None
+    reason: Reason | None = None
+    target: Text | None = None  # move
+    payload: Annotated[str, Meta(max_length=MAX_TEXT)] | None = None  # edit
+    reset_attempts: bool = False  # retry
+    for_good: bool = False  # delete
+
+
+class QueueActionBody(Body, frozen=True, kw_only=True):
+    """`confirm`: the queue's name, to obliterate it."""
+
+    reason: Reason | None = None
+    confirm: str | None = None  # obliterate
+    for_good: bool = False  # purge
+
+
+class BulkBody(Body, frozen=True, kw_only=True):
+    """The jobs are those of one list (`source` to `native`), narrowed by `ids` or `q`; or those of an error group."""
+
+    action: Action
+    source: Text | None = None
+    backend: Text | None = None
+    queue: Text | None = None
+    state: State | None = None
+    native: Text | None = None
+    ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_BATCH)] | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=bulk.MAX_QUERY)] | None = None
+    fingerprint: Text | None = None
+    preview: bool = False
+    target: Text | None = None  # move
+    reset_attempts: bool = False  # retry
+    for_good: bool = False  # delete
+    pace_per_s: Annotated[float, Meta(ge=0, le=bulk.MAX_PACE)] = DEFAULT_PACE_PER_S
+    canary: Annotated[int, Meta(ge=0, le=bulk.MAX_CANARY)] = 0
+    canary_wait_s: Annotated[float, Meta(ge=1, le=3600)] = DEFAULT_CANARY_WAIT_S
+    canary_max_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    reason: Reason | None = None
+
+
+class ReasonBody(Body, frozen=True, kw_only=True):
+    """Why it is done."""
+
+    reason: Reason | None = None
+
+
+ActionBody = JobActionBody | QueueActionBody | BulkBody
+_ONLY_WITH: dict[str, tuple[Action, ...]] = {
+    "target": (Action.MOVE,),
+    "payload": (Action.EDIT,),
+    "reset_attempts": (Action.RETRY,),
+    "for_good": (Action.DELETE, Action.PURGE),
+    "confirm": (Action.OBLITERATE,),
+}
 
 
 def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tuple[Response, int]]:
     """`act`, whose answer tells an outcome also when it ends in an error."""
 
     @wraps(act)
-    def told(**place: str) -> tuple[Response, int]:
+    def told(body: Body, **place: str) -> tuple[Response, int]:
         try:
-            return act(**place)
+            return act(body, **place)
         except QueuedeckError as exc:
             outcome = next((outcome for kind, outcome in _NOT_DONE if isinstance(exc, kind)), None)
             if outcome is None:
@@ -59,15 +127,16 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
+@json_body(JobActionBody)
 @_with_outcome
-def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
+def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
     """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them."""
     here = deck()
     queue = here.queue(source, backend, name)
-    body = _body()
     action = _action(verb)
-    if "state" in body:
-        state = _state(body["state"])
+    _check_applies(body, action)
+    if body.state is not None:
+        state = body.state
     else:
         found = here.job(queue, job_id).state
         if found is None:
@@ -79,28 +148,31 @@ def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tupl
         ):
             detail = f"It is {state.value}: {library.title} does not offer {action.value} for such jobs."
             return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail=detail))
-    pick = Pick(id=job_id, stamp=_text(body, "stamp"))
     result = here.actions.on_jobs(
         actor(),
         queue.ref,
         state,
         action,
-        [pick],
-        _wishes(body),
-        reason=_reason(body),
-        for_good=body.get("for_good") is True,
+        [Pick(id=job_id, stamp=body.stamp)],
+        Wishes(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
+        reason=_reason(body.reason),
+        for_good=body.for_good,
     )
     return _answer(result.acted[0], undo=result.batch)
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
+@json_body(QueueActionBody)
 @_with_outcome
-def on_queue(source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
-    """Act on a queue. `purge` starts bulk work that deletes what waits; `obliterate` needs `confirm`, the name."""
+def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
+    """Act on a queue. `purge` starts bulk work that deletes what waits; `obliterate` needs `confirm`, the name.
+
+    The `bulk_id` of a purge is null where no job waits.
+    """
     here = deck()
     queue = here.queue(source, backend, name)
-    body = _body()
     action = _action(verb)
+    _check_applies(body, action)
     if action is Action.PURGE:
         place = bulk.place_of(queue, State.WAITING.value, None)
         bulk.check_bulk(Action.DELETE, (place,))
@@ -109,84 +181,130 @@ def on_queue(source: str, backend: str, name: str, verb: str) -> tuple[Response,
             actor=actor(),
             places=(place,),
             pace_per_s=0,
-            for_good=body.get("for_good") is True,
-            reason=_reason(body),
+            for_good=body.for_good,
+            reason=_reason(body.reason),
             created_at=now_s(),
         )
+        seen = preview(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
+        if seen.exact and not seen.matched:
+            return jsonify(outcome="done", detail="No job waits in it.", bulk_id=None), 200
         return jsonify(outcome="done", detail=None, bulk_id=start(spec)), 200
-    if action is Action.OBLITERATE and body.get("confirm") != name:
+    if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("Send the queue's name as `confirm`: this cannot be undone.")
-    return _answer(here.actions.on_queue(actor(), queue, action, reason=_reason(body)))
+    return _answer(here.actions.on_queue(actor(), queue, action, reason=_reason(body.reason)))
 
 
 @bp.post("/bulk")
-def create() -> tuple[Response, int]:
-    """Start bulk work, or with `preview` only tell what it would be about."""
-    body = _body()
-    action = _action(str(body.get("action", "")))
-    ids = body.get("ids")
-    if ids is not None and (not isinstance(ids, list) or len(ids) > MAX_BATCH):
-        raise Unsupported(f"ids: expected a list of at most {MAX_BATCH} ids.")
-    fingerprint = _text(body, "fingerprint")
+@json_body(BulkBody)
+def create(body: BulkBody) -> tuple[Response, int]:
+    """Start bulk work, or with `preview` only tell what it would be about.
+
+    409 where no job matches: nothing is started then. A filter that finds none among the first 5,000 jobs of a longer
+    list is started, and looks through all of them.
+    """
+    _check_applies(body, body.action)
+    _check_target_list(body)
     places: tuple[Any, ...] = ()
-    if fingerprint is None:
-        found = deck().queue(*(str(body.get(key, "")) for key in ("source", "backend", "queue")))
-        places = (bulk.place_of(found, str(body.get("state", "")), _text(body, "native")),)
-    bulk.check_bulk(action, places)
+    if body.fingerprint is None:
+        found = deck().queue(body.source or "", body.backend or "", body.queue or "")
+        places = (bulk.place_of(found, (body.state or State.WAITING).value, body.native),)
+    bulk.check_bulk(body.action, places)
     spec = Spec(
-        action=action,
+        action=body.action,
         actor=actor(),
         places=places,
-        picks=tuple(Pick(id=str(each)) for each in ids or ()),
-        q=_text(body, "q"),
-        fingerprint=fingerprint,
-        wishes=_wishes(body),
-        pace_per_s=bulk.number(body.get("pace_per_s"), 100.0, 0.0, bulk.MAX_PACE),
-        canary=int(bulk.number(body.get("canary"), 0, 0, bulk.MAX_CANARY)),
-        canary_wait_s=bulk.number(body.get("canary_wait_s"), 60.0, 1.0, 3600.0),
-        canary_max_ratio=bulk.number(body.get("canary_max_ratio"), 0.0, 0.0, 1.0),
-        for_good=body.get("for_good") is True,
-        reason=_reason(body) if not body.get("preview") else None,
+        picks=tuple(Pick(id=each) for each in body.ids or ()),
+        q=body.q,
+        fingerprint=body.fingerprint,
+        wishes=Wishes(target=body.target, reset_attempts=body.reset_attempts),
+        pace_per_s=body.pace_per_s,
+        canary=body.canary,
+        canary_wait_s=body.canary_wait_s,
+        canary_max_ratio=body.canary_max_ratio,
+        for_good=body.for_good,
+        reason=None if body.preview else _reason(body.reason),
         created_at=now_s(),
     )
-    if not body.get("preview"):
+    if not body.preview:
         bulk.check_target(spec)
     seen = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
     told = {"matched": seen.matched, "exact": seen.exact, "scanned": seen.scanned, "total": seen.total}
-    if body.get("preview"):
+    if body.preview:
         return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
+    check_matches(seen)
     return jsonify(bulk_id=start(spec), **told), 201
 
 
 @bp.post("/bulk/<work_id>/<word>")
-def tell(work_id: str, word: str) -> tuple[Response, int]:
-    """Pause, resume, abort or undo bulk work."""
+@json_body(ReasonBody)
+def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
+    """Pause, resume, abort or undo bulk work. An undo answers as that of a batch."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     if word == "undo":
-        back = undo_work(work_id)
-        if isinstance(back, Work):
-            return _under_way(back)
-        restored = sum(each.outcome is Outcome.DONE for each in back)
-        changed = sum(each.outcome is Outcome.CHANGED for each in back)
-        return jsonify(restored=restored, changed=changed, bulk_id=None), 200
-    bulk.order(work_id, word)
+        back = undo_work(work_id, _reason(body.reason))
+        return _under_way(back) if isinstance(back, Work) else _put_back(back)
+    bulk.order(work_id, word, given_reason(body.reason))
     return jsonify(_work(deck().bulk.get(work_id))), 200
 
 
 @bp.post("/undo/<batch>")
-def undo(batch: str) -> tuple[Response, int]:
-    """Put back the jobs of a delete: at once, or as bulk work to follow where there are many."""
-    work = undo_batches([check_batch(batch)], None)
+@json_body(ReasonBody)
+def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
+    """Put back the jobs of a delete: at once, or as bulk work to follow where there are many (202).
+
+    `refused` has the first 100 jobs that were not put back, each with its outcome and why. 409 where none was.
+    """
+    why = _reason(body.reason)
+    work = undo_batches([check_batch(batch)], why)
     if work is not None:
         return _under_way(work)
-    result = deck().actions.undo(actor(), batch)
-    return jsonify(restored=result.count(Outcome.DONE), changed=result.count(Outcome.CHANGED), bulk_id=None), 200
+    return _put_back(deck().actions.undo(actor(), batch, reason=why).acted)
+
+
+def _put_back(acted: Sequence[Acted]) -> tuple[Response, int]:
+    refused = [each for each in acted if each.outcome is not Outcome.DONE]
+    told: dict[str, Any] = {
+        "restored": len(acted) - len(refused),
+        "changed": sum(each.outcome is Outcome.CHANGED for each in refused),
+        "refused": [
+            {"id": each.id, "outcome": each.outcome.value, "detail": each.detail} for each in refused[:MAX_REFUSED]
+        ],
+        "bulk_id": None,
+    }
+    exc = not_restored(acted)
+    if exc is None:
+        return jsonify(told), 200
+    return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **told), 409
 
 
 def _under_way(work: Work) -> tuple[Response, int]:
     back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
     return jsonify(_work(work) | back), 202
+
+
+@bulk_bp.get("/undo")
+def deleted() -> Response:
+    """The deletes that can be undone, newest first, 100 at most: `POST /undo/{batch}` puts back what is left of one.
+
+    A batch of bulk work has the id of the work in its name; undo the work instead, by `POST /bulk/{id}/undo`.
+    """
+    return jsonify(
+        batches=[
+            {
+                "batch": batch,
+                "source": about.ref.source,
+                "backend": about.ref.backend,
+                "queue": about.ref.name,
+                "state": about.state.value,
+                "left": left,
+                "who": about.who,
+                "deleted_at": iso(instant(about.at)),
+                "until": iso(instant(until)),
+            }
+            for batch, about, left, until in deck().actions.bin.newest(MAX_BATCHES_SHOWN)
+        ]
+    )
 
 
 @bulk_bp.get("/bulk")
@@ -238,34 +356,30 @@ def _work(work: Work) -> dict[str, Any]:
     }
 
 
-def _body() -> dict[str, Any]:
-    if not request.content_length:
-        return {}
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        raise Unsupported("Expected a JSON object.", hint="Send Content-Type: application/json.")
-    return body
+def _check_applies(body: ActionBody, action: Action) -> None:
+    for name, actions in _ONLY_WITH.items():
+        if getattr(body, name, None) and action not in actions:
+            words = " and ".join(each.value for each in actions)
+            raise Unsupported(f"{name}: belongs to {words}, not to {action.value}.")
 
 
-def _text(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Unsupported(f"{name}: expected text.")
-    return value or None
+def _check_target_list(body: BulkBody) -> None:
+    """Raises Unsupported where fields name two sets of jobs, one of which would be ignored, or none."""
+    of_list = ("source", "backend", "queue", "state")
+    if body.fingerprint is not None:
+        for name in (*of_list, "native", "ids", "q"):
+            if getattr(body, name) is not None:
+                raise Unsupported(f"{name}: expected without fingerprint, which names all jobs of an error group.")
+        return
+    for name in of_list:
+        if getattr(body, name) is None:
+            raise Unsupported(f"{name}: expected, but not sent. Send {', '.join(of_list)}, or fingerprint.")
+    if body.ids is not None and body.q is not None:
+        raise Unsupported("q: expected without ids, which name the jobs already.")
 
 
-def _wishes(body: dict[str, Any]) -> Wishes:
-    payload = _text(body, "payload")
-    if payload is not None and len(payload) > MAX_TEXT:
-        raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
-    return Wishes(payload=payload, target=_text(body, "target"), reset_attempts=body.get("reset_attempts") is True)
-
-
-def _reason(body: dict[str, Any]) -> str | None:
-    text = _text(body, "reason")
-    if text is None and deck().settings.require_reason:
-        raise Conflict("A reason is needed here.", hint="Send it as `reason`.")
-    return text
+def _reason(text: str | None) -> str | None:
+    return checked_reason(text, hint="Send it as `reason`.")
 
 
 def _action(word: str) -> Action:
@@ -273,10 +387,3 @@ def _action(word: str) -> Action:
         return Action(word)
     except ValueError:
         raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None
-
-
-def _state(word: Any) -> State:
-    try:
-        return State(word)
-    except ValueError:
-        raise Unsupported("state: expected one of ours.") from None

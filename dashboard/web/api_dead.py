@@ -9,10 +9,9 @@ from flask import Blueprint, Response, jsonify, request
 from dashboard.clock import instant, iso
 from dashboard.errors import NotFound, Unsupported
 from dashboard.triage.groups import SAMPLES, SLOT_S, Member
-from dashboard.web.deadrows import PER_PAGE, GroupQuery, GroupRow, member_page, page_number, row_of, rows_of
+from dashboard.web.deadrows import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
 from dashboard.web.deck import deck
-
-MAX_PER_PAGE = 200
+from dashboard.web.jobquery import MAX_PAGE, MAX_PER_PAGE, asked_number
 
 bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
 
@@ -47,8 +46,8 @@ def group(fingerprint: str) -> Response:
     found = board.reading.find(fingerprint)
     if found is None:
         raise NotFound("No dead letter belongs to this error group (any more).")
-    per_page = min(page_number(request.args.get("per_page", str(PER_PAGE))), MAX_PER_PAGE)
-    page = member_page(found, page_number(request.args.get("page", "")), per_page)
+    per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
+    page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     jobs = {"jobs": [_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
     return jsonify(_group(row_of(found, board, deck().now_s())) | jobs)
 

@@ -42,6 +42,7 @@ from dashboard.web import (
     people,
     picking,
     queues,
+    request_input,
     rules,
     searching,
     security,
@@ -110,7 +111,7 @@ def create_app(
     settings = settings or load(config=config, keywords=keywords)
     authenticator = security.Authenticator(settings, identify, start_token)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
     app.url_map.converters["segment"] = SegmentConverter
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -129,6 +130,7 @@ def create_app(
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, authenticator)
+    request_input.install(app)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
     app.wsgi_app = _behind_proxies(EncodedPath(app.wsgi_app), settings)  # type: ignore[assignment, method-assign]
     return app
@@ -179,7 +181,8 @@ def _answer_errors(app: Flask) -> None:
         if isinstance(exc, errors.NotFound) and request.method == "GET" and htmx.asked() and not _is_api():
             return htmx.gone(_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
-        return _error(status, exc.code, exc.message, exc.hint)
+        batch = exc.batch if isinstance(exc, errors.OutcomeUnknown) else None
+        return _error(status, exc.code, exc.message, exc.hint, batch)
 
     @app.errorhandler(HTTPException)
     def http(exc: HTTPException) -> ResponseReturnValue:
@@ -196,14 +199,17 @@ def _answer_errors(app: Flask) -> None:
         return _error(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
 
 
-def _error(status: int, code: str, message: str, hint: str | None) -> ResponseReturnValue:
+def _error(status: int, code: str, message: str, hint: str | None, batch: str | None = None) -> ResponseReturnValue:
+    """The answer to an error; `batch` names deleted jobs that can be put back, where it is not known which are gone."""
     if _is_api():
-        return jsonify(error={"code": code, "message": formatting.printable(message), "hint": hint}), status
+        error = {"code": code, "message": formatting.printable(message), "hint": hint}
+        return jsonify(error=error | ({"batch": batch} if batch else {})), status
     if htmx.asked():
         # A page that polls stays as it is and tells this line in its banner.
         return Response(_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
-    return render_template("error.html", status=status, title=title, message=message, hint=hint), status
+    found = render_template("error.html", status=status, title=title, message=message, hint=hint, batch=batch)
+    return found, status
 
 
 def _line(message: str, hint: str | None) -> str:

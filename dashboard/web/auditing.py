@@ -15,7 +15,9 @@ from dashboard.web.did import PAST
 bp = Blueprint("audit", __name__)
 
 PER_PAGE = 100
-_ENTRY = re.compile(r"\d{1,20}-\d{1,20}\Z")
+_ENTRY = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z")
+# Of each half of the id of an entry in a stream.
+_MOST = 2**64 - 1
 
 
 @bp.get("/audit")
@@ -37,8 +39,12 @@ def index() -> str:
 
 
 def before() -> str | None:
-    """Where to go on. Raises Unsupported for a place that is none."""
+    """Where to go on: the id of an entry. Raises Unsupported for one that cannot be."""
     text = request.args.get("before")
-    if text and not _ENTRY.match(text):
-        raise Unsupported("This is no place in the audit.")
-    return text or None
+    if not text:
+        return None
+    found = _ENTRY.match(text)
+    # Redis refuses numbers of more than 64 bits, and to look before the very first id.
+    if found is None or not 0 < max(map(int, found.groups())) <= _MOST:
+        raise Unsupported("before: expected the id of an event of the audit, as 1760000000000-0.")
+    return text

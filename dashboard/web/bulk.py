@@ -13,19 +13,28 @@ from dashboard.acts.audit import Event
 from dashboard.acts.bulk.plan import preview
 from dashboard.acts.bulk.runner import event_of
 from dashboard.acts.bulk.undoing import batches_of
-from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.acts.bulk.work import (
+    DEFAULT_CANARY_WAIT_S,
+    DEFAULT_PACE_PER_S,
+    ENDED,
+    Phase,
+    Place,
+    Spec,
+    Work,
+)
 from dashboard.backends.acting import Action
 from dashboard.clock import now_s
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
 from dashboard.sources import metered
 from dashboard.web import htmx, page
-from dashboard.web.acts import check_confirmed, reason, wishes
+from dashboard.web.acts import ACTION, check_confirmed, given_reason, reason, wishes
 from dashboard.web.deck import deck
 from dashboard.web.did import PAST, VERBS, Did
 from dashboard.web.queues import find
+from dashboard.web.request_input import form_fields, form_flag
 from dashboard.web.security import actor
-from dashboard.web.starting import start, undo, undo_under_way
+from dashboard.web.starting import check_matches, not_restored, start, undo, undo_under_way
 from dashboard.web.urls import read_segment
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
@@ -34,6 +43,7 @@ edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
 WORK = "bulk/_work.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 100
+MAX_QUERY = 500
 MAX_TARGETS = 200
 # New work is taken within half a second, and that of a process which died when its lease runs out.
 ALONE_S = 5.0
@@ -110,43 +120,51 @@ def new() -> str:
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_targets(places) if spec.action is Action.MOVE else (),
         name_to_type=page.name_to_type(queue) if queue else "delete",
-        reason_needed=deck().settings.require_reason,
         past=PAST,
     )
 
 
 @edit_bp.post("")
+@form_fields(
+    *(*ACTION, "source", "backend", "queue", "state", "native", "q", "fingerprint", "seen", "for_good", "confirm"),
+    *("pace", "canary", "canary_max_percent", "canary_wait_s"),
+)
 def create() -> ResponseReturnValue:
     """Start it: 303 to its page."""
     queue, spec = _spec(request.form)
-    check_still(spec, request.form.get("seen", ""))
+    found = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
+    check_still(found.matched, request.form.get("seen", ""))
     if spec.for_good:
         if queue is not None:
             check_confirmed(queue)
         elif request.form.get("confirm", "").strip() != "delete":
             raise Conflict("Type delete to delete jobs for good. Nothing was done.")
     check_target(spec)
+    check_matches(found)
     return redirect(url_for("bulk.show", work_id=start(spec)), code=303)
 
 
 @edit_bp.post("/<segment:work_id>/<word>")
+@form_fields("reason")
 def tell(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo it: 303 to its page, or to that of the undo where it is large."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     told: dict[str, Any] = {}
     if word == "undo":
-        back = undo(work_id)
+        back = undo(work_id, reason())
         if isinstance(back, Work):
             return redirect(url_for("bulk.show", work_id=back.id), code=303)
+        if (refused := not_restored(back)) is not None:
+            raise refused
         told = Did.of("undo", back).query
     else:
-        order(work_id, word)
+        order(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
 
 
-def order(work_id: str, word: str) -> None:
-    """Pause, resume or abort it, and record who said so. Raises NotFound, Conflict."""
+def order(work_id: str, word: str, why: str | None) -> None:
+    """Pause, resume or abort it, and record who said so and why. Raises NotFound, Conflict."""
     by = actor()
 
     def event(work: Work) -> Event:
@@ -157,7 +175,7 @@ def order(work_id: str, word: str) -> None:
             who=by.name,
             role=by.role,
             address=by.address,
-            reason=None,
+            reason=why,
             action=f"{word} {what}",
             outcomes=work.outcomes or None,
             detail=f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then",
@@ -167,11 +185,15 @@ def order(work_id: str, word: str) -> None:
     deck().runner.start()
 
 
-def check_still(spec: Spec, seen: str) -> None:
-    """Raises Conflict where many more jobs fit by now than the `seen` that the person was shown and pressed for."""
-    if not (seen.isascii() and seen.isdigit() and len(seen) < 9):
+def check_still(now: int, seen: str) -> None:
+    """Raises Conflict where many more jobs fit `now` than the `seen` that the person was shown and pressed for.
+
+    Raises Unsupported for a number that is none.
+    """
+    if not seen:
         return
-    now = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs).matched
+    if not (seen.isascii() and seen.isdigit() and len(seen) < 9):
+        raise Unsupported("seen: expected the number of jobs that you were shown.")
     if now > int(seen) + max(FEW_MORE, int(seen) * SHARE_MORE):
         raise Conflict(
             f"There are {now:,} such jobs by now, not {int(seen):,} as when you looked. Nothing was done.",
@@ -212,13 +234,17 @@ def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
     except ValueError:
         raise Unsupported("This is nothing that can be done to many jobs.") from None
     fingerprint = form.get("fingerprint") or None
+    q = (form.get("q") or "").strip() or None
+    if q is not None and len(q) > MAX_QUERY:
+        raise Unsupported(f"q: expected at most {MAX_QUERY} characters.")
+    if fingerprint is not None and (q is not None or any(form.get(name) for name in ("queue", "state", "native"))):
+        raise Unsupported("fingerprint: expected without a list or a filter: it names all jobs of an error group.")
     queue = None
     places: tuple[Place, ...] = ()
     if fingerprint is None:
         _, queue = find(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
         places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
     check_bulk(action, places)
-    q = (form.get("q") or "").strip()[:500] or None
     return queue, Spec(
         action=action,
         actor=actor(),
@@ -226,11 +252,11 @@ def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
         q=q,
         fingerprint=fingerprint,
         wishes=wishes(),
-        pace_per_s=number(form.get("pace"), 100.0, 0.0, MAX_PACE),
-        canary=int(number(form.get("canary"), 0, 0, MAX_CANARY)),
-        canary_wait_s=number(form.get("canary_wait_s"), 60.0, 1.0, 3600.0),
-        canary_max_ratio=number(form.get("canary_max_percent"), 0.0, 0.0, 100.0) / 100,
-        for_good=bool(form.get("for_good")),
+        pace_per_s=_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
+        canary=int(_number(form, "canary", 0, 0, MAX_CANARY)),
+        canary_wait_s=_number(form, "canary_wait_s", DEFAULT_CANARY_WAIT_S, 1.0, 3600.0),
+        canary_max_ratio=_number(form, "canary_max_percent", 0.0, 0.0, 100.0) / 100,
+        for_good=form_flag("for_good"),
         reason=reason() if request.method == "POST" else None,
         created_at=now_s(),
     )
@@ -259,14 +285,15 @@ def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
             raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
 
 
-def number(text: Any, default: float, least: float, most: float) -> float:
-    """The number in `text` within bounds; `default` for none. Raises Unsupported for anything else."""
+def _number(form: Any, name: str, default: float, least: float, most: float) -> float:
+    """A number of the form within bounds; `default` for none. Raises Unsupported for anything else."""
+    text = form.get(name)
     if text is None or text == "":
         return default
     try:
         value = float(text)
-    except (TypeError, ValueError):
+    except ValueError:
         value = least - 1
     if not least <= value <= most:
-        raise Unsupported(f"Expected a number from {least:g} to {most:g}.")
+        raise Unsupported(f"{name}: expected a number from {least:g} to {most:g}.")
     return value

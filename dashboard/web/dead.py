@@ -119,7 +119,6 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
         "offered": offered,
         "did": Did.read(request.args),
-        "reason_needed": deck().settings.require_reason,
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,

@@ -8,16 +8,18 @@ from flask.typing import ResponseReturnValue
 from dashboard.backends.acting import MAX_BATCH, Acted, Outcome, Pick
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.triage.fingerprint import is_fingerprint
-from dashboard.web.acts import act, go, reason, wanted_action, wishes
+from dashboard.web.acts import ACTION, act, go, reason, wanted_action, wishes
 from dashboard.web.deadrows import ACTIONS
 from dashboard.web.deck import deck
 from dashboard.web.did import MAX_BATCHES, Did
 from dashboard.web.picking import Spot, read_member
+from dashboard.web.request_input import form_fields
 
 bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
 
 
 @bp.post("/<segment:fingerprint>/act")
+@form_fields(*ACTION, "page", many=("pick",))
 def on_jobs(fingerprint: str) -> ResponseReturnValue:
     """Act on jobs of an error group, list by list: they stand in those of several queues and libraries."""
     if not is_fingerprint(fingerprint):
@@ -39,7 +41,9 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
         acted += done
         batches.append(batch)
     page = request.form.get("page", "")
-    told = Did.of(action, acted, *batches).query | ({"page": page} if page.isdigit() and page != "1" else {})
+    told = Did.of(action, acted, *batches).query | (
+        {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
+    )
     return go(url_for("dead.show", fingerprint=fingerprint, **told))
 
 

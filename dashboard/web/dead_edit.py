@@ -12,6 +12,7 @@ from dashboard.errors import NotFound, Unsupported
 from dashboard.triage.book import MAX_NAME, MAX_NOTE
 from dashboard.triage.fingerprint import is_fingerprint
 from dashboard.web.deck import deck
+from dashboard.web.request_input import check_form, form_fields
 from dashboard.web.security import actor
 
 bp = Blueprint("dead_edit", __name__, url_prefix="/dead")
@@ -22,11 +23,13 @@ MAX_MORE = 1_000_000
 
 
 @bp.post("/<segment:fingerprint>/<word>")
+@form_fields("hours", "more", "owner", "note")
 def say(fingerprint: str, word: str) -> ResponseReturnValue:
     """Acknowledge, ignore or resolve a group, take that back, or give it an owner and a note."""
     words_of = _WORDS.get(word)
     if words_of is None or not is_fingerprint(fingerprint):
         raise NotFound("There is no such thing to do.")
+    check_form(*_FIELDS.get(word, ()))
     if not deck().triage.say(fingerprint, words_of(fingerprint, actor().name[:MAX_NAME])):
         raise NotFound(
             "This error group is not known (any more). Nothing was kept.",
@@ -82,6 +85,7 @@ def _whole(name: str, text: str, most: int) -> int:
     return number
 
 
+_FIELDS = {"ignore": ("hours", "more"), "note": ("owner", "note")}
 _WORDS: dict[str, Callable[[str, str], Words]] = {
     "acknowledge": _acknowledge,
     "unacknowledge": _unacknowledge,

@@ -60,7 +60,7 @@ VERBS = {
 DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "remove_schedule", "stop_worker"})
 MAX_BATCHES = 50
 _BETWEEN = "."
-_MISSED = {
+MISSED = {
     Outcome.GONE: "already gone",
     Outcome.CHANGED: "changed meanwhile",
     Outcome.REFUSED: "refused",
@@ -127,5 +127,5 @@ class Did:
             parts.append(f"{self.done:,} {thing}{'' if self.done == 1 else 's'} {PAST[self.verb]}")
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
-                parts.append(f"{count:,} {_MISSED[kind]}")
+                parts.append(f"{count:,} {MISSED[kind]}")
         return "; ".join(parts) or "Nothing was done"

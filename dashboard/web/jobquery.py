@@ -28,8 +28,8 @@ def job_query(backend: Backend, word: str) -> JobQuery:
     return JobQuery(
         state=state,
         native=narrowed,
-        page=_number("page", 1, MAX_PAGE),
-        per_page=_number("per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE),
+        page=asked_number("page", 1, MAX_PAGE),
+        per_page=asked_number("per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE),
     )
 
 
@@ -43,14 +43,12 @@ def _state(backend: Backend, word: str) -> tuple[State, str | None]:
     raise Unsupported(f"{backend.title} has no state {word!r}.", hint=f"Its states are: {known}")
 
 
-def _number(name: str, default: int, highest: int) -> int:
+def asked_number(name: str, default: int, highest: int) -> int:
+    """A whole number of the address, `default` for none. Raises Unsupported for one that is not from 1 to `highest`."""
     text = request.args.get(name)
     if text is None or text == "":
         return default
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     if not 1 <= number <= highest:
         raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest}.")
     return number

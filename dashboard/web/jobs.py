@@ -66,7 +66,6 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
         ),
         "did": Did.read(request.args),
         "offered": library.job_actions.get(job.state, ()) if job.state and may(Role.OPERATOR) else (),
-        "reason_needed": deck().settings.require_reason,
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

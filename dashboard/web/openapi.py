@@ -7,11 +7,13 @@ import re
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, current_app, jsonify, url_for
 from werkzeug.routing import Rule
 
 from dashboard import __version__
 from dashboard.model import RedisHealth, State
+from dashboard.web.request_input import body_of
 
 bp = Blueprint("openapi", __name__, url_prefix="/api/v1")
 
@@ -90,7 +92,7 @@ def _health() -> dict[str, Any]:
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "Error": _of({"error": _of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT)})}),
+    "Error": _of({"error": _of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT), "batch": _TEXT}, "batch")}),
     "Queue": _of(
         {
             **dict.fromkeys(("source", "backend", "name"), _TEXT),
@@ -187,6 +189,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         }
     ),
     "Servers": _of({"sources": _list(_OBJECT), "total": _WHOLE}),
+    "PutBack": _of(
+        {
+            **dict.fromkeys(("restored", "changed"), _WHOLE),
+            "refused": _list(_of({"id": _TEXT, "outcome": _TEXT, "detail": _or_null(_TEXT)})),
+            "bulk_id": _or_null(_TEXT),
+        }
+    ),
     "Acted": _of(
         {
             "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "unsupported"]},
@@ -205,6 +214,7 @@ ANSWERS: dict[str, str] = {
     "api.redis": "Servers",
     "api_acts.on_job": "Acted",
     "api_acts.on_queue": "Acted",
+    "api_acts.undo": "PutBack",
 }
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -240,7 +250,7 @@ def openapi() -> Response:
         security=[{"token": []}, {"session": []}],
         paths=paths,
         components={
-            "schemas": SCHEMAS,
+            "schemas": SCHEMAS | _bodies(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": current_app.config["SESSION_COOKIE_NAME"]},
@@ -270,9 +280,24 @@ def _operation(rule: Rule, method: str) -> dict[str, Any]:
     }
     if more:
         operation["description"] = more
-    if method == "POST":
-        operation["requestBody"] = {"content": {"application/json": {"schema": _OBJECT}}}
+    shape = body_of(current_app.view_functions[rule.endpoint])
+    if shape is not None:
+        operation["requestBody"] = _content("", _ref(shape.__name__)) | {"required": _needs_body(shape)}
+        del operation["requestBody"]["description"]
     return operation
+
+
+def _needs_body(shape: type[msgspec.Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(shape))
+
+
+def _bodies() -> dict[str, Any]:
+    """The schemas of all bodies that the routes of this app take."""
+    shapes = {shape for view in current_app.view_functions.values() if (shape := body_of(view)) is not None}
+    _, schemas = msgspec.json.schema_components(
+        sorted(shapes, key=lambda shape: shape.__name__), ref_template="#/components/schemas/{name}"
+    )
+    return schemas
 
 
 def _in_path(rule: Rule) -> list[dict[str, Any]]:

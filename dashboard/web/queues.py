@@ -135,7 +135,6 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "offered": backend.job_actions.get(listing.query.state, ()) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,
-        "reason_needed": deck().settings.require_reason,
     }
 
 

@@ -21,6 +21,8 @@ GLOBS = ("queues", "queues_not")
 NAMES = ("channels_warning", "channels_critical", "inhibited_by")
 TEXTS = ("id", "name", "metric", "reducer", "source", "backend", "scope", "op", "no_data")
 OPTIONAL = ("fallback_channel", "runbook_url")
+# All that is typed, as text.
+FIELDS = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
 MAX_FIELD = 4000
 # What stands for an empty list where an empty field means "as above".
 EVERY = "*"
@@ -55,8 +57,7 @@ class RuleForm:
     @classmethod
     def typed(cls, form: Mapping[str, str], channels: Sequence[str]) -> RuleForm:
         """The form as it was sent; `channels` = those that are ticked."""
-        names = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
-        texts = {name: form.get(name, "").replace("\r\n", "\n").strip()[:MAX_FIELD] for name in names}
+        texts = {name: form.get(name, "").replace("\r\n", "\n").strip()[:MAX_FIELD] for name in FIELDS}
         return cls(texts, form.get("enabled") == "1", form.get("notify_resolved") == "1", tuple(channels))
 
     def values(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
@@ -22,7 +23,8 @@ from dashboard.web import htmx, page
 from dashboard.web.alerting import told
 from dashboard.web.deck import deck
 from dashboard.web.graph import Graph, graph
-from dashboard.web.ruleform import RuleForm, differences
+from dashboard.web.request_input import Body, form_fields, form_flag, form_word, json_body
+from dashboard.web.ruleform import FIELDS, RuleForm, differences
 from dashboard.web.security import actor
 
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
@@ -48,6 +50,8 @@ REDUCERS = {
     "p95": "95th of 100 figures of the last",
     "rate": "change a minute over the last",
 }
+# Fields of the forms that store a rule.
+_FORM = (*FIELDS, "enabled", "notify_resolved", "do")
 UNREADABLE = "The rules cannot be stored now."
 
 
@@ -193,9 +197,10 @@ def new() -> str:
 
 
 @edit_bp.post("/rules")
+@form_fields(*_FORM, "from", "off", many=("channels",))
 def create() -> ResponseReturnValue:
     """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
-    form = RuleForm.typed(request.form, request.form.getlist("channels"))
+    form = _typed()
     original = deck().desk.editor.entry(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
@@ -208,22 +213,25 @@ def edit(rule_id: str) -> str:
 
 
 @edit_bp.post("/rule/<segment:rule_id>/edit")
+@form_fields(*_FORM, "version", many=("channels",))
 def change(rule_id: str) -> ResponseReturnValue:
     """Store a change: 303 to the rule; or the form again, also when somebody else was quicker."""
-    form = RuleForm.typed(request.form, request.form.getlist("channels"))
+    form = _typed()
     form.texts["id"] = rule_id
     return _store(form, _editable(rule_id), None)
 
 
 @edit_bp.post("/rule/<segment:rule_id>/switch")
+@form_fields("on", "version")
 def switch(rule_id: str) -> ResponseReturnValue:
     """Switch a rule on or off."""
-    turn(rule_id, on=request.form.get("on") == "1", version=_version())
-    said = "on" if request.form.get("on") == "1" else "off"
+    said = "on" if form_flag("on") else "off"
+    turn(rule_id, on=said == "on", version=_version())
     return redirect(url_for("rules.show", rule_id=rule_id, said=said), code=303)
 
 
 @edit_bp.post("/rule/<segment:rule_id>/remove")
+@form_fields("version")
 def remove(rule_id: str) -> ResponseReturnValue:
     """Remove a rule; one that ships is then as it ships."""
     ships = take_away(rule_id, version=_version())
@@ -272,7 +280,14 @@ def _editable(rule_id: str) -> Entry:
     return entry
 
 
+def _typed() -> RuleForm:
+    for name in ("enabled", "notify_resolved"):
+        form_flag(name)
+    return RuleForm.typed(request.form, request.form.getlist("channels"))
+
+
 def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> ResponseReturnValue:
+    previewing = form_word("do", "store", "preview") == "preview"
     values = form.values()
     rule: Rule | None = None
     if not form.errors:
@@ -280,7 +295,7 @@ def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> Respo
             rule = deck().desk.editor.read(values)
         except ConfigurationError as exc:
             form.blame(exc)
-    if rule is None or form.errors or request.form.get("do") == "preview":
+    if rule is None or form.errors or previewing:
         return _form(form, entry, original, preview=rule), 200 if rule else 422
     try:
         save(values, _version() if entry else None)
@@ -293,7 +308,7 @@ def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> Respo
     except (BackendUnavailable, Forbidden) as exc:
         form.general = f"{UNREADABLE} {exc.message} {exc.hint or ''}".strip()
         return _form(form, entry, original), 503
-    if original is not None and request.form.get("off") == "1" and original.rule.enabled:
+    if original is not None and form_flag("off") and original.rule.enabled:
         turn(original.rule.id, on=False, version=original.rule.version)
     return redirect(url_for("rules.show", rule_id=rule.id, said="changed" if entry else "made"), code=303)
 
@@ -340,30 +355,53 @@ def _version() -> int:
     return int(text)
 
 
+class VersionBody(Body, frozen=True, kw_only=True):
+    """The version that was read."""
+
+    version: int
+
+
+# The fields of a Rule, of which those that are not sent are told from those that are.
+RuleBody = msgspec.defstruct(
+    "RuleBody",
+    [
+        (field.name, field.type) if field.required else (field.name, field.type | msgspec.UnsetType, msgspec.UNSET)
+        for field in msgspec.structs.fields(Rule)
+        if field.name != "version"
+    ]
+    + [("version", int | None, None)],
+    bases=(Body,),
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+
+
 @api_bp.post("")
-def api_save() -> tuple[Response, int]:
+@json_body(RuleBody)
+def api_save(body: msgspec.Struct) -> tuple[Response, int]:
     """Store a rule: its fields, and `version` = the one that was read to change a rule, absent for a new one."""
-    body = _body()
-    version = body.pop("version", None)
-    if version is not None and not isinstance(version, int):
-        raise Unsupported("version: expected a whole number, or nothing for a new rule.")
+    values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
+    version = values.pop("version", None)
     try:
-        rule = save(body, version)
+        rule = save(values, version)
     except ConfigurationError as exc:
         raise Unsupported(exc.message.removeprefix("form: ")) from None
     return jsonify(_stored(rule)), 200 if version else 201
 
 
 @api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
-def api_switch(rule_id: str, verb: str) -> Response:
+@json_body(VersionBody)
+def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
     """Switch a rule on or off; `version` = the one that was read."""
-    return jsonify(_stored(turn(rule_id, on=verb == "enable", version=_api_version())))
+    return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
 
 
 @api_bp.post("/<segment:rule_id>/delete")
-def api_remove(rule_id: str) -> Response:
+@json_body(VersionBody)
+def api_remove(body: VersionBody, rule_id: str) -> Response:
     """Remove a rule made here; `version` = the one that was read. One that ships is then as it ships."""
-    return jsonify(outcome="done", ships=take_away(rule_id, version=_api_version()))
+    return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
 
 
 def _stored(rule: Rule) -> dict[str, Any]:
@@ -371,17 +409,3 @@ def _stored(rule: Rule) -> dict[str, Any]:
     if entry is None:
         raise NotFound("The rule was removed meanwhile.")
     return told(entry, None)
-
-
-def _api_version() -> int:
-    version = _body().get("version")
-    if not isinstance(version, int):
-        raise Unsupported("version: expected the version that was read, a whole number.")
-    return version
-
-
-def _body() -> dict[str, Any]:
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        raise Unsupported("Send a JSON object.")
-    return {str(name): value for name, value in body.items()}

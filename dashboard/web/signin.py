@@ -14,6 +14,7 @@ from dashboard.errors import NotFound
 from dashboard.settings import UserSettings
 from dashboard.web import sessions
 from dashboard.web.deck import deck
+from dashboard.web.request_input import form_fields
 from dashboard.web.tries import WINDOW_S, Checks, Tries, Try
 
 bp = Blueprint("signin", __name__)
@@ -40,6 +41,7 @@ def form() -> ResponseReturnValue:
 
 
 @bp.post("/login")
+@form_fields("name", "password", "next")
 def enter() -> ResponseReturnValue:
     """Check name and password: 303 to where the person wanted to go, else the form again.
 
@@ -76,6 +78,7 @@ def enter() -> ResponseReturnValue:
 
 
 @bp.post("/logout")
+@form_fields()
 def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
     here = deck()

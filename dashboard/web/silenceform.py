@@ -43,8 +43,11 @@ class SilenceForm:
         texts = {name: form.get(name, "").strip()[:300] for name in FIELDS}
         texts |= {name: texts[name] or "*" for name in GLOBS} | {"when": texts["when"] or "now"}
         texts["timezone"] = texts["timezone"] or "UTC"
-        found = tuple(int(day) for day in days if day in ("0", "1", "2", "3", "4", "5", "6"))
-        return cls(texts, found, form.get("everything") == "1")
+        known = [str(number) for number in range(len(DAYS))]
+        found = cls(texts, tuple(int(day) for day in days if day in known), form.get("everything") == "1")
+        if any(day not in known for day in days):
+            found.errors["days"] = "expected days from 0, Monday, to 6"
+        return found
 
     def values(self, now: float, *, admin: bool) -> dict[str, Any]:
         """The keywords of `Desk.silence`; what is wrong, and what needs another role, is told in `errors`."""
@@ -54,6 +57,10 @@ class SilenceForm:
             if len(texts[name]) > GLOB_LIMIT or set(texts[name]) & set("[]\\"):
                 self.errors[name] = f"expected at most {GLOB_LIMIT} characters, with * and ? for anything"
         severity = texts["severity"]
+        if severity not in ("", "warning", "critical"):
+            self.errors["severity"] = "expected warning, critical or nothing for both"
+        if texts["when"] not in ("now", "later", "weekly"):
+            self.errors["when"] = "expected now, later or weekly"
         values["severity"] = Severity(severity) if severity in ("warning", "critical") else None
         if not any(set(texts[name]) - set("*") for name in GLOBS) and severity == "" and not self.everything:
             self.errors["everything"] = "this would silence everything: name a rule, Redis, library or queue"
@@ -70,7 +77,8 @@ class SilenceForm:
             self.errors["when"] = "a window that comes back every week needs the role admin"
         hour, _, minute = self.texts["from"].partition(":")
         from_min = 0
-        if hour.isdigit() and minute.isdigit() and int(hour[:3]) < 24 and int(minute[:3]) < 60:
+        digits = (hour + minute).isascii() and hour.isdigit() and minute.isdigit()
+        if digits and len(hour) < 3 and len(minute) < 3 and int(hour) < 24 and int(minute) < 60:
             from_min = int(hour) * 60 + int(minute)
         else:
             self.errors["from"] = "expected a time of the day, as 02:00"

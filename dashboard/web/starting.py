@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from dashboard.acts.audit import Event
+from dashboard.acts.bulk.plan import Preview
 from dashboard.acts.bulk.runner import event_of
 from dashboard.acts.bulk.undoing import batches_of, undo_of, undo_of_batches
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
 from dashboard.backends.acting import Acted, Action, Outcome
 from dashboard.errors import Conflict, NotFound
 from dashboard.web.deck import deck
+from dashboard.web.did import MISSED
+from dashboard.web.formatting import printable
 from dashboard.web.security import actor
+
+# Different reasons that an undo tells for what it did not put back.
+MAX_REASONS = 5
 
 
 def start(spec: Spec) -> str:
@@ -46,7 +53,13 @@ def asked(spec: Spec) -> str:
     return ", ".join(parts)
 
 
-def undo(work_id: str) -> list[Acted] | Work:
+def check_matches(seen: Preview) -> None:
+    """Raises Conflict where bulk work would be about no job at all."""
+    if seen.exact and not seen.matched:
+        raise Conflict("No job matches. Nothing was started.", hint="Look at the list: its jobs may have moved on.")
+
+
+def undo(work_id: str, reason: str | None) -> list[Acted] | Work:
     """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
 
     Raises Conflict while the work goes on, NotFound for nothing.
@@ -59,11 +72,11 @@ def undo(work_id: str) -> list[Acted] | Work:
     if under_way is not None:
         return under_way
     if batches and not deck().actions.bin.small(batches):
-        return _start_undo(undo_of(work, actor()))
+        return _start_undo(undo_of(work, actor(), reason))
     back: list[Acted] = []
     for batch in batches:
         try:
-            acted = deck().actions.undo(actor(), batch, bulk_id=work_id).acted
+            acted = deck().actions.undo(actor(), batch, reason=reason, bulk_id=work_id).acted
         except NotFound:
             continue  # nothing of this place was deleted, or it is back already
         deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
@@ -82,6 +95,15 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> Work | None:
         return None
     left = deck().actions.bin.left(batches)
     return _start_undo(undo_of_batches([each for each in batches if each in left], deck().actions.bin, actor(), reason))
+
+
+def not_restored(acted: Sequence[Acted]) -> Conflict | None:
+    """The error of an undo that put no job back, with the reasons; None for one that put back some."""
+    if any(each.outcome is Outcome.DONE for each in acted):
+        return None
+    reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in acted)
+    shown = "; ".join(f"{count:,} × {why}" if count > 1 else why for why, count in reasons.most_common(MAX_REASONS))
+    return Conflict("No job was put back.", hint=printable(shown) or None)
 
 
 def undo_under_way(name: str) -> Work | None:

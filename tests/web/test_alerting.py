@@ -87,7 +87,8 @@ def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask,
     assert len(beside) == 2
     begun_later = next(text for text in beside if text.startswith(queues["third"]["fingerprint"])) + "0"
     seen = next(text for text in beside if text.startswith(queues["second [x]"]["fingerprint"]))
-    form = {"episode": queues["mail"]["episode"], "do": "all", "beside": [seen, begun_later, "nothing", "no such"]}
+    form = {"episode": queues["mail"]["episode"], "do": "all", "beside": [seen, begun_later, "no such"]}
+    assert client.post(path, data=form | {"beside": [seen, "nothing"]}, headers=SAME).status_code == 422
     assert client.post(path, data=form, headers=SAME).status_code == 303
     sees = {alert["labels"]["queue"]: alert["acknowledged_by"] for alert in firing(client)}
     assert sees == {"mail": "local", "second [x]": "local", "third": None}  # what was not shown is not seen to

@@ -163,7 +163,7 @@ def test_a_queue_is_not_removed_without_its_name(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, body: dict[str, object]
 ) -> None:
     answer = client.post("/api/v1/queues/main/rq/mail/obliterate", json=body, headers=SAME)
-    assert answer.status_code == 409
+    assert answer.status_code == (409 if isinstance(body.get("confirm", ""), str) else 422)
     assert "confirm" in answer.get_json()["error"]["message"]
     assert redis_client.llen("rq:queue:mail") == 3
     assert redis_client.exists(*(f"rq:job:{job}" for job in jobs)) == 3

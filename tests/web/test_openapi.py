@@ -85,6 +85,23 @@ def test_every_route_is_described(make_app: MakeApp) -> None:
     assert set(described["paths"][act]) == {"post"}
 
 
+def test_every_body_is_described_as_it_is_read(client: FlaskClient, described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    posts = [operations["post"] for operations in described["paths"].values() if "post" in operations]
+    assert len(posts) >= 8
+    for operation in posts:
+        ref = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        schema = schemas[ref.rpartition("/")[2]]
+        assert schema["additionalProperties"] is False
+        assert operation["requestBody"]["required"] == bool(schema.get("required"))
+    bulk = schemas["BulkBody"]
+    assert bulk["required"] == ["action"]
+    assert "retry" in schemas[bulk["properties"]["action"]["$ref"].rpartition("/")[2]]["enum"]
+    assert bulk["properties"]["pace_per_s"]["maximum"] == 100_000
+    assert {"metric", "warning", "version"} <= set(schemas["RuleBody"]["properties"])
+    assert schemas["RuleBody"]["required"] == ["id", "metric"]
+
+
 def test_read_only_describes_no_acts(make_app: MakeApp) -> None:
     described = make_app(read_only=True).test_client().get("/api/v1/openapi.json").get_json()
     assert not [path for path, methods in described["paths"].items() if "post" in methods]

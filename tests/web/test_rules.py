@@ -210,7 +210,14 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
     assert client.post(path, json=body, headers=SAME).status_code == 409
     changed = client.post(path, json=body | {"warning": 8, "version": 1}, headers=SAME)
     assert (changed.status_code, changed.get_json()["warning"]) == (200, 8)
-    assert client.post(path, json={"id": "api"}, headers=SAME).status_code == 422
+    for wrong, message in (
+        ({"id": "api"}, "metric: expected, but not sent."),
+        (body | {"warnings": 8}, "Unknown field 'warnings'. Did you mean warning?"),
+        (body | {"warning": "8"}, "warning: expected a number or null, got text."),
+        (body | {"version": "1"}, "version: expected a whole number or null, got text."),
+    ):
+        answer = client.post(path, json=wrong, headers=SAME)
+        assert (answer.status_code, answer.get_json()["error"]["message"][: len(message)]) == (422, message)
     assert client.post(f"{path}/api/disable", json={"version": 2}, headers=SAME).get_json()["enabled"] is False
     assert client.post(f"{path}/api/delete", json={"version": 2}, headers=SAME).status_code == 409
     assert client.post(f"{path}/api/delete", json={"version": 3}, headers=SAME).status_code == 200

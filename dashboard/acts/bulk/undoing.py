@@ -24,7 +24,7 @@ def batches_of(work: Work) -> list[str]:
     return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
 
 
-def undo_of(work: Work, actor: Actor) -> Spec:
+def undo_of(work: Work, actor: Actor, reason: str | None = None) -> Spec:
     """The work that puts back all that `work` deleted, at full pace."""
     return Spec(
         action=Action.UNDO,
@@ -33,6 +33,7 @@ def undo_of(work: Work, actor: Actor) -> Spec:
         batches=tuple(batches_of(work)),
         undoes=work.id,
         pace_per_s=0,
+        reason=reason,
         created_at=now_s(),
     )
 

@@ -1,0 +1,131 @@
+"""Odd numbers, ids, cursors and dates in the address of every page and answer: told as wrong, never as a failure."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.routing import Rule
+
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+from tests.web.test_dead import groups
+from tests.web.test_hostile import fill
+
+# As they stand in the address: percent-encoded.
+ODD = (
+    *("9" * 20, "9" * 400, "9" * 5000, "10000000", "-1", "0", "1e999", "1e12", "nan", "1.5", "1_0", "%2B1", ""),
+    *("%D9%A3", "%C2%B2", "%00", "1%00", "%ED%A0%80", "%ED%B3%BF", "%FF", "%F0%9F%98%80"),
+    *("9-" + "9" * 19, "9" * 20 + "-1", "0-0", "%D9%A3-%D9%A3", "18446744073709551615-18446744073709551615"),
+    *("18446744073709551616-0", "0-18446744073709551616", "-", "*", "%5B", "%5C", "%27%22%3E", "A" * 3000),
+    *("0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59", "0001-01-01", "10000-01-01T00:00:00Z"),
+    *("2026-02-30", "-9" + "9" * 30, "bnVsbA", "W10", "e30", "gA", "k6FhoWKhYw", "age:%3E9e999d", "age:%3C%C2%B2h"),
+    *("id:%ED%A0%80", "state:%00", "queue:" + "%2A" * 64),
+)
+# Enough for what is only compared or shown.
+WORDS = ("9" * 400, "%D9%A3", "1%00", "%ED%A0%80", "%ED%B3%BF", "%FF", "*", "%5B", "%27%22%3E", "A" * 3000)
+COMPARED = {
+    *("q", "source", "backend", "library", "queue", "state", "native", "said", "did", "action", "show", "sort"),
+    *("group", "group_by", "dir", "metric", "fingerprint", "when", "rule", "next", "batch", "done", "gone"),
+    *("changed", "refused", "unsupported"),
+}
+# With these every route gets to all that it reads.
+BASE = {"q": "user", "state": "dead", "action": "delete", "did": "delete", "done": "1", "metric": "depth"}
+QUEUES = {"rq": "cash", "bullmq": "mails", "sidekiq": "work", "celery": "alpha"}
+# What the API of dead letters takes apart by itself.
+BY_ITSELF = ("page", "per_page", "source", "backend", "library", "queue", "sort", "show")
+
+
+class Noting(ImmutableMultiDict[str, str]):
+    """Arguments of an address that note which of them were asked for."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def get(self, key: Any, *rest: Any, **more: Any) -> Any:
+        self.asked.add(str(key))
+        return super().get(key, *rest, **more)
+
+    def __getitem__(self, key: Any) -> Any:
+        self.asked.add(str(key))
+        return super().__getitem__(key)
+
+
+@pytest.fixture
+def browser(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
+    """A browser on a dashboard that has seen jobs of all libraries and some acts."""
+    fill(redis_client)
+    event = '{"at": 1, "who": "a", "role": "admin", "address": null, "action": "delete"}'
+    for _ in range(3):
+        redis_client.xadd("{queuedeck}:audit", {"event": event})
+    client = make_app(sample_interval_s=300).test_client()
+    client.application.request_class = type(
+        "Request", (client.application.request_class,), {"parameter_storage_class": Noting}
+    )
+    wait_until(lambda: groups(client), what="the groups")
+    return client
+
+
+def gets(app: Flask) -> list[Rule]:
+    """All routes that are read, but for files and those that say how this process is."""
+    rules = [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ())]
+    return [rule for rule in rules if rule.endpoint != "static" and not rule.endpoint.startswith("health")]
+
+
+def address(app: Flask, rule: Rule, values: dict[str, str]) -> str:
+    """The path of a route."""
+    given = {name: values.get(name, "0123456789abcdef") for name in rule.arguments}
+    return app.url_map.bind("x").build(rule.endpoint, given)
+
+
+def test_no_parameter_of_an_address_makes_a_page_fail(browser: FlaskClient) -> None:
+    app = browser.application
+    fingerprint = groups(browser)[0]["fingerprint"]
+    asked_of_all: set[str] = set()
+    wrong = []
+    for rule in gets(app):
+        each = QUEUES if "/jobs" in rule.rule else {"rq": "cash"}
+        for backend, queue in each.items():
+            values = {
+                "source": "main",
+                "backend": backend,
+                "name": queue,
+                "fingerprint": fingerprint,
+                "rule_id": "deep",
+            }
+            path = address(app, rule, values)
+            base = BASE | {"source": "main", "backend": backend, "queue": queue}
+            if rule.endpoint.startswith(("people", "rules", "overview")):
+                base = {}
+            Noting.asked = set()
+            assert browser.get(f"{path}?{urlencode(base)}").status_code < 500, path
+            asked = set(Noting.asked) - {"token", "v"}
+            if rule.endpoint.startswith("api_dead"):
+                asked.update(BY_ITSELF)
+            asked_of_all |= asked
+            for name in sorted(asked):
+                rest = urlencode({key: value for key, value in base.items() if key != name})
+                for odd in WORDS if name in COMPARED else ODD:
+                    status = browser.get(f"{path}?{rest}&{name}={odd}").status_code
+                    if status >= 500:
+                        wrong.append((path, name, odd[:60], status))
+    assert wrong == []
+    assert asked_of_all >= {"before", "cursor", "page", "per_page", "from", "to", "step_s", "canary", "pace"}
+
+
+def test_no_id_in_a_path_makes_a_page_fail(browser: FlaskClient) -> None:
+    app = browser.application
+    wrong = []
+    for rule in gets(app):
+        for name in rule.arguments:
+            values = {"source": "main", "backend": "rq", "name": "cash", "rule_id": "deep"}
+            marked = address(app, rule, values | {name: "MARK"})
+            for odd in (*WORDS, "1-1", "-1", "0"):
+                status = browser.get(marked.replace("MARK", odd)).status_code
+                if status >= 500:
+                    wrong.append((marked, odd[:60], status))
+    assert wrong == []
