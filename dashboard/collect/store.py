@@ -5,6 +5,7 @@ Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
 from dashboard.model import Snapshot
 from dashboard.sources import Argument, Reply, Source
+
+log = logging.getLogger(__name__)
 
 PREFIX = "{queuedeck}"
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
@@ -31,22 +34,39 @@ FORMAT = b"q1"
 _RAW = "\0raw:"
 CLOCK_CHECK_S = 60.0
 
-# KEYS lead, epoch. ARGV holder, lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}.
-# The epoch rises even after eviction, FLUSHALL or a lost failover, because it is at least the server's clock.
+# KEYS lead, epoch. ARGV holder, lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds, what was wrong
+# with the keys}. The epoch rises even after eviction, FLUSHALL or a lost failover, because it is at least the server's
+# clock. A lease of another form, or one that does not run out, is nobody's: it came with a copied database, or from
+# another program.
 _LEASE = """
 local now = redis.call('TIME')
+local wrong = ''
+for _, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'string' and kind ~= 'none' then
+    redis.call('DEL', key)
+    wrong = wrong .. key .. ' was a ' .. kind .. '. '
+  end
+end
 local held = redis.call('GET', KEYS[1])
 if held then
   local holder, epoch = string.match(held, '^(.*):(%d+)$')
-  if holder ~= ARGV[1] then return {0, holder or held, now[1], now[2]} end
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return {tonumber(epoch), holder, now[1], now[2]}
+  if holder == nil then
+    wrong = wrong .. KEYS[1] .. ' was no lease. '
+  elseif redis.call('PTTL', KEYS[1]) == -1 and holder ~= ARGV[1] then
+    wrong = wrong .. KEYS[1] .. ' had no end. '
+  elseif holder ~= ARGV[1] then
+    return {0, holder, now[1], now[2], wrong}
+  else
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return {tonumber(epoch), holder, now[1], now[2], wrong}
+  end
 end
 local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 local epoch = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, ms)
 redis.call('SET', KEYS[2], string.format('%.0f', epoch))
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. string.format('%.0f', epoch), 'PX', ARGV[2])
-return {epoch, ARGV[1], now[1], now[2]}
+return {epoch, ARGV[1], now[1], now[2], wrong}
 """
 
 # KEYS lead. ARGV lead value. Answers 1 when the lease was ours and is given back.
@@ -93,8 +113,10 @@ class Store:
     def lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
-        epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
+        epoch, leader, seconds, micros, wrong = self.script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
         self._note_clock(seconds, micros, asked)
+        if wrong:
+            log.warning("keys of the lead were replaced: %s", wrong.decode("utf-8", "replace").strip())
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
     def release(self, holder: str, epoch: int) -> None:

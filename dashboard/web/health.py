@@ -25,8 +25,13 @@ def checker() -> ResponseReturnValue:
 
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """200 when every source answers and the figures are fresh, else 503."""
-    reading = deck().reading()
-    snapshot = reading.snapshot
-    ready = snapshot is not None and not reading.stale and all(source.reachable for source in snapshot.sources)
+    """200 when pages can be shown: there is a sample, and Queuedeck's own data can be read; else 503.
+
+    A watched server that is down makes nothing unready: the page that says so must be reachable.
+    """
+    here = deck()
+    reading = here.reading()
+    own = here.own_source
+    down = {source.name for source in reading.snapshot.sources if not source.reachable} if reading.snapshot else set()
+    ready = reading.snapshot is not None and reading.error is None and not (own and own.name in down)
     return jsonify(status="ok" if ready else "not ready"), 200 if ready else 503

@@ -69,7 +69,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
         closed = identify or start_token or "users" in settings
         ours = {
             "auth": "auto" if closed else "none",
-            "redis_url": server.url,
+            **({} if "sources" in settings else {"redis_url": server.url}),
             "checker": "off",
             "spool_dir": str(tmp_path / "spool"),
         }

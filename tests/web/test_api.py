@@ -9,6 +9,7 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue
 
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from tests.web.conftest import MakeApp
 
@@ -125,8 +126,23 @@ def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp
     assert client.get("/readyz").status_code == 503
 
 
-def test_ready_when_redis_answers_and_figures_are_fresh(client: FlaskClient) -> None:
+def test_ready_when_the_store_answers(client: FlaskClient) -> None:
     assert client.get("/readyz").get_json() == {"status": "ok"}
+
+
+def test_ready_though_a_watched_server_is_down_but_not_without_the_store(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    gone = "redis://127.0.0.1:1/0"
+    sources = [{"name": "here", "url": server.url}, {"name": "gone", "url": gone}]
+    client = make_app(sources=sources).test_client()
+    assert client.get("/readyz").status_code == 200
+    assert {each["name"]: each["reachable"] for each in client.get("/api/v1/overview").get_json()["sources"]} == {
+        "here": True,
+        "gone": False,
+    }
+    assert make_app(sources=sources, store_url=gone).test_client().get("/readyz").status_code == 503
+    assert make_app(sources=sources[::-1]).test_client().get("/readyz").status_code == 503
 
 
 def test_the_last_hour_of_a_queue(make_app: MakeApp, jobs: list[str]) -> None:

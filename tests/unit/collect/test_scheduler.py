@@ -80,7 +80,7 @@ def test_a_leader_whose_lease_was_taken_stops_publishing(
 ) -> None:
     checker = checker_of("one")
     wait_until(lambda: published(source) is not None, what="a snapshot")
-    redis_client.set(keys.LEAD, "other:99999999999999")
+    redis_client.set(keys.LEAD, "other:99999999999999", px=60_000)
     redis_client.delete(keys.SNAPSHOT)
     ended = {checker._finished}
 

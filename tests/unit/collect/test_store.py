@@ -47,6 +47,45 @@ def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: Store) -> 
     assert store.lease("one", 15).epoch == first.epoch
 
 
+@pytest.mark.parametrize(
+    ("key", "kind", "told"),
+    [
+        (keys.LEAD, "copied", "{queuedeck}:lead had no end."),
+        (keys.LEAD, "text", "{queuedeck}:lead was no lease."),
+        (keys.LEAD, "list", "{queuedeck}:lead was a list."),
+        (keys.EPOCH, "text", None),
+        (keys.EPOCH, "hash", "{queuedeck}:epoch was a hash."),
+    ],
+)
+def test_a_key_that_is_no_lease_is_replaced_with_one_line(
+    store: Store, any_redis: redis.Redis, caplog: pytest.LogCaptureFixture, key: str, kind: str, told: str | None
+) -> None:
+    match kind:
+        case "copied":
+            any_redis.set(key, "gone:1795860506050")
+        case "text":
+            any_redis.set(key, b"\xff garbage", px=60_000)
+        case "list":
+            any_redis.lpush(key, "a")
+        case "hash":
+            any_redis.hset(key, "a", "b")
+    first = store.lease("one", 15)
+    assert (first.holder, bool(first.epoch)) == ("one", True)
+    assert store.lease("two", 15).epoch is None
+    assert store.lease("one", 15) == first
+    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
+    assert [record.message for record in caplog.records] == (
+        [f"keys of the lead were replaced: {told}"] if told else []
+    )
+
+
+def test_our_own_lease_without_an_end_gets_one(store: Store, any_redis: redis.Redis) -> None:
+    lease = store.lease("one", 15)
+    any_redis.persist(keys.LEAD)
+    assert store.lease("one", 15) == lease
+    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
+
+
 def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(store: Store, any_redis: redis.Redis) -> None:
     first = store.lease("one", 15).epoch
     assert first is not None
