@@ -34,7 +34,7 @@ def _mapped(value: Any, kind: type, change: Any) -> Any:
     if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
-        return {key: _mapped(item, kind, change) for key, item in value.items()}
+        return {_mapped(key, kind, change): _mapped(item, kind, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_mapped(item, kind, change) for item in value]
     return value

@@ -11,8 +11,10 @@ import pytest
 import redis
 from rq import Queue
 
+from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.desk import Desk
+from dashboard.alerts.memory import Kept
 from dashboard.alerts.process import Work, start
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
@@ -131,6 +133,29 @@ def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpS
     assert desk.deliveries() == ()  # nobody knows yet what became of it
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
+
+
+def test_a_name_that_is_no_utf_8_stops_no_tick(
+    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        redis_client.hset(f"rq:job:{number}", mapping={"status": "queued", "origin": b"caf\xe9"})
+        redis_client.rpush(b"rq:queue:caf\xe9", str(number))
+    redis_client.sadd("rq:queues", b"rq:queue:caf\xe9")
+    work, desk = begin()
+    wait_until(lambda: sink.requests, what="the message")
+    assert "caf" in sink.requests[0].body.decode()
+
+    def kept() -> dict[str, float]:
+        found = unpack(redis_client.get(keys.MEMORY), Kept)
+        return found.no_progress_s if found else {}
+
+    wait_until(lambda: [name for name in kept() if "caf\udce9" in name], what="what a next leader needs")
+    wait_until(lambda: desk.health().ok, what="a checker that is well")
+    work.stop()
+    begin("two")
+    wait_until(lambda: desk.health().ok, what="the next leader")
+    assert "failed" not in caplog.text
 
 
 def test_of_two_processes_one_evaluates_and_one_message_is_sent(
