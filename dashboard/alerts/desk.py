@@ -76,11 +76,15 @@ _LIMIT = "if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One instance that fires, or is about to. `ack` and `silence` say why nobody is told of it."""
+    """One instance that fires, or is about to. `ack` and `silence` say why nobody is told of it.
+
+    `silenced_until`: seconds since 1970.
+    """
 
     state: State
     ack: Ack | None
     silence: Silence | None
+    silenced_until: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +311,7 @@ class Desk:
         ack = Ack(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
         if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert does not fire (any more).")
-        return Alert(alert.state, ack, alert.silence)
+        return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
     def siblings(self, alert: Alert) -> tuple[Alert, ...]:
         """The other alerts of the same rule that fire at the same severity and that nobody sees to, at most
@@ -424,7 +428,8 @@ def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealt
 
 def _alert(state: State, mutes: Mutes, now: float) -> Alert:
     ack = mutes.acks.get(state.fp) if mutes.acked(state) else None
-    return Alert(state, ack, mutes.silence_of(state.rule_id, state.severity, state.labels, now))
+    silence = mutes.silence_of(state.rule_id, state.severity, state.labels, now)
+    return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
 
 
 def _worst_first(state: State) -> tuple[bool, float, str, str]:

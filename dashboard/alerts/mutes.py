@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -30,13 +31,38 @@ class Weekly(Value, frozen=True, kw_only=True):
 
     def covers(self, now: float) -> bool:
         """Whether `now` (seconds since 1970) lies in it; the begin counts in local time, so it may cross midnight."""
+        return self.left_min(now) is not None
+
+    def ends_at(self, now: float) -> float:
+        """When the stretch in which `now` lies is over: seconds since 1970, at most two weeks later.
+
+        One that begins where another one ends goes on with it.
+        """
+        return _end_of_stretch(self, int(now // 60) * 60)
+
+    def left_min(self, now: float) -> int | None:
+        """The minutes of local time that are left of the stretch in which the minute of `now` lies; None outside."""
         local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.timezone))
+        left = 0
         for days_ago in range(1 + (self.from_min + self.minutes) // DAY_MIN):
             day = local - timedelta(days=days_ago)
             since = local.hour * 60 + local.minute + days_ago * DAY_MIN - self.from_min
             if day.weekday() in self.days and 0 <= since < self.minutes:
-                return True
-        return False
+                left = max(left, self.minutes - since)
+        return left or None
+
+
+@lru_cache(maxsize=1024)  # a page asks it for each of its alerts
+def _end_of_stretch(weekly: Weekly, now: int) -> float:
+    zone = ZoneInfo(weekly.timezone)
+    end = float(now)
+    for _ in range(2 * len(weekly.days)):
+        left = weekly.left_min(end)
+        if left is None:
+            break
+        local = datetime.fromtimestamp(end, UTC).astimezone(zone).replace(second=0, microsecond=0, tzinfo=None)
+        end = (local + timedelta(minutes=left)).replace(tzinfo=zone).timestamp()
+    return end
 
 
 class Silence(Value, frozen=True, kw_only=True):
@@ -66,6 +92,10 @@ class Silence(Value, frozen=True, kw_only=True):
             and _fits(self.queue, labels.queue)
             and (self.weekly is None or self.weekly.covers(now))
         )
+
+    def ends_at(self, now: float) -> float:
+        """Until when it mutes what it mutes now: of a maintenance window the end of this time, not of all of them."""
+        return min(self.until, self.weekly.ends_at(now)) if self.weekly else self.until
 
     def problem(self) -> str | None:
         """What is wrong with it, as `field: expected …`; None when all is well."""

@@ -326,5 +326,5 @@ def shown(alert: Alert) -> dict[str, Any]:
         "since": iso(instant(state.started_at)),
         "episode": state.episode or None,
         "acknowledged_by": alert.ack.by if alert.ack else None,
-        "silenced_until": iso(instant(alert.silence.until)) if alert.silence else None,
+        "silenced_until": iso(instant(alert.silenced_until)) if alert.silenced_until else None,
     }

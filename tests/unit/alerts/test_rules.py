@@ -102,6 +102,35 @@ def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) 
     assert weekly.covers(now) is covered
 
 
+@pytest.mark.parametrize(
+    ("days", "from_min", "minutes", "now", "end"),
+    [
+        ((0,), 23 * 60, 180, "2026-11-30T23:30:10+01:00", "2026-12-01T02:00:00+01:00"),
+        ((0,), 23 * 60, 180, "2026-12-01T01:59:59+01:00", "2026-12-01T02:00:00+01:00"),
+        ((0, 1), 23 * 60, 25 * 60, "2026-11-30T23:30:00+01:00", "2026-12-03T00:00:00+01:00"),  # they overlap
+        ((0, 1), 0, 24 * 60, "2026-11-30T12:00:00+01:00", "2026-12-02T00:00:00+01:00"),  # one begins as the other ends
+        ((5,), 22 * 60, 8 * 60, "2026-10-24T23:00:00+02:00", "2026-10-25T06:00:00+01:00"),  # the clock is put back
+        ((5,), 22 * 60, 8 * 60, "2026-03-28T23:00:00+01:00", "2026-03-29T06:00:00+02:00"),  # and forward
+    ],
+)
+def test_a_window_that_comes_back_ends_with_this_time(
+    days: tuple[int, ...], from_min: int, minutes: int, now: str, end: str
+) -> None:
+    weekly = Weekly(days=days, from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
+    at, over = datetime.fromisoformat(now).timestamp(), datetime.fromisoformat(end).timestamp()
+    assert weekly.ends_at(at) == over
+    assert weekly.covers(over - 1)
+    assert not weekly.covers(over)
+    silence = Silence(id="w", until=over + 9e6, by="ada", weekly=weekly)
+    assert silence.ends_at(at) == over
+    assert Silence(id="w", until=over - 60, by="ada", weekly=weekly).ends_at(at) == over - 60
+
+
+def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
+    weekly = Weekly(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=24 * 60)
+    assert Silence(id="w", until=2e9, by="ada", weekly=weekly).ends_at(1.8e9) > 1.8e9 + 6 * 86_400
+
+
 def test_a_silence_matches_by_all_of_its_parts() -> None:
     silence = Silence(id="s", until=100, by="ann", rule="queue-*", source="main", queue="mail*")
     labels = Labels(source="main", backend="rq", queue="mail-out")
