@@ -17,7 +17,6 @@ from dashboard.alerts.notes import LOCAL, Note
 from dashboard.alerts.rules import GLOB_LIMIT
 from dashboard.clock import instant
 
-MAX_LINES = 20
 MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; no channel links to a longer one
@@ -84,9 +83,8 @@ def compose(
     one = len(ordered) == 1
     sources = {note.labels.source for note in ordered}
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
-    lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered[:MAX_LINES]]
-    if len(ordered) > MAX_LINES:
-        lines.append(Line(label=f"and {len(ordered) - MAX_LINES} more", url=links.about(Labels())))
+    # All of them: each channel shows as many as it has room for, and tells how many more there are.
+    lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
     going_on = kind in ("firing", "reminder", "flapping")
     return Message(
         id=message_id,

@@ -134,3 +134,27 @@ def test_a_message_of_flapping_says_that_silence_follows() -> None:
     assert "Flapping: it began and ended six times within an hour; silent now until it has come to rest" in text.plain(
         message
     )
+
+
+@pytest.mark.parametrize("count", [20, 21, 30, 55, 250])
+def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
+    notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
+    message = compose("m", "firing", notes, LINKS, "ops")
+    assert message.title == f"Jobs wait too long: {count} queues"
+    assert text.more(message) == (f"and {count - 20} more" if count > 20 else "")
+    document = webhook.payload(message)
+    assert document["lines_total"] == count
+    assert len(document["lines"]) == min(count, 100)
+    assert None not in [line["episode"] for line in document["lines"]]
+    for words in (str(slack.payload(message)), str(teams.payload(message)), str(discord.payload(message))):
+        hidden = re.findall(r"and (\d+) more", words)
+        assert len(hidden) == (count > 20)
+        shown = len(set(re.findall(r"\bq\d+\b", words)))
+        assert shown + sum(map(int, hidden)) == count
+
+
+def test_who_heard_of_the_first_hundred_hears_of_their_end() -> None:
+    notes = [note(f"q{number}", value=2400.0 + number) for number in range(90)]
+    begun = webhook.payload(compose("m", "firing", notes, LINKS, "ops"))
+    over = webhook.payload(compose("m", "resolved", [ended(each, 2000.0) for each in notes], LINKS, "ops"))
+    assert {line["episode"] for line in begun["lines"]} == {line["episode"] for line in over["lines"]}
