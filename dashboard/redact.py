@@ -9,6 +9,7 @@ through for the end of a value is masked and passed over.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -53,6 +54,9 @@ _COUNTED = _words(
 _WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])|[A-Z]|\d++")
 _JOINTS = str.maketrans("", "", "-_ .")
 NO, WEAK, STRONG = 0, 1, 2
+# Under these keys JSON writes the name of something, and its value.
+_NAME_KEYS = ("name", "key", "field", "header", "param", "parameter", "k")
+_VALUE_KEYS = ("value", "val", "v")
 
 # What stands before "key", "string" and the like in the names that are written as two words.
 _TWO_WORDS = {
@@ -78,6 +82,21 @@ def is_hidden(name: str, value: Any) -> bool:
     if strength == WEAK and isinstance(value, int | float):
         return abs(value) >= 1000  # {"pass": 12, "fail": 3}, {"pan": 30}; a PIN has four digits
     return strength != NO
+
+
+def hidden_keys(fields: Mapping[str, Any]) -> set[str]:
+    """The keys of decoded JSON whose values are hidden: by their own names, or as {"name": "password", "value": …}."""
+    hidden = {key for key, value in fields.items() if is_hidden(key, value)}
+    if len(fields) >= 2 and any(
+        isinstance(value, str) and key.lower() in _NAME_KEYS and is_secret_name(value) for key, value in fields.items()
+    ):
+        hidden |= {key for key, value in fields.items() if key.lower() in _VALUE_KEYS and value not in (None, "")}
+    return hidden
+
+
+def is_list_of_pairs(items: Sequence[Any]) -> bool:
+    """Whether decoded JSON is a list of [name, value], as headers are written: [["Cookie", "x"]]."""
+    return bool(items) and all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
 
 
 @lru_cache(8192)
@@ -111,7 +130,7 @@ _NAMED = re.compile(
 _FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
 _ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
 # {"name": "password", "value": "x"}, and the other way round.
-_NAMES, _VALUES = "name|key|field|header|param|parameter|k", "value|val"
+_NAMES, _VALUES = "|".join(_NAME_KEYS), "|".join(_VALUE_KEYS)
 _NAME_VALUE = re.compile(
     rf"""{_QUOTE}(?i:{_NAMES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}{_QUOTE}([\w .-]{{1,100}}+){_QUOTE}"""
     rf""",\s{{0,40}}{_QUOTE}(?i:{_VALUES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}"""
@@ -172,6 +191,8 @@ def mask_text(text: str) -> str:
         text = _mask_names(text, assigned=assigned)
     if "@" in text:
         text = _USER_INFO.sub(f"{MASK}@", text)
+    if "://" in text:
+        text = _CUT_USER_INFO.sub(MASK, text)
     if "bearer " in low or "basic " in low:
         text = _CARRIED.sub(_mask_carried, text)
     if "PRIVATE KEY" in text:
@@ -213,7 +234,7 @@ def _names_in(text: str, low: str) -> tuple[bool, bool]:
 def _mask_names(text: str, *, assigned: bool) -> str:
     if assigned:
         text = _mask_assigned(text)
-    if "val" in text or "Val" in text or "VAL" in text:
+    if "val" in text or "Val" in text or "VAL" in text or '"v"' in text or "'v'" in text:
         text = _VALUE_NAME.sub(_mask_before, _mask_behind(_NAME_VALUE, text))
     if "--" in text:
         text = _mask_behind(_FLAG, text)
@@ -403,6 +424,10 @@ _START = r"(?<![A-Za-z0-9])"
 # user:password in a URL, or a long token instead of them; PHP writes `:\/\/` into JSON.
 _USER_INFO = re.compile(
     r"(?:(?<=://)|(?<=:\\/\\/))(?:(?=[^\s/?@\"'<>:]*+:)|(?=[^\s/?@\"'<>:]{20}))(?:[^\s/?@\"'<>]*+@)++"
+)
+# The same where the text was cut before the "@"; a port is none.
+_CUT_USER_INFO = re.compile(
+    r"(?<=://)[^\s/?@\"'<>:]*+:(?!\d{0,5}[.…]*+[\"')\]}]*+\Z)[^\s/?@\"'<>)\]}]++(?=[\"')\]}]*+\Z)"
 )
 _CARRIED = re.compile(rf"{_START}((?i:bearer|basic)[ ]++)([A-Za-z0-9._~+/=-]{{8,}}+)(?![\"'])")
 _PRIVATE_KEY = re.compile(
