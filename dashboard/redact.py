@@ -8,7 +8,9 @@ through for the end of a value is masked and passed over.
 
 from __future__ import annotations
 
+import logging
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -534,3 +536,27 @@ def _mask_carried(found: re.Match[str]) -> str:
 
 def _mask_shape(found: re.Match[str]) -> str:
     return f"{found[1]}{MASK}" if found.re.groups else MASK
+
+
+# ---- our own log -----------------------------------------------------------------------------------------------------
+
+
+class _Masking(logging.Filter):
+    """Masks a line of the log and its traceback, whatever handlers the host has configured."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always True: no line is dropped."""
+        record.msg, record.args = mask_text(record.getMessage()), ()
+        if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+            record.exc_text = mask_text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+        return True
+
+
+_MASKING = _Masking()
+
+
+def masked_logger(name: str) -> logging.Logger:
+    """The logger of that name, whose lines may hold text out of Redis: masked in each line and traceback."""
+    log = logging.getLogger(name)
+    log.addFilter(_MASKING)  # once: the same filter is not added twice
+    return log

@@ -189,7 +189,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Servers": _of({"sources": _list(_OBJECT), "total": _WHOLE}),
     "Acted": _of(
         {
-            "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "unsupported"]},
+            "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "invalid", "unsupported"]},
             "detail": _or_null(_TEXT),
         }
     ),

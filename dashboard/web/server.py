@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 from typing import Any
@@ -12,11 +11,12 @@ from gunicorn.app.base import BaseApplication
 
 from dashboard.errors import ConfigurationError
 from dashboard.output import say
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.deck import EXTENSION
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
 
 

@@ -32,7 +32,7 @@ from dashboard.backends.acting import (
 )
 from dashboard.backends.bullmq import keys
 from dashboard.backends.lines import locate
-from dashboard.backends.payload import written
+from dashboard.backends.payload import printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.sources import Argument, Command, Reply, Source
@@ -460,7 +460,10 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
         why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
         return [Acted(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
-        return [Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {str(replies)[:200]}") for each in ids]
+        return [
+            Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
+            for each in ids
+        ]
     answers = []
     for each, reply in zip(ids, replies, strict=True):
         if isinstance(reply, ResponseError):
