@@ -159,6 +159,7 @@ _CODE = re.compile(
     r"(?:self|this|cls|settings|config|os|process|env|ENV|request|req|args|kwargs|options|opts|params|data|job|user)"
     r"\.[\w.]{1,99}+\Z"
 )
+_COUNT = re.compile(r"-?\d{1,3}(?:\.\d{1,20})?\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,99}+\Z")
 _CALL = re.compile(r"\([^()\n]{0,200}+\)(?!\w)")
 _PROSE = re.compile(r"[A-Za-z]{1,40}+[ ]++[A-Za-z'-]{1,40}+(?![\w=:]|[ ]?[=:])")
@@ -321,7 +322,7 @@ def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> 
         return None
     if strength == WEAK and not quoted and _is_harmless(text, run, sign, spaced=bool(found[5])):
         return None
-    if strength == WEAK and len(value) < 4 and value.isdigit():
+    if strength == WEAK and _COUNT.match(value):
         return None
     rest = _REST.match(text, run.end())
     end = rest.end() if rest is not None else run.end()

@@ -36,9 +36,11 @@ class Number(str):
     def plain(self) -> int | float | str:
         """The number itself; its text where Python has none for it."""
         try:
-            number = float(self) if any(sign in self for sign in ".eE") else int(self)
-        except ValueError:  # an integer of thousands of digits
+            if not any(sign in self for sign in ".eE"):
+                return int(self)
+        except ValueError:  # thousands of digits
             return str(self)
+        number = float(self)
         return number if math.isfinite(number) else str(number)
 
 
@@ -161,7 +163,7 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
         return _shown(item)
 
     def _dict(item: dict[str, Any], depth: int) -> dict[str, Any]:
-        hidden = hidden_keys(item)
+        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if exact else item)
         found: dict[str, Any] = {}
         for key, child in _first(item.items()):
             name = _masked_name(words(key))
@@ -175,7 +177,7 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
         if not is_list_of_pairs(items):
             return [walk(child, depth) for child in _first(items)]
         return [
-            [mask_text(words(name)), MASK if is_hidden(name, child) else walk(child, depth + 1)]
+            [mask_text(words(name)), MASK if is_hidden(name, _number(child)) else walk(child, depth + 1)]
             for name, child in _first(items)
         ]
 
@@ -224,6 +226,10 @@ def _quoted(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char if unicodedata.category(char) not in _INVISIBLE else json.dumps(char)[1:-1]
+
+
+def _number(value: Any) -> Any:
+    return value.plain() if isinstance(value, Number) else value
 
 
 @lru_cache(4096)

@@ -64,7 +64,11 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
 @_with_outcome
 def on_job(source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
-    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them."""
+    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them.
+
+    `edit` makes a new job of `payload`, JSON as text. Where that shows the mask of a secret in the place in which the
+    stored payload has the secret, the stored value is used; any other mask is refused with the outcome `invalid`.
+    """
     here = deck()
     queue = here.queue(source, backend, name)
     body = _body()

@@ -118,6 +118,25 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert bounded({"a": [{name: "hunter2"}]})[0] == {"a": [{name: MASK}]}
 
 
+def test_pairs_and_names_are_masked_and_counts_are_not() -> None:
+    stored = {
+        "counts": {"pass": 12, "fail": 3, "max_tokens": 400, "pin": 1234},
+        "fields": [{"name": "token", "value": "t"}, {"name": "color", "value": "red"}],
+        "headers": [["Accept", "a"], ["Cookie", "b"]],
+        "redis://u:p@h": 1,
+        "redis://v:q@h": 2,
+    }
+    shown = {
+        "counts": {"pass": 12, "fail": 3, "max_tokens": 400, "pin": MASK},
+        "fields": [{"name": "token", "value": MASK}, {"name": "color", "value": "red"}],
+        "headers": [["Accept", "a"], ["Cookie", MASK]],
+        f"redis://{MASK}@h": 1,
+        f"redis://{MASK}@h 2": 2,
+    }
+    assert bounded(stored)[0] == shown
+    assert json_payload(json.dumps(stored).encode()).value == shown
+
+
 @pytest.mark.parametrize("name", ["name", "to", "subject", "discard", "cardinality", "pass_count", "key", "author"])
 def test_an_ordinary_field_is_shown(name: str) -> None:
     assert bounded({name: "value"})[0] == {name: "value"}
