@@ -15,6 +15,7 @@ from dashboard.clock import instant, iso, now_s
 from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import QueuedeckError
 from dashboard.model import Value
+from dashboard.redact import mask_text, masked_logger
 from dashboard.sources import Source
 
 AUDIT = f"{PREFIX}:audit"  # stream of JSON events, at most MAX_EVENTS
@@ -41,7 +42,7 @@ end
 """
 
 log = logging.getLogger("queuedeck.audit")
-own_log = logging.getLogger(__name__)
+own_log = masked_logger(__name__)
 
 
 class Actor(Value, frozen=True, kw_only=True):
@@ -163,6 +164,6 @@ def _clean(found: Event) -> Event:
         source=text(found.source),
         queue=text(found.queue),
         ids=tuple(text(each) or "" for each in found.ids),
-        reason=text(found.reason, MAX_REASON),
-        detail=text(found.detail, MAX_REASON),
+        reason=text(mask_text(found.reason or "") or None, MAX_REASON),
+        detail=text(mask_text(found.detail or "") or None, MAX_REASON),
     )

@@ -16,6 +16,7 @@ from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.notes import LOCAL, Note
 from dashboard.alerts.rules import GLOB_LIMIT
 from dashboard.clock import instant
+from dashboard.redact import mask_text
 
 MAX_LABEL = 200
 MAX_DETAIL = 300
@@ -103,7 +104,7 @@ def compose(
         started_at=instant(min((note.started_at for note in ordered if note.started_at is not None), default=None)),
         ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
-        top_errors=tuple(clean(text) for text in worst.top_errors) if one else (),
+        top_errors=tuple(clean(mask_text(text)) for text in worst.top_errors) if one else (),
         references=first if worst.number > 1 else None,
     )
 
@@ -166,7 +167,7 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
         value = threshold = None
     label = subject(note.labels)
     if note.detail:
-        label = f"{label}: {note.detail[:MAX_DETAIL]}"
+        label = f"{label}: {mask_text(note.detail)[:MAX_DETAIL]}"
     return Line(
         label=label,
         value_text=value,

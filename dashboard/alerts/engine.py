@@ -3,7 +3,6 @@ itself is the outage."""
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,8 +18,9 @@ from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, 
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History, Series
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 # A state whose value alone moves is written this often; what must not be lost is written at once.
 WRITE_EVERY_S = 10.0

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import logging
 import os
 import random
 import re
@@ -35,8 +34,9 @@ from dashboard.alerts.rules import Rule, Severity
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.model import Value
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 OTHERS_WAIT_S = 30.0
 LONGEST_TICK_S = 10.0  # what one failed tick may add: it waits for connect and read time-outs

@@ -5,7 +5,6 @@ Every process runs it; the outbox sees to it that each message is claimed by one
 
 from __future__ import annotations
 
-import logging
 import random
 import secrets
 import threading
@@ -16,8 +15,9 @@ from dashboard.alerts.compose import Links, compose
 from dashboard.alerts.outbox import OLDEST_MS, Attempt, Claim, Outbox
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 DEADLINE_S = 10.0
 STOP_WAIT_S = 15.0  # for the send in hand

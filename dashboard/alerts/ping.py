@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from dashboard.alerts.channels.deadline import Deadline
@@ -11,8 +10,9 @@ from dashboard.alerts.channels.http import Transport
 from dashboard.alerts.channels.scrub import Scrubber
 from dashboard.clock import monotonic_s
 from dashboard.errors import ConfigurationError
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 EVERY_S = 60.0
 DEADLINE_S = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -17,10 +16,11 @@ from dashboard.collect.scheduler import Checker
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings, redact_url
 from dashboard.triage.top import TopErrors
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor shall start it anew
 

@@ -3,7 +3,6 @@ the earlier of the same id."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,9 @@ import msgspec
 from dashboard.alerts.rules import Origin, Rule, parse, shipped
 from dashboard.errors import ConfigurationError
 from dashboard.model import Value
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 
 class PageRule(Value, frozen=True, kw_only=True):

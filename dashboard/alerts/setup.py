@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from dashboard.alerts.channels.base import Channel, make
@@ -18,9 +17,10 @@ from dashboard.collect.history import History
 from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError, QueuedeckError
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 # A loop of delivery that has not asked its outbox for so long counts as unable to deliver.
 DELIVERS_WITHIN_S = 60.0

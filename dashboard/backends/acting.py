@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     GONE = "gone"  # it is not there any more
     CHANGED = "changed"  # it is not in the state in which it was seen
     REFUSED = "refused"  # the library or the server would not have it; `detail` says why
+    INVALID = "invalid"  # what was sent with it cannot be used; `detail` says why and what to do
     UNSUPPORTED = "unsupported"
 
 

@@ -7,36 +7,41 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any
 
 from dashboard.model import Payload
+from dashboard.redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
 
 DECODE_LIMIT_BYTES = 256 * 1024
 MAX_DEPTH = 64
 MAX_NODES = 20_000
-MASK = "••••••"
 CUT = "…"
 
-# Names that hold secrets in practice; compared without case, dashes and underscores.
-_SECRET_NAME = re.compile(
-    r"passw(or)?d|passphrase|passwort|secret|token|apikey|accesskey|privatekey|authorization|credential|cookie"
-    r"|sessionid|creditcard|cardnumber|\bcard\b|\bcvc\b|\bcvv\b|\biban\b|\bssn\b"
-)
-_SECRET_SHAPE = re.compile(
-    # JSON web token; group 1 is what precedes it in the same word. The lookahead is tried once per word and nothing
-    # backtracks, so the time is linear even for text that repeats "-eyJ".
-    r"(?<![\w-])(?=[\w-]++\.[\w-]{8,}+\.)([\w-]*?)\beyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|\bgh[pousr]_[A-Za-z0-9]{30,}"
-    r"|\bsk_(?:live|test)_[A-Za-z0-9]{16,}"
-    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}"
-    r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)",  # user:password in a URL
-    re.DOTALL,
-)
+# A secret that is cut in two may lose its shape: so many characters beyond a limit are looked at before the cut.
+_BEYOND = 256
+# What no page shows: controls, marks that turn the text, lone surrogates, signs of private use.
+_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+
+
+class Number(str):
+    """A number of JSON as it is written, which no float or integer may hold."""
+
+    __slots__ = ()
+
+    def plain(self) -> int | float | str:
+        """The number itself; its text where Python has none for it."""
+        try:
+            if not any(sign in self for sign in ".eE"):
+                return int(self)
+        except ValueError:  # thousands of digits
+            return str(self)
+        number = float(self)
+        return number if math.isfinite(number) else str(number)
 
 
 def text(raw: bytes) -> str:
@@ -49,23 +54,23 @@ def printable(raw: bytes | str, limit: int = 10_000) -> str:
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     # A character is at most four bytes: no more of a huge value is looked at.
-    shown = raw[: limit * 4 + 4].decode("utf-8", "backslashreplace")
-    if len(shown) > limit:
-        shown = shown[:limit] + CUT
-    return mask_text(shown)
+    most = limit + _BEYOND
+    shown = raw[: most * 4 + 4].decode("utf-8", "backslashreplace")
+    if len(shown) <= limit:
+        return mask_text(shown)
+    return mask_text(shown[:most])[:limit] + CUT
 
 
-def mask_text(value: str) -> str:
-    """`value` with everything that has the shape of a secret masked."""
-    return _SECRET_SHAPE.sub(rf"\1{MASK}", value)
+def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:
+    """The decoded JSON of `raw`; with `exact` each number as a Number.
 
-
-def loads(raw: bytes) -> Any:
-    """The decoded JSON of `raw`. Raises ValueError, and nothing else, for whatever is not plain, bounded JSON."""
-    if len(raw) > DECODE_LIMIT_BYTES:
-        raise ValueError(f"longer than {DECODE_LIMIT_BYTES} bytes")
+    Raises ValueError, and nothing else, for whatever is not plain JSON of at most `limit` bytes.
+    """
+    if len(raw) > limit:
+        raise ValueError(f"longer than {limit} bytes")
+    numbers = Number if exact else None
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_int=numbers, parse_float=numbers)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError:
@@ -108,27 +113,40 @@ def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
             note=f"the first {len(raw)} of {size} bytes",
         )
     try:
-        value = loads(raw)
+        value = loads(raw, exact=True)
     except ValueError as exc:
         kind = "text" if _looks_like_text(raw) else "binary"
         return Payload(
             kind=kind, text=printable(raw, DECODE_LIMIT_BYTES), size_bytes=size, note=f"not valid JSON: {exc}"
         )
-    value, cut = bounded(value)
+    return decoded_payload(value, size)
+
+
+def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
+    """The Payload of a decoded value, masked; of one decoded with `exact` the text is JSON that leads back to it.
+
+    `size_bytes` None = the length of that text.
+    """
+    exact, cut = bounded(value, exact=True)
+    text = written(exact, indent=2)
     return Payload(
         kind="json",
-        value=value,
-        text=json.dumps(value, ensure_ascii=False, indent=2),
-        size_bytes=size,
+        value=_shown(exact),
+        text=text,
+        size_bytes=len(text) if size_bytes is None else size_bytes,
         truncated=cut,
         note="parts nested deeper or longer than shown are cut" if cut else None,
     )
 
 
-def bounded(value: Any) -> tuple[Any, bool]:
-    """(`value` with secrets masked and depth and size bounded, whether anything was cut)."""
+def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
+    """(`value` with secrets masked and depth and size bounded, whether anything was cut).
+
+    With `exact` nothing else is changed; without, it can be shown: no Number, infinity or lone surrogate is in it.
+    """
     budget = [MAX_NODES]
     cut = False
+    words: Callable[[str], str] = str if exact else _plain
 
     def walk(item: Any, depth: int) -> Any:
         nonlocal cut
@@ -137,19 +155,31 @@ def bounded(value: Any) -> tuple[Any, bool]:
             if depth >= MAX_DEPTH or budget[0] <= 0:
                 cut = True
                 return CUT
-            if isinstance(item, list):
-                return [walk(child, depth + 1) for child in _first(item)]
-            return {
-                _plain(key): MASK
-                if is_secret_name(key) and child not in (None, "", True, False)
-                else walk(child, depth + 1)
-                for key, child in _first(item.items())
-            }
-        if isinstance(item, str):
-            return mask_text(_plain(item))
-        if isinstance(item, float) and not math.isfinite(item):
-            return str(item)
-        return item
+            return _list(item, depth + 1) if isinstance(item, list) else _dict(item, depth + 1)
+        if exact and isinstance(item, Number):
+            return item
+        if isinstance(item, str) and not isinstance(item, Number):
+            return mask_text(words(item))
+        return _shown(item)
+
+    def _dict(item: dict[str, Any], depth: int) -> dict[str, Any]:
+        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if exact else item)
+        found: dict[str, Any] = {}
+        for key, child in _first(item.items()):
+            name = _masked_name(words(key))
+            number = 2
+            while name in found:  # two names of which all that differs is masked
+                name, number = f"{_masked_name(words(key))} {number}", number + 1
+            found[name] = MASK if key in hidden else walk(child, depth)
+        return found
+
+    def _list(items: list[Any], depth: int) -> list[Any]:
+        if not is_list_of_pairs(items):
+            return [walk(child, depth) for child in _first(items)]
+        return [
+            [mask_text(words(name)), MASK if is_hidden(name, _number(child)) else walk(child, depth + 1)]
+            for name, child in _first(items)
+        ]
 
     def _first(children: Iterable[Any]) -> list[Any]:
         nonlocal cut
@@ -162,21 +192,62 @@ def bounded(value: Any) -> tuple[Any, bool]:
     return walk(value, 0), cut
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a field of this name is masked."""
-    return _SECRET_NAME.search(_folded(name)) is not None
+def written(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON, each Number as it was, and what is invisible as an escape, so that a form sends it unchanged."""
+    parts: list[str] = []
+
+    def write(item: Any, margin: str) -> None:
+        if isinstance(item, dict):
+            block("{}", [(f"{_quoted(key)}: ", child) for key, child in item.items()], margin)
+        elif isinstance(item, list):
+            block("[]", [("", child) for child in item], margin)
+        elif isinstance(item, Number):
+            parts.append(item)
+        else:
+            parts.append(_quoted(item) if isinstance(item, str) else json.dumps(_shown(item)))
+
+    def block(signs: str, children: list[tuple[str, Any]], margin: str) -> None:
+        inner = margin + " " * (indent or 0)
+        parts.append(signs[0])
+        for n, (name, child) in enumerate(children):
+            line = f"\n{inner}" if indent else ""
+            parts.append(f"{',' if n else ''}{line if indent else ' ' if n else ''}{name}")
+            write(child, inner)
+        parts.append(f"\n{margin}{signs[1]}" if indent and children else signs[1])
+
+    write(value, "")
+    return "".join(parts)
 
 
-def holds_secret_name(text: str) -> bool:
-    """Whether a field of such a name may stand anywhere in `text` of JSON without escapes; True more often than needed.
-
-    Much quicker than to decode it, and most payloads hold none.
-    """
-    return _SECRET_NAME.search(_folded(text)) is not None
+def _quoted(text: str) -> str:
+    shown = encode_basestring(text)
+    return shown if shown.isascii() or shown.isprintable() else "".join(map(_escaped, shown))
 
 
-def _folded(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+def _escaped(char: str) -> str:
+    return char if unicodedata.category(char) not in _INVISIBLE else json.dumps(char)[1:-1]
+
+
+def _number(value: Any) -> Any:
+    return value.plain() if isinstance(value, Number) else value
+
+
+@lru_cache(4096)
+def _masked_name(name: str) -> str:
+    return mask_text(name)
+
+
+def _shown(value: Any) -> Any:
+    """A value without a Number, infinity or lone surrogate."""
+    if isinstance(value, dict):
+        return {_plain(key): _shown(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_shown(child) for child in value]
+    if isinstance(value, Number):
+        return value.plain()
+    if isinstance(value, str):
+        return _plain(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: str) -> str:

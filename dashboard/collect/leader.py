@@ -6,7 +6,6 @@ lease changes nothing.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -14,8 +13,9 @@ import socket
 from dashboard.clock import monotonic_s
 from dashboard.collect.store import Store
 from dashboard.errors import QueuedeckError
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 LEASE_S = 15.0
 RENEW_EVERY_S = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from dashboard.clock import monotonic_s
 from dashboard.collect.watch import Watch
 from dashboard.errors import QueuedeckError
 from dashboard.model import Capability, QueueRef, Schedule, Snapshot, Worker
+from dashboard.redact import masked_logger
 from dashboard.sources import metered
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 T = TypeVar("T", Worker, Schedule)
 

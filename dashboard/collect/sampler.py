@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +16,10 @@ from dashboard.collect.history import History, HistoryKeeper
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.redact import masked_logger
 from dashboard.sources import Source, metered
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 # The first search may be quick, since nothing can be shown before; later ones step lightly.
 FIRST_BUDGET = (400, 0.5)  # commands, seconds of one sample

@@ -20,8 +20,9 @@ from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.errors import QueuedeckError
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 # A tick that has not finished for this many intervals is taken for hung: the lease is then left to run out.
 OVERDUE_INTERVALS = 3

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from dashboard.model import Job
+from dashboard.redact import mask_text
 from dashboard.triage.folding import folded, folded_word
 from dashboard.triage.frames import frames
 
@@ -33,9 +34,9 @@ class Fingerprint:
 
 
 def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
-    """The fingerprint of a failure, whatever is in it. Time: linear, over a bounded part of each text."""
+    """The fingerprint of a failure, whatever is in it; secrets do not count. Time: linear."""
     kind = "".join(folded_word(part) for part in re.split(r"(\W+)", (class_name or "")[:CLASS_LIMIT])).strip()
-    return _made(kind or None, folded(message or ""), frames(stack) if stack else ())
+    return _made(kind or None, folded(mask_text(message or "")), frames(stack) if stack else ())
 
 
 def of_job(job: Job, stack: str | None) -> Fingerprint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,8 +15,9 @@ from dashboard.backends.acting import MAX_BATCH, Pick
 from dashboard.backends.base import WINDOW_ROWS, Backend
 from dashboard.errors import QueuedeckError
 from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
+from dashboard.redact import masked_logger
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 BackendOf = Callable[[str, str], Backend]
 # A job by its id and the stamp under which it died: what was read of it once stays true.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue as queues_of_threads
 import threading
 from collections import Counter
@@ -12,10 +11,11 @@ from dataclasses import dataclass, field
 from dashboard.clock import monotonic_s
 from dashboard.errors import QueuedeckError
 from dashboard.model import QueueStats, Searched, State
+from dashboard.redact import mask_text, masked_logger
 from dashboard.triage.fingerprint import Fingerprint, of_job
 from dashboard.triage.lists import BackendOf, Place, Unreadable, window
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 GROUPS = 3
 ROWS = 100
@@ -149,5 +149,5 @@ def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
 
 
 def _words(kind: Fingerprint) -> str:
-    text = ": ".join(part for part in (kind.error_class, kind.message) if part)
+    text = mask_text(": ".join(part for part in (kind.error_class, kind.message) if part))
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

@@ -14,13 +14,15 @@ from dashboard.acts.audit import MAX_REASON
 from dashboard.acts.bin import check_batch
 from dashboard.acts.bulk.work import Place
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
+from dashboard.collect.reader import Reading
 from dashboard.errors import Conflict, NotFound, Unsupported
-from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
+from dashboard.model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
+from dashboard.redact import MASK
 from dashboard.triage.fingerprint import is_fingerprint
 from dashboard.web import page
 from dashboard.web.deck import deck
 from dashboard.web.did import MAX_BATCHES, Did
-from dashboard.web.formatting import job_url, queue_url
+from dashboard.web.formatting import job_url, printable, queue_url
 from dashboard.web.picking import read_pick
 from dashboard.web.queues import find
 from dashboard.web.request_input import form_fields, form_flag
@@ -78,10 +80,13 @@ def act(
 @form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
     """Act on one job."""
-    _, queue = find(source, backend, name)
+    reading, queue = find(source, backend, name)
     action, state = wanted_action(), wanted_state()
     pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
     (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
+    if acted.outcome is Outcome.INVALID:
+        text = request.form.get("payload", "")
+        return _edit_page(reading, queue, deck().job(queue, job_id), text, wrong=acted.detail), 422
     did = Did.of(action, [acted], batch)
     shown = acted.new_id or job_id
     # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
@@ -99,9 +104,32 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
     library = deck().backend(source, backend)
     if job.state is None or Action.EDIT not in library.job_actions.get(job.state, ()):
         raise Unsupported(library.withheld.get(Action.EDIT, f"{library.title} does not offer this."))
-    text = job.payload.text if job.payload else ""
+    return _edit_page(reading, queue, job, editable_text(job.payload))
+
+
+def editable_text(payload: Payload | None) -> str:
+    """The payload as a form shows it to be changed; "" where it cannot be shown whole.
+
+    Sent back unchanged, it makes a job with the same payload: secrets are masked, and their values put back.
+    """
+    if payload is None or payload.truncated or payload.kind not in ("json", "text") or len(payload.text) > MAX_TEXT:
+        return ""
+    return payload.text if payload.kind == "json" else printable(payload.text, MAX_TEXT)
+
+
+def _edit_page(reading: Reading, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
+    library = deck().backend(queue.source, queue.backend)
     return render_template(
-        "acts/edit.html", **page.shell(reading, ""), queue=queue, backend=library, job=job, text=text
+        "acts/edit.html",
+        **page.shell(reading, ""),
+        queue=queue,
+        backend=library,
+        job=job,
+        text=text,
+        wrong=wrong,
+        mask=MASK,
+        whole=bool(editable_text(job.payload)),
+        max_text=MAX_TEXT,
     )
 
 

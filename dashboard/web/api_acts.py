@@ -17,6 +17,7 @@ from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick, W
 from dashboard.clock import instant, iso, now_s
 from dashboard.errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from dashboard.model import State
+from dashboard.redact import mask_text
 from dashboard.web import bulk
 from dashboard.web.acts import MAX_TEXT, checked_reason, given_reason
 from dashboard.web.auditing import PER_PAGE, before
@@ -37,8 +38,10 @@ _STATUS = {
     Outcome.GONE: 404,
     Outcome.CHANGED: 409,
     Outcome.REFUSED: 403,
+    Outcome.INVALID: 422,
     Outcome.UNSUPPORTED: 422,
 }
+_FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
 # What an act that came to nothing is called; the error stands beside it.
 _NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
 # Jobs that were not put back, as an undo answers them.
@@ -119,7 +122,7 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
             outcome = next((outcome for kind, outcome in _NOT_DONE if isinstance(exc, kind)), None)
             if outcome is None:
                 raise
-            error = {"code": exc.code, "message": printable(exc.message), "hint": exc.hint}
+            error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
             acted = Acted(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
             return _answer(acted, error=error)
 
@@ -130,7 +133,11 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
 @json_body(JobActionBody)
 @_with_outcome
 def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
-    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them."""
+    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them.
+
+    `edit` makes a new job of `payload`, JSON as text. Where that shows the mask of a secret in the place in which the
+    stored payload has the secret, the stored value is used; any other mask is refused with the outcome `invalid`.
+    """
     here = deck()
     queue = here.queue(source, backend, name)
     action = _action(verb)
@@ -340,7 +347,7 @@ def _work(work: Work) -> dict[str, Any]:
         "at": work.at,
         "done": work.done,
         "skipped": work.outcomes.get(Outcome.GONE.value, 0) + work.outcomes.get(Outcome.CHANGED.value, 0),
-        "failed": work.outcomes.get(Outcome.REFUSED.value, 0) + work.outcomes.get(Outcome.UNSUPPORTED.value, 0),
+        "failed": sum(work.outcomes.get(kind.value, 0) for kind in _FAILED),
         "outcomes": work.outcomes,
         "pace_per_s": work.spec.pace_per_s,
         "canary": work.spec.canary,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from dashboard import errors
 from dashboard.access import Identify
+from dashboard.redact import mask_text, masked_logger
 from dashboard.settings import Settings, load
 from dashboard.web import (
     acts,
@@ -57,7 +57,7 @@ from dashboard.web.urls import EncodedPath, SegmentConverter
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel the folders lie inside the package, in a checkout beside it.
@@ -201,6 +201,7 @@ def _answer_errors(app: Flask) -> None:
 
 def _error(status: int, code: str, message: str, hint: str | None, batch: str | None = None) -> ResponseReturnValue:
     """The answer to an error; `batch` names deleted jobs that can be put back, where it is not known which are gone."""
+    message = mask_text(message)
     if _is_api():
         error = {"code": code, "message": formatting.printable(message), "hint": hint}
         return jsonify(error=error | ({"batch": batch} if batch else {})), status

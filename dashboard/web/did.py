@@ -64,6 +64,7 @@ MISSED = {
     Outcome.GONE: "already gone",
     Outcome.CHANGED: "changed meanwhile",
     Outcome.REFUSED: "refused",
+    Outcome.INVALID: "not usable as sent",
     Outcome.UNSUPPORTED: "not possible",
 }
 THINGS = {

@@ -198,7 +198,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     ),
     "Acted": _of(
         {
-            "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "unsupported"]},
+            "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "invalid", "unsupported"]},
             "detail": _or_null(_TEXT),
         }
     ),

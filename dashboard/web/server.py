@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 from typing import Any
@@ -15,12 +14,13 @@ from gunicorn.app.base import BaseApplication
 
 from dashboard.errors import ConfigurationError
 from dashboard.output import say
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.buffering import CONNECTIONS
 from dashboard.web.deck import EXTENSION
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
 MAX_THREADS = 500
 # gunicorn's settings by these names, for one's own as for `serve`.

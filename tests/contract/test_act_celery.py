@@ -523,7 +523,7 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
     (edit,) = act(live, Action.EDIT, State.WAITING, pick, wishes=wishes)
     for wrong in ("", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', "[" * 100_000):
         (bad,) = act(live, Action.EDIT, State.WAITING, pick, wishes=Wishes(payload=wrong))
-        assert bad.outcome is Outcome.REFUSED
+        assert bad.outcome is Outcome.INVALID
     with shop.worker():
         for task_id in (old, copy.new_id, edit.new_id):
             shop.await_status(str(task_id), "SUCCESS")

@@ -313,7 +313,7 @@ def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis:
     fill(any_redis, State.DEAD, failed())
     before = picture(any_redis)
     acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload=text))
-    assert outcomes(acted) == [REFUSED]
+    assert outcomes(acted) == [Outcome.INVALID]
     assert picture(any_redis) == before
 
 

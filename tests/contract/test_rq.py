@@ -306,7 +306,7 @@ def test_methods_and_secrets_in_pickled_jobs(queue: Queue, backend: RQ) -> None:
     assert secret.payload is not None
     assert secret.name == "tests.workloads.rq_jobs.add"
     assert "hunter2" not in repr(secret)
-    assert "password=••••••" in (secret.summary or "")
+    assert "password='••••••'" in (secret.summary or "")
 
 
 def test_a_pickle_is_never_run(queue: Queue, backend: RQ, client: redis.Redis, tmp_path: Path) -> None:

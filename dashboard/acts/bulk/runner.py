@@ -8,7 +8,6 @@ under way when the process died is done again; jobs that were already moved are 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +29,10 @@ from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.model import QueueRef
+from dashboard.redact import masked_logger
 from dashboard.sources import Meter, metered
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 LOOK_EVERY_S = 0.5
 # Fewer than LEAST_BATCH save Redis nothing: what is large is divided by those who send it, and what else a batch costs

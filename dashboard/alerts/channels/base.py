@@ -7,7 +7,6 @@ made, so that nobody pays for what they do not use.
 from __future__ import annotations
 
 import abc
-import logging
 import time
 import traceback
 from collections.abc import Mapping
@@ -20,8 +19,9 @@ import msgspec
 from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.channels.fields import ChannelSettings, channel_name, read, shown
 from dashboard.errors import ConfigurationError
+from dashboard.redact import masked_logger
 
-LOG = logging.getLogger(__name__)
+LOG = masked_logger(__name__)
 DEADLINE_S = 10.0  # one attempt in all: name look-up, connect, TLS, sending and the answer
 
 Kind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]

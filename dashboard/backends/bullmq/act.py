@@ -32,7 +32,8 @@ from dashboard.backends.acting import (
 )
 from dashboard.backends.bullmq import keys
 from dashboard.backends.lines import locate
-from dashboard.errors import Unsupported
+from dashboard.backends.payload import printable, written
+from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.sources import Argument, Command, Reply, Source
 
@@ -356,9 +357,12 @@ def _blob(job: Kept) -> _Blob | None:
 
 
 def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes) -> list[Acted]:
-    """New jobs made from others; what they were made from stays."""
-    if wishes.payload is not None:
-        _check_json(wishes.payload)
+    """New jobs made from others; what they were made from stays. What is masked in a new payload is as one read of the
+    old job tells it."""
+    try:
+        edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
+    except InvalidPayload as exc:
+        return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
     hashes = source.batch([("HMGET", _raw(base + pick.id), "name", "data", "opts", "priority") for pick in picked])
     answers: dict[str, Acted] = {}
@@ -373,7 +377,12 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
         if options is None:
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
             continue
-        data = data if wishes.payload is None else wishes.payload.encode()
+        if wishes.payload is not None:
+            try:
+                data = written(with_originals(edited, data, "data")).encode("utf-8")
+            except InvalidPayload as exc:
+                answers[pick.id] = Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
+                continue
         arguments += [name, data, options, keys.whole(priority) or 0]
         made.append(pick.id)
     if made:
@@ -399,13 +408,6 @@ def _copied_options(raw: bytes | None) -> str | None:
         return None
     kept = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
-
-
-def _check_json(text: str) -> None:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise Unsupported(f"The payload is no JSON: {exc}") from None
 
 
 def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
@@ -458,7 +460,10 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
         why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
         return [Acted(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
-        return [Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {str(replies)[:200]}") for each in ids]
+        return [
+            Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
+            for each in ids
+        ]
     answers = []
     for each, reply in zip(ids, replies, strict=True):
         if isinstance(reply, ResponseError):

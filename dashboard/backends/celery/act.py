@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.celery import copies, keys, locate
-from dashboard.backends.celery.asking import refused
+from dashboard.backends.celery.asking import invalid
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.records import Records
 from dashboard.backends.celery.resend import Resending, edited_call
 from dashboard.backends.celery.taken import Taken
 from dashboard.backends.celery.waiting import Waiting
+from dashboard.backends.payload_edit import InvalidPayload
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
@@ -36,8 +37,8 @@ class Acting:
         if action is Action.EDIT:
             try:
                 edited_call(wishes.payload)
-            except ValueError as exc:
-                return [refused(pick.id, str(exc)) for pick in picks]
+            except InvalidPayload as exc:
+                return [invalid(pick.id, str(exc)) for pick in picks]
         if state in keys.ENDED:
             return self._resending.resend(ref, action, state, picks, wishes)
         if action in (Action.DUPLICATE, Action.EDIT):

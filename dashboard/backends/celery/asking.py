@@ -42,6 +42,11 @@ def refused(job_id: str, why: str) -> Acted:
     return Acted(id=job_id, outcome=Outcome.REFUSED, detail=why)
 
 
+def invalid(job_id: str, why: str) -> Acted:
+    """An action that is not done because of what was sent with it, and why."""
+    return Acted(id=job_id, outcome=Outcome.INVALID, detail=why)
+
+
 def reason(error: ResponseError) -> str:
     """An error of the server in a line for an operator."""
     if isinstance(error, NoPermissionError) or _says(error, "NOPERM", "permission", "executing the script can't"):

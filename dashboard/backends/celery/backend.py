@@ -13,7 +13,7 @@ from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Heari
 from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
-from dashboard.backends.celery.message import stack_of
+from dashboard.backends.celery.message import stack_of, unwrapped
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
 from dashboard.backends.payload import printable, text
@@ -242,7 +242,7 @@ class Celery(Backend):
 def _searched(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
-        text=joined(of_json(payload), job.error.message if job.error else None),
+        text=joined(of_json(unwrapped(payload)), job.error.message if job.error else None),
         stack=ends(stack_of(payload)) if job.error else None,
     )
 

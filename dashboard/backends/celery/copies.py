@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from dashboard.backends.acting import Acted, Action, Wishes
 from dashboard.backends.celery import envelope, keys
-from dashboard.backends.celery.asking import acted, ask, portions, refused
+from dashboard.backends.celery.asking import acted, ask, invalid, portions, refused
 from dashboard.backends.celery.locate import Found
-from dashboard.backends.celery.message import decode, headers_of, taken
-from dashboard.backends.celery.resend import COPY_AGAIN_MS, JOBS_PER_SCRIPT, edited_call, sent_before, unguarded
+from dashboard.backends.celery.message import call_of, decode, headers_of, taken
+from dashboard.backends.celery.resend import (
+    COPY_AGAIN_MS,
+    JOBS_PER_SCRIPT,
+    call_texts,
+    edited_call,
+    sent_before,
+    unguarded,
+)
+from dashboard.backends.payload_edit import InvalidPayload
 from dashboard.model import QueueRef
 from dashboard.sources import Source
 
@@ -53,7 +62,7 @@ def copy(
     return [answers[n] for n in range(len(found))]
 
 
-def _plan(place: keys.Place, one: Found, edited: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, str] | Acted:
+def _plan(place: keys.Place, one: Found, edited: dict[str, Any] | None) -> tuple[bytes, bytes, str] | Acted:
     """(list, message, new id) of a copy."""
     message, queue = taken(one.raw) if one.tag else (decode(one.raw), place.queue)
     if message is None or not headers_of(message) or queue is None:
@@ -65,7 +74,11 @@ def _plan(place: keys.Place, one: Found, edited: tuple[bytes, bytes] | None) -> 
         following = envelope.followers(message)
         if following is None:
             return refused(one.pick.id, UNREAD)
-        body = envelope.call_body(*edited, json.dumps(following).encode())
+        try:
+            texts = call_texts(edited, call_of(message))
+        except InvalidPayload as exc:
+            return invalid(one.pick.id, str(exc))
+        body = envelope.call_body(*texts, json.dumps(following).encode())
     new_id = envelope.new_id()
     step = 0 if one.tag else one.step
     return place._replace(queue=queue).lists()[step], envelope.copied(message, new_id, queue, body), new_id

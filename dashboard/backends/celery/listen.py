@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -21,9 +20,10 @@ from redis.exceptions import NoPermissionError
 from dashboard.backends.celery.keys import RECORD
 from dashboard.backends.payload import loads, loads_dict, text
 from dashboard.clock import monotonic_s
+from dashboard.redact import masked_logger
 from dashboard.sources import Source
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024

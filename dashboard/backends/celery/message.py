@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from dashboard.backends.celery.keys import NATIVE
-from dashboard.backends.payload import bounded, json_payload, loads, loads_dict, printable
+from dashboard.backends.payload import bounded, decoded_payload, json_payload, loads, loads_dict, printable
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
@@ -124,7 +126,9 @@ def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
     headers = headers_of(message)
     return {
         "payload": body(message),
-        "options": _payload({name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr")}),
+        "options": decoded_payload(
+            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr")}
+        ),
         "parent": _parent(headers),
         "facts": tuple(facts(headers)),
         "timeline": (TimelineEvent(at=job.scheduled_for, event="due", detail=None),) if job.scheduled_for else (),
@@ -145,25 +149,52 @@ def body(message: Mapping[str, Any]) -> Payload:
             size_bytes=len(raw),
             note=f"{words(message.get('content-type'), 60)}: not decoded",
         )
+    data = _data(message, raw)
+    call = call_of(message)
+    if call is not None:
+        return decoded_payload(call, len(data))
+    found = json_payload(data)
+    return found if found.kind == "json" else replace(found, note="its body cannot be decoded")
+
+
+def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`args` and `kwargs` of a message, each number as a Number; None where its body is no call in JSON."""
+    raw = message.get("body")
     try:
-        data = base64.b64decode(raw, validate=True) if _is_base64(message) else raw.encode("utf-8", "replace")
-        call = loads(data)
+        call = loads(_data(message, raw), exact=True) if isinstance(raw, str) else None
     except ValueError:
-        return Payload(kind="text", text=printable(raw.encode("utf-8", "replace")), note="its body cannot be decoded")
-    if isinstance(call, list) and len(call) >= 2:
-        return _payload({"args": call[0], "kwargs": call[1]}, len(data))
-    return json_payload(data)
+        return None
+    return {"args": call[0], "kwargs": call[1]} if isinstance(call, list) and len(call) >= 2 else None
+
+
+def _data(message: Mapping[str, Any], raw: str) -> bytes:
+    """The body of a message as it was before it was wrapped: secrets in base64 would be seen by whoever decodes it."""
+    plain = raw.encode("utf-8", "replace")
+    if not _is_base64(message):
+        return plain
+    try:
+        return base64.b64decode(plain, validate=True)
+    except ValueError:
+        return plain
+
+
+def unwrapped(raw: bytes) -> bytes:
+    """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
+    message = decode(raw)
+    body_text = (message or {}).get("body")
+    if message is None or not isinstance(body_text, str) or not _is_base64(message):
+        return raw
+    data = _data(message, body_text)
+    try:
+        found: Any = loads(data)
+    except ValueError:
+        found = data.decode("utf-8", "replace")
+    return json.dumps({**message, "body": found}).encode("utf-8", "surrogatepass")
 
 
 def _is_base64(message: Mapping[str, Any]) -> bool:
     properties = message.get("properties")
     return isinstance(properties, dict) and properties.get("body_encoding") == "base64"
-
-
-def _payload(value: Any, size_bytes: int | None = None) -> Payload:
-    shown, cut = bounded(value)
-    text = json.dumps(shown, ensure_ascii=False, indent=2)
-    return Payload(kind="json", value=shown, text=text, size_bytes=size_bytes or len(text), truncated=cut)
 
 
 def _parent(headers: Mapping[str, Any]) -> JobLink | None:
@@ -237,10 +268,19 @@ def stack_of(raw: bytes) -> str | None:
     return words(loads_dict(raw).get("traceback"), 50_000)
 
 
+def arguments_of(raw: bytes) -> dict[str, Any]:
+    """`args` and `kwargs` of a result record, each number as a Number; {} where it has none."""
+    try:
+        record = loads(raw, exact=True)
+    except ValueError:
+        return {}
+    return {name: record[name] for name in ("args", "kwargs") if name in record} if isinstance(record, dict) else {}
+
+
 def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
     """What a job's page shows of a record beyond its row."""
     record = loads_dict(raw)
-    extended = {name: record[name] for name in ("args", "kwargs") if name in record}
+    extended = arguments_of(raw)
     children = record.get("children")
     links = [
         JobLink(id=child[0][0], queue="")
@@ -252,8 +292,8 @@ def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
         and isinstance(child[0][0], str)
     ]
     return {
-        "payload": _payload(extended) if extended else Payload(kind="missing", text="", note=NO_NAME),
-        "result": _payload(record.get("result")) if record.get("status") == "SUCCESS" else None,
+        "payload": decoded_payload(extended) if extended else Payload(kind="missing", text="", note=NO_NAME),
+        "result": decoded_payload(record.get("result")) if record.get("status") == "SUCCESS" else None,
         "progress": None if record.get("status") in OWN_STATUSES else bounded(record.get("result"))[0],
         "error": record_error(record, with_stack=True),
         "children": tuple(links),

@@ -14,7 +14,6 @@ one and its stamp; its record stays, and the same kind of mark keeps it from bei
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +21,12 @@ import msgspec
 
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Outcome, Pick, Wishes
 from dashboard.backends.celery import envelope, keys
-from dashboard.backends.celery.asking import acted, ask, portions, refused
+from dashboard.backends.celery.asking import acted, ask, invalid, portions, refused
+from dashboard.backends.celery.message import arguments_of
 from dashboard.backends.celery.record import Read, as_read, read, stamp_of, unlist
 from dashboard.backends.celery.targets import Targets
-from dashboard.backends.payload import printable
+from dashboard.backends.payload import printable, written
+from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
@@ -110,14 +111,19 @@ class Resending:
         state: State,
         targets: Targets,
         wishes: Wishes,
-        edited: tuple[bytes, bytes] | None,
+        edited: dict[str, Any] | None,
     ) -> Sending | Acted:
         pick, record = one.pick, one.record
         if record is None:
             return refused(pick.id, TOO_LARGE if one.raw is None else UNREADABLE)
         if not isinstance(record.name, str) or not record.name:
             return refused(pick.id, NOT_EXTENDED)
-        args, kwargs = edited or (bytes(record.args), bytes(record.kwargs))
+        args, kwargs = bytes(record.args), bytes(record.kwargs)
+        if edited is not None:
+            try:
+                args, kwargs = call_texts(edited, arguments_of(one.raw or b""))
+            except InvalidPayload as exc:
+                return invalid(pick.id, str(exc))
         if not args.startswith(b"[") or not kwargs.startswith(b"{"):
             return refused(pick.id, NOT_EXTENDED)
         if not isinstance(record.queue, str) or not record.queue:
@@ -207,18 +213,18 @@ def _id(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= 200 else None
 
 
-def edited_call(payload: str | None) -> tuple[bytes, bytes]:
-    """(args, kwargs) as JSON texts from what a person wrote: an object with `args`, `kwargs` or both.
-
-    Raises ValueError, with the reason, for anything else.
-    """
-    try:
-        value = json.loads(payload or "")
-    except (ValueError, RecursionError):
-        raise ValueError("the payload is no JSON") from None
+def edited_call(payload: str | None) -> dict[str, Any]:
+    """`args` and `kwargs` from what a person wrote: an object with either or both. Raises InvalidPayload."""
+    value = decoded_edit(payload or "")
     if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
-        raise ValueError('the payload is no object of "args" and "kwargs"')
-    args, kwargs = value.get("args", []), value.get("kwargs", {})
-    if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise ValueError('"args" is no list, or "kwargs" no object')  # noqa: TRY004 a fault of the text
-    return json.dumps(args).encode(), json.dumps(kwargs).encode()
+        raise InvalidPayload('The payload must be an object of "args" and "kwargs".')
+    call = {"args": [], "kwargs": {}, **value}
+    if not isinstance(call["args"], list) or not isinstance(call["kwargs"], dict):
+        raise InvalidPayload('"args" must be a list and "kwargs" an object.')
+    return call
+
+
+def call_texts(edited: dict[str, Any], original: dict[str, Any] | None) -> tuple[bytes, bytes]:
+    """(args, kwargs) as JSON texts; what is masked in `edited` is as in `original`. Raises InvalidPayload."""
+    call = with_originals(edited, original, "")
+    return written(call["args"]).encode("utf-8"), written(call["kwargs"]).encode("utf-8")

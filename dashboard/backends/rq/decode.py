@@ -10,16 +10,7 @@ import zlib
 from datetime import UTC, datetime
 from typing import Any
 
-from dashboard.backends.payload import (
-    DECODE_LIMIT_BYTES,
-    MASK,
-    bounded,
-    is_secret_name,
-    json_payload,
-    loads,
-    printable,
-    text,
-)
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
 from dashboard.backends.rq.inert import Unreadable, read
 from dashboard.backends.rq.things import describe
 from dashboard.model import JobError, Payload
@@ -27,7 +18,6 @@ from dashboard.model import JobError, Payload
 STACK_LIMIT = 64 * 1024
 _PICKLE = b"\x80"  # protocol 2 and later begin with this byte, JSON never does
 _CALL = re.compile(r"([A-Za-z_][\w.<>]{0,299})\((.*)\)\s*\Z", re.DOTALL)
-_KEYWORD = re.compile(r"\b([A-Za-z_]\w{0,99})=('(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?|[^\s,)]+)")
 # The line of a traceback that names the exception; the message may go on for more lines.
 _RAISED = re.compile(r"([A-Za-z_][\w.]{0,199})(?:: ?(.*))?\Z", re.DOTALL)
 _ABANDONED = re.compile(r"due to (\w{1,100})")
@@ -60,11 +50,7 @@ def call_parts(description: str | None) -> tuple[str | None, str | None]:
     found = _CALL.match(description)
     if found is None:
         return printable(description, 300), None
-    return printable(found[1], 300), printable(_KEYWORD.sub(_mask_keyword, found[2]), 1000)
-
-
-def _mask_keyword(found: re.Match[str]) -> str:
-    return f"{found[1]}={MASK}" if is_secret_name(found[1]) else found[0]
+    return printable(found[1], 300), printable(found[2], 1000)
 
 
 def inflate(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
@@ -147,7 +133,7 @@ def call(raw: bytes | None, too_large: int | None, description: str | None) -> t
             note=payload.note,
         )
     if payload.kind == "opaque" and description:
-        shown = _KEYWORD.sub(_mask_keyword, printable(description))
+        shown = printable(description)
         return None, Payload(
             kind="opaque", text=shown, size_bytes=payload.size_bytes, truncated=payload.truncated, note=payload.note
         )

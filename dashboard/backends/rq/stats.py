@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.payload import text
+from dashboard.backends.payload import printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment
 from dashboard.backends.rq.keys import LISTS, QueueKeys
@@ -189,6 +189,8 @@ def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
         if isinstance(reply, NoPermissionError):
             return f"the Redis user may not read {command[1]!s}"
         if isinstance(reply, ResponseError):
-            wrong = "holds another type of data" if str(reply).startswith("WRONGTYPE") else f"answers {reply}"
+            wrong = f"answers {printable(str(reply), 200)}"
+            if str(reply).startswith("WRONGTYPE"):
+                wrong = "holds another type of data"
             return f"{command[1]!s} {wrong}"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dashboard.backends.acting import Acted, Action, Outcome, Pick, Wishes
+from dashboard.backends.payload_edit import InvalidPayload
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import envelope, keys
 from dashboard.backends.sidekiq.envelope import Malformed, Push
@@ -56,8 +57,8 @@ def act(
         return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
     try:
         make = _maker(place, action, wishes, source.now_s())
-    except Malformed as exc:
-        return [_refused(pick, str(exc)) for pick in picks]
+    except (Malformed, InvalidPayload) as exc:
+        return [_not_made(pick, exc) for pick in picks]
     acted: dict[int, Acted] = {}
     while left := [n for n in range(len(picks)) if n not in acted]:
         asked = [picks[n] for n in left]
@@ -70,7 +71,7 @@ def act(
 
 
 def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Callable[[bytes], Push]:
-    """What turns an entry into what is pushed. Raises Malformed for wishes that cannot be met."""
+    """What turns an entry into what is pushed. Raises Malformed, InvalidPayload for wishes that cannot be met."""
     if action is Action.RETRY:
         return lambda raw: envelope.again(raw, now, counted_back=True, reset=wishes.reset_attempts)
     if action is Action.PROMOTE:
@@ -78,8 +79,8 @@ def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Cal
     if action is Action.DUPLICATE:
         return lambda raw: envelope.anew(raw, now)
     if action is Action.EDIT:
-        arguments = envelope.arguments_of(wishes.payload or "")
-        return lambda raw: envelope.anew(raw, now, arguments)
+        arguments = envelope.written_arguments(wishes.payload or "")
+        return lambda raw: envelope.edited(raw, now, arguments)
     if action is Action.MOVE:
         # Of two queues with one name, that of a namespace is told with it.
         target = (wishes.target or "").removeprefix(place.namespace)
@@ -111,8 +112,8 @@ def _act_on(
             continue
         try:
             push = make(spot.raw)
-        except Malformed as exc:
-            told[n] = _refused(picks[n], str(exc))
+        except (Malformed, InvalidPayload) as exc:
+            told[n] = _not_made(picks[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
             told[n] = _refused(picks[n], "it stands in that queue already")
@@ -167,6 +168,11 @@ def _encodable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _not_made(pick: Pick, exc: Malformed | InvalidPayload) -> Acted:
+    outcome = Outcome.INVALID if isinstance(exc, InvalidPayload) else Outcome.REFUSED
+    return Acted(id=pick.id, outcome=outcome, detail=str(exc))
 
 
 def _refused(pick: Pick, detail: str) -> Acted:

@@ -12,7 +12,16 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, finite, json_payload, loads, printable, text
+from dashboard.backends.payload import (
+    DECODE_LIMIT_BYTES,
+    bounded,
+    decoded_payload,
+    finite,
+    json_payload,
+    loads,
+    printable,
+    text,
+)
 from dashboard.clock import instant
 from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEvent
 
@@ -136,14 +145,15 @@ def job_name(payload: Mapping[str, Any]) -> str | None:
 
 def arguments(payload: Mapping[str, Any], limit: int = 300) -> str | None:
     """The arguments in one line, masked; those of Active Job without its envelope. None when they were left out."""
-    found = _arguments(payload)
+    found = arguments_of(payload)
     if found is None:
         return None
     shown, _ = bounded(found)
     return printable(json.dumps(shown, ensure_ascii=False)[1:-1].encode("utf-8", "replace"), limit) or None
 
 
-def _arguments(payload: Mapping[str, Any]) -> list[Any] | None:
+def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
+    """The arguments, those of Active Job without its envelope; None where there are none."""
     found = payload.get("args")
     if not isinstance(found, list):
         return None
@@ -190,12 +200,9 @@ def stack_of(raw: bytes) -> str | None:
 
 def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
     """What the job is called with: its arguments, or the entry as it stands."""
-    if payload is None or (found := _arguments(payload)) is None:
+    if payload is None or arguments_of(payload) is None:
         return json_payload(raw, size)
-    value, cut = bounded(found)
-    return Payload(
-        kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2), size_bytes=size, truncated=cut
-    )
+    return decoded_payload(arguments_of(loads(raw, exact=True)), size)
 
 
 def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:

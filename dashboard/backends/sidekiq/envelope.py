@@ -6,14 +6,15 @@ Source: sidekiq `lib/sidekiq/api.rb` (SortedEntry#retry), `client.rb` (push), `j
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
 from typing import Any, NamedTuple
 
 import msgspec
 
-from dashboard.backends.payload import MASK, loads
+from dashboard.backends.payload import loads, written
+from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
+from dashboard.backends.sidekiq.entry import arguments_of
 
 Fields = dict[str, msgspec.Raw]
 
@@ -60,14 +61,31 @@ def moved(raw: bytes, queue: str) -> Push:
     return Push(queue, msgspec.json.encode(fields), _jid(fields))
 
 
-def anew(raw: bytes, now: float, arguments: bytes | None = None) -> Push:
-    """The payload of a new job of the same content, or with other `arguments` (a JSON array). Raises Malformed."""
+def anew(raw: bytes, now: float) -> Push:
+    """The payload of a new job of the same content. Raises Malformed."""
+    return _anew(_checked(raw), now, None)
+
+
+def edited(raw: bytes, now: float, arguments: list[Any]) -> Push:
+    """The payload of a new job with other `arguments`; what is masked in them is as in the old ones.
+
+    Raises Malformed, InvalidPayload.
+    """
     fields = _checked(raw)
+    if "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
+        raise Malformed("its last argument is encrypted, only the app can write it")
+    try:
+        # Looked at as the page shows it, which decodes no more of an entry.
+        payload = loads(raw, exact=True)
+    except ValueError:
+        payload = {}
+    return _anew(fields, now, with_originals(arguments, arguments_of(payload), "arguments"))
+
+
+def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> Push:
     for name in OF_THE_OLD_JOB:
         fields.pop(name, None)
-    if arguments is not None and "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
-        raise Malformed("its last argument is encrypted, only the app can write it")
-    fields["args"] = _arguments(fields, arguments)
+    fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"))
     fields["jid"] = _raw(secrets.token_hex(12))
     if "created_at" in fields:
         fields["created_at"] = _as_known(fields, now)
@@ -86,20 +104,12 @@ def of_message(message: bytes, queue: str, now: float) -> Push:
     return _push(fields, _queue(fields), now)
 
 
-def arguments_of(text: str) -> bytes:
-    """`text` as arguments: a JSON array, compact. Raises Malformed with what is wrong with it."""
-    try:
-        found = loads(text.encode("utf-8"))
-    except ValueError as exc:
-        raise Malformed(f"the arguments are no JSON: {exc}") from None
+def written_arguments(text: str) -> list[Any]:
+    """The arguments that a person wrote: a JSON array. Raises InvalidPayload with what is wrong with it."""
+    found = decoded_edit(text)
     if not isinstance(found, list):
-        raise Malformed("the arguments must be a JSON array")
-    if MASK in json.dumps(found, ensure_ascii=False):
-        raise Malformed(f"the arguments hold a masked secret ({MASK}): write out what belongs there")
-    try:
-        return msgspec.json.format(text.encode("utf-8"), indent=-1)
-    except (ValueError, RecursionError, msgspec.DecodeError) as exc:
-        raise Malformed(f"the arguments are no JSON: {exc}") from None
+        raise InvalidPayload("The arguments must be a JSON array.")
+    return found
 
 
 def readable(raw: bytes) -> Fields:

@@ -12,17 +12,15 @@ import pytest
 
 from dashboard.backends.payload import (
     DECODE_LIMIT_BYTES,
-    MASK,
     MAX_DEPTH,
     bounded,
     finite,
-    is_secret_name,
     json_payload,
     loads,
-    mask_text,
     printable,
     text,
 )
+from dashboard.redact import MASK, is_secret_name, mask_text
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,7 @@ def test_plain_json_is_decoded() -> None:
         (b"{", "text"),
         (b"[NaN]", "text"),
         (b"[1e999999999]", "json"),
-        (b"9" * 5000, "text"),
+        (b"9" * 5000, "json"),
         (b"[" * 10_000 + b"]" * 10_000, "text"),
         (b'{"a":' * 10_000, "text"),
         (b"\xff\xfe\xfa", "text"),
@@ -118,6 +116,25 @@ def test_more_nodes_than_a_page_can_hold_are_cut() -> None:
 def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert is_secret_name(name)
     assert bounded({"a": [{name: "hunter2"}]})[0] == {"a": [{name: MASK}]}
+
+
+def test_pairs_and_names_are_masked_and_counts_are_not() -> None:
+    stored = {
+        "counts": {"pass": 12, "fail": 3, "max_tokens": 400, "pin": 1234},
+        "fields": [{"name": "token", "value": "t"}, {"name": "color", "value": "red"}],
+        "headers": [["Accept", "a"], ["Cookie", "b"]],
+        "redis://u:p@h": 1,
+        "redis://v:q@h": 2,
+    }
+    shown = {
+        "counts": {"pass": 12, "fail": 3, "max_tokens": 400, "pin": MASK},
+        "fields": [{"name": "token", "value": MASK}, {"name": "color", "value": "red"}],
+        "headers": [["Accept", "a"], ["Cookie", MASK]],
+        f"redis://{MASK}@h": 1,
+        f"redis://{MASK}@h 2": 2,
+    }
+    assert bounded(stored)[0] == shown
+    assert json_payload(json.dumps(stored).encode()).value == shown
 
 
 @pytest.mark.parametrize("name", ["name", "to", "subject", "discard", "cardinality", "pass_count", "key", "author"])

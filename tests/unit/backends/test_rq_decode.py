@@ -75,13 +75,13 @@ def test_descriptions(description: str | None, name: str | None, arguments: str 
     found, shown = call_parts(description)
     assert found == name
     if description and description.startswith("login"):
-        assert shown == "user='ann', password=••••••, api_key=••••••, n=3"
+        assert shown == "user='ann', password='••••••', api_key=\"••••••\", n=3"
     else:
         assert shown == arguments
 
 
 def test_a_shortened_secret_is_masked_too() -> None:
-    assert call_parts("f(token='abcdef...)") == ("f", "token=••••••")
+    assert call_parts("f(token='abcdef...)") == ("f", "token='••••••")
 
 
 def test_the_last_error_of_a_traceback_is_told() -> None:
@@ -156,7 +156,7 @@ def test_a_call_shows_function_and_arguments() -> None:
 def test_a_call_that_cannot_be_shown_shows_its_description() -> None:
     for data, size in ((b"\x80\x05broken", None), (None, 100_000_000)):
         name, payload = call(data, size, "app.f(password='hunter2')")
-        assert (name, payload.kind, payload.text) == (None, "opaque", "app.f(password=••••••)")
+        assert (name, payload.kind, payload.text) == (None, "opaque", "app.f(password='••••••')")
         assert payload.note
     assert call(None, None, "f()")[1].kind == "missing"
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dashboard.backends.payload import MASK
 from dashboard.backends.searchtext import LIMIT, joined, of_json
+from dashboard.redact import MASK
 
 
 def test_plain_json_is_searched_as_it_stands() -> None:
