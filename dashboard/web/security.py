@@ -140,9 +140,7 @@ def install(app: Flask, door: Door) -> None:
         if not door.start_token.fits(token):
             raise Forbidden(TOKEN_NEEDED, hint=TOKEN_HINT)
         door.start_token.begin()
-        rest = [
-            (name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER
-        ]
+        rest = [(name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER]
         query = f"?{urlencode(rest)}" if rest else ""
         return redirect(request.script_root + quote(request.path) + query, code=303)
 

@@ -73,7 +73,7 @@ def status(url: str, *, post: bool = False, opener: urllib.request.OpenerDirecto
     """The status of an answer, asked for as a browser does through the proxy's own name."""
     asked = urllib.request.Request(url, data=b"{}" if post else None, headers={"Sec-Fetch-Site": "same-origin"})
     try:
-        with opener.open(asked) if opener else urllib.request.urlopen(asked) as answer:
+        with (opener.open(asked) if opener else urllib.request.urlopen(asked)) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         with exc:
