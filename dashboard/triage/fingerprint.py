@@ -15,7 +15,7 @@ from dashboard.redact import mask_text
 from dashboard.triage.folding import folded, folded_word
 from dashboard.triage.frames import frames
 
-VERSION = "1"
+VERSION = "2"
 LENGTH = 16
 CLASS_LIMIT = 200
 # A message of which nothing is left says no more than its absence.
