@@ -36,10 +36,24 @@ def test_a_foreign_host_name_is_not_even_from_this_machine(host: str) -> None:
 
 # What proxies, load balancers and content networks add, by the names in their documentation.
 FORWARDING = (
-    *("Forwarded", "Via", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port"),
+    *(
+        "Forwarded",
+        "Via",
+        "X-Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Port",
+    ),
     *("X-Forwarded-Server", "X-Forwarded-Prefix", "X-Real-IP", "X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP"),
     *("CF-Connecting-IP", "CF-Ray", "CF-Visitor", "Fastly-Client-IP", "X-Original-Host", "X-Original-URL"),
-    *("X-Original-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal", "X-Amzn-Trace-Id", "X-Azure-ClientIP"),
+    *(
+        "X-Original-Forwarded-For",
+        "X-Envoy-External-Address",
+        "X-Envoy-Internal",
+        "X-Amzn-Trace-Id",
+        "X-Azure-ClientIP",
+    ),
     *("X-Remote-Addr", "X-ProxyUser-Ip"),
 )
 

@@ -83,7 +83,7 @@ def status(
     """The status of an answer, asked for as a browser does through the proxy's own name; a POST where there is data."""
     asked = urllib.request.Request(url, data=data, headers={"Sec-Fetch-Site": "same-origin", **(headers or {})})
     try:
-        with (opener.open(asked) if opener else urllib.request.urlopen(asked)) as answer:
+        with opener.open(asked) if opener else urllib.request.urlopen(asked) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         with exc:

@@ -69,7 +69,9 @@ def test_the_address_that_was_printed_lets_a_browser_in(make_app: MakeApp, jobs:
     assert TOKEN not in page.headers["Set-Cookie"]
     assert "; HttpOnly; Path=/; SameSite=Lax" in page.headers["Set-Cookie"]
     assert client.get("/workers?q=a%26b").status_code == 200
-    assert client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "same-origin"}).status_code != 403
+    assert (
+        client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "same-origin"}).status_code != 403
+    )
     assert client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
