@@ -32,7 +32,7 @@ from dashboard.alerts.notes import LOCAL, Episode, Note
 from dashboard.alerts.notify import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.clock import monotonic_s, now_s
-from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import Value
 from dashboard.redact import masked_logger
 
@@ -106,6 +106,7 @@ class LocalMode:
         self._last = monotonic_s()
         self._began_at = 0.0
         self._spool: Spool | None = None
+        self._worked = False  # whether the store could ever be used
         self._guard = threading.Lock()
         self._change = threading.Event()
         self._stop = threading.Event()
@@ -121,6 +122,8 @@ class LocalMode:
 
         `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
         """
+        if isinstance(problem, Forbidden) and not self._worked:
+            return  # a user who may not write was never meant to: the pages and `queuedeck checker` say what to grant
         metric = kind_of(problem)
         passed, self._last = monotonic_s() - self._last, monotonic_s()
         if self._metric is None:
@@ -143,6 +146,7 @@ class LocalMode:
     def well(self) -> None:
         """A tick used the store without trouble."""
         self._metric, self._failing_s, self._last = None, 0.0, monotonic_s()
+        self._worked = True
         if not self.speaking and self._file.exists() and self._take_lock():
             self._adopt()
         with self._guard:

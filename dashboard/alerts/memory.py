@@ -136,7 +136,7 @@ class Memory:
         )
 
     def _stuck_s(self, key: str, queue: QueueStats, passed_s: float) -> float | None:
-        if not queue.depth:
+        if not queue.depth or queue.paused:  # somebody wanted that, and `queue.paused_s` tells of it
             self._no_progress[key] = 0.0
             return 0.0
         if queue.throughput_per_min is None:

@@ -94,6 +94,17 @@ def fail_until_told(local: LocalMode, *, mutes: Mutes = NO_MUTES) -> None:
     wait_until(speaks, what="the word")
 
 
+def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail(local, problem=Forbidden("The Redis user may not do that"))
+    assert not local.speaking
+    local.well()
+    fail(local, problem=Forbidden("The Redis user may not do that"))
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    assert "may not do that" in ops.arrived[0].lines[0].label
+
+
 def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)

@@ -249,6 +249,20 @@ def test_a_queue_is_stuck_only_while_jobs_wait_and_none_finishes() -> None:
     assert not watch.firing
 
 
+def test_a_paused_queue_is_not_stuck_and_begins_anew_when_it_goes_on() -> None:
+    stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
+    watch = Watch(stuck)
+    waits = queue("a", 3, throughput_per_min=0.0, latency_s=900.0)
+    watch.see(sample([replace(waits, paused=True)]), times=50)
+    assert not watch.firing
+    watch.see(sample([waits]), times=10)
+    assert not watch.firing
+    watch.see(sample([waits]), times=2)
+    assert watch.firing == {("s", "critical", "a")}
+    watch.see(sample([replace(waits, paused=True)]))
+    assert not watch.firing
+
+
 def test_counters_are_compared_within_one_run_of_the_server() -> None:
     evicts = next(each for each in shipped() if each.id == "redis-evictions")
     watch = Watch(replace(evicts, for_s=0.0, min_samples=1))
