@@ -16,18 +16,21 @@ from urllib.parse import urlsplit
 import pytest
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web.buffering import CONNECTIONS, MAX_BODY, MAX_CHUNK_LINES, MAX_HEAD, Incoming, TooLarge
+from dashboard.web.buffering import CONNECTIONS, MAX_BODY, MAX_CHUNKS, MAX_HEAD, Incoming, Refused
 from tests.processes import child
 from tests.serving import Served, get_json, running, serving
 from tests.waiting import CEILING_S, wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
-# With limits that a test can wait for.
-HASTY = (
-    "import sys; from dashboard.web import buffering; buffering.RECEIVE_S = buffering.LEAVE_S = 0.2; "
-    "from dashboard.cli import main; sys.exit(main())"
-)
+PAGE = b"GET /static/vendor/htmx.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def patched(**limits: float) -> str:
+    """A program that is `queuedeck` with other limits."""
+    changes = "; ".join(f"buffering.{name} = {value}" for name, value in limits.items())
+    imports = "import sys; from dashboard.cli import main; from dashboard.web import buffering"
+    return f"{imports}; {changes}; sys.exit(main())"
 
 
 @pytest.mark.parametrize(
@@ -54,22 +57,50 @@ def test_a_request_is_complete_with_its_last_byte(request_: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("received", "handed_over"),
+    [
+        (GET, GET),
+        (HEAD + b"content-length: 005 \r\nX: a\r\n\r\nname=", HEAD + b"X: a\r\nContent-Length: 5\r\n\r\nname="),
+        (HEAD + b"Content-Length: 0\r\n\r\n", HEAD + b"Content-Length: 0\r\n\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", HEAD + b"Content-Length: 0\r\n\r\n"),
+        (
+            HEAD + b"Transfer-Encoding: chunked\r\nX: a\r\n\r\n3;a\r\nabc\r\n0002\r\n\r\n\r\n0\r\nTrailer: x\r\n\r\n",
+            HEAD + b"X: a\r\nContent-Length: 5\r\n\r\nabc\r\n",
+        ),
+        (HEAD + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\na", HEAD + b"Content-Length: 1\r\n\r\na"),
+    ],
+)
+def test_the_parser_gets_a_body_of_a_known_length(received: bytes, handed_over: bytes) -> None:
+    incoming = Incoming()
+    incoming.add(received + GET)
+    assert (incoming.request, incoming.rest) == (handed_over, GET)
+
+
+@pytest.mark.parametrize(
     "request_",
     [
-        b"\r\n\r\n",
         HEAD + b"Content-Length: -1\r\n\r\n",
-        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        HEAD + b"Content-Length: \r\n\r\n",
+        HEAD + b"Content-Length: 1, 1\r\n\r\n",
+        HEAD + b"Content-Length: 0000000000000000000000100\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
         HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: identity, chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n-3\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0000000000000000005\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0000000000000000005\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 9000,
     ],
 )
-def test_what_is_malformed_is_for_the_parser_to_refuse(request_: bytes) -> None:
-    incoming = Incoming()
-    incoming.add(request_)
-    assert incoming.is_complete
+def test_a_body_whose_end_is_not_told_in_one_way_is_refused(request_: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        Incoming().add(request_)
+    assert caught.value.status == HTTPStatus.BAD_REQUEST
 
 
 @pytest.mark.parametrize(
@@ -79,19 +110,26 @@ def test_what_is_malformed_is_for_the_parser_to_refuse(request_: bytes) -> None:
         (b"%sContent-Length: %d\r\n\r\n" % (HEAD, MAX_BODY + 1), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (b"%sTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (HEAD, MAX_BODY + 1), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MAX_CHUNK_LINES // 5 + 1),
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MAX_CHUNKS + 1),
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         ),
         (
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"a" * MAX_HEAD,
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         ),
+        (HEAD + b"Expect: the-moon\r\n\r\n", HTTPStatus.EXPECTATION_FAILED),
     ],
 )
 def test_a_request_over_the_limits_is_not_read_to_its_end(request_: bytes, status: HTTPStatus) -> None:
-    with pytest.raises(TooLarge) as caught:
+    with pytest.raises(Refused) as caught:
         Incoming().add(request_)
     assert caught.value.status == status
+
+
+def test_who_cannot_be_told_to_go_on_is_not() -> None:
+    incoming = Incoming()
+    incoming.add(HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    assert not incoming.expects_continue
 
 
 @contextmanager
@@ -169,27 +207,87 @@ def test_a_request_over_the_limits_is_answered(served: Served) -> None:
 
 @pytest.mark.parametrize("beginning", [b"", b"G", HEAD + b"Content-Length: 1000\r\n\r\nn"])
 def test_who_is_too_slow_is_told_so(server: EmbeddedRedis, beginning: bytes) -> None:
-    with running(["-c", HASTY, "serve", "--redis", server.url, "--port", "0"]) as served, connected(served) as sock:
+    with (
+        running(["-c", patched(RECEIVE_S=0.2, LEAVE_S=0.2), "serve", "--redis", server.url, "--port", "0"]) as served,
+        connected(served) as sock,
+    ):
         sock.sendall(beginning)
         assert answer(sock)[:12] == (b"HTTP/1.1 408" if beginning else b"")
         assert get_json(f"{served.url}/healthz") == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 0000000000000000000000100\r\n\r\nx",
+        b"Transfer-Encoding: identity, chunked\r\n\r\n5\r\nx",
+        b"Transfer-Encoding: chunked\r\n\r\n0000000000000000005\r\nx",
+        b"\r\n\r\n",
+    ],
+)
+def test_no_thread_waits_for_what_gunicorn_would_go_on_to_read(served: Served, framing: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):
+            sock = stack.enter_context(connected(served))
+            sock.sendall(b"\r\n\r\n" if framing == b"\r\n\r\n" else HEAD + framing)
+        assert get_json(f"{served.url}/healthz") == {"status": "ok"}
+
+
+def test_a_body_in_many_chunks_is_read(served: Served) -> None:
+    body = b"1\r\n \r\n" * (MAX_CHUNKS - 2) + b"d0000\r\n" + b" " * 0xD0000 + b"\r\n2\r\n{}\r\n0\r\n\r\n"
+    with connected(served) as sock:
+        sock.sendall(
+            b"POST /api/v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Sec-Fetch-Site: same-origin\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+        )
+        assert b"HTTP/1.1 422" in answer(sock)
+
+
+def slow_reader(served: Served) -> socket.socket:
+    address = urlsplit(served.url)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    sock.settimeout(CEILING_S)
+    sock.connect((address.hostname, address.port))
+    return sock
+
+
+def test_who_asks_on_and_takes_no_answer_keeps_no_thread_waiting(server: EmbeddedRedis) -> None:
+    command = ["-c", patched(SEND_S=10 * CEILING_S), "serve", "--redis", server.url, "--port", "0", "--threads", "2"]
+    with running(command) as served, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(slow_reader(served)).sendall(PAGE * 200)
+        assert get_json(f"{served.url}/healthz") == {"status": "ok"}
+
+
 def test_who_takes_no_answer_loses_it(server: EmbeddedRedis) -> None:
-    """The threads that send are free again, and the log has no traceback."""
-    hasty = HASTY.replace("LEAVE_S", "SEND_S")
-    page = b"GET /static/js/htmx.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with running(["-c", hasty, "serve", "--redis", server.url, "--port", "0", "--threads", "2"]) as served:
-        with ExitStack() as stack:
-            for _ in range(4):
-                address = urlsplit(served.url)
-                sock = stack.enter_context(socket.socket())
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-                sock.settimeout(CEILING_S)
-                sock.connect((address.hostname, address.port))
-                sock.sendall(page * 200)
-            assert get_json(f"{served.url}/healthz") == {"status": "ok"}
+    """The log has no traceback."""
+    program = patched(SEND_S=0.2)
+    with running(["-c", program, "serve", "--redis", server.url, "--port", "0", "--threads", "2"]) as served:
+        with slow_reader(served) as sock:
+            sock.sendall(PAGE * 200)
+            wait_until(lambda: _is_closed(sock), what="the end of the connection")
+        assert get_json(f"{served.url}/healthz") == {"status": "ok"}
         assert "Traceback" not in served.process.read_log()
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Whether the other side has closed its end, without reading what it sent before."""
+    there, here = (f"{name[1]:04X}" for name in (sock.getpeername(), sock.getsockname()))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, *_ = line.split()
+        if local.endswith(f":{there}") and remote.endswith(f":{here}"):
+            return state != "01"
+    return True
+
+
+def test_more_connections_than_files_end_no_process(server: EmbeddedRedis) -> None:
+    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160)); " + patched(OTHER_FILES=0)
+    with running(["-c", program, "serve", "--redis", server.url, "--port", "0"]) as served, ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(connected(served))
+        assert get_json(f"{served.url}/healthz") == {"status": "ok"}
+        assert "worker" not in served.process.read_log()
 
 
 def test_it_ends_at_once_beside_connections_that_say_nothing(server: EmbeddedRedis) -> None:
