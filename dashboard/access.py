@@ -50,7 +50,7 @@ def local_identity(environ: Mapping[str, Any]) -> Identity | None:
     """LOCAL when the peer is this machine, asked under a local name and by no proxy that can be told from a browser.
 
     For `auth = "none"` alone. The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard
-    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx does unless it is told otherwise, are refused.
+    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx did before 1.29.7, are refused.
     """
     peer = parse_address(environ.get("REMOTE_ADDR", ""))
     if peer is None or not peer.is_loopback or host_name(environ) not in LOCAL_HOSTS:

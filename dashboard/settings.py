@@ -39,6 +39,9 @@ MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 # What the README and the documentation write where a secret belongs.
+_HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-f]{128}\Z")
+MAX_HASH_BYTES = 256 * 1024 * 1024
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])\Z")
 PLACEHOLDERS = frozenset({"AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS", "scrypt:32768:8:1$SALT$DIGEST"})
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
@@ -245,6 +248,9 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
     for token in settings.api_tokens:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
+    for host in settings.trusted_hosts:
+        if not _HOST.match(host):
+            raise fail("trusted_hosts", "expected names as queues.example.com, without https://, a port or a *")
     _check_proxies(settings, origin.get("trusted_proxies", "trusted_proxies"))
     for glob in settings.dlq_queues:
         if not _is_glob(glob):
@@ -286,13 +292,22 @@ def _check_users(settings: Settings, where: str) -> None:
             raise ConfigurationError(f"{at}: name: expected each user once")
         seen.add(user.name)
         digest = user.password_hash
-        if digest in PLACEHOLDERS or not digest.startswith("scrypt:") or digest.count("$") != 2:
+        if digest in PLACEHOLDERS or not _is_password_hash(digest):
             raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
     if settings.users and settings.secret_key is None:
         raise ConfigurationError(
             f"{where}: with users a secret_key is needed",
             hint="Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
         )
+
+
+def _is_password_hash(text: str) -> bool:
+    """Whether it is one of werkzeug's scrypt hashes, at a cost that this machine can pay for each try."""
+    found = _HASH.match(text)
+    if found is None:
+        return False
+    n, r, p = (int(number) for number in found.groups())
+    return n >= 2 and n & (n - 1) == 0 and 1 <= r <= 32 and 1 <= p <= 16 and 128 * n * r <= MAX_HASH_BYTES
 
 
 def _check_sources(settings: Settings, where: str) -> None:

@@ -207,6 +207,12 @@ class Deck:
         return here.rules
 
     @property
+    def own_store(self) -> Store | None:
+        """Queuedeck's own data, where there is a server for it."""
+        own = self.own_source
+        return Store(own) if own is not None else None
+
+    @property
     def own_source(self) -> Source | None:
         """Where Queuedeck's own keys are."""
         return self._here().watch.own

@@ -28,7 +28,9 @@ class TrustedProxies:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         peer = parse_address(environ.get("REMOTE_ADDR", ""))
-        if self._count or (peer is not None and self._is_proxy(peer)):
+        # Who comes by a socket in the file system has no address, and was let to it by its rights.
+        is_local = not environ.get("REMOTE_ADDR")
+        if self._count or is_local or (peer is not None and self._is_proxy(peer)):
             self._apply(environ, peer)
         return self._app(environ, start_response)
 

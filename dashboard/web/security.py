@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, redirect, request, session
 from flask.typing import ResponseReturnValue
@@ -138,24 +138,22 @@ def install(app: Flask, authenticator: Authenticator) -> None:
     def enter() -> ResponseReturnValue | None:
         """Exchange the token of the address for a session, and drop it from the address."""
         token = request.args.get(sessions.StartToken.PARAMETER)
-        if authenticator.start_token is None or token is None or request.method != "GET":
+        if authenticator.start_token is None or token is None or request.method != "GET" or _role() is None:
             return None
         if not authenticator.start_token.fits(token):
             raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
         authenticator.start_token.begin()
-        rest = [
-            (name, value) for name, value in request.args.items(multi=True) if name != sessions.StartToken.PARAMETER
-        ]
-        query = f"?{urlencode(rest)}" if rest else ""
-        return redirect(request.script_root + quote(request.path) + query, code=303)
+        query = request.query_string.decode("ascii", "replace").split("&")
+        rest = "&".join(part for part in query if part.partition("=")[0] != sessions.StartToken.PARAMETER)
+        target = sessions.safe_path(request.path + (f"?{rest}" if rest else ""))
+        return redirect(request.script_root + target, code=303)
 
     @app.before_request
     def guard() -> None:
-        trusted = authenticator.settings.trusted_hosts
-        if trusted and host_name(request.environ) not in LOCAL_HOSTS | set(trusted):
+        trusted = {host.lower() for host in authenticator.settings.trusted_hosts}
+        if trusted and host_name(request.environ) not in LOCAL_HOSTS | trusted:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
-        endpoint = request.endpoint or ""
-        role = ROLES.get(endpoint.partition(".")[0], Role.VIEWER)
+        role = _role()
         if role is None:
             if request.method not in SAFE_METHODS and not _same_origin():
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
@@ -242,6 +240,11 @@ def _policy(nonce: str) -> str:
         "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types htmx"
     )
+
+
+def _role() -> Role | None:
+    """The role that the route of this request asks for; None where anybody may use it."""
+    return ROLES.get((request.endpoint or "").partition(".")[0], Role.VIEWER)
 
 
 def _key(rule: Rule) -> str:

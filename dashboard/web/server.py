@@ -26,6 +26,9 @@ MAX_THREADS = 500
 # gunicorn's settings by these names, for one's own as for `serve`.
 worker_class = "dashboard.web.buffering.BufferingWorker"
 worker_connections = CONNECTIONS
+# No header of a request says where the dashboard is or how it was reached, unless `trusted_proxies` lets it.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 
 def post_worker_init(worker: Any) -> None:
@@ -100,6 +103,8 @@ def serve(
         "graceful_timeout": 5,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "forwarder_headers": forwarder_headers,
+        "secure_scheme_headers": secure_scheme_headers,
         "post_worker_init": post_worker_init,
         "worker_exit": worker_exit,
     }

@@ -59,8 +59,10 @@ class _Cookies(SecureCookieSessionInterface):
         except BadSignature:
             return self.session_class()
 
-    def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002
-        return "__Secure-queuedeck" if request.is_secure else "queuedeck"
+    def get_cookie_name(self, app: Flask) -> str:
+        name = "__Secure-queuedeck" if request.is_secure else "queuedeck"
+        # Browsers do not tell ports apart, and whoever tries things out has several dashboards on one machine.
+        return f"{name}-{request.environ.get('SERVER_PORT', '')}" if app.config["COOKIE_BY_PORT"] else name
 
     def get_cookie_path(self, app: Flask) -> str:  # noqa: ARG002
         return request.script_root or "/"
@@ -105,6 +107,7 @@ def install(app: Flask, settings: Settings, start_token: StartToken | None) -> N
     """Have `app` keep its sessions in a cookie of ours, signed with the settings' keys, else for `start_token`."""
     app.session_interface = _Cookies()
     app.config["SECRET_KEY"] = settings.secret_key or (start_token.secret_key if start_token else None)
+    app.config["COOKIE_BY_PORT"] = start_token is not None
     app.config["SECRET_KEY_FALLBACKS"] = list(settings.secret_key_fallbacks)
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
@@ -156,8 +159,9 @@ def known_browser(app: Flask, name: str) -> str | None:
     except BadData:
         return None
     match found:
-        case [str(who), str(mark)] if hmac.compare_digest(who.encode(), name.encode("utf-8", "surrogateescape")):
-            return mark
+        case [str(who), str(mark), int(made)] if now_s() - made < KNOWN_S:
+            fits = hmac.compare_digest(who.encode(), name.encode("utf-8", "surrogateescape"))
+            return mark if fits else None
     return None
 
 
@@ -165,7 +169,7 @@ def remember_browser(app: Flask, response: Response, name: str) -> None:
     """Let this browser be known for the user of that name, for KNOWN_S."""
     response.set_cookie(
         KNOWN_BROWSER,
-        str(_browsers(app).dumps([name, secrets.token_urlsafe(16)])),
+        str(_browsers(app).dumps([name, secrets.token_urlsafe(16), int(now_s())])),
         max_age=KNOWN_S,
         path=request.script_root or "/",
         secure=request.is_secure,
@@ -223,6 +227,15 @@ def _ended_key(name: str) -> str:
 
 
 _ended = Ended()
+
+
+def safe_path(target: str | None) -> str:
+    """`target` when it is a path below the mount point that leads nowhere else, else "/"."""
+    if not target or not target.startswith("/") or target.startswith("//"):
+        return "/"
+    if any(ord(char) < 33 or ord(char) == 127 or char == "\\" for char in target):
+        return "/"
+    return target[:2000]
 
 
 def record(user: UserSettings) -> str:

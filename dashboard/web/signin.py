@@ -30,14 +30,14 @@ SIGN_IN, SIGN_OUT = "sign in", "sign out"
 NOBODY = "(unknown name)"
 
 _tries = Tries()
-_checks = Checks()
+_checks, _known_checks = Checks(), Checks()
 
 
 @bp.get("/login")
 def form() -> ResponseReturnValue:
     """The form."""
     _check_users()
-    return render_template("signin.html", next=safe_next(request.args.get("next")), wrong=None)
+    return render_template("signin.html", next=sessions.safe_path(request.args.get("next")), wrong=None)
 
 
 @bp.post("/login")
@@ -52,16 +52,19 @@ def enter() -> ResponseReturnValue:
     _warn_of_proxies()
     here = deck()
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
-    target = safe_next(request.form.get("next"))
-    with _checks.turn() as is_free:
+    target = sessions.safe_path(request.form.get("next"))
+    browser = sessions.known_browser(current_app, name)
+    tried = Try(name=name, address=request.remote_addr, browser=browser)
+    counted = _tries.count(here.own_store, tried)
+    if not counted.is_allowed:
+        if counted.is_recorded:
+            _record(SIGN_IN, name, Outcome.REFUSED, LOCKED)
+        return _again(target, LOCKED, 429, wait_s=WINDOW_S)
+    # Who has signed in with this browser before waits behind no stranger.
+    with (_checks if browser is None else _known_checks).turn() as is_free:
         if not is_free:
+            _tries.take_back(here.own_store, tried)
             return _again(target, BUSY, 429, wait_s=BUSY_S)
-        tried = Try(name=name, address=request.remote_addr, browser=sessions.known_browser(current_app, name))
-        counted = _tries.count(here.own_source, tried)
-        if not counted.is_allowed:
-            if counted.is_first_refused:
-                _record(SIGN_IN, name, Outcome.REFUSED, LOCKED)
-            return _again(target, LOCKED, 429, wait_s=WINDOW_S)
         user = sessions.check(here.settings, name, password)
     if user is None:
         if counted.is_recorded:
@@ -69,7 +72,7 @@ def enter() -> ResponseReturnValue:
         else:
             log.warning("a sign-in from %s failed; there are too many for the audit", request.remote_addr)
         return _again(target, WRONG, 403)
-    _tries.forgive(here.own_source, tried)
+    _tries.forgive(here.own_store, tried)
     sessions.begin(user)
     _record(SIGN_IN, name, Outcome.DONE)
     response = make_response(redirect(request.script_root + target, code=303))
@@ -88,15 +91,6 @@ def leave() -> ResponseReturnValue:
         return redirect(url_for("overview.index"), code=303)
     _record(SIGN_OUT, identity.name, Outcome.DONE)
     return redirect(url_for("signin.form"), code=303)
-
-
-def safe_next(target: str | None) -> str:
-    """`target` when it is a path below the mount point that leads nowhere else, else "/"."""
-    if not target or not target.startswith("/") or target.startswith("//"):
-        return "/"
-    if any(ord(char) < 33 or ord(char) == 127 or char == "\\" for char in target):
-        return "/"
-    return target[:2000]
 
 
 def _check_users() -> None:

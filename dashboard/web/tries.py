@@ -5,6 +5,7 @@ A browser in which that person has signed in before has a count of its own: stra
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -13,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dashboard.access import Address, parse_address
-from dashboard.collect.store import PREFIX
+from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import QueuedeckError
-from dashboard.sources import Source
+from dashboard.sources import Command
 
 WINDOW_S = 15 * 60
 PER_NAME_AND_ADDRESS = 5
@@ -25,9 +26,27 @@ PER_BROWSER = 5  # that is known
 RECORDED = 300  # failed tries of a window that go to the audit; the log has all of them
 MAX_REMEMBERED = 10_000
 IPV6_PREFIX = 64  # bits of an IPv6 address that one customer has at least
-CHECKS_AT_ONCE = 2  # each takes about 0.1 s of a core and 32 MB
-WAITING = 4  # for one of those, at most WAIT_S
+CHECKS_AT_ONCE = 1  # of known browsers, and of others: each takes about 0.1 s of a core and 32 MB
+WAITING = 3  # for one of those, at most WAIT_S
 WAIT_S = 2.0
+
+# KEYS what counts a try, the widest last. ARGV window s, for each key but the last how many there may be. Answers the
+# counts as far as it got: where one says no, wider ones are not raised, so that one place fills no limit of all places.
+_COUNT = """
+local counts = {}
+local function raise(key)
+  redis.call('SET', key, 0, 'EX', ARGV[1], 'NX')
+  return redis.call('INCR', key)
+end
+for i = 1, #KEYS - 1 do
+  counts[i] = raise(KEYS[i])
+  local most = tonumber(ARGV[i + 1])
+  if counts[i] > most + 1 then return counts end
+  if counts[i] > most then break end
+end
+counts[#counts + 1] = raise(KEYS[#KEYS])
+return counts
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +58,20 @@ class Try:
     browser: str | None = None
 
     def limits(self) -> tuple[tuple[str, int], ...]:
-        """What counts it: (text that stands for it, how many there may be), and at last all tries there are."""
-        everything = ("all", RECORDED)
+        """What counts it: (text that stands for it, how many there may be), in the order in which they say no."""
         if self.browser is not None:
-            return ((f"browser\0{self.browser}\0{self.name}", PER_BROWSER), everything)
+            return ((f"browser\0{self.browser}\0{self.name}", PER_BROWSER),)
         place = _place(self.address)
         return (
-            (f"both\0{self.name}\0{place}", PER_NAME_AND_ADDRESS),
             (f"address\0{place}", PER_ADDRESS),
+            (f"both\0{self.name}\0{place}", PER_NAME_AND_ADDRESS),
             (f"name\0{self.name}", PER_NAME),
-            everything,
         )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its counts; the last one counts all tries there are, which are allowed or the first refused."""
+        return (*(_key(text) for text, _ in self.limits()), _key("all"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +79,7 @@ class Counted:
     """What counting one try said."""
 
     is_allowed: bool
-    is_first_refused: bool  # the limit was passed by this very try
-    is_recorded: bool  # there is room for it in the audit
+    is_recorded: bool  # whether it belongs in the audit: it is allowed, or the first that is not, and there is room
 
 
 class Tries:
@@ -71,47 +92,54 @@ class Tries:
         self._lock = threading.Lock()
         self._own: dict[str, tuple[int, float]] = {}  # key -> (tries, monotonic end)
 
-    def count(self, own: Source | None, tried: Try) -> Counted:
+    def count(self, store: Store | None, tried: Try) -> Counted:
         """Count one try. Cost: 1 round trip."""
-        limits = tried.limits()
-        counts = self._counts(own, [_key(text) for text, _ in limits])
-        over = [count - most for count, (_, most) in zip(counts, limits, strict=True)]
-        return Counted(
-            is_allowed=max(over[:-1]) <= 0,
-            is_first_refused=max(over[:-1]) > 0 and 1 in over[:-1],
-            is_recorded=over[-1] <= 0,
-        )
+        most = [limit for _, limit in tried.limits()]
+        counts = self._count_here(tried.keys, most)
+        if store is not None:
+            with contextlib.suppress(QueuedeckError):  # then what this process has seen counts
+                counts = list(store.script(_COUNT, tried.keys, WINDOW_S, *most))
+        return _judged(counts, most)
 
-    def forgive(self, own: Source | None, tried: Try) -> None:
+    def forgive(self, store: Store | None, tried: Try) -> None:
         """The password was right: this try does not count, nor earlier ones of that person there. 1 round trip."""
-        first, *others = (_key(text) for text, _ in tried.limits())
+        keys = tried.keys
+        persons = keys[0] if tried.browser is not None else keys[1]
         with self._lock:
-            self._own.pop(first, None)
-            for key in others:
+            self._own.pop(persons, None)
+        self._lower(store, [key for key in keys if key != persons], ("DEL", persons))
+
+    def take_back(self, store: Store | None, tried: Try) -> None:
+        """The password was not looked at: this try does not count. Cost: 1 round trip."""
+        self._lower(store, tried.keys)
+
+    def _lower(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
+        with self._lock:
+            for key in keys:
                 if key in self._own:
                     count, until = self._own[key]
                     self._own[key] = (count - 1, until)
-        if own is None:
+        if store is None:
             return
         # SET first: a count that has just expired must not come back without an end.
-        less = [each for key in others for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("DECR", key))]
+        less = [each for key in keys for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("DECR", key))]
         try:
-            own.batch([("DEL", first), *less])
+            store.source.batch([*more, *less])
         except QueuedeckError:
             return
 
-    def _counts(self, own: Source | None, keys: Sequence[str]) -> list[int]:
-        here = [self._count_here(key) for key in keys]
-        if own is None:
-            return here
-        commands = [each for key in keys for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("INCR", key))]
-        try:
-            replies = own.batch(commands)
-        except QueuedeckError:
-            return here
-        return [reply if isinstance(reply, int) else count for reply, count in zip(replies[1::2], here, strict=True)]
+    def _count_here(self, keys: Sequence[str], most: Sequence[int]) -> list[int]:
+        """As _COUNT does it in Redis."""
+        counts = []
+        for key, limit in zip(keys[:-1], most, strict=True):
+            counts.append(self._raise_here(key))
+            if counts[-1] > limit + 1:
+                return counts
+            if counts[-1] > limit:
+                break
+        return [*counts, self._raise_here(keys[-1])]
 
-    def _count_here(self, key: str) -> int:
+    def _raise_here(self, key: str) -> int:
         now = time.monotonic()
         with self._lock:
             if len(self._own) >= MAX_REMEMBERED:
@@ -125,8 +153,15 @@ class Tries:
             return count + 1
 
 
+def _judged(counts: Sequence[int], most: Sequence[int]) -> Counted:
+    over = [count > limit for count, limit in zip(counts, most, strict=False)]
+    first_refused = True in over and len(counts) == over.index(True) + 2
+    is_allowed = True not in over
+    return Counted(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
+
+
 class Checks:
-    """Lets a few passwords be checked at once, and a few people wait: a flood of them takes no more of the machine."""
+    """Lets a password be checked at a time, and a few people wait: a flood of them takes no more of the machine."""
 
     def __init__(self) -> None:
         self._running = threading.BoundedSemaphore(CHECKS_AT_ONCE)

@@ -38,7 +38,7 @@ def test_an_example_of_a_file_can_be_read(example: str, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="expected"):
             load(config=path, environ={})
     for placeholder in PLACEHOLDERS:
-        example = example.replace(placeholder, "scrypt:1:1:1$a$b" if "$" in placeholder else "k" * 40)
+        example = example.replace(placeholder, f"scrypt:1024:8:1$a${128 * '0'}" if "$" in placeholder else "k" * 40)
     path.write_text(example)
     settings = load(config=path, environ={})
     assert len(settings.sources) == example.count("[[sources]]")

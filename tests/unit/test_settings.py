@@ -100,6 +100,9 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({}, {"redis_url": "redis://h:1/zero"}, "expected a database number"),
         ({}, {"secret_key": "short"}, "keyword secret_key: expected at least 32 bytes"),
         ({}, {"api_tokens": ["ci:root:00"]}, "keyword api_tokens: expected name:role:sha256hex"),
+        ({}, {"trusted_hosts": ["https://q.example"]}, "keyword trusted_hosts: expected names"),
+        ({}, {"trusted_hosts": ["q.example:443"]}, "keyword trusted_hosts: expected names"),
+        ({}, {"trusted_hosts": ["*.example"]}, "keyword trusted_hosts: expected names"),
         ({}, {"public_url": "queuedeck.example"}, "keyword public_url: expected an http"),
         ({}, {"dlq_queues": ["[a-z]"]}, "keyword dlq_queues: expected globs"),
         ({}, {"sources": [{"name": "a b", "url": "redis://h:1/0"}]}, "source 'a b': name: expected"),
@@ -170,7 +173,7 @@ def test_the_settings_that_hold_are_described_without_a_secret() -> None:
         keywords={
             "sources": [{"name": "a", "url": f"redis://user:{secret}@h:1/0", "queues": ["mail-*"]}],
             "secret_key": secret,
-            "users": [{"name": "ada", "password_hash": f"scrypt:1:1:1${secret}$x", "role": "admin"}],
+            "users": [{"name": "ada", "password_hash": f"scrypt:1024:8:1${secret}${128 * '0'}", "role": "admin"}],
             "api_tokens": ["ci:viewer:" + hashlib.sha256(b"x").hexdigest()],
             "channels": [{"id": "ops", "type": "slack", "url": f"https://hooks.slack.com/services/{secret}"}],
             "ping_url": f"https://ping.example/{secret}",

@@ -76,6 +76,11 @@ def test_scheme_and_host_are_those_of_the_nearest_proxy() -> None:
     assert (found["wsgi.url_scheme"], found["HTTP_HOST"]) == ("http", "inner:9181")
 
 
+def test_who_comes_by_a_socket_of_the_file_system_is_a_proxy() -> None:
+    found = seen("", {"X-Forwarded-For": "6.6.6.6, 198.51.100.7"}, networks=parse_networks(["10.0.0.0/8"]))
+    assert found["REMOTE_ADDR"] == "198.51.100.7"
+
+
 def test_nobody_else_is_believed() -> None:
     headers = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     found = seen("192.0.2.9", headers, networks=parse_networks(["10.0.0.0/8", "127.0.0.1"]))

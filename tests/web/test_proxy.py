@@ -114,7 +114,7 @@ def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[
         jar = http.cookiejar.CookieJar()
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
         assert status(f"{url}/?token={token[1]}", opener=browser) == 200
-        assert [cookie.name for cookie in jar] == ["queuedeck"]
+        assert [cookie.name for cookie in jar] == [f"queuedeck-{served.url.rpartition(':')[2]}"]
         assert status(f"{url}/workers", opener=browser) == 200
         assert status(f"{url}/workers") == 403
         assert status(f"{url}/?token={token[1][:-1]}", opener=urllib.request.build_opener()) == 403
@@ -161,6 +161,13 @@ def test_the_application_in_which_it_is_mounted_says_who_is_let_in(mail: str, ng
         assert status(f"{url}/", opener=browser) == 200
         assert status(f"{url}/ops/queues/workers", opener=browser) == 200
         assert status(f"{url}/ops/queues/audit", opener=browser) == 403  # an operator
+
+
+def test_no_header_of_a_request_says_where_the_dashboard_is(mail: str) -> None:
+    """gunicorn believes SCRIPT_NAME from this machine, unless it is told not to."""
+    with serving("--redis", mail, QUEUEDECK_AUTH="none") as served:
+        assert status(f"{served.url}/workers") == 200
+        assert status(f"{served.url}/evil/workers", headers={"SCRIPT_NAME": "/evil"}) == 404
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -80,13 +80,37 @@ def test_a_wrong_token_and_the_session_of_another_start_let_nobody_in(make_app: 
     client = before.test_client()
     assert client.get("/?token=" + quote(TOKEN)).status_code == 303
     other = now.test_client()
-    cookie = client.get_cookie("queuedeck")
+    cookie = client.get_cookie("queuedeck-80")
     assert cookie is not None
-    other.set_cookie("queuedeck", cookie.value)
+    other.set_cookie("queuedeck-80", cookie.value)
     assert other.get("/").status_code == 403
     for wrong in (TOKEN, "", "\udcff", TOKEN[:-1]):
         assert other.get("/?token=" + quote(wrong, errors="surrogateescape")).status_code == 403
     assert other.post("/login?token=" + quote(TOKEN + "2")).status_code == 403
+
+
+def test_the_address_stays_as_it_was_but_for_the_token(make_app: MakeApp) -> None:
+    client = make_app(start_token=TOKEN).test_client()
+    for path, query in (("/queues/main/rq/a%2Fb", "state=dead&q=%2B"), ("/search", ""), ("//evil.example/", "")):
+        page = client.get(f"{path}?{query}&token={quote(TOKEN)}")
+        assert page.status_code == 303
+        wanted = f"{path}?{query}" if query else path
+        assert page.headers["Location"] == (wanted if not path.startswith("//") else "/")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/static/css/base.css"])
+def test_a_wrong_token_shuts_nothing_that_is_open_to_all(make_app: MakeApp, path: str) -> None:
+    assert make_app(start_token=TOKEN).test_client().get(f"{path}?token=wrong").status_code == 200
+
+
+def test_two_dashboards_of_one_host_keep_their_sessions(make_app: MakeApp) -> None:
+    """Cookies do not know ports."""
+    client = make_app(start_token=TOKEN).test_client()
+    set_by = [
+        client.get("/?token=" + quote(TOKEN), environ_overrides={"SERVER_PORT": port}).headers["Set-Cookie"]
+        for port in ("9181", "9182")
+    ]
+    assert [cookie.partition("=")[0] for cookie in set_by] == ["queuedeck-9181", "queuedeck-9182"]
 
 
 @pytest.mark.parametrize("settings", [{"identify": lambda _environ: None}, {"users": [ADA], "secret_key": "k" * 40}])
@@ -119,8 +143,8 @@ def test_a_host_name_alone_lets_nobody_in(make_app: MakeApp) -> None:
 
 
 def test_with_trusted_hosts_no_other_name_is_answered(make_app: MakeApp) -> None:
-    app = make_app(trusted_hosts=["queues.example.com"], identify=lambda _environ: Identity(name="ada"))
-    for host, status in (("queues.example.com", 200), ("localhost:9181", 200), ("evil.example", 403)):
+    app = make_app(trusted_hosts=["Queues.Example.com"], identify=lambda _environ: Identity(name="ada"))
+    for host, status in (("Queues.example.COM:80", 200), ("localhost:9181", 200), ("evil.example", 403)):
         assert app.test_client().get("/", headers={"Host": host}).status_code == status
 
 

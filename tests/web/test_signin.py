@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
 from dashboard.cli import main
+from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.sources import Source
@@ -191,13 +192,46 @@ def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> 
     assert counts.count(None, tries.Try(name="ada", address=other)).is_allowed is not together
 
 
-def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis) -> None:
-    counts = tries.Tries()
+@pytest.mark.parametrize("in_redis", [True, False])
+def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
+    counts, store = tries.Tries(), Store(source) if in_redis else None
     answers = [
-        counts.count(source, tries.Try(name="ada", address=f"192.0.2.{number}")) for number in range(tries.PER_NAME + 2)
+        counts.count(store, tries.Try(name="ada", address=f"192.0.2.{number}")) for number in range(tries.PER_NAME + 2)
     ]
     assert [answer.is_allowed for answer in answers] == [True] * tries.PER_NAME + [False] * 2
-    assert [answer.is_first_refused for answer in answers] == [False] * tries.PER_NAME + [True, False]
+    assert [answer.is_recorded for answer in answers] == [True] * (tries.PER_NAME + 1) + [False]
+
+
+@pytest.mark.parametrize("in_redis", [True, False])
+def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
+    counts, store = tries.Tries(), Store(source) if in_redis else None
+    for _ in range(3 * tries.PER_NAME):
+        counts.count(store, tries.Try(name="ada", address="192.0.2.1"))
+    assert counts.count(store, tries.Try(name="ada", address="192.0.2.2")).is_allowed
+    before = redis_client.dbsize()
+    for number in range(3 * tries.PER_NAME):
+        assert not counts.count(store, tries.Try(name=f"nobody{number}", address="192.0.2.1")).is_recorded
+    assert redis_client.dbsize() == before
+
+
+def test_a_garbled_count_locks_nobody_out(source: Source, redis_client: redis.Redis) -> None:
+    tried = tries.Try(name="ada", address="192.0.2.1")
+    for key in tried.keys:
+        redis_client.hset(key, "a", "b")
+    assert tries.Tries().count(Store(source), tried).is_allowed
+
+
+def test_a_flood_of_strangers_keeps_no_known_browser_waiting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "WAIT_S", 0)
+    vera = app.test_client()
+    sign_in(vera, "vera")
+    with ExitStack() as stack:
+        for _ in range(tries.CHECKS_AT_ONCE):
+            assert stack.enter_context(signin._checks.turn())
+        for _ in range(tries.PER_NAME_AND_ADDRESS + 1):
+            assert signin.BUSY in sign_in(app.test_client(), "vera").text  # a try that was not looked at is none
+        assert sign_in(vera, "vera").status_code == 303
+    assert sign_in(app.test_client(), "vera").status_code == 303
 
 
 def test_who_signs_in_uses_up_nobodys_tries(app: Flask) -> None:
@@ -302,10 +336,11 @@ def test_a_former_key_keeps_sessions_valid(make_app: MakeApp, app: Flask) -> Non
 
 
 def with_cookies_of(client: FlaskClient, app: Flask) -> FlaskClient:
-    cookie = client.get_cookie("queuedeck")
-    assert cookie is not None
     other = app.test_client()
-    other.set_cookie("queuedeck", cookie.value)
+    name = "queuedeck-80" if app.config["COOKIE_BY_PORT"] else "queuedeck"
+    cookie = client.get_cookie(name)
+    assert cookie is not None
+    other.set_cookie(name, cookie.value)
     return other
 
 
@@ -472,6 +507,23 @@ def test_users_need_a_key_and_a_hash_of_ours() -> None:
         load(environ={}, keywords={"users": users(vera="plain"), "secret_key": SECRET})
     with pytest.raises(ConfigurationError, match="each user once"):
         load(environ={}, keywords={"users": users()[:1] * 2, "secret_key": SECRET})
+
+
+DIGEST = "0" * 128
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("plain", "scrypt:oops$salt$" + DIGEST, "scrypt:1024:8:1$salt$", "scrypt:1024:8:1$salt$abc"),
+        *("scrypt:1000:8:1$salt$" + DIGEST, "scrypt:33554432:8:1$salt$" + DIGEST, "scrypt:1024:0:1$salt$" + DIGEST),
+        *("scrypt:1024:8:1$$" + DIGEST, "pbkdf2:sha256:1$salt$" + DIGEST, "scrypt:1024:8:99$salt$" + DIGEST),
+    ],
+)
+def test_a_hash_that_no_password_can_be_checked_against_stops_the_start(wrong: str) -> None:
+    """Signing in would fail, and tell which names there are."""
+    with pytest.raises(ConfigurationError, match="password_hash: expected what"):
+        load(environ={}, keywords={"users": users(vera=wrong), "secret_key": SECRET})
 
 
 def test_the_command_prints_a_hash_that_fits(
