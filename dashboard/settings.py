@@ -18,12 +18,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from dashboard.errors import ConfigurationError
+from dashboard.globs import EXPECTED, is_glob
 
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
-# Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
-GLOB_LIMIT = 64
 KEY_LIMIT = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
@@ -215,8 +214,8 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
     for glob in settings.dlq_queues:
-        if not _is_glob(glob):
-            raise fail("dlq_queues", f"expected globs of at most {GLOB_LIMIT} characters with * and ? only")
+        if not is_glob(glob):
+            raise fail("dlq_queues", f"expected {EXPECTED}")
     if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
         raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
     if settings.bin_max_bytes < 0:
@@ -267,10 +266,8 @@ def _check_sources(settings: Settings, where: str) -> None:
             if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
                 raise ConfigurationError(f"{at}: {field}: expected the name of a key, 1 to {KEY_LIMIT} characters")
         for glob in source.queues:
-            if not _is_glob(glob):
-                raise ConfigurationError(
-                    f"{at}: queues: expected globs of at most {GLOB_LIMIT} characters with * and ? only"
-                )
+            if not is_glob(glob):
+                raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
 
 
 def _check_url(url: str, where: str) -> None:
@@ -288,7 +285,3 @@ def _check_url(url: str, where: str) -> None:
         database = parts.path.strip("/")
         if database and not database.isdigit():
             raise ConfigurationError(f"{where}: expected a database number after the port, as /0")
-
-
-def _is_glob(glob: str) -> bool:
-    return 0 < len(glob) <= GLOB_LIMIT and not set(glob) & set("[]\\")

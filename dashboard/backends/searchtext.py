@@ -22,7 +22,9 @@ from dashboard.backends.payload import (
 
 # Of the payload and of the error each; the rest of a longer one is not searched.
 LIMIT = 8 * 1024
-_PAIR = re.compile(r'"((?:[^"\\]|\\.){0,300})"\s*:\s*("(?:[^"\\]|\\.)*"?|[\[{]|[^\s,\]}]+)', re.DOTALL)
+# The end of a name and its value. The name is looked for backwards from there: forwards it could begin at any quote.
+_VALUE = re.compile(r'"\s*+:\s*+("(?:[^"\\]|\\.)*+"?|[\[{]|[^\s,\]}]++)', re.DOTALL)
+NAME_LIMIT = 300
 
 
 def of_json(raw: bytes | None, *, cut: bool = False) -> str:
@@ -69,14 +71,26 @@ def _masked_pairs(text: str) -> str:
     Where such a value is a list or an object, nothing tells where it ends: the text ends there.
     """
     pieces, position = [], 0
-    for pair in _PAIR.finditer(text):
-        if not is_secret_name(_unescaped(pair[1])):
+    seen = 0
+    for found in _VALUE.finditer(text):
+        name = _name_before(text, found.start(), seen)
+        seen = found.end()
+        if name is None or not is_secret_name(_unescaped(name)):
             continue
-        pieces.append(text[position : pair.start(2)] + MASK)
-        position = pair.end(2)
-        if pair[2] in "[{":
+        pieces.append(text[position : found.start(1)] + MASK)
+        position = found.end(1)
+        if found[1] in "[{":
             return "".join(pieces)
     return "".join(pieces) + text[position:]
+
+
+def _name_before(text: str, end: int, first: int) -> str | None:
+    """The name whose closing quote is at `end`, from its opening quote on, which is not before `first`."""
+    first = max(first, end - NAME_LIMIT - 1)
+    at = text.rfind('"', first, end)
+    while at > first and text[at - 1] == "\\" and (more := text.rfind('"', first, at - 1)) >= 0:
+        at = more
+    return text[at + 1 : end] if at >= 0 else None
 
 
 def _unescaped(name: str) -> str:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from dashboard.model import Job
-from dashboard.triage.folding import folded, folded_word
+from dashboard.triage.folding import NON_WORDS, folded, folded_word
 from dashboard.triage.frames import frames
 
 VERSION = "1"
@@ -34,7 +34,7 @@ class Fingerprint:
 
 def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
     """The fingerprint of a failure, whatever is in it. Time: linear, over a bounded part of each text."""
-    kind = "".join(folded_word(part) for part in re.split(r"(\W+)", (class_name or "")[:CLASS_LIMIT])).strip()
+    kind = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
     return _made(kind or None, folded(message or ""), frames(stack) if stack else ())
 
 

@@ -15,6 +15,7 @@ from dashboard.sources import Reply, Source
 
 # Ends in `:meta` or `:id`, and in little else; one pass of SCAN serves both, which its TYPE filter would not allow.
 ENDING = "*[e:][ti][ad]"
+_SIGNS = re.compile(r"([\\*?\[\]^-])")
 # What tells a Bull 4 queue from any other key that ends in `:id`.
 BULL_SIGNS = (
     ("LLEN", "wait"),
@@ -72,4 +73,4 @@ def _wanted(queue: keys.QueueKey, prefixes: Iterable[str]) -> bool:
 
 
 def _escaped(prefix: str) -> str:
-    return re.sub(r"([\\*?\[\]^-])", r"\\\1", prefix)
+    return _SIGNS.sub(r"\\\1", prefix)
