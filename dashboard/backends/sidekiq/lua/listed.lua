@@ -15,6 +15,6 @@ local reached = each_member(key, 'list', false, from, from + most, tonumber(ARGV
   found[at + 3] = (fits or length > longest) and length or -1
   found[at + 4] = length > LIMIT and stamp_of(text)
   if fits then room, given = room - length, true end
-end)
+end, MANY_AT_ONCE)
 found[#found + 1], found[#found + 2] = reached, size
 return found

@@ -58,7 +58,7 @@ local function find_near(key, text, place, size, far)
   local at
   each_member(key, 'list', false, nearest, furthest + 1, OTHERS_BYTES, function(other, _, there)
     if other == text then at = there end
-  end)
+  end, MANY_AT_ONCE)
   return at
 end
 
