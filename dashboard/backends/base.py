@@ -169,7 +169,7 @@ class Backend(abc.ABC):
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """The schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
 
-        Cost: at most 2 round trips.
+        Cost: at most 3 round trips where scripts are permitted.
         """
         del refs
         return []

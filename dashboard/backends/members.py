@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from dashboard.backends.script import Scripts
 from dashboard.model import Job, QueueRef, State
 from dashboard.sources import Argument, Command, Reply, Source
 
@@ -34,9 +35,10 @@ UNREAD = "not read: what stands before it on this page is too large"
 
 
 @cache
-def shared_script() -> str:
-    """The functions that scripts of all libraries share."""
-    return files(__package__).joinpath("lua/members.lua").read_text("utf-8")
+def shared_script(name: str | None = None) -> str:
+    """The functions that scripts of all libraries share; before one of the scripts in `lua/` where `name` is given."""
+    folder = files(__package__).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("members", name) if part)
 
 
 def stamp_of(raw: bytes) -> str:
@@ -200,11 +202,22 @@ def _stretch(key: Argument, kind: str, first: int, stop: int, *, backwards: bool
 
 
 def short_fields(
-    source: Source, wanted: Sequence[tuple[Argument, Argument]], longest: int, room: int = PAGE_BYTES
+    source: Source,
+    wanted: Sequence[tuple[Argument, Argument]],
+    longest: int,
+    room: int = PAGE_BYTES,
+    scripts: Scripts | None = None,
 ) -> list[Reply]:
     """The values of (key, field of a hash), in order; None for one that is missing, longer than `longest`, or for which
-    `room` has no space left, an error in its place. Cost: 2 round trips.
+    `room` has no space left, an error in its place.
+
+    Cost: 2 round trips; 1 with `scripts`, where errors are None.
     """
+    if scripts is not None and wanted:
+        arguments = [part for pair in wanted for part in pair]
+        answered = scripts.run(shared_script("fields"), [(longest, room, *arguments)])
+        if answered is not None and isinstance(answered[0][0], list):
+            return list(answered[0][0])
     lengths = source.batch([("HSTRLEN", key, field) for key, field in wanted])
     found: list[Reply] = [length if isinstance(length, ResponseError) else None for length in lengths]
     asked: list[int] = []
@@ -217,10 +230,17 @@ def short_fields(
     return found
 
 
-def short_hashes(source: Source, hashes: Sequence[Argument], most: int, longest: int) -> list[Reply]:
+def short_hashes(
+    source: Source, hashes: Sequence[Argument], most: int, longest: int, scripts: Scripts | None = None
+) -> list[Reply]:
     """[field, value, ...] of each hash, without values that are longer than `longest`; of one with more than `most`
-    fields so many. An error in its place. Cost: 4 round trips.
+    fields so many. An error in its place. Cost: 4 round trips; 1 with `scripts`.
     """
+    if scripts is not None and hashes:
+        call = (most, longest, PAGE_BYTES, NAMED_FIELDS, *hashes)
+        answered = scripts.run(shared_script("hashes"), [call])
+        if answered is not None and isinstance(answered[0][0], list):
+            return list(answered[0][0])
     sizes = source.batch([("HLEN", key) for key in hashes])
     found: list[Reply] = [size if isinstance(size, ResponseError) else [] for size in sizes]
     filled = [n for n, size in enumerate(sizes) if isinstance(size, int) and 0 < size <= NAMED_FIELDS]

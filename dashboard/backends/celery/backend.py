@@ -129,7 +129,7 @@ class Celery(Backend):
         return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return redbeat.read(self.broker, refs)
+        return redbeat.read(self.broker, self._scripts, refs)
 
     def sifts(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused

@@ -9,6 +9,7 @@ from typing import Any
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.members import short_fields, short_hashes
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.cron import next_run
 from dashboard.backends.sidekiq.entry import moment, words
@@ -22,8 +23,11 @@ SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:las
 CRON, SCHEDULER_KIND = "sidekiq-cron", "sidekiq-scheduler"
 
 
-def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
-    """The schedules of `namespaces`, soonest first, those without a known next run last. Cost: 7 round trips."""
+def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
+    """The schedules of `namespaces`, soonest first, those without a known next run last.
+
+    Cost: 3 round trips, 7 without scripts.
+    """
     first = source.batch(
         [
             command
@@ -34,9 +38,8 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
             )
         ]
     )
-    tables = short_hashes(
-        source, [f"{space}{key}" for space in namespaces for key in SCHEDULER], MAX_SCHEDULES, DECODE_LIMIT_BYTES
-    )
+    hashes = [f"{space}{key}" for space in namespaces for key in SCHEDULER]
+    tables = short_hashes(source, hashes, MAX_SCHEDULES, DECODE_LIMIT_BYTES, scripts)
     width = len(SCHEDULER)
     found: list[Schedule] = []
     crons: list[tuple[str, bytes]] = []
@@ -45,7 +48,7 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
         crons.extend((namespace, key) for reply in (cron_1, cron_2) for key in _scanned(reply)[:MAX_SCHEDULES])
         found.extend(_scheduler(source, namespace, tables[n * width : (n + 1) * width], refs))
     wanted = [(space.encode("utf-8", "surrogateescape") + key, name) for space, key in crons for name in CRON_FIELDS]
-    fields = iter(short_fields(source, wanted, DECODE_LIMIT_BYTES))
+    fields = iter(short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts))
     now = instant(source.now_s()) or EPOCH
     for namespace, key in crons:
         record = [field if isinstance(field, bytes) else None for field in (next(fields) for _ in CRON_FIELDS)]
