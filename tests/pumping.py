@@ -27,7 +27,7 @@ MANY = 9  # a repetition of more rounds than this is a run
 # characters is far above LIMIT at the second.
 SIZES = ((300, 12), (8_000, 1), (1_000_000, 1))
 # The last is as long as takes so much CPU time if the cost goes on as it did, and no shorter than the least.
-ENOUGH_S, LEAST = 0.06, 64_000
+ENOUGH_S, LEAST = 0.03, 64_000
 # CPU time as a multiple of that of a scan of the same text, character by character.
 LIMIT = 40.0
 # Nothing runs longer than this: what takes longer grows without a bound.
