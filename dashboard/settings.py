@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from dashboard.errors import ConfigurationError
+from dashboard.globs import EXPECTED, is_glob
 
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -32,8 +33,6 @@ URL_OPTIONS = {
     "unix": frozenset({"db", "username", "password"}),
 }
 CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
-# Long glob patterns have crashed Redis (CVE-2024-31228), so ours stay short and simple.
-GLOB_LIMIT = 64
 KEY_LIMIT = 200
 MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -253,8 +252,8 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
             raise fail("trusted_hosts", "expected names as queues.example.com, without https://, a port or a *")
     _check_proxies(settings, origin.get("trusted_proxies", "trusted_proxies"))
     for glob in settings.dlq_queues:
-        if not _is_glob(glob):
-            raise fail("dlq_queues", f"expected globs of at most {GLOB_LIMIT} characters with * and ? only")
+        if not is_glob(glob):
+            raise fail("dlq_queues", f"expected {EXPECTED}")
     if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
         raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
     if settings.bin_max_bytes < 0:
@@ -327,10 +326,8 @@ def _check_sources(settings: Settings, where: str) -> None:
             if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
                 raise ConfigurationError(f"{at}: {field}: expected the name of a key, 1 to {KEY_LIMIT} characters")
         for glob in source.queues:
-            if not _is_glob(glob):
-                raise ConfigurationError(
-                    f"{at}: queues: expected globs of at most {GLOB_LIMIT} characters with * and ? only"
-                )
+            if not is_glob(glob):
+                raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
 
 
 def _check_url(url: str, where: str) -> None:
@@ -371,7 +368,3 @@ def _check_options(scheme: str, query: str, where: str) -> None:
             raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
         if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
             raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")
-
-
-def _is_glob(glob: str) -> bool:
-    return 0 < len(glob) <= GLOB_LIMIT and not set(glob) & set("[]\\")

@@ -413,12 +413,17 @@ _REFUSING = re.compile(
 _REPLICA = re.compile(
     r"(?:ERR )?(?:Error running script.{0,120}?)?(?:@user_script: ?\d+: )?-?(?:READONLY|MASTERDOWN)\b"
 )
-_SECRETS = re.compile(r"(rediss?|unix)://\S*@")
+_URL = re.compile(r"(rediss?|unix)://(\S++)")
 
 
 def _one_line(exc: BaseException) -> str:
     text = " ".join(str(exc).split()) or type(exc).__name__
-    return _SECRETS.sub(r"\1://…@", text)[:200]
+    return _URL.sub(_without_user, text)[:200]
+
+
+def _without_user(url: re.Match[str]) -> str:
+    _, user, rest = url[2].rpartition("@")
+    return f"{url[1]}://{'…@' if user else ''}{rest}"
 
 
 def _explain(exc: Exception, address: str) -> tuple[str, str, str]:

@@ -14,8 +14,8 @@ from dashboard.alerts.channels.base import Line, Message
 from dashboard.alerts.machine import Labels
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.notes import LOCAL, Note
-from dashboard.alerts.rules import GLOB_LIMIT
 from dashboard.clock import instant
+from dashboard.globs import GLOB_LIMIT
 from dashboard.redact import mask_text
 
 MAX_LABEL = 200

@@ -9,7 +9,6 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import repeat
 
 import msgspec
@@ -23,6 +22,7 @@ from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.reduce import Reducers
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.collect.history import History, key_of
+from dashboard.globs import glob_matches
 from dashboard.model import QueueStats, Snapshot
 
 UNREACHABLE = "redis.unreachable_s"
@@ -267,14 +267,14 @@ def in_scope(rule: Rule, queue: QueueStats) -> bool:
     return (
         fits(rule.source, queue.source)
         and fits(rule.backend, queue.backend)
-        and (not rule.queues or any(fnmatchcase(queue.name, glob) for glob in rule.queues))
-        and not any(fnmatchcase(queue.name, glob) for glob in rule.queues_not)
+        and (not rule.queues or any(glob_matches(glob, queue.name) for glob in rule.queues))
+        and not any(glob_matches(glob, queue.name) for glob in rule.queues_not)
     )
 
 
 def fits(glob: str, name: str) -> bool:
     """Whether a glob takes a name."""
-    return glob == "*" or fnmatchcase(name, glob)
+    return glob_matches(glob, name)
 
 
 class _Run:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from dashboard.alerts.machine import Labels, State
-from dashboard.alerts.rules import GLOB_LIMIT, Severity
+from dashboard.alerts.rules import Severity
+from dashboard.globs import GLOB_LIMIT, glob_matches, is_glob
 from dashboard.model import Value
 
 MAX_SILENCE_S = 365 * 86_400.0
@@ -103,7 +103,7 @@ class Silence(Value, frozen=True, kw_only=True):
             return "id: expected letters, digits, dots, dashes or underscores"
         for field in ("rule", "source", "backend", "queue"):
             glob = getattr(self, field)
-            if not 0 < len(glob) <= GLOB_LIMIT or set(glob) & set("[]\\"):
+            if not is_glob(glob):
                 return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
         if not 0 < self.until - max(self.created_at, self.starts_at) <= MAX_SILENCE_S:
             return "until: expected a time after its begin, within a year"
@@ -125,7 +125,7 @@ def _weekly_problem(weekly: Weekly) -> str | None:
 
 
 def _fits(glob: str, text: str | None) -> bool:
-    return glob == "*" or (text is not None and fnmatchcase(text, glob))
+    return glob == "*" or (text is not None and glob_matches(glob, text))
 
 
 class Ack(Value, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ import msgspec
 
 from dashboard.alerts.metrics import METRICS, Metric
 from dashboard.errors import ConfigurationError
+from dashboard.globs import GLOB_LIMIT, is_glob
 from dashboard.model import Value
 
 Op = Literal["gt", "ge", "lt", "le"]
@@ -24,7 +25,6 @@ Scope = Literal["each", "sum", "max"]
 NoData = Literal["keep", "ok", "breach"]
 
 # Long patterns have crashed Redis and are a way to burn time here, so they stay short and simple.
-GLOB_LIMIT = 64
 MAX_GLOBS = 50
 MAX_WINDOW_S = 3600.0
 DAY_S = 86_400.0
@@ -250,10 +250,10 @@ def _scope(rule: Rule, metric: Metric) -> str | None:
 def _texts(rule: Rule) -> str | None:
     for field in ("queues", "queues_not"):
         globs: Sequence[str] = getattr(rule, field)
-        if len(globs) > MAX_GLOBS or not all(_is_glob(glob) for glob in globs):
+        if len(globs) > MAX_GLOBS or not all(is_glob(glob) for glob in globs):
             return f"{field}: expected at most {MAX_GLOBS} globs of {GLOB_LIMIT} characters with * and ? only"
     for field, glob in (("source", rule.source), ("backend", rule.backend)):
-        if not _is_glob(glob):
+        if not is_glob(glob):
             return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
     for field in ("channels", "channels_warning", "channels_critical", "inhibited_by"):
         if any(not _ID.match(name) for name in getattr(rule, field) or ()):
@@ -263,10 +263,6 @@ def _texts(rule: Rule) -> str | None:
     if rule.runbook_url is not None and not _RUNBOOK.match(rule.runbook_url):
         return "runbook_url: expected an http:// or https:// URL of plain characters"
     return None
-
-
-def _is_glob(glob: str) -> bool:
-    return 0 < len(glob) <= GLOB_LIMIT and not set(glob) & set("[]\\")
 
 
 def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:

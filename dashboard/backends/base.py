@@ -11,7 +11,6 @@ job costs one row (`error`, `problem`), never the answer. Raises BackendUnavaila
 from __future__ import annotations
 
 import abc
-import fnmatch
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, ClassVar
 
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.errors import Unsupported
+from dashboard.globs import glob_matches, is_plain
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -169,7 +169,7 @@ class Backend(abc.ABC):
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """The schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
 
-        Cost: at most 2 round trips.
+        Cost: at most 3 round trips where scripts are permitted.
         """
         del refs
         return []
@@ -285,7 +285,7 @@ class Backend(abc.ABC):
     def shows(self, queue: str) -> bool:
         """Whether the settings want this queue shown."""
         globs = self.settings.queues
-        return not globs or any(fnmatch.fnmatchcase(queue, glob) for glob in globs)
+        return not globs or any(glob_matches(glob, queue) for glob in globs)
 
     def named_queues(self) -> tuple[str, ...]:
         """Queues that the settings name outright, to be shown even before they exist.
@@ -294,4 +294,4 @@ class Backend(abc.ABC):
         """
         if len(self.settings.backends) != 1:
             return ()
-        return tuple(name for name in self.settings.queues if not set(name) & set("*?"))
+        return tuple(name for name in self.settings.queues if is_plain(name))

@@ -46,6 +46,10 @@ class Scripts:
         self._refused_at = None
         return replies[: len(calls)], replies[len(calls) :]
 
+    def command(self, script: str, *arguments: Argument) -> Command:
+        """The command that runs `script`, to travel with others; its reply is an error where scripts are refused."""
+        return (self._command, script, 0, *arguments)
+
     def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:
         return self._source.batch([*((self._command, script, 0, *call) for call in calls), *also])
 

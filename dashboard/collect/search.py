@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from dashboard.backends.base import SIFTABLE, WINDOW_ROWS, Backend
 from dashboard.clock import monotonic_s
 from dashboard.errors import QueuedeckError, Unsupported
+from dashboard.globs import GLOB_LIMIT, glob_matches, is_plain
 from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, State
 
 ROWS_PER_LIST = 5000
@@ -91,7 +91,7 @@ class Query:
 
 
 def parse(text: str) -> Query:
-    """The query that `text` spells. Raises Unsupported for an age that is none."""
+    """The query that `text` spells. Raises Unsupported for an age that is none, and for a pattern that is too long."""
     terms = []
     for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
         name = ALIASES.get(field.lower(), field.lower())
@@ -100,6 +100,11 @@ def parse(text: str) -> Query:
             name, value = "", f"{field}:{value}"
         if name == "age" and not _AGE.match(value):
             raise Unsupported(f"age:{value[:40]} is no age.", hint="Write age:>1h or age:<10m; units are s, m, h, d.")
+        if name in CHOOSING and len(value) > GLOB_LIMIT and not is_plain(value):
+            raise Unsupported(
+                f"{name}:{value[:40]}… is too long a pattern.",
+                hint=f"Write at most {GLOB_LIMIT} characters with * or ?.",
+            )
         if value:
             # The case of an id is part of it; everything else is compared without.
             terms.append(Term(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
@@ -119,8 +124,7 @@ def _admits(term: Term, queue: QueueStats, words: Sequence[str]) -> bool:
 
 
 def _glob(value: str, pattern: str) -> bool:
-    value = value.casefold()
-    return fnmatchcase(value, pattern) if set(pattern) & set("*?") else value == pattern
+    return glob_matches(pattern, value.casefold())
 
 
 def _holds(term: Term, row: Searched, now: float) -> bool:

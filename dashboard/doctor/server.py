@@ -13,6 +13,7 @@ OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8
 MEMORY_PROBLEM_RATIO = 0.95
 CLIENTS_WARNING_RATIO = 0.9
+_DIGITS = re.compile(r"\d{1,9}")
 
 
 def examine(source: Source) -> list[Finding]:
@@ -44,7 +45,7 @@ def _identity(health: RedisHealth) -> Finding:
 
 
 def _version(health: RedisHealth) -> Iterator[Finding]:
-    numbers = tuple(int(number) for number in re.findall(r"\d+", health.version or "")[:2])
+    numbers = tuple(int(number) for number in _DIGITS.findall((health.version or "")[:100])[:2])
     if numbers and numbers < OLDEST_VERSION:
         yield warning(
             f"Version {health.version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest one tested.",

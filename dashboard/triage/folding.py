@@ -22,7 +22,8 @@ _TOKEN = re.compile(
     (?P<url> (?<![\w+.-]) [A-Za-z][A-Za-z0-9+.-]{1,20} :// [^\s"'`<>()\[\]{}]+ )
   | (?P<email> (?<![\w.+-]) [\w.+-]{1,64} @ [\w-]{1,63} (?: \. [\w-]{1,63} ){1,8} )
   | (?P<quoted> (?<!\w) (?:[bru](?=['"]))?
-        (?: "[^"\n]{0,1000}" | '[^'\n]{0,1000}'(?!\w) | `[^`'\n]{0,1000}[`'] | “[^”\n]{0,1000}” | ‘[^’\n]{0,1000}’ ) )
+        (?: "[^"\n]{0,1000}" | '[^'\n]{0,1000}'(?!\w) | `[^`'\n]{0,1000}[`']
+          | “[^“”\n]{0,1000}+” | ‘[^‘’\n]{0,1000}+’ ) )
   | (?P<uuid> (?<!\w) [0-9A-Fa-f]{8} - [0-9A-Fa-f]{4} - [0-9A-Fa-f]{4} - [0-9A-Fa-f]{4} - [0-9A-Fa-f]{12} (?!\w) )
   | (?P<time> (?<!\w) \d{4}-\d\d-\d\d
         (?: [T\ ] \d\d:\d\d (?: :\d\d (?:[.,]\d{1,9})? )? (?: Z | [+-]\d\d:?\d\d )? )? (?!\w) )
@@ -47,6 +48,9 @@ _KINDS = {
     "hex": _HEX,
 }
 _DIGITS = re.compile(r"\d+")
+_VERSION = re.compile(r"v\d{1,2}\Z")
+# Splits a text so that words and what stands between them take turns.
+NON_WORDS = re.compile(r"(\W+)")
 _HEX_WORD = re.compile(r"[0-9A-Fa-f]+\Z")
 # 1,234.56 is one number; a list of values is as long as it happens to be.
 _PARTS = re.compile(r"<n>(?:[.,:]<n>)+")
@@ -107,7 +111,7 @@ def _folded_url(url: str) -> str:
 
 def _folded_part(part: str) -> str:
     """A segment of a path or a label of a host: kept when it is a plain name or a version, else a placeholder."""
-    if not any(char.isdigit() for char in part) or re.match(r"v\d{1,2}\Z", part):
+    if not any(char.isdigit() for char in part) or _VERSION.match(part):
         return part
-    words = re.split(r"([^\w]+)", part)
+    words = NON_WORDS.split(part)
     return "".join(folded_word(word) for word in words) if len(part) < ID_LENGTH else _ID

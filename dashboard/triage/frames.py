@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from dashboard.triage.folding import folded_word
+from dashboard.triage.folding import NON_WORDS, folded_word
 
 FRAMES = 3
 # Of a longer stack both ends are read: Python tells the innermost call last, the others first.
@@ -28,6 +28,8 @@ _LIBRARY = re.compile(
     r"site-packages|dist-packages|node_modules|\bnode:|\binternal/|\A<frozen |\A<internal:|\A<anonymous>\Z|\Anative\Z"
     r"|/lib/python\d|\\lib\\(?!site)|/usr/lib/|/gems/|/lib/ruby/|\Aevalmachine\."
 )
+_OWNERS = re.compile(r"[#.]")
+_FOLDERS = re.compile(r"[/\\]")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -82,12 +84,12 @@ def _ruby_method(label: str | None) -> str | None:
     """`each` of "block (2 levels) in Shop::Cart#each": releases differ in what they write around the name."""
     if label is None:
         return None
-    return re.split(r"[#.]", label.rpartition(" in ")[2])[-1] or None
+    return _OWNERS.split(label.rpartition(" in ")[2])[-1] or None
 
 
 def _frame(path: str, function: str | None) -> str | None:
     if _LIBRARY.search(path):
         return None
-    base = re.split(r"[/\\]", path.partition("?")[0])[-1]
-    name = "".join(folded_word(part) for part in re.split(r"(\W+)", base))
+    base = _FOLDERS.split(path.partition("?")[0])[-1]
+    name = "".join(folded_word(part) for part in NON_WORDS.split(base))
     return f"{name}:{function.strip()}" if function else name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from redis.exceptions import ResponseError
 from dashboard.backends.acting import MAX_BATCH, Pick
 from dashboard.backends.base import WINDOW_ROWS, Backend
 from dashboard.errors import QueuedeckError
+from dashboard.globs import glob_matches
 from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
 from dashboard.redact import masked_logger
 
@@ -55,7 +55,7 @@ class Unreadable(Exception):
 
 def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
     """Whether the queue is named for dead letters: then what waits in it is one."""
-    return not queue.shared and any(fnmatchcase(queue.name, glob) for glob in dlq_globs)
+    return not queue.shared and any(glob_matches(glob, queue.name) for glob in dlq_globs)
 
 
 def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:

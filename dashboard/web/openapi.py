@@ -17,7 +17,7 @@ from dashboard.web.request_input import body_of
 
 bp = Blueprint("openapi", __name__, url_prefix="/api/v1")
 
-_PARAMETER = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<words>[^)]*)\))?:)?(?P<name>\w+)>")
+_PARAMETER = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<words>[^()<]*)\))?:)?(?P<name>\w+)>")
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}

@@ -9,7 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dashboard.alerts.mutes import MAX_SILENCE_S, Weekly
-from dashboard.alerts.rules import GLOB_LIMIT, Severity
+from dashboard.alerts.rules import Severity
+from dashboard.globs import GLOB_LIMIT, is_glob
 
 GLOBS = ("rule", "source", "backend", "queue")
 FIELDS = (*GLOBS, "severity", "when", "hours", "starts", "from", "weeks", "timezone", "comment")
@@ -54,7 +55,7 @@ class SilenceForm:
         texts = self.texts
         values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
         for name in GLOBS:
-            if len(texts[name]) > GLOB_LIMIT or set(texts[name]) & set("[]\\"):
+            if texts[name] and not is_glob(texts[name]):
                 self.errors[name] = f"expected at most {GLOB_LIMIT} characters, with * and ? for anything"
         severity = texts["severity"]
         if severity not in ("", "warning", "critical"):

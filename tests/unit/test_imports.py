@@ -21,6 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "dashboard.errors",
+        "dashboard.globs",
         "dashboard.clock",
         "dashboard.model",
         "dashboard.settings",
@@ -44,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 PURE = {
     "dashboard.model": {"msgspec"},
     "dashboard.errors": set(),
+    "dashboard.globs": set(),
     "dashboard.clock": set(),
     "dashboard.redact": set(),
     "dashboard.settings": {"msgspec"},

@@ -21,6 +21,7 @@ from dashboard.alerts.channels.fields import ChannelSettings, Secret
 from dashboard.alerts.channels.scrub import Scrubber
 from dashboard.errors import ConfigurationError
 
+_SIGNS = re.compile(r"[/?&=:@;,]+")
 _LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
 
 
@@ -32,7 +33,7 @@ class ServiceUrl(Secret):
     def parts(self) -> Iterator[str]:
         for spelling in (self._text, unquote(self._text)):
             yield spelling
-            yield from (part for part in re.split(r"[/?&=:@;,]+", spelling) if len(part) >= 6)
+            yield from (part for part in _SIGNS.split(spelling) if len(part) >= 6)
 
 
 class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

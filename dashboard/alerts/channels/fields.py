@@ -15,6 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 # A URL as it goes over the wire: no space, no control, no backslash, nothing that two parsers could read differently.
 _URL = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}\Z")
 HIDDEN = "set"
+_SIGNS = re.compile(r"[/?&=;]")
 
 
 class Secret:
@@ -72,7 +73,7 @@ class Endpoint(Secret):
         if len(self.path_and_query) > 1:
             yield self.path_and_query
         # A provider may repeat only the token at the end of the path or in the query.
-        yield from (part for part in re.split(r"[/?&=;]", self.path_and_query) if len(part) >= 8)
+        yield from (part for part in _SIGNS.split(self.path_and_query) if len(part) >= 8)
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,8 +30,9 @@ from dashboard.backends.acting import (
     Wishes,
     back_before,
 )
-from dashboard.backends.bullmq import keys
+from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.lines import locate
+from dashboard.backends.members import short_fields
 from dashboard.backends.payload import printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import JobQuery, QueueRef, Schedule, State
@@ -79,6 +80,8 @@ LATER, LOST = b"later", b"lost"
 SEARCHED = 200_000
 _NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
 OBLITERATE_STEP = 200
+# Of a job with a longer field no copy is made.
+COPIED_BYTES = 4 * 1024 * 1024
 MOVED_AT_ONCE = 1_000
 # What a copy of a job must not take along.
 _OWN_OPTIONS = frozenset(
@@ -364,13 +367,18 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
     except InvalidPayload as exc:
         return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
-    hashes = source.batch([("HMGET", _raw(base + pick.id), "name", "data", "opts", "priority") for pick in picked])
+    limits = dict.fromkeys(("name", "data", "opts", "priority"), COPIED_BYTES)
+    hashes, _ = plain.fields(source, [_raw(base + pick.id) for pick in picked], limits)
     answers: dict[str, Acted] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
     for pick, fields in zip(picked, hashes, strict=True):
         if not isinstance(fields, list) or fields[0] is None or fields[1] is None:
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.GONE)
+            continue
+        if any(isinstance(value, list) for value in fields):
+            why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
+            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
         name, data, raw_options, priority = fields
         options = _copied_options(raw_options)
@@ -432,8 +440,9 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
     if action is Action.REMOVE_SCHEDULE:
         reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id)])
         return _outcomes([schedule.id], [reply])[0]
-    fields = source.execute("HMGET", _raw(f"{base}repeat:{schedule.id}"), "name", "data", "opts")
-    if fields[0] is None:
+    key = _raw(f"{base}repeat:{schedule.id}")
+    fields = short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES)
+    if not isinstance(fields[0], bytes):
         detail = "its template cannot be read: it is a repeatable job of an older release"
         return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=detail)
     options = _copied_options(fields[2])

@@ -6,16 +6,14 @@ its connections `<prefix>:<queue>`; since 5.4 `:w:` and the worker's own name ma
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dashboard.backends.bullmq import keys
 from dashboard.sources import Reply
 
-_NAMED = re.compile(r"(?:^| )name=(\S+:\S+)(?: .*)? db=(\d+) (?:.* )?cmd=(\S+)")
 # The command on which a worker waits for jobs; no other connection of a worker sends it.
 WAITING = "bzpopmin"
 
@@ -39,11 +37,11 @@ def counted(clients: Reply, database: int) -> Counted | None:
     named: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     for line in clients.decode("utf-8", "surrogateescape").splitlines():
-        match = _NAMED.search(line)
-        if match and int(match[2]) == database:
-            name = match[1].partition(":w:")[0]
+        fields = _fields(line)
+        if _is_worker(fields, database):
+            name = fields["name"].partition(":w:")[0]
             named[name] += 1
-            waiting[name] += match[3] == WAITING
+            waiting[name] += fields.get("cmd") == WAITING
     return Counted(named, waiting)
 
 
@@ -78,9 +76,9 @@ class Connections:
         self._by_base: dict[str, list[Connection]] = {}
         listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
         for line in listed.splitlines():
-            match = _NAMED.search(line)
-            if match and int(match[2]) == database:
-                self._by_base.setdefault(match[1].partition(":w:")[0], []).append(_connection(line))
+            fields = _fields(line)
+            if _is_worker(fields, database):
+                self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_connection(fields))
 
     def of(self, key: keys.QueueKey) -> list[tuple[Connection, str]]:
         """(one connection per worker, the language of its library) of a queue."""
@@ -93,8 +91,17 @@ def _one_each(connections: Sequence[Connection]) -> Sequence[Connection]:
     return [one for one in connections if one.command == WAITING] or connections[:1]
 
 
-def _connection(line: str) -> Connection:
-    fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+def _fields(line: str) -> dict[str, str]:
+    """What a line of CLIENT LIST says; a name has no spaces, and of a field that is there twice the first counts."""
+    return dict(part.split("=", 1) for part in reversed(line.split(" ")) if "=" in part)
+
+
+def _is_worker(fields: Mapping[str, str], database: int) -> bool:
+    """Whether a connection to `database` has a name as workers set it, `<prefix>:<queue>`."""
+    return ":" in fields.get("name", "")[1:-1] and fields.get("db") == str(database) and "cmd" in fields
+
+
+def _connection(fields: Mapping[str, str]) -> Connection:
     library = " ".join(fields[name] for name in ("lib-name", "lib-ver") if fields.get(name))
     return Connection(
         client_id=fields.get("id", ""),

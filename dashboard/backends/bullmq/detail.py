@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, Fields, error, max_attempts, problem, stacks
+from dashboard.backends.members import read_plainly
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
@@ -121,13 +122,15 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
     second = source.batch(
         [
             *(("HGET", key, name) for name in names),
-            ("LRANGE", f"{key}:logs", -LOG_ROWS, -1),
             ("SSCAN", f"{key}:dependencies", 0, "COUNT", LINKS),
             ("ZRANGE", f"{key}:unsuccessful", 0, LINKS - 1),
         ]
     )
     values = dict(zip(names, second, strict=False))
-    logs, pending, unsuccessful = second[len(names) :]
+    pending, unsuccessful = second[len(names) :]
+    logs = (
+        [member.raw for member in read_plainly(source, f"{key}:logs", "list", 0, LOG_ROWS)][::-1] if log_total else []
+    )
     place = next(
         (
             [name.encode(), length - 1 - position if name != "active" else position]
@@ -152,7 +155,7 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
         scores=scores,
         locked=locked if isinstance(locked, int) else 0,
         place=place,
-        logs=(logs if isinstance(logs, list) else [], log_total),
+        logs=(logs, log_total),
         links=[
             (kind.encode(), total, found) for kind, total, found in zip(LINK_STATES, link_totals, members, strict=True)
         ],

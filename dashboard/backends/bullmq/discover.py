@@ -11,10 +11,12 @@ from dashboard.backends.base import Budget
 from dashboard.backends.bullmq import keys
 from dashboard.backends.payload import text
 from dashboard.backends.scan import scan_step
+from dashboard.globs import GLOB_LIMIT
 from dashboard.sources import Reply, Source
 
 # Ends in `:meta` or `:id`, and in little else; one pass of SCAN serves both, which its TYPE filter would not allow.
 ENDING = "*[e:][ti][ad]"
+_SIGNS = re.compile(r"([\\*?\[\]^-])")
 # What tells a Bull 4 queue from any other key that ends in `:id`.
 BULL_SIGNS = (
     ("LLEN", "wait"),
@@ -32,7 +34,9 @@ def step(source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]) -
 
     Cost: as many round trips as `budget` allows, and 1 to look at what was found.
     """
-    pattern = f"{_escaped(prefixes[0])}:{ENDING}" if len(prefixes) == 1 else ENDING
+    # Long patterns have crashed Redis: a longer prefix is told here, of all keys.
+    alone = len(prefixes) == 1 and len(_escaped(prefixes[0])) <= GLOB_LIMIT
+    pattern = f"{_escaped(prefixes[0])}:{ENDING}" if alone else ENDING
     found, cursor = scan_step(source, cursor, budget, match=pattern)
     names = dict.fromkeys(text(key) for key in found)
     bullmq = [name.removesuffix(":meta") for name in names if name.endswith(":meta")]
@@ -72,4 +76,4 @@ def _wanted(queue: keys.QueueKey, prefixes: Iterable[str]) -> bool:
 
 
 def _escaped(prefix: str) -> str:
-    return re.sub(r"([\\*?\[\]^-])", r"\\\1", prefix)
+    return _SIGNS.sub(r"\\\1", prefix)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple
 
+from dashboard.backends.members import shared_script
 from dashboard.backends.payload import text
 from dashboard.model import QueueRef, State
 
@@ -152,4 +153,6 @@ def version(raw: bytes | None) -> str | None:
 def script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name)]
+    # The text is sent with each call: only what goes through lists of any size has the functions for that.
+    return "\n".join((shared_script(), *texts) if name == "job" else texts)

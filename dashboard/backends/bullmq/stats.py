@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq import keys
+from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.bullmq.clients import Counted, counted
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
@@ -32,6 +32,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
 )
 # Longer options are left unread; the age of such a job is then unknown.
 OPTS_LIMIT = 4096
+NUMBER_LIMIT = 40  # no number is longer
 # What `Queue.rateLimit` writes to stop a queue whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
 # What is known of one of the oldest jobs: timestamp, processedOn, atm, attemptsMade, opts.
@@ -102,15 +103,12 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
         for n, (ref, row) in enumerate(zip(refs, rows, strict=True))
         if isinstance(tail := row[PLAN.index(("LINDEX", "wait", "-1"))], bytes) and not tail.startswith(keys.MARKER)
     }
-    commands = [("HMGET", key, "timestamp", "processedOn", "atm", "attemptsMade") for key in tails.values()]
-    sizes = source.batch([*commands, *(("HSTRLEN", key, "opts") for key in tails.values())])
-    half = len(commands)
-    short = [n for n, size in zip(tails, sizes[half:], strict=True) if isinstance(size, int) and size <= OPTS_LIMIT]
-    opts = dict(zip(short, source.batch([("HGET", tails[n], "opts") for n in short]), strict=True))
+    limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
+    values, _ = plain.fields(source, list(tails.values()), limits)
     oldest = {
-        n: [*reply, opts[n]]
-        for n, reply in zip(tails, sizes[:half], strict=True)
-        if isinstance(reply, list) and n in opts
+        n: [None if isinstance(value, list) else value for value in reply]
+        for n, reply in zip(tails, values, strict=True)
+        if isinstance(reply, list) and not isinstance(reply[-1], list)
     }
     found: list[Row | ResponseError] = []
     for n, row in enumerate(rows):

@@ -16,6 +16,7 @@ from dashboard.backends.celery.resend import Resending, edited_call
 from dashboard.backends.celery.taken import Taken
 from dashboard.backends.celery.waiting import Waiting
 from dashboard.backends.payload_edit import InvalidPayload
+from dashboard.backends.script import Scripts
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
@@ -23,14 +24,17 @@ from dashboard.sources import Source
 class Acting:
     """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
 
-    def __init__(self, broker: Source, results: Source, own: Source | None, name: str, names: keys.Unacked) -> None:
+    def __init__(
+        self, broker: Source, scripts: Scripts, results: Source, own: Source | None, name: str, names: keys.Unacked
+    ) -> None:
         self._broker = broker
+        self._scripts = scripts
         self._names = names
         self._name = name
         self._resending = Resending(broker, results, own, name)
         self._records = Records(results, own, name)
-        self._waiting = Waiting(broker, own, name)
-        self._taken = Taken(broker, names)
+        self._waiting = Waiting(broker, scripts, own, name)
+        self._taken = Taken(broker, scripts, names)
 
     def act(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
         """As `Backend.act`, for an action that is offered in that state."""
@@ -56,8 +60,8 @@ class Acting:
     def _find(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
         place = keys.place(ref)
         if state is State.WAITING:
-            return locate.waiting(self._broker, place, picks)
-        return locate.unacknowledged(self._broker, self._names, place.prefix, picks)
+            return locate.waiting(self._broker, self._scripts, place, picks)
+        return locate.unacknowledged(self._broker, self._scripts, self._names, place.prefix, picks)
 
     def _revoke(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
         return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))

@@ -129,7 +129,7 @@ class Celery(Backend):
         return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return redbeat.read(self.broker, refs)
+        return redbeat.read(self.broker, self._scripts, refs)
 
     def sifts(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused
@@ -224,7 +224,7 @@ class Celery(Backend):
         return Hearing(channels=(*listen.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     def _acting(self) -> Acting:
-        return Acting(self.broker, self.results, self.own, self.source.name, self._names)
+        return Acting(self.broker, self._scripts, self.results, self.own, self.source.name, self._names)
 
     def _pages(self) -> pages.Pages:
         return pages.Pages(self.broker, self.results, self.own, self._scripts, self._names)

@@ -7,7 +7,6 @@ after it.
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from redis.exceptions import ResponseError
 from dashboard.backends.acting import Acted, Outcome
 from dashboard.backends.celery import envelope, keys
 from dashboard.backends.celery.asking import acted, refused
-from dashboard.backends.payload import loads_dict
+from dashboard.backends.payload import loads, loads_dict
 from dashboard.clock import monotonic_s
 from dashboard.sources import Source
 
@@ -98,7 +97,7 @@ def heard(job_id: str, reply: object) -> Acted:
 def names_of(raw: bytes | None) -> list[str]:
     """The names in a JSON list; [] for anything else."""
     try:
-        value = json.loads(raw or b"[]")
+        value = loads(raw or b"[]")
     except ValueError:
         return []
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

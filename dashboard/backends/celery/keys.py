@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from dashboard.backends.members import shared_script
 from dashboard.model import QueueRef, State
 
 SHARED = "*"
@@ -163,10 +164,15 @@ def mark_key(source: str, what: str, task_id: str, stamp: str | None) -> bytes:
     return f"{{queuedeck}}:celery:{source}:mark:{name}".encode()
 
 
-@cache
+# The scripts that read messages, and the others that go through lists or hashes of any size.
+READING = ("page", "find", "seek", "unacked")
+SHARING = ("stats",)
+
+
 @cache
 def script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with what it shares with others before it."""
     folder = files(__package__).joinpath("lua")
-    parts = ("lists", name) if name in ("drop_messages", "replace") else (name,)
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
+    before = {"drop_messages": ("lists",), "replace": ("lists",), **dict.fromkeys(READING, ("messages",))}.get(name, ())
+    texts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*before, name))
+    return "\n".join((shared_script(), *texts)) if before or name in SHARING else "\n".join(texts)

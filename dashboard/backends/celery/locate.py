@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.acting import Acted, Outcome, Pick
+from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Outcome, Pick
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.asking import reason, refused
-from dashboard.backends.celery.message import decode, digest, headers_of, job_id, taken
-from dashboard.sources import Source
+from dashboard.backends.celery.message import NAMELESS, decode, digest, headers_of, job_id, taken
+from dashboard.backends.members import read_plainly, short_fields
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
+from dashboard.backends.script import Scripts
+from dashboard.sources import Argument, Source
 
 # How many messages of a queue, and how many unacknowledged ones, are looked through for one call.
-LOOK_THROUGH, PER_READ = 20_000, 1000
-# Between two reads a worker may have taken some: each read begins a little before the end of the last.
+LOOK_THROUGH, PER_READ = 20_000, 500
 OVERLAP = 100
-_ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*)"')
+# How many bytes of messages one call reads, and all calls for one queue: no more are looked through then.
+READ_BYTES, MOST_READ_BYTES = 4 * 1024 * 1024, 512 * 1024 * 1024
+# What stands in place of a message that is too long to be sent, before its stamp; as in `lua/lists.lua`.
+STAMPED = b"\0stamp "
+_ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A message: its bytes as they stand in Redis; in which step of the queue's lists and after how many others."""
+    """A message: its bytes as they stand in Redis; in which step of the queue's lists and after how many others.
+
+    Of one with more than MAX_KEPT_BYTES `raw` is STAMPED and its stamp.
+    """
 
     pick: Pick
     raw: bytes
+    size: int
     step: int = 0
     before: int = 0
     tag: bytes = b""  # its delivery tag, where a worker took it
+
+
+class Message(NamedTuple):
+    """A message that was looked at: `raw` None where it has more than MAX_KEPT_BYTES; its length and its digest."""
+
+    raw: bytes | None
+    size: int
+    mark: str
 
 
 class _Search:
@@ -52,19 +72,34 @@ class _Search:
         """Whether all were found."""
         return len(self.found) == len(self._picks)
 
-    def offer(self, raw: bytes, step: int, before: int, tag: bytes = b"") -> None:
+    @property
+    def written_ids(self) -> list[bytes]:
+        """The ids that are still looked for, as JSON may write them."""
+        ids = [pick.id for n, pick in enumerate(self._picks) if n not in self.found]
+        forms = {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in ids for ascii_ in (True, False)}
+        return sorted(form.encode("utf-8", "surrogateescape") for form in forms)
+
+    @property
+    def stamps(self) -> list[str]:
+        """The stamps of the messages that are still looked for."""
+        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
+        marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
+        return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
+
+    def offer(self, message: Message, step: int, before: int, tag: bytes = b"") -> None:
         """Look at one message."""
-        mark = digest(raw)
-        match = _ID.search(raw)
+        raw, mark = message.raw, message.mark
+        match = _ID.search(raw) if raw is not None and message.size <= DECODE_LIMIT_BYTES else None
         name = match.group(1) if match else mark.encode()
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
-        if not waiting and name in self._by_id:
-            message = taken(raw)[0] if tag else decode(raw)
-            waiting = self._by_id.get(job_id(raw, headers_of(message)).encode("utf-8", "surrogateescape"))
+        if not waiting and (name in self._by_id or not match):
+            decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
+            waiting = self._by_id.get(job_id(mark, headers_of(decoded)).encode("utf-8", "surrogateescape"))
         if waiting:
             n = waiting.popleft()
-            self.found[n] = Found(self._picks[n], raw, step, before, tag)
+            sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
+            self.found[n] = Found(self._picks[n], sent, message.size, step, before, tag)
 
     def answers(self, *, whole: bool, gone: str) -> list[Found | Acted]:
         """A Found per pick, or why there is none."""
@@ -78,10 +113,11 @@ class _Search:
         return Acted(id=pick.id, outcome=Outcome.GONE, detail=gone)
 
 
-def waiting(broker: Source, place: keys.Place, picks: Sequence[Pick]) -> list[Found | Acted]:
+def waiting(broker: Source, scripts: Scripts, place: keys.Place, picks: Sequence[Pick]) -> list[Found | Acted]:
     """The waiting messages of `picks`, in order; an Acted where there is none.
 
-    Cost: 1 round trip, and 1 for each PER_READ messages that stand before the last of them, LOOK_THROUGH at most.
+    Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, that stand before the last of them;
+    LOOK_THROUGH and MOST_READ_BYTES at most. Without scripts as `read_plainly`.
     """
     lists = place.lists()
     sizes = broker.batch([("LLEN", key) for key in lists])
@@ -90,49 +126,85 @@ def waiting(broker: Source, place: keys.Place, picks: Sequence[Pick]) -> list[Fo
         return [refused(pick.id, reason(refusal)) for pick in picks]
     lengths = [size if isinstance(size, int) else 0 for size in sizes]
     search = _Search(picks)
-    for step, before, raw in _messages(broker, lists, lengths):
-        search.offer(raw, step, before)
-        if search.done:
-            break
-    return search.answers(whole=sum(lengths) <= LOOK_THROUGH, gone="a worker was faster, or it was deleted")
-
-
-def _messages(broker: Source, lists: Sequence[bytes], lengths: Sequence[int]) -> Iterator[tuple[int, int, bytes]]:
-    """(step, how many stand before it in its list, message), in the order in which they would be served."""
-    left = LOOK_THROUGH
+    left_bytes = MOST_READ_BYTES
     for step, (key, length) in enumerate(zip(lists, lengths, strict=True)):
-        start = 0
-        seen: set[bytes] = set()
-        while start < length and left > 0:
-            first = max(0, start - OVERLAP)
-            reply = broker.batch([("LRANGE", key, -(start + PER_READ), -first - 1)])[0]
-            raws = reply[::-1] if isinstance(reply, list) else []
-            for n, raw in enumerate(raws):
-                if first + n >= start or raw not in seen:
-                    yield step, first + n, raw
-            seen = set(raws[-2 * OVERLAP :])
-            start += PER_READ
-            left -= PER_READ
+        at, seen = 0, set[str]()
+        while at < min(length, LOOK_THROUGH) and left_bytes > 0 and not search.done:
+            found, reached, read = _messages(broker, scripts, key, at, search)
+            left_bytes -= read
+            for before, message in found:
+                if before >= at or message.mark not in seen:
+                    search.offer(message, step, before)
+            at, seen = reached, {message.mark for _, message in found}
+    whole = sum(lengths) <= LOOK_THROUGH and left_bytes > 0
+    return search.answers(whole=whole, gone="a worker was faster, or it was deleted")
 
 
-def unacknowledged(broker: Source, names: keys.Unacked, prefix: str, picks: Sequence[Pick]) -> list[Found | Acted]:
+def _messages(
+    broker: Source, scripts: Scripts, key: bytes, at: int, search: _Search
+) -> tuple[list[tuple[int, Message]], int, int]:
+    """([(how many stand before it in its list, a message that may be looked for)], how many were read, bytes read)."""
+    # Between two reads a worker may have taken some: each begins a little before the end of the last.
+    first = max(0, at - OVERLAP)
+    ids = search.written_ids
+    call: list[Argument] = [
+        key,
+        first,
+        PER_READ + at - first,
+        READ_BYTES,
+        MAX_KEPT_BYTES,
+        len(ids),
+        *ids,
+        *search.stamps,
+    ]
+    answered = scripts.run(keys.script("seek"), [call])
+    if answered is None:
+        members = list(read_plainly(broker, key, "list", at, at + PER_READ))
+        read = sum(len(member.raw) for member in members)
+        found = [(member.place, _message(member.raw, len(member.raw), None)) for member in members]
+        return found, at + PER_READ if len(members) == PER_READ else LOOK_THROUGH, read
+    reply: Any = answered[0][0]
+    _, values, reached, read = reply if isinstance(reply, list) else (0, [], LOOK_THROUGH, 0)
+    rows = zip(*[iter(values)] * 4, strict=True)
+    return [(place, _message(*each)) for *each, place in rows], max(reached, at + 1), read
+
+
+def _message(raw: bytes | None, size: int, stamp: bytes | None) -> Message:
+    if stamp is not None:
+        return Message(raw, size, f"{NAMELESS}{text(stamp)}")
+    return Message(raw, size, digest(raw or b""))
+
+
+def unacknowledged(
+    broker: Source, scripts: Scripts, names: keys.Unacked, prefix: str, picks: Sequence[Pick]
+) -> list[Found | Acted]:
     """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
 
-    Cost: 1 round trip, and 1 for each PER_READ entries, LOOK_THROUGH at most.
+    Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, LOOK_THROUGH at most; 3 for each without
+    scripts.
     """
     search = _Search(picks)
     entries, index = names.keys(prefix)
     total = broker.batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
         return [refused(pick.id, reason(total)) for pick in picks]
-    for start in range(0, min(total, LOOK_THROUGH), PER_READ):
-        tags = broker.batch([("ZREVRANGE", index, start, start + PER_READ - 1)])[0]
-        if not isinstance(tags, list) or not tags:
+    at = 0
+    while at < min(total, LOOK_THROUGH) and not search.done:
+        call: list[Argument] = [entries, index, at, PER_READ, READ_BYTES, MAX_KEPT_BYTES, *search.written_ids]
+        answered = scripts.run(keys.script("unacked"), [call])
+        if answered is not None:
+            reply: Any = answered[0][0]
+            values, reached = (reply[1], reply[2]) if isinstance(reply, list) else ([], LOOK_THROUGH)
+            pairs = [(tag, raw) for tag, raw, _ in zip(*[iter(values)] * 3, strict=True)]
+        else:
+            tags = broker.batch([("ZREVRANGE", index, at, at + PER_READ - 1)])[0]
+            tags = tags if isinstance(tags, list) else []
+            raws = short_fields(broker, [(entries, tag) for tag in tags], MAX_KEPT_BYTES)
+            pairs, reached = list(zip(tags, raws, strict=True)), at + max(1, len(tags))
+        if reached <= at:
             break
-        values = broker.batch([("HMGET", entries, *tags)])[0]
-        for tag, raw in zip(tags, values if isinstance(values, list) else (), strict=False):
-            if raw is not None:
-                search.offer(raw, 0, 0, tag)
-        if search.done:
-            break
+        at = reached
+        for tag, raw in pairs:
+            if isinstance(raw, bytes):
+                search.offer(Message(raw, len(raw), digest(raw)), 0, 0, tag)
     return search.answers(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")

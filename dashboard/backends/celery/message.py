@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from dashboard.backends.celery.keys import NATIVE
-from dashboard.backends.payload import bounded, decoded_payload, json_payload, loads, loads_dict, printable
+from dashboard.backends.members import stamp_of
+from dashboard.backends.payload import (
+    DECODE_LIMIT_BYTES,
+    bounded,
+    decoded_payload,
+    json_payload,
+    loads,
+    loads_dict,
+    printable,
+)
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
+# What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
+NAMELESS, BEGINNING = "raw", 1024
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
 # Any other status is a task's own word for how far it is, and its result what it tells about that.
@@ -72,34 +82,57 @@ def state_of(headers: Mapping[str, Any]) -> State:
     return State.ACTIVE
 
 
-def job_id(raw: bytes, headers: Mapping[str, Any]) -> str:
-    """The task id; for a message without one a digest of its bytes."""
+def job_id(mark: str, headers: Mapping[str, Any]) -> str:
+    """The task id; for a message without one the digest of its bytes."""
     found = headers.get("id")
-    return found if isinstance(found, str) and found.isprintable() and found else digest(raw)
+    return found if isinstance(found, str) and found.isprintable() and found else mark
 
 
 def digest(raw: bytes) -> str:
     """A name for bytes that have none."""
-    return f"raw{hashlib.sha256(raw).hexdigest()[:20]}"
+    return f"{NAMELESS}{stamp_of(raw)}"
 
 
-def row(ref: QueueRef, queue: str, state: State, raw: bytes, message: Mapping[str, Any] | None) -> Job:
+class Cut(NamedTuple):
+    """A message as far as it was read: whole, or its beginning; its length, and its digest."""
+
+    raw: bytes
+    size: int
+    mark: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is here."""
+        return len(self.raw) == self.size
+
+
+def cut_of(raw: bytes) -> Cut:
+    """A message that was read whole, cut where it is too long to be decoded."""
+    return Cut(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest(raw))
+
+
+def too_large(what: str, size: int) -> str:
+    """The problem of a row whose message or record is not decoded."""
+    return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
+
+
+def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
     """A message as a row of a list."""
     headers = headers_of(message)
     common: dict[str, Any] = {
-        "id": job_id(raw, headers),
+        "id": job_id(cut.mark, headers),
         "source": ref.source,
         "backend": ref.backend,
         "queue": queue,
-        "stamp": digest(raw),
+        "stamp": cut.mark,
     }
     if message is None or not headers:
         return Job(
             **common,
             state=state,
             native_state=NATIVE[state],
-            summary=printable(raw, 200),
-            problem=f"{len(raw)} bytes that are no Celery message",
+            summary=printable(cut.raw[:BEGINNING], 200),
+            problem=f"{cut.size} bytes that are no Celery message" if cut.whole else too_large("message", cut.size),
         )
     retries = headers.get("retries")
     properties = message.get("properties")
@@ -211,12 +244,13 @@ def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "Redelivered", "a worker took it before and did not finish it"
 
 
-def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None) -> Job:
-    """A result record as a row of a list; None = it has expired."""
+def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None = None) -> Job:
+    """A result record as a row of a list; None = it has expired. `size` = its length, where `raw` is its beginning."""
     common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "state": state}
     if raw is None:
         return Job(**common, queue=ref.name, native_state=NATIVE[state], problem="its record has expired")
-    record = loads_dict(raw)
+    cut = size is not None and size > len(raw)
+    record = {} if cut else loads_dict(raw)
     status = record.get("status")
     if not isinstance(status, str):
         return Job(
@@ -224,7 +258,9 @@ def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None) -> 
             queue=ref.name,
             native_state=NATIVE[state],
             summary=printable(raw, 200),
-            problem="its record is no JSON object that Celery wrote; pickled results are not decoded",
+            problem=too_large("record", size or 0)
+            if cut
+            else "its record is no JSON object that Celery wrote; pickled results are not decoded",
         )
     retries = record.get("retries")
     return Job(

@@ -14,7 +14,10 @@ from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import index_key
 from dashboard.backends.celery.message import (
+    NAMELESS,
     STATES,
+    Cut,
+    cut_of,
     decode,
     digest,
     headers_of,
@@ -26,6 +29,14 @@ from dashboard.backends.celery.message import (
     state_of,
     taken,
 )
+from dashboard.backends.members import (
+    CALL_BYTES,
+    PAGE_BYTES,
+    PAGE_READ_BYTES,
+    read_plainly,
+    short_fields,
+    unread_rows,
+)
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
@@ -35,6 +46,8 @@ from dashboard.sources import Argument, Reply, Source
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
 LOOK_INTO = 500
+# How many bytes of them; what does not fit is not looked into.
+UNACKED_BYTES = 8 * 1024 * 1024
 # How far from the end that is served next the lists of a queue are looked through for one job, and how long. A script
 # looks at so many at once that the server is busy for some ms. Without scripts they must travel: LOOK_AT_PLAIN then.
 LOOK_AT_MOST = 500_000
@@ -55,7 +68,10 @@ class Pages:
         self._names = names
 
     def read(self, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-        """A page, and the payloads of its rows. Cost: 2 round trips; 1 more when a queue has priorities."""
+        """A page, and the payloads of its rows.
+
+        Cost: 2 round trips, and as `_messages` where messages are long; 4 without scripts.
+        """
         place = keys.place(ref)
         self._check_state(place, query)
         if query.state is State.WAITING:
@@ -79,7 +95,8 @@ class Pages:
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
         if query.state not in keys.ENDED or self._own is None:
-            return [Pick(id=job.id, stamp=job.stamp) for job in self.read(ref, query)[0].jobs]
+            jobs = self.read(ref, query)[0].jobs
+            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         place = keys.place(ref)
         self._check_state(place, query)
         key, last = index_key(ref.source, query.state, place.prefix), query.offset + query.per_page - 1
@@ -95,19 +112,67 @@ class Pages:
         _check(self._broker, ref, sizes)
         if not any(sizes) and not self._exists(place):
             raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
-        commands = []
+        parts = []
         offset, rows = query.offset, query.per_page
         for key, size in zip(lists, sizes, strict=True):
             if offset < size and rows > 0:
-                last = min(size, offset + rows) - 1
-                commands.append(("LRANGE", key, -last - 1, -offset - 1))
-                rows -= last - offset + 1
+                stop = min(size, offset + rows)
+                parts.append((key, offset, stop))
+                rows -= stop - offset
                 offset = 0
             else:
                 offset = max(0, offset - size)
-        found = [raw for reply in self._broker.batch(commands) for raw in reversed(reply)]
-        jobs = tuple(row(ref, ref.name, State.WAITING, raw, decode(raw)) for raw in found)
-        return _page(query, _unique(jobs), sum(sizes)), found
+        found, unread = self._messages(parts)
+        jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
+        first = query.offset + len(found)
+        rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
+        page = _page(query, _unique((*jobs, *rest)), sum(sizes))
+        payloads = [cut.raw for cut in found]
+        return msgspec.structs.replace(page, truncated=bool(rest)), [*payloads, *(b"" for _ in rest)]
+
+    def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
+        """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
+
+        Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`, for each list.
+        """
+        found: list[list[Cut]] = [[] for _ in parts]
+        starts = [first for _, first, _ in parts]
+        left, read = list(range(len(parts))), 0
+        while left:
+            calls = [(parts[n][0], starts[n], parts[n][2] - starts[n], CALL_BYTES // len(left)) for n in left]
+            answered = self._scripts.run(keys.script("page"), calls)
+            if answered is None:
+                return self._messages_plainly(parts)
+            further = []
+            for n, reply in zip(left, answered[0], strict=True):
+                size, values, reached, some = reply if isinstance(reply, list) else (0, [], starts[n], 0)
+                read += some
+                found[n] += [
+                    Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw)
+                    for raw, length, stamp in zip(*[iter(values)] * 3, strict=True)
+                ]
+                stop = min(parts[n][2], size if isinstance(size, int) else 0)
+                if starts[n] < reached < stop:
+                    further.append(n)
+                starts[n] = reached
+            received = sum(len(cut.raw) for some_found in found for cut in some_found)
+            if read >= PAGE_READ_BYTES or received >= PAGE_BYTES:
+                # What comes after the first stretch that is not whole would stand at a wrong place.
+                whole = further[0] if further else len(parts)
+                unread = sum(stop - start for (_, _, stop), start in zip(parts[whole:], starts[whole:], strict=True))
+                unread += sum(len(some_found) for some_found in found[whole + 1 :])
+                return [cut for some_found in found[: whole + 1] for cut in some_found], unread
+            left = further
+        return [cut for some_found in found for cut in some_found], 0
+
+    def _messages_plainly(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
+        found: list[Cut] = []
+        for n, (key, first, stop) in enumerate(parts):
+            members = [cut_of(member.raw) for member in read_plainly(self._broker, key, "list", first, stop)]
+            found += members
+            if len(members) < stop - first:
+                return found, stop - first - len(members) + sum(end - start for _, start, end in parts[n + 1 :])
+        return found, 0
 
     def _exists(self, place: keys.Place) -> bool:
         bound = keys.BINDING.encode()
@@ -118,25 +183,41 @@ class Pages:
     def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         found, total = self._unacked(place)
         rows = []
-        for raw in found:
-            message, queue = taken(raw)
+        for cut in found:
+            message, queue = taken(cut.raw) if cut.whole else (None, None)
             state = state_of(headers_of(message))
             if state is query.state:
-                rows.append((row(ref, queue or ref.name, state, raw, message), raw))
+                rows.append((row(ref, queue or ref.name, state, cut, message), cut.raw))
         shown = rows[query.offset : query.offset + query.per_page]
-        whole = total <= LOOK_INTO
+        whole = len(found) >= total
         page = _page(query, _unique(tuple(job for job, _ in shown)), len(rows) if whole else None)
         page = msgspec.structs.replace(page, scanned=len(found), truncated=not whole)
         return page, [raw for _, raw in shown]
 
-    def _unacked(self, place: keys.Place) -> tuple[list[bytes], int]:
-        """(the newest unacknowledged messages, how many there are)."""
-        hash_, index = self._names.keys(place.prefix)
-        tags, total = self._broker.batch([("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", hash_)])
-        if isinstance(tags, ResponseError) or isinstance(total, ResponseError) or not tags:
-            return [], 0 if not isinstance(total, int) else total
-        values = self._broker.batch([("HMGET", hash_, *tags)])[0]
-        return [raw for raw in values if raw is not None] if isinstance(values, list) else [], total
+    def _unacked(self, place: keys.Place) -> tuple[list[Cut], int]:
+        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are).
+
+        Cost: 1 round trip, 3 without scripts.
+        """
+        entries, index = self._names.keys(place.prefix)
+        call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
+        answered = self._scripts.run(keys.script("unacked"), [call])
+        if answered is not None:
+            reply: Any = answered[0][0]
+            total, values = (reply[0], reply[1]) if isinstance(reply, list) else (0, [])
+        else:
+            tags, total = self._broker.batch([("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries)])
+            names = tags if isinstance(tags, list) else []
+            lengths = self._broker.batch([("HSTRLEN", entries, tag) for tag in names])
+            raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
+            values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
+        found = []
+        for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
+            if isinstance(raw, bytes):
+                found.append(cut_of(raw))
+            elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
+                found.append(Cut(b"", length, f"{digest(tag)}-{length}"))
+        return found, total if isinstance(total, int) else 0
 
     def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
@@ -147,11 +228,11 @@ class Pages:
         if isinstance(total, ResponseError) or isinstance(reply, ResponseError):
             return _page(query, (), None), []
         ids, scores = reply[::2], reply[1::2]
-        records = self._results.batch([("GETRANGE", keys.record_key(member), 0, DECODE_LIMIT_BYTES) for member in ids])
-        raws = [raw if isinstance(raw, bytes) and raw else None for raw in records]
+        records = self._records([keys.record_key(member) for member in ids])
+        raws = [raw or None for raw, _ in records]
         rows = [
-            record_row(ref, text(keys.member_id(member)), query.state, raw)
-            for member, raw in zip(ids, raws, strict=True)
+            record_row(ref, text(keys.member_id(member)), query.state, raw or None, size)
+            for member, (raw, size) in zip(ids, records, strict=True)
         ]
         # A record that does not tell when it was written goes by the place in the index, as with `picks`.
         jobs = tuple(
@@ -159,6 +240,31 @@ class Pages:
             for job, score in zip(rows, scores, strict=True)
         )
         return _page(query, jobs, total), [raw or b"" for raw in raws]
+
+    def _records(self, records: Sequence[bytes]) -> list[tuple[bytes, int]]:
+        """(a record, or its beginning where it is too long; its whole length) of each.
+
+        Cost: 1 round trip; one more where some are longer than their share of PAGE_BYTES, until all have that much.
+        """
+        share = min(DECODE_LIMIT_BYTES, PAGE_BYTES // max(1, len(records)))
+        replies = self._results.batch(
+            [command for key in records for command in (("GETRANGE", key, 0, share - 1), ("STRLEN", key))]
+        )
+        found = [
+            (raw, size) if isinstance(raw, bytes) and isinstance(size, int) else (b"", 0)
+            for raw, size in zip(replies[::2], replies[1::2], strict=True)
+        ]
+        room = PAGE_BYTES - sum(len(raw) for raw, _ in found)
+        asked: list[int] = []
+        for n, (raw, size) in enumerate(found):
+            if len(raw) < size <= min(DECODE_LIMIT_BYTES, room):
+                asked.append(n)
+                room -= size
+        wholes = self._results.batch([("GETRANGE", records[n], 0, DECODE_LIMIT_BYTES - 1) for n in asked])
+        for n, raw in zip(asked, wholes, strict=True):
+            if isinstance(raw, bytes):
+                found[n] = (raw, max(len(raw), found[n][1]))
+        return found
 
     def job(self, ref: QueueRef, wanted: str) -> Job:
         """One job, wherever it stands: a message before a record. Raises NotFound.
@@ -182,10 +288,10 @@ class Pages:
 
     def _listed(self, ref: QueueRef, look: _Look) -> Job | None:
         """The job, when it is among the next messages of its look."""
-        for raw, position in look.step():
-            message = decode(raw)
-            if job_id(raw, headers_of(message)) == look.wanted:
-                return _message(ref, ref.name, State.WAITING, raw, message, position)
+        for cut, position in look.step():
+            message = decode(cut.raw) if cut.whole else None
+            if job_id(cut.mark, headers_of(message)) == look.wanted:
+                return _message(ref, ref.name, State.WAITING, cut, message, position)
         return None
 
     def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
@@ -198,14 +304,18 @@ class Pages:
         before = 0
         for key, size in zip(lists, sizes, strict=True):
             if offset < before + size:
-                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "1", word.lower())
+                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "folded", word.lower())
                 answered = self._scripts.run(keys.script("find"), [call])
                 if answered is None:
                     return None
                 reply: Any = answered[0][0]
                 if not isinstance(reply, list):
                     break
-                rows = [(row(ref, ref.name, State.WAITING, raw, decode(raw)), raw) for raw, _ in reply[2:]]
+                cuts = [cut for cut, _ in _found(reply)]
+                rows = [
+                    (row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None), cut.raw)
+                    for cut in cuts
+                ]
                 # What workers took meanwhile must not make the look stand still.
                 reached = max(before + reply[1], offset + 1)
                 return rows, reached, reached < sum(sizes)
@@ -214,22 +324,20 @@ class Pages:
 
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
         """The job among the messages that workers took."""
-        for raw in self._unacked(place)[0]:
-            message, queue = taken(raw)
-            if job_id(raw, headers_of(message)) == wanted and place.queue in (None, queue):
-                return _message(ref, queue or ref.name, state_of(headers_of(message)), raw, message, None)
+        for cut in self._unacked(place)[0]:
+            message, queue = taken(cut.raw) if cut.whole else (None, None)
+            if job_id(cut.mark, headers_of(message)) == wanted and place.queue in (None, queue):
+                return _message(ref, queue or ref.name, state_of(headers_of(message)), cut, message, None)
         return None
 
     def _recorded(self, ref: QueueRef, wanted: str) -> Job | None:
         """The job by its record of a result."""
         place = keys.place(ref)
-        for record in self._results.batch(
-            [("GETRANGE", key, 0, DECODE_LIMIT_BYTES) for key in keys.record_keys(place.prefix, wanted)]
-        ):
-            if isinstance(record, bytes) and record:
+        for record, size in self._records(keys.record_keys(place.prefix, wanted)):
+            if record:
                 named = loads_dict(record).get("queue")
                 if place.queue is None or named == place.queue:
-                    return _record(ref, wanted, record)
+                    return _record(ref, wanted, record, size)
         return None
 
 
@@ -247,7 +355,7 @@ class _Look:
             json.dumps(wanted)[1:-1].encode(),
             json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
         }
-        self._nameless = wanted.startswith("raw")  # a digest stands nowhere in the message
+        self._nameless = wanted.startswith(NAMELESS)  # a digest stands nowhere in the message
 
     @property
     def more(self) -> bool:
@@ -263,46 +371,56 @@ class _Look:
     def _open(self) -> list[int]:
         return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
 
-    def step(self) -> list[tuple[bytes, int]]:
+    def step(self) -> list[tuple[Cut, int]]:
         """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
         todo = self._open
         if not todo:
             return []
+        sought: tuple[Argument, ...] = ("text", *sorted(self._written))
+        if self._nameless:
+            sought = ("stamp", self.wanted.removeprefix(NAMELESS))
         calls: list[Sequence[Argument]] = [
-            (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), "0", *sorted(self._written))
-            for n in todo
+            (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), *sought) for n in todo
         ]
-        answered = None if self._nameless else self._scripts.run(keys.script("find"), calls)
+        answered = self._scripts.run(keys.script("find"), calls)
         if answered is None:
             return self._plain()
-        found: list[tuple[int, bytes, int]] = []
+        found: list[tuple[int, Cut, int]] = []
         for n, reply in zip(todo, answered[0], strict=True):
-            answer: list[Any] = reply if isinstance(reply, list) else [0, 0]
-            size, reached, *messages = answer
-            self._sizes[n], self._after[n] = size, max(reached, self._after[n] + 1)
-            found += [(n, raw, place) for raw, place in messages]
-        return [(raw, sum(self._sizes[:n]) + place) for n, raw, place in found]
+            answer: list[Any] = reply if isinstance(reply, list) else [0, 0, 0]
+            self._sizes[n], self._after[n] = answer[0], max(answer[1], self._after[n] + 1)
+            found += [(n, cut, place) for cut, place in _found(answer)]
+        return [(cut, sum(self._sizes[:n]) + place) for n, cut, place in found]
 
-    def _plain(self) -> list[tuple[bytes, int]]:
-        """As `step`, once and for all: what can be had without scripts."""
-        found: list[tuple[bytes, int]] = []
+    def _plain(self) -> list[tuple[Cut, int]]:
+        """As `step`, once and for all: what can be had without scripts. Cost: as `read_plainly`, for each list."""
+        found: list[tuple[Cut, int]] = []
         before = 0
-        for n, reply in enumerate(self._broker.batch([("LRANGE", key, -LOOK_AT_PLAIN, -1) for key in self._lists])):
-            messages = list(reversed(reply)) if isinstance(reply, list) else []
-            found += [
-                (raw, before + place)
-                for place, raw in enumerate(messages)
-                if any(form in raw for form in self._written) or (self._nameless and self.wanted == digest(raw))
-            ]
-            before += len(messages)
-            self._sizes[n] = self._after[n] = len(messages)
+        for n, key in enumerate(self._lists):
+            count = 0
+            for member in read_plainly(self._broker, key, "list", 0, LOOK_AT_PLAIN):
+                count += 1
+                if self._nameless or any(form in member.raw for form in self._written):
+                    cut = cut_of(member.raw)
+                    if not self._nameless or cut.mark == self.wanted:
+                        found.append((cut, before + member.place))
+            before += count
+            self._sizes[n] = self._after[n] = count
         return found
 
 
+def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:
+    """The messages in a reply of `find.lua`, each with how many are served before it."""
+    return [
+        (Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
+        for raw, length, stamp, place in reply[3:]
+    ]
+
+
 def _message(
-    ref: QueueRef, queue: str, state: State, raw: bytes, message: dict[str, Any] | None, position: int | None
+    ref: QueueRef, queue: str, state: State, cut: Cut, message: dict[str, Any] | None, position: int | None
 ) -> Job:
-    job = row(ref, queue, state, raw, message)
+    job = row(ref, queue, state, cut, message)
     if message is None:
         return job
     more = in_full(job, message)
@@ -311,10 +429,10 @@ def _message(
     return msgspec.structs.replace(job, **more, summary=None)
 
 
-def _record(ref: QueueRef, wanted: str, raw: bytes) -> Job:
+def _record(ref: QueueRef, wanted: str, raw: bytes, size: int) -> Job:
     status = loads_dict(raw).get("status")
     state = STATES.get(status) if isinstance(status, str) else None
-    job = record_row(ref, wanted, state or State.COMPLETED, raw)
+    job = record_row(ref, wanted, state or State.COMPLETED, raw, size)
     return msgspec.structs.replace(job, state=state, **({} if job.problem else record_in_full(job, raw)))
 
 

@@ -16,6 +16,7 @@ from dashboard.backends.celery.asking import acted, ask, portions, refused
 from dashboard.backends.celery.control import UNHEARD, Control, heard
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import headers_of, state_of, taken, when
+from dashboard.backends.script import Scripts
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
 
@@ -29,8 +30,9 @@ CHORD = "it is part of a group or chord, which counts it by its id"
 class Taken:
     """Acts on what the workers of one source took."""
 
-    def __init__(self, broker: Source, names: keys.Unacked) -> None:
+    def __init__(self, broker: Source, scripts: Scripts, names: keys.Unacked) -> None:
         self._broker = broker
+        self._scripts = scripts
         self._names = names
 
     def promote(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
@@ -55,7 +57,7 @@ class Taken:
         return [one if isinstance(one, Acted) else heard(one.pick.id, reply) for one in found]
 
     def _held(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
-        found = locate.unacknowledged(self._broker, self._names, keys.place(ref).prefix, picks)
+        found = locate.unacknowledged(self._broker, self._scripts, self._names, keys.place(ref).prefix, picks)
         return [_of_state(one, state) for one in found]
 
     def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[Pick], *, again: bool) -> list[Acted]:

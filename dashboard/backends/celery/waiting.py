@@ -18,6 +18,7 @@ from dashboard.backends.celery.bin import KeptMessage, packed, unpacked
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import decode, headers_of, words
 from dashboard.backends.celery.targets import Targets
+from dashboard.backends.script import Scripts
 from dashboard.model import QueueRef
 from dashboard.sources import Source
 
@@ -37,14 +38,15 @@ NOT_TIMED = "it has no set time: it waits its turn"
 class Waiting:
     """Acts on the waiting messages of one source."""
 
-    def __init__(self, broker: Source, own: Source | None, name: str) -> None:
+    def __init__(self, broker: Source, scripts: Scripts, own: Source | None, name: str) -> None:
         self._broker = broker
+        self._scripts = scripts
         self._own = own
         self._name = name
 
     def take(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
         """Messages to be kept; read and not changed."""
-        found = locate.waiting(self._broker, keys.place(ref), picks)
+        found = locate.waiting(self._broker, self._scripts, keys.place(ref), picks)
         return [_kept(one) if isinstance(one, Found) else one for one in found]
 
     def delete(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
@@ -85,7 +87,9 @@ class Waiting:
     ) -> None:
         """Look for messages where they stand now: into `places`, or why not into `answers`."""
         picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
-        for n, found in zip(asked, locate.waiting(self._broker, keys.place(ref), picks) if picks else (), strict=True):
+        for n, found in zip(
+            asked, locate.waiting(self._broker, self._scripts, keys.place(ref), picks) if picks else (), strict=True
+        ):
             before = places.get(n)
             if isinstance(found, Acted):
                 answers[n] = found
@@ -155,7 +159,7 @@ class Waiting:
             if not left:
                 break
             work: list[tuple[int, Found, bytes, bytes]] = []
-            looked = locate.waiting(self._broker, keys.place(ref), [picks[n] for n in left])
+            looked = locate.waiting(self._broker, self._scripts, keys.place(ref), [picks[n] for n in left])
             for n, one in zip(left, looked, strict=True):
                 if isinstance(one, Acted):
                     answers[n] = one
@@ -206,13 +210,13 @@ def _to_keep(one: Found) -> KeptMessage:
 
 def _kept(one: Found) -> Kept:
     message = _to_keep(one)
-    small = len(one.raw) <= MAX_KEPT_BYTES
+    small = one.size <= MAX_KEPT_BYTES
     headers = headers_of(decode(one.raw)) if small else {}
     return Kept(
         id=one.pick.id,
         stamp=one.pick.stamp,
         blob=packed(message) if small else None,
-        size_bytes=len(one.raw),
+        size_bytes=one.size,
         name=words(headers.get("task"), 300),
     )
 

@@ -89,7 +89,7 @@ class RQ(Backend):
         return read_workers(self.source, self._reader, self.prefixes, {ref.key: ref for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return read_schedules(self.source, self.prefixes, {ref.key: ref for ref in refs})
+        return read_schedules(self.source, self._scripts, self.prefixes, {ref.key: ref for ref in refs})
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""

@@ -81,7 +81,7 @@ def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
     return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
 
 
-_COMMENT = re.compile(r"^\s*--.*\n|^ +", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
 _OUTCOMES = frozenset({"done", "gone", "changed"})
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
+from dashboard.backends.members import short_fields
 from dashboard.backends.payload import bounded, finite, loads, printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import call_parts, moment, number
 from dashboard.backends.rq.records import Reader, Record, Shape
+from dashboard.backends.script import Scripts
 from dashboard.model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
 from dashboard.sources import Command, Reply, Source
 
@@ -28,11 +30,13 @@ FIELDS = (
 MAX_QUEUES, RUNNING_OF_A_QUEUE = 1000, 100
 RUNNING = Shape(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
 MAX_RUNNING = 1000
+# Of a longer field of a worker, or list of a cron scheduler, nothing is read; one call reads so many fields.
+FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
 GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
 
 
 def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
-    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, 3 without scripts.
+    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, 5 without scripts.
 
     What they run is looked up at the same time, by the lists of running jobs of the known queues.
     """
@@ -51,12 +55,25 @@ def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: 
         for member in (reply if isinstance(reply, list) else ())
     }
     wanted = list(started)[:MAX_RUNNING]
-    commands: list[Command] = [("HMGET", key, *FIELDS) for _, key in listed]
-    commands += [("SSCAN", key + b":executions", 0, "COUNT", 100) for _, key in listed]
+    commands: list[Command] = [("SSCAN", key + b":executions", 0, "COUNT", 100) for _, key in listed]
+    commands += [("HSTRLEN", key, FIELDS[0]) for _, key in listed]  # an error where it is no hash
+    fields = [(key, name) for _, key in listed for name in FIELDS]
+    starts = range(0, 0 if reader.without_scripts else len(fields), FIELDS_PER_SCRIPT)
+    groups = [fields[at : at + FIELDS_PER_SCRIPT] for at in starts]
+    commands += [reader.fields_command(group, FIELD_BYTES) for group in groups]
     records, replies = reader.read([(started[job], job[1]) for job in wanted], RUNNING, commands)
+    answers = replies[2 * len(listed) :]
+    if answers and all(isinstance(answer, list) for answer in answers):
+        values: list[Reply] = [value for answer in answers for value in answer]
+    else:
+        values = short_fields(source, fields, FIELD_BYTES)
     jobs = dict(zip(wanted, records, strict=True))
     found = []
-    for (prefix, key), record, executions in zip(listed, replies, replies[len(listed) :], strict=False):
+    width = len(FIELDS)
+    for n, ((prefix, key), executions) in enumerate(zip(listed, replies, strict=False)):
+        record: Reply = values[n * width : (n + 1) * width]
+        if isinstance(replies[len(listed) + n], ResponseError):
+            record = replies[len(listed) + n]
         work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
         found.append(_worker(source, prefix, key, record, work, refs))
     return sorted(found, key=lambda worker: worker.id)
@@ -150,21 +167,20 @@ def _shown(value: str | None) -> str | None:
     return printable(value, 200) if value else None
 
 
-def read_schedules(source: Source, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
-    """The jobs of RQ's cron schedulers (2.6 and later), soonest first. Cost: 2 round trips."""
+def read_schedules(
+    source: Source, scripts: Scripts, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
+) -> list[Schedule]:
+    """The jobs of RQ's cron schedulers (2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
     scans = source.batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
     names = [
         (prefix, name)
         for prefix, reply in zip(prefixes, scans, strict=True)
         for name in (reply if isinstance(reply, list) else ())
     ]
-    commands = [
-        ("HMGET", f"{prefix}:cron_scheduler:".encode() + name, "cron_jobs", "hostname") for prefix, name in names
-    ]
+    wanted = [(f"{prefix}:cron_scheduler:".encode() + name, "cron_jobs") for prefix, name in names]
     found: list[Schedule] = []
-    for (prefix, name), reply in zip(names, source.batch(commands), strict=True):
-        raw = reply[0] if isinstance(reply, list) else None
-        if raw is not None:
+    for (prefix, name), raw in zip(names, short_fields(source, wanted, CRON_BYTES, scripts=scripts), strict=True):
+        if isinstance(raw, bytes):
             found.extend(_schedules(source.name, prefix, text(name), raw, refs))
     far = datetime.max.replace(tzinfo=UTC)
     found.sort(key=lambda entry: (entry.next_run_at or far, entry.id))
@@ -173,7 +189,7 @@ def read_schedules(source: Source, prefixes: Sequence[str], refs: Mapping[str, Q
 
 def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
     try:
-        jobs = json.loads(raw[: 1024 * 1024])
+        jobs = json.loads(raw)
     except (ValueError, RecursionError):
         jobs = None
     if not isinstance(jobs, list):

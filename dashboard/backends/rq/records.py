@@ -8,6 +8,7 @@ from itertools import chain
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.members import PAGE_BYTES, shared_script
 from dashboard.backends.payload import text
 from dashboard.backends.rq.keys import QueueKeys, script
 from dashboard.backends.script import Scripts
@@ -70,6 +71,16 @@ class Reader:
         """Seconds since 1970 by the clock of the source."""
         return self._source.now_s()
 
+    @property
+    def without_scripts(self) -> bool:
+        """Whether the user was found not to be permitted scripts lately."""
+        return self._scripts.refused
+
+    def fields_command(self, wanted: Sequence[tuple[Argument, Argument]], longest: int) -> Command:
+        """The command that answers the values of (key, field), as `short_fields` with scripts does."""
+        arguments = (part for pair in wanted for part in pair)
+        return self._scripts.command(shared_script("fields"), longest, PAGE_BYTES, *arguments)
+
     def read(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
     ) -> tuple[list[Record], list[Reply]]:
@@ -94,12 +105,12 @@ class Reader:
         first: list[Command] = []
         for keys, job_id in jobs:
             key = keys.job(job_id)
-            first += [("TYPE", key), ("HMGET", key, *shape.small)]
-            first += [("HSTRLEN", key, name) for name in shape.wide]
+            first.append(("TYPE", key))
+            first += [("HSTRLEN", key, name) for name in shape.fields]
             if shape.entries:
                 first.append(("MEMORY", "USAGE", keys.results(job_id)))
         replies = self._source.batch([*first, *also])
-        width = 2 + len(shape.wide) + bool(shape.entries)
+        width = 1 + len(shape.fields) + bool(shape.entries)
         sizes = [replies[start : start + width] for start in range(0, len(first), width)]
         second = list(chain.from_iterable(_wide(*job, shape, size) for job, size in zip(jobs, sizes, strict=True)))
         values = iter(self._source.batch(second))
@@ -142,11 +153,11 @@ def _pairs(values: Sequence[bytes]) -> dict[str, bytes]:
 
 
 def _fitting(shape: Shape, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
-    """The wide fields, and whether the stream, that are there and small enough to be read."""
-    wide = sizes[2 : 2 + len(shape.wide)]
+    """The fields, and whether the stream, that are there and small enough to be read."""
+    lengths = sizes[1 : 1 + len(shape.fields)]
     names = [
         name
-        for name, size in zip(shape.wide, wide, strict=True)
+        for name, size in zip(shape.fields, lengths, strict=True)
         if isinstance(size, int) and 0 < size <= shape.limit_bytes
     ]
     stream = sizes[-1] if shape.entries else None
@@ -162,18 +173,16 @@ def _wide(keys: QueueKeys, job_id: str, shape: Shape, sizes: Sequence[Reply]) ->
 
 
 def _plain_record(shape: Shape, sizes: Sequence[Reply], values: Iterator[Reply]) -> Record:
-    kind, small = sizes[0], sizes[1]
+    kind, first = sizes[0], sizes[1]
     names, with_stream = _fitting(shape, sizes)
-    wide = {name: next(values) for name in names}
+    found = {name: next(values) for name in names}
     stream = next(values) if with_stream else sizes[-1] if shape.entries else None
-    if isinstance(kind, ResponseError) or isinstance(small, NoPermissionError):
+    if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
         return Record(kind="unknown", error="the Redis user may not read it")
     entries, entries_bytes = _entries(stream)
     record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
-    if isinstance(small, list):
-        record.fields.update((name, value) for name, value in zip(shape.small, small, strict=True) if value)
-    record.fields.update((name, value) for name, value in wide.items() if isinstance(value, bytes) and value)
-    for name, size in zip(shape.wide, sizes[2:], strict=False):
+    record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)
+    for name, size in zip(shape.fields, sizes[1:], strict=False):
         if isinstance(size, int) and size > shape.limit_bytes:
             record.oversized[name] = size
     return record

@@ -104,7 +104,7 @@ class Sidekiq(Backend):
         return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return schedules.read(self.source, _namespaces(refs), {ref.key: ref for ref in refs})
+        return schedules.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
 
     def classes(self, ref: QueueRef) -> ClassBoard | None:
         return metrics.read(self.source, keys.place(ref).namespace)

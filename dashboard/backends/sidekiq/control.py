@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import Acted, Action, Outcome
-from dashboard.backends.payload import loads_dict
+from dashboard.backends.members import short_fields
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict
 from dashboard.backends.sidekiq import envelope, keys
 from dashboard.backends.sidekiq.schedules import CRON, SCHEDULER_KIND, STATES
 from dashboard.backends.sidekiq.writes import OUTCOMES, explain
@@ -73,7 +74,7 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
 
 
 def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -> Acted:
-    (status,) = source.batch([("HGET", record, "status")])
+    (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
     return _told(schedule, _run(source, "setfield", [record, record], arguments))
@@ -81,7 +82,7 @@ def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -
 
 def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> Acted:
     states = f"{space}{STATES}"
-    (old,) = source.batch([("HGET", states, name)])
+    (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
     new = json.dumps({**loads_dict(raw), "enabled": on}, ensure_ascii=False, separators=(",", ":"))
     return _told(schedule, _run(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name]))
@@ -89,9 +90,12 @@ def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str,
 
 def _fire(source: Source, space: str, schedule: Schedule, record: str) -> Acted:
     """One run of a sidekiq-cron schedule, from the message that the app left of it."""
-    (found,) = source.batch([("HMGET", record, "message", "active_job", "date_as_argument")])
-    if isinstance(found, ResponseError):
-        return _refused(schedule.id, explain(str(found)))
+    found = short_fields(
+        source, [(record, name) for name in ("message", "active_job", "date_as_argument")], DECODE_LIMIT_BYTES
+    )
+    refusal = next((reply for reply in found if isinstance(reply, ResponseError)), None)
+    if refusal is not None:
+        return _refused(schedule.id, explain(str(refusal)))
     message, active_job, dated = found
     if message is None:
         return Acted(id=schedule.id, outcome=Outcome.GONE)

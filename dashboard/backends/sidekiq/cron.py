@@ -176,7 +176,7 @@ def _even(values: frozenset[int] | None, size: int) -> bool:
 
 
 def _is_weekday(word: str) -> bool:
-    return any(part[:3].lower() in WEEKDAYS for part in re.split(r"[,-]", word)) and "/" not in word
+    return any(part[:3].lower() in WEEKDAYS for part in word.replace("-", ",").split(",")) and "/" not in word
 
 
 def _zone(name: str) -> tzinfo | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Budget
+from dashboard.backends.members import ends_of_keys, short_fields
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.sidekiq.keys import PRIVATE, QUEUE, SETS, Place
@@ -28,6 +29,7 @@ KNOWN_GLOB = "*[sde][sute][elra][deys]"
 MOST_UNCOUNTED = 30
 COMMANDS_EACH = 10
 HEADS = 20
+HEADS_BYTES, INFO_BYTES = 4 * 1024 * 1024, 64 * 1024
 _IDENTITY = re.compile(r".+:\d{1,10}:[0-9a-f]{12}\Z", re.DOTALL)
 
 
@@ -104,21 +106,22 @@ def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[Place]:
     queues, processes = ([_members(reply) for reply in replies[at::4]] for at in (0, 1))
     sure = {n for n, counter in enumerate(replies[2::4]) if isinstance(counter, bytes) and counter.isdigit()}
     listed = [(n, identity) for n, identities in enumerate(processes) for identity in identities]
-    infos = source.batch([("HGET", f"{namespaces[n]}{identity}", "info") for n, identity in listed])
+    infos = short_fields(source, [(f"{namespaces[n]}{identity}", "info") for n, identity in listed], INFO_BYTES)
     for (n, identity), info in zip(listed, infos, strict=True):
         if _IDENTITY.match(identity) or (info and not isinstance(info, ResponseError)):
             sure.add(n)
         listens = loads_dict(info if isinstance(info, bytes) else None).get("queues")
         if isinstance(listens, list):
             queues[n].extend(name for name in listens if isinstance(name, str))
-    asked: list[tuple[int, Command]] = []
+    asked: list[tuple[int, tuple[str, Command]]] = []
     for n, namespace in enumerate(namespaces):
         if n not in sure:
-            asked += [(n, ("LINDEX", f"{namespace}{QUEUE}{name}", -1)) for name in queues[n][:HEADS]]
+            lists = [f"{namespace}{QUEUE}{name}" for name in queues[n][:HEADS]]
+            asked += [(n, (key, ("LINDEX", key, -1))) for key in lists]
             # A dead job may be no JSON, so the first alone does not tell.
-            sets = SETS.values() if replies[n * 4 + 3] else ()
-            asked += [(n, ("ZRANGE", f"{namespace}{name}", at, at)) for name in sets for at in (0, -1)]
-    heads = source.batch([command for _, command in asked])
+            sets = [f"{namespace}{name}" for name in (SETS.values() if replies[n * 4 + 3] else ())]
+            asked += [(n, (key, ("ZRANGE", key, at, at))) for key in sets for at in (0, -1)]
+    heads = ends_of_keys(source, [command for _, command in asked], HEADS_BYTES)
     sure |= {n for (n, _), head in zip(asked, heads, strict=True) if _is_job(head)}
     for n in sorted(sure):
         yield Place(namespaces[n], None)

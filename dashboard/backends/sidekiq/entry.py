@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from dashboard.backends.members import stamp_of
 from dashboard.backends.payload import (
     DECODE_LIMIT_BYTES,
     bounded,
@@ -29,8 +29,6 @@ from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEve
 BACKTRACE_LIMIT_BYTES = 512 * 1024
 # Retries of a job that says `retry: true`, unless the app's configuration says otherwise, which Redis does not tell.
 DEFAULT_RETRIES = 25
-# Of an entry longer than two of these only both ends are digested.
-SAMPLE_BYTES = 32 * 1024
 # Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
 MILLISECONDS = 1e11
 
@@ -62,17 +60,6 @@ def decode(raw: bytes) -> dict[str, Any] | None:
 def words(value: Any, limit: int) -> str | None:
     """A text of the payload for people; None for what is no text."""
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
-
-
-def stamp_of(raw: bytes) -> str:
-    """What tells an entry from any other: a digest of its bytes, of a long one that of both ends, and its length.
-
-    The scripts in `lua/` tell the same of entries that stay on the server.
-    """
-    if len(raw) <= 2 * SAMPLE_BYTES:
-        return hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:20]
-    sample = raw[:SAMPLE_BYTES] + raw[-SAMPLE_BYTES:]
-    return f"{hashlib.sha1(sample, usedforsecurity=False).hexdigest()[:20]}-{len(raw)}"
 
 
 def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -> str:

@@ -27,12 +27,13 @@ class Look(NamedTuple):
 def read(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -> tuple[FlowDelta, dict[str, Look]]:
     """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
     spaces = sorted({keys.place(ref).namespace for ref in refs})
-    replies = source.batch([("MGET", f"{space}stat:processed", f"{space}stat:failed") for space in spaces])
+    counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
+    replies = source.batch([("GETRANGE", key, 0, 19) for key in counters])
     now = monotonic_s()
     looks: dict[str, Look] = {}
-    for space, reply in zip(spaces, replies, strict=True):
-        if isinstance(reply, list):
-            processed, failed = (int(raw) if raw and raw.isdigit() and len(raw) < 19 else 0 for raw in reply)
+    for space, *pair in zip(spaces, replies[::2], replies[1::2], strict=True):
+        if all(isinstance(raw, bytes) for raw in pair):
+            processed, failed = (int(raw) if raw.isdigit() and len(raw) < 19 else 0 for raw in pair)
             looks[space] = Look(processed, failed, now)
     flows = []
     for ref in refs:

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from dashboard.backends.members import shared_script
 from dashboard.model import QueueRef, State
 
 SHARED = "*"
@@ -66,4 +67,5 @@ def script(name: str, shared: str = "common") -> str:
     `shared`: "common" for those that only read, "writing" for those that move jobs.
     """
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name))
+    parts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name))
+    return "\n".join((shared_script(), *parts))

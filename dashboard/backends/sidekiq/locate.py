@@ -12,10 +12,11 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import Acted, Outcome, Pick
+from dashboard.backends.members import stamp_of
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
-from dashboard.backends.sidekiq.entry import jid_of, job_id, stamp_of
+from dashboard.backends.sidekiq.entry import jid_of, job_id
 from dashboard.backends.sidekiq.pages import SCORED
 from dashboard.backends.sidekiq.writes import explain
 from dashboard.model import State
@@ -29,6 +30,8 @@ STEP = 500
 PICKS_PER_CALL = 100
 # How many bytes one call answers; what did not fit is asked for again.
 ROOM_BYTES = 2 * 1024 * 1024
+# How many bytes of entries one call reads, and all calls for one queue: no more are looked through then.
+READ_BYTES, READ_CALLS = 4 * 1024 * 1024, 100
 
 
 class Spot(NamedTuple):
@@ -89,7 +92,17 @@ def _ask_set(
 ) -> int:
     """Add what the calls find; the deepest start after which a score still had more entries, -1 for none."""
     arguments: list[list[Argument]] = [
-        [key, longest_bytes, ROOM_BYTES, start, STEP, len(scores), *scores, *(jid for s in scores for jid in wanted[s])]
+        [
+            key,
+            longest_bytes,
+            ROOM_BYTES,
+            start,
+            STEP,
+            READ_BYTES,
+            len(scores),
+            *scores,
+            *(jid for s in scores for jid in wanted[s]),
+        ]
         for start, scores in calls
     ]
     crowded = -1
@@ -129,14 +142,24 @@ def _ask_list(
     answer: _Answer,
 ) -> int:
     """Add what is found in the stretches that begin at `starts`; the length of the queue."""
-    open_ids = [name for name, ns in wanted.items() if any(answer.is_open(n) for n in ns)]
     length = 0
-    for _, reply in _run(
-        scripts, "listed", [[key, longest_bytes, ROOM_BYTES, start, STEP, *open_ids] for start in starts], answer
-    ):
-        length = max(length, reply.pop())
-        for at, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
-            answer.add(wanted, raw, size, cut, at)
+    left = [(start, start + STEP) for start in starts]
+    for _ in range(READ_CALLS):
+        open_ids = [name for name, ns in wanted.items() if any(answer.is_open(n) for n in ns)]
+        calls: list[list[Argument]] = [
+            [key, longest_bytes, ROOM_BYTES, at, end - at, READ_BYTES, *open_ids] for at, end in left
+        ]
+        further = []
+        for n, reply in _run(scripts, "listed", calls, answer):
+            length = max(length, reply.pop())
+            reached, end = reply.pop(), left[n][1]
+            if left[n][0] < reached < min(end, length):
+                further.append((reached, end))
+            for at, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
+                answer.add(wanted, raw, size, cut, at)
+        left = further
+        if not left or not any(answer.is_open(n) for ns in wanted.values() for n in ns):
+            break
     return length
 
 
@@ -172,7 +195,10 @@ class _Answer:
 
     def add(self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int) -> None:
         """Note an entry that may be among `wanted`, picks by jid."""
-        if isinstance(raw, bytes):
+        if size < 0 and not cut:
+            # Nothing of it was read for want of room: it may be any of them.
+            stamp, names = "", list(wanted)
+        elif isinstance(raw, bytes):
             stamp = text(cut) if cut else stamp_of(raw)
             names = self._names(wanted, raw, stamp)
         else:

@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
+from dashboard.backends.members import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain, workers
@@ -21,7 +22,6 @@ from dashboard.backends.sidekiq.entry import (
     moment,
     payload_of,
     row,
-    stamp_of,
     timeline,
 )
 from dashboard.clock import monotonic_s
@@ -40,29 +40,40 @@ SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-    """A page, and the payloads of its rows. Cost: 1 round trip, 2 without scripts; one more for an empty queue."""
+    """A page, and the payloads of its rows.
+
+    Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`. One more for an empty
+    queue.
+    """
     place = keys.place(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
         return _active(source, scripts, ref, query)
     key, kind, backwards = _list_of(place, query)
-    arguments = (key, kind, query.offset, query.per_page, "1" if backwards else "0")
-    answered = scripts.run(keys.script("page"), [arguments])
-    if answered is not None:
-        reply = answered[0][0]
-    else:
-        reply = plain.page(source, key, kind, query.offset, query.per_page, backwards=backwards)
-    size, found = reply if isinstance(reply, list) else (reply, [])
+    first, stop = query.offset, query.offset + query.per_page
+
+    def ask(at: int) -> Reply:
+        answered = scripts.run(keys.script("page"), [(key, kind, at, stop - at, "1" if backwards else "0", CALL_BYTES)])
+        return plain.page(source, key, kind, at, stop, backwards=backwards) if answered is None else answered[0][0]
+
+    size, entries, reached = read_stretch(ask, first, stop, 4)
     _check(source, ref, size)
     if size == 0 and place.queue is not None and not _exists(source, place):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
     native = keys.NATIVE[query.state]
-    entries = list(zip(*[iter(found)] * 4, strict=True))
-    rows = tuple(_row(ref, query.state, native, *entry) for entry in entries)
+    total = size if isinstance(size, int) else 0
+    rows = _unique(tuple(_row(ref, query.state, native, *entry) for entry in entries))
+    unread = unread_rows(ref, query.state, native, reached, min(stop, total))
     page = JobPage(
-        jobs=_unique(rows), page=query.page, per_page=query.per_page, total=size, order=keys.ORDERS[query.state]
+        jobs=(*rows, *unread),
+        page=query.page,
+        per_page=query.per_page,
+        total=total,
+        order=keys.ORDERS[query.state],
+        truncated=bool(unread),
     )
-    return page, [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
+    payloads = [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
+    return page, [*payloads, *(b"" for _ in unread)]
 
 
 def sift(
@@ -79,7 +90,7 @@ def sift(
     if answered is None:
         return None
     reply: Any = answered[0][0]
-    size, reached, found = reply if isinstance(reply, list) else (reply, 0, [])
+    size, reached, found, _ = reply if isinstance(reply, list) else (reply, 0, [], 0)
     _check(source, ref, size)
     entries = zip(*[iter(found)] * 4, strict=True)
     rows = [(_row(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
@@ -89,28 +100,38 @@ def sift(
 
 
 def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
-    """The jobs of a page by id and stamp, in the order of `read`. Cost: 1 round trip, 2 without scripts."""
+    """The jobs of a page by id and stamp, in the order of `read`; without those that were too much to read.
+
+    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `read`.
+    """
     place = keys.place(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
         return [Pick(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
     key, kind, backwards = _list_of(place, query)
-    calls = [
-        (key, kind, start, min(PICKS_PER_CALL, query.offset + query.per_page - start), "1" if backwards else "0")
-        for start in range(query.offset, query.offset + query.per_page, PICKS_PER_CALL)
-    ]
-    answered = scripts.run(keys.script("picks"), calls)
-    if answered is None:
-        return [Pick(id=job.id, stamp=job.stamp) for job in read(source, scripts, ref, query)[0].jobs]
-    found: dict[tuple[str, str], Pick] = {}  # what moved between two calls may be told twice
-    for reply in answered[0]:
-        size, entries = reply if isinstance(reply, list) else (reply, [])
-        _check(source, ref, size)
-        for jid, stamp, score, raw in zip(*[iter(entries)] * 4, strict=True):
-            payload = {"jid": text(jid)} if jid else decode(raw)
-            pick = Pick(id=job_id(payload, text(stamp), score), stamp=text(stamp))
-            found.setdefault((pick.id, text(stamp)), pick)
-    return list(found.values())
+    stop = query.offset + query.per_page
+    left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
+    read_bytes = 0
+    found: dict[int, Pick] = {}
+    while left and read_bytes < PAGE_READ_BYTES:
+        calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
+        answered = scripts.run(keys.script("picks"), calls)
+        if answered is None:
+            jobs = read(source, scripts, ref, query)[0].jobs
+            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+        further = []
+        for (at, end), reply in zip(left, answered[0], strict=True):
+            size, entries, reached, some = reply if isinstance(reply, list) else (reply, [], end, 0)
+            _check(source, ref, size)
+            read_bytes += some
+            if at < reached < min(end, size):
+                further.append((reached, end))
+            for n, (jid, stamp, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
+                payload = {"jid": text(jid)} if jid else decode(raw)
+                found[at + n] = Pick(id=job_id(payload, text(stamp), score), stamp=text(stamp))
+        left = further
+    # What moved between two calls may be there twice.
+    return list({(pick.id, pick.stamp): pick for _, pick in sorted(found.items())}.values())
 
 
 def _list_of(place: keys.Place, query: JobQuery) -> tuple[str, str, bool]:
@@ -201,7 +222,8 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries, or CALL_BYTES of
+    them, that are looked at.
     """
     place = keys.place(ref)
     match = SCORED.match(wanted)
@@ -221,12 +243,12 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
         return None
 
     job = listed(0) or _running(source, scripts, ref, wanted)
-    started, after = monotonic_s(), LOOK_AT
+    started, after = monotonic_s(), search.reached
     while job is None and needle and not score and after < min(search.size, LOOK_AT_MOST):
         if monotonic_s() - started > LOOK_SECONDS:
             break
         job = listed(after)
-        after += LOOK_AT
+        after = search.reached
     if job is not None:
         return job
     far = "" if score or after >= search.size else f" Only the first {after:,} of {search.size:,} were looked through."
@@ -237,12 +259,16 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
 
 
 class _Search:
-    """A look for one job through a list and the sets, in steps; `size` = of the longest of them."""
+    """A look for one job through a list and the sets, in steps.
+
+    `size` = of the longest of them; `reached` = after how many entries the next step begins.
+    """
 
     def __init__(self, source: Source, scripts: Scripts, place: keys.Place, needle: str, score: str) -> None:
         self._source, self._scripts = source, scripts
         self._place, self._needle, self._score = place, needle, score
         self.size = 0
+        self.reached = 0
 
     def step(self, after: int) -> list[Any]:
         """(where, payload, its length, score, place) of what may be the job among LOOK_AT entries past `after`."""
@@ -250,14 +276,16 @@ class _Search:
         sets = after == 0 or self._place.queue is None
         queue = self._place.queue or ""
         where = (self._place.namespace, queue, self._needle, self._score)
-        arguments = (*where, LOOK_AT, after, "1" if sets else "0")
+        arguments = (*where, LOOK_AT, after, "1" if sets else "0", CALL_BYTES)
         answered = self._scripts.run(keys.script("find"), [arguments])
         reply: Any = (
             answered[0][0] if answered is not None else plain.find(self._source, *where, LOOK_AT, after, sets=sets)
         )
+        self.reached = after + LOOK_AT
         if not isinstance(reply, list):
             return []
-        found, self.size = reply
+        found, self.size, reached, _ = reply
+        self.reached = max(after + 1, reached)
         return list(found)
 
 

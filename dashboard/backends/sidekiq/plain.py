@@ -1,6 +1,6 @@
 """The answers of the scripts in `lua/` by plain commands, for a user without scripts: the same shapes, more commands.
 
-Payloads come whole, however long they are; only the number of them is bounded.
+Payloads come whole: how many bytes of them, `members.py` states.
 """
 
 from __future__ import annotations
@@ -8,17 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dashboard.backends.payload import loads_dict
+from dashboard.backends.members import (
+    PAGE_READ_BYTES,
+    Member,
+    first_members,
+    read_plainly,
+    short_fields,
+    stamp_of,
+)
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict
 from dashboard.backends.sidekiq.entry import jid_of
 from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
 SOME = ("COUNT", 1000)
+WORK_BYTES = 1024 * 1024  # of a longer field of a process nothing is read
+BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
+MOST_THREADS = 10_000
 NAMELESS_AT = 1000  # entries without an id are told apart by the caller, so far from the end
 
 
 def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
-    """As `stats.lua`, for each call. Cost: 2 round trips."""
+    """As `stats.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
     commands: list[Command] = []
     for namespace, _, *queues in calls:
         commands += [("SSCAN", f"{namespace}processes", 0, *SOME), ("SSCAN", f"{namespace}paused", 0, *SOME)]
@@ -27,19 +38,25 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
         ]
         commands += [("ZRANGE", f"{namespace}{key}", 0, 0, "WITHSCORES") for key in ("schedule", "retry")]
         commands += [("LLEN", f"{namespace}queue:{name}") for name in queues]
-        commands += [("LINDEX", f"{namespace}queue:{name}", -1) for name in queues]
     replies = iter(source.batch(commands))
     firsts = []
     for namespace, _, *queues in calls:
         head = [next(replies) for _ in range(7)]
-        firsts.append((namespace, head, [next(replies) for _ in queues], [next(replies) for _ in queues]))
+        firsts.append(
+            (
+                namespace,
+                head,
+                [next(replies) for _ in queues],
+                first_members(source, [f"{namespace}queue:{name}" for name in queues]),
+            )
+        )
     processes = _processes(source, [(namespace, _scanned(head[0])) for namespace, head, _, _ in firsts])
     answers: list[Reply] = []
     for namespace, (_, paused, *sets), sizes, heads in firsts:
         earliest = [reply[1] if isinstance(reply, list) and reply else None for reply in sets[3:]]
         answers.append(
             [
-                [[size, _enqueued_at(head)] for size, head in zip(sizes, heads, strict=True)],
+                [[size, _enqueued_at(head), None] for size, head in zip(sizes, heads, strict=True)],
                 [*sets[:3], *earliest],
                 [
                     [fields[0], fields[1], [_queue_of(work) for work in running[1::2]]]
@@ -52,54 +69,56 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
     return answers
 
 
-def page(source: Source, key: str, kind: str, offset: int, rows: int, *, backwards: bool) -> Reply:
-    """As `page.lua`. Cost: 2 round trips."""
+def page(source: Source, key: str, kind: str, first: int, stop: int, *, backwards: bool) -> Reply:
+    """As `page.lua`. Cost: as `read_plainly`, and 1 round trip."""
     size = source.batch([("LLEN" if kind == "list" else "ZCARD", key)])[0]
-    if not isinstance(size, int) or offset >= size:
-        return [size, []]
-    last = min(size, offset + rows) - 1
-    if kind == "list":
-        found = source.execute("LRANGE", key, -last - 1, -offset - 1)
-        return [size, [part for raw in reversed(found) for part in (raw, len(raw), None, None)]]
-    found = source.execute("ZREVRANGE" if backwards else "ZRANGE", key, offset, last, "WITHSCORES")
-    return [size, [part for n in range(0, len(found), 2) for part in (found[n], len(found[n]), found[n + 1], None)]]
+    if not isinstance(size, int):
+        return [size, [], first, 0]
+    found: list[Reply] = []
+    reached = first
+    for member in read_plainly(source, key, kind, first, stop, backwards=backwards):
+        found += _cut(member)
+        reached = member.place + 1
+    return [size, found, reached, PAGE_READ_BYTES]  # no further call
+
+
+def _cut(member: Member) -> list[Reply]:
+    """(payload, its length, score, stamp where it was cut) of a member."""
+    raw = member.raw
+    if len(raw) <= DECODE_LIMIT_BYTES:
+        return [raw, len(raw), member.score, None]
+    return [raw[:BEGINNING], len(raw), member.score, stamp_of(raw).encode()]
 
 
 def find(
     source: Source, namespace: str, queue: str, job_id: str, score: str, most: int, after: int, *, sets: bool
 ) -> Reply:
-    """As `find.lua`. Cost: 1 round trip."""
+    """As `find.lua`. Cost: 1 round trip, and those of `read_plainly` for each list and set."""
     names = ("dead", "retry", "schedule") if sets else ()
-    in_list = bool(queue) and not score
-    commands: list[Command] = [
-        ("ZRANGEBYSCORE", f"{namespace}{name}", score, score, "LIMIT", 0, most)
-        if score
-        else ("ZREVRANGE", f"{namespace}{name}", after, after + most - 1, "WITHSCORES")
-        for name in names
-    ]
-    commands += [("ZCARD", f"{namespace}{name}") for name in names]
-    if in_list:
-        key = f"{namespace}queue:{queue}"
-        commands += [("LRANGE", key, -after - most, -after - 1), ("LLEN", key)]
+    keys_ = [f"{namespace}{name}" for name in names]
+    listed = [f"{namespace}queue:{queue}"] if queue and not score else []
+    counts = source.batch([*(("ZCARD", key) for key in keys_), *(("LLEN", key) for key in listed)])
+    firsts, stops = [after] * len(names), [after + most] * len(names)
+    if score:
+        commands = [("ZCOUNT", key, *bounds) for key in keys_ for bounds in (("-inf", f"({score}"), (score, score))]
+        replies = [reply if isinstance(reply, int) else 0 for reply in source.batch(commands)]
+        firsts = replies[::2]
+        stops = [first + min(most, count) for first, count in zip(firsts, replies[1::2], strict=True)]
     wanted = job_id.encode("utf-8", "surrogateescape")
-    replies = [*source.batch(commands), *([] if in_list else [[], 0])]
-    in_sets, (*sizes, listed, length) = replies[: len(names)], replies[len(names) :]
     found: list[Reply] = []
-    if isinstance(listed, list):
-        places = [n for n, raw in enumerate(reversed(listed)) if wanted in raw and _may_be(raw, job_id)]
-        found += [
-            [f"queue:{queue}".encode(), raw, len(raw), None, after + n, None]
-            for n in places[: 1 if wanted else NAMELESS_AT]
-            for raw in [listed[-1 - n]]
-        ]
-    for name, members in zip(names, in_sets, strict=True):
-        if not isinstance(members, list):
-            continue
-        scored = (
-            [(raw, score.encode()) for raw in members] if score else list(zip(members[::2], members[1::2], strict=True))
-        )
-        found += [[name.encode(), raw, len(raw), at, None, None] for raw, at in scored if wanted in raw]
-    return [found, max((size for size in (*sizes, length) if isinstance(size, int)), default=0)]
+    for key in listed:
+        for member in read_plainly(source, key, "list", after, after + (most if wanted else NAMELESS_AT)):
+            if wanted in member.raw and _may_be(member.raw, job_id):
+                raw, length, _, stamp = _cut(member)
+                found.append([f"queue:{queue}".encode(), raw, length, None, member.place, stamp])
+                if wanted:
+                    break
+    for name, key, first, stop in zip(names, keys_, firsts, stops, strict=True):
+        for member in read_plainly(source, key, "zset", first, stop, backwards=not score):
+            if wanted in member.raw:
+                raw, length, at, stamp = _cut(member)
+                found.append([name.encode(), raw, length, score.encode() if score else at, None, stamp])
+    return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
 
 def _may_be(raw: bytes, job_id: str) -> bool:
@@ -109,25 +128,36 @@ def _may_be(raw: bytes, job_id: str) -> bool:
 
 
 def work(source: Source, namespace: str) -> Reply:
-    """As `work.lua`. Cost: 2 round trips."""
+    """As `work.lua`. Cost: 7 round trips."""
     identities = _scanned(source.batch([("SSCAN", f"{namespace}processes", 0, *SOME)])[0])
     return _processes(source, [(namespace, identities)]).get(namespace, [])
 
 
 def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dict[str, list[list[Any]]]:
-    commands: list[Command] = []
-    for namespace, identities in spaces:
-        for identity in identities:
-            key = namespace.encode("utf-8", "surrogateescape") + identity
-            commands += [("HMGET", key, *PROCESS_FIELDS), ("HGETALL", key + b":work"), ("HGETALL", key + b":workers")]
-    replies = iter(source.batch(commands))
+    places = [
+        (space, identity, space.encode("utf-8", "surrogateescape") + identity)
+        for space, identities in spaces
+        for identity in identities
+    ]
+    fields = iter(short_fields(source, [(key, name) for *_, key in places for name in PROCESS_FIELDS], WORK_BYTES))
+    lengths = iter(source.batch([("HLEN", key + end) for *_, key in places for end in (b":work", b":workers")]))
+    hashes: dict[bytes, bytes] = {}
+    for *_, key in places:
+        # The key was called otherwise up to 6.4.1.
+        for size, name in zip((next(lengths), next(lengths)), (key + b":work", key + b":workers"), strict=True):
+            if isinstance(size, int) and 0 < size <= MOST_THREADS:
+                hashes.setdefault(key, name)
+    threads = dict(zip(hashes, source.batch([("HKEYS", name) for name in hashes.values()]), strict=True))
+    asked = [(key, thread) for key, names in threads.items() if isinstance(names, list) for thread in names]
+    values = short_fields(source, [(hashes[key], thread) for key, thread in asked], WORK_BYTES)
+    running: dict[bytes, list[Reply]] = {}
+    for (key, thread), value in zip(asked, values, strict=True):
+        running.setdefault(key, []).extend((thread, value if isinstance(value, bytes) else None))
     found: dict[str, list[list[Any]]] = {}
-    for namespace, identities in spaces:
-        for identity in identities:
-            fields, newer, older = next(replies), next(replies), next(replies)
-            alive = isinstance(fields, list) and fields[0] is not None
-            running = next((reply for reply in (newer, older) if isinstance(reply, list) and reply), [])
-            found.setdefault(namespace, []).append([identity, fields if alive else None, running])
+    for space, identity, key in places:
+        known = [next(fields) for _ in PROCESS_FIELDS]
+        alive = isinstance(known[0], bytes)
+        found.setdefault(space, []).append([identity, known if alive else None, running.get(key, [])])
     return found
 
 
@@ -141,6 +171,6 @@ def _enqueued_at(head: Reply) -> bytes | None:
     return repr(at).encode() if isinstance(at, int | float) else None
 
 
-def _queue_of(work_: bytes) -> bytes:
+def _queue_of(work_: bytes | None) -> bytes:
     queue = loads_dict(work_).get("queue")
     return queue.encode("utf-8", "replace") if isinstance(queue, str) else b""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import Acted, Outcome, Pick
+from dashboard.backends.members import stamp_of
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, workers
-from dashboard.backends.sidekiq.entry import jid_of, job_id, stamp_of
+from dashboard.backends.sidekiq.entry import jid_of, job_id
 from dashboard.backends.sidekiq.writes import explain
 from dashboard.model import QueueRef
 from dashboard.sources import Command, Source

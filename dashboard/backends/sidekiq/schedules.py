@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.payload import finite, json_payload, loads_dict, printable, text
+from dashboard.backends.members import short_fields, short_hashes
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.cron import next_run
 from dashboard.backends.sidekiq.entry import moment, words
@@ -21,8 +23,11 @@ SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:las
 CRON, SCHEDULER_KIND = "sidekiq-cron", "sidekiq-scheduler"
 
 
-def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
-    """The schedules of `namespaces`, soonest first, those without a known next run last. Cost: 2 round trips."""
+def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Schedule]:
+    """The schedules of `namespaces`, soonest first, those without a known next run last.
+
+    Cost: 3 round trips, 7 without scripts.
+    """
     first = source.batch(
         [
             command
@@ -30,20 +35,23 @@ def read(source: Source, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
             for command in (
                 ("SSCAN", f"{namespace}cron_jobs", 0, "COUNT", MAX_SCHEDULES),
                 ("SSCAN", f"{namespace}cron_jobs:default", 0, "COUNT", MAX_SCHEDULES),
-                *(("HSCAN", f"{namespace}{key}", 0, "COUNT", MAX_SCHEDULES) for key in SCHEDULER),
             )
         ]
     )
-    width = 2 + len(SCHEDULER)
+    hashes = [f"{space}{key}" for space in namespaces for key in SCHEDULER]
+    tables = short_hashes(source, hashes, MAX_SCHEDULES, DECODE_LIMIT_BYTES, scripts)
+    width = len(SCHEDULER)
     found: list[Schedule] = []
     crons: list[tuple[str, bytes]] = []
     for n, namespace in enumerate(namespaces):
-        cron_1, cron_2, *tables = first[n * width : (n + 1) * width]
+        cron_1, cron_2 = first[2 * n : 2 * n + 2]
         crons.extend((namespace, key) for reply in (cron_1, cron_2) for key in _scanned(reply)[:MAX_SCHEDULES])
-        found.extend(_scheduler(source, namespace, tables, refs))
-    records = source.batch([("HMGET", namespace.encode() + key, *CRON_FIELDS) for namespace, key in crons])
+        found.extend(_scheduler(source, namespace, tables[n * width : (n + 1) * width], refs))
+    wanted = [(space.encode("utf-8", "surrogateescape") + key, name) for space, key in crons for name in CRON_FIELDS]
+    fields = iter(short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts))
     now = instant(source.now_s()) or EPOCH
-    for (namespace, key), record in zip(crons, records, strict=True):
+    for namespace, key in crons:
+        record = [field if isinstance(field, bytes) else None for field in (next(fields) for _ in CRON_FIELDS)]
         found.append(_cron(source, namespace, key, record, refs, now))
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))[:MAX_SCHEDULES]
@@ -150,5 +158,5 @@ def _scanned(reply: Reply) -> list[bytes]:
 
 
 def _pairs(reply: Reply) -> dict[bytes, bytes]:
-    flat = _scanned(reply)
+    flat = reply if isinstance(reply, list) else []
     return dict(zip(flat[::2], flat[1::2], strict=True))

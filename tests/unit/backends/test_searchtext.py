@@ -36,6 +36,9 @@ def test_escapes_are_resolved() -> None:
         b'{"user": "ann", "password": "hunter2", "x": "' + b"x" * LIMIT,
         b'{"user": "ann", "p\\u0061ssword": "hunter2", "x": "' + b"x" * LIMIT,
         b'{"user": "ann", "url": "redis://u:hunter2@host"}',
+        b'{"user": "ann", "my \\"password\\"": "hunter2"',
+        b'a 5" screen of "ann", "password" : "hunter2"',
+        b'{"user": "ann", "\\"": 1, "password": "hunter2"',
     ],
 )
 def test_secrets_cannot_be_found(raw: bytes) -> None:

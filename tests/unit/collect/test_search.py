@@ -106,6 +106,12 @@ def test_a_wrong_age_says_how_to_write_one() -> None:
         parse("age:old")
 
 
+def test_a_pattern_of_names_is_short() -> None:
+    with pytest.raises(Unsupported, match="too long a pattern"):
+        parse("queue:" + "*a" * 33)
+    assert parse("queue:" + "a" * 65).terms[0].text == "a" * 65
+
+
 def test_words_are_found_in_payload_and_error(look: Any) -> None:
     assert ids(look("USER7@example.com")) == ["dead-7", "waiting-7"]
     found = look("timeout")

@@ -81,6 +81,29 @@ local function kept(base, since)
   }
 end
 
+-- The newest events after `from`, newest first, and whether these are all: at most `limit`, and so many bytes of one queue
+-- and of all of this call, as an event holds what a job returned. While they are short many are read at once.
+local QUEUE_BYTES, left_bytes = 4194304, 16777216
+local SHORT_EVENT, AT_ONCE = 4096, 64
+local function events_of(stream, from, limit)
+  local events, newest, step, bytes = {}, '+', left_bytes > 0 and 8 or 1, 0
+  local room = math.max(1, math.min(QUEUE_BYTES, left_bytes))
+  while #events < limit and bytes < room do
+    step = math.min(step, limit - #events)
+    local part, before = read('XREVRANGE', stream, newest, from, 'COUNT', step), bytes
+    if failed(part) then return part, false end
+    for i = 1, #part do
+      events[#events + 1] = part[i]
+      for _, value in ipairs(part[i][2]) do bytes = bytes + #value end
+    end
+    left_bytes = left_bytes - (bytes - before)
+    if #part < step then return events, true end
+    newest = '(' .. part[#part][1]
+    step = bytes - before < SHORT_EVENT * step and AT_ONCE or 1
+  end
+  return events, false
+end
+
 local rows = {}
 local now = clock()
 for i = 3, #ARGV, 3 do
@@ -88,7 +111,7 @@ for i = 3, #ARGV, 3 do
   local since = looked or now - window
   local limit = math.max(PER_QUEUE_LEAST, math.min(PER_QUEUE_MOST, pool))
   local from = last ~= '' and '(' .. last or string.format('%.0f', since)
-  local events = read('XREVRANGE', base .. 'events', '+', from, 'COUNT', limit)
+  local events, whole = events_of(base .. 'events', from, limit)
   local row
   if failed(events) then
     row = events
@@ -103,7 +126,7 @@ for i = 3, #ARGV, 3 do
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
       row[8], row[9], row[10], row[11], row[12] = tally(events)
     end
-    if #events >= limit or length == 0 then row[13] = kept(base, since) end
+    if not whole or length == 0 then row[13] = kept(base, since) end
   end
   rows[#rows + 1] = row
 end

@@ -7,7 +7,7 @@ local base, id = ARGV[1] .. ':', ARGV[2]
 local key = base .. id
 local small_limit, part_limit, touch_limit = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local log_rows, link_rows = tonumber(ARGV[8]), tonumber(ARGV[9])
-local LOG_ROW_LIMIT, LINK_LIMIT = 4096, 1024
+local LOG_ROW_LIMIT, LINK_LIMIT, LOGS_READ_BYTES = 4096, 1024, 1048576
 -- How far into a list of a million waiting jobs a place is looked for, from the end that is served next.
 local LOOK_AT = 200000
 
@@ -68,7 +68,12 @@ if not decided then where = place() elseif decided == 'prioritized' then where =
 local logs_total = read('LLEN', key .. ':logs')
 local logs = {}
 if not failed(logs_total) and logs_total > 0 then
-  logs = cut(read('LRANGE', key .. ':logs', -log_rows, -1), LOG_ROW_LIMIT)
+  -- Newest first, until there are enough bytes of them.
+  local found = {}
+  each_member(key .. ':logs', 'list', false, 0, log_rows, LOGS_READ_BYTES, function(row)
+    found[#found + 1] = cut(row, LOG_ROW_LIMIT)
+  end)
+  for n = #found, 1, -1 do logs[#logs + 1] = found[n] end
 else
   logs_total = 0
 end

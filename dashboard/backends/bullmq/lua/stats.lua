@@ -8,6 +8,8 @@
 local LIMIT = 4096
 local MOST_ACTIVE = 20
 local NOTHING = {}
+-- No number is longer, and what is longer is not read.
+local NUMBER, TIMES = 40, {'timestamp', 'processedOn', 'atm', 'attemptsMade'}
 -- The options of a job that was added without any: `{"attempts":0}`.
 local NO_DELAY = 14
 
@@ -20,9 +22,9 @@ local function filled(size)
 end
 
 local function details(found, key)
-  local job = read('HMGET', key, 'timestamp', 'processedOn', 'atm', 'attemptsMade')
+  local job = fields(key, NUMBER, TIMES)
   if failed(job) then return end
-  cut(job, LIMIT)
+  for n = 1, #TIMES do job[n] = type(job[n]) == 'string' and job[n] end
   local at, size = #found, read('HSTRLEN', key, 'opts')
   found[at + 1], found[at + 2], found[at + 3], found[at + 4] = job[1], job[2], job[3], job[4]
   found[at + 5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
@@ -37,7 +39,7 @@ local function ends(base, tail, waiting, paused, prioritized)
       details(found, base .. tail)
       local head = waiting > 1 and read('LINDEX', base .. 'wait', 0)
       if is_job(head) then
-        local added, next_added = read('HGET', base .. head, 'timestamp'), found[1]
+        local added, next_added = fields(base .. head, NUMBER, {'timestamp'})[1], found[1]
         if type(added) == 'string' and next_added and added < next_added then details(found, base .. head) end
       end
     end
@@ -62,7 +64,7 @@ local function running(base, active)
   local oldest, count = base .. ids[#ids], #ids
   for i = 1, count do ids[i] = base .. ids[i] .. ':lock' end
   local locked = read('EXISTS', unpack(ids))
-  local began = cut(read('HGET', oldest, 'processedOn'), LIMIT)
+  local began = fields(oldest, NUMBER, {'processedOn'})[1]
   return type(began) == 'string' and began, not failed(locked) and count - locked
 end
 
@@ -101,7 +103,7 @@ for i = 1, #ARGV do
     read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
     failed(meta) and meta or of[1] or false, of[2] or false, of[3] or false, of[4] or false, of[5] or false,
     of[6] or false, tail, due(base, delayed),
-    limit_ttl, filled(limit_ttl) and cut(read('GET', base .. 'limiter'), LIMIT),
+    limit_ttl, filled(limit_ttl) and read('GETRANGE', base .. 'limiter', 0, NUMBER - 1),
     checked, bull and read('EXISTS', base .. 'meta-paused') or 0,
     ends(base, tail, waiting, paused, prioritized), began, lost,
   }

@@ -6,9 +6,10 @@ local SHORT = 500
 local NAMES = {'name', 'pb', 'processedOn'}
 
 local function lock_of(key)
-  local token = read('GET', key .. ':lock')
+  if read('EXISTS', key .. ':lock') == 0 then return false end
+  local token = read('GETRANGE', key .. ':lock', 0, SHORT - 1)
   if failed(token) then return '' end
-  return cut(token, SHORT)
+  return token
 end
 
 local rows = {}

@@ -4,6 +4,10 @@
 -- one walk from the nearer end removes all that was.
 local call = redis.pcall
 local AROUND, LOOKS, NOBODY = 100, 5, '\0taken out by queuedeck\0'
+-- So many bytes of other messages a look around reads.
+local OTHERS_BYTES = 8388608
+-- Before the stamp of a message that is too long to be sent.
+local STAMP = '\0stamp '
 
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 
@@ -11,6 +15,10 @@ local function failed(reply) return type(reply) == 'table' and reply.err ~= nil 
 local function may_remove(key)
   local reply = call('LREM', key, 1, NOBODY)
   if failed(reply) and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+end
+
+local function is_it(found, message, stamp)
+  return found == message or (stamp and found and stamp_of(found) == stamp)
 end
 
 local lines = {} -- list -> what is known of it
@@ -25,19 +33,19 @@ end
 -- Overwrites a message that was seen at a place (0 = next). Returns its place, or nothing and an error where there is one.
 local function mark(list, message, seen)
   local line = line_of(list)
+  local stamp = string.sub(message, 1, #STAMP) == STAMP and string.sub(message, #STAMP + 1)
   local at = seen - line.drift
-  local found = at >= 0 and at < line.length and call('LINDEX', list, -at - 1) == message
+  local found = at >= 0 and at < line.length and is_it(call('LINDEX', list, -at - 1), message, stamp)
   if not found and line.length > 0 and line.looks > 0 then
     line.looks = line.looks - 1
     local nearest = math.max(0, at - AROUND)
-    local messages = call('LRANGE', list, -math.max(nearest, at + AROUND) - 1, -nearest - 1)
-    for n = #messages, 1, -1 do
-      if messages[n] == message then
-        at, found = nearest + #messages - n, true
-        line.drift, line.looks = seen - at, LOOKS
-        break
-      end
-    end
+    local stop = math.max(nearest, at + AROUND) + 1
+    each_member(list, 'list', false, nearest, stop, OTHERS_BYTES, function(other, _, place)
+      if not is_it(other, message, stamp) then return false end
+      at, found = place, true
+      line.drift, line.looks = seen - at, LOOKS
+      return true
+    end, MANY_AT_ONCE)
   end
   if not found then return nil end
   local set = call('LSET', list, -at - 1, NOBODY)

@@ -3,7 +3,7 @@
 -- name and a priority; ARGV[4]: what the app calls `unacked`; then queue names.
 -- Returns {{waiting or error...}, {all unacknowledged, reserved, eta, retry} with the last three false when unread}.
 local read = redis.pcall
-local LIMIT = 262144
+local LIMIT, MOST_BYTES = 262144, 4194304
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
@@ -24,9 +24,13 @@ local key = ARGV[1] .. ARGV[4]
 local all = read('HLEN', key)
 if failed(all) then return {waiting, {all, false, false, false}} end
 if all > tonumber(ARGV[2]) then return {waiting, {all, false, false, false}} end
-local reserved, eta, retry = 0, 0, 0
-for _, value in ipairs(all > 0 and read('HVALS', key) or {}) do
-  local fine, entry = pcall(cjson.decode, #value <= LIMIT and value or '')
+local reserved, eta, retry, room = 0, 0, 0, MOST_BYTES
+for _, tag in ipairs(all > 0 and read('HKEYS', key) or {}) do
+  local value, length = short_field(key, tag, LIMIT)
+  room = room - (value and length or 0)
+  -- Which of them wait for a time stays unknown where there is too much to read.
+  if room < 0 then return {waiting, {all, false, false, false}} end
+  local fine, entry = pcall(cjson.decode, value or '')
   local headers = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1].headers
   if type(headers) == 'table' and type(headers.eta) == 'string' then
     if type(headers.retries) == 'number' and headers.retries > 0 then retry = retry + 1 else eta = eta + 1 end

@@ -17,13 +17,16 @@ else
     for _, name in ipairs(redis.call('ZREVRANGE', key, from, from + missing - 1)) do names[#names + 1] = name end
   end
 end
-local function short(value) return value and value ~= '' and #value <= 64 and value end
+local function short(key, name)
+  local size = redis.pcall('HSTRLEN', key, name)
+  return type(size) == 'number' and size > 0 and size <= 64 and redis.call('HGET', key, name)
+end
 local answers = {}
 for _, name in ipairs(names) do
   local id, stamp = name, ''
   if ARGV[8] == '1' and string.match(name, ':' .. string.rep('%x', 32) .. '$') then id = string.sub(name, 1, -34) end
-  local at = redis.pcall('HMGET', prefix .. ':job:' .. id, 'ended_at', 'enqueued_at', 'created_at')
-  if not at.err then stamp = ARGV[7] == '1' and short(at[1]) or short(at[2]) or short(at[3]) or '' end
+  local job = prefix .. ':job:' .. id
+  stamp = ARGV[7] == '1' and short(job, 'ended_at') or short(job, 'enqueued_at') or short(job, 'created_at') or ''
   answers[#answers + 1] = id
   answers[#answers + 1] = stamp
 end

@@ -1,6 +1,7 @@
 -- Shared by all scripts that only read. Every value is cut before it leaves the server.
+-- Longer ones than DECODE_LIMIT are never decoded, nor told by what stands in them: only by their stamp.
 local LIMIT, DECODE_LIMIT = 65536, 4194304
-local SAMPLE = LIMIT / 2
+local MOST_THREADS = 10000
 -- The reply to a command; an error is a value like any other.
 local read = redis.pcall
 
@@ -12,18 +13,12 @@ local function filled(size)
   return type(size) == 'number' and size > 0
 end
 
+-- The JSON object of a text; nil for anything else, as an array, too much of it, or one that is nested too deeply.
 local function decoded(text)
-  if type(text) ~= 'string' or #text > DECODE_LIMIT then return nil end
+  if type(text) ~= 'string' or #text > DECODE_LIMIT or not string.find(text, '^%s*{') then return nil end
   local fine, value = pcall(cjson.decode, text)
   if fine and type(value) == 'table' then return value end
   return nil
-end
-
--- As `stamp_of` in entry.py tells it.
-local function stamp_of(text)
-  if #text <= LIMIT then return string.sub(redis.sha1hex(text), 1, 20) end
-  local sample = string.sub(text, 1, SAMPLE) .. string.sub(text, -SAMPLE)
-  return string.sub(redis.sha1hex(sample), 1, 20) .. '-' .. #text
 end
 
 -- {payload, its length, its stamp where it was cut}: a long one without its arguments and backtrace, a longer one not
@@ -34,12 +29,19 @@ local function entry(text)
   local stamp = stamp_of(text)
   local job = decoded(text)
   if not job then return {string.sub(text, 1, 1024), #text, stamp} end
-  job.args, job.error_backtrace = nil, nil
+  local short, left = {}, LIMIT
   for name, value in pairs(job) do
-    if type(value) == 'string' then job[name] = string.sub(value, 1, 4096) end
-    if type(value) == 'table' then job[name] = nil end
+    if name ~= 'args' and name ~= 'error_backtrace' and #name <= 200 then
+      if type(value) == 'string' then value = string.sub(value, 1, 4096) end
+      -- What JSON cannot say again, as 1e999, is left out: an encoder raises.
+      local said = type(value) == 'string' or type(value) == 'boolean'
+        or (type(value) == 'number' and value == value and math.abs(value) < math.huge)
+      left = left - #name - (type(value) == 'string' and #value or 20)
+      if said and left > 0 then short[name] = value end
+    end
   end
-  return {cjson.encode(job), #text, stamp}
+  local fine, shown = pcall(cjson.encode, short)
+  return {fine and shown or string.sub(text, 1, 1024), #text, stamp}
 end
 
 -- Members of a small set: never more than a thousand or so.
@@ -49,16 +51,33 @@ local function some(key)
   return reply[2]
 end
 
--- {thread id, work, ...} of a process; the key was called otherwise up to 6.4.1.
-local function work_of(identity)
-  local work = read('HGETALL', identity .. ':work')
-  if not failed(work) and #work > 0 then return work end
-  work = read('HGETALL', identity .. ':workers')
-  if failed(work) then return {} end
-  return work
+-- {thread id, work or false, ...} of a process; the key was called otherwise up to 6.4.1. `room` = {bytes left}.
+local function work_of(identity, room)
+  for _, name in ipairs({':work', ':workers'}) do
+    local key, work = identity .. name, {}
+    local size = read('HLEN', key)
+    if filled(size) and size <= MOST_THREADS then
+      for _, thread in ipairs(read('HKEYS', key)) do
+        local value, length = short_field(key, thread, math.min(room[1], DECODE_LIMIT))
+        if value then room[1] = room[1] - length end
+        work[#work + 1] = thread
+        work[#work + 1] = value
+      end
+      return work
+    end
+  end
+  return {}
+end
+
+-- The fields of a process; false for one that is missing or too long.
+local function fields_of(key, ...)
+  local found = {}
+  for n, name in ipairs({...}) do found[n] = short_field(key, name, LIMIT) end
+  return found
 end
 
 local function queue_of(work)
+  if not work then return nil end
   local head = string.match(string.sub(work, 1, 4096), '^{"queue":("[^"]*")')
   if head then
     local fine, name = pcall(cjson.decode, '[' .. head .. ']')
@@ -70,6 +89,7 @@ end
 
 -- The jid of a payload in which only one field of any depth is called so, and written plainly; false for others.
 local function lone_jid(text)
+  if #text > DECODE_LIMIT then return false end
   local _, stop = string.find(text, '"jid"', 1, true)
   if not stop or string.find(text, '"jid"', stop, true) then return false end
   return string.match(text, '^:"([%w_-]+)"', stop + 1) or false
@@ -77,7 +97,7 @@ end
 
 -- Whether an entry may be one of `wanted`, names as job_id in entry.py makes them; true where its jid is written oddly.
 local function may_be(text, wanted)
-  if not string.find(text, '"jid"', 1, true) then return wanted['raw' .. stamp_of(text)] end
+  if #text > DECODE_LIMIT or not string.find(text, '"jid"', 1, true) then return wanted['raw' .. stamp_of(text)] end
   local seen, from = false, 1
   while true do
     local _, stop = string.find(text, '"jid"', from, true)

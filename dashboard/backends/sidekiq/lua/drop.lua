@@ -4,11 +4,14 @@ may_remove(KEYS[1])
 may_remember(KEYS[2], tonumber(ARGV[1]))
 
 local function stamped(score, stamp)
-  local members = redis.call('ZRANGEBYSCORE', KEYS[1], score, score, 'LIMIT', 0, 1000)
-  for n = 1, #members do
-    if #members[n] > LIMIT and stamp_of(members[n]) == stamp then return members[n] end
-  end
-  return nil
+  local found
+  local size = redis.call('ZCOUNT', KEYS[1], score, score)
+  local first = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. score)
+  each_member(KEYS[1], 'zset', false, first, first + math.min(size, 1000), 8 * OTHERS_BYTES, function(member)
+    if #member > LIMIT and stamp_of(member) == stamp then found = member end
+    return found ~= nil
+  end)
+  return found
 end
 
 local outcomes = {}

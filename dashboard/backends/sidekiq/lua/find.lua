@@ -1,10 +1,12 @@
 -- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set,
--- after how many, '1' when the sets are looked at too.
--- Returns {{{where, payload, its length, score or false, place or false, stamp where cut}...}, the size of the largest list or set}:
--- `where` is a set's key or 'queue:NAME'.
+-- after how many, '1' when the sets are looked at too, how many bytes are read of each.
+-- Returns {{{where, payload, its length, score or false, place or false, stamp where cut}...}, the size of the largest list
+-- or set, after how many to go on, bytes read}: `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local after, sets, largest = tonumber(ARGV[6]), ARGV[7] == '1', 0
-local CHUNK, NAMELESS_AT = 500, 1000
+local after, sets, room, largest = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8]), 0
+local NAMELESS_AT = 1000
+-- All of them go on where the shortest look ended.
+local reached, bytes = after + most, 0
 local found = {}
 
 local function add(where, text, at, place)
@@ -28,43 +30,48 @@ local function holds(text)
   return may_be(text, {[id] = true}) == true
 end
 
-local function look_in_list(key, where)
-  local size = read('LLEN', key)
+local function look(key, kind, stop, visit)
+  local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
   if not filled(size) then return end
   largest = math.max(largest, size)
-  if id == '' then most = math.min(most, NAMELESS_AT) end
-  for start = after, math.min(size, after + most) - 1, CHUNK do
-    local texts = read('LRANGE', key, -start - CHUNK, -start - 1)
-    for i = #texts, 1, -1 do
-      if id == '' then
-        if nameless(texts[i]) then add(where, texts[i], false, start + #texts - i) end
-      elseif holds(texts[i]) then return add(where, texts[i], false, start + #texts - i)
-      end
+  local to, some = each_member(key, kind, true, after, stop, room, visit)
+  bytes = bytes + some
+  if to < math.min(stop, size) then reached = math.min(reached, to) end
+end
+
+local function look_in_list(key, where)
+  look(key, 'list', after + (id == '' and math.min(most, NAMELESS_AT) or most), function(text, _, place)
+    if id == '' then
+      if nameless(text) then add(where, text, false, place) end
+      return false
     end
-  end
+    if not holds(text) then return false end
+    add(where, text, false, place)
+    return true
+  end)
 end
 
 local function look_in_set(name)
   local key = namespace .. name
   if score ~= '' then
-    local members = read('ZRANGEBYSCORE', key, score, score, 'LIMIT', 0, most)
-    if failed(members) then return end
-    for i = 1, #members do
-      if id == '' or holds(members[i]) then add(name, members[i], score, false) end
-    end
+    local size = read('ZCOUNT', key, score, score)
+    if not filled(size) then return end
+    local first = redis.call('ZCOUNT', key, '-inf', '(' .. score)
+    local _, some = each_member(key, 'zset', false, first, first + math.min(size, most), room, function(text)
+      if id == '' or holds(text) then add(name, text, score, false) end
+    end)
+    bytes = bytes + some
     return
   end
-  local size = read('ZCARD', key)
-  if not filled(size) then return end
-  largest = math.max(largest, size)
-  local members = read('ZREVRANGE', key, after, after + most - 1, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    if holds(members[i]) then return add(name, members[i], members[i + 1], false) end
-  end
+  look(key, 'zset', after + most, function(text, at)
+    if not holds(text) then return false end
+    add(name, text, at, false)
+    return true
+  end)
 end
 
 if score == '' and queue ~= '' then look_in_list(namespace .. 'queue:' .. queue, 'queue:' .. queue) end
 if sets then
   for _, name in ipairs({'dead', 'retry', 'schedule'}) do look_in_set(name) end
 end
-return {found, largest}
+return {found, largest, reached, bytes}

@@ -1,24 +1,20 @@
 -- Entries of one stretch of a queue. ARGV: key, most bytes of an entry, most bytes in all, first place (0 = next to
--- run), how many places, then the jids that are wanted.
--- Returns {place, entry or false, its length, its stamp where it is long, ...} as scored.lua, then the queue's length.
+-- run), how many places, how many bytes are read, then the jids that are wanted.
+-- Returns {place, entry or false, its length, its stamp where it is long, ...} as scored.lua, then after how many places
+-- to go on, and the queue's length.
 local key, longest, room, from, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local wanted = {}
-for i = 6, #ARGV do wanted[ARGV[i]] = true end
+for i = 7, #ARGV do wanted[ARGV[i]] = true end
 local found, given = {}, false
 local size = redis.call('LLEN', key)
-if size > from then
-  local texts = redis.call('LRANGE', key, -from - most, -from - 1)
-  for i = #texts, 1, -1 do
-    local text = texts[i]
-    if may_be(text, wanted) then
-      local at, length = #found, #text
-      local fits = length <= longest and (length <= room or not given)
-      found[at + 1], found[at + 2] = from + #texts - i, fits and text
-      found[at + 3] = (fits or length > longest) and length or -1
-      found[at + 4] = length > LIMIT and stamp_of(text)
-      if fits then room, given = room - length, true end
-    end
-  end
-end
-found[#found + 1] = size
+local reached = each_member(key, 'list', false, from, from + most, tonumber(ARGV[6]), function(text, _, place)
+  if not may_be(text, wanted) then return false end
+  local at, length = #found, #text
+  local fits = length <= longest and (length <= room or not given)
+  found[at + 1], found[at + 2] = place, fits and text
+  found[at + 3] = (fits or length > longest) and length or -1
+  found[at + 4] = length > LIMIT and stamp_of(text)
+  if fits then room, given = room - length, true end
+end, MANY_AT_ONCE)
+found[#found + 1], found[#found + 2] = reached, size
 return found

@@ -1,5 +1,7 @@
--- One page of a list or sorted set. ARGV: key, 'list' or 'zset', offset, rows, '1' when the page starts at its end.
--- Returns {size, {payload, its length, score or false, its stamp where it was cut...}}; the size is an error where the key has the wrong type.
+-- One page of a list or sorted set. ARGV: key, 'list' or 'zset', offset, rows, '1' when the page starts at its end, how
+-- many bytes are read.
+-- Returns {size, {payload, its length, score or false, its stamp where it was cut...}, after how many to go on, bytes
+-- read}; the size is an error where the key has the wrong type.
 local key, kind, offset, rows, backwards = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
 local found = {}
@@ -12,14 +14,6 @@ local function add(text, score)
   found[#found + 1] = cut[3]
 end
 
-if filled(size) and offset < size and rows > 0 then
-  local last = math.min(size, offset + rows) - 1
-  if kind == 'list' then
-    local texts = read('LRANGE', key, -last - 1, -offset - 1)
-    for i = #texts, 1, -1 do add(texts[i], false) end
-  else
-    local members = read(backwards and 'ZREVRANGE' or 'ZRANGE', key, offset, last, 'WITHSCORES')
-    for i = 1, #members, 2 do add(members[i], members[i + 1]) end
-  end
-end
-return {size, found}
+if not filled(size) then return {size, found, offset, 0} end
+local reached, bytes = each_member(key, kind, backwards, offset, offset + rows, tonumber(ARGV[6]), add)
+return {size, found, reached, bytes}

@@ -5,6 +5,12 @@
 -- So many jobs at an end of the queue are taken up and put behind or before those that come back.
 local FEW, SLICE, NEARER = 1500, 1000, 3
 local size = redis.call('LLEN', KEYS[1])
+-- Fewer where they are long, so that no more than OTHERS_BYTES and one job are moved at each end.
+local function nothing() end
+local at_tail = each_member(KEYS[1], 'list', false, 0, FEW, OTHERS_BYTES, nothing, MANY_AT_ONCE)
+if at_tail < size and at_tail < FEW then at_tail = math.max(0, at_tail - 1) else at_tail = FEW end
+local from_head = math.max(0, size - FEW)
+local at_head = each_member(KEYS[1], 'list', false, from_head, size, OTHERS_BYTES, nothing, MANY_AT_ONCE) >= size and FEW or -1
 may_remove(KEYS[2])
 local outcomes, known = {}, {}
 -- Those near the served end, and those near the other one; in both the nearest to the served end first.
@@ -21,12 +27,12 @@ for i = 2, #ARGV, 3 do
     local ahead = math.max(last, math.min(size, tonumber(ARGV[i]) - count))
     count, last = count + 1, ahead
     local job = {text = ARGV[i + 1], token = token, n = n, outcome = DONE, ahead = ahead, behind = size - ahead}
-    if ahead <= FEW then
+    if ahead <= at_tail then
       tail[#tail + 1] = job
-    elseif job.behind <= FEW then
+    elseif job.behind <= at_head then
       head[#head + 1] = job
     else
-      job.ahead, job.outcome = FEW, NEARER
+      job.ahead, job.outcome = at_tail, NEARER
       tail[#tail + 1] = job
     end
   end

@@ -1,6 +1,6 @@
 -- The figures of one namespace and of some of its queues.
 -- ARGV[1]: namespace with its colon, or ''; ARGV[2]: '1' when the sets of all queues are wanted; then queue names.
--- Returns {{length, when its next job was enqueued or false}... per queue,
+-- Returns {{length, when its next job was enqueued or false, 1 where that was not read for want of room}... per queue,
 -- {schedule, retry, dead sizes, earliest schedule score, earliest retry score} or false,
 -- {{info, concurrency, {queue of each running job...}} per live process}, {paused queues...}}.
 local namespace = ARGV[1]
@@ -11,11 +11,14 @@ local function enqueued_at(text)
   return type(at) == 'number' and string.format('%.6f', at) or false
 end
 
-local queues = {}
+local HEADS_BYTES, WORK_BYTES = 4194304, 8388608
+local queues, read_bytes = {}, 0
 for i = 3, #ARGV do
   local key = namespace .. 'queue:' .. ARGV[i]
   local size = read('LLEN', key)
-  queues[#queues + 1] = {size, filled(size) and enqueued_at(read('LINDEX', key, -1))}
+  local head = filled(size) and read_bytes < HEADS_BYTES and read('LINDEX', key, -1)
+  if head then read_bytes = read_bytes + #head end
+  queues[#queues + 1] = {size, head and enqueued_at(head), filled(size) and not head and 1}
 end
 
 local function earliest(key)
@@ -31,15 +34,15 @@ if ARGV[2] == '1' then
   }
 end
 
-local processes = {}
-for _, identity in ipairs(some(namespace .. 'processes')) do
+local processes, room = {}, {WORK_BYTES}
+for _, identity in ipairs(ARGV[2] == '1' and some(namespace .. 'processes') or {}) do
   local key = namespace .. identity
-  local fields = read('HMGET', key, 'info', 'concurrency')
-  if not failed(fields) and fields[1] then
+  local fields = fields_of(key, 'info', 'concurrency')
+  if fields[1] then
     local running = {}
-    local work = work_of(key)
+    local work = work_of(key, room)
     for n = 2, #work, 2 do running[#running + 1] = queue_of(work[n]) or '' end
-    processes[#processes + 1] = {string.sub(fields[1], 1, LIMIT), fields[2], running}
+    processes[#processes + 1] = {fields[1], fields[2], running}
   end
 end
 return {queues, sets, processes, some(namespace .. 'paused')}

@@ -1,7 +1,9 @@
 -- Shared by all scripts that move jobs. What could fail for want of permission, for a wrong type or for memory is tried
 -- before a job is taken out of where it stands, so that none is ever lost half way. Outcomes per job, in order:
 local DONE, GONE, CHANGED = 1, 0, 2 -- or the text of the error for which it was refused
-local LIMIT, SAMPLE = 65536, 32768
+local LIMIT = 65536
+-- So many bytes of other jobs one call looks at to find its own, or moves to make room.
+local OTHERS_BYTES = 8388608
 local NOBODY = '\0queuedeck'
 -- Deletions are remembered as long as the bin may hold what was deleted.
 local REMEMBER_S = 90000
@@ -9,12 +11,6 @@ local try = redis.pcall
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
-end
-
-local function stamp_of(text)
-  if #text <= LIMIT then return string.sub(redis.sha1hex(text), 1, 20) end
-  local sample = string.sub(text, 1, SAMPLE) .. string.sub(text, -SAMPLE)
-  return string.sub(redis.sha1hex(sample), 1, 20) .. '-' .. #text
 end
 
 -- Raises where members may not be taken out of this set.
@@ -59,11 +55,11 @@ local function find_near(key, text, place, size, far)
   if place >= 0 and place < size and redis.call('LINDEX', key, index(place, size)) == text then return place end
   local nearest, furthest = math.max(0, place - far), math.min(size - 1, place + NEAR)
   if nearest > furthest then return nil end
-  local texts = redis.call('LRANGE', key, index(furthest, size), index(nearest, size))
-  for n = 1, #texts do
-    if texts[n] == text then return furthest - n + 1 end
-  end
-  return nil
+  local at
+  each_member(key, 'list', false, nearest, furthest + 1, OTHERS_BYTES, function(other, _, there)
+    if other == text then at = there end
+  end, MANY_AT_ONCE)
+  return at
 end
 
 -- By how much the queue has moved on, as those show that are least likely to be gone.

@@ -1,0 +1,24 @@
+-- Shared by the scripts that read messages. What is longer than WHOLE is never decoded: its beginning and its length
+-- travel, and it is told by its stamp.
+local WHOLE, BEGINNING = 262144, 1024
+
+-- Adds {message or its beginning, its length, its stamp where it was cut} to `found`.
+local function add(found, message)
+  local n, long = #found, #message > WHOLE
+  found[n + 1], found[n + 2] = long and string.sub(message, 1, BEGINNING) or message, #message
+  found[n + 3] = long and stamp_of(message)
+end
+
+-- Whether a message may be one of `ids`, as they are written in it; nil where none is. One with an escaped quote in it is
+-- left to the caller.
+local function may_have(message, ids)
+  local none, stop = nil, 1
+  while true do
+    local _, at = string.find(message, '"id":', stop, true)
+    if not at then return none end
+    local id = string.match(message, '^ ?"([^"]*)', at + 1)
+    if id and (ids[id] or string.sub(id, -1) == '\\') then return true end
+    if id then none = false end
+    stop = at + 1
+  end
+end

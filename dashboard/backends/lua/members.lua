@@ -1,0 +1,48 @@
+-- Members of a list or sorted set, read one after another. Redis tells how long one is only by reading it, so the bytes
+-- that a call may take out of a key are counted as they come: a call reads at most its room and one member more. Far from
+-- both ends of a list, where each look walks through it, AT_ONCE are read at once; where jobs are looked for that somebody
+-- wants changed, MANY_AT_ONCE: then so many may come beyond the room.
+local FAR_FROM_ENDS, AT_ONCE, MANY_AT_ONCE = 5000, 4, 8
+-- Of what is longer only both ends are digested.
+local STAMPED_WHOLE = 65536
+local STAMPED_END = STAMPED_WHOLE / 2
+
+-- As `stamp_of` in members.py makes it.
+local function stamp_of(text)
+  if #text <= STAMPED_WHOLE then return string.sub(redis.sha1hex(text), 1, 20) end
+  local ends = string.sub(text, 1, STAMPED_END) .. string.sub(text, -STAMPED_END)
+  return string.sub(redis.sha1hex(ends), 1, 20) .. '-' .. #text
+end
+
+-- Calls visit(member, score or false, place) for the members from place `first` to before `stop`, until it answers true
+-- or `room` bytes were read. Places of a list count from the end that is served next, those of a set from its lowest
+-- score, or from its highest when `backwards`; of a list `once` members are read at once. Returns after how many to go on,
+-- and how many bytes were read.
+local function each_member(key, kind, backwards, first, stop, room, visit, once)
+  local size = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', key)
+  local at, bytes = first, 0
+  stop = math.min(stop, size)
+  while at < stop and bytes < room do
+    if kind == 'list' then
+      local last = math.min(stop, at + (once or (math.min(at, size - at) > FAR_FROM_ENDS and AT_ONCE or 1)))
+      local members = redis.call('LRANGE', key, -last, -at - 1)
+      for n = #members, 1, -1 do bytes = bytes + #members[n] end
+      for n = #members, 1, -1 do
+        at = at + 1
+        if visit(members[n], false, at - 1) then return at, bytes end
+      end
+    else
+      local found = redis.call(backwards and 'ZREVRANGE' or 'ZRANGE', key, at, at, 'WITHSCORES')
+      at, bytes = at + 1, bytes + #found[1]
+      if visit(found[1], found[2], at - 1) then return at, bytes end
+    end
+  end
+  return at, bytes
+end
+
+-- The field of a hash when it is no longer than `longest`, else false; then how long it is.
+local function short_field(key, name, longest)
+  local length = redis.pcall('HSTRLEN', key, name)
+  if type(length) ~= 'number' or length == 0 or length > longest then return false, length end
+  return redis.call('HGET', key, name), length
+end

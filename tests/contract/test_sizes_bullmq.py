@@ -1,0 +1,106 @@
+"""What a producer or worker of BullMQ may write: of any size and depth; each costs a row, never the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.test_bullmq import READER, discover
+
+MIB = 1024 * 1024
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.fixture(params=["scripts", "plain"])
+def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
+    """The backend of a user with and of one without scripts."""
+    url = server.url
+    if request.param == "plain":
+        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split(), "+client|list")
+        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    source = Source("main", url)
+    yield BullMQ(source, SourceSettings(name="main", url=url))
+    source.close()
+
+
+def add(client: redis.Redis, job_id: str, **fields: str) -> None:
+    """A failed job as the library keeps it."""
+    now = int(time.time() * 1000)
+    client.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+    known = {"name": "send", "data": "{}", "opts": "{}", "timestamp": str(now), "failedReason": "no"}
+    client.hset(f"bull:alpha:{job_id}", mapping={**known, **fields})
+    client.zadd("bull:alpha:failed", {job_id: now})
+    client.lpush("bull:alpha:wait", job_id)
+
+
+def travelled(client: redis.Redis) -> int:
+    found: int = client.info("stats")["total_net_output_bytes"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("data", "opts", "returnvalue", "stacktrace", "failedReason", "progress", "name", "timestamp", "processedOn"),
+        *("atm", "attemptsMade", "priority", "delay", "pb", "rjk", "deid", "parentKey"),
+    ],
+)
+def test_a_field_of_any_size_or_depth_costs_one_row(backend: BullMQ, redis_client: redis.Redis, name: str) -> None:
+    add(redis_client, "1")
+    add(redis_client, "2", **{name: DEEP})
+    add(redis_client, "3", **{name: "x" * 5 * MIB})
+    add(redis_client, "4", **{name: '{"a":' * 5_000 + "1" + "}" * 5_000})
+    ref = discover(backend)["alpha"]
+    before = travelled(redis_client)
+    for state in (State.WAITING, State.DEAD):
+        page = backend.jobs(ref, JobQuery(state=state))
+        assert {job.id for job in page.jobs} == {"1", "2", "3", "4"}
+        assert len(backend.window(ref, JobQuery(state=state, per_page=500)).rows) == 4
+        for job in page.jobs:
+            assert backend.job(ref, job.id).id == job.id
+    assert backend.stats([ref])[0].counts.waiting == 4
+    backend.workers([ref])
+    assert travelled(redis_client) - before < 4 * MIB
+
+
+def test_logs_of_any_size_are_read_within_bounds(backend: BullMQ, redis_client: redis.Redis) -> None:
+    add(redis_client, "1")
+    redis_client.rpush("bull:alpha:1:logs", "first", *("x" * 3 * MIB for _ in range(20)), "last")
+    ref = discover(backend)["alpha"]
+    before = travelled(redis_client)
+    job = backend.job(ref, "1")
+    assert job.logs_total == 22
+    assert job.logs[-1] == "last"
+    # One row after the newest was as long as all that is read of logs.
+    assert 2 <= len(job.logs) < 22
+    assert travelled(redis_client) - before < 13 * MIB
+
+
+def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_client: redis.Redis) -> None:
+    add(redis_client, "1")
+    redis_client.lpush("bull:alpha:active", "1")
+    redis_client.set("bull:alpha:1:lock", "x" * 9 * MIB)
+    redis_client.set("bull:alpha:limiter", "9" * 9 * MIB, px=60_000)
+    ref = discover(backend)["alpha"]
+    before = travelled(redis_client)
+    assert backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs[0].id == "1"
+    backend.stats([ref])
+    backend.workers([ref])
+    assert travelled(redis_client) - before < (10 * MIB if backend._scripts.refused else MIB)
+
+
+def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis_client: redis.Redis) -> None:
+    add(redis_client, "1", timestamp=str(int(time.time() * 1000) - 60_000))
+    add(redis_client, "2", timestamp="x" * MIB)
+    ref = discover(backend)["alpha"]
+    stats = backend.stats([ref])[0]
+    assert stats.latency_s is not None
+    assert stats.latency_s >= 60

@@ -1,0 +1,206 @@
+"""What a producer of Celery messages may write: of any size, depth and number; each costs a row, never the page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.acting import Kept, Outcome, Pick
+from dashboard.backends.celery import keys
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.members import CALL_BYTES
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.test_bullmq import READER
+from tests.contract.test_celery import bind, discover, message
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(params=["scripts", "plain"])
+def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery]:
+    """The backend of a user with and of one without scripts."""
+    url = server.url
+    if request.param == "plain":
+        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split())
+        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    source, own = Source("main", url), Source("main", server.url)
+    found = Celery(source, SourceSettings(name="main", url=url))
+    found.own = own
+    yield found
+    found.close()
+    source.close()
+    own.close()
+
+
+def long_message(name: str, size: int) -> bytes:
+    return message(name, body=base64.b64encode(b"x" * size).decode())
+
+
+def deep_body(opening: str, closing: str, depth: int) -> bytes:
+    body = f"[[{opening * depth}1{closing * depth}], {{}}, {{}}]"
+    return message("deep", body=base64.b64encode(body.encode()).decode())
+
+
+def travelled(client: redis.Redis) -> int:
+    found: int = client.info("stats")["total_net_output_bytes"]
+    return found
+
+
+def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "alpha")
+    redis_client.lpush("alpha", message("first"))
+    long = [long_message(f"long{n}", 9 * MIB) for n in range(4)]
+    for raw in long:
+        redis_client.lpush("alpha", raw)
+    redis_client.lpush("alpha", message("last"))
+    ref = discover(backend)["alpha"]
+    before = travelled(redis_client)
+    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    sent = travelled(redis_client) - before
+    assert page.total == len(page.jobs) == 6
+    assert page.jobs[0].id == "first"
+    if backend._scripts.refused:
+        assert sent < 13 * MIB
+        assert page.truncated
+        assert page.jobs[1].problem == f"too large to be read: its message has {len(long[0])} bytes, 262144 are read"
+        assert [job.id for job in page.jobs[2:]] == [f"unread-{n}" for n in range(2, 6)]
+        return
+    assert sent < 100_000
+    assert [job.problem for job in page.jobs[1:5]] == [
+        f"too large to be read: its message has {len(raw)} bytes, 262144 are read" for raw in long
+    ]
+    assert page.jobs[5].id == "last"
+    assert len({job.id for job in page.jobs}) == 6
+    for job in page.jobs:
+        assert backend.job(ref, job.id).id == job.id
+    assert travelled(redis_client) - before < MIB
+    assert len(backend.window(ref, JobQuery(state=State.WAITING, per_page=500)).rows) == 6
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"headers":' * 20_000 + b"{}" + b"}" * 20_000,
+        deep_body("[", "]", 90_000),
+        deep_body('{"a":', "}", 20_000),
+        message("deep", eta="[" * 100_000),
+        message("deep", body="x")[:-1] + b',"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_deep_messages_are_a_row_each(backend: Celery, redis_client: redis.Redis, raw: bytes) -> None:
+    bind(redis_client, "alpha")
+    redis_client.lpush("alpha", message("first"), raw, message("last"))
+    redis_client.hset("unacked", mapping={"t1": json.dumps([json.loads(message("held")), "", "alpha"])})
+    redis_client.hset("unacked", "t2", b"[" + raw + b',"","alpha"]')
+    redis_client.zadd("unacked_index", {"t1": 2, "t2": 1})
+    refs = discover(backend)
+    page = backend.jobs(refs["alpha"], JobQuery(state=State.WAITING))
+    assert [job.id for job in page.jobs[::2]] == ["first", "last"]
+    for job in page.jobs:
+        assert backend.job(refs["alpha"], job.id).id == job.id
+    assert len(backend.window(refs["alpha"], JobQuery(state=State.WAITING, per_page=500)).rows) == 3
+    assert len(backend.jobs(refs["*"], JobQuery(state=State.ACTIVE)).jobs) >= 1
+    assert backend.stats(list(refs.values()))[0].error is None
+
+
+@pytest.mark.parametrize("status", ["FAILURE", "SUCCESS"])
+def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_client: redis.Redis, status: str) -> None:
+    bind(redis_client, "alpha")
+    refs = discover(backend)
+    state = State.DEAD if status == "FAILURE" else State.COMPLETED
+    begins = f'{{"status": "{status}", "date_done": "2026-11-24T03:00:00+00:00", "result": '.encode()
+    records = {
+        "long": begins + b'"' + b"x" * 9 * MIB + b'"}',
+        "deep": begins + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        "deep too": begins + b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"}",
+        "plain": begins + b"null}",
+    }
+    for n, (name, raw) in enumerate(records.items()):
+        redis_client.set(f"celery-task-meta-{name}", raw)
+        redis_client.zadd(keys_of(state), {name: n})
+    before = travelled(redis_client)
+    page = backend.jobs(refs["*"], JobQuery(state=state))
+    assert {job.id for job in page.jobs} == set(records)
+    problems = {job.id: job.problem for job in page.jobs}
+    assert problems["long"] == f"too large to be read: its record has {len(records['long'])} bytes, 262144 are read"
+    assert problems["plain"] is None
+    for name in records:
+        assert backend.job(refs["*"], name).id == name
+    assert len(backend.window(refs["*"], JobQuery(state=state, per_page=500)).rows) == 4
+    assert travelled(redis_client) - before < 4 * MIB
+
+
+def keys_of(state: State) -> str:
+    from dashboard.backends.celery.index import index_key
+
+    found = index_key("main", state, "")
+    return found if isinstance(found, str) else found.decode()
+
+
+def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "alpha")
+    for n in range(40):
+        size = 9 * MIB if n == 7 else 150_000
+        entry = [json.loads(long_message(f"t{n}", size)), "", "alpha"]
+        redis_client.hset("unacked", f"tag{n}", json.dumps(entry))
+        redis_client.zadd("unacked_index", {f"tag{n}": n})
+    refs = discover(backend)
+    before = travelled(redis_client)
+    page = backend.jobs(refs["*"], JobQuery(state=State.ACTIVE, per_page=100))
+    assert any("too large to be read" in (job.problem or "") for job in page.jobs)
+    assert travelled(redis_client) - before < 10 * MIB
+    stats = {found.name: found for found in backend.stats(list(refs.values()))}
+    # So many bytes are not looked into for a figure; unknown is not zero.
+    assert stats["*"].counts.active is None
+
+
+def asked(client: redis.Redis, script: str, *arguments: Any) -> Any:
+    return client.eval(keys.script(script), 0, *arguments)
+
+
+@pytest.mark.parametrize("script", ["page", "find", "seek"])
+def test_a_script_call_reads_its_room_and_what_it_reads_at_once(redis_client: redis.Redis, script: str) -> None:
+    long = long_message("t", 3 * MIB)
+    for _ in range(20):
+        redis_client.lpush("alpha", long)
+    once = 8 if script == "seek" else 1
+    if script == "page":
+        size, _, reached, read = asked(redis_client, "page", "alpha", 0, 500, CALL_BYTES)
+    elif script == "find":
+        size, reached, read, *_ = asked(redis_client, "find", "alpha", 0, 5000, CALL_BYTES, "folded", "nowhere")
+    else:
+        size, _, reached, read = asked(redis_client, "seek", "alpha", 0, 500, CALL_BYTES, MIB, 1, "nowhere")
+    assert (size, reached) == (20, once)
+    assert read == once * len(long)
+
+
+def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    source = Source("main", server.url)
+    backend = Celery(source, SourceSettings(name="main", url=server.url))
+    backend.own = source
+    bind(redis_client, "alpha")
+    long = [long_message(f"long{n}", 3 * MIB) for n in range(3)]
+    for raw in (message("first"), *long, message("last")):
+        redis_client.lpush("alpha", raw)
+    ref = discover(backend)["alpha"]
+    picks = backend.picks(ref, JobQuery(state=State.WAITING))
+    assert len(picks) == 5
+    before = travelled(redis_client)
+    taken = backend.take(ref, State.WAITING, [picks[2], picks[4], Pick(id=picks[1].id)])
+    kept = [one for one in taken if isinstance(one, Kept)]
+    assert [one.size_bytes for one in kept] == [len(long[1]), len(message("last")), len(long[0])]
+    assert [one.blob is None for one in kept] == [True, False, True]
+    assert [one.outcome for one in backend.delete(ref, State.WAITING, kept)] == [Outcome.DONE] * 3
+    assert travelled(redis_client) - before < MIB
+    assert redis_client.lrange("alpha", 0, -1) == [long[2], message("first")]
+    backend.close()
+    source.close()

@@ -1,0 +1,195 @@
+"""No regular expression of the package is more than linear in its text, for whoever can enqueue a job chooses that."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dashboard.globs import _compiled, is_glob
+from tests import pumping
+from tests.processes import ROOT
+
+PACKAGE = ROOT / "dashboard"
+FILES = sorted(PACKAGE.rglob("*.py"))
+USES = frozenset({"match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"})
+# Patterns that are made of what the settings say, and so cannot stand at the head of a module.
+MADE_LATER = {
+    "dashboard.alerts.channels.scrub": "an alternative for each secret of a channel, written by admins, no repetition",
+    "dashboard.globs": "a pattern of names, at most GLOB_LIMIT characters: pumped below",
+}
+# Texts that are cut before they come to a pattern: (characters, where).
+CUT_BEFORE = {
+    "dashboard.redact._WORD": (100, "is_secret_name: MAX_NAME"),
+}
+
+
+class Used(NamedTuple):
+    """A pattern and how it is used."""
+
+    pattern: re.Pattern[str] | re.Pattern[bytes]
+    methods: set[str]
+
+
+def _module(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+@functools.cache
+def _trees() -> dict[str, ast.Module]:
+    """The modules of the package by name, parsed."""
+    return {_module(path): ast.parse(path.read_text()) for path in FILES}
+
+
+def _calls_of_re(tree: ast.AST) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[0] == "re":
+            yield node
+
+
+def _at_the_head(tree: ast.Module) -> Iterator[ast.Call]:
+    """The calls of `re` that run when the module is imported: of the module and its classes, not of functions."""
+    bodies: list[ast.Module | ast.ClassDef] = [tree]
+    for body in bodies:
+        for node in body.body:
+            if isinstance(node, ast.ClassDef):
+                bodies.append(node)
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from _calls_of_re(node)
+
+
+def _patterns() -> dict[str, Used]:
+    """Every compiled pattern of the package by module and name, with the methods that are called on that name."""
+    found: dict[str, Used] = {}
+    for module, tree in _trees().items():
+        for space, names in _spaces(module, tree):
+            for name, value in names.items():
+                if isinstance(value, re.Pattern) and f"{space}.{name}" not in found:
+                    found[f"{space}.{name}"] = Used(value, set())
+    for module, tree in _trees().items():
+        for name, home in _homes(module, tree).items():
+            if home in found:
+                found[home].methods.update(_methods(tree, name))
+    # A name that is imported has its uses counted at home.
+    imported = {f"{module}.{name}" for module, tree in _trees().items() for name in _imported(tree)}
+    return {name: used for name, used in found.items() if name not in imported}
+
+
+def _spaces(module: str, tree: ast.Module) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    names = vars(importlib.import_module(module))
+    yield module, names
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield f"{module}.{node.name}", vars(names[node.name])
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """What a module imports by name, and where that stands."""
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def _homes(module: str, tree: ast.Module) -> dict[str, str]:
+    """What each name that is used in a module stands for, as far as it is one of the module or of another."""
+    own = {node.id: f"{module}.{node.id}" for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    of_classes = {
+        target.id: f"{module}.{node.name}.{target.id}"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    return own | of_classes | _imported(tree)
+
+
+def _methods(tree: ast.Module, name: str) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in USES
+        and (node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", None)) == name
+    }
+
+
+def test_every_pattern_stands_at_the_head_of_a_module() -> None:
+    wrong = []
+    for module, tree in _trees().items():
+        head = {id(call) for call in _at_the_head(tree)}
+        for call in _calls_of_re(tree):
+            assert isinstance(call.func, ast.Attribute)
+            if call.func.attr == "escape" or (call.func.attr == "compile" and id(call) in head):
+                continue
+            if not (module in MADE_LATER and call.func.attr == "compile"):
+                wrong.append(f"{module}:{call.lineno}: re.{call.func.attr}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in ("re", "fnmatch", "glob"):
+                wrong.append(f"{module}:{node.lineno}: from {node.module} import")
+            if isinstance(node, ast.Import) and any(alias.name in ("fnmatch", "glob") for alias in node.names):
+                wrong.append(f"{module}:{node.lineno}: import {node.names[0].name}")
+    assert wrong == [], "compile it at the head of the module, or use dashboard.globs, so that it is tested here"
+
+
+def test_no_pattern_is_missed() -> None:
+    patterns = _patterns()
+    written = [
+        call for tree in _trees().values() for call in _at_the_head(tree) if ast.unparse(call.func) == "re.compile"
+    ]
+    assert len(patterns) == len(written) > 50
+    assert [name for name, used in patterns.items() if not used.methods] == []
+
+
+def test_every_pattern_is_linear_in_its_worst_text() -> None:
+    slow = []
+    for name, used in _patterns().items():
+        most, where = CUT_BEFORE.get(name, (pumping.SIZES[-1][0], "a value of any length"))
+        worst = pumping.slowest(used.pattern, used.methods, most)
+        if worst.ratio > pumping.LIMIT:
+            slow.append(f"{name}: {worst.ratio:.0f} scans of {worst.size} characters ({where}): {worst.recipe}")
+    assert slow == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\beyJ[\w-]{8,}\.",  # froze the process with 128 KiB of -eyJ-eyJ
+        r"(a+)+b",
+        r"\s+x",
+        r"a*\w*-",
+        r"https?://\S*@",
+        r'"((?:[^"\\]|\\.){0,300})":',
+        r"(?<!\w)“[^”\n]{0,1000}”",
+        r"[A-Z]++(?![a-z])|[A-Z]",
+        r"<!--.*?-->",
+    ],
+)
+def test_the_pump_finds_what_is_not_linear(pattern: str) -> None:
+    assert pumping.slowest(re.compile(pattern), {"search"}).ratio > pumping.LIMIT
+
+
+@pytest.mark.parametrize("pattern", [r"(?<![\w-])eyJ[\w-]{8,}+\.", r"\w+", r"\A\s*x", r"<!--[^<]*+-->"])
+def test_the_pump_lets_pass_what_is_linear(pattern: str) -> None:
+    assert pumping.slowest(re.compile(pattern), {"search"}).ratio <= pumping.LIMIT
+
+
+def test_a_pattern_that_is_only_matched_at_one_place_is_not_searched() -> None:
+    assert pumping.slowest(re.compile(r"\s+x"), {"match"}).ratio <= pumping.LIMIT
+
+
+@pytest.mark.parametrize("glob", ["*a" * 32, "*?" * 31 + "*b", "?*" * 32, "a*" * 31 + "ab", "*" * 64, "*" + "a" * 63])
+def test_a_pattern_of_names_is_linear(glob: str) -> None:
+    assert is_glob(glob)
+    assert pumping.slowest(_compiled(glob), {"match"}).ratio <= pumping.LIMIT
