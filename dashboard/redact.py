@@ -125,9 +125,11 @@ _HINTS = (
     *("cvc", "cvv", "iban", "ssn", "psk", "srf", "senha", "hmac", "phrase", "connstr", "social", "motdepasse"),
 )
 _QUOTE = r"""\\{0,7}["']"""
+_QUOTED = re.compile(_QUOTE)
 # A name and what stands between it and its value, in code, JSON, headers, query strings and log lines.
 _NAMED = re.compile(
-    r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)(\\{0,7}["'])?+([ \t]{0,3})(=>|[=:](?![:=]))([ \t]{0,3}+)"""
+    r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)((?:\\{0,7}["']){1,2})?+([ \t]{0,3})"""
+    r"""(=>|[=:](?![:=]))([ \t]{0,3}+)"""
 )
 _FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
 _ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
@@ -176,7 +178,7 @@ _PLAIN = _NOTHING | _words(
     " issue login logout unauthorized forbidden malformed unexpected short long weak mismatch unsupported"
 )
 # What may stand between a part of a name and the sign behind the name; of so many parts in a text it is looked for.
-_ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["'])?[ \t]{0,3}[=:]""")
+_ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["']){0,2}[ \t]{0,3}[=:]""")
 LOOKS = 100
 _ASCII_ESCAPE = re.compile(r"\\u00(2[dD]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 
@@ -420,7 +422,7 @@ def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
 def _mask_before(found: re.Match[str]) -> str:
     if _strength(found[3]) == NO:
         return found[0]
-    opening = re.match(_QUOTE, found[2])
+    opening = _QUOTED.match(found[2])
     quote = opening[0] if opening else ""
     return f"{found[1]}{quote}{MASK}{quote}"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dashboard.model import Job
 from dashboard.redact import mask_text
-from dashboard.triage.folding import NON_WORDS, folded, folded_word
+from dashboard.triage.folding import MESSAGE_LIMIT, NON_WORDS, folded, folded_word
 from dashboard.triage.frames import frames
 
 VERSION = "2"
@@ -36,7 +36,7 @@ class Fingerprint:
 def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
     """The fingerprint of a failure, whatever is in it; secrets do not count. Time: linear, over a part of each text."""
     kind = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
-    return _made(kind or None, folded(mask_text(message or "")), frames(stack) if stack else ())
+    return _made(kind or None, folded(mask_text((message or "")[: 2 * MESSAGE_LIMIT])), frames(stack) if stack else ())
 
 
 def of_job(job: Job, stack: str | None) -> Fingerprint:
