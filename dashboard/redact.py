@@ -165,7 +165,6 @@ _COUNT = re.compile(r"-?\d{1,3}(?:\.\d{1,20})?\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,99}+\Z")
 _CALL = re.compile(r"\([^()\n]{0,200}+\)(?!\w)")
 _PROSE = re.compile(r"[A-Za-z]{1,40}+[ ]++[A-Za-z'-]{1,40}+(?![\w=:]|[ ]?[=:])")
-_POSITION = re.compile(r"\d{1,9}(?::\d{1,9})*+(?![\w.])")
 # What often follows such a name and is no secret: nothing, types, and the words of messages and of names of events.
 _NOTHING = frozenset({"none", "null", "nil", "true", "false", "undefined", "nan"})
 _PLAIN = _NOTHING | _words(
