@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dashboard.collect.sampler import Sampler
 from dashboard.collect.scheduler import Checker
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
+from dashboard.errors import Forbidden, QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.redact import masked_logger
 from dashboard.settings import Settings, redact_url
@@ -68,11 +70,30 @@ def start(
     return Work(checker, alerts, top)
 
 
+def _forbidden(store: Store) -> Forbidden | None:
+    """Why its user can never alert from here; None where it can, or is not known to. Cost: 1 round trip."""
+    try:
+        refused = store.refused_writes()
+    except Forbidden as exc:
+        return exc
+    except QueuedeckError:
+        return None
+    return store.not_writable(refused) if refused else None
+
+
 def run(settings: Settings) -> int:
-    """Check until SIGTERM or SIGINT; the exit status. Raises ConfigurationError."""
+    """Check until SIGTERM or SIGINT; the exit status: 1 where the Redis user may not write what alerting needs.
+
+    Raises ConfigurationError. A Redis that does not answer is waited for.
+    """
     check(settings)
     here = watch(settings)
     assert here.own is not None
+    forbidden = _forbidden(Store(here.own))
+    if forbidden is not None:
+        print(f"queuedeck: {forbidden.message}. {forbidden.hint or ''}".rstrip(), file=sys.stderr)
+        here.close()
+        return 1
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -19,6 +19,7 @@ log = masked_logger(__name__)
 
 LEASE_S = 15.0
 RENEW_EVERY_S = 5.0
+RIGHTS_EVERY_S = 60.0
 
 
 def holder_name() -> str:
@@ -35,6 +36,8 @@ class Leadership:
         self.holder = holder
         self._epoch: int | None = None
         self._until = 0.0  # monotonic
+        self._check_at = 0.0  # monotonic: when to see again what the user may write
+        self._refused: tuple[str, ...] = ()
         self.problem: str | None = None  # why the store cannot be asked or written
         self.fault: QueuedeckError | None = None  # the same as it was raised
 
@@ -47,6 +50,7 @@ class Leadership:
         """Take or renew the lead; the epoch when we have it. Never raises. Cost: 1 round trip."""
         asked = monotonic_s()
         try:
+            self._check_rights()
             lease = self._store.lease(self.holder, LEASE_S)
         except QueuedeckError as exc:
             if self.problem != exc.message:
@@ -58,6 +62,18 @@ class Leadership:
             log.info("leading with epoch %s" if lease.epoch else "following %s", lease.epoch or lease.holder)
         self._epoch, self._until = lease.epoch, asked + LEASE_S
         return self.epoch
+
+    def _check_rights(self) -> None:
+        """Raises Forbidden for a user who may take the lead, but not do all that a leader writes.
+
+        Half of it would be worse than nothing: alerts that are stored and never sent. Cost: 1 round trip, once a minute
+        while it is so, and once when not.
+        """
+        if monotonic_s() >= self._check_at:
+            self._refused = self._store.refused_writes()
+            self._check_at = monotonic_s() + RIGHTS_EVERY_S if self._refused else float("inf")
+        if self._refused:
+            raise self._store.not_writable(self._refused)
 
     def lost(self) -> None:
         """Note that the store refused our epoch."""

@@ -78,6 +78,11 @@ class Checker:
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._keeper = threading.Thread(target=self._keep, name="queuedeck-lease", daemon=True)
 
+    @property
+    def problem(self) -> QueuedeckError | None:
+        """Why this process can neither lead nor follow; None while it can."""
+        return self._leadership.fault
+
     def start(self) -> None:
         """Take part: ask for the lead at once, then sample on the interval."""
         # APScheduler warns each time a slow tick makes it skip one; the age on the page already tells that.

@@ -6,7 +6,7 @@ Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
+from dashboard.errors import Forbidden
 from dashboard.model import Snapshot
 from dashboard.sources import Argument, Reply, Source
 
@@ -24,6 +25,7 @@ PREFIX = "{queuedeck}"
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
 EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
 SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 0.4 kB a queue, 10 min to live
+PROBE = f"{PREFIX}:writes"  # there only within a script
 HISTORY = f"{PREFIX}:history"  # string, at most about 1 kB a queue, 2 h to live
 
 SNAPSHOT_TTL_MS = 600_000
@@ -84,6 +86,49 @@ if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
 return 1
 """
 
+# Each command that writes Queuedeck's own data, as it is tried: (command, the rest of it).
+WRITES = (
+    *(("DEL", ""), ("SET", "''"), ("EXPIRE", "60"), ("PEXPIRE", "60000"), ("PERSIST", ""), ("INCR", ""), ("DECR", "")),
+    *(("HSET", "'a', '1'"), ("HINCRBY", "'a', 1"), ("HDEL", "'a'"), ("SADD", "'a'"), ("SREM", "'a'")),
+    *(("ZADD", "1, 'a'"), ("ZREMRANGEBYRANK", "0, 0"), ("ZREM", "'a'"), ("RPUSH", "'a'"), ("LREM", "0, 'a'")),
+    *(("XADD", "'*', 'a', '1'"), ("XTRIM", "'MAXLEN', 1")),
+)
+# KEYS a key of nobody. ARGV "1" to try them for good where the server cannot say (before 7). Answers the commands that
+# the user may not run on it, in the order of WRITES; nothing stays written. Where the server takes no writes at all it
+# may end with that error.
+_TRY_WRITES = (
+    """
+local refused = {}
+local function try(name, ...)
+  if redis.acl_check_cmd then
+    if not redis.acl_check_cmd(name, KEYS[1], ...) then refused[#refused + 1] = name end
+    return
+  end
+  if ARGV[1] ~= '1' or refused[1] == 'DEL' then return end
+  local reply = redis.pcall(name, KEYS[1], ...)
+  if type(reply) ~= 'table' or not reply.err then return end
+  local said = string.lower(reply.err)
+  if string.find(said, 'permission') or string.find(said, "can't run") or string.find(said, 'noperm') then
+    refused[#refused + 1] = name
+  elseif not string.find(said, 'wrongtype') and not string.find(said, 'not an integer') then
+    error(reply.err)
+  end
+end
+"""
+    + "\n".join(
+        f"try('{name}'{', ' + rest if rest else ''})\ntry('DEL')" if name != "DEL" else "try('DEL')"
+        for name, rest in WRITES
+    )
+    + """
+local told, seen = {}, {}
+for _, name in ipairs(refused) do
+  if not seen[name] then told[#told + 1] = name end
+  seen[name] = true
+end
+return told
+"""
+)
+
 # Redis >= 7 lets such a script write even when the server is out of memory, which is when it matters most.
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
@@ -118,6 +163,22 @@ class Store:
         if wrong:
             log.warning("keys of the lead were replaced: %s", wrong.decode("utf-8", "replace").strip())
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
+
+    def refused_writes(self, *, by_trying: bool = True) -> tuple[str, ...]:
+        """The commands that write our own data and that the Redis user may not run; mostly none.
+
+        A server before 7 cannot say: there each is tried within one script that leaves nothing, or with `by_trying`
+        False none is. Raises Forbidden where the user may run no scripts, BackendUnavailable. Cost: 1 round trip.
+        """
+        return tuple(name.decode() for name in self.script(_TRY_WRITES, (PROBE,), int(by_trying)))
+
+    def not_writable(self, refused: Sequence[str]) -> Forbidden:
+        """The one line for a user who may not run these commands of `refused_writes`, and what to grant."""
+        grants = " ".join(f"+{name.lower()}" for name in refused)
+        return Forbidden(
+            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {PREFIX}:*",
+            hint=f"Grant {grants} and the keys ~{PREFIX}:*, or name another Redis by store_url.",
+        )
 
     def release(self, holder: str, epoch: int) -> None:
         """Give the lead back if it is still ours."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.collect.store import PREFIX
+from dashboard.collect.store import PREFIX, Store
 from dashboard.doctor.findings import Finding, note, ok, problem
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Command, Source
@@ -84,9 +84,11 @@ def examine(source: Source) -> list[Finding]:
 
 
 def examine_store(source: Source) -> list[Finding]:
-    """Whether snapshots can be published here. Raises BackendUnavailable. Cost: 1 round trip."""
+    """Whether our own data can be written here. Raises BackendUnavailable. Cost: 2 round trips."""
+    store = Store(source)
     try:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
+        refused = store.refused_writes(by_trying=False)
     except Forbidden as exc:
         return [_unpublished(str(exc.__cause__))]
     except ResponseError as exc:
@@ -94,7 +96,10 @@ def examine_store(source: Source) -> list[Finding]:
         if unavailable.reason in ("full", "readonly"):
             return [problem(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
         return [_unpublished(str(exc))]
-    return [ok(f"Snapshots can be published under {PREFIX}:*.")]
+    if refused:
+        missing = store.not_writable(refused)
+        return [problem(f"{missing.message}: nothing is published and no alert is sent.", missing.hint or "")]
+    return [ok(f"Snapshots can be published under {PREFIX}:*, and alerts be sent.")]
 
 
 def unreachable(exc: BackendUnavailable) -> Finding:

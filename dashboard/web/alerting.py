@@ -61,6 +61,7 @@ def _context() -> dict[str, Any]:
         variables = {
             "board": board,
             "health": health,
+            "problem": None if health.ok else deck().checker_problem,
             "deliveries": desk.deliveries(SHOWN),
             "given_up": desk.given_up(),
             "past": desk.history(SHOWN),
@@ -222,9 +223,16 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """What fires now, worst first."""
-    board = deck().desk.now()
-    return jsonify(alerts=shown_firing(board), pending=[shown(alert) for alert in board.pending])
+    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old."""
+    desk = deck().desk
+    board, health = desk.now(), desk.health()
+    problem = None if health.ok else deck().checker_problem
+    return jsonify(
+        alerts=shown_firing(board),
+        pending=[shown(alert) for alert in board.pending],
+        watched=health.ok,
+        problem=problem.message if problem else None,
+    )
 
 
 @api_bp.get("/rules")

@@ -36,7 +36,7 @@ from dashboard.collect.sampler import Sampler
 from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
-from dashboard.errors import NotFound
+from dashboard.errors import NotFound, QueuedeckError
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -205,6 +205,12 @@ class Deck:
         hours = here.desk.hours(reading.snapshot.sampled_at) if reading.snapshot else None
         here.rules = RuleBoard(reading.version, entries, seen, hours)
         return here.rules
+
+    @property
+    def checker_problem(self) -> QueuedeckError | None:
+        """Why this process cannot take part in sampling and alerting; None where it can, or is not meant to."""
+        work = self._here().work
+        return work.checker.problem if work is not None else None
 
     @property
     def own_store(self) -> Store | None:

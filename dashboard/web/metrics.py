@@ -61,7 +61,7 @@ REDIS_GAUGES = (
 @bp.get("/metrics")
 def metrics() -> Response:
     """The figures of the newest snapshot, as the text that Prometheus reads. Cost: no command of its own but the
-    alerts' 3 round trips. A token gets it, unless `metrics_public` is set: a scraper has no session."""
+    alerts' 4 round trips. A token gets it, unless `metrics_public` is set: a scraper has no session."""
     here = deck()
     settings = here.settings
     at_home = settings.auth == "none" and local_identity(request.environ)
@@ -74,8 +74,10 @@ def metrics() -> Response:
 
 
 def _firing() -> dict[str, int] | None:
-    """How many alerts fire, by severity; None when the store does not tell."""
+    """How many alerts fire, by severity; None while nobody watches the rules, or the store does not tell."""
     try:
+        if not deck().desk.health().ok:
+            return None
         board = deck().desk.now()
     except (BackendUnavailable, Forbidden):
         return None
@@ -104,6 +106,7 @@ def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
         yield from _metric(gauge.name, gauge.help, [(_of(queue), getattr(queue, gauge.field)) for queue in queues])
     for gauge in REDIS_GAUGES:
         yield from _metric(gauge.name, gauge.help, [_health(source, gauge.field) for source in sources])
+    yield from _metric("alerting_up", "1 while the rules are watched.", [((), firing is not None)])
     if firing is not None:
         yield from _metric(
             "alerts_firing", "Alerts that fire.", [((("severity", word),), count) for word, count in firing.items()]

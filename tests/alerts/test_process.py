@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,19 @@ from dashboard.alerts import keys
 from dashboard.alerts.desk import Desk
 from dashboard.alerts.memory import Kept
 from dashboard.alerts.process import Work, start
+from dashboard.collect.leader import Leadership
 from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import Store
+from dashboard.collect.store import WRITES, Store
 from dashboard.collect.watch import watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
 from dashboard.settings import Settings, load
 from dashboard.sources import Source, metered
 from tests.alerts.channels.sinks import HttpSink, hang, status
-from tests.waiting import wait_until
+from tests.processes import ROOT
+from tests.waiting import CEILING_S, wait_until
 
+READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 INTERVAL_S = 0.5
 
 
@@ -156,6 +162,58 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
     begin("two")
     wait_until(lambda: desk.health().ok, what="the next leader")
     assert "failed" not in caplog.text
+
+
+def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
+    begin: Callable[..., Any], sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    redis_client.execute_command(*PUBLISHER.replace(">PASSWORD", ">secret").split())
+    queue = Queue("mail", connection=redis_client)
+    for _ in range(5):
+        queue.enqueue("os.getpid")
+    work, desk = begin(redis_url=server.url.replace("redis://", "redis://queuedeck:secret@"))
+    wait_until(lambda: sink.requests, what="the alert")
+    wait_until(lambda: desk.health().ok, what="a checker that is well")
+    queue.empty()
+    wait_until(lambda: len(sink.requests) == 2, what="the end of the alert")
+    assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
+    assert [each.outcome for each in desk.deliveries()] == ["sent", "sent"]
+    assert work.checker.problem is None
+
+
+@pytest.mark.parametrize("right", [name for name, _ in WRITES])
+def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
+    any_server: EmbeddedRedis, any_redis: redis.Redis, right: str
+) -> None:
+    redis_client = any_redis
+    # Redis 6 cannot tell reading a key from writing it.
+    grants = (
+        PUBLISHER.replace(">PASSWORD", ">secret").replace("%R~* ~{queuedeck}:*", "~*").replace(" +eval_ro", "").split()
+    )
+    redis_client.execute_command(*(word for word in grants if word != f"+{right.lower()}"))
+    with closing(Source("main", any_server.url.replace("redis://", "redis://queuedeck:secret@"))) as source:
+        leadership = Leadership(Store(source), "one")
+        assert leadership.renew() is None
+        assert leadership.problem is not None
+        assert leadership.problem.endswith(f" may not run {right} on {{queuedeck}}:*")
+        assert leadership.fault is not None
+        assert f"+{right.lower()}" in (leadership.fault.hint or "")
+        assert not redis_client.keys("{queuedeck}*")
+        redis_client.execute_command("ACL", "SETUSER", "queuedeck", f"+{right.lower()}")
+        assert Leadership(Store(source), "one").renew()
+
+
+def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    redis_client.execute_command(*READER.replace(">PASSWORD", ">secret").split())
+    url = server.url.replace("redis://", "redis://queuedeck:secret@")
+    command = [sys.executable, "-m", "dashboard.cli", "checker", "--redis", url]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CEILING_S, check=False)
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("queuedeck: ")]
+    assert "may not" in line
+    assert "Grant" in line
 
 
 def test_of_two_processes_one_evaluates_and_one_message_is_sent(

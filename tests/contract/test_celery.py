@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import signal
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +14,18 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.celery import index, listen
+from dashboard.backends.celery import index, listen, workers
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources import Source, metered
+from tests.conftest import newest_in_gate
 from tests.contract.celery_library import CeleryLibrary
+from tests.contract.celery_live import Shop
 from tests.contract.test_bullmq import READER
-from tests.waiting import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 SEP = b"\x06\x16"
 SHARED = ("*", "shop:*", "blog*")
@@ -379,6 +382,86 @@ def test_that_no_worker_is_there_is_told_once_it_is_known(
     assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [0, 0]
     any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
     assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [None, None]
+
+
+def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(any_redis, "mails")
+    refs = [discover(backend)[name] for name in ("mails", "*")]
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    CeleryLibrary().prepare(backend, any_redis)
+    box = "_kombu.binding.celery.pidbox"
+    any_redis.sadd(box, SEP + SEP + b"a@h.celery.pidbox", SEP + SEP + b"b@h.celery.pidbox")
+    assert [found.workers for found in backend.stats(refs)] == [None, None]  # none of them was heard
+    for name in ("a@h", "b@h"):
+        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 1})
+    CeleryLibrary().settle(backend, any_redis)
+    assert [found.workers for found in backend.stats(refs)] == [None, 2]
+    for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
+        monkeypatch.setattr(workers, name, -3600.0)  # and then they fell silent
+    with metered() as meter:
+        assert [found.workers for found in backend.stats(refs)] == [0, 0]
+    assert meter.round_trips == 2
+    assert {worker.id: worker.state for worker in backend.workers(refs)} == dict.fromkeys(
+        ("a@h", "b@h"), WorkerState.DEAD
+    )
+    any_redis.sadd(box, SEP + SEP + b"without-heartbeat@h.celery.pidbox")
+    assert [found.workers for found in backend.stats(refs)] == [None, None]
+
+
+def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
+    backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(any_redis, "mails")
+    refs = list(discover(backend).values())
+    CeleryLibrary().prepare(backend, any_redis)
+    box = "_kombu.binding.celery.pidbox"
+    any_redis.sadd(box, SEP + SEP + b"killed@h.celery.pidbox", SEP + SEP + b"ended@h.celery.pidbox")
+    for name in ("killed@h", "ended@h", "without-mailbox@h"):
+        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 0})
+    CeleryLibrary().settle(backend, any_redis)
+    any_redis.srem(box, SEP + SEP + b"ended@h.celery.pidbox")
+    assert [worker.id for worker in backend.workers(refs)] == ["ended@h", "killed@h", "without-mailbox@h"]
+    monkeypatch.setattr(workers, "SUSPECT_AFTER_S", -3600.0)
+    monkeypatch.setattr(workers, "DEAD_AFTER_S", -3600.0)
+    assert [(worker.id, worker.state) for worker in backend.workers(refs)] == [("killed@h", WorkerState.DEAD)]
+    monkeypatch.setattr(workers, "LISTED_S", -3600.0)
+    assert backend.workers(refs) == []
+
+
+@newest_in_gate
+@pytest.mark.parametrize(("number", "listed"), [(signal.SIGKILL, ["one@shop"]), (signal.SIGTERM, [])])
+def test_a_real_worker_that_ends_is_missed(
+    any_server: EmbeddedRedis,
+    backend: Celery,
+    any_redis: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    listed: list[str],
+) -> None:
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    shop = Shop(any_server.url)
+    try:
+        with shop.worker(gently=False) as worker:
+            shop.await_status(shop.send("a"), "SUCCESS")
+            refs = discover(backend)
+            CeleryLibrary().prepare(backend, any_redis)
+
+            def seen() -> int | None:
+                backend.tend()
+                return backend.stats([refs["*"]])[0].workers
+
+            wait_until(lambda: seen() == 1, what="the worker's heartbeat")
+            worker.send(number)
+            worker.process.wait(CEILING_S)
+        monkeypatch.setattr(workers, "SUSPECT_AFTER_S", 1.0)
+        monkeypatch.setattr(workers, "DEAD_AFTER_S", 1.0)
+        wait_until(lambda: seen() == 0, what="that nobody works")
+        assert [found.workers for found in backend.stats([refs["alpha"], refs["*"]])] == [0, 0]
+        assert [worker.id for worker in backend.workers(list(refs.values()))] == listed
+    finally:
+        shop.close()
 
 
 def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_redis: redis.Redis) -> None:

@@ -13,6 +13,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources import metered
 from dashboard.web.deck import EXTENSION
 from tests.waiting import wait_until
@@ -281,3 +282,32 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     assert client.post("/deliveries/again", data={"id": "none:firing:1:ops"}, headers=SAME).status_code == 404
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
     assert acts == ["dismiss message", "send again"]
+
+
+def test_that_nobody_watches_is_told_everywhere_with_the_reason(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """A user who may only read: nothing that fires is no good news."""
+    redis_client.execute_command(
+        "ACL",
+        "SETUSER",
+        "looker",
+        "on",
+        "nopass",
+        "~*",
+        "-@all",
+        "+@read",
+        "-@dangerous",
+        "+@connection",
+        "+info",
+        "+time",
+    )
+    client = make_app(redis_url=server.url.replace("redis://", "redis://looker:x@"), checker="auto").test_client()
+    client.get("/api/v1/overview")
+    answer = wait_until(lambda: (found := client.get("/api/v1/alerts").get_json())["problem"] and found, what="why")
+    assert answer["watched"] is False
+    assert "may not" in answer["problem"]
+    assert "may not" in client.get("/alerts").text
+    metrics = client.get("/metrics").text
+    assert "queuedeck_alerting_up{} 0" in metrics
+    assert "alerts_firing" not in metrics

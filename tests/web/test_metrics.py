@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from rq import Queue
 
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 QUEUE = {"source": "main", "backend": "rq", "queue": "mail"}
@@ -29,6 +30,17 @@ def test_the_figures_of_queues_and_redis(client: FlaskClient, jobs: list[str]) -
     assert samples["queuedeck_queue_depth", frozenset(QUEUE.items())] == 3
     assert samples["queuedeck_source_up", frozenset({"source": "main"}.items())] == 1
     assert samples["queuedeck_redis_used_memory_bytes", frozenset({"source": "main"}.items())] > 0
+    assert samples["queuedeck_alerting_up", frozenset()] == 0
+
+
+def test_what_fires_is_told_while_somebody_watches(make_app: MakeApp, jobs: list[str]) -> None:
+    client = make_app(checker="auto").test_client()
+
+    def up() -> dict[tuple[str, frozenset[tuple[str, str]]], float] | None:
+        samples = _samples(client.get("/metrics").get_data(as_text=True))
+        return samples if samples["queuedeck_alerting_up", frozenset()] else None
+
+    samples = wait_until(up, what="a checker that watches")
     assert samples["queuedeck_alerts_firing", frozenset({"severity": "critical"}.items())] == 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from redis.exceptions import ResponseError
@@ -19,7 +19,7 @@ from dashboard.backends.celery.index import (
     index_key,
     workers_key,
 )
-from dashboard.backends.celery.workers import is_alive
+from dashboard.backends.celery.workers import is_alive, mailboxes
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
@@ -56,7 +56,8 @@ def stats(
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order.
 
-    Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server.
+    Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
+    workers that were heard are silent.
     """
     groups = list(_groups(refs))
     calls: list[tuple[str | int, ...]] = [
@@ -74,7 +75,8 @@ def stats(
     beside = answered[1] if answered is not None else []
     if own is not None and not (together and answered is not None):
         beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
-    told = _told(prefixes, beside, len(kept), keeper, broker.now_s())
+    separators = {separator for (_, separator), _ in groups}
+    told = _told(broker, prefixes, separators, beside, len(kept), keeper)
     found: dict[int, QueueStats] = {}
     for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
         waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None] * 4)
@@ -88,18 +90,26 @@ def stats(
 
 
 def _told(
-    prefixes: Sequence[str], beside: Sequence[Reply], kept: int, keeper: Keeper | None, now: float
+    broker: Source,
+    prefixes: Sequence[str],
+    separators: Collection[str],
+    beside: Sequence[Reply],
+    kept: int,
+    keeper: Keeper | None,
 ) -> dict[str, Told]:
     boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
     beats = beats_of(index[0]) if len(index) == kept else {}
     whole = len(index) == kept and index[1] == 1
+    now = broker.now_s()
+    heard_all = keeper is not None and keeper.heard_all_workers
+    counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
+    silent = _silent_alone(broker, counted, separators, beats, now)
     found = {}
     for n, prefix in enumerate(prefixes):
         ended = index[2 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
         alive = [beat for beat in beats.values() if beat.get("prefix", "") == prefix and is_alive(beat, now)]
         running = [active for beat in alive if isinstance(active := beat.get("active"), int)]
-        box = boxes[n] if n < len(boxes) else None
-        nobody = not alive and box == 0 and keeper is not None and keeper.heard_all_workers
+        nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
         found[prefix] = Told(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
             whole=whole,
@@ -107,6 +117,30 @@ def _told(
             workers=len(alive) if alive else 0 if nobody else None,
         )
     return found
+
+
+def _silent_alone(
+    broker: Source,
+    counted: Mapping[str, int],
+    separators: Collection[str],
+    beats: Mapping[str, Mapping[str, object]],
+    now: float,
+) -> set[str]:
+    """The prefixes all of whose mailboxes are those of workers that were heard and are dead by now.
+
+    Who is killed leaves the mailbox, so that it says nothing; but one of a worker that was never heard may be that of
+    one without heartbeats. Cost: none, or 1 round trip.
+    """
+    dead: dict[str, set[str]] = {prefix: set() for prefix in counted}
+    for name, beat in beats.items():
+        prefix = str(beat.get("prefix", ""))
+        if is_alive(beat, now):
+            dead.pop(prefix, None)
+        elif prefix in dead:
+            dead[prefix].add(name)
+    asked = [prefix for prefix, names in dead.items() if 0 < counted[prefix] <= len(names)]
+    found = mailboxes(broker, asked, separators) if asked else {}
+    return {prefix for prefix, names in found.items() if names is not None and names <= dead[prefix]}
 
 
 def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:

@@ -34,7 +34,11 @@ RECORDS_AT_ONCE = 200
 # Where the feed cannot be heard at all, the records are looked through every so often.
 LOOK_AGAIN_S = 60.0
 CHECKED = 100
-WORKERS_TTL_S = 3600
+# A worker beats every 2 s.
+SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
+# A worker that is killed leaves its mailbox for ever: that it was heard, and fell silent, is remembered for so long.
+WORKERS_TTL_S = 7 * 86_400
+MAX_SILENT_WORKERS = 200
 QUEUES_TTL_S, MAX_QUEUES = 3600, 5000
 # While nobody keeps the index, what it holds is not to be taken for all there is.
 FILLED_TTL_S = 60
@@ -246,11 +250,13 @@ class Keeper:
         if not beats:
             return []
         kept = ("hostname", "pid", "active", "processed", "loadavg", "sw_ver", "freq", "at", "prefix")
+        now = self._broker.now_s()
+        silent = sorted((beat["at"], name) for name, beat in beats.items() if now - beat["at"] > DEAD_AFTER_S)
+        for number, (at, name) in enumerate(silent):
+            if now - at > WORKERS_TTL_S or number < len(silent) - MAX_SILENT_WORKERS:
+                del beats[name]
         pairs: list[str] = []
         for name, beat in list(beats.items()):
-            if self._broker.now_s() - beat["at"] > WORKERS_TTL_S:
-                del beats[name]
-                continue
             pairs += [name, json.dumps({part: beat.get(part) for part in kept}, default=str)[:2000]]
         key = workers_key(self._name)
         return [("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, WORKERS_TTL_S)] if pairs else [("DEL", key)]

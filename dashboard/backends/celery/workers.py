@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.index import heartbeats
+from dashboard.backends.celery.index import DEAD_AFTER_S, SUSPECT_AFTER_S, heartbeats
 from dashboard.backends.payload import printable, text
 from dashboard.clock import instant
 from dashboard.model import Worker, WorkerState
 from dashboard.sources import Source
 
-# A worker beats every 2 s.
-SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
+# A worker that fell silent is listed for so long.
+LISTED_S = 3600.0
+# So many mailboxes are looked through; where there are more, it stays unknown which are missing.
+MAX_MAILBOXES = 1000
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
 def read(broker: Source, own: Source | None, places: Collection[keys.Place]) -> list[Worker]:
-    """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips."""
+    """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
+
+    One that fell silent and has no mailbox has said goodbye: it is not listed. One that was killed leaves its mailbox.
+    """
     separators = {place.separator for place in places}
     prefixes = sorted({place.prefix for place in places})
     beats = heartbeats(own, broker.name)
-    replies = broker.batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", 1000) for prefix in prefixes])
-    names = set(beats)
-    for reply in replies:
-        for member in reply[1] if isinstance(reply, list) else ():
-            name = _mailbox(text(member), separators).removesuffix(".celery.pidbox")
-            if name and not name.startswith("celerybeat@"):
-                names.add(name)
+    found = mailboxes(broker, prefixes, separators)
     now = broker.now_s()
+    names = {name for some in found.values() if some for name in some if name not in beats}
+    for name, beat in beats.items():
+        boxes = found.get(str(beat.get("prefix", "")))
+        if not _is_silent(beat, now, SUSPECT_AFTER_S) or (
+            (boxes is None or name in boxes) and not _is_silent(beat, now, LISTED_S)
+        ):
+            names.add(name)
     return [_worker(broker.name, name, beats.get(name), now) for name in sorted(names)]
+
+
+def mailboxes(broker: Source, prefixes: Sequence[str], separators: Collection[str]) -> dict[str, frozenset[str] | None]:
+    """The names of the workers with a mailbox, by prefix; None where not all can be told. Cost: 1 round trip."""
+    replies = broker.batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", MAX_MAILBOXES) for prefix in prefixes])
+    found: dict[str, frozenset[str] | None] = {}
+    for prefix, reply in zip(prefixes, replies, strict=True):
+        if not isinstance(reply, list) or reply[0] != b"0":
+            found[prefix] = None
+            continue
+        names = (_mailbox(text(member), separators).removesuffix(".celery.pidbox") for member in reply[1])
+        found[prefix] = frozenset(name for name in names if name and not name.startswith("celerybeat@"))
+    return found
 
 
 def _mailbox(member: str, separators: Collection[str]) -> str:
@@ -72,8 +91,12 @@ def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: floa
 
 def is_alive(beat: Mapping[str, object], now: float) -> bool:
     """Whether a worker was heard of lately; `now` by the clock of the broker."""
+    return not _is_silent(beat, now, DEAD_AFTER_S)
+
+
+def _is_silent(beat: Mapping[str, object], now: float, after_s: float) -> bool:
     at = _number(beat.get("at"))
-    return at is not None and now - at <= DEAD_AFTER_S
+    return at is None or now - at > after_s
 
 
 def _number(value: object) -> float | None:
