@@ -22,6 +22,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -145,7 +146,7 @@ class _Renewal:
 
     def refused(self, exc: ResponseError) -> None:
         """Redis refused a command."""
-        if isinstance(exc, ReadOnlyError) or _REPLICA.match(str(exc)):
+        if isinstance(exc, ReadOnlyError | MasterDownError) or _NO_PRIMARY.match(str(exc)):
             self._renew()
 
     def found(self, role: str | None) -> None:
@@ -382,6 +383,10 @@ class Source:
         reason, message, hint = _explain(exc, self.address)
         return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
 
+    def refusal(self, exc: Exception) -> BackendUnavailable | Forbidden:
+        """What a refused command means, also one within a script: the user may not, or the server cannot."""
+        return self.forbidden(exc) if _is_forbidden(exc) else self.unavailable(exc)
+
     def forbidden(self, exc: Exception) -> Forbidden:
         """The one line for a command that the ACL of this server's user refuses."""
         return Forbidden(
@@ -410,7 +415,7 @@ _REFUSING = re.compile(
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
 )
 # What a replica says that takes no writes, or that has lost its primary and answers nothing.
-_REPLICA = re.compile(
+_NO_PRIMARY = re.compile(
     r"(?:ERR )?(?:Error running script.{0,120}?)?(?:@user_script: ?\d+: )?-?(?:READONLY|MASTERDOWN)\b"
 )
 _URL = re.compile(r"(rediss?|unix)://(\S++)")
@@ -424,6 +429,14 @@ def _one_line(exc: BaseException) -> str:
 def _without_user(url: re.Match[str]) -> str:
     _, user, rest = url[2].rpartition("@")
     return f"{url[1]}://{'…@' if user else ''}{rest}"
+
+
+def _is_forbidden(exc: Exception) -> bool:
+    """Redis before 7 and since words it differently within a script: "can't run this command", "no permissions"."""
+    said = str(exc).lower()
+    return isinstance(exc, NoPermissionError) or any(
+        words in said for words in ("noperm", "the user executing the script", "no permissions to")
+    )
 
 
 def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
@@ -445,7 +458,7 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
         or "invalid username" in low
     ):
         return "auth", f"{address} refuses the user name or password", "Check user and password in the URL."
-    if isinstance(exc, NoPermissionError) or "noperm" in low:
+    if _is_forbidden(exc):
         return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
     if isinstance(exc, BusyLoadingError) or "loading" in low:
         return "loading", f"{address} is loading its data set", "It answers when it is done."

@@ -307,7 +307,7 @@ class AlertStore:
         replies = self.source.batch(commands)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self.source.unavailable(reply)
+                raise self.source.refusal(reply)
         return replies
 
 

@@ -241,7 +241,7 @@ class Store:
                 self._header = ""  # Redis < 7 knows no script flags
                 return self.source.execute("EVAL", body, len(keys), *keys, *arguments)
         except ResponseError as exc:
-            raise self.source.unavailable(exc) from exc
+            raise self.source.refusal(exc) from exc
 
 
 def _encode(value: Snapshot | History) -> bytes:

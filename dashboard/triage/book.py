@@ -171,7 +171,7 @@ class Book:
         try:
             reply = self._store.source.execute("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS))
         except ResponseError as exc:
-            raise self._store.source.unavailable(exc) from exc
+            raise self._store.source.refusal(exc) from exc
         return _remark(reply)
 
     def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:

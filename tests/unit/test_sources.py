@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 from dashboard import sources
 from dashboard.demo.embedded import EmbeddedRedis
@@ -248,6 +248,28 @@ def test_a_script_that_may_not_write_follows_too(failed_over: tuple[MovingAddres
         with pytest.raises(BackendUnavailable, match="replica"):
             source.check_writable(source.batch([("EVAL", script, 1, "a")]))
         source.check_writable(source.batch([("EVAL", script, 1, "a")]))
+
+
+def test_a_replica_that_lost_its_primary_is_left_too(failed_over: tuple[MovingAddress, Callable[[], None]]) -> None:
+    address, fail_over = failed_over
+    with redis.Redis.from_url(address.url) as old, closing(Source("main", address.url)) as source:
+        source.execute("GET", "a")
+        old.config_set("replica-serve-stale-data", "no")
+        old.replicaof("127.0.0.1", 1)
+        with pytest.raises(MasterDownError):
+            source.execute("GET", "a")
+        fail_over()
+        assert source.execute("GET", "a") is None
+
+
+def test_what_a_script_may_not_run_is_told_as_such(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    """Redis 6 and 7 word it differently."""
+    any_redis.execute_command("ACL", "SETUSER", "few", "on", "nopass", "~*", "-@all", "+eval", "+time")
+    with closing(Source("main", any_server.url.replace("redis://", "redis://few:x@"))) as source:
+        with pytest.raises(ResponseError) as caught:
+            source.execute("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "a")
+        assert isinstance(source.refusal(caught.value), Forbidden)
+        assert isinstance(source.refusal(ResponseError("ERR something else")), BackendUnavailable)
 
 
 def test_who_only_reads_follows_when_the_role_has_changed(

@@ -136,5 +136,5 @@ def _checked(source: Source, commands: Sequence[Command], key: str) -> list[Repl
                 hint="Something else wrote to this key; look at it with redis-cli TYPE.",
             )
         if isinstance(reply, ResponseError):
-            raise source.unavailable(reply)
+            raise source.refusal(reply)
     return replies

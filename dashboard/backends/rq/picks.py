@@ -59,7 +59,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
         if isinstance(reply, ResponseError):
             wrong = "WRONGTYPE" in str(reply)
             if not wrong:
-                raise source.unavailable(reply)
+                raise source.refusal(reply)
             raise BackendUnavailable(
                 f"{key} holds another type of data than RQ's",
                 source=source.name,
