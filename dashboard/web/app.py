@@ -139,13 +139,16 @@ def create_app(
 def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplication:
     """A WSGI app that serves the dashboard under `path` and everything else from `wsgi_app`.
 
-    `settings` are those of create_app. Raises ConfigurationError for a path that is not like "/queues".
+    Sampling and alerting begin in each process with its first request, whichever page that asks for. `settings` are
+    those of create_app. Raises ConfigurationError for a path that is not like "/queues".
     """
     if not path.startswith("/") or path.endswith("/") or "//" in path:
         raise errors.ConfigurationError(f"mount path {path!r}: expected a path as /queues")
     dashboard = create_app(**settings)
 
     def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # With the first request of any page: alerts must not wait for somebody to look at the dashboard.
+        dashboard.extensions[EXTENSION].start_beside()
         asked = environ.get("PATH_INFO", "")
         if asked != path and not asked.startswith(path + "/"):
             return wsgi_app(environ, start_response)

@@ -51,12 +51,15 @@ from dashboard.model import (
     Snapshot,
     Worker,
 )
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings
 from dashboard.sources import Source
 from dashboard.triage.board import Board, Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Member
 from dashboard.web.firing import Firing, FiringWatch
+
+log = masked_logger(__name__)
 
 EXTENSION = "queuedeck"
 # As often as Sidekiq adds them up.
@@ -103,6 +106,7 @@ class Deck:
         check_alerts(settings)
         self._lock = threading.Lock()
         self._process: _Process | None = None
+        self._starting: int | None = None  # the process in which it was begun
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -285,6 +289,19 @@ class Deck:
     def start_checker(self) -> None:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
         self._here()
+
+    def start_beside(self) -> None:
+        """The same on a thread of its own, for a request that must not wait for it; nothing once it has begun."""
+        if self._starting == os.getpid():
+            return
+        self._starting = os.getpid()
+        threading.Thread(target=self._start_or_log, name="queuedeck-start", daemon=True).start()
+
+    def _start_or_log(self) -> None:
+        try:
+            self.start_checker()
+        except QueuedeckError as exc:
+            log.warning("sampling cannot begin: %s", exc.message)
 
     def stop(self) -> None:
         """Stop sampling and close all connections of this process."""

@@ -95,6 +95,20 @@ def act(
     return backend.act(ref, action, state, picks, wishes)
 
 
+@pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash", "a/b", "\U0001f600", "plain"])
+def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_redis: redis.Redis, name: str) -> None:
+    """As the API acts on one job that it was only told the id of."""
+    bind(any_redis, "alpha")
+    for other in ("before", name, "after"):
+        any_redis.lpush("alpha", message(other))
+    ref = discover(backend)["alpha"]
+    shown = picked(backend, State.WAITING)[1].id
+    (found,) = backend.take(ref, State.WAITING, [Pick(id=shown)])
+    assert isinstance(found, Kept), found
+    assert outcomes(backend.delete(ref, State.WAITING, [found])) == [Outcome.DONE]
+    assert [each["headers"]["id"] for each in waiting(any_redis)] == ["before", "after"]
+
+
 def picked(backend: Celery, state: State, on: str | None = None) -> list[Pick]:
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]

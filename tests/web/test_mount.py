@@ -9,10 +9,13 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from rq import Queue
 
 from dashboard import mount
+from dashboard.collect import store as keys
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -69,3 +72,37 @@ def test_a_path_that_cannot_be_is_refused(path: str) -> None:
 def test_the_hosts_cookies_are_left_alone(host: FlaskClient) -> None:
     response = host.get("/ops/queues/")
     assert "Set-Cookie" not in response.headers
+
+
+def test_sampling_begins_with_a_page_of_the_host(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    """Alerts must not wait for somebody to look at the dashboard."""
+    app = Flask("host")
+    app.add_url_rule("/", "home", lambda: "the host")
+    mounted = mount(app.wsgi_app, "/queues", redis_url=server.url, auth="none")
+    app.wsgi_app = mounted  # type: ignore[method-assign]
+    Queue("mail", connection=redis_client).enqueue("app.send")
+    assert app.test_client().get("/").text == "the host"
+    try:
+        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="the first sample")
+    finally:
+        _stop(mounted)
+
+
+def test_a_checker_that_cannot_begin_harms_no_page_of_the_host(server: EmbeddedRedis) -> None:
+    app = Flask("host")
+    app.add_url_rule("/", "home", lambda: "the host")
+    mounted = mount(app.wsgi_app, "/queues", redis_url="redis://127.0.0.1:1/0", auth="none")
+    app.wsgi_app = mounted  # type: ignore[method-assign]
+    try:
+        for _ in range(3):
+            assert app.test_client().get("/").text == "the host"
+    finally:
+        _stop(mounted)
+
+
+def _stop(mounted: Any) -> None:
+    """End the threads of a mounted dashboard."""
+    (dashboard,) = (cell.cell_contents for cell in mounted.__closure__ if isinstance(cell.cell_contents, Flask))
+    deck = dashboard.extensions["queuedeck"]
+    wait_until(lambda: deck._process is not None, what="the start")
+    deck.stop()

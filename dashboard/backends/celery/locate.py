@@ -52,6 +52,14 @@ class Message(NamedTuple):
     mark: str
 
 
+def _bytes(text_: str) -> bytes:
+    """The bytes of an id, also of one with half a surrogate pair, which JSON may write."""
+    try:
+        return text_.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text_.encode("utf-8", "surrogatepass")
+
+
 class _Search:
     """The picks that are still looked for, by what tells them."""
 
@@ -65,7 +73,7 @@ class _Search:
             if pick.stamp is not None:
                 self._by_stamp[pick.stamp].append(n)
             else:
-                self._by_id[pick.id.encode("utf-8", "surrogateescape")].append(n)
+                self._by_id[_bytes(pick.id)].append(n)
 
     @property
     def done(self) -> bool:
@@ -77,7 +85,7 @@ class _Search:
         """The ids that are still looked for, as JSON may write them."""
         ids = [pick.id for n, pick in enumerate(self._picks) if n not in self.found]
         forms = {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in ids for ascii_ in (True, False)}
-        return sorted(form.encode("utf-8", "surrogateescape") for form in forms)
+        return sorted(map(_bytes, forms))
 
     @property
     def stamps(self) -> list[str]:
@@ -93,9 +101,12 @@ class _Search:
         name = match.group(1) if match else mark.encode()
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
-        if not waiting and (name in self._by_id or not match):
+        # JSON may write an id in several ways: Python escapes `ä`, PHP `/`.
+        if not waiting and (name in self._by_id or not match or b"\\" in name):
             decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
-            waiting = self._by_id.get(job_id(mark, headers_of(decoded)).encode("utf-8", "surrogateescape"))
+            name = _bytes(job_id(mark, headers_of(decoded)))
+            self._ids.add(name)
+            waiting = self._by_id.get(name)
         if waiting:
             n = waiting.popleft()
             sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
@@ -106,7 +117,7 @@ class _Search:
         return [self.found.get(n) or self._missing(pick, whole=whole, gone=gone) for n, pick in enumerate(self._picks)]
 
     def _missing(self, pick: Pick, *, whole: bool, gone: str) -> Acted:
-        if pick.id.encode("utf-8", "surrogateescape") in self._ids:
+        if _bytes(pick.id) in self._ids:
             return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
         if not whole:
             return refused(pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it")
