@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 from werkzeug.security import generate_password_hash
 
 from dashboard.errors import ConfigurationError
@@ -87,7 +88,7 @@ def test_nobody_else_is_believed() -> None:
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"], found["HTTP_HOST"]) == ("192.0.2.9", "http", "inner:9181")
 
 
-def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp) -> None:
+def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp, redis_client: redis.Redis) -> None:
     app = make_app(users=[ADA], secret_key="k" * 40, trusted_proxies=["127.0.0.1"])
     form = {"name": "ada", "password": "wrong"}
     for _ in range(6):
@@ -103,7 +104,7 @@ def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp) -> Non
         assert [each.address for each in deck().actions.record.events()] == ["198.51.100.8"] + ["198.51.100.7"] * 6
 
 
-def test_without_the_setting_no_header_is_believed(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_setting_no_header_is_believed(make_app: MakeApp, redis_client: redis.Redis) -> None:
     app = make_app(users=[ADA], secret_key="k" * 40)
     form = {"name": "ada", "password": "wrong"}
     for number in range(6):
