@@ -339,6 +339,7 @@ def test_a_delayed_job_that_nobody_promotes_is_overdue(backend: BullMQ, any_redi
     assert stats(backend).overdue_s == pytest.approx(4_200, abs=90)
 
 
+@pytest.mark.every_server
 def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
     meta = {"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000, "concurrency": 5, "max": 10, "duration": 60000}
     any_redis.hset("bull:alpha:meta", mapping=meta)
