@@ -67,7 +67,7 @@ def browser(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
     event = '{"at": 1, "who": "a", "role": "admin", "address": null, "action": "delete"}'
     for _ in range(3):
         redis_client.xadd("{queuedeck}:audit", {"event": event})
-    client = make_app(sample_interval_s=300).test_client()
+    client = make_app().test_client()
     client.application.request_class = type(
         "Request", (client.application.request_class,), {"parameter_storage_class": Noting}
     )
