@@ -22,12 +22,12 @@ USES = frozenset({"match", "fullmatch", "search", "sub", "subn", "split", "finda
 # Patterns that are made of what the settings say, and so cannot stand at the head of a module.
 MADE_LATER = {
     "dashboard.alerts.channels.scrub": "an alternative for each secret of a channel, written by admins, no repetition",
-    "dashboard.redact": "one for each prefix of a token, made once when the module is imported: pumped below",
+    "dashboard.redact.shapes": "one for each prefix of a token, made once when the module is imported: pumped below",
     "dashboard.globs": "a pattern of names, at most GLOB_LIMIT characters: pumped below",
 }
 # Texts that are cut before they come to a pattern: (characters, where).
 CUT_BEFORE = {
-    "dashboard.redact._WORD": (100, "is_secret_name: MAX_NAME"),
+    "dashboard.redact.names.WORD": (100, "is_secret_name: MAX_NAME"),
 }
 
 

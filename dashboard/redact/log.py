@@ -1,0 +1,29 @@
+"""Loggers whose lines may hold text out of Redis."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from dashboard.redact.text import mask_text
+
+
+class _Masking(logging.Filter):
+    """Masks a line of the log and its traceback, whatever handlers the host has configured."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always True: no line is dropped."""
+        record.msg, record.args = mask_text(record.getMessage()), ()
+        if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+            record.exc_text = mask_text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+        return True
+
+
+_MASKING = _Masking()
+
+
+def masked_logger(name: str) -> logging.Logger:
+    """The logger of that name, whose lines may hold text out of Redis: masked in each line and traceback."""
+    log = logging.getLogger(name)
+    log.addFilter(_MASKING)  # once: the same filter is not added twice
+    return log

@@ -1,0 +1,104 @@
+"""Which names of fields, headers, parameters and variables tell a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+MAX_NAME = 100
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of `text`."""
+    return frozenset(text.split())
+
+
+# Parts of a name that tell a secret wherever they stand in it; compared without case, dashes, underscores and spaces.
+_PART = re.compile(
+    r"passw(?:or)?d(?!less)|passwort|kennwort|motdepasse|contrase[nñ]a|passphrase|passcode|seedphrase"
+    r"|secret(?!ar[iy])|token(?!i[sz])|apikey|accesskey|accountkey|sharedkey|privatekey|privkey|signingkey|encryptionkey"
+    r"|masterkey|sshkey|authkey|authorization|credential|cookie(?!cutter|consent)|sessid|sessionid|sessionkey"
+    r"|creditcard|cardnumber|accountnumber|socialsecurity|connectionstring|connstr|webhookurl|signature"
+    r"|securitycode|verificationcode|recoverycode|backupcode|onetimecode|authcode"
+)
+# Words that tell a secret wherever they stand in a name as words of their own.
+_WORDS = words("pwd jwt otp totp dsn cvc cvv iban ssn psk csrf xsrf senha hmac")
+# Words that do so only at the end of a name ("user_pass", not "pass_count"), or before one of _TAILS.
+_LAST_WORDS = words("pass auth bearer pin pan card tan sid sig")
+_TAILS = words("code value raw hash header new old confirm confirmation string plain")
+# At the end of a name these tell that it is about a secret and holds none: "token_count", "password_changed_at".
+_ABOUT = words(
+    "count counts limit limits length len size type kind ttl expiry expires expired expiration timeout age lifetime"
+    " policy required enabled disabled valid invalid version status state attempts retries remaining used usage at on"
+    " date time name names field fields file path dir error errors exception failure failed strength provider endpoint"
+    " mismatch missing"
+)
+# Names of classes and states: "InvalidToken: …" is an error, what follows is its message.
+STATES = words(
+    "invalid expired missing bad unknown unexpected no wrong malformed revoked incorrect has is forgot reset"
+)
+# "max_tokens" and the like count the tokens of a language model.
+_COUNTED = words("max min prompt completion total input output cached reasoning num n used remaining context generated")
+WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])|[A-Z]|\d++")
+_JOINTS = str.maketrans("", "", "-_ .")
+NO, WEAK, STRONG = 0, 1, 2
+# Under these keys JSON writes the name of something, and its value.
+NAME_KEYS = ("name", "key", "field", "header", "param", "parameter", "k")
+VALUE_KEYS = ("value", "val", "v")
+
+# What stands before "key", "string" and the like in the names that are written as two words.
+TWO_WORDS = {
+    "key": ("api", "access", "account", "private", "secret", "signing", "encryption", "master", "session", "ssh"),
+    "string": ("connection",),
+    "number": ("card", "account"),
+    "code": ("security", "verification", "recovery", "backup"),
+    "id": ("session",),
+    "url": ("webhook",),
+}
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under this name is hidden. Time: linear, of the last MAX_NAME characters."""
+    return strength_of(name[-MAX_NAME:]) != NO
+
+
+def is_hidden(name: str, value: Any) -> bool:
+    """Whether the decoded `value` under this name is hidden: not where it is empty, a truth value, or only a count."""
+    if value is None or value is True or value is False or value in ("", [], {}):
+        return False
+    strength = strength_of(name[-MAX_NAME:])
+    if strength == WEAK and isinstance(value, int | float):
+        return abs(value) >= 1000  # {"pass": 12, "fail": 3}, {"pan": 30}; a PIN has four digits
+    return strength != NO
+
+
+def hidden_keys(fields: Mapping[str, Any]) -> set[str]:
+    """The keys of decoded JSON whose values are hidden: by their own names, or as {"name": "password", "value": …}."""
+    hidden = {key for key, value in fields.items() if is_hidden(key, value)}
+    if len(fields) >= 2 and any(
+        isinstance(value, str) and key.lower() in NAME_KEYS and is_secret_name(value) for key, value in fields.items()
+    ):
+        hidden |= {key for key, value in fields.items() if key.lower() in VALUE_KEYS and value not in (None, "")}
+    return hidden
+
+
+def is_list_of_pairs(items: Sequence[Any]) -> bool:
+    """Whether decoded JSON is a list of [name, value], as headers are written: [["Cookie", "x"]]."""
+    return bool(items) and all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
+
+
+@lru_cache(8192)
+def strength_of(name: str) -> int:
+    """STRONG for a name that tells a secret in any text, WEAK for a word that prose uses too, else NO."""
+    words = [word.lower() for word in WORD.findall(name)]
+    while words and words[-1].isdigit():
+        words.pop()
+    if not words or words[-1] in _ABOUT or (words[-1] == "tokens" and words[0] in _COUNTED):
+        return NO
+    if _PART.search(name.lower().translate(_JOINTS)) or not _WORDS.isdisjoint(words):
+        return STRONG
+    while len(words) > 1 and words[-1] in _TAILS:
+        words.pop()
+    return WEAK if words[-1] in _LAST_WORDS else NO

@@ -1,0 +1,304 @@
+"""Secrets that are known by the name before them: in code, JSON, headers, query strings, command lines and logs."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from dashboard.redact.mask import MASK
+from dashboard.redact.names import (
+    MAX_NAME,
+    NAME_KEYS,
+    NO,
+    STATES,
+    STRONG,
+    TWO_WORDS,
+    VALUE_KEYS,
+    WEAK,
+    WORD,
+    strength_of,
+    words,
+)
+
+# Without one of these in it, a text holds no name that tells a secret.
+_HINTS = (
+    *("pass", "token", "secret", "key", "auth", "pwd", "cookie", "credential", "sess", "card", "pin", "pan", "tan"),
+    *("sid", "sig", "jwt", "otp", "dsn", "bearer", "number", "string", "webhook", "code", "kennwort", "contrase"),
+    *("cvc", "cvv", "iban", "ssn", "psk", "srf", "senha", "hmac", "phrase", "connstr", "social", "motdepasse"),
+)
+_QUOTE = r"""\\{0,7}["']"""
+_QUOTED = re.compile(_QUOTE)
+# A name and what stands between it and its value, in code, JSON, headers, query strings and log lines.
+_NAMED = re.compile(
+    r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)((?:\\{0,7}["']){1,2})?+([ \t]{0,3})"""
+    r"""(=>|[=:](?![:=]))([ \t]{0,3}+)"""
+)
+_FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
+_ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
+# {"name": "password", "value": "x"}, and the other way round.
+_NAMES, _VALUES = "|".join(NAME_KEYS), "|".join(VALUE_KEYS)
+_NAME_VALUE = re.compile(
+    rf"""{_QUOTE}(?i:{_NAMES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}{_QUOTE}([\w .-]{{1,100}}+){_QUOTE}"""
+    rf""",\s{{0,40}}{_QUOTE}(?i:{_VALUES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}"""
+)
+_VALUE_NAME = re.compile(
+    rf"""({_QUOTE}(?i:{_VALUES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}})({_QUOTE}[^"'\\\n]{{1,4000}}+{_QUOTE}|[\w.+-]{{1,100}}+)"""
+    rf"""(?=,\s{{0,40}}{_QUOTE}(?i:{_NAMES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}{_QUOTE}([\w .-]{{1,100}}+){_QUOTE})"""
+)
+# A pair within a list of pairs: [["Authorization", "Bearer x"], ("Cookie", "y")].
+_PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,40}}""")
+
+_OPENING = re.compile(r"""[bBuUrRfF]{0,2}(\\{0,7})(["'])""")
+# A run of backslashes is looked at once, from its beginning.
+_CLOSING = re.compile(r"""(?<!\\)(\\*+)(["'\n])""")
+_BRACKETS = re.compile(r"""[\[({]|[\])}]|\n|(?<!\\)\\*+["']""")
+_RUN = re.compile(r"""(?:[^\s,;&"'(){}\[\]<>\\]++|\\(?!["'\\nrtu]))++""")
+_REST = re.compile(r"""(?:[(\[{<][^\s,;&"'(){}\[\]<>\\]*+[)\]}>]?[^\s,;&"'(){}\[\]<>\\]++)*+""")
+_SCHEME = re.compile(r"(?i:bearer|basic|digest|token|negotiate|ntlm|apikey|hmac|aws4-hmac-sha256|signature)[ ]++")
+_PARAMETERS = re.compile(
+    r"""(?:[\w-]++=\\?"[^"\n]*+"|[^\s,"'<>\\]++)(?:,[ ]?[\w-]++=(?:\\?"[^"\n]*+"|[^\s,"'<>\\]++))*+"""
+)
+_COOKIES = re.compile(r"""[^\s;,"'<>\\]++(?:;[ ]?[^\s;,"'<>\\]++)*+""")
+_CODE = re.compile(
+    r"(?:self|this|cls|settings|config|os|process|env|ENV|request|req|args|kwargs|options|opts|params|data|job|user)"
+    r"\.[\w.]{1,99}+\Z"
+)
+_COUNT = re.compile(r"-?\d{1,3}(?:\.\d{1,20})?\Z")
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,99}+\Z")
+_CALL = re.compile(r"\([^()\n]{0,200}+\)(?!\w)")
+_PROSE = re.compile(r"[A-Za-z]{1,40}+[ ]++[A-Za-z'-]{1,40}+(?![\w=:]|[ ]?[=:])")
+# What often follows such a name and is no secret: nothing, types, and the words of messages and of names of events.
+_NOTHING = frozenset({"none", "null", "nil", "true", "false", "undefined", "nan"})
+_PLAIN = _NOTHING | words(
+    "str string int integer bytes bool boolean number float optional any list dict array object secretstr"
+    " required missing invalid expired incorrect wrong unknown empty needed denied rejected revoked failed failure"
+    " error errors ok okay yes no on off success succeeded enabled disabled anonymous basic digest bearer"
+    " too must should is was has have had not cannot can't can could may might will would this that the a an"
+    " field fields please unable"
+    " reset refresh expire update change changed rotate validate verify sync cleanup clean create delete send check"
+    " issue login logout unauthorized forbidden malformed unexpected short long weak mismatch unsupported"
+)
+# What may stand between a part of a name and the sign behind the name; of so many parts in a text it is looked for.
+_ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["']){0,2}[ \t]{0,3}[=:]""")
+LOOKS = 100
+
+
+def _names_in(text: str, low: str) -> tuple[bool, bool]:
+    """(whether a name of a secret may be in the text, whether one may stand before `=` or `:`)."""
+    signs = "=" in text or ":" in text
+    if not signs and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
+        return False, False
+    hinted = False
+    looks = LOOKS
+    for hint in _HINTS:
+        at = low.find(hint)
+        while at >= 0:
+            hinted = True
+            if not signs:
+                return True, False
+            looks -= 1
+            found = _ASSIGNED.match(low, at)
+            if looks == 0 or (found is not None and (len(low) != len(text) or _is_named(text, at, found.end(1)))):
+                return True, True
+            at = low.find(hint, at + 1)
+    return hinted, False
+
+
+def _is_named(text: str, at: int, end: int) -> bool:
+    """Whether the name of which text[at:end] is the end tells a secret."""
+    begin, lowest = at, max(0, at - MAX_NAME)
+    while begin > lowest and (text[begin - 1].isalnum() or text[begin - 1] in "_-."):
+        begin -= 1
+    name = text[begin:end]
+    return (strength_of(name) or _strength_in_prose(name) or _two_words(text, begin, name)) != NO
+
+
+def mask_named(text: str) -> str:
+    """`text` with what stands behind the name of a secret replaced by MASK. Time: linear."""
+    hinted, assigned = _names_in(text, text.lower())
+    if not hinted:
+        return text
+    if assigned:
+        text = _mask_assigned(text)
+    if "val" in text or "Val" in text or "VAL" in text or '"v"' in text or "'v'" in text:
+        text = _VALUE_NAME.sub(_mask_before, _mask_behind(_NAME_VALUE, text))
+    if "--" in text:
+        text = _mask_behind(_FLAG, text)
+    if "</" in text:
+        text = _ELEMENT.sub(_mask_element, text)
+    if "[" in text or "(" in text:
+        text = _mask_behind(_PAIR, text)
+    return text
+
+
+def _mask_assigned(text: str) -> str:
+    """Mask what stands behind `name=`, `name:`, `"name":` and `name=>`."""
+    parts: list[str] = []
+    done = 0
+    for found in _NAMED.finditer(text):
+        start, name = found.start(1), found[1]
+        if start < done:
+            continue
+        quoted = found[2] is not None
+        strength = strength_of(name) if quoted else _strength_in_prose(name)
+        if strength == NO and (strength := _two_words(text, start, name)) == NO:
+            continue
+        region = _region(text, found, strength, quoted=quoted)
+        if region is None:
+            continue
+        begin, end = region
+        parts += (text[done:begin], MASK)
+        done = end
+    return "".join((*parts, text[done:])) if parts else text
+
+
+@lru_cache(8192)
+def _strength_in_prose(name: str) -> int:
+    """Of a name without quotes: only the last of dotted names counts, and names of errors are none."""
+    name = name.rpartition(".")[2]
+    first = WORD.match(name)
+    return NO if first is not None and first[0].lower() in STATES else strength_of(name)
+
+
+def _two_words(text: str, start: int, name: str) -> int:
+    firsts = TWO_WORDS.get(name.lower())
+    if firsts is None or text[start - 1 : start] not in (" ", "-", "_"):
+        return NO
+    before = text[max(0, start - 12) : start - 1].lower()
+    return STRONG if before.endswith(firsts) else NO
+
+
+def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> tuple[int, int] | None:
+    """From where to where the value is masked; None where it is none."""
+    at, sign, name = found.end(), found[4], found[1]
+    if (opening := _OPENING.match(text, at)) is not None:
+        return _quoted_region(text, opening)
+    before = text[found.start(1) - 1] if found.start(1) else ""
+    if (
+        sign == ":"
+        and not quoted
+        and (
+            before in ("/", "\\") or text[max(0, found.start(1) - 12) : found.start(1)].lower().endswith("unexpected ")
+        )
+    ):
+        return None
+    if text[at : at + 1] in ("[", "{") or (text[at : at + 1] == "(" and (quoted or sign != ":")):
+        return _bracket_region(text, at, same_line=not quoted)
+    folded = name.lower()
+    if not quoted and sign == ":" and "cookie" in folded and (cookies := _COOKIES.match(text, at)) is not None:
+        return _unless_plain(cookies)
+    if (scheme := _SCHEME.match(text, at)) is not None and (rest := _PARAMETERS.match(text, scheme.end())) is not None:
+        return (at, rest.end()) if rest[0] != MASK or scheme.start() == at else None
+    run = _RUN.match(text, at)
+    if run is None:
+        return None
+    value, following = run[0], text[run.end() : run.end() + 2]
+    if len(value) <= MAX_NAME and not quoted:
+        if value == name or value == name.rpartition(".")[2] or _CODE.match(value):
+            return None
+        if following[:1] in ("(", "[") and _IDENTIFIER.match(value):
+            if following[:1] == "(" and following[1:] and (following[1] in "\"'" or following[1].isdigit()):
+                return _bracket_region(text, run.end(), same_line=True)
+            if following[:1] == "[" or _CALL.match(text, run.end()):
+                return None
+    if len(value) <= 20 and value.rstrip(".:!?").lower() in _PLAIN:
+        return None
+    if strength == WEAK and not quoted and _is_harmless(text, run, sign, spaced=bool(found[5])):
+        return None
+    if strength == WEAK and _COUNT.match(value):
+        return None
+    rest = _REST.match(text, run.end())
+    end = rest.end() if rest is not None else run.end()
+    return None if text[at:end] == MASK else (at, end)
+
+
+def _is_harmless(text: str, run: re.Match[str], sign: str, *, spaced: bool) -> bool:
+    """Whether what stands behind a word that prose uses too ("auth", "pass", "pin") is prose or a path of names."""
+    if sign != ":":
+        return False
+    if spaced:
+        return _PROSE.match(text, run.start()) is not None
+    return ":" in run[0] or not any(character.isdigit() for character in run[0])
+
+
+def _unless_plain(run: re.Match[str]) -> tuple[int, int] | None:
+    return None if run[0] == MASK or run[0].lower() in _PLAIN else run.span()
+
+
+def _quoted_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
+    """What stands between quotes, which JSON within a string writes with backslashes; to the end of the line without
+    a second one."""
+    depth, quote, begin, end = len(opening[1]), opening[2], opening.end(), len(text)
+    for found in _CLOSING.finditer(text, begin):
+        slashes = len(found[1])
+        if found[2] == "\n" or (found[2] == quote and slashes < depth):
+            end = found.start()
+            break
+        if found[2] == quote and slashes % (2 * depth + 2) == depth:
+            end = found.end() - 1 - depth
+            break
+    value = text[begin:end]
+    return None if value in ("", MASK) or (len(value) < 10 and value.lower() in _NOTHING) else (begin, end)
+
+
+def _bracket_region(text: str, at: int, *, same_line: bool) -> tuple[int, int] | None:
+    """What stands between brackets; to the end of the text or line without the closing one."""
+    level, within = 0, ""
+    end = len(text)
+    for found in _BRACKETS.finditer(text, at):
+        sign = found[0]
+        if sign == "\n":
+            if same_line:
+                end = found.start()
+                break
+        elif within:
+            depth = len(within) - 1
+            if sign[-1] == within[-1] and (len(sign) - 1) % (2 * depth + 2) == depth:
+                within = ""
+        elif sign[-1] in "\"'":
+            within = sign
+        elif sign in "[({":
+            level += 1
+        else:
+            level -= 1
+            if level == 0:
+                end = found.start()
+                break
+    inner = text[at + 1 : end]
+    return None if inner.strip() in ("", MASK) else (at + 1, end)
+
+
+def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
+    """Mask the value behind each match of `pattern` whose group 1 is the name of a secret."""
+    parts: list[str] = []
+    done = 0
+    for found in pattern.finditer(text):
+        if found.start() < done or strength_of(found[1]) == NO:
+            continue
+        at = found.end()
+        opening = _OPENING.match(text, at)
+        if opening is not None:
+            region = _quoted_region(text, opening)
+        elif text[at : at + 1] in ("[", "{"):
+            region = _bracket_region(text, at, same_line=False)
+        else:
+            run = _RUN.match(text, at)
+            region = _unless_plain(run) if run is not None else None
+        if region is not None:
+            parts += (text[done : region[0]], MASK)
+            done = region[1]
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _mask_before(found: re.Match[str]) -> str:
+    if strength_of(found[3]) == NO:
+        return found[0]
+    opening = _QUOTED.match(found[2])
+    quote = opening[0] if opening else ""
+    return f"{found[1]}{quote}{MASK}{quote}"
+
+
+def _mask_element(found: re.Match[str]) -> str:
+    if strength_of(found[1]) == NO or not found[2].strip():
+        return found[0]
+    return found[0][: found.start(2) - found.start()] + MASK
