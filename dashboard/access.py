@@ -73,6 +73,11 @@ def parse_address(text: str) -> Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """The networks of addresses ("10.0.0.7") and networks ("10.0.0.0/8"). Raises ValueError."""
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
 def is_forwarded(environ: Mapping[str, Any]) -> bool:
     """Whether a header of the request says that a proxy sends it."""
     return any(map(_is_forwarding, environ))

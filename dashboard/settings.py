@@ -6,9 +6,7 @@ read and what was expected. Credentials never appear in it.
 
 from __future__ import annotations
 
-import difflib
 import functools
-import ipaddress
 import os
 import re
 import tomllib
@@ -19,8 +17,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from dashboard.access import parse_networks
 from dashboard.errors import ConfigurationError
 from dashboard.globs import EXPECTED, is_glob
+from dashboard.suggest import close_name
 
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -162,10 +162,8 @@ def redact_url(url: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    known = Settings.__struct_fields__
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    close = close or [each for each in known if each.startswith(name.lower()) or name.lower().startswith(each)][:1]
-    return f": did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    close = close_name(name, Settings.__struct_fields__)
+    return f": did you mean {close}?" if close else f"; known are {', '.join(Settings.__struct_fields__)}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -274,11 +272,10 @@ def _check_proxies(settings: Settings, where: str) -> None:
         if not 0 <= proxies <= MAX_PROXIES:
             raise ConfigurationError(f"{where}: expected a number of proxies from 0 to {MAX_PROXIES}")
         return
-    for text in proxies:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError:
-            raise ConfigurationError(f"{where}: expected addresses or networks as 10.0.0.0/8, or a number") from None
+    try:
+        parse_networks(proxies)
+    except ValueError:
+        raise ConfigurationError(f"{where}: expected addresses or networks as 10.0.0.0/8, or a number") from None
 
 
 def _check_users(settings: Settings, where: str) -> None:

@@ -15,7 +15,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
 from dashboard import errors
-from dashboard.access import Identify
+from dashboard.access import Identify, parse_networks
 from dashboard.redact import mask_text, masked_logger
 from dashboard.settings import Settings, load
 from dashboard.web import (
@@ -51,7 +51,7 @@ from dashboard.web import (
 )
 from dashboard.web.deck import EXTENSION, Deck
 from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
-from dashboard.web.proxies import TrustedProxies, parse_networks
+from dashboard.web.proxies import TrustedProxies
 from dashboard.web.urls import EncodedPath, SegmentConverter
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
 
     def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # With the first request of any page: alerts must not wait for somebody to look at the dashboard.
-        dashboard.extensions[EXTENSION].start_beside()
+        dashboard.extensions[EXTENSION].start_in_background()
         asked = environ.get("PATH_INFO", "")
         if asked != path and not asked.startswith(path + "/"):
             return wsgi_app(environ, start_response)

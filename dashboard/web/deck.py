@@ -72,6 +72,7 @@ class _Process:
 
     pid: int
     watch: Watch
+    store: Store
     reader: Reader
     work: Work | None
     desk: Desk
@@ -217,15 +218,9 @@ class Deck:
         return work.checker.problem if work is not None else None
 
     @property
-    def own_store(self) -> Store | None:
-        """Queuedeck's own data, where there is a server for it."""
-        own = self.own_source
-        return Store(own) if own is not None else None
-
-    @property
-    def own_source(self) -> Source | None:
-        """Where Queuedeck's own keys are."""
-        return self._here().watch.own
+    def own_store(self) -> Store:
+        """Queuedeck's own data."""
+        return self._here().store
 
     @property
     def actions(self) -> Actions:
@@ -290,7 +285,7 @@ class Deck:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
         self._here()
 
-    def start_beside(self) -> None:
+    def start_in_background(self) -> None:
         """The same on a thread of its own, for a request that must not wait for it; nothing once it has begun."""
         if self._starting == os.getpid():
             return
@@ -410,6 +405,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     return _Process(
         os.getpid(),
         here,
+        store,
         reader,
         work,
         desk,

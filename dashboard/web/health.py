@@ -31,7 +31,7 @@ def readyz() -> ResponseReturnValue:
     """
     here = deck()
     reading = here.reading()
-    own = here.own_source
+    own = here.own_store.source
     down = {source.name for source in reading.snapshot.sources if not source.reachable} if reading.snapshot else set()
-    ready = reading.snapshot is not None and reading.error is None and not (own and own.name in down)
+    ready = reading.snapshot is not None and reading.error is None and own.name not in down
     return jsonify(status="ok" if ready else "not ready"), 200 if ready else 503

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -66,11 +65,6 @@ class TrustedProxies:
 
     def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
-
-
-def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """The networks of addresses ("10.0.0.7") and networks ("10.0.0.0/8"). Raises ValueError."""
-    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def _last(environ: WSGIEnvironment, name: str) -> str:

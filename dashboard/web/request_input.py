@@ -6,7 +6,6 @@ is not read would be ignored, and a `dry_run` that is ignored deletes jobs.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable
@@ -19,13 +18,14 @@ from flask import Flask, request
 from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
 from dashboard.errors import ConfigurationError, Unsupported
+from dashboard.suggest import close_name
 from dashboard.web.formatting import printable
+from dashboard.web.security import SAFE_METHODS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 FORM = "application/x-www-form-urlencoded"
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OBJECT = "Expected a JSON object."
 OBJECT_HINT = 'Send one as {"reason": "…"}, or no body at all.'
 # Of a name that is not known: longer ones are cut before they are compared and shown.
@@ -238,8 +238,8 @@ def _unknown(name: str, known: Iterable[str]) -> Unsupported:
     names = list(known)
     if not names:
         return Unsupported(f"Unknown field {_shown(name)}: no field is known here.")
-    near = difflib.get_close_matches(name[:MAX_SHOWN], names, 1)
-    meant = f" Did you mean {near[0]}?" if near else ""
+    close = close_name(name, names)
+    meant = f" Did you mean {close}?" if close else ""
     return Unsupported(f"Unknown field {_shown(name)}.{meant} Known fields: {', '.join(names)}.")
 
 

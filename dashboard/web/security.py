@@ -102,12 +102,12 @@ class Authenticator:
         if self.identify is not None:
             return self._identified(self.identify)
         if settings.users:
-            identity = sessions.signed_in(settings, deck().own_source)
+            identity = sessions.signed_in(settings, deck().own_store.source)
             if identity is None:
                 raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
             return identity
         if self.start_token is not None:
-            return self._known(self.start_token.identity(deck().own_source), PRINTED_ONLY, PRINTED_ONLY_HINT)
+            return self._known(self.start_token.identity(deck().own_store.source), PRINTED_ONLY, PRINTED_ONLY_HINT)
         if settings.auth == "none":
             return self._known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
         raise Forbidden(CLOSED, hint=CLOSED_HINT)

@@ -92,7 +92,7 @@ class StartToken:
         session.clear()
         session.update(start=self._mark, id=secrets.token_urlsafe(16))
 
-    def identity(self, own: Source | None) -> Identity | None:
+    def identity(self, own: Source) -> Identity | None:
         """Who asks: LOCAL in a session of this token, else None. Cost: 1 round trip."""
         if not hmac.compare_digest(str(session.get("start", "")), self._mark) or _is_over(own):
             return None
@@ -114,7 +114,7 @@ def install(app: Flask, settings: Settings, start_token: StartToken | None) -> N
     app.config["SESSION_REFRESH_EACH_REQUEST"] = False
 
 
-def signed_in(settings: Settings, own: Source | None) -> Identity | None:
+def signed_in(settings: Settings, own: Source) -> Identity | None:
     """Who is signed in; None when nobody is, or the session is over, or the user's record has changed since.
 
     `own` knows the sessions that ended. Cost: 1 round trip.
@@ -140,14 +140,14 @@ def begin(user: UserSettings) -> None:
     session.update(name=user.name, record=record(user), at=now, seen=now, id=secrets.token_urlsafe(16))
 
 
-def end(own: Source | None) -> None:
+def end(own: Source) -> None:
     """End the session of this request on all servers, so that a copy of its cookie is worth nothing. 1 round trip."""
     if isinstance(session.get("id"), str):
         _ended.add(own, session["id"])
     session.clear()
 
 
-def _is_over(own: Source | None) -> bool:
+def _is_over(own: Source) -> bool:
     name = session.get("id")
     return not isinstance(name, str) or _ended.has(own, name)
 
@@ -183,7 +183,7 @@ def _browsers(app: Flask) -> URLSafeSerializer:
     return URLSafeSerializer(keys, salt="queuedeck known browser")
 
 
-class Ended:
+class EndedSessions:
     """The sessions that somebody has signed out of, until they would have ended by themselves.
 
     In the store for all processes, in memory for a store that is down: then nobody is locked out, and what ended here
@@ -195,25 +195,24 @@ class Ended:
         self._own: dict[str, float] = {}  # key -> monotonic end
         self._ask_again = 0.0
 
-    def add(self, own: Source | None, name: str) -> None:
+    def add(self, own: Source, name: str) -> None:
         """Note that the session of that name ended. Cost: 1 round trip."""
         key, now = _ended_key(name), time.monotonic()
         with self._lock:
             if len(self._own) >= MAX_REMEMBERED:
                 self._own = {each: until for each, until in self._own.items() if until > now}
             self._own[key] = now + ABSOLUTE_S + CLOCKS_S
-        if own is not None:
-            try:
-                own.execute("SET", key, 1, "EX", ABSOLUTE_S + CLOCKS_S)
-            except QueuedeckError as exc:
-                log.warning("other processes cannot be told that a session ended: %s", exc)
+        try:
+            own.execute("SET", key, 1, "EX", ABSOLUTE_S + CLOCKS_S)
+        except QueuedeckError as exc:
+            log.warning("other processes cannot be told that a session ended: %s", exc)
 
-    def has(self, own: Source | None, name: str) -> bool:
+    def has(self, own: Source, name: str) -> bool:
         """Whether it ended. Cost: 1 round trip; none for UNANSWERED_S after the store did not answer."""
         key = _ended_key(name)
         if key in self._own:
             return True
-        if own is None or time.monotonic() < self._ask_again:
+        if time.monotonic() < self._ask_again:
             return False
         try:
             return bool(own.execute("EXISTS", key))
@@ -226,7 +225,7 @@ def _ended_key(name: str) -> str:
     return f"{PREFIX}:ended:{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
-_ended = Ended()
+_ended = EndedSessions()
 
 
 def safe_path(target: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 from flask import Blueprint, current_app, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -15,7 +16,7 @@ from dashboard.settings import UserSettings
 from dashboard.web import sessions
 from dashboard.web.deck import deck
 from dashboard.web.request_input import form_fields
-from dashboard.web.tries import WINDOW_S, Checks, Tries, Try
+from dashboard.web.sign_in_limits import WINDOW_S, Attempt, AttemptCounter, PasswordChecks
 
 bp = Blueprint("signin", __name__)
 log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ SIGN_IN, SIGN_OUT = "sign in", "sign out"
 # In the audit instead of a name that nobody has: people type passwords there.
 NOBODY = "(unknown name)"
 
-_tries = Tries()
-_checks, _known_checks = Checks(), Checks()
+_attempts = AttemptCounter()
+_checks, _known_checks = PasswordChecks(), PasswordChecks()
 
 
 @bp.get("/login")
@@ -49,30 +50,30 @@ def enter() -> ResponseReturnValue:
     Cost: at most 3 round trips.
     """
     _check_users()
-    _warn_of_proxies()
+    _check_proxies()
     here = deck()
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
     target = sessions.safe_path(request.form.get("next"))
     browser = sessions.known_browser(current_app, name)
-    tried = Try(name=name, address=request.remote_addr, browser=browser)
-    counted = _tries.count(here.own_store, tried)
-    if not counted.is_allowed:
-        if counted.is_recorded:
+    attempt = Attempt(name=name, address=request.remote_addr, browser=browser)
+    decision = _attempts.count(here.own_store, attempt)
+    if not decision.is_allowed:
+        if decision.is_recorded:
             _record(SIGN_IN, name, Outcome.REFUSED, LOCKED)
         return _again(target, LOCKED, 429, wait_s=WINDOW_S)
     # Who has signed in with this browser before waits behind no stranger.
     with (_checks if browser is None else _known_checks).turn() as is_free:
         if not is_free:
-            _tries.take_back(here.own_store, tried)
+            _attempts.uncount(here.own_store, attempt)
             return _again(target, BUSY, 429, wait_s=BUSY_S)
         user = sessions.check(here.settings, name, password)
     if user is None:
-        if counted.is_recorded:
+        if decision.is_recorded:
             _record(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _user(name) else "no such user")
         else:
             log.warning("a sign-in from %s failed; there are too many for the audit", request.remote_addr)
         return _again(target, WRONG, 403)
-    _tries.forgive(here.own_store, tried)
+    _attempts.succeeded(here.own_store, attempt)
     sessions.begin(user)
     _record(SIGN_IN, name, Outcome.DONE)
     response = make_response(redirect(request.script_root + target, code=303))
@@ -85,8 +86,8 @@ def enter() -> ResponseReturnValue:
 def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
     here = deck()
-    identity = sessions.signed_in(here.settings, here.own_source)
-    sessions.end(here.own_source)
+    identity = sessions.signed_in(here.settings, here.own_store.source)
+    sessions.end(here.own_store.source)
     if identity is None:
         return redirect(url_for("overview.index"), code=303)
     _record(SIGN_OUT, identity.name, Outcome.DONE)
@@ -115,15 +116,14 @@ def _record(action: str, name: str, outcome: Outcome, detail: str | None = None)
     deck().actions.record.done(event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail))
 
 
-_warned = False
+def _check_proxies() -> None:
+    if not deck().settings.trusted_proxies and is_forwarded(request.environ):
+        _warn_of_proxy()
 
 
-def _warn_of_proxies() -> None:
-    """Say once that everybody seems to come from one address, where that is so."""
-    global _warned
-    if not _warned and not deck().settings.trusted_proxies and is_forwarded(request.environ):
-        _warned = True
-        log.warning(
-            "requests come through a proxy: set trusted_proxies, or its address stands for everybody's in the audit "
-            "and in the limits of the sign-in"
-        )
+@cache  # once per process
+def _warn_of_proxy() -> None:
+    log.warning(
+        "requests come through a proxy: set trusted_proxies, or its address stands for everybody's in the audit and in "
+        "the limits of the sign-in"
+    )

@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.access",
         "dashboard.output",
         "dashboard.describe",
+        "dashboard.suggest",
         "dashboard.redact",
     ),
     ("dashboard.sources",),

@@ -20,7 +20,7 @@ from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.sources import Source
-from dashboard.web import security, sessions, signin, tries
+from dashboard.web import security, sessions, sign_in_limits, signin
 from dashboard.web.deck import deck
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
@@ -38,8 +38,8 @@ def users(**hashes: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def fresh_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signin, "_tries", tries.Tries())
+def fresh_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin, "_attempts", sign_in_limits.AttemptCounter())
 
 
 @pytest.fixture
@@ -109,15 +109,15 @@ def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(app: Flask,
 
 def test_after_five_slips_even_the_right_password_waits(app: Flask, redis_client: redis.Redis) -> None:
     client = app.test_client()
-    for _ in range(tries.PER_NAME_AND_ADDRESS):
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         assert sign_in(client, "vera", "wrong").status_code == 403
     refused = sign_in(client, "vera")
     assert refused.status_code == 429
-    assert refused.headers["Retry-After"] == str(tries.WINDOW_S)
+    assert refused.headers["Retry-After"] == str(sign_in_limits.WINDOW_S)
     assert sign_in(client, "otto").status_code == 303
-    keys = redis_client.keys("{queuedeck}:tries:*")
+    keys = list(redis_client.scan_iter("{queuedeck}:tries:*"))
     assert keys
-    assert all(0 < redis_client.ttl(key) <= tries.WINDOW_S for key in keys)
+    assert all(0 < redis_client.ttl(key) <= sign_in_limits.WINDOW_S for key in keys)
 
 
 def test_slips_are_counted_without_redis_and_lock_nobody_out(make_app: MakeApp) -> None:
@@ -125,7 +125,7 @@ def test_slips_are_counted_without_redis_and_lock_nobody_out(make_app: MakeApp) 
     client = app.test_client()
     assert sign_in(client, "otto").status_code == 303
     assert client.get("/workers").status_code == 200
-    for _ in range(tries.PER_NAME_AND_ADDRESS):
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         assert sign_in(client, "vera", "wrong").status_code == 403
     assert sign_in(client, "vera").status_code == 429
 
@@ -135,42 +135,44 @@ def test_a_stranger_locks_nobody_out_of_a_browser_that_is_known(app: Flask) -> N
     vera, stranger = app.test_client(), app.test_client()
     assert sign_in(vera, "vera").status_code == 303
     vera.post("/logout", headers=SAME)
-    for _ in range(tries.PER_ADDRESS + 1):
+    for _ in range(sign_in_limits.PER_ADDRESS + 1):
         sign_in(stranger, "vera", "guess")
     assert sign_in(stranger, "vera").status_code == 429
     assert sign_in(vera, "vera", "a slip").status_code == 403
     assert sign_in(vera, "vera").status_code == 303
 
 
-def test_a_known_browser_has_five_tries_too_and_for_its_own_name_alone(app: Flask) -> None:
+def test_a_known_browser_has_five_attempts_too_and_for_its_own_name_alone(app: Flask) -> None:
     client = app.test_client()
     sign_in(client, "vera")
-    for _ in range(tries.PER_BROWSER):
+    for _ in range(sign_in_limits.PER_BROWSER):
         assert sign_in(client, "vera", "guess").status_code == 403
     assert sign_in(client, "vera").status_code == 429
-    for _ in range(tries.PER_NAME_AND_ADDRESS):
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         assert sign_in(app.test_client(), "ada", "guess").status_code == 403
     assert sign_in(client, "ada").status_code == 429
 
 
 def test_a_forged_mark_of_a_browser_is_none(app: Flask) -> None:
     client = app.test_client()
-    for _ in range(tries.PER_NAME_AND_ADDRESS):
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         sign_in(client, "vera", "guess")
     for forged in ('["vera","x"]', "", "x.y", "\udcff"):
         client.set_cookie(sessions.KNOWN_BROWSER, forged.encode("utf-8", "backslashreplace").decode())
         assert sign_in(client, "vera").status_code == 429
 
 
-def test_random_names_cost_an_address_its_tries_before_they_cost_the_processor(
+def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processor(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
     monkeypatch.setattr(sessions, "check", lambda _settings, name, _password: checked.append(name))
     client = app.test_client()
-    statuses = [sign_in(client, f"nobody{number}", "x").status_code for number in range(tries.PER_ADDRESS + 10)]
-    assert statuses == [403] * tries.PER_ADDRESS + [429] * 10
-    assert len(checked) == tries.PER_ADDRESS
+    statuses = [
+        sign_in(client, f"nobody{number}", "x").status_code for number in range(sign_in_limits.PER_ADDRESS + 10)
+    ]
+    assert statuses == [403] * sign_in_limits.PER_ADDRESS + [429] * 10
+    assert len(checked) == sign_in_limits.PER_ADDRESS
     elsewhere = {"name": "vera", "password": "password of vera"}
     answer = client.post("/login", data=elsewhere, headers=SAME, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert answer.status_code == 403  # asked, not locked
@@ -186,66 +188,67 @@ def test_random_names_cost_an_address_its_tries_before_they_cost_the_processor(
     ],
 )
 def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> None:
-    counts = tries.Tries()
-    for _ in range(tries.PER_NAME_AND_ADDRESS):
-        assert counts.count(None, tries.Try(name="ada", address=address)).is_allowed
-    assert counts.count(None, tries.Try(name="ada", address=other)).is_allowed is not together
+    counts = sign_in_limits.AttemptCounter()
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
+        assert counts.count(None, sign_in_limits.Attempt(name="ada", address=address)).is_allowed
+    assert counts.count(None, sign_in_limits.Attempt(name="ada", address=other)).is_allowed is not together
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
 def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
-    counts, store = tries.Tries(), Store(source) if in_redis else None
+    counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     answers = [
-        counts.count(store, tries.Try(name="ada", address=f"192.0.2.{number}")) for number in range(tries.PER_NAME + 2)
+        counts.count(store, sign_in_limits.Attempt(name="ada", address=f"192.0.2.{number}"))
+        for number in range(sign_in_limits.PER_NAME + 2)
     ]
-    assert [answer.is_allowed for answer in answers] == [True] * tries.PER_NAME + [False] * 2
-    assert [answer.is_recorded for answer in answers] == [True] * (tries.PER_NAME + 1) + [False]
+    assert [answer.is_allowed for answer in answers] == [True] * sign_in_limits.PER_NAME + [False] * 2
+    assert [answer.is_recorded for answer in answers] == [True] * (sign_in_limits.PER_NAME + 1) + [False]
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
 def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
-    counts, store = tries.Tries(), Store(source) if in_redis else None
-    for _ in range(3 * tries.PER_NAME):
-        counts.count(store, tries.Try(name="ada", address="192.0.2.1"))
-    assert counts.count(store, tries.Try(name="ada", address="192.0.2.2")).is_allowed
+    counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
+    for _ in range(3 * sign_in_limits.PER_NAME):
+        counts.count(store, sign_in_limits.Attempt(name="ada", address="192.0.2.1"))
+    assert counts.count(store, sign_in_limits.Attempt(name="ada", address="192.0.2.2")).is_allowed
     before = redis_client.dbsize()
-    for number in range(3 * tries.PER_NAME):
-        assert not counts.count(store, tries.Try(name=f"nobody{number}", address="192.0.2.1")).is_recorded
+    for number in range(3 * sign_in_limits.PER_NAME):
+        assert not counts.count(store, sign_in_limits.Attempt(name=f"nobody{number}", address="192.0.2.1")).is_recorded
     assert redis_client.dbsize() == before
 
 
 def test_a_garbled_count_locks_nobody_out(source: Source, redis_client: redis.Redis) -> None:
-    tried = tries.Try(name="ada", address="192.0.2.1")
-    for key in tried.keys:
+    attempt = sign_in_limits.Attempt(name="ada", address="192.0.2.1")
+    for key in attempt.keys:
         redis_client.hset(key, "a", "b")
-    assert tries.Tries().count(Store(source), tried).is_allowed
+    assert sign_in_limits.AttemptCounter().count(Store(source), attempt).is_allowed
 
 
 def test_a_flood_of_strangers_keeps_no_known_browser_waiting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "WAIT_S", 0)
+    monkeypatch.setattr(sign_in_limits, "WAIT_S", 0)
     vera = app.test_client()
     sign_in(vera, "vera")
     with ExitStack() as stack:
-        for _ in range(tries.CHECKS_AT_ONCE):
+        for _ in range(sign_in_limits.CHECKS_AT_ONCE):
             assert stack.enter_context(signin._checks.turn())
-        for _ in range(tries.PER_NAME_AND_ADDRESS + 1):
+        for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS + 1):
             assert signin.BUSY in sign_in(app.test_client(), "vera").text  # a try that was not looked at is none
         assert sign_in(vera, "vera").status_code == 303
     assert sign_in(app.test_client(), "vera").status_code == 303
 
 
-def test_who_signs_in_uses_up_nobodys_tries(app: Flask) -> None:
+def test_who_signs_in_uses_up_nobodys_attempts(app: Flask) -> None:
     """Many people of one office, behind one address."""
-    for _ in range(tries.PER_ADDRESS + 5):
+    for _ in range(sign_in_limits.PER_ADDRESS + 5):
         assert sign_in(app.test_client(), "otto").status_code == 303
 
 
 def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tries, "WAIT_S", 0)
+    monkeypatch.setattr(sign_in_limits, "WAIT_S", 0)
     with ExitStack() as stack:
-        for _ in range(tries.CHECKS_AT_ONCE):
+        for _ in range(sign_in_limits.CHECKS_AT_ONCE):
             assert stack.enter_context(signin._checks.turn())
         busy = sign_in(app.test_client(), "vera")
         assert (busy.status_code, busy.headers["Retry-After"]) == (429, str(signin.BUSY_S))
@@ -254,17 +257,17 @@ def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
 
 
 def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "WAIT_S", CEILING_S)
-    checks = tries.Checks()
+    monkeypatch.setattr(sign_in_limits, "WAIT_S", CEILING_S)
+    checks = sign_in_limits.PasswordChecks()
     turns: list[bool] = []
 
     def wait() -> None:
         with checks.turn() as is_free:
             turns.append(is_free)
 
-    waiting = [threading.Thread(target=wait) for _ in range(tries.WAITING)]
+    waiting = [threading.Thread(target=wait) for _ in range(sign_in_limits.WAITING)]
     with ExitStack() as stack:
-        for _ in range(tries.CHECKS_AT_ONCE):
+        for _ in range(sign_in_limits.CHECKS_AT_ONCE):
             assert stack.enter_context(checks.turn())
         for thread in waiting:
             thread.start()
@@ -273,7 +276,7 @@ def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.Mon
             assert not is_free
     for thread in waiting:
         thread.join()
-    assert turns == [True] * tries.WAITING
+    assert turns == [True] * sign_in_limits.WAITING
 
 
 def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
@@ -288,14 +291,14 @@ def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, cap
     sign_in(client, "otto")
     client.post("/logout", headers=SAME)
     sign_in(stranger, "my password by mistake", "x")
-    for _ in range(tries.PER_NAME_AND_ADDRESS + 3):
+    for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS + 3):
         sign_in(stranger, "vera", "guess")
     wrong = ("vera", "viewer", "sign in", {"refused": 1}, "wrong password")
     assert events(app) == [
         ("otto", "operator", "sign in", {"done": 1}, None),
         ("otto", "operator", "sign out", {"done": 1}, None),
         (signin.NOBODY, "nobody", "sign in", {"refused": 1}, "no such user"),
-        *[wrong] * tries.PER_NAME_AND_ADDRESS,
+        *[wrong] * sign_in_limits.PER_NAME_AND_ADDRESS,
         ("vera", "viewer", "sign in", {"refused": 1}, signin.LOCKED),
     ]
     assert len([record for record in caplog.records if '"action":"sign' in record.message]) == len(events(app))
@@ -306,7 +309,7 @@ def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, cap
 
 
 def test_a_flood_of_slips_does_not_push_the_acts_out_of_the_audit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "RECORDED", 3)
+    monkeypatch.setattr(sign_in_limits, "RECORDED", 3)
     for number in range(10):
         form = {"name": "vera", "password": "x"}
         where = {"REMOTE_ADDR": f"192.0.2.{number}"}
@@ -370,7 +373,7 @@ def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(
     sign_in(again, "vera")
     assert client.post("/logout", headers=SAME).status_code == 303
     assert client.get("/workers").status_code == 303
-    monkeypatch.setattr(sessions, "_ended", sessions.Ended())  # as another process, or this one after a restart
+    monkeypatch.setattr(sessions, "_ended", sessions.EndedSessions())  # as another process, or this one after a restart
     assert [copy.get("/workers").status_code for copy in copies] == [303, 303]
     assert again.get("/workers").status_code == 200  # on another browser the person stays signed in
 

@@ -1,6 +1,6 @@
-"""How often somebody may try a password, so that nobody can guess one, nor keep the real person out.
+"""Limits on sign-in attempts, so that nobody can guess a password or lock somebody else out.
 
-A browser in which that person has signed in before has a count of its own: strangers' tries do not touch it.
+A browser in which a person has signed in before has a limit of its own, which attempts from elsewhere do not use up.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ PER_NAME_AND_ADDRESS = 5
 PER_ADDRESS = 30
 PER_NAME = 50  # from anywhere: so slowly guesses only who knows much already
 PER_BROWSER = 5  # that is known
-RECORDED = 300  # failed tries of a window that go to the audit; the log has all of them
+RECORDED = 300  # failed attempts of a window that go to the audit; the log has all of them
 MAX_REMEMBERED = 10_000
 IPV6_PREFIX = 64  # bits of an IPv6 address that one customer has at least
 CHECKS_AT_ONCE = 1  # of known browsers, and of others: each takes about 0.1 s of a core and 32 MB
 WAITING = 3  # for one of those, at most WAIT_S
 WAIT_S = 2.0
 
-# KEYS what counts a try, the widest last. ARGV window s, for each key but the last how many there may be. Answers the
-# counts as far as it got: where one says no, wider ones are not raised, so that one place fills no limit of all places.
+# KEYS the counters of an attempt, the widest last. ARGV window s, the limit of each counter but the last. Answers the
+# counts as far as it got: where a limit is exceeded, wider counters stay as they are, so that one address cannot use up
+# the limit of all addresses.
 _COUNT = """
 local counts = {}
 local function raise(key)
@@ -50,7 +51,7 @@ return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Try:
+class Attempt:
     """Somebody tries the password of `name` from `address`, in the browser with that mark where it is known for it."""
 
     name: str
@@ -70,48 +71,48 @@ class Try:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of its counts; the last one counts all tries there are, which are allowed or the first refused."""
+        """The keys of its counts; the last one counts all attempts, which are allowed or the first refused."""
         return (*(_key(text) for text, _ in self.limits()), _key("all"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What counting one try said."""
+class Decision:
+    """What was decided on one attempt."""
 
     is_allowed: bool
     is_recorded: bool  # whether it belongs in the audit: it is allowed, or the first that is not, and there is room
 
 
-class Tries:
-    """Counts tries: in Redis for all processes, in memory without it.
+class AttemptCounter:
+    """Counts attempts: in Redis for all processes, in memory without it.
 
     Redis that is down must not lock anybody out, nor allow guessing.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._own: dict[str, tuple[int, float]] = {}  # key -> (tries, monotonic end)
+        self._own: dict[str, tuple[int, float]] = {}  # key -> (attempts, monotonic end)
 
-    def count(self, store: Store | None, tried: Try) -> Counted:
-        """Count one try. Cost: 1 round trip."""
-        most = [limit for _, limit in tried.limits()]
-        counts = self._count_here(tried.keys, most)
+    def count(self, store: Store | None, attempt: Attempt) -> Decision:
+        """Count one attempt. Cost: 1 round trip."""
+        most = [limit for _, limit in attempt.limits()]
+        counts = self._count_here(attempt.keys, most)
         if store is not None:
             with contextlib.suppress(QueuedeckError):  # then what this process has seen counts
-                counts = list(store.script(_COUNT, tried.keys, WINDOW_S, *most))
+                counts = list(store.script(_COUNT, attempt.keys, WINDOW_S, *most))
         return _judged(counts, most)
 
-    def forgive(self, store: Store | None, tried: Try) -> None:
-        """The password was right: this try does not count, nor earlier ones of that person there. 1 round trip."""
-        keys = tried.keys
-        persons = keys[0] if tried.browser is not None else keys[1]
+    def succeeded(self, store: Store | None, attempt: Attempt) -> None:
+        """The password was right: this attempt does not count, nor earlier ones of that person there. 1 round trip."""
+        keys = attempt.keys
+        persons = keys[0] if attempt.browser is not None else keys[1]
         with self._lock:
             self._own.pop(persons, None)
         self._lower(store, [key for key in keys if key != persons], ("DEL", persons))
 
-    def take_back(self, store: Store | None, tried: Try) -> None:
-        """The password was not looked at: this try does not count. Cost: 1 round trip."""
-        self._lower(store, tried.keys)
+    def uncount(self, store: Store | None, attempt: Attempt) -> None:
+        """The password was not looked at: this attempt does not count. Cost: 1 round trip."""
+        self._lower(store, attempt.keys)
 
     def _lower(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
         with self._lock:
@@ -153,14 +154,14 @@ class Tries:
             return count + 1
 
 
-def _judged(counts: Sequence[int], most: Sequence[int]) -> Counted:
+def _judged(counts: Sequence[int], most: Sequence[int]) -> Decision:
     over = [count > limit for count, limit in zip(counts, most, strict=False)]
     first_refused = True in over and len(counts) == over.index(True) + 2
     is_allowed = True not in over
-    return Counted(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
+    return Decision(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
 
 
-class Checks:
+class PasswordChecks:
     """Lets a password be checked at a time, and a few people wait: a flood of them takes no more of the machine."""
 
     def __init__(self) -> None:
