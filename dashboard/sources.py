@@ -17,12 +17,10 @@ from typing import Any, TypeAlias
 import redis
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
-    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -38,9 +36,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from dashboard.clock import monotonic_s, now_s
+from dashboard.connections import Renewal, connection_options
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import RedisHealth
-from dashboard.settings import CERT_REQS, redact_url
+from dashboard.settings import redact_url
 
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
@@ -55,10 +54,6 @@ READ_BYTES = 64 * 1024
 CLOCK_CHECK_S = 60.0
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
 MAX_CONNECTIONS = 64
-# A server that takes no writes may be a former primary behind a name or an address that leads elsewhere by now. Its
-# connections are made anew after the first of these, then after twice as long each time.
-RENEW_FIRST_S = 1.0
-RENEW_MOST_S = 30.0
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
@@ -124,61 +119,6 @@ class Packed:
 _ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
 
 
-class _Renewal:
-    """When connections are made anew, so that a failover behind a name or an address is followed.
-
-    Redis closes no connection when it becomes a replica, and a name that leads to another server closes none either.
-    """
-
-    def __init__(self) -> None:
-        self._generation = 0
-        self._wait_s = RENEW_FIRST_S
-        self._due = 0.0  # monotonic
-        self._role: str | None = None
-
-    def introduced(self, connection: Any) -> None:
-        """A connection is being made."""
-        connection.queuedeck_generation = self._generation
-
-    def is_current(self, connection: Any) -> bool:
-        """Whether it is one of those that may be used."""
-        return bool(getattr(connection, "queuedeck_generation", self._generation) == self._generation)
-
-    def refused(self, exc: ResponseError) -> None:
-        """Redis refused a command."""
-        if isinstance(exc, ReadOnlyError | MasterDownError) or _NO_PRIMARY.match(str(exc)):
-            self._renew()
-
-    def found(self, role: str | None) -> None:
-        """The server says that it has this role."""
-        if role == "slave" and self._role == "master":
-            self._renew()
-        if role == "master":
-            self._wait_s = RENEW_FIRST_S
-        self._role = role
-
-    def _renew(self) -> None:
-        now = monotonic_s()
-        if now < self._due:
-            return
-        self._generation += 1
-        self._due = now + self._wait_s
-        self._wait_s = min(RENEW_MOST_S, 2 * self._wait_s)
-
-
-def _options(url: str) -> dict[str, Any]:
-    """What a connection to `url` needs by its scheme and its options, those of the settings' URL_OPTIONS."""
-    options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
-    if options.get("connection_class") is not redis.UnixDomainSocketConnection:
-        options["socket_keepalive"] = True
-    verifies = CERT_REQS.get(str(options.pop("ssl_cert_reqs", "required")).lower(), "required")
-    if options.get("connection_class") is redis.SSLConnection:
-        options["ssl_cert_reqs"] = verifies
-        if verifies == "none":
-            options["ssl_check_hostname"] = False
-    return options
-
-
 class Source:
     """One Redis, thread-safe. Opens no connection before the first command."""
 
@@ -195,9 +135,9 @@ class Source:
             decode_responses=False,
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
-            **_options(url),
+            **connection_options(url),
         )
-        self._connections = _Renewal()
+        self._connections = Renewal()
         self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
         self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
 
@@ -413,10 +353,6 @@ def _is_auth(reply: Reply) -> bool:
 _REFUSING = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
-)
-# What a replica says that takes no writes, or that has lost its primary and answers nothing.
-_NO_PRIMARY = re.compile(
-    r"(?:ERR )?(?:Error running script.{0,120}?)?(?:@user_script: ?\d+: )?-?(?:READONLY|MASTERDOWN)\b"
 )
 _URL = re.compile(r"(rediss?|unix)://(\S++)")
 

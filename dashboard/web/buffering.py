@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import re
 import resource
 import selectors
 import socket
 import sys
 import termios
 import time
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -26,13 +24,11 @@ from gunicorn import http, util
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import ThreadWorker
 
+from dashboard.web.incoming import Incoming, Refused
+
 RECEIVE_S = 10.0  # for head and body together
 SEND_S = 20.0  # for one part of an answer, and for the answers before the next request of a connection
 LEAVE_S = 2.0  # that the other side has to close after the last answer
-MAX_HEAD = 64 * 1024
-MAX_BODY = 1024 * 1024 + 4096  # somewhat more than the application takes, which says so in its own words
-MAX_CHUNKS = 4096  # of one body: each costs the main loop some microseconds
-MAX_LINE = 8190  # as gunicorn's own limit
 RECEIVE_BYTES = 64 * 1024
 # What an answer may lie in while its reader is slow, so that no thread waits for it. Linux grants some 400 KiB.
 SEND_BYTES = 1024 * 1024
@@ -41,145 +37,7 @@ SEND_BYTES = 1024 * 1024
 CONNECTIONS = 600
 OTHER_FILES = 128
 MAX_BUFFERED = 64 * 1024 * 1024  # of all requests that are not answered
-UNSENT_LOOK_S = 0.05
-_HEAD_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\d{1,18}\Z")
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;|\Z)")
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
-
-
-class Refused(Exception):
-    """The request is not taken; `status` says why."""
-
-    def __init__(self, status: HTTPStatus) -> None:
-        self.status = status
-
-
-class Incoming:
-    """The bytes of one request so far. Once it is complete, `request` is what gunicorn gets, `rest` what came after it.
-
-    A body in chunks is put together here: gunicorn's reader of chunks takes time that grows with the square of their
-    number. Where the length of a body is not told in exactly one way, the request is refused, so that a thread never
-    waits for more. Time: linear in the bytes.
-    """
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.is_complete = False
-        self.expects_continue = False
-        self._place = 0  # what lies before it was looked at
-        self._end = 0  # where the body ends, or the present chunk
-        self._lines: list[bytes] = []  # of the head, without those that tell how the body is framed
-        self._chunks: list[tuple[int, int]] = []  # where in the data they lie
-        self._chunked = 0  # bytes in them
-        self._framed = False  # whether the head told of a body
-        self._step: Callable[[], bool] = self._read_head  # whether there is a next step with what has arrived
-
-    def add(self, data: bytes) -> None:
-        """Take what has arrived. Raises Refused."""
-        self.data += data
-        while not self.is_complete and self._step():
-            pass
-
-    @property
-    def request(self) -> bytes:
-        """Head and body, the length of a body in one header."""
-        body = b"".join(bytes(self.data[start:end]) for start, end in self._chunks)
-        lines = [*self._lines, *([b"Content-Length: %d" % len(body)] if self._chunks or self._framed else [])]
-        return b"\r\n".join(lines) + _HEAD_END + body
-
-    @property
-    def rest(self) -> bytes:
-        """The beginning of the next request."""
-        return bytes(self.data[self._end :])
-
-    def _read_head(self) -> bool:
-        end = self.data.find(_HEAD_END, max(0, self._place - len(_HEAD_END) + 1))
-        self._place = len(self.data)
-        if (end if end >= 0 else self._place) > MAX_HEAD:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        if end < 0:
-            return False
-        self._place = self._end = end + len(_HEAD_END)
-        lengths, codings = self._read_lines(bytes(self.data[:end]))
-        self._framed = bool(lengths or codings)
-        if codings:
-            if codings != [b"chunked"] or lengths or not self._lines[0].endswith(b" HTTP/1.1"):
-                raise Refused(HTTPStatus.BAD_REQUEST)
-            self._step = self._read_chunk_line
-        elif lengths:
-            self._read_length(lengths)
-        else:
-            self.is_complete = True
-        return True
-
-    def _read_lines(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
-        """(values of Content-Length, values of Transfer-Encoding); notes whether the client waits for a word."""
-        first, *lines = head.split(b"\r\n")
-        values: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
-        self._lines = [first]
-        for line in lines:
-            name, _, value = line.partition(b":")
-            if (name := name.lower()) in _FRAMING:
-                values[name].append(value.strip(b" \t").lower())
-            else:
-                self._lines.append(line)
-        expected = values[b"expect"]
-        if expected not in ([], [b"100-continue"]):
-            raise Refused(HTTPStatus.EXPECTATION_FAILED)
-        self.expects_continue = bool(expected) and first.endswith(b" HTTP/1.1")
-        return values[b"content-length"], values[b"transfer-encoding"]
-
-    def _read_length(self, lengths: list[bytes]) -> None:
-        if len(lengths) != 1 or not _LENGTH.match(lengths[0]):
-            raise Refused(HTTPStatus.BAD_REQUEST)
-        self._end = self._place + int(lengths[0])
-        if int(lengths[0]) > MAX_BODY:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        self._step = self._read_body
-
-    def _read_body(self) -> bool:
-        if len(self.data) >= self._end:
-            self._chunks = [(self._place, self._end)]
-            self.is_complete = True
-        return False
-
-    def _read_chunk_line(self) -> bool:
-        end = self.data.find(b"\r\n", self._place, self._place + MAX_LINE)
-        if end < 0:
-            if len(self.data) - self._place >= MAX_LINE:
-                raise Refused(HTTPStatus.BAD_REQUEST)
-            return False
-        found = _CHUNK_SIZE.match(bytes(self.data[self._place : end]))
-        if found is None:
-            raise Refused(HTTPStatus.BAD_REQUEST)
-        size = int(found[1], 16)
-        if size == 0:
-            self._place, self._step = end, self._read_trailers
-            return True
-        self._chunked += size
-        if self._chunked > MAX_BODY or len(self._chunks) >= MAX_CHUNKS:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        self._chunks.append((end + 2, end + 2 + size))
-        self._end, self._step = end + 2 + size + 2, self._read_chunk
-        return True
-
-    def _read_chunk(self) -> bool:
-        if len(self.data) < self._end:
-            return False
-        if self.data[self._end - 2 : self._end] != b"\r\n":
-            raise Refused(HTTPStatus.BAD_REQUEST)
-        self._place, self._step = self._end, self._read_chunk_line
-        return True
-
-    def _read_trailers(self) -> bool:
-        """Nobody here reads trailers: they are left out."""
-        end = self.data.find(_HEAD_END, self._place)
-        if (end if end >= 0 else len(self.data)) - self._place > MAX_HEAD:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        self.is_complete = end >= 0
-        self._end = end + len(_HEAD_END)
-        return False
+LOOK_S = 0.05  # to the next look at what no event tells of
 
 
 class _Collected(Unreader):  # type: ignore[misc]
@@ -240,6 +98,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         self._unsent: dict[Any, float] = {}  # complete, but answers before it are under way; until when they may be
         self._leaving: dict[Any, float] = {}  # by connection, until when
         self._buffered = 0  # bytes of requests that are not answered
+        self._accept_again = 0.0  # monotonic; when connections are accepted again
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._crowded = max(8, min(CONNECTIONS, files - OTHER_FILES)) * 9 // 10
 
@@ -253,7 +112,12 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
             if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
             self._make_room()
-            time.sleep(UNSENT_LOOK_S)  # it asks again at once, and nothing here can help but time
+            self._accept_again = time.monotonic() + LOOK_S
+            self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """As gunicorn's, which asks for it in each round; not while there was no file left for a connection."""
+        super().set_accept_enabled(enabled and time.monotonic() >= self._accept_again)
 
     def enqueue_req(self, conn: Any) -> None:
         """Collect the next request of `conn`, then give it to a thread."""
@@ -289,7 +153,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """As gunicorn's, and soon again for connections whose last answer is under way."""
-        super().wait_for_and_dispatch_events(min(timeout, UNSENT_LOOK_S) if self._unsent else timeout)
+        is_short = bool(self._unsent) or time.monotonic() < self._accept_again
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_S) if is_short else timeout)
         now = time.monotonic()
         for conn, deadline in list(self._unsent.items()):
             if not _unsent_bytes(conn.sock):

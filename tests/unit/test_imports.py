@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.suggest",
         "dashboard.redact",
     ),
-    ("dashboard.sources",),
+    ("dashboard.connections", "dashboard.sources"),
     ("dashboard.backends",),
     ("dashboard.collect",),
     ("dashboard.triage",),

@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
-from dashboard import sources
+from dashboard import connections, sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Source, metered, parse_info
@@ -291,11 +291,12 @@ def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
     fail_over()
     address.leads_to = old
     now = 1000.0
-    monkeypatch.setattr(sources, "monotonic_s", lambda: now)
+    for module in (connections, sources):
+        monkeypatch.setattr(module, "monotonic_s", lambda: now)
     with closing(Source("main", address.url)) as source, redis.Redis(port=old) as client:
-        connections = []
+        counts = []
         for _ in range(120):
             now += 1
             source.health(probe=True)
-            connections.append(client.info("stats")["total_connections_received"])
-        assert connections[-1] - connections[0] == 8  # at once, after 1, 2, 4, 8, 16 and then each 30 seconds
+            counts.append(client.info("stats")["total_connections_received"])
+        assert counts[-1] - counts[0] == 8  # at once, after 1, 2, 4, 8, 16 and then each 30 seconds
