@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,9 +28,9 @@ from dashboard.settings import Settings, load
 from dashboard.sources import Source, metered
 from tests.alerts.channels.sinks import HttpSink, hang, status
 from tests.processes import ROOT
+from tests.readme_users import PUBLISHER, READER
 from tests.waiting import CEILING_S, wait_until
 
-READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 INTERVAL_S = 0.5
 
 

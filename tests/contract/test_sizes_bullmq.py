@@ -13,19 +13,14 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.sizes import DEEP, MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER, discover
-
-MIB = 1024 * 1024
-DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.fixture(params=["scripts", "plain"])
 def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
     """The backend of a user with and of one without scripts."""
-    url = server.url
-    if request.param == "plain":
-        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split(), "+client|list")
-        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    url = address_of_user(server, redis_client, f"{READER} +client|list", scripts=request.param == "scripts")
     source = Source("main", url)
     yield BullMQ(source, SourceSettings(name="main", url=url))
     source.close()
@@ -41,11 +36,6 @@ def add(client: redis.Redis, job_id: str, **fields: str) -> None:
     client.lpush("bull:alpha:wait", job_id)
 
 
-def travelled(client: redis.Redis) -> int:
-    found: int = client.info("stats")["total_net_output_bytes"]
-    return found
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -59,7 +49,7 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: BullMQ, redis_clien
     add(redis_client, "3", **{name: "x" * 5 * MIB})
     add(redis_client, "4", **{name: '{"a":' * 5_000 + "1" + "}" * 5_000})
     ref = discover(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):
         page = backend.jobs(ref, JobQuery(state=state))
         assert {job.id for job in page.jobs} == {"1", "2", "3", "4"}
@@ -68,20 +58,20 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: BullMQ, redis_clien
             assert backend.job(ref, job.id).id == job.id
     assert backend.stats([ref])[0].counts.waiting == 4
     backend.workers([ref])
-    assert travelled(redis_client) - before < 4 * MIB
+    assert sent_bytes(redis_client) - before < 4 * MIB
 
 
 def test_logs_of_any_size_are_read_within_bounds(backend: BullMQ, redis_client: redis.Redis) -> None:
     add(redis_client, "1")
     redis_client.rpush("bull:alpha:1:logs", "first", *("x" * 3 * MIB for _ in range(20)), "last")
     ref = discover(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     job = backend.job(ref, "1")
     assert job.logs_total == 22
     assert job.logs[-1] == "last"
     # One row after the newest was as long as all that is read of logs.
     assert 2 <= len(job.logs) < 22
-    assert travelled(redis_client) - before < 13 * MIB
+    assert sent_bytes(redis_client) - before < 13 * MIB
 
 
 def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_client: redis.Redis) -> None:
@@ -90,11 +80,11 @@ def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_clie
     redis_client.set("bull:alpha:1:lock", "x" * 9 * MIB)
     redis_client.set("bull:alpha:limiter", "9" * 9 * MIB, px=60_000)
     ref = discover(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     assert backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs[0].id == "1"
     backend.stats([ref])
     backend.workers([ref])
-    assert travelled(redis_client) - before < (10 * MIB if backend._scripts.refused else MIB)
+    assert sent_bytes(redis_client) - before < (10 * MIB if backend._scripts.refused else MIB)
 
 
 def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis_client: redis.Redis) -> None:

@@ -18,19 +18,15 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.sizes import MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER
 from tests.contract.test_celery import bind, discover, message
-
-MIB = 1024 * 1024
 
 
 @pytest.fixture(params=["scripts", "plain"])
 def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery]:
     """The backend of a user with and of one without scripts."""
-    url = server.url
-    if request.param == "plain":
-        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split())
-        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    url = address_of_user(server, redis_client, READER, scripts=request.param == "scripts")
     source, own = Source("main", url), Source("main", server.url)
     found = Celery(source, SourceSettings(name="main", url=url))
     found.own = own
@@ -49,11 +45,6 @@ def deep_body(opening: str, closing: str, depth: int) -> bytes:
     return message("deep", body=base64.b64encode(body.encode()).decode())
 
 
-def travelled(client: redis.Redis) -> int:
-    found: int = client.info("stats")["total_net_output_bytes"]
-    return found
-
-
 def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "alpha")
     redis_client.lpush("alpha", message("first"))
@@ -62,9 +53,9 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
         redis_client.lpush("alpha", raw)
     redis_client.lpush("alpha", message("last"))
     ref = discover(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     page = backend.jobs(ref, JobQuery(state=State.WAITING))
-    sent = travelled(redis_client) - before
+    sent = sent_bytes(redis_client) - before
     assert page.total == len(page.jobs) == 6
     assert page.jobs[0].id == "first"
     if backend._scripts.refused:
@@ -81,7 +72,7 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
     assert len({job.id for job in page.jobs}) == 6
     for job in page.jobs:
         assert backend.job(ref, job.id).id == job.id
-    assert travelled(redis_client) - before < MIB
+    assert sent_bytes(redis_client) - before < MIB
     assert len(backend.window(ref, JobQuery(state=State.WAITING, per_page=500)).rows) == 6
 
 
@@ -127,7 +118,7 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
     for n, (name, raw) in enumerate(records.items()):
         redis_client.set(f"celery-task-meta-{name}", raw)
         redis_client.zadd(keys_of(state), {name: n})
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     page = backend.jobs(refs["*"], JobQuery(state=state))
     assert {job.id for job in page.jobs} == set(records)
     problems = {job.id: job.problem for job in page.jobs}
@@ -136,7 +127,7 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
     for name in records:
         assert backend.job(refs["*"], name).id == name
     assert len(backend.window(refs["*"], JobQuery(state=state, per_page=500)).rows) == 4
-    assert travelled(redis_client) - before < 4 * MIB
+    assert sent_bytes(redis_client) - before < 4 * MIB
 
 
 def keys_of(state: State) -> str:
@@ -154,10 +145,10 @@ def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: 
         redis_client.hset("unacked", f"tag{n}", json.dumps(entry))
         redis_client.zadd("unacked_index", {f"tag{n}": n})
     refs = discover(backend)
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     page = backend.jobs(refs["*"], JobQuery(state=State.ACTIVE, per_page=100))
     assert any("too large to be read" in (job.problem or "") for job in page.jobs)
-    assert travelled(redis_client) - before < 10 * MIB
+    assert sent_bytes(redis_client) - before < 10 * MIB
     stats = {found.name: found for found in backend.stats(list(refs.values()))}
     # So many bytes are not looked into for a figure; unknown is not zero.
     assert stats["*"].counts.active is None
@@ -194,13 +185,13 @@ def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, re
     ref = discover(backend)["alpha"]
     picks = backend.picks(ref, JobQuery(state=State.WAITING))
     assert len(picks) == 5
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     taken = backend.take(ref, State.WAITING, [picks[2], picks[4], Pick(id=picks[1].id)])
     kept = [one for one in taken if isinstance(one, Kept)]
     assert [one.size_bytes for one in kept] == [len(long[1]), len(message("last")), len(long[0])]
     assert [one.blob is None for one in kept] == [True, False, True]
     assert [one.outcome for one in backend.delete(ref, State.WAITING, kept)] == [Outcome.DONE] * 3
-    assert travelled(redis_client) - before < MIB
+    assert sent_bytes(redis_client) - before < MIB
     assert redis_client.lrange("alpha", 0, -1) == [long[2], message("first")]
     backend.close()
     source.close()

@@ -13,21 +13,17 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.sizes import DEEP, MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER
 from tests.contract.test_rq import refs_of
 
-MIB = 1024 * 1024
-DEEP = "[" * 100_000 + "]" * 100_000
 NOW = "2026-11-24T03:00:00.000000Z"
 
 
 @pytest.fixture(params=["scripts", "plain"])
 def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
     """The backend of a user with and of one without scripts."""
-    url = server.url
-    if request.param == "plain":
-        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split())
-        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    url = address_of_user(server, redis_client, READER, scripts=request.param == "scripts")
     source = Source("main", url)
     yield RQ(source, SourceSettings(name="main", url=url))
     source.close()
@@ -42,11 +38,6 @@ def add(client: redis.Redis, job_id: str, **fields: str) -> None:
     client.zadd("rq:failed:alpha", {job_id: 4_000_000_000})
 
 
-def travelled(client: redis.Redis) -> int:
-    found: int = client.info("stats")["total_net_output_bytes"]
-    return found
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -59,7 +50,7 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: r
     add(redis_client, "2", **{name: DEEP})
     add(redis_client, "3", **{name: "x" * 5 * MIB})
     ref = refs_of(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):
         page = backend.jobs(ref, JobQuery(state=state))
         assert {job.id for job in page.jobs} == {"1", "2", "3"}
@@ -68,7 +59,7 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: r
         for job in page.jobs:
             assert backend.job(ref, job.id).id == job.id
     assert backend.stats([ref])[0].counts.waiting == 3
-    assert travelled(redis_client) - before < 4 * MIB
+    assert sent_bytes(redis_client) - before < 4 * MIB
 
 
 @pytest.mark.parametrize("name", ["queues", "current_job", "hostname", "birth", "last_heartbeat", "total_working_time"])
@@ -80,9 +71,9 @@ def test_a_worker_of_any_size_costs_one_row(backend: RQ, redis_client: redis.Red
         redis_client.hset(key, mapping={"birth": NOW, "last_heartbeat": NOW, "queues": "alpha", "state": "idle"})
         redis_client.hset(key, name, value)
     refs = list(refs_of(backend).values())
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     assert [worker.id for worker in backend.workers(refs)] == ["deep", "long", "plain"]
-    assert travelled(redis_client) - before < MIB
+    assert sent_bytes(redis_client) - before < MIB
 
 
 def test_a_cron_scheduler_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: redis.Redis) -> None:
@@ -96,10 +87,10 @@ def test_a_cron_scheduler_of_any_size_or_depth_costs_one_row(backend: RQ, redis_
     for n, (name, jobs) in enumerate(entries.items()):
         redis_client.zadd("rq:cron_schedulers", {name: n})
         redis_client.hset(f"rq:cron_scheduler:{name}", mapping={"cron_jobs": jobs, "hostname": "h"})
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     found = backend.schedules(list(refs_of(backend).values()))
     assert {entry.name for entry in found} >= {"a", "c"}
-    assert travelled(redis_client) - before < MIB
+    assert sent_bytes(redis_client) - before < MIB
 
 
 def test_a_result_is_not_read_where_nothing_tells_its_size(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
@@ -110,8 +101,8 @@ def test_a_result_is_not_read_where_nothing_tells_its_size(server: EmbeddedRedis
     source = Source("main", f"redis://unmeasured:secret@127.0.0.1:{server.port}/0")
     backend = RQ(source, SourceSettings(name="main", url=server.url))
     ref = refs_of(backend)["alpha"]
-    before = travelled(redis_client)
+    before = sent_bytes(redis_client)
     assert backend.job(ref, "1").id == "1"
     assert backend.jobs(ref, JobQuery(state=State.DEAD)).jobs[0].id == "1"
-    assert travelled(redis_client) - before < MIB
+    assert sent_bytes(redis_client) - before < MIB
     source.close()

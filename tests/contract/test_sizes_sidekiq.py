@@ -16,18 +16,14 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.sizes import MIB, address_of_user
 from tests.contract.test_sidekiq import READER, discover, enqueue, payload, process
-
-MIB = 1024 * 1024
 
 
 @pytest.fixture(params=["scripts", "plain"])
 def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Sidekiq]:
     """The backend of a user with and of one without scripts."""
-    url = server.url
-    if request.param == "plain":
-        redis_client.execute_command("ACL", "SETUSER", "reader", *READER.split())
-        url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    url = address_of_user(server, redis_client, READER, scripts=request.param == "scripts")
     source = Source("main", url)
     yield Sidekiq(source, SourceSettings(name="main", url=url))
     source.close()

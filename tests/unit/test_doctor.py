@@ -30,11 +30,11 @@ from dashboard.settings import Settings, load
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
 from tests.processes import ROOT
+from tests.readme_users import PUBLISHER, READER
 from tests.waiting import wait_until
 
 HEALTHY = ("--maxmemory", "64mb", "--appendonly", "yes")
 PASSWORD = "pass-" + "word"
-READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
 def doctor(capsys: pytest.CaptureFixture[str], url: str, **more: Any) -> tuple[int, str]:
