@@ -86,6 +86,9 @@ class Authenticator:
             )
         self.settings = settings
         self.identify = identify
+        # The names that are answered to; none = all.
+        trusted = frozenset(host.lower() for host in settings.trusted_hosts)
+        self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
         wanted = start_token and not (identify or settings.users or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
 
@@ -150,8 +153,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
     @app.before_request
     def guard() -> None:
-        trusted = {host.lower() for host in authenticator.settings.trusted_hosts}
-        if trusted and host_name(request.environ) not in LOCAL_HOSTS | trusted:
+        if authenticator.hosts and host_name(request.environ) not in authenticator.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
         role = _role()
         if role is None:
