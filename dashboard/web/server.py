@@ -9,6 +9,7 @@ import secrets
 import socket
 from typing import Any
 
+import gunicorn
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
@@ -19,6 +20,13 @@ from dashboard.settings import Settings, redact_url
 from dashboard.web.app import create_app
 from dashboard.web.buffering import CONNECTIONS
 from dashboard.web.deck import EXTENSION
+
+LEAST_GUNICORN = 26  # the worker below is built on the threads of this one; a mounted dashboard needs none at all
+if gunicorn.version_info[0] < LEAST_GUNICORN:
+    raise ConfigurationError(
+        f"the dashboard's own server needs gunicorn {LEAST_GUNICORN} or later; {gunicorn.__version__} is installed",
+        hint="Run pip install --upgrade gunicorn, or give the dashboard an environment of its own.",
+    )
 
 log = masked_logger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from itsdangerous import BadData, BadSignature, URLSafeSerializer
+from itsdangerous import BadData, BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from werkzeug.security import check_password_hash
 
 from dashboard.access import LOCAL, Identity, Role
@@ -58,6 +58,17 @@ class _Cookies(SecureCookieSessionInterface):
             return self.session_class(signer.loads(request.cookies.get(self.get_cookie_name(app)) or ""))
         except BadSignature:
             return self.session_class()
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """As Flask's since 3.1; earlier ones know no former keys."""
+        if not app.config["SECRET_KEY"]:
+            return None
+        return URLSafeTimedSerializer(
+            _keys(app),
+            salt=self.salt,
+            serializer=self.serializer,
+            signer_kwargs={"key_derivation": self.key_derivation, "digest_method": self.digest_method},
+        )
 
     def get_cookie_name(self, app: Flask) -> str:
         name = "__Secure-queuedeck" if request.is_secure else "queuedeck"
@@ -179,8 +190,12 @@ def remember_browser(app: Flask, response: Response, name: str) -> None:
 
 
 def _browsers(app: Flask) -> URLSafeSerializer:
-    keys = [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
-    return URLSafeSerializer(keys, salt="queuedeck known browser")
+    return URLSafeSerializer(_keys(app), salt="queuedeck known browser")
+
+
+def _keys(app: Flask) -> list[str]:
+    """The keys that signatures may have been made with, the one for new ones last."""
+    return [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
 
 
 class EndedSessions:
