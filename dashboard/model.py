@@ -198,6 +198,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
     libraries: tuple[str, ...] = ()  # backends with at least one queue here
     needs_noeviction: bool = False  # a library with queues here loses jobs when keys are evicted
     discovered: bool = False  # the first full look for queues is done
+    search_progress: float | None = None  # 0..1, about how far that look has come; None when done, or not known
     commands: int = 0  # what the last sample cost
     round_trips: int = 0
     cost_s: float = 0.0

@@ -156,11 +156,15 @@ class Source:
         redis.ResponseError for what is wrong with the command or its key. Cost: 1 round trip.
         """
         reply = self.batch([command])[0]
+        self.check(reply)
+        return reply
+
+    def check(self, reply: Reply) -> None:
+        """Raises Forbidden or redis.ResponseError, as `execute`, where that is the reply to a command of a batch."""
         if isinstance(reply, NoPermissionError):
             raise self.forbidden(reply) from reply
         if isinstance(reply, ResponseError):
             raise reply
-        return reply
 
     def batch(self, commands: Sequence[Command]) -> list[Reply]:
         """The replies to many commands, in order; a refused command's ResponseError stands in its place.

@@ -58,14 +58,14 @@ class Budget:
 
     commands: int
     seconds: float
-    slow_command_s: float = 0.02
+    slow_command_s: float = 0.02  # of the server's own time: how far away it is says nothing of how busy it is
     _started: float = field(default_factory=time.perf_counter)
 
-    def spend(self, command_s: float) -> bool:
-        """Note one command that took `command_s`; True while there is budget left and the server was quick."""
+    def spend(self, server_s: float) -> bool:
+        """Note one command that took the server so long; True while there is budget left and the server was quick."""
         self.commands -= 1
         elapsed = time.perf_counter() - self._started
-        return self.commands > 0 and elapsed < self.seconds and command_s <= self.slow_command_s
+        return self.commands > 0 and elapsed < self.seconds and server_s <= self.slow_command_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Backend(abc.ABC):
     states: ClassVar[Mapping[State, tuple[str, ...]]]
     capabilities: ClassVar[frozenset[Capability]]
     keyed_by_id: ClassVar[bool] = True  # a job is found by its id at once, not by looking through lists
+    key_scans: ClassVar[int] = 1  # how often a whole search goes through the key space; 0 = the library has an index
     # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
     queue_actions: ClassVar[tuple[Action, ...]] = ()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from dashboard.backends.base import Budget
-from dashboard.sources import Source
+from dashboard.sources import Argument, Reply, Source
 
 # Redis looks at about this many keys per call: 1000 keeps one call under 1 ms without and 2 ms with a TYPE filter.
 KEYS_PER_CALL = 1000
@@ -21,9 +19,22 @@ def scan_step(
     found: list[bytes] = []
     filters = ("TYPE", key_type) if key_type else ()
     while True:
-        started = time.perf_counter()
-        following, keys = source.execute("SCAN", cursor, "MATCH", match, "COUNT", KEYS_PER_CALL, *filters)
+        reply, server_s = timed(source, "SCAN", cursor, "MATCH", match, "COUNT", KEYS_PER_CALL, *filters)
+        following, keys = reply
         found.extend(keys)
         cursor = int(following)
-        if not budget.spend(time.perf_counter() - started) or cursor == 0:
+        if not budget.spend(server_s) or cursor == 0:
             return found, cursor
+
+
+def timed(source: Source, *command: Argument) -> tuple[Reply, float]:
+    """The reply to a command, and the seconds for which it kept the server; 0.0 where the server's clock is not to be
+    asked. Raises as Source.execute. Cost: 1 round trip of 3 commands."""
+    before, reply, after = source.batch([("TIME",), command, ("TIME",)])
+    source.check(reply)
+    begun, ended = _seconds(before), _seconds(after)
+    return reply, 0.0 if begun is None or ended is None else max(0.0, ended - begun)
+
+
+def _seconds(reply: Reply) -> float | None:
+    return int(reply[0]) + int(reply[1]) / 1e6 if isinstance(reply, list) and len(reply) == 2 else None

@@ -40,11 +40,16 @@ class Reading:
 class Reader:
     """Thread-safe; asks the store at most twice per interval, whatever the number of viewers.
 
-    `own_sample` takes a sample in this process; it is called when the published one is missing or stale, at most once
-    per interval, by one thread while the others get the last reading.
+    `own_sample` takes a sample in this process, given what was published last; it is called when that is missing or
+    stale, at most once per interval, by one thread while the others get the last reading.
     """
 
-    def __init__(self, store: Store, interval_s: float, own_sample: Callable[[], tuple[Snapshot, History]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        interval_s: float,
+        own_sample: Callable[[Snapshot | None, History], tuple[Snapshot, History]],
+    ) -> None:
         self._store = store
         self._interval_s = interval_s
         self._own_sample = own_sample
@@ -94,12 +99,12 @@ class Reader:
             self._wanted_history = published.history_version
             if not self._is_stale(published):
                 return self._reading_of(published, history)
-        return self._own(error, hint)
+        return self._own(published or (last.snapshot if last else None), history, error, hint)
 
-    def _own(self, error: str | None, hint: str | None) -> Reading:
+    def _own(self, known: Snapshot | None, history: History, error: str | None, hint: str | None) -> Reading:
         if monotonic_s() < self._next_own and self._reading is not None:
             return replace(self._reading, error=error, hint=hint)
-        snapshot, history = self._own_sample()
+        snapshot, history = self._own_sample(known, history)
         self._next_own = monotonic_s() + self._interval_s
         return self._reading_of(snapshot, history, error, hint)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget
+from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow, with_rates
 from dashboard.collect.history import History, HistoryKeeper
@@ -23,7 +24,7 @@ log = masked_logger(__name__)
 
 # The first search may be quick, since nothing can be shown before; later ones step lightly.
 FIRST_BUDGET = (400, 0.5)  # commands, seconds of one sample
-LATER_BUDGET = (20, 0.05)
+LATER_BUDGET = (20, 0.15)
 # Between the end of one search and the start of the next. A key space that costs more commands than one step may is
 # scanned less often, so that searching stays a small part of what Redis does.
 SEARCH_PAUSE_S = 4.0
@@ -40,6 +41,19 @@ class _Search:
     complete: bool = False  # at least one search came to its end
     commands: int = 0  # of the running search
     due: float = 0.0  # monotonic; when the next search may start
+
+    def add(self, ref: QueueRef) -> None:
+        """Know a queue that somebody else found; the search that runs may have passed it before it was there."""
+        self.known.setdefault(ref.key, ref)
+        if self.cursor is not None:
+            self.seen.add(ref.key)
+
+    def progress(self, keys: int | None, scans: int) -> float | None:
+        """How far the first search has come, 0..1, where the server has so many keys and each is looked at so often;
+        None where their number is not known."""
+        if self.complete:
+            return 1.0
+        return min(0.99, self.commands * KEYS_PER_CALL / (scans * keys)) if keys else None
 
 
 @dataclass(slots=True)
@@ -75,14 +89,22 @@ class Sampler:
         self._down_since: dict[str, float] = {}
         self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
+        self._adopted_at = 0.0
 
     @property
     def history(self) -> History:
         """The last hour as of the last sample."""
         return self._keeper.history
 
-    def adopt(self, history: History) -> None:
-        """Go on with the history that another sampler published, when it is the newer one."""
+    def adopt(self, snapshot: Snapshot | None, history: History) -> None:
+        """Go on with what another sampler published: its queues are there until a whole search has not found them, and
+        its history is ours when it is the newer one."""
+        if snapshot is not None and snapshot.sampler != self._name and snapshot.sampled_at > self._adopted_at:
+            self._adopted_at = snapshot.sampled_at
+            for queue in snapshot.queues:
+                search = self._search_for(queue.source, queue.backend)
+                if search is not None:
+                    search.add(queue.ref)
         if history.last_at > self._keeper.history.last_at:
             self._keeper = HistoryKeeper(history)
 
@@ -120,7 +142,7 @@ class Sampler:
         self._down_since.pop(source.name, None)
         queues: list[QueueStats] = []
         problems: list[str] = []
-        complete = True
+        searches: list[tuple[_Search, int]] = []
         for backend in self._watch.backends[source.name]:
             try:
                 if leading:
@@ -141,7 +163,7 @@ class Sampler:
                 # One library's odd data must not blind the operator to the others.
                 log.exception("reading %s on %s failed", backend.name, source.name)
                 problems.append(f"{backend.title}: could not be read; the log has the details")
-            complete = complete and self._search_of(source, backend).complete
+            searches.append((self._search_of(source, backend), backend.key_scans))
         self._last[source.name] = tuple(queues)
         stats = SourceStats(
             name=source.name,
@@ -153,7 +175,8 @@ class Sampler:
                 backend.needs_noeviction and any(queue.backend == backend.name for queue in queues)
                 for backend in self._watch.backends[source.name]
             ),
-            discovered=complete,
+            discovered=all(search.complete for search, _ in searches),
+            search_progress=_progress(searches, health.keys),
             commands=meter.commands,
             round_trips=meter.round_trips,
             cost_s=round(meter.seconds, 6),
@@ -188,6 +211,12 @@ class Sampler:
             libraries=tuple(dict.fromkeys(queue.backend for queue in lost)),
         )
         return stats, lost
+
+    def _search_for(self, source: str, backend: str) -> _Search | None:
+        """The search of that name; None where this process does not look there."""
+        if all(one.name != backend for one in self._watch.backends.get(source, ())):
+            return None
+        return self._searches.setdefault((source, backend), _Search())
 
     def _search_of(self, source: Source, backend: Backend) -> _Search:
         return self._searches.setdefault((source.name, backend.name), _Search())
@@ -228,3 +257,10 @@ class Sampler:
             flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow)
         nothing = FlowWindow()
         return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues]
+
+
+def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:
+    """How far the looks through the keys of one source have come; None when all are done, or it is not known."""
+    shares = [search.progress(keys, scans) for search, scans in searches if scans]
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known and sum(known) < len(known) else None

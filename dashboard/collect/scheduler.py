@@ -160,8 +160,7 @@ class Checker:
     def _take_over(self, epoch: int) -> None:
         """Go on where the last leader stopped, so that a restart does not cost the hour of history."""
         former, history = self._store.read(with_history=True)
-        if history is not None:
-            self._sampler.adopt(history)
+        self._sampler.adopt(former, history or History())
         if self._listener is not None:
             self._listener.taken_over(former)
         self._led_epoch, self._history_sent = epoch, -1

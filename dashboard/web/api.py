@@ -268,6 +268,7 @@ def _source(source: SourceStats) -> dict[str, Any]:
         "unreachable_since": iso(instant(source.unreachable_since)),
         "libraries": list(source.libraries),
         "discovered": source.discovered,
+        "search_progress": _rounded(source.search_progress, 2),
         "problems": list(source.problems),
         "cost": {
             "commands": source.commands,

@@ -58,6 +58,7 @@ from dashboard.triage.board import Board, Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Member
 from dashboard.web.firing import Firing, FiringWatch
+from dashboard.web.formatting import percent
 
 log = masked_logger(__name__)
 
@@ -140,10 +141,7 @@ class Deck:
         snapshot = self.reading().snapshot
         found = find_queue(snapshot, source, backend, name) if snapshot else None
         if found is None:
-            raise NotFound(
-                "There is no such queue here.",
-                hint="It may be gone, or new: new queues appear within a few seconds.",
-            )
+            raise NotFound("There is no such queue here.", hint=_where_it_may_be(snapshot, source))
         return found
 
     def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
@@ -374,6 +372,14 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
     )
 
 
+def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
+    found = next((one for one in snapshot.sources if one.name == source), None) if snapshot else None
+    if found is not None and found.reachable and not found.discovered:
+        done = f", {percent(found.search_progress)} done" if found.search_progress else ""
+        return f"This Redis is still being searched for queues{done}; reload in a moment."
+    return "It may be gone, or new: new queues appear within a few seconds."
+
+
 def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     here = watch(settings)
     assert here.own is not None
@@ -382,9 +388,10 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     interval_s = settings.sample_interval_s
     own: list[Sampler] = []  # made at its first use: most processes never need it
 
-    def own_sample() -> tuple[Snapshot, History]:
+    def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
         if not own:
             own.append(Sampler(here, interval_s, holder, clock=store.now_s))
+        own[0].adopt(known, history)
         return own[0].sample(), own[0].history
 
     work = start(settings, here, store, holder) if settings.checker == "auto" else None

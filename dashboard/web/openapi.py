@@ -150,6 +150,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "unreachable_since": _or_null(_TIME),
             "libraries": _list(_TEXT),
             "discovered": _FLAG,
+            "search_progress": _or_null(_NUMBER),
             "problems": _list(_TEXT),
             "cost": _of(dict.fromkeys(("commands", "round_trips", "duration_s"), _or_null(_NUMBER))),
             "redis": _ref("Redis"),

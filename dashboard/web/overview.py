@@ -84,9 +84,20 @@ def context(reading: Reading, query: TableQuery) -> dict[str, Any]:
         "span": span,
         "span_text": span_text(reading.history),
         "spark": lambda points: line(points, span, 72, 20),
-        "looking": not all(source.discovered or not source.reachable for source in snapshot.sources),
+        "searching": searching_text(snapshot),
         "down": [source for source in snapshot.sources if not source.reachable],
     }
+
+
+def searching_text(snapshot: Snapshot) -> str:
+    """Which sources are still searched for queues, and how far that has come; "" when all have been."""
+    several = len(snapshot.sources) > 1
+    parts = [
+        f"{f' {source.name}' if several else ''}{f', {percent(done)}' if (done := source.search_progress) else ''}"
+        for source in snapshot.sources
+        if source.reachable and not source.discovered
+    ]
+    return f"still searching{';'.join(parts)}" if parts else ""
 
 
 def price_of(reading: Reading) -> str:

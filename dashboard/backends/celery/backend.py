@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,10 +106,10 @@ class Celery(Backend):
 
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
-        names = [ref.name for ref in refs]
+        names = Counter(ref.name for ref in refs)
         return [
             msgspec.structs.replace(ref, name=f"{prefix}{ref.name}")
-            if names.count(ref.name) > 1 and (prefix := keys.place(ref).prefix)
+            if names[ref.name] > 1 and (prefix := keys.place(ref).prefix)
             else ref
             for ref in refs
         ]

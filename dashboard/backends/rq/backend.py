@@ -47,6 +47,7 @@ class RQ(Backend):
     name: ClassVar[str] = "rq"
     title: ClassVar[str] = "RQ"
     states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
+    key_scans = 0
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )

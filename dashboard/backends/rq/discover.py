@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from dashboard.backends.base import Backend, Budget, Discovery
 from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.keys import DEFAULT_PREFIX, QueueKeys
+from dashboard.backends.scan import timed
 from dashboard.model import QueueRef
 
 NAMES_PER_CALL = 1000
@@ -31,11 +31,11 @@ def discover(backend: Backend, prefixes: tuple[str, ...], place: _Place | None, 
     place = place or _Place()
     while place.prefix < len(prefixes):
         prefix = prefixes[place.prefix]
-        started = time.perf_counter()
-        position, members = backend.source.execute(
-            "SSCAN", keys.directory(prefix), place.position, "COUNT", NAMES_PER_CALL
+        reply, server_s = timed(
+            backend.source, "SSCAN", keys.directory(prefix), place.position, "COUNT", NAMES_PER_CALL
         )
-        more = budget.spend(time.perf_counter() - started)
+        position, members = reply
+        more = budget.spend(server_s)
         queues = (keys.queue_keys(text(member), (prefix,)) for member in members)
         found += [queue for queue in queues if queue is not None]
         place = _Place(place.prefix, int(position)) if int(position) else _Place(place.prefix + 1)

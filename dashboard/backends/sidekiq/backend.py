@@ -54,6 +54,7 @@ class Sidekiq(Backend):
     name = "sidekiq"
     title = "Sidekiq"
     keyed_by_id = False
+    key_scans = 2  # for namespaces, then for their lists
     needs_noeviction = True
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH, Capability.CLASSES})

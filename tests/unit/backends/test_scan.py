@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.scan import scan_step
-from dashboard.sources import Source, metered
+from dashboard.backends.scan import scan_step, timed
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import Forbidden
+from dashboard.sources import Packed, Reply, Source, metered
 
 KEYS = 30_000
+WAY_S = 0.3
+
+
+class Far(Source):
+    """A server at the end of a long way."""
+
+    def run(self, packed: Packed) -> list[Reply]:
+        """The replies, later."""
+        time.sleep(WAY_S)
+        return super().run(packed)
 
 
 def patient(commands: int) -> Budget:
@@ -22,7 +37,7 @@ def test_one_command_looks_at_about_a_thousand_keys_however_many_there_are(
     redis_client.mset({f"key:{number}": "" for number in range(KEYS)})
     with metered() as meter:
         found, cursor = scan_step(source, 0, patient(1), match="key:*")
-    assert meter.commands == 1
+    assert meter.round_trips == 1
     assert 0 < len(found) < 2000
     assert cursor != 0
 
@@ -37,7 +52,7 @@ def test_a_search_ends_with_all_keys_and_within_the_budget_of_each_step(
     for _ in range(KEYS):
         with metered() as meter:
             keys, cursor = scan_step(source, cursor, patient(5), match="key:*")
-        assert meter.commands <= 5
+        assert meter.round_trips <= 5
         found.update(keys)
         if cursor == 0:
             break
@@ -48,8 +63,37 @@ def test_a_slow_answer_ends_the_step(source: Source, redis_client: redis.Redis) 
     redis_client.mset({f"key:{number}": "" for number in range(KEYS)})
     with metered() as meter:
         _, cursor = scan_step(source, 0, Budget(100, seconds=1e9, slow_command_s=0.0), match="*")
-    assert meter.commands == 1
+    assert meter.round_trips == 1
     assert cursor != 0
+
+
+def test_a_server_that_is_far_away_is_no_slow_server(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    source = Far("main", server.url)
+    begun = time.perf_counter()
+    reply, server_s = timed(source, "SCAN", 0)
+    elapsed_s = time.perf_counter() - begun
+    source.close()
+    assert reply == [b"0", []]
+    assert elapsed_s >= WAY_S
+    assert server_s < elapsed_s / 2
+
+
+def test_a_command_is_timed_by_the_clock_of_the_server(source: Source) -> None:
+    _, server_s = timed(source, "BLPOP", "nothing", "0.05")
+    assert server_s >= 0.05
+
+
+def test_who_may_not_ask_for_the_time_searches_all_the_same(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.mset({f"key:{number}": "" for number in range(3)})
+    redis_client.execute_command("ACL", "SETUSER", "default", "-time")
+    found, cursor = scan_step(source, 0, patient(5), match="key:*")
+    assert (len(found), cursor) == (3, 0)
+
+
+def test_who_may_not_scan_is_told_so(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.execute_command("ACL", "SETUSER", "default", "-scan")
+    with pytest.raises(Forbidden, match="scan"):
+        scan_step(source, 0, patient(5), match="key:*")
 
 
 def test_a_type_is_asked_for_by_redis(source: Source, redis_client: redis.Redis) -> None:

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget, Discovery
+from dashboard.collect.history import History
 from dashboard.collect.sampler import Sampler
 from dashboard.sources import Source, metered
 from tests.conftest import start_server
@@ -138,9 +139,69 @@ def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: 
     first = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
     first.sample()
     second = Sampler(watch_of(source), 2, "two", clock=lambda: 1016.0)
-    second.adopt(first.history)
+    second.adopt(None, first.history)
     second.sample()
     assert second.history.totals.depth == (3, 3)
+
+
+class Slow(Lists):
+    """The first step of each search finds nothing."""
+
+    key_scans = 1
+
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        """All that there is, in the second step."""
+        if cursor is None:
+            budget.commands -= 1
+            return Discovery((), complete=False, cursor=1)
+        return super().discover(None, budget)
+
+
+def test_queues_that_another_sampler_found_are_there_at_once(source: Source, redis_client: redis.Redis) -> None:
+    """After a restart, and where a web process goes on for a leader that is late."""
+    fill(redis_client, mail=3, images=1)
+    former = Sampler(watch_of(source), 2, "one").sample()
+    redis_client.srem("lists", "images")
+    sampler = Sampler(watch_of(source, kinds=(Slow,)), 2, "two")
+
+    sampler.adopt(former, History())
+    first = sampler.sample()
+    sampler.adopt(former, History())  # the leader is gone; what it published last stays for minutes
+    second = sampler.sample()
+
+    assert [(queue.name, queue.depth) for queue in first.queues] == [("images", 1), ("mail", 3)]
+    assert not first.sources[0].discovered
+    assert [queue.name for queue in second.queues] == ["mail"]
+    assert second.sources[0].discovered
+
+
+def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    one = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
+    former = one.sample()
+    two = Sampler(watch_of(source, kinds=(Slow,)), 2, "two", clock=lambda: 1016.0)
+
+    two.adopt(former, one.history)
+    two.sample()
+
+    assert [queue.depth for queue in two.history.queues.values()] == [(3, 3)]
+
+
+def test_queues_of_others_are_not_taken_over(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    former = Sampler(watch_of(source), 2, "one").sample()
+    elsewhere = Source("elsewhere", source.address)
+    sampler = Sampler(watch_of(elsewhere, kinds=(Slow,)), 2, "two")
+    sampler.adopt(former, History())
+    assert sampler.sample().queues == ()
+    elsewhere.close()
+
+
+def test_how_far_the_first_search_has_come(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.mset({f"key:{number}": "" for number in range(4000)})
+    sampler = Sampler(watch_of(source, kinds=(Slow,)), 2, "me")
+    assert sampler.sample().sources[0].search_progress == pytest.approx(0.25)  # one command is about 1000 keys
+    assert sampler.sample().sources[0].search_progress is None
 
 
 @pytest.mark.parametrize(

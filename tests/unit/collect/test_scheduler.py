@@ -157,7 +157,7 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
     calls: list[float] = []
     gate = threading.Barrier(8)
 
-    def own_sample() -> tuple[Snapshot, History]:
+    def own_sample(_known: Snapshot | None, _history: History) -> tuple[Snapshot, History]:
         calls.append(now)
         return snapshot_by("me", at=time.time(), sequence=len(calls)), History()
 
@@ -185,10 +185,17 @@ def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: 
     epoch = store.lease("dead", 15).epoch
     assert epoch is not None
     assert store.publish("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
-    reader = Reader(store, INTERVAL_S, lambda: (snapshot_by("me", at=time.time()), History()))
+    begun_with: list[str] = []
+
+    def own_sample(known: Snapshot | None, _history: History) -> tuple[Snapshot, History]:
+        begun_with.append(known.sampler if known else "")
+        return snapshot_by("me", at=time.time()), History()
+
+    reader = Reader(store, INTERVAL_S, own_sample)
     reading = reader.current()
     assert reading.snapshot is not None
     assert reading.snapshot.sampler == "me"
+    assert begun_with == ["dead"]  # its queues are there until they are not found again
     assert not reading.stale
 
 
@@ -197,7 +204,7 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         source = Source("main", server.url)
         server.stop(kill=True)
         sampler = Sampler(watch_of(source), INTERVAL_S, "me")
-        reader = Reader(Store(source), INTERVAL_S, lambda: (sampler.sample(), sampler.history))
+        reader = Reader(Store(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history))
         reading = reader.current()
         assert reading.error is not None
         assert reading.error.startswith("Nothing listens on")
