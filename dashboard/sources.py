@@ -50,6 +50,9 @@ PROBE_TTL_MS = 60_000
 # Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
 # (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
 READ_BYTES = 64 * 1024
+# Pieces of a batch are sent when the last one is answered, or after this time where the server is further away: it is
+# then free for others for at least as long as a piece keeps it.
+PIECE_EVERY_S = 0.005
 # How long the clock of a server is carried on by that of this host, which may go a little faster or slower.
 CLOCK_CHECK_S = 60.0
 # More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
@@ -75,13 +78,13 @@ class Meter:
     busy_s: float = 0.0
     held_s: float = 0.0
 
-    def add(self, commands: int, seconds: float, sent_bytes: int, way_s: float = 0.0) -> None:
-        """Count one round trip; `way_s` of its time is the way there and back."""
+    def add(self, commands: int, seconds: float, sent_bytes: int, way_s: float = 0.0, pieces: int = 1) -> None:
+        """Count one round trip in pieces of at most `sent_bytes`; `way_s` of its time is the way there and back."""
         self.commands += commands
         self.round_trips += 1
         self.seconds += seconds
         # Between two reads of what was sent others have their turn, but never within a command.
-        at_once = min(1.0, max(1 / max(1, commands), READ_BYTES / max(1, sent_bytes)))
+        at_once = min(1.0, max(1 / max(1, commands), min(1.0, READ_BYTES / max(1, sent_bytes)) / pieces))
         busy = max(0.0, seconds - way_s)
         self.busy_s += busy
         self.held_s = max(self.held_s, busy * at_once)
@@ -188,15 +191,26 @@ class Source:
                 pieces.append(b"$%d\r\n%s\r\n" % (len(data), data))
         return Packed(b"".join(pieces), len(commands))
 
+    def batch_in_pieces(self, pieces: Sequence[Sequence[Command]]) -> list[Reply]:
+        """As `batch`, for commands that each keep the server for a while: it gets one piece after the other, and serves
+        others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
+        """
+        return self._run([packed for piece in pieces if (packed := self.pack(piece)).count])
+
     def run(self, packed: Packed) -> list[Reply]:
         """The replies to packed commands; as `batch`."""
-        if not packed.count:
+        return self._run([packed] if packed.count else [])
+
+    def _run(self, pieces: list[Packed]) -> list[Reply]:
+        if not pieces:
             return []
+        commands, sent_bytes = sum(piece.count for piece in pieces), max(len(piece.wire) for piece in pieces)
+        trips = 1
         asks = monotonic_s() >= self._clock_due and self._clock_due > 0
         started = time.perf_counter()
         try:
             # Not metered, as little as the handshake: it comes once a minute, whoever sends something then.
-            replies = self._exchange(Packed(packed.wire + _ASK_TIME.wire, packed.count + 1) if asks else packed)
+            replies, trips = self._exchange([*pieces, _ASK_TIME] if asks else pieces)
         except RedisError as exc:
             raise self.unavailable(exc) from exc
         except OSError as exc:
@@ -206,7 +220,7 @@ class Source:
         finally:
             meter = _meter.get()
             if meter is not None:
-                meter.add(packed.count, time.perf_counter() - started, len(packed.wire), self._way_s)
+                meter.add(commands, time.perf_counter() - started, sent_bytes, trips * self._way_s, len(pieces))
         if asks:
             self._note_time(replies.pop())
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
@@ -216,29 +230,39 @@ class Source:
             raise self.unavailable(first)
         return replies
 
-    def _exchange(self, packed: Packed) -> list[Reply]:
+    def _exchange(self, pieces: Sequence[Packed]) -> tuple[list[Reply], int]:
+        """(the replies, how many ways there and back were waited for one after the other)."""
         connection = self._pool.get_connection()
         if not self._connections.is_current(connection):
             connection.disconnect()  # type: ignore[no-untyped-call] # it connects again when something is sent
         clean = False
         try:
-            connection.send_packed_command([packed.wire], check_health=False)  # type: ignore[no-untyped-call]
-            read = connection.read_response
             replies: list[Reply] = []
-            append = replies.append
-            for _ in range(packed.count):
-                try:
-                    append(read())
-                except ResponseError as exc:
-                    append(exc)
-                    self._connections.refused(exc)
+            awaited, trips = 0, 1
+            for piece in pieces:
+                connection.send_packed_command([piece.wire], check_health=False)  # type: ignore[no-untyped-call]
+                awaited += piece.count
+                if piece is not pieces[-1]:
+                    next_at = time.perf_counter() + PIECE_EVERY_S
+                    while len(replies) < awaited and connection.can_read(max(0.0, next_at - time.perf_counter())):
+                        self._read(connection, replies)
+                    trips += len(replies) == awaited
+            while len(replies) < awaited:
+                self._read(connection, replies)
             clean = True
-            return replies
+            return replies, trips
         finally:
             if not clean:
                 # Half-read replies would be taken for the answers to the next commands.
                 connection.disconnect()  # type: ignore[no-untyped-call]
             self._pool.release(connection)
+
+    def _read(self, connection: Any, replies: list[Reply]) -> None:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as exc:
+            replies.append(exc)
+            self._connections.refused(exc)
 
     def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
         """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.

@@ -51,7 +51,7 @@ class Scripts:
         return (self._command, script, 0, *arguments)
 
     def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:
-        return self._source.batch([*((self._command, script, 0, *call) for call in calls), *also])
+        return self._source.batch_in_pieces([*([(self._command, script, 0, *call)] for call in calls), also])
 
 
 def _unknown_command(reply: Reply) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -300,3 +301,33 @@ def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
             source.health(probe=True)
             counts.append(client.info("stats")["total_connections_received"])
         assert counts[-1] - counts[0] == 8  # at once, after 1, 2, 4, 8, 16 and then each 30 seconds
+
+
+def test_pieces_of_a_batch_are_answered_in_order(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.set("text", "a")
+    with metered() as meter:
+        replies = source.batch_in_pieces(
+            [[("GET", "text")], [], [("INCR", "text"), ("ECHO", "b")], [("ECHO", "c" * 300_000)], [("ECHO", "d")]]
+        )
+    assert replies[0] == b"a"
+    assert isinstance(replies[1], redis.ResponseError)
+    assert replies[2:] == [b"b", b"c" * 300_000, b"d"]
+    assert (meter.commands, meter.round_trips) == (5, 1)
+    assert source.batch_in_pieces([]) == source.batch_in_pieces([[]]) == []
+
+
+def test_pieces_do_not_wait_for_answers_that_take_long(source: Source, redis_client: redis.Redis) -> None:
+    """Each further piece would cost one more way there and back to a server that is far away."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(source.batch_in_pieces, [[("BLPOP", "list", 60)], [("ECHO", "x")]])
+        wait_until(
+            lambda: any(int(client["qbuf"]) > 0 and client["cmd"] == "blpop" for client in clients(redis_client)),
+            what="the second piece being there before the first is answered",
+        )
+        redis_client.rpush("list", "a")
+        assert running.result() == [[b"list", b"a"], b"x"]
+
+
+def clients(client: redis.Redis) -> list[dict[str, str]]:
+    """What CLIENT LIST tells of each connection."""
+    return client.client_list()

@@ -26,7 +26,7 @@ from dashboard.clock import monotonic_s
 from dashboard.model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
-QUEUES_PER_CALL = 100
+QUEUES_PER_CALL = 40
 # More unacknowledged messages than this are counted, not looked into.
 LOOK_INTO = 500
 NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"

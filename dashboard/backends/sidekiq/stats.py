@@ -15,7 +15,7 @@ from dashboard.backends.sidekiq.entry import MILLISECONDS
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Reply, Source
 
-QUEUES_PER_CALL = 100
+QUEUES_PER_CALL = 40
 # So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
 HEAD_CALLS = 8
 SEE_ALL = "scheduled, retried and dead jobs are kept for all queues together"
