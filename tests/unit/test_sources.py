@@ -19,7 +19,7 @@ from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Source, metered, parse_info
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
-from tests.waiting import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 
 def test_a_batch_answers_in_order_with_errors_in_their_places(source: Source, redis_client: redis.Redis) -> None:
@@ -316,18 +316,18 @@ def test_pieces_of_a_batch_are_answered_in_order(source: Source, redis_client: r
     assert source.batch_in_pieces([]) == source.batch_in_pieces([[]]) == []
 
 
-def test_pieces_do_not_wait_for_answers_that_take_long(source: Source, redis_client: redis.Redis) -> None:
+def test_pieces_do_not_wait_for_answers_that_take_long(
+    server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each further piece would cost one more way there and back to a server that is far away."""
+    monkeypatch.setattr(sources, "READ_TIMEOUT_S", CEILING_S)
+    source = Source("main", server.url)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(source.batch_in_pieces, [[("BLPOP", "list", 60)], [("ECHO", "x")]])
         wait_until(
-            lambda: any(int(client["qbuf"]) > 0 and client["cmd"] == "blpop" for client in clients(redis_client)),
+            lambda: any(int(one["qbuf"]) > 0 and one["cmd"] == "blpop" for one in redis_client.client_list()),
             what="the second piece being there before the first is answered",
         )
         redis_client.rpush("list", "a")
         assert running.result() == [[b"list", b"a"], b"x"]
-
-
-def clients(client: redis.Redis) -> list[dict[str, str]]:
-    """What CLIENT LIST tells of each connection."""
-    return client.client_list()
+    source.close()
