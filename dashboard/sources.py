@@ -18,9 +18,14 @@ import redis
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -120,6 +125,14 @@ class Packed:
 
 
 _ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
+
+
+class CommandMissing(NoPermissionError):
+    """The server does not have a command: it was renamed or disabled, or the server is too old. It is as if the user
+    were not permitted it: what can be had without it is."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
 
 
 class Source:
@@ -261,8 +274,11 @@ class Source:
         try:
             replies.append(connection.read_response())
         except ResponseError as exc:
-            replies.append(exc)
             self._connections.refused(exc)
+            if _is_about_the_server(exc):
+                raise self.unavailable(exc) from exc
+            unknown = _UNKNOWN_COMMAND.match(str(exc))
+            replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
 
     def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
         """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.
@@ -275,6 +291,10 @@ class Source:
             raise self.forbidden(exc) from exc
         except (RedisConnectionError, RedisTimeoutError) as exc:
             raise self.unavailable(exc) from exc
+        except ResponseError as exc:
+            if _is_about_the_server(exc):
+                raise self.unavailable(exc) from exc
+            raise
 
     def health(self, *, probe: bool = False) -> RedisHealth:
         """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
@@ -289,9 +309,23 @@ class Source:
         if isinstance(info, ResponseError):
             return RedisHealth(write_probe=written)
         self._note_clock(info)
+        self._check_kind(info_fields(info))
         health = parse_info(info, keys if isinstance(keys, int) else None)
         self._connections.found(health.role)
         return replace(health, write_probe=written) if probe else health
+
+    def _check_kind(self, fields: Mapping[str, str]) -> None:
+        """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
+        if it were all. Cost: none, or 1 round trip in cluster mode."""
+        if fields.get("redis_mode") == "sentinel":
+            raise self.unavailable(ResponseError(_SENTINEL))
+        if fields.get("cluster_enabled") == "1":
+            told = self.batch([("CLUSTER", "INFO")])[0]
+            cluster = info_fields(told) if isinstance(told, bytes) else {}
+            if cluster.get("cluster_state") == "fail":
+                raise self.unavailable(ClusterDownError(""))
+            if cluster.get("cluster_size", "1") != "1":
+                raise self.unavailable(ClusterCrossSlotError(""))
 
     def now_s(self) -> float:
         """Seconds since 1970 by the clock of this server, so that a host whose clock is off makes no job older; by that
@@ -356,7 +390,10 @@ class Source:
         return self.forbidden(exc) if _is_forbidden(exc) else self.unavailable(exc)
 
     def forbidden(self, exc: Exception) -> Forbidden:
-        """The one line for a command that the ACL of this server's user refuses."""
+        """The one line for a command that the ACL of this server's user refuses, or that the server does not have."""
+        if isinstance(exc, CommandMissing):
+            _, message, hint = _explain(exc, self.address)
+            return Forbidden(message, hint=hint)
         return Forbidden(
             f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
             hint="Grant the command to this user with ACL SETUSER, or go on without it.",
@@ -395,18 +432,47 @@ def _without_user(url: re.Match[str]) -> str:
     return f"{url[1]}://{'…@' if user else ''}{rest}"
 
 
+# As a plain reply and, with the words in front, from within a script.
+_ELSEWHERE = re.compile(
+    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?)?"
+    r"(?:MASTERDOWN|CLUSTERDOWN|MOVED|ASK|CROSSSLOT) "
+)
+_UNKNOWN_COMMAND = re.compile(r"(?:ERR )?unknown command '?`?(\w+)", re.IGNORECASE)
+_SENTINEL = "this is a Sentinel"
+
+
+def _is_about_the_server(exc: ResponseError) -> bool:
+    """Whether the data is elsewhere, or nowhere for now, whatever the command."""
+    known = isinstance(exc, MovedError | AskError | ClusterDownError | ClusterCrossSlotError | MasterDownError)
+    return known or _ELSEWHERE.match(str(exc)) is not None
+
+
 def _is_forbidden(exc: Exception) -> bool:
     """Redis before 7 and since words it differently within a script: "can't run this command", "no permissions"."""
     said = str(exc).lower()
-    return isinstance(exc, NoPermissionError) or any(
-        words in said for words in ("noperm", "the user executing the script", "no permissions to")
-    )
+    words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
+    return isinstance(exc, NoPermissionError) or any(each in said for each in words)
 
 
 def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
     """(reason, message, hint) for what went wrong with the server at `address`."""
     text = _one_line(exc)
     low = text.lower()
+    if isinstance(exc, ResponseError) and _is_about_the_server(exc):
+        return _explain_elsewhere(exc, address)
+    if text == _SENTINEL:
+        return (
+            "protocol",
+            f"{address} is a Sentinel: it watches Redis servers and holds no queues",
+            "Sentinel is not supported yet: name the Redis that holds the queues, best by an address that follows it.",
+        )
+    unknown = _UNKNOWN_COMMAND.match(text)
+    if unknown is not None:
+        return (
+            "forbidden",
+            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
+            "Allow it, or name another Redis by store_url. Of a Sentinel, name the Redis that it watches.",
+        )
     if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
         return (
             "auth",
@@ -458,6 +524,28 @@ def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
     if "max number of clients" in low:
         return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
     return "protocol", f"{address}: {text}", "Check that a Redis listens there."
+
+
+def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
+    """As `_explain`, for a server that has not, or does not give, what was asked for."""
+    said = str(exc)
+    if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
+        return (
+            "readonly",
+            f"{address} is a replica that has lost its primary and answers nothing until it is back",
+            "Point the URL at the primary, or at a replica with replica-serve-stale-data yes.",
+        )
+    if isinstance(exc, ClusterDownError) or "CLUSTERDOWN" in said:
+        return (
+            "protocol",
+            f"{address} belongs to a Redis Cluster that is down",
+            "Look at CLUSTER INFO there. Redis Cluster is not supported yet: name a Redis without cluster mode.",
+        )
+    return (
+        "protocol",
+        f"{address} is one node of a Redis Cluster and has a part of the data only",
+        "Redis Cluster is not supported yet: name a Redis without cluster mode, or a cluster of one node.",
+    )
 
 
 _SERVER_TIME = re.compile(rb"^server_time_usec:(\d{1,18})\r?$", re.MULTILINE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from dashboard import connections, sources
 from dashboard.demo.embedded import EmbeddedRedis
@@ -257,7 +257,7 @@ def test_a_replica_that_lost_its_primary_is_left_too(failed_over: tuple[MovingAd
         source.execute("GET", "a")
         old.config_set("replica-serve-stale-data", "no")
         old.replicaof("127.0.0.1", 1)
-        with pytest.raises(MasterDownError):
+        with pytest.raises(BackendUnavailable, match="has lost its primary"):
             source.execute("GET", "a")
         fail_over()
         assert source.execute("GET", "a") is None
