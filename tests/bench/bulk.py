@@ -16,8 +16,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -42,6 +41,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.bench.ping import pinged
 from tests.search import search
 
 JOBS = 10_000
@@ -357,22 +357,6 @@ def _run(parts: Parts, spec: Spec, jobs: int) -> float:
     work = parts.works.get(work_id)
     assert (work.phase, work.outcomes) == (Phase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)
     return seconds
-
-
-@contextmanager
-def pinged(port: int) -> Iterator[dict[str, float]]:
-    """What PING waited inside the block, once it is over."""
-    waits: dict[str, float] = {}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.ping", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield waits
-        finally:
-            told = process.communicate()[0]
-        waits.update(json.loads(told))
 
 
 Fill = Callable[[redis.Redis, int], None]

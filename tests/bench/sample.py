@@ -1,0 +1,191 @@
+"""What one sample costs, its publishing included, at first and after five minutes: python -m tests.bench.sample QUEUES
+
+A process of its own, so that its memory and its CPU are those of a leader. Five minutes are 150 samples; they follow
+each other without a pause, and the clock of the rates is moved on by two seconds each time.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+
+import redis
+
+from dashboard.collect import sampler as sampling
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.store import SNAPSHOT_TTL_MS, Store
+from dashboard.collect.watch import watch
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.settings import Settings
+from dashboard.sources import metered
+from tests.bench.ping import pinged
+
+INTERVAL_S = 2.0
+SAMPLES = 150  # five minutes of them
+EACH = 10  # so many at the beginning and at the end are told
+
+
+def fill(client: redis.Redis, queues: int) -> None:
+    """`queues` BullMQ queues with a few jobs in each state."""
+    pipe = client.pipeline(transaction=False)
+    now = int(time.time() * 1000)
+    for number in range(queues):
+        base = f"bull:queue-{number:04}:"
+        pipe.hset(base + "meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
+        pipe.set(base + "id", 20)
+        for job in range(20):
+            pipe.hset(
+                f"{base}{job}", mapping={"name": "send", "data": "{}", "opts": "{}", "timestamp": now - job * 1000}
+            )
+        pipe.rpush(base + "wait", *range(5))
+        pipe.lpush(base + "active", 5)
+        pipe.zadd(base + "delayed", {"6": (now + 60_000) * 4096})
+        pipe.zadd(base + "completed", {str(job): now - job * 1000 for job in range(7, 15)})
+        pipe.zadd(base + "failed", {str(job): now - job * 1000 for job in range(15, 20)})
+        born = now - 3_600_000
+        for job in range(20):
+            pipe.xadd(base + "events", {"event": "added", "jobId": job, "name": "send"}, id=f"{born}-{job * 2}")
+            pipe.xadd(base + "events", {"event": "waiting", "jobId": job}, id=f"{born}-{job * 2 + 1}")
+        if number % 50 == 49:
+            pipe.execute()
+    pipe.execute()
+
+
+def work(client: redis.Redis, queues: int) -> None:
+    """What ends in half of the queues between two samples: two jobs each."""
+    pipe = client.pipeline(transaction=False)
+    for number in range(0, queues, 2):
+        events = f"bull:queue-{number:04}:events"
+        for job in ("a", "b"):
+            pipe.xadd(events, {"event": "active", "jobId": job, "prev": "waiting"}, maxlen=10000)
+            pipe.xadd(events, {"event": "completed", "jobId": job, "returnvalue": "null", "prev": "active"})
+    pipe.execute()
+
+
+def redis_cpu_s(client: redis.Redis) -> float:
+    """Seconds of CPU that the server has used, the commands of this benchmark among them."""
+    info = client.info("cpu")
+    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+
+@dataclass(slots=True)
+class Costs:
+    """What each sample cost, in its order."""
+
+    commands: list[float] = field(default_factory=list)
+    trips: list[float] = field(default_factory=list)
+    sent_bytes: list[float] = field(default_factory=list)
+    redis_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+
+class Clock:
+    """The clock of the rates."""
+
+    def __init__(self) -> None:
+        self.now_s = time.monotonic()
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+
+def bench(server: EmbeddedRedis, client: redis.Redis, queues: int) -> dict[str, float]:
+    """The cost of a sample with publishing: medians of the last EACH, `first_…` of the first."""
+    clock = Clock()
+    sampling.monotonic_s = clock  # type: ignore[assignment]
+    here = watch(Settings(redis_url=server.url))
+    sampler = Sampler(here, INTERVAL_S, "bench")
+    store = Store(here.sources["main"])
+    epoch = store.lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
+    while not sampler.sample().sources[0].discovered:
+        clock.now_s += INTERVAL_S
+    costs = Costs()
+    for _ in range(SAMPLES):
+        work(client, queues)
+        one(sampler, store, epoch, client, costs)
+        clock.now_s += INTERVAL_S
+    waits = []
+    for _ in range(EACH):
+        work(client, queues)
+        with pinged(server.port) as ping:  # a third process on the processors: its samples are not among those above
+            one(sampler, store, epoch, client, Costs())
+        clock.now_s += INTERVAL_S
+        waits.append(ping)
+    snapshot = sampler.sample(epoch)
+    assert len(snapshot.queues) == queues, f"{len(snapshot.queues)} of {queues} queues were found"
+    store.release("bench", epoch)
+    for source in here.sources.values():
+        source.close()
+    last = {name: statistics.median(getattr(costs, name)[-EACH:]) for name in costs.__dataclass_fields__}
+    return {
+        "commands": last["commands"],
+        "round_trips": last["trips"],
+        "kB": last["sent_bytes"] / 1000,
+        "redis_cpu_ms": last["redis_s"] * 1000,
+        "wall_ms": last["wall_s"] * 1000,
+        "cpu_ms": last["cpu_s"] * 1000,
+        "first_cpu_ms": statistics.median(costs.cpu_s[:EACH]) * 1000,
+        "core_share": last["cpu_s"] / INTERVAL_S,
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "ping_p99_ms": statistics.median(ping["p99_ms"] for ping in waits),
+        "ping_max_ms": statistics.median(ping["max_ms"] for ping in waits),
+    }
+
+
+def one(sampler: Sampler, store: Store, epoch: int, client: redis.Redis, costs: Costs) -> None:
+    """One sample, published, with the history where it has a new point."""
+    published = sampler.history.version
+    redis_s = redis_cpu_s(client)
+    before = client.info("stats")
+    started, cpu_s = time.perf_counter(), time.process_time()
+    with metered() as meter:
+        snapshot = sampler.sample(epoch)
+        history = sampler.history
+        assert store.publish("bench", epoch, snapshot, history if history.version != published else None)
+    costs.cpu_s.append(time.process_time() - cpu_s)
+    costs.wall_s.append(time.perf_counter() - started)
+    after = client.info("stats")
+    costs.redis_s.append(redis_cpu_s(client) - redis_s)
+    costs.commands.append(meter.commands)
+    costs.trips.append(meter.round_trips)
+    traffic = ("total_net_input_bytes", "total_net_output_bytes")
+    costs.sent_bytes.append(sum(after[name] - before[name] for name in traffic))
+
+
+def yardstick(client: redis.Redis, queues: int) -> float:
+    """Milliseconds that redis-py's plain pipeline takes for 8 counts of each queue, the median of 5: what else is slow
+    on this machine is slow here too."""
+    walls = []
+    for _ in range(5):
+        pipe = client.pipeline(transaction=False)
+        for number in range(queues):
+            for name in ("wait", "paused", "active"):
+                pipe.llen(f"bull:queue-{number:04}:{name}")
+            for name in ("prioritized", "delayed", "completed", "failed", "waiting-children"):
+                pipe.zcard(f"bull:queue-{number:04}:{name}")
+        started = time.perf_counter()
+        pipe.execute()
+        walls.append(time.perf_counter() - started)
+    return statistics.median(walls) * 1000
+
+
+def main() -> None:
+    """Print the figures of one size as JSON."""
+    queues = int(sys.argv[1])
+    with EmbeddedRedis() as server:
+        client = redis.Redis.from_url(server.url)
+        fill(client, queues)
+        figures = bench(server, client, queues)
+        figures["pipeline_ms"] = yardstick(client, queues)
+        client.close()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
