@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from dashboard.backends.base import Backend, Budget
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow, with_rates
-from dashboard.collect.history import History, HistoryKeeper
+from dashboard.collect.history import History, HistoryKeeper, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
@@ -48,6 +48,7 @@ class _Flow:
 
     cursor: Any = None
     windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
+    together: FlowWindow | None = None  # of the queues that cannot be told apart
 
 
 class Sampler:
@@ -120,6 +121,7 @@ class Sampler:
         self._down_since.pop(source.name, None)
         queues: list[QueueStats] = []
         problems: list[str] = []
+        together: list[float | None] = []
         complete = True
         for backend in self._watch.backends[source.name]:
             try:
@@ -127,7 +129,9 @@ class Sampler:
                     backend.tend()
                 self._search(source, backend)
                 with metered() as cost:
-                    queues.extend(self._read(source, backend))
+                    rows, finished = self._read(source, backend)
+                queues.extend(rows)
+                together.append(finished)
                 meter.commands += cost.commands
                 meter.round_trips += cost.round_trips
                 meter.seconds += cost.seconds
@@ -154,6 +158,7 @@ class Sampler:
                 for backend in self._watch.backends[source.name]
             ),
             discovered=complete,
+            together_per_min=known_sum(together),
             commands=meter.commands,
             round_trips=meter.round_trips,
             cost_s=round(meter.seconds, 6),
@@ -214,17 +219,25 @@ class Sampler:
         else:
             search.cursor = step.cursor
 
-    def _read(self, source: Source, backend: Backend) -> list[QueueStats]:
+    def _read(self, source: Source, backend: Backend) -> tuple[list[QueueStats], float | None]:
+        """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
-            return []
+            return [], None
         queues = backend.stats(refs)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         now = monotonic_s()
         delta, flows.cursor = backend.flow(refs, flows.cursor)
         keys = {ref.key for ref in refs}
         flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
+        rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow)
+            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key))
         nothing = FlowWindow()
-        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues]
+        if delta.together is None:
+            flows.together = None
+        else:
+            flows.together = flows.together or FlowWindow()
+            flows.together.add(now, delta.together)
+        finished = (flows.together or nothing).rates(now).throughput_per_min
+        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues], finished

@@ -151,6 +151,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "libraries": _list(_TEXT),
             "discovered": _FLAG,
             "problems": _list(_TEXT),
+            "together_per_min": _or_null(_NUMBER),
             "cost": _of(dict.fromkeys(("commands", "round_trips", "duration_s"), _or_null(_NUMBER))),
             "redis": _ref("Redis"),
         }
