@@ -123,6 +123,7 @@ class QueueStats(Value, frozen=True, kw_only=True):
     progress_known: bool = False  # a queue that stands could be told from one that is worked off, rates or not
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact, or not known
+    unlisted_reason: str | None = None  # why a list of ended jobs says nothing: the library was told not to keep them
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
     error: str | None = None
 
@@ -156,6 +157,7 @@ class QueueFlow(Value, frozen=True, kw_only=True):
     ended: int | None = None
     progressed: bool | None = None
     unlisted: tuple[State, ...] = ()
+    unlisted_reason: str | None = None
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ class Rates:
     finished_ago_s: float | None = None
     progress_known: bool = False
     unlisted: tuple[State, ...] = ()
+    unlisted_reason: str | None = None
 
 
 class FlowWindow:
@@ -161,6 +162,7 @@ class FlowWindow:
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
             unlisted=newest.unlisted,
+            unlisted_reason=newest.unlisted_reason,
         )
 
     def _finished_ago_s(self, now: float) -> float | None:
@@ -224,7 +226,8 @@ def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
     return msgspec.structs.replace(
         queue,
         counts=_without(queue.counts, empty) if empty else queue.counts,
-        notes=(*queue.notes, rates.reason) if rates.unlisted and rates.reason else queue.notes,
+        notes=(*queue.notes, rates.unlisted_reason) if rates.unlisted_reason else queue.notes,
+        unlisted_reason=rates.unlisted_reason,
         throughput_per_min=rates.throughput_per_min,
         failed_per_min=rates.failed_per_min,
         error_ratio=rates.error_ratio,

@@ -467,4 +467,5 @@ def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
         runtimes_s=tuple(found.runtimes[:200]),
         hidden=hidden,
         unlisted=unlisted,
+        unlisted_reason=reason if unlisted else None,
     )

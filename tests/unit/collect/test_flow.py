@@ -166,7 +166,7 @@ def test_a_queue_that_tells_its_ends_makes_progress_only_by_them() -> None:
 
 def test_an_empty_list_of_a_queue_that_keeps_nothing_is_unknown() -> None:
     window = FlowWindow()
-    window.add(1000.0, flow(3, hidden=BOTH, unlisted=BOTH, reason="nothing is kept"))
+    window.add(1000.0, flow(3, hidden=BOTH, unlisted=BOTH, unlisted_reason="nothing is kept"))
     shown = with_rates(row(0, counts=Counts(completed=0, dead=4, waiting=0)), window.rates(1000.0))
     assert shown.counts == Counts(completed=None, dead=4, waiting=0)
     assert shown.notes == ("nothing is kept",)
