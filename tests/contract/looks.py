@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dashboard.backends.base import Backend
@@ -13,8 +14,10 @@ from tests.search import search
 class Looks:
     """The figures with their rates, from look to look; each look is two seconds after the one before."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, settle: Callable[[], None] = lambda: None) -> None:
+        """`settle` is called before each look."""
         self._backend = backend
+        self._settle = settle
         self._cursor: Any = None
         self._windows: dict[str, FlowWindow] = {}
         self._together: FlowWindow | None = None
@@ -22,7 +25,8 @@ class Looks:
 
     def look(self) -> dict[str, QueueStats]:
         """All queues by name."""
-        refs = search(self._backend)
+        self._settle()
+        refs = self._backend.distinct(search(self._backend))
         rows = self._backend.stats(refs)
         delta, self._cursor = self._backend.flow(refs, self._cursor)
         self._at += 2

@@ -332,7 +332,7 @@ def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
     traces = keeper.traces
     if prefix in traces.recorded or (keeper.settled and traces.workers.get(prefix) is not None):
         return flow
-    return msgspec.structs.replace(flow, hidden=BOTH, reason=SILENT)
+    return _unknown(flow.key, SILENT)
 
 
 def _progress(
