@@ -119,9 +119,11 @@ class QueueStats(Value, frozen=True, kw_only=True):
     runtime_p95_s: float | None = None
     finished_15min: float | None = None  # jobs finished (completed or dead) within 15 minutes, as far as was looked
     failed_15min: float | None = None  # dead ones among them
-    finished_ago_s: float | None = None  # since the last job finished; None when none was seen to
+    finished_ago_s: float | None = None  # since a job last finished, or was taken where ends leave no trace
+    progress_known: bool = False  # a queue that stands could be told from one that is worked off, rates or not
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
-    flow_reason: str | None = None  # why the rates are not exact
+    flow_reason: str | None = None  # why the rates are not exact, or not known
+    unlisted_reason: str | None = None  # why a list of ended jobs says nothing: the library was told not to keep them
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
     error: str | None = None
 
@@ -136,6 +138,12 @@ class QueueFlow(Value, frozen=True, kw_only=True):
 
     `span_s` is the time really covered, which may be shorter than the time that passed (a trimmed stream).
     `runtimes_s` is a sample of at most 200 run times of jobs that ended, in no order.
+
+    `hidden`: State.COMPLETED, State.DEAD or both, where within FLOW_WINDOW_S jobs ended so without a trace: what
+    `completed` or `dead` counts is then a part of the truth, and no rate may be made of it. `ended` is what ended
+    altogether where that is known nevertheless. `progressed`: whether jobs of the queue were worked off, where it takes
+    more than these counts to tell; None where nothing tells. `unlisted`: states whose lists stay empty since the
+    library was told to keep nothing.
     """
 
     key: str
@@ -145,12 +153,22 @@ class QueueFlow(Value, frozen=True, kw_only=True):
     quality: Quality
     reason: str | None = None
     runtimes_s: tuple[float, ...] = ()
+    hidden: tuple[State, ...] = ()
+    ended: int | None = None
+    progressed: bool | None = None
+    unlisted: tuple[State, ...] = ()
+    unlisted_reason: str | None = None
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):
-    """The answer of `Backend.flow`: one QueueFlow per queue that could be read."""
+    """The answer of `Backend.flow`: one QueueFlow per queue that could be read.
+
+    `together`: what ended in all those queues whose own `hidden` rates cannot be told apart, where the sum is known; no
+    other queue's jobs are in it.
+    """
 
     queues: tuple[QueueFlow, ...]
+    together: QueueFlow | None = None
 
 
 class RedisHealth(Value, frozen=True, kw_only=True):
@@ -199,6 +217,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
     needs_noeviction: bool = False  # a library with queues here loses jobs when keys are evicted
     discovered: bool = False  # the first full look for queues is done
     search_progress: float | None = None  # 0..1, about how far that look has come; None when done, or not known
+    together_per_min: float | None = None  # jobs finished per minute in queues whose own rates cannot be told apart
     commands: int = 0  # what the last sample cost
     round_trips: int = 0
     cost_s: float = 0.0

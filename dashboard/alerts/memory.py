@@ -139,7 +139,7 @@ class Memory:
         if not queue.depth or queue.paused:  # somebody wanted that, and `queue.paused_s` tells of it
             self._no_progress[key] = 0.0
             return 0.0
-        if queue.throughput_per_min is None:
+        if queue.throughput_per_min is None and not queue.progress_known:
             return None
         ago = queue.finished_ago_s
         # Not seen before: no longer than its oldest job has waited. A queue that was empty is stuck only since a job

@@ -189,7 +189,14 @@ def _later(name: str, unit: Unit, meaning: str) -> Metric:
 _TABLE: tuple[Metric, ...] = (
     _queue("queue.depth", "count", "jobs waiting now; scheduled and active ones not counted", _depth),
     _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 when none waits", _latency),
-    _queue("queue.no_progress_s", "s", "since a job last finished, while jobs wait", _no_progress),
+    _queue(
+        *(
+            "queue.no_progress_s",
+            "s",
+            "since a job last finished (or, where ends leave no trace, was taken), while jobs wait",
+        ),
+        _no_progress,
+    ),
     _queue("queue.throughput_per_min", "per_min", "jobs finished per minute, over five minutes", _throughput),
     _queue(
         *("queue.error_ratio", "ratio", "failed of finished jobs in 15 minutes"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from dashboard.backends.base import FLOW_WINDOW_S
-from dashboard.model import Quality, QueueFlow, QueueStats
+from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
 
 # Percentiles of fewer run times than this would be an anecdote.
 MIN_RUNTIMES = 5
@@ -16,6 +17,8 @@ MAX_RUNTIMES = 1000
 # Shares of failures are told over a longer time than rates, in buckets, since few jobs may end in five minutes.
 SHARE_WINDOW_S = 900.0
 BUCKET_S = 15.0
+# The oldest job of a queue has changed when the new one was added so much later: clocks are not read at one instant.
+HEAD_MOVES_S = 0.05
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
@@ -29,6 +32,15 @@ class _Entry:
         if self.flow.span_s <= 0:
             return 1.0 if self.at > start else 0.0
         return max(0.0, min(1.0, (self.at - start) / self.flow.span_s))
+
+    @property
+    def ended(self) -> int:
+        """All that ended, as far as it was seen."""
+        return _ended(self.flow)
+
+
+def _ended(flow: QueueFlow) -> int:
+    return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,9 @@ class Rates:
     finished_15min: float | None = None
     failed_15min: float | None = None
     finished_ago_s: float | None = None
+    progress_known: bool = False
+    unlisted: tuple[State, ...] = ()
+    unlisted_reason: str | None = None
 
 
 class FlowWindow:
@@ -54,18 +69,52 @@ class FlowWindow:
         self._entries: deque[_Entry] = deque()
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
         self._finished_at: float | None = None
+        self._progress_known = False
+        self._depth: int | None = None
+        self._head_at: float | None = None  # when the oldest waiting job was added, by our clock
+        self._hidden_at: dict[State, float] = {}  # when the ends of a state last left no trace
+        self._uncounted_at: float | None = None  # when what ended altogether was last unknown for that
 
-    def add(self, at: float, flow: QueueFlow) -> None:
-        """Take in what ended in the `flow.span_s` seconds before `at`."""
+    def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
+        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
         self._entries.append(_Entry(at, flow))
-        finished = flow.completed + flow.dead
-        if flow.quality is Quality.UNKNOWN or finished <= 0:
+        moved = self._moved(at, queue)
+        known = flow.quality is not Quality.UNKNOWN
+        for state in flow.hidden:
+            self._hidden_at[state] = at
+        if flow.hidden and flow.ended is None:
+            self._uncounted_at = at
+        finished = _ended(flow) if known else 0
+        counted = known and (not flow.hidden or flow.ended is not None)
+        if flow.progressed or (not counted and moved):
+            self._finished_at = at
+        self._progress_known = counted or moved is not None or flow.progressed is not None
+        if finished <= 0:
             return
         self._finished_at = at
         if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
             self._buckets.append([at, 0.0, 0.0])
         self._buckets[-1][1] += finished
         self._buckets[-1][2] += flow.dead
+
+    def _moved(self, at: float, queue: QueueStats | None) -> bool | None:
+        """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
+
+        None where that cannot be told: while as many or more wait, only the age of the oldest one tells.
+        """
+        if queue is None or queue.depth is None:
+            self._depth, self._head_at = None, None
+            return None
+        depth, head_at = self._depth, self._head_at
+        self._depth = queue.depth
+        age_s = queue.latency_s if queue.depth else None
+        found = None if age_s is None else at - age_s
+        replaced = head_at is not None and found is not None and found > head_at + HEAD_MOVES_S
+        if head_at is None or found is None or replaced or found < head_at:
+            self._head_at = found
+        if depth is not None and (queue.depth < depth or replaced):
+            return True
+        return None if found is None else False
 
     def rates(self, now: float) -> Rates:
         """The rates of the five minutes before `now`.
@@ -82,26 +131,42 @@ class FlowWindow:
         worst = max(self._entries, key=lambda entry: (_WORST[entry.flow.quality], entry.at), default=None)
         newest = self._entries[-1].flow if self._entries else None
         if newest is None or not known or newest.quality is Quality.UNKNOWN:
-            return Rates(reason=newest.reason if newest else None)
+            return Rates(
+                reason=newest.reason if newest else None,
+                finished_ago_s=self._finished_ago_s(now),
+                progress_known=self._progress_known,
+            )
         shares = [(entry, entry.share_since(start)) for entry in known]
         span_s = sum(entry.flow.span_s * share for entry, share in shares)
-        completed = sum(entry.flow.completed * share for entry, share in shares)
+        ended = sum(entry.ended * share for entry, share in shares)
         dead = sum(entry.flow.dead * share for entry, share in shares)
+        counted = span_s > 0 and (not newest.hidden or newest.ended is not None)
+        told = span_s > 0 and State.DEAD not in newest.hidden
         p50, p95 = self._percentiles()
         assert worst is not None
-        quality = Quality.ESTIMATED if worst.flow.quality is Quality.UNKNOWN else worst.flow.quality
+        quality = Quality.ESTIMATED if newest.hidden or worst.flow.quality is Quality.UNKNOWN else worst.flow.quality
         return Rates(
-            throughput_per_min=(completed + dead) * 60 / span_s if span_s > 0 else None,
-            failed_per_min=dead * 60 / span_s if span_s > 0 else None,
-            error_ratio=dead / (completed + dead) if completed + dead > 0 else None,
+            throughput_per_min=ended * 60 / span_s if counted else None,
+            failed_per_min=dead * 60 / span_s if told else None,
+            error_ratio=dead / ended if counted and told and ended > 0 else None,
             runtime_p50_s=p50,
             runtime_p95_s=p95,
-            quality=quality if span_s > 0 else Quality.UNKNOWN,
-            reason=worst.flow.reason,
-            finished_15min=sum(bucket[1] for bucket in self._buckets),
-            failed_15min=sum(bucket[2] for bucket in self._buckets),
-            finished_ago_s=None if self._finished_at is None else now - self._finished_at,
+            quality=quality if counted or told else Quality.UNKNOWN,
+            reason=newest.reason if newest.hidden else worst.flow.reason,
+            finished_15min=None
+            if _since(self._uncounted_at, now) < SHARE_WINDOW_S
+            else sum(bucket[1] for bucket in self._buckets),
+            failed_15min=None
+            if _since(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S
+            else sum(bucket[2] for bucket in self._buckets),
+            finished_ago_s=self._finished_ago_s(now),
+            progress_known=self._progress_known,
+            unlisted=newest.unlisted,
+            unlisted_reason=newest.unlisted_reason,
         )
+
+    def _finished_ago_s(self, now: float) -> float | None:
+        return None if self._finished_at is None else now - self._finished_at
 
     def _percentiles(self) -> tuple[float | None, float | None]:
         times: list[float] = []
@@ -119,10 +184,50 @@ def _nearest_rank(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def _since(at: float | None, now: float) -> float:
+    return float("inf") if at is None else now - at
+
+
+@dataclass(frozen=True, slots=True)
+class TotalRates:
+    """Rates of many queues together; None where no queue tells."""
+
+    throughput_per_min: float | None
+    failed_per_min: float | None
+    error_ratio: float | None
+
+
+def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = ()) -> TotalRates:
+    """The sums of what is known; the ratio is that of the queues that tell both what finished and what failed."""
+    queues = list(queues)
+    finished = [queue.throughput_per_min for queue in queues] + [source.together_per_min for source in sources]
+    known = [value for value in finished if value is not None]
+    failed = [queue.failed_per_min for queue in queues if queue.failed_per_min is not None]
+    pairs = [
+        (queue.failed_per_min, queue.throughput_per_min)
+        for queue in queues
+        if queue.failed_per_min is not None and queue.throughput_per_min is not None
+    ]
+    of_pairs = sum(pair[1] for pair in pairs)
+    return TotalRates(
+        throughput_per_min=sum(known) if known else None,
+        failed_per_min=sum(failed) if failed else None,
+        error_ratio=sum(pair[0] for pair in pairs) / of_pairs if of_pairs else None,
+    )
+
+
 def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
-    """`queue` with its rates filled in."""
+    """`queue` with its rates filled in.
+
+    Where the library was told to keep no ended jobs, an empty list of them says nothing: its count becomes unknown, and
+    a note tells why.
+    """
+    empty = [state for state in rates.unlisted if queue.counts.of(state) == 0]
     return msgspec.structs.replace(
         queue,
+        counts=_without(queue.counts, empty) if empty else queue.counts,
+        notes=(*queue.notes, rates.unlisted_reason) if rates.unlisted_reason else queue.notes,
+        unlisted_reason=rates.unlisted_reason,
         throughput_per_min=rates.throughput_per_min,
         failed_per_min=rates.failed_per_min,
         error_ratio=rates.error_ratio,
@@ -131,6 +236,11 @@ def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
         finished_15min=rates.finished_15min,
         failed_15min=rates.failed_15min,
         finished_ago_s=rates.finished_ago_s,
+        progress_known=rates.progress_known,
         flow_quality=rates.quality,
         flow_reason=rates.reason,
     )
+
+
+def _without(counts: Counts, states: Iterable[State]) -> Counts:
+    return msgspec.structs.replace(counts, **{state.value: None for state in states})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from dashboard.collect.flow import total_rates
 from dashboard.model import QueueRef, QueueStats, Snapshot, Value
 
 POINTS = 60
@@ -27,6 +28,7 @@ class QueueHistory(Value, frozen=True, kw_only=True, array_like=True):
     dead: Series = ()
     finished_per_min: Series = ()
     failed_per_min: Series = ()
+    error_ratio: Series = ()  # of the totals alone: not all queues tell both what finished and what failed
 
 
 class History(Value, frozen=True, kw_only=True):
@@ -103,14 +105,19 @@ class HistoryKeeper:
                 finished_per_min=extend(past.finished_per_min, _short(queue.throughput_per_min)),
                 failed_per_min=extend(past.failed_per_min, _short(queue.failed_per_min)),
             )
+        sums = total_rates(snapshot.queues, snapshot.sources)
         totals = QueueHistory(
             depth=extend(old.totals.depth, known_sum(queue.depth for queue in snapshot.queues)),
             dead=extend(old.totals.dead, known_sum(queue.counts.dead for queue in snapshot.queues)),
-            finished_per_min=extend(
-                old.totals.finished_per_min, _short(known_sum(queue.throughput_per_min for queue in snapshot.queues))
-            ),
-            failed_per_min=extend(
-                old.totals.failed_per_min, _short(known_sum(queue.failed_per_min for queue in snapshot.queues))
+            finished_per_min=extend(old.totals.finished_per_min, _short(sums.throughput_per_min)),
+            failed_per_min=extend(old.totals.failed_per_min, _short(sums.failed_per_min)),
+            error_ratio=extend(
+                old.totals.error_ratio,
+                0.0
+                if sums.throughput_per_min == 0
+                else None
+                if sums.error_ratio is None
+                else round(sums.error_ratio, 4),
             ),
         )
         memory = {
@@ -158,6 +165,7 @@ def _mapped(
             dead=level(item.dead),
             finished_per_min=rate(item.finished_per_min),
             failed_per_min=rate(item.failed_per_min),
+            error_ratio=rate(item.error_ratio),
         )
 
     return History(

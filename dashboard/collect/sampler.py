@@ -13,7 +13,7 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow, with_rates
-from dashboard.collect.history import History, HistoryKeeper
+from dashboard.collect.history import History, HistoryKeeper, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
@@ -62,6 +62,7 @@ class _Flow:
 
     cursor: Any = None
     windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
+    together: FlowWindow | None = None  # of the queues that cannot be told apart
 
 
 class Sampler:
@@ -143,13 +144,16 @@ class Sampler:
         queues: list[QueueStats] = []
         problems: list[str] = []
         searches: list[tuple[_Search, int]] = []
+        together: list[float | None] = []
         for backend in self._watch.backends[source.name]:
             try:
                 if leading:
                     backend.tend()
                 self._search(source, backend)
                 with metered() as cost:
-                    queues.extend(self._read(source, backend))
+                    rows, finished = self._read(source, backend)
+                queues.extend(rows)
+                together.append(finished)
                 meter.commands += cost.commands
                 meter.round_trips += cost.round_trips
                 meter.seconds += cost.seconds
@@ -177,6 +181,7 @@ class Sampler:
             ),
             discovered=all(search.complete for search, _ in searches),
             search_progress=_progress(searches, health.keys),
+            together_per_min=known_sum(together),
             commands=meter.commands,
             round_trips=meter.round_trips,
             cost_s=round(meter.seconds, 6),
@@ -243,20 +248,28 @@ class Sampler:
         else:
             search.cursor = step.cursor
 
-    def _read(self, source: Source, backend: Backend) -> list[QueueStats]:
+    def _read(self, source: Source, backend: Backend) -> tuple[list[QueueStats], float | None]:
+        """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
-            return []
+            return [], None
         queues = backend.stats(refs)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         now = monotonic_s()
         delta, flows.cursor = backend.flow(refs, flows.cursor)
         keys = {ref.key for ref in refs}
         flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
+        rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow)
+            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key))
         nothing = FlowWindow()
-        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues]
+        if delta.together is None:
+            flows.together = None
+        else:
+            flows.together = flows.together or FlowWindow()
+            flows.together.add(now, delta.together)
+        finished = (flows.together or nothing).rates(now).throughput_per_min
+        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues], finished
 
 
 def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:

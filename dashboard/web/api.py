@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from dashboard.backends.base import Backend
 from dashboard.clock import instant, iso
+from dashboard.collect.flow import total_rates
 from dashboard.collect.history import known_sum
 from dashboard.collect.live import Board
 from dashboard.collect.search import parse
@@ -49,7 +50,7 @@ def overview() -> Response:
             "age_s": _rounded(reading.age_s),
             "stale": reading.stale,
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
-            "totals": totals(queues),
+            "totals": totals(queues, snapshot.sources if snapshot else ()),
             "queues": [_queue(queue) for queue in queues],
             "alerts": _alerts(),
         }
@@ -242,19 +243,21 @@ def _query(backend: Backend) -> JobQuery:
     return job_query(backend, request.args.get("state", State.WAITING.value))
 
 
-def totals(queues: tuple[QueueStats, ...]) -> dict[str, Any]:
-    """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once."""
-    throughput = known_sum(queue.throughput_per_min for queue in queues)
-    failed = known_sum(queue.failed_per_min for queue in queues if queue.throughput_per_min is not None)
+def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
+    """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
+
+    The error ratio is that of the queues that tell both what finished and what failed.
+    """
+    sums = total_rates(queues, sources)
     return {
         "depth": known_sum(queue.depth for queue in queues),
         **{
             state.value: known_sum(queue.counts.of(state) for queue in queues)
             for state in (State.ACTIVE, State.SCHEDULED, State.RETRYING, State.BLOCKED, State.DEAD)
         },
-        "throughput_per_min": _rounded(throughput),
-        "failed_per_min": _rounded(failed),
-        "error_ratio": _rounded(failed / throughput, 4) if throughput and failed is not None else None,
+        "throughput_per_min": _rounded(sums.throughput_per_min),
+        "failed_per_min": _rounded(sums.failed_per_min),
+        "error_ratio": _rounded(sums.error_ratio, 4),
     }
 
 
@@ -270,6 +273,7 @@ def _source(source: SourceStats) -> dict[str, Any]:
         "discovered": source.discovered,
         "search_progress": _rounded(source.search_progress, 2),
         "problems": list(source.problems),
+        "together_per_min": _rounded(source.together_per_min),
         "cost": {
             "commands": source.commands,
             "round_trips": source.round_trips,

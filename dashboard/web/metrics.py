@@ -98,6 +98,11 @@ def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
         [((("source", source.name),), source.reachable) for source in sources],
     )
     yield from _metric(
+        "source_together_throughput_per_minute",
+        "Jobs finished per minute in queues whose own throughput cannot be told apart; no sample where there are none.",
+        [((("source", source.name),), source.together_per_min) for source in sources],
+    )
+    yield from _metric(
         "queue_jobs",
         "Jobs by state; no sample where the library does not tell.",
         [((*_of(queue), ("state", state.value)), queue.counts.of(state)) for queue in queues for state in State],

@@ -152,6 +152,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "discovered": _FLAG,
             "search_progress": _or_null(_NUMBER),
             "problems": _list(_TEXT),
+            "together_per_min": _or_null(_NUMBER),
             "cost": _of(dict.fromkeys(("commands", "round_trips", "duration_s"), _or_null(_NUMBER))),
             "redis": _ref("Redis"),
         }

@@ -121,13 +121,10 @@ def span_text(history: History) -> str:
 
 def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> tuple[Figure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
-    sums = totals(snapshot.queues)
+    sums = totals(snapshot.queues, snapshot.sources)
     estimated = _estimated(snapshot.queues)
     past, step_s = history.totals, history.step_s
-    ratios: tuple[Point, ...] = tuple(
-        failed / finished if finished and failed is not None else (0.0 if finished == 0 else None)
-        for finished, failed in zip(past.finished_per_min, past.failed_per_min, strict=True)
-    )
+    ratios = past.error_ratio
     growing = any(trouble.state == "dead growing" for trouble in troubles)
     failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=Level.OK)
     return (
@@ -144,7 +141,9 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
         Figure(
             "Error ratio", percent(sums["error_ratio"]),
             "jobs that failed for good, of those that ended within five minutes"
-            if sums["error_ratio"] is not None else "nothing ended within five minutes",
+            if sums["error_ratio"] is not None
+            else "nothing ended within five minutes" if sums["throughput_per_min"] == 0
+            else "unknown: no queue tells both what finished and what failed",
             _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, estimated,
         ),

@@ -72,14 +72,16 @@ class Shop:
         size: int = 2,
         name: str = "one@shop",
         gently: bool = True,
+        conf: Mapping[str, Any] | None = None,
     ) -> Iterator[Child]:
-        """A worker that answers; shut down warmly at the end, or killed with `gently` False."""
+        """A worker that answers; shut down warmly at the end, or killed with `gently` False; `conf` = of its app."""
         command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", pool, "-c", str(size)]
         command += ["-Q", queues, "-n", name, "-l", "CRITICAL", "--without-gossip", "--without-mingle", *flags]
         environ = {
             "CELERY_DRIVE_URL": self.through or self.url,
             "CELERY_DRIVE_RESULTS": self.through or self.results,
             "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
+            "CELERY_DRIVE_CONF": json.dumps(dict(conf or {})),
         }
         with child(command, name=name, cwd=WORKLOADS, environ=environ, gently=gently) as process:
             wait_until(lambda: self.app.control.ping([name], timeout=0.5), what=f"the worker {name}")

@@ -23,6 +23,7 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
     result_backend_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
 )
+app.conf.update(json.loads(os.environ.get("CELERY_DRIVE_CONF", "{}")))
 
 
 @app.task(name="shop.send")

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.exceptions import ResponseError
 
+from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
 from dashboard.backends.script import Scripts
-from dashboard.model import FlowDelta, Quality, QueueFlow, QueueRef
-from dashboard.sources import Reply, Source
+from dashboard.model import FlowDelta, Quality, QueueFlow, QueueRef, State
+from dashboard.sources import Command, Reply, Source
 
 # Events read in one look at all queues together: at 2 to 5 µs each, this is what a look may cost Redis.
 EVENTS_PER_LOOK = 5000
@@ -28,6 +30,15 @@ NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept
 NOTHING_KEPT = "neither events nor finished jobs are kept, so nothing tells what ended"
 BUSY = "more events than are read at once: the newest were counted"
 BUSY_KEPT = "more events than are read at once: the finished jobs that are kept were counted"
+HIDDEN = {
+    (State.COMPLETED,): "completed jobs leave no trace here: removeOnComplete is set",
+    (State.DEAD,): "failed jobs leave no trace here: removeOnFail is set",
+    (State.COMPLETED, State.DEAD): "ended jobs leave no trace here: removeOnComplete and removeOnFail are set",
+}
+UNTRACED = "more jobs ended than are kept: the app removes them at once, or somebody removed jobs that had not ended"
+ENDS = (State.COMPLETED, State.DEAD)
+# So much less than the events tell may be due to clocks.
+SMALL_SHARE = 0.05
 TRIMMED = "the events stream is short: it reaches back {span:.0f} s"
 
 
@@ -37,6 +48,10 @@ class Look(NamedTuple):
     last_id: bytes  # of the events stream; b"" when it was empty
     at_ms: int  # the server's clock
     started: dict[bytes, int]  # job id -> ms
+    gone: tuple[bool, bool] = (False, False)  # whether completed jobs are removed at once, and failed ones
+    balance: Balance = BALANCED  # of what ended, where no events tell
+    left: int | None = None  # jobs that were ever added, less those that have not ended
+    listed: int = 0  # ended jobs that were kept then
 
 
 class Kept(NamedTuple):
@@ -45,6 +60,11 @@ class Kept(NamedTuple):
     completed: int
     dead: int
     start_ms: float | None
+    left: int | None = None  # jobs that were ever added, less those that have not ended
+    listed: int = 0
+    removes: tuple[bool, bool] | None = (
+        None  # whether a job of now says that it is removed when it completed, or failed
+    )
 
 
 def read(
@@ -87,24 +107,34 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
-        flow = QueueFlow(key=key, completed=0, dead=0, span_s=_span_s(before.at_ms, row, before), quality=Quality.EXACT)
+        flow = QueueFlow(
+            key=key,
+            completed=0,
+            dead=0,
+            span_s=_span_s(before.at_ms, row, before),
+            quality=Quality.EXACT,
+            **_unlisted(before.gone),
+        )
         return flow, before._replace(at_ms=row)
-    now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept = row
+    now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row
     running = dict(before.started) if before else {}
     started, ended = started or (), ended or ()
     times = [ms / 1000 for ms in runtimes or ()] + _matched(running, ended)
     running.update(zip(started[::2], started[1::2], strict=True))
-    look = Look(last_id or (before.last_id if before else b""), now, _newest(running))
+    look = Look(last_id or (before.last_id if before else b""), now, _newest(running), _gone(gone, before))
     if not seen and length == 0 and keys.whole(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
-        return _from_kept(key, _kept(kept), now, NO_EVENTS), look
+        return _from_kept(key, _kept(kept), look, before, NO_EVENTS)
     sets = _kept(kept) if kept else None
     reason = None
     start = since
-    if sets is not None and sets.start_ms is not None and sets.start_ms <= since:
+    whole = sets is not None and _are_all(sets, completed, dead, before)
+    if sets is not None:
+        look = look._replace(left=sets.left)
+    if sets is not None and whole and sets.start_ms is not None and sets.start_ms <= since:
         completed, dead, reason = sets.completed, sets.dead, BUSY_KEPT
     elif sets is not None:
         start, reason = oldest_ms, BUSY
@@ -121,7 +151,16 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
         quality=Quality.ESTIMATED if reason else Quality.EXACT,
         reason=reason,
         runtimes_s=tuple(time for time in times if time >= 0)[:MAX_RUNTIMES],
+        **_unlisted(look.gone),
     ), look
+
+
+def _are_all(kept: Kept, completed: int, dead: int, before: Look | None) -> bool:
+    """Whether the kept jobs are all that ended: as many as the events read tell of, and as no longer wait or run."""
+    ended = 0 if before is None or before.left is None or kept.left is None else kept.left - before.left
+    told = (completed, dead, ended)
+    counted = (kept.completed, kept.dead, kept.completed + kept.dead)
+    return all(count >= least * (1 - SMALL_SHARE) for count, least in zip(counted, told, strict=True))
 
 
 def _span_s(start_ms: float, now_ms: float, before: Look | None) -> float:
@@ -142,47 +181,146 @@ def _newest(running: dict[bytes, int]) -> dict[bytes, int]:
     return dict(sorted(running.items(), key=lambda item: item[1])[-MAX_STARTED:])
 
 
+def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, bool]:
+    """Whether the newest job that completed, and that failed, is gone; where none ended since, as before."""
+    old = before.gone if before else (False, False)
+    completed, dead = (
+        known if flag is None else flag == 1 for flag, known in zip(flags or (None, None), old, strict=True)
+    )
+    return completed, dead
+
+
+def _unlisted(gone: tuple[bool, bool]) -> dict[str, Any]:
+    """The fields of a flow that say which lists are empty since the app keeps no such jobs."""
+    states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
+    return {"unlisted": states, "unlisted_reason": HIDDEN.get(states)}
+
+
 def _kept(replies: Sequence[Reply]) -> Kept:
-    completed, dead, start = replies
-    return _counted(completed, dead, keys.number(start if isinstance(start, bytes) else None))
+    completed, dead, start, added, unended, listed, opts = replies
+    return Kept(
+        completed=_int(completed),
+        dead=_int(dead),
+        start_ms=keys.number(start if isinstance(start, bytes) else None),
+        left=_left(added, unended),
+        listed=_int(listed),
+        removes=removes(opts) if isinstance(opts, bytes) else None,
+    )
 
 
-def _counted(completed: Reply, dead: Reply, start_ms: float | None) -> Kept:
-    return Kept(completed if isinstance(completed, int) else 0, dead if isinstance(dead, int) else 0, start_ms)
+def _left(added: Reply, unended: Reply) -> int | None:
+    count = keys.whole(added if isinstance(added, bytes) else None)
+    return None if count is None else count - _int(unended)
 
 
-def _from_kept(key: str, kept: Kept, now_ms: float, reason: str) -> QueueFlow:
-    if kept.start_ms is None:
-        return _unknown(key, NOTHING_KEPT)
+def _int(reply: Reply) -> int:
+    return reply if isinstance(reply, int) else 0
+
+
+def removes(opts: bytes) -> tuple[bool, bool] | None:
+    """Whether a job with these options is removed at once when it has completed, and when it has failed.
+
+    None where they cannot be read.
+    """
+    try:
+        options = msgspec.json.decode(opts)
+    except msgspec.DecodeError:
+        return None
+    if not isinstance(options, dict):
+        return None
+    completed, dead = (_at_once(options.get(name)) for name in ("removeOnComplete", "removeOnFail"))
+    return completed, dead
+
+
+def _at_once(setting: object) -> bool:
+    if isinstance(setting, dict):
+        return any(setting.get(name) == 0 for name in ("count", "age"))
+    return setting is True or (setting == 0 and setting is not False)
+
+
+def _from_kept(key: str, kept: Kept, look: Look, before: Look | None, reason: str) -> tuple[QueueFlow, Look]:
+    """The flow by the jobs that are kept, as far as these can be all that ended.
+
+    How many ended is known from how many were ever added and how many have not ended; that cannot be told from jobs
+    that somebody removed, so no rate is made of it.
+    """
+    balance, gone = before.balance if before else BALANCED, before.gone if before else (False, False)
+    if before is not None and before.left is not None and kept.left is not None:
+        came = max(kept.completed + kept.dead, kept.listed - before.listed)
+        balance = balance.add(look.at_ms / 1000, kept.left - before.left, came)
+    gone = kept.removes or gone
+    look = look._replace(balance=balance, left=kept.left, listed=kept.listed, gone=gone)
+    states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
+    untraced = balance.hides(look.at_ms / 1000)
+    hidden = (states or ENDS) if untraced else states if before is None else ()
+    nothing = kept.start_ms is None and (before is None or kept.left is None)
+    if nothing and not hidden:
+        return _unknown(key, NOTHING_KEPT), look
+    start = before.at_ms if kept.start_ms is None and before else kept.start_ms
+    why = (HIDDEN.get(states) or UNTRACED) if hidden else reason
     return QueueFlow(
         key=key,
         completed=kept.completed,
         dead=kept.dead,
-        span_s=max((now_ms - kept.start_ms) / 1000, SHORTEST_SPAN_S),
+        span_s=max((look.at_ms - (start or look.at_ms)) / 1000, SHORTEST_SPAN_S if before is None else 0.001),
         quality=Quality.ESTIMATED,
-        reason=reason,
-    )
+        reason=why,
+        hidden=hidden,
+        unlisted=hidden if untraced else states,
+        unlisted_reason=why if untraced else HIDDEN.get(states),
+    ), look
+
+
+# Jobs move down this list, so that one that moves while they are counted is counted twice rather than not at all.
+_UNENDED = (
+    *(("ZCARD", name) for name in ("waiting-children", "delayed", "prioritized")),
+    *(("LLEN", name) for name in ("paused", "wait", "active")),
+)
 
 
 def _plain(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -> tuple[FlowDelta, dict[str, Look]]:
     """The same by plain commands: the events carry return values of any size, so they are left alone. 2 round trips."""
-    clock, *heads = source.batch([("TIME",), *(("ZRANGE", f"{ref.key}:completed", 0, 0, "WITHSCORES") for ref in refs)])
+    heads: list[Command] = [
+        command
+        for ref in refs
+        for command in (
+            ("ZRANGE", f"{ref.key}:completed", 0, 0, "WITHSCORES"),
+            ("GETRANGE", f"{ref.key}:id", 0, 19),
+            *((command, f"{ref.key}:{name}") for command, name in _UNENDED),
+        )
+    ]
+    clock, *replies = source.batch([("TIME",), *heads])
     now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    width = len(heads) // len(refs) if refs else 0
     starts: list[int | None] = []
-    for ref, head in zip(refs, heads, strict=True):
+    lefts: list[int | None] = []
+    for n, ref in enumerate(refs):
+        head, added, *sizes = replies[n * width : (n + 1) * width]
         look = cursor.get(ref.key)
         oldest = keys.whole(head[1]) if isinstance(head, list) and len(head) == 2 else None
         since = look.at_ms if look else now - int(FLOW_WINDOW_S * 1000)
         starts.append(None if oldest is None else max(since, oldest - 1))
+        lefts.append(_left(added, sum(_int(size) for size in sizes)))
     counts = source.batch(
         [
-            ("ZCOUNT", f"{ref.key}:{ended}", f"({start or 0}", now)
+            command
             for ref, start in zip(refs, starts, strict=True)
             for ended in ("completed", "failed")
+            for command in (
+                ("ZCOUNT", f"{ref.key}:{ended}", f"({start or _since_ms(cursor.get(ref.key), now)}", "+inf"),
+                ("ZCARD", f"{ref.key}:{ended}"),
+            )
         ]
     )
-    flows = [
-        _from_kept(ref.key, _counted(counts[n * 2], counts[n * 2 + 1], starts[n]), now, NO_SCRIPTS)
-        for n, ref in enumerate(refs)
-    ]
-    return FlowDelta(queues=tuple(flows)), {ref.key: Look(b"", now, {}) for ref in refs}
+    flows: list[QueueFlow] = []
+    looks: dict[str, Look] = {}
+    for n, ref in enumerate(refs):
+        completed, all_completed, dead, all_dead = map(_int, counts[n * 4 : n * 4 + 4])
+        kept = Kept(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
+        flow, looks[ref.key] = _from_kept(ref.key, kept, Look(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS)
+        flows.append(flow)
+    return FlowDelta(queues=tuple(flows)), looks
+
+
+def _since_ms(before: Look | None, now_ms: int) -> int:
+    return before.at_ms if before else now_ms - int(FLOW_WINDOW_S * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import FLOW_WINDOW_S
@@ -14,6 +15,7 @@ from dashboard.backends.celery.index import (
     MAX_RUNTIMES,
     Ended,
     Keeper,
+    Traces,
     beats_of,
     filled_key,
     index_key,
@@ -34,6 +36,13 @@ TOGETHER = "what workers took and what ended is kept for all queues together"
 NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
 GAP = "the result channel was not heard all the time"
 EACH = "each queue tells its own rate"
+HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
+ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
+BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
+SILENT = "No result and no worker heartbeat was heard, so nothing tells what ended."
+# While all workers are silent for so long, nothing is being worked off.
+IDLE_AFTER_S = 30.0
+BOTH = (State.COMPLETED, State.DEAD)
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
 
 
@@ -77,6 +86,8 @@ def stats(
         beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
     separators = {separator for (_, separator), _ in groups}
     told = _told(broker, prefixes, separators, beside, len(kept), keeper)
+    if keeper is not None:
+        keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
     found: dict[int, QueueStats] = {}
     for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
         waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None] * 4)
@@ -259,24 +270,79 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
     # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
     nameless = now - keeper.nameless_at < FLOW_WINDOW_S
+    traces = keeper.traces
+    hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides(prefix, now)}
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
         elif queue is None:
-            rest = [where for where in {**ended.completed, **ended.dead} if where[0] == prefix]
+            everything = {**ended.completed, **ended.dead}
+            alone = not any(place.queue is not None for place in places.values())
+            rest = [where for where in everything if where[0] == prefix]
+            if prefix in hiding:
+                flows.append(_by_runs(ref.key, prefix, ended, traces, now, span_s, nameless=nameless or alone))
+                continue
             if not nameless:
                 rest = [where for where in rest if where not in shown]
-            if nameless or rest or not any(place.queue is not None for place in places.values()):
-                flows.append(_flow(ref.key, ended, rest, span_s))
+            if nameless or rest or alone:
+                flows.append(_silence(_flow(ref.key, ended, rest, span_s), prefix, keeper))
             else:
                 flows.append(_unknown(ref.key, EACH))
         elif nameless:
-            flows.append(_unknown(ref.key, NO_QUEUE))
+            flow = _unknown(ref.key, NO_QUEUE)
+            flows.append(msgspec.structs.replace(flow, progressed=_progress(prefix, ended, traces, shown, now)))
+        elif prefix in hiding:
+            errors = traces.errors_alone((prefix, queue), now)
+            flows.append(
+                msgspec.structs.replace(
+                    _flow(ref.key, ended, [(prefix, queue)], span_s),
+                    hidden=(State.COMPLETED,) if errors else BOTH,
+                    reason=ERRORS_ALONE if errors else HIDDEN,
+                    progressed=_progress(prefix, ended, traces, shown, now),
+                )
+            )
         else:
-            flows.append(_flow(ref.key, ended, [(prefix, queue)], span_s))
+            flows.append(_silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper))
     return FlowDelta(queues=tuple(flows)), now
+
+
+def _by_runs(
+    key: str, prefix: str, ended: Ended, traces: Traces, now: float, span_s: float, *, nameless: bool
+) -> QueueFlow:
+    """What workers ended of all queues of `prefix` together; where records name no queue, stored errors are here."""
+    errors = nameless and traces.errors_alone((prefix, ""), now)
+    return QueueFlow(
+        key=key,
+        completed=0,
+        dead=ended.dead[prefix, ""] if errors else 0,
+        ended=ended.runs[prefix],
+        span_s=max(span_s, 0.001),
+        quality=Quality.ESTIMATED,
+        reason=BY_RUNS,
+        hidden=(State.COMPLETED,) if errors else BOTH,
+        unlisted=BOTH,
+        unlisted_reason=BY_RUNS,
+    )
+
+
+def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
+    """`flow`, unknown where nothing was heard and nobody would be."""
+    traces = keeper.traces
+    if prefix in traces.recorded or (keeper.settled and traces.workers.get(prefix) is not None):
+        return flow
+    return _unknown(flow.key, SILENT)
+
+
+def _progress(
+    prefix: str, ended: Ended, traces: Traces, shown: Collection[tuple[str, str | None]], now: float
+) -> bool | None:
+    """Whether a queue of `prefix` was worked off: workers tell what they begin, of all their queues together."""
+    if ended.started[prefix]:
+        return True if sum(where[0] == prefix for where in shown) == 1 else None
+    idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
+    return False if idle and traces.workers.get(prefix) is not None else None
 
 
 def _unknown(key: str, reason: str) -> QueueFlow:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import ResponseError
 
+from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
 from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key
 from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
@@ -46,6 +47,8 @@ MAX_RUNTIMES = 200
 MAX_RECENT = 5000
 # A worker beats every 2 s: who has listened so long has heard of each that does.
 HEARD_ALL_AFTER_S = 10.0
+# What a record says when a run of a task has ended; it may be tried again.
+RUN_ENDS = frozenset({"SUCCESS", "FAILURE", "RETRY", "REVOKED"})
 _STATES = {NATIVE[state]: state for state in ENDED}
 
 
@@ -72,6 +75,29 @@ class Ended:
     dead: Counter[tuple[str, str]] = field(default_factory=Counter)
     runtimes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     whole: bool = True
+    runs: Counter[str] = field(default_factory=Counter)  # that workers ended, by prefix, as their heartbeats tell
+    started: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Traces:
+    """Whether runs of tasks leave records, by prefix or by (prefix, queue); times are monotonic."""
+
+    balances: dict[str, Balance] = field(default_factory=dict)
+    recorded: set[str] = field(default_factory=set)  # prefixes of which a record was ever heard
+    succeeded_at: dict[tuple[str, str], float] = field(default_factory=dict)  # the last record of a success
+    failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    started_at: dict[str, float] = field(default_factory=dict)  # when workers last began a task
+    workers: dict[str, int | None] = field(default_factory=dict)  # alive, as the figures told last
+
+    def hides(self, prefix: str, now: float) -> bool:
+        """Whether tasks ended lately that left no record."""
+        return self.balances.get(prefix, BALANCED).hides(now)
+
+    def errors_alone(self, where: tuple[str, str], now: float) -> bool:
+        """Whether of the tasks that ended lately only errors left a record."""
+        succeeded, failed = (times.get(where, -FLOW_WINDOW_S) for times in (self.succeeded_at, self.failed_at))
+        return now - failed < FLOW_WINDOW_S <= now - succeeded
 
 
 class Keeper:
@@ -99,6 +125,16 @@ class Keeper:
         self.queues: frozenset[str] = frozenset()
         self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self.ended = Ended()
+        self.traces = Traces()
+        self._beats: dict[str, tuple[object, int, int]] = {}  # worker -> its process, tasks begun, tasks ended
+        self._whole_since = monotonic_s()  # since when nothing that workers tell was missed
+        self._records: Counter[str] = Counter()  # of runs, in the present look, by prefix
+        self._late_runs: Counter[str] = Counter()
+
+    @property
+    def settled(self) -> bool:
+        """Whether silence would tell by now: each worker that beats has done so more than once."""
+        return self.listener.connected and monotonic_s() - self._whole_since > HEARD_ALL_AFTER_S
 
     @property
     def heard_all_workers(self) -> bool:
@@ -119,6 +155,7 @@ class Keeper:
         # records that are drained afterwards hold the record of each event that is already here. The other way round,
         # a record and its event that arrive in between would be parted, and the run time would find no record.
         runtimes = self.workers.runtimes()
+        runs = self._runs()  # as for run times: the records of these runs are already here
         published, whole = self.listener.drain()
         self._look_again(whole)
         windows = self._windows()
@@ -127,6 +164,7 @@ class Keeper:
         ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
         commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
+        self._weigh(runs, whole)
         self._assign_runtimes(runtimes)
         if self._cursor is not None:
             commands += list(self._fill())
@@ -141,6 +179,50 @@ class Keeper:
         ]
         exist, _ = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
+
+    def _runs(self) -> Counter[str]:
+        """How many runs of tasks ended since the last look, by prefix, as heartbeats tell: what a worker began, less
+        what it still runs.
+        """
+        now = monotonic_s()
+        runs: Counter[str] = Counter()
+        known = self._beats
+        self._beats = {}
+        for name, beat in list(self.workers.heartbeats.items()):
+            begun, active = beat.get("processed"), beat.get("active")
+            if not isinstance(begun, int) or not isinstance(active, int):
+                continue
+            process, ended, prefix = beat.get("pid"), begun - active, str(beat.get("prefix", ""))
+            self._beats[name] = (process, begun, ended)
+            before = known.get(name)
+            if before is not None and before[0] != process:
+                before = (process, 0, 0)
+            elif before is None:
+                # One that was not heard before has begun since then, once all others have been heard.
+                before = (process, 0, 0) if now - self._whole_since > HEARD_ALL_AFTER_S else self._beats[name]
+            runs[prefix] += max(0, ended - before[2])
+            self.ended.started[prefix] += max(0, begun - before[1])
+            if begun > before[1]:
+                self.traces.started_at[prefix] = now
+        self.ended.runs += runs
+        return runs
+
+    def _weigh(self, runs: Counter[str], whole: bool) -> None:
+        """Hold the runs that ended against the records that came in the same look."""
+        if self.workers is not self.listener:
+            # Two feeds: the records of these runs may come a little later.
+            runs, self._late_runs = self._late_runs, runs
+        if not whole:
+            self._beats.clear()
+            self._late_runs.clear()
+            self._whole_since = monotonic_s()
+        now = monotonic_s()
+        records, self._records = self._records, Counter()
+        self.traces.recorded.update(records)
+        for prefix in {*runs, *records, *self.traces.balances}:
+            ended = runs[prefix] if whole else 0
+            balance = self.traces.balances.get(prefix, BALANCED)
+            self.traces.balances[prefix] = balance.add(now, ended, records[prefix])
 
     def _look_again(self, whole: bool) -> None:
         """What was missed is found by another look, once the feed is whole again; while it stays away, now and then."""
@@ -186,6 +268,8 @@ class Keeper:
             for other in (*ENDED, None):
                 touched.get((prefix, other), {}).pop(member, None)
             touched.setdefault((prefix, state), {})[member] = done.timestamp() if done else self._results.now_s()
+            if count and status in RUN_ENDS:
+                self._records[prefix] += 1
             if count and state is not None:
                 self._count((prefix, _queue(record)), text(name.rpartition(RECORD.encode())[2]), state)
         for (prefix, state), scores in touched.items():
@@ -202,6 +286,9 @@ class Keeper:
     def _count(self, where: tuple[str, str], task: str, state: State) -> None:
         tally = self.ended.dead if state is State.DEAD else self.ended.completed
         tally[where] += 1
+        if state is not State.CANCELED:
+            times = self.traces.failed_at if state is State.DEAD else self.traces.succeeded_at
+            times[where] = monotonic_s()
         if where[1]:
             self._recent[task] = where
             if len(self._recent) > MAX_RECENT:

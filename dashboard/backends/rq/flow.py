@@ -7,8 +7,12 @@ at most what really came, so the largest is the best:
 - high: jobs that ended since shortly before the anchor with RQ's default time to live. Old jobs that are retried or
   deleted by the thousand do not disturb it.
 - low: jobs with any time to live above half a minute, less what was removed.
+- brief: jobs with any time to live at all, less what was removed, expired ones among them.
 - never: failed jobs without expiry, which RQ keeps under -1.
-- workers: what the workers that serve this queue alone completed; they also count jobs that leave no trace.
+
+Workers count what they ran, jobs that leave no trace (`result_ttl` 0) among them, but all queues of a worker together.
+So for each set of queues that workers share, what the workers counted is held against the records. What is missing
+belongs to the queue where it is the only one; where there are several, their rates are unknown, their sum is not.
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.payload import text
+from dashboard.backends.rq import keys as names
 from dashboard.backends.rq.decode import moment
 from dashboard.backends.rq.keys import QueueKeys, script
 from dashboard.backends.rq.records import Reader, Shape
-from dashboard.backends.rq.workers import Worker, workers_call, workers_of
+from dashboard.backends.rq.workers import FIELDS, MAX_WORKERS, Worker, worker_of, workers_call, workers_of
 from dashboard.backends.script import Scripts
 from dashboard.model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from dashboard.sources import Command, Reply, Source
@@ -37,11 +43,19 @@ LOW_S = 30.0
 # Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
 SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
-TIMES = Shape(small=("started_at", "ended_at"), limit_bytes=64)
-REASON = (
-    "Counted from RQ's registries, which do not show jobs with a result_ttl of 0, nor jobs that were deleted or"
-    " retried between two looks."
-)
+TIMES = Shape(small=("started_at", "ended_at", "retries_left"), limit_bytes=64)
+QUEUES_PER_SCRIPT = 100
+REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
+BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
+HIDDEN = {
+    (State.COMPLETED,): (
+        "Successful jobs leave no record here (result_ttl is 0). The workers count them for several queues together."
+    ),
+    (State.DEAD,): "Failed jobs leave no record here (failure_ttl is short).",
+    (State.COMPLETED, State.DEAD): "Ended jobs leave no record here (result_ttl and failure_ttl are short).",
+}
+BRIEF = "Ended jobs are dropped within seconds here (result_ttl or failure_ttl is short)."
+TOGETHER = "Counted by the workers, for several queues together."
 FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
 UNREADABLE = "This queue's registries cannot be read."
 
@@ -54,6 +68,12 @@ class Seen:
     counts: Counted
     busy: bool  # jobs ended in it at the last look, so the next one asks for their ids
     newest: float  # when the newest sampled job ended, by the clock of its worker
+    completed: Balance = BALANCED  # of the set of queues whose workers it shares
+    failed: Balance = BALANCED
+    brief: Mapping[State, float] = field(default_factory=dict)  # when jobs last ended that are dropped within seconds
+    retried_at: float = 0.0  # when a job was last seen that may be, or was, tried again
+    next_job: tuple[str, bool] | None = None  # the id of the next job, and whether its success is to leave no record
+    untold_at: float = 0.0  # when such a job was last taken without any worker there to count it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,8 @@ class Cursor:
     at: float
     anchor: float
     queues: Mapping[str, Seen]  # by QueueRef.key
-    workers: Mapping[str, Worker]  # by key
+    workers: Mapping[str, Worker]  # by key, also those that ended within a minute
+    keys: tuple[str, ...] = ()  # of workers, to read their hashes where scripts may not run
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +93,28 @@ class Counted:
 
     high: Mapping[State, int]
     low: Mapping[State, int]
+    brief: Mapping[State, int]
     never: int
 
-    def since(self, before: Counted, *, low_holds: bool) -> dict[State, int]:
-        """How many came since `before` by the best of the bounds, which must be those of the same anchor."""
+    def since(self, before: Counted, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
+        """How many came since `before` by the best of the bounds, which must be those of the same anchor; and how many
+        of them are dropped within seconds.
+        """
         came = {
             state: max(
                 0, self.high[state] - before.high[state], self.low[state] - before.low[state] if low_holds else 0
             )
             for state in TTLS_S
         }
+        brief = {state: max(0, self.brief[state] - before.brief[state] - came[state]) for state in TTLS_S}
+        for state in TTLS_S:
+            came[state] += brief[state]
         came[State.DEAD] += max(0, self.never - before.never)
-        return came
+        return came, brief if low_holds else dict.fromkeys(TTLS_S, 0)
+
+    def disturbed(self, before: Counted) -> set[State]:
+        """The states of which new records were removed since `before`: by a person, for they are far from expiry."""
+        return {state for state in TTLS_S if self.high[state] < before.high[state]}
 
 
 @dataclass(slots=True)
@@ -97,7 +128,11 @@ class _Found:
     counts: Counted
     ids: list[str]  # the newest jobs of both registries, as many as came at most
     newest: float
+    brief: Mapping[State, int]
+    disturbed: set[State]
     runtimes: list[float] = field(default_factory=list)
+    retries: bool = False  # a job was seen that may be, or was, tried again
+    next_job: tuple[str, bool] | None = None
 
 
 def read_flow(
@@ -108,24 +143,92 @@ def read_flow(
     if before is None or not 0 <= now - before.at <= FLOW_WINDOW_S:
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
-    calls = [workers_call(prefix) for prefix in sorted({queue.prefix for _, queue in refs})]
     asked = _Asked(before, anchor, now, len(refs))
     per_queue = [asked.commands(queue) for _, queue in refs]
     commands = [command for several in per_queue for command in several]
-    scripted, replies = scripts.run(script("queues"), calls, commands) or ([], source.batch(commands))
-    workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
+    orders = _Orders(refs, before, now)
+    prefixes = sorted({queue.prefix for _, queue in refs})
+    answered = scripts.run(
+        script("queues"),
+        [*(workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes), *orders.calls()],
+        commands,
+    )
+    if answered is None:
+        workers, keys, replies = _plainly(source, prefixes, commands, before)
+    else:
+        scripted, replies = answered
+        workers = {worker.key: worker for reply in scripted[: len(prefixes)] for worker in workers_of(reply) or ()}
+        keys = tuple(workers)
     found: dict[str, _Found] = {}
     left = iter(replies)
     for (_, queue), several in zip(refs, per_queue, strict=True):
         answer = asked.answer(queue, list(islice(left, len(several))))
         if answer is not None:
-            completed = _by_workers(queue, workers, before)
-            answer.came[State.COMPLETED] = max(answer.came[State.COMPLETED], completed)
             found[queue.queue] = answer
+    if answered is not None:
+        orders.answer(found, answered[0][len(prefixes) :])
     _sample(Reader(source, scripts), list(found.values()), now)
-    seen = {key: Seen(anchor, answer.counts, any(answer.came.values()), answer.newest) for key, answer in found.items()}
-    flows = tuple(_flow(ref, found.get(ref.key)) for ref, _ in refs)
-    return FlowDelta(queues=flows), Cursor(now, anchor, seen, workers)
+    seen, flows, together = _balanced(found, workers, before, anchor, now)
+    unread = [_unread(ref) for ref, queue in refs if queue.queue not in flows]
+    flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
+    return FlowDelta(queues=(*flow, *unread), together=together), Cursor(now, anchor, seen, workers, keys)
+
+
+def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
+    return [key for key in workers if key.startswith(f"{prefix}:worker:")][:MAX_WORKERS]
+
+
+def _plainly(
+    source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: Cursor
+) -> tuple[dict[str, Worker], tuple[str, ...], list[Reply]]:
+    """The workers by plain commands, new ones one look later; the keys of all; the replies to `commands`."""
+    sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
+    hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
+    replies = source.batch([*commands, *sets, *hashes])
+    found, rest = replies[: len(commands)], replies[len(commands) :]
+    workers = {
+        key: worker_of(key, *values)
+        for key, values in zip(before.keys, rest[len(sets) :], strict=True)
+        if isinstance(values, list) and isinstance(values[0], bytes)
+    }
+    keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
+    return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
+
+
+class _Orders:
+    """What the next jobs say of how long they are to be kept, and whether they may be tried again."""
+
+    def __init__(self, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor, now: float) -> None:
+        self._lists: dict[str, list[tuple[QueueKeys, str]]] = {}  # by prefix
+        for _, queue in refs:
+            lists = self._lists.setdefault(queue.prefix, [])
+            lists.append((queue, f"l{queue.queue}"))
+            seen = before.queues.get(queue.queue)
+            if seen is not None and seen.failed.hides(now):
+                lists += [(queue, f"z{queue.of(state)}") for state in (State.SCHEDULED, State.ACTIVE)]
+
+    def calls(self) -> list[list[str]]:
+        """Calls of the script."""
+        return [
+            ["orders", f"{prefix}:job:", *(key for _, key in lists[at : at + QUEUES_PER_SCRIPT])]
+            for prefix, lists in self._lists.items()
+            for at in range(0, len(lists), QUEUES_PER_SCRIPT)
+        ]
+
+    def answer(self, found: Mapping[str, _Found], replies: Sequence[Reply]) -> None:
+        """Take the replies to `calls` into `found`."""
+        asked = [each for lists in self._lists.values() for each in lists]
+        rows: list[Reply] = []
+        for call, reply in zip(self.calls(), replies, strict=True):
+            rows += reply if isinstance(reply, list) else [None] * (len(call) - 2)
+        for (queue, key), row in zip(asked, rows, strict=True):
+            answer = found.get(queue.queue)
+            if answer is None or not isinstance(row, list):
+                continue
+            job_id, result_ttl, _, retries_left = row
+            answer.retries = answer.retries or retries_left is not None
+            if key.startswith("l"):
+                answer.next_job = (text(job_id), result_ttl == b"0")
 
 
 class _Asked:
@@ -158,15 +261,21 @@ class _Asked:
         lists = [reply for reply in replies if isinstance(reply, list)]
         if len(numbers) + len(lists) < len(replies):
             return None
-        counts, rest = _counted(numbers[:5]), numbers[5:]
+        counts, rest = _counted(numbers[:BOUNDS]), numbers[BOUNDS:]
+        brief: dict[State, int] = {}
+        disturbed: set[State] = set()
         if seen is None:
             came, span_s, reason, newest = dict(zip(TTLS_S, rest, strict=True)), FLOW_WINDOW_S, FIRST_REASON, 0.0
         else:
             again = _counted(rest) if rest else counts
-            came = again.since(seen.counts, low_holds=self._now < seen.anchor + LOW_S)
+            came, brief = again.since(seen.counts, low_holds=self._now < seen.anchor + LOW_S)
+            disturbed = again.disturbed(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
         ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
-        return _Found(queue, came, span_s, reason, counts, ids, newest)
+        return _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+
+
+BOUNDS = 3 * len(TTLS_S) + 1
 
 
 def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
@@ -174,14 +283,16 @@ def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
     for state, ttl_s in TTLS_S.items():
         commands.append(("ZCOUNT", queue.of(state), f"({anchor - SKEW_S + ttl_s}", "+inf"))
         commands.append(("ZCOUNT", queue.of(state), f"({anchor + LOW_S}", "+inf"))
+        # Scores are whole seconds.
+        commands.append(("ZCOUNT", queue.of(state), int(anchor), "+inf"))
     commands.append(("ZCOUNT", queue.of(State.DEAD), "-inf", "(0"))
     return commands
 
 
 def _counted(numbers: Sequence[int]) -> Counted:
-    high = dict(zip(TTLS_S, numbers[0:4:2], strict=True))
-    low = dict(zip(TTLS_S, numbers[1:4:2], strict=True))
-    return Counted(high, low, numbers[4])
+    *counts, never = numbers
+    high, low, brief = (dict(zip(TTLS_S, counts[n::3], strict=True)) for n in range(3))
+    return Counted(high, low, brief, never)
 
 
 def _window(queue: QueueKeys, state: State, now: float) -> Command:
@@ -195,18 +306,115 @@ def _newest(queue: QueueKeys, state: State, now: float, count: int) -> Command:
     return ("ZREVRANGEBYSCORE", queue.of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
 
 
-def _by_workers(queue: QueueKeys, workers: Mapping[str, Worker], before: Cursor) -> int:
-    """What the workers that serve `queue` alone completed since `before`."""
-    total = 0
-    for key, worker in workers.items():
-        if worker.queues != queue.name or not key.startswith(f"{queue.prefix}:worker:"):
+def _done(worker: Worker, before: Cursor) -> tuple[int, int]:
+    """How many jobs `worker` completed since `before`, and how many attempts failed."""
+    known = before.workers.get(worker.key)
+    if known is not None and known.birth == worker.birth:
+        return max(0, worker.completed - known.completed), max(0, worker.failed - known.failed)
+    if before.queues and worker.born_after(before.at):
+        return worker.completed, worker.failed
+    return 0, 0
+
+
+@dataclass(slots=True)
+class _Crew:
+    """Queues whose workers serve others of them too, and what these workers did since the last look."""
+
+    queues: list[_Found]
+    completed: int = 0
+    failed: int = 0
+    workers: int = 0
+
+
+def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor) -> list[_Crew]:
+    crews = {key: _Crew([answer]) for key, answer in found.items()}
+    for worker in workers.values():
+        prefix = worker.key.partition(":worker:")[0]
+        shared = {
+            id(crew): crew
+            for name in {*worker.queues.split(","), worker.queues}  # a name may hold commas
+            if (crew := crews.get(QueueKeys(prefix, name).queue))
+        }
+        if not shared:
             continue
-        known = before.workers.get(key)
-        if known is not None and known.birth == worker.birth:
-            total += max(0, worker.completed - known.completed)
-        elif before.queues and worker.born_after(before.at):
-            total += worker.completed
-    return total
+        first, *others = shared.values()
+        for other in others:
+            first.queues += other.queues
+            first.completed += other.completed
+            first.failed += other.failed
+            first.workers += other.workers
+            crews.update((answer.queue.queue, first) for answer in other.queues)
+        completed, failed = _done(worker, before)
+        first.completed += completed
+        first.failed += failed
+        first.workers += 1
+    return list({id(crew): crew for crew in crews.values()}.values())
+
+
+def _balanced(
+    found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor, anchor: float, now: float
+) -> tuple[dict[str, Seen], dict[str, QueueFlow], QueueFlow | None]:
+    """What to remember of each queue and its flow, and what ended in those that cannot be told apart."""
+    seen: dict[str, Seen] = {}
+    flows: dict[str, QueueFlow] = {}
+    together: list[int] = []
+    for crew in _crews(found, workers, before):
+        several = len(crew.queues) > 1
+        records = {state: sum(answer.came[state] for answer in crew.queues) for state in TTLS_S}
+        disturbed = {state for answer in crew.queues for state in answer.disturbed}
+        # What a person removed is none of what the library was told to drop.
+        completed = min(crew.completed, records[State.COMPLETED]) if State.COMPLETED in disturbed else crew.completed
+        failed = min(crew.failed, records[State.DEAD]) if State.DEAD in disturbed else crew.failed
+        last = [before.queues.get(answer.queue.queue) for answer in crew.queues]
+        retried_at = max((each.retried_at for each in last if each), default=0.0)
+        if any(answer.retries for answer in crew.queues):
+            retried_at = now
+        lost: tuple[State, ...] = ()
+        for answer, known in zip(crew.queues, last, strict=True):
+            old = known or Seen(anchor, answer.counts, busy=False, newest=0.0)
+            each = Seen(
+                anchor=anchor,
+                counts=answer.counts,
+                busy=any(answer.came.values()),
+                newest=answer.newest,
+                completed=old.completed.add(now, completed, records[State.COMPLETED]),
+                failed=old.failed.add(now, failed, records[State.DEAD]),
+                brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
+                retried_at=retried_at,
+                next_job=answer.next_job,
+                untold_at=now if _untold(answer, old, crew) else old.untold_at,
+            )
+            seen[answer.queue.queue] = each
+            if not several:
+                # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
+                answer.came[State.COMPLETED] += each.completed.grown(old.completed)
+            flows[answer.queue.queue] = _flow(answer, each, now, several=several)
+            lost = max(lost, flows[answer.queue.queue].hidden, key=len)
+        if several and State.COMPLETED in lost:
+            dead = crew.failed if State.DEAD in lost else records[State.DEAD]
+            together.append(max(completed, records[State.COMPLETED]) + dead)
+    if not together:
+        return seen, flows, None
+    return (
+        seen,
+        flows,
+        QueueFlow(
+            key="",
+            completed=sum(together),
+            dead=0,
+            span_s=max(now - before.at, 0.001),
+            quality=Quality.ESTIMATED,
+            reason=TOGETHER,
+        ),
+    )
+
+
+def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
+    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went."""
+    if before.next_job is None or crew.workers or any(answer.came.values()):
+        return False
+    job_id, leaves_nothing = before.next_job
+    return leaves_nothing and (answer.next_job is None or answer.next_job[0] != job_id)
 
 
 def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
@@ -217,6 +425,7 @@ def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
     records, _ = reader.read([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
     newest: dict[str, float] = {}
     for (answer, _), record in zip(wanted, records, strict=True):
+        answer.retries = answer.retries or record.text("retries_left") is not None
         started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
         if started is None or ended is None or ended < started:
             continue
@@ -229,15 +438,34 @@ def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
         answer.newest = newest.get(answer.queue.queue, answer.newest)
 
 
-def _flow(ref: QueueRef, found: _Found | None) -> QueueFlow:
-    if found is None:
-        return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
+def _unread(ref: QueueRef) -> QueueFlow:
+    return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
+
+
+def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
+    unrecorded = seen.completed.hides(now)
+    # A failed attempt that is tried again leaves no record either.
+    lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
+    untold = now - seen.untold_at < FLOW_WINDOW_S
+    brief = {state for state, at in seen.brief.items() if now - at < FLOW_WINDOW_S}
+    hidden = tuple(
+        state for state, hides in ((State.COMPLETED, (several and unrecorded) or untold), (State.DEAD, lost)) if hides
+    )
+    unlisted = tuple(
+        state
+        for state, dropped in ((State.COMPLETED, unrecorded or untold), (State.DEAD, lost))
+        if dropped or state in brief
+    )
+    reason = HIDDEN.get(hidden) or (BY_WORKERS if unrecorded else BRIEF if unlisted else found.reason)
     return QueueFlow(
-        key=ref.key,
+        key=found.queue.queue,
         completed=found.came[State.COMPLETED],
         dead=found.came[State.DEAD],
         span_s=found.span_s,
         quality=Quality.ESTIMATED,
-        reason=found.reason,
+        reason=reason,
         runtimes_s=tuple(found.runtimes[:200]),
+        hidden=hidden,
+        unlisted=unlisted,
+        unlisted_reason=reason if unlisted else None,
     )

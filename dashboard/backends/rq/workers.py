@@ -24,6 +24,7 @@ class Worker:
     queues: str  # their names, joined by commas
     version: str | None
     completed: int  # jobs since its birth
+    failed: int  # attempts since its birth, those that are retried among them
     birth: str | None
 
     def serves(self, queue: str) -> bool:
@@ -53,27 +54,35 @@ class Crew:
         return self._by_queue.get(queue, ())
 
 
-def workers_call(prefix: str) -> Sequence[Argument]:
-    """Arguments of the script `queues` that reads the live workers."""
-    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES)
+FIELDS = ("queues", "version", "successful_job_count", "failed_job_count", "birth")
+
+
+def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
+    """Arguments of the script `queues` that reads the live workers, and of the `known` ones those that have ended.
+
+    One that ended is in the set no more; RQ keeps what it counted for a minute.
+    """
+    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES, *known)
 
 
 def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
     """The live workers; None when they could not be looked at one by one."""
     if not isinstance(reply, list):
         return None
-    found = []
-    for key, queues, version, completed, birth in reply:
-        found.append(
-            Worker(
-                key=text(key),
-                queues=text(queues),
-                version=text(version) if version else None,
-                completed=number(text(completed)) or 0 if completed else 0,
-                birth=text(birth) if birth else None,
-            )
-        )
-    return tuple(found)
+    return tuple(worker_of(text(key), *fields) for key, *fields in reply)
+
+
+def worker_of(key: str, queues: bytes, *fields: bytes | None) -> Worker:
+    """A worker from its hash: the values of FIELDS."""
+    version, completed, failed, birth = (text(value) if value else None for value in fields)
+    return Worker(
+        key=key,
+        queues=text(queues),
+        version=version,
+        completed=number(completed) or 0 if completed else 0,
+        failed=number(failed) or 0 if failed else 0,
+        birth=birth,
+    )
 
 
 def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:

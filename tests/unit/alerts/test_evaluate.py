@@ -249,6 +249,18 @@ def test_a_queue_is_stuck_only_while_jobs_wait_and_none_finishes() -> None:
     assert not watch.firing
 
 
+def test_a_queue_without_rates_is_stuck_only_where_its_progress_can_be_told() -> None:
+    stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
+    watch = Watch(stuck)
+    hidden = queue("a", 300, throughput_per_min=None)
+    watch.see(sample([hidden]), times=50)
+    assert not watch.firing
+    watch.see(sample([replace(hidden, progress_known=True, finished_ago_s=1.0)]), times=50)
+    assert not watch.firing
+    watch.see(sample([replace(hidden, progress_known=True, finished_ago_s=100.0)]), times=12)
+    assert watch.firing == {("s", "critical", "a")}
+
+
 def test_a_paused_queue_is_not_stuck_and_begins_anew_when_it_goes_on() -> None:
     stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
     watch = Watch(stuck)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from dashboard.collect.flow import FlowWindow
-from dashboard.model import Quality, QueueFlow
+from dashboard.collect.flow import FlowWindow, TotalRates, total_rates, with_rates
+from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
 
 
 def flow(completed: int, dead: int = 0, *, span_s: float = 2.0, **more: object) -> QueueFlow:
@@ -86,3 +88,100 @@ def test_percentiles_need_a_few_run_times() -> None:
     rates = window.rates(1002.0)
     assert rates.runtime_p50_s == pytest.approx(50, abs=1)
     assert rates.runtime_p95_s == pytest.approx(95, abs=1)
+
+
+BOTH = (State.COMPLETED, State.DEAD)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ended", "expected"),
+    [
+        ((), None, (12 * 30, 2 * 30, 2 / 12)),
+        ((State.COMPLETED,), None, (None, 2 * 30, None)),
+        ((State.DEAD,), None, (None, None, None)),
+        (BOTH, None, (None, None, None)),
+        ((State.COMPLETED,), 40, (40 * 30, 2 * 30, 2 / 40)),
+        (BOTH, 40, (40 * 30, None, None)),
+    ],
+)
+def test_no_rate_is_made_of_the_visible_part(
+    hidden: tuple[State, ...], ended: int | None, expected: tuple[float | None, ...]
+) -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(10, 2, hidden=hidden, ended=ended, reason="result_ttl is 0"))
+    rates = window.rates(1000.0)
+    shown = (rates.throughput_per_min, rates.failed_per_min, rates.error_ratio)
+    assert shown == tuple(value if value is None else pytest.approx(value) for value in expected)
+    assert rates.reason == "result_ttl is 0"
+    known = [value for value in shown if value is not None]
+    assert rates.quality is (Quality.UNKNOWN if not known else Quality.ESTIMATED if hidden else Quality.EXACT)
+    # The share of failures looks back fifteen minutes: what was hidden in them makes it unknown.
+    for tick in range(1, 451):
+        window.add(1000.0 + 2 * tick, flow(0))
+        if tick == 449:
+            rates = window.rates(1898.0)
+            unknown = (bool(hidden) and ended is None, State.DEAD in hidden)
+            assert (rates.finished_15min is None, rates.failed_15min is None) == unknown
+    assert window.rates(1900.0).finished_15min is not None
+    assert window.rates(1900.0).failed_15min is not None
+
+
+def row(depth: int, latency_s: float | None = None, **more: Any) -> QueueStats:
+    return QueueStats(source="s", backend="b", name="q", key="q", depth=depth, latency_s=latency_s, **more)
+
+
+@pytest.mark.parametrize("unseen", [{"hidden": BOTH}, {"quality": Quality.UNKNOWN}])
+@pytest.mark.parametrize(
+    ("second", "progressed", "seen"),
+    [
+        (row(9), None, True),  # fewer wait
+        (row(10, 3.0), None, True),  # another one is the oldest
+        (row(12, 5.0), None, True),
+        (row(10, 7.0), None, False),  # as many wait, and the oldest is the same
+        (row(12, 7.0), None, False),
+        (row(12), None, None),  # it may be worked off as quickly as jobs are added
+        (row(12), True, True),
+        (row(12), False, False),
+    ],
+)
+def test_progress_is_seen_by_whatever_tells_where_ends_leave_no_trace(
+    unseen: dict[str, Any], second: QueueStats, progressed: bool | None, seen: bool | None
+) -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0, **unseen), row(10, None if second.latency_s is None else 5.0))
+    window.add(1002.0, flow(0, progressed=progressed, **unseen), second)
+    rates = window.rates(1003.0)
+    assert rates.throughput_per_min is None
+    assert rates.finished_ago_s == (1.0 if seen else None)
+    assert rates.progress_known is (seen is not None)
+
+
+def test_a_queue_that_tells_its_ends_makes_progress_only_by_them() -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0), row(10, 5.0))
+    window.add(1002.0, flow(0), row(9, 1.0))  # taken, and maybe given back
+    rates = window.rates(1003.0)
+    assert (rates.finished_ago_s, rates.progress_known) == (None, True)
+
+
+def test_an_empty_list_of_a_queue_that_keeps_nothing_is_unknown() -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(3, hidden=BOTH, unlisted=BOTH, unlisted_reason="nothing is kept"))
+    shown = with_rates(row(0, counts=Counts(completed=0, dead=4, waiting=0)), window.rates(1000.0))
+    assert shown.counts == Counts(completed=None, dead=4, waiting=0)
+    assert shown.notes == ("nothing is kept",)
+    window.add(1002.0, flow(3))
+    shown = with_rates(row(0, counts=Counts(completed=0)), window.rates(1002.0))
+    assert (shown.counts.completed, shown.notes) == (0, ())
+
+
+def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
+    queues = [
+        row(0, throughput_per_min=100.0, failed_per_min=10.0),
+        row(0, throughput_per_min=None, failed_per_min=50.0),
+        row(0, throughput_per_min=700.0, failed_per_min=None),
+    ]
+    source = SourceStats(name="s", address="", reachable=True, together_per_min=33.0)
+    assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1)
+    assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None)
+    assert total_rates([]) == TotalRates(None, None, None)

@@ -99,7 +99,10 @@ async function carryOut(command, url, queueName, options) {
   }
 
   async function run(queue) {
-    const settings = { removeOnComplete: options.removeOnComplete ?? false };
+    const settings = {
+      removeOnComplete: options.removeOnComplete ?? false,
+      removeOnFail: options.removeOnFail ?? false,
+    };
     const jobs = [];
     for (let n = 0; n < options.good; n++) jobs.push(await queue.add('good', { n, ms: options.ms }, settings));
     for (let n = 0; n < options.bad; n++) jobs.push(await queue.add('bad', { fail: true }, settings));

@@ -3,8 +3,8 @@
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
 -- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
 -- (first look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
--- {started id, ms...}, {ended id, ms...}, {completed, failed, counted since}: from the kept jobs, where events do not
--- tell}.
+-- {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
+-- gone, the newest failed one}: 1 or 0, false where there was none or a person may have removed it}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT = 1000, 20, 200, 200
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
@@ -32,14 +32,22 @@ local function filled(list)
 end
 
 -- Newest first, so that the start that comes up next belongs to the end seen before.
-local function tally(events)
+local function tally(base, events)
   local completed, dead = 0, 0
   local runtimes, started, ended, done = {}, {}, {}, {}
+  local last, removed, cleaned = {}, {}, false
   for i = 1, #events do
     local event, job = event_of(events[i])
     if event == 'completed' or event == 'failed' then
       if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
-      if job then done[job] = ms_of(events[i][1]) end
+      if job then
+        done[job] = ms_of(events[i][1])
+        last[event] = last[event] or job
+      end
+    elseif event == 'removed' and job then
+      removed[job] = true
+    elseif event == 'cleaned' then
+      cleaned = true
     elseif event == 'active' and job and #job <= ID_LIMIT then
       local stop, ms = done[job], ms_of(events[i][1])
       if stop == nil then
@@ -60,7 +68,14 @@ local function tally(events)
       ended[#ended + 1] = stop
     end
   end
-  return completed, dead, filled(runtimes), filled(started), filled(ended)
+  local gone = {false, false}
+  for n, event in ipairs({'completed', 'failed'}) do
+    local job = last[event]
+    if job and not cleaned and not removed[job] and #job <= ID_LIMIT then
+      gone[n] = 1 - (tonumber(read('EXISTS', base .. job)) or 1)
+    end
+  end
+  return completed, dead, filled(runtimes), filled(started), filled(ended), gone
 end
 
 local function first_of(reply, n)
@@ -68,16 +83,48 @@ local function first_of(reply, n)
   return false
 end
 
--- {completed, failed, start}: both counted since `start`, which is later than `since` where the app's removeOnComplete
--- dropped jobs that ended after it; false where no completed job is kept.
+-- How many jobs are on their way to an end, by all lists.
+local function unended(base)
+  local total = 0
+  for _, list in ipairs({'wait', 'paused', 'active'}) do
+    local size = read('LLEN', base .. list)
+    total = total + (type(size) == 'number' and size or 0)
+  end
+  for _, set in ipairs({'prioritized', 'delayed', 'waiting-children'}) do
+    local size = read('ZCARD', base .. set)
+    total = total + (type(size) == 'number' and size or 0)
+  end
+  -- The marker of 4.x is no job.
+  local tail = read('LINDEX', base .. 'wait', -1)
+  if type(tail) == 'string' and string.sub(tail, 1, 2) == '0:' then total = total - 1 end
+  return total
+end
+
+-- The options of a job that runs, or of the next one.
+local function options(base)
+  for _, place in ipairs({{'active', 0}, {'wait', -1}}) do
+    local id = read('LINDEX', base .. place[1], place[2])
+    if type(id) == 'string' then
+      local opts = fields(base .. id, 4096, {'opts'})
+      if not failed(opts) and type(opts[1]) == 'string' then return opts[1] end
+    end
+  end
+  return false
+end
+
+-- {completed, failed, start, how many were ever added, how many have not ended, how many ended jobs are kept, options
+-- of a job}. Completed and failed are counted since `start`, which is later than `since` where the app's
+-- removeOnComplete dropped jobs that ended after it; false where no completed job is kept.
 local function kept(base, since)
   local oldest = tonumber(first_of(read('ZRANGE', base .. 'completed', 0, 0, 'WITHSCORES'), 2) or nil)
-  if not oldest then return {0, 0, false} end
-  local start = string.format('%.0f', math.max(since, oldest - 1))
+  local start = string.format('%.0f', math.max(since, oldest and oldest - 1 or 0))
+  local completed, dead = read('ZCARD', base .. 'completed'), read('ZCARD', base .. 'failed')
   return {
     read('ZCOUNT', base .. 'completed', '(' .. start, '+inf'),
     read('ZCOUNT', base .. 'failed', '(' .. start, '+inf'),
-    start,
+    oldest and start or false,
+    cut(read('GET', base .. 'id'), 20), unended(base),
+    type(completed) == 'number' and type(dead) == 'number' and completed + dead or 0, options(base),
   }
 end
 
@@ -120,11 +167,11 @@ for i = 3, #ARGV, 3 do
   else
     pool = pool - #events
     local length = read('XLEN', base .. 'events')
-    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false}
+    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false}
     if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
-      row[8], row[9], row[10], row[11], row[12] = tally(events)
+      row[8], row[9], row[10], row[11], row[12], row[14] = tally(base, events)
     end
     if not whole or length == 0 then row[13] = kept(base, since) end
   end

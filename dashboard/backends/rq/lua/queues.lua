@@ -1,4 +1,4 @@
--- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads or workers.
+-- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads, orders or workers.
 
 local function short(key, field, limit)
   local size = redis.pcall('HSTRLEN', key, field)
@@ -17,23 +17,56 @@ local function heads()
   return answers
 end
 
+-- How long the next job of each list is to be kept when it has ended, and whether it may be tried again.
+-- ARGV: orders, prefix of job hashes, then lists of waiting ids, and sorted sets of them with a `z` before the key, as
+-- lists have an `l`. Answers per list: {id, result_ttl, failure_ttl, retries_left}, or false when it is empty.
+local function orders()
+  local answers = {}
+  for i = 3, #ARGV do
+    local kind, key = string.sub(ARGV[i], 1, 1), string.sub(ARGV[i], 2)
+    local id
+    if kind == 'l' then
+      id = redis.pcall('LINDEX', key, 0)
+    else
+      local first = redis.pcall('ZRANGE', key, 0, 0)
+      id = type(first) == 'table' and first[1]
+      -- Running jobs stand there with their execution.
+      if id and string.match(id, ':%x+$') and #string.match(id, ':(%x+)$') == 32 then id = string.sub(id, 1, -34) end
+    end
+    local answer = false
+    if type(id) == 'string' then
+      answer = {string.sub(id, 1, 200)}
+      for _, field in ipairs({'result_ttl', 'failure_ttl', 'retries_left'}) do
+        answer[#answer + 1] = short(ARGV[2] .. id, field, 20)
+      end
+    end
+    answers[#answers + 1] = answer
+  end
+  return answers
+end
+
 -- The live workers: those whose hash has not expired. A killed worker's key stays in the set, its hash does not.
--- ARGV: workers, the set of worker keys, how many workers and how many bytes of queue names to answer at most.
--- Answers {key, queues, version, successful_job_count, birth} per worker; false when there are more than that.
+-- ARGV: workers, the set of worker keys, how many workers and how many bytes of queue names to answer at most, keys of
+-- workers that are answered even when they have left the set.
+-- Answers {key, queues, version, successful_job_count, failed_job_count, birth} per worker; false when there are more
+-- than that.
 local function workers()
   local count, bytes, answers = redis.pcall('SCARD', ARGV[2]), tonumber(ARGV[4]), {}
   if type(count) ~= 'number' or count > tonumber(ARGV[3]) then
     return false
   end
-  for _, key in ipairs(redis.call('SMEMBERS', ARGV[2])) do
-    local size = redis.pcall('HSTRLEN', key, 'queues')
+  local asked, seen = redis.call('SMEMBERS', ARGV[2]), {}
+  for i = 5, #ARGV do asked[#asked + 1] = ARGV[i] end
+  for _, key in ipairs(asked) do
+    local size = not seen[key] and redis.pcall('HSTRLEN', key, 'queues')
+    seen[key] = true
     if type(size) == 'number' and size > 0 then
       bytes = bytes - size
       if bytes < 0 then
         return false
       end
       local worker = {key, redis.call('HGET', key, 'queues')}
-      for _, field in ipairs({'version', 'successful_job_count', 'birth'}) do
+      for _, field in ipairs({'version', 'successful_job_count', 'failed_job_count', 'birth'}) do
         worker[#worker + 1] = short(key, field, 64)
       end
       answers[#answers + 1] = worker
@@ -42,4 +75,5 @@ local function workers()
   return answers
 end
 
-return ARGV[1] == 'heads' and heads() or workers()
+local reads = {heads = heads, orders = orders, workers = workers}
+return reads[ARGV[1]]()

@@ -1,0 +1,51 @@
+"""Looks at a real library's queues as the sampler takes them, by a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dashboard.backends.base import Backend
+from dashboard.collect.flow import FlowWindow, with_rates
+from dashboard.model import QueueStats
+from tests.search import search
+
+
+class Looks:
+    """The figures with their rates, from look to look; each look is two seconds after the one before."""
+
+    def __init__(self, backend: Backend, settle: Callable[[], None] = lambda: None) -> None:
+        """`settle` is called before each look."""
+        self._backend = backend
+        self._settle = settle
+        self._cursor: Any = None
+        self._windows: dict[str, FlowWindow] = {}
+        self._together: FlowWindow | None = None
+        self._at = 1000.0
+
+    def look(self) -> dict[str, QueueStats]:
+        """All queues by name."""
+        self._settle()
+        refs = self._backend.distinct(search(self._backend))
+        rows = self._backend.stats(refs)
+        delta, self._cursor = self._backend.flow(refs, self._cursor)
+        self._at += 2
+        by_key = {row.key: row for row in rows}
+        for flow in delta.queues:
+            self._windows.setdefault(flow.key, FlowWindow()).add(self._at, flow, by_key[flow.key])
+        self._together = self._together or FlowWindow() if delta.together else None
+        if self._together is not None and delta.together is not None:
+            self._together.add(self._at, delta.together)
+        return {row.name: with_rates(row, self._windows[row.key].rates(self._at)) for row in rows}
+
+    @property
+    def together(self) -> float | None:
+        """How many jobs ended in the queues that cannot be told apart."""
+        return self._together.rates(self._at).finished_15min if self._together else None
+
+
+def told(row: QueueStats) -> tuple[float | None, float | None, float | None]:
+    """How many jobs finished and failed, and the ratio; None where no rate is shown."""
+    finished = None if row.throughput_per_min is None else row.finished_15min
+    failed = None if row.failed_per_min is None else row.failed_15min
+    return finished, failed, None if row.error_ratio is None else round(row.error_ratio, 4)

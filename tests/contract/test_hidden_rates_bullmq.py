@@ -1,0 +1,137 @@
+"""Rates of BullMQ and Bull where jobs are removed as soon as they have ended: the truth by what tells, or unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.bullmq import flow
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import Quality, QueueStats
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.bullmq_library import BullMQLibrary, _script
+from tests.contract.looks import Looks, told
+from tests.processes import Child, child
+
+GOOD, BAD = 9, 3
+TRUTH = (12, 3, 0.25)
+NOTHING = (None, None, None)
+KEEP: dict[str, Any] = {}
+NO_GOOD = {"removeOnComplete": True}
+NO_BAD = {"removeOnFail": True}
+NEITHER = {"removeOnComplete": True, "removeOnFail": True}
+ALL = (KEEP, NO_GOOD, NO_BAD, NEITHER)
+
+
+def opened(server: EmbeddedRedis, user: str = "") -> BullMQ:
+    """The backend, with all rights or as a user without scripts."""
+    url = server.url.replace("redis://", f"redis://{user}")
+    return BullMQ(Source("main", url), SourceSettings(name="main", url=url))
+
+
+@pytest.fixture
+def plain(redis_client: redis.Redis) -> str:
+    """A user who may not run scripts."""
+    redis_client.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    return "plain:secret@"
+
+
+def lists(row: QueueStats) -> tuple[int | None, int | None]:
+    """How many completed and dead jobs are shown."""
+    return row.counts.completed, row.counts.dead
+
+
+@pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
+def test_events_tell_what_is_removed_at_once(
+    server: EmbeddedRedis, redis_client: redis.Redis, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, backend = BullMQLibrary(alias), opened(server)
+    for settings in ALL:
+        # The second time, more happens between two looks than is read at once.
+        for events in (5000, 20):
+            monkeypatch.setattr(flow, "EVENTS_PER_LOOK", events)
+            redis_client.flushall()
+            looks = Looks(backend)
+            library.drive("run", server.url, "alpha", good=1, bad=0, removeOnComplete=events == 5000)
+            looks.look()
+            library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
+            row = looks.look()["alpha"]
+            finished, failed, ratio = told(row)
+            if settings == KEEP or events == 5000:
+                assert (finished, failed, ratio) == (13, 3, 0.2308)
+            else:  # a share of them, over the time that it covers
+                assert row.flow_quality is Quality.ESTIMATED
+                assert failed
+                assert ratio is not None
+                assert ratio < 1
+            if events == 5000:
+                good = None if "removeOnComplete" in settings else GOOD
+                bad = None if "removeOnFail" in settings else BAD
+                assert lists(row) == (good, bad)
+                assert any("leave no trace" in note for note in row.notes) == (settings != KEEP)
+
+
+def test_without_events_and_scripts_what_is_removed_is_unknown(
+    server: EmbeddedRedis, redis_client: redis.Redis, plain: str
+) -> None:
+    library = BullMQLibrary()
+    for settings in ALL:
+        redis_client.delete(*redis_client.keys("bull:*") or ["none"])
+        looks = Looks(opened(server, plain))
+        library.drive("run", server.url, "alpha", good=1, bad=0)
+        looks.look()
+        library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
+        row = looks.look()["alpha"]
+        assert told(row) == ((13, 3, round(3 / 13, 4)) if settings == KEEP else NOTHING)
+        assert looks.look()["alpha"].flow_reason == (flow.NO_SCRIPTS if settings == KEEP else flow.UNTRACED)
+
+
+@pytest.fixture
+def bull(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Child]:
+    """A process that drives Bull on an empty server."""
+    with child(_script("bull_serve.mjs", server.url), name="bull", pipes=True, gently=False) as process:
+        yield process
+
+
+def ask(bull: Child, **command: Any) -> None:
+    """Have it done."""
+    bull.write_line(json.dumps(command))
+    assert bull.read_line() == "{}"
+
+
+def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child, plain: str) -> None:
+    for number, (settings, shown) in enumerate(
+        ((KEEP, TRUTH), (NO_GOOD, (None, BAD, None)), (NO_BAD, NOTHING), (NEITHER, NOTHING))
+    ):
+        name = f"old{number}"
+        looks, others = Looks(opened(server)), Looks(opened(server, plain))
+        ask(bull, queue=name, good=GOOD, bad=BAD, settings=settings)
+        for each in (looks, others):
+            assert told(each.look()[name])[2] is None
+        ask(bull, queue=name, run=True)
+        row = looks.look()[name]
+        assert told(row) == shown, settings
+        assert told(others.look()[name]) == (TRUTH if settings == KEEP else NOTHING)
+        good = None if "removeOnComplete" in settings else GOOD
+        bad = None if "removeOnFail" in settings else BAD
+        assert lists(row) == (good, bad)
+        if settings == KEEP:
+            continue
+        assert "leave no trace" in (row.flow_reason or "")
+        # A queue in which nothing happens any more shows no jobs that nobody saw.
+        assert told(looks.look()[name]) == shown
+
+
+def test_a_quiet_queue_of_bull_that_keeps_nothing_finished_nothing(server: EmbeddedRedis, bull: Child) -> None:
+    ask(bull, queue="quiet", good=1, settings=NEITHER)
+    ask(bull, queue="quiet", run=True)
+    looks = Looks(opened(server))
+    looks.look()
+    looks.look()
+    assert told(looks.look()["quiet"])[:2] == (0, 0)

@@ -1,0 +1,129 @@
+"""Rates of RQ where it was told to keep nothing of what ended: the truth by what tells, or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue, Retry
+
+from dashboard.backends.rq.backend import RQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.looks import Looks, told
+from tests.contract.rq_acting import working
+from tests.contract.rq_library import connected, drain
+from tests.waiting import wait_until
+from tests.workloads import rq_jobs
+
+GOOD, BAD = 9, 3
+TRUTH = (12, 3, 0.25)
+
+
+@pytest.fixture(scope="module")
+def workers(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A worker of two queues and one of a third alone."""
+    with connected(server.url) as client:
+        client.flushall()
+        with working(server.url, "simple", "alpha", "beta"), working(server.url, "simple", "alone"):
+            yield client
+
+
+def attempts(client: redis.Redis) -> int:
+    """How many runs all workers have counted."""
+    fields = ("successful_job_count", "failed_job_count")
+    return sum(int(count or 0) for key in client.smembers("rq:workers") for count in client.hmget(key, fields))
+
+
+def run(client: redis.Redis, name: str, **options: Any) -> None:
+    """Jobs to their end, with the worker that serves `name`."""
+    queue = Queue(name, connection=client)
+    tries = options.pop("tries", 1)
+    target = attempts(client) + GOOD + BAD * tries
+    if tries > 1:
+        options["retry"] = Retry(max=tries - 1)
+    for number in range(GOOD):
+        queue.enqueue(rq_jobs.add, number, **options)
+    for _ in range(BAD):
+        queue.enqueue(rq_jobs.fail, **options)
+    wait_until(lambda: attempts(client) == target, what="all runs")
+
+
+def forget_ended(client: redis.Redis) -> None:
+    """Empty the registries of ended jobs: a first look goes back by five minutes."""
+    client.delete(*(f"rq:{state}:{name}" for state in ("finished", "failed") for name in ("alpha", "beta", "alone")))
+
+
+@pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
+def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRedis, user: str) -> None:
+    workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    url = server.url.replace("redis://", f"redis://{user}")
+    source = Source("main", url)
+    backend = RQ(source, SourceSettings(name="main", url=url))
+    target = attempts(workers) + 3
+    for name in ("alpha", "beta", "alone"):
+        Queue(name, connection=workers).enqueue(rq_jobs.add, 1)
+    wait_until(lambda: attempts(workers) == target, what="a job in each queue")
+    for options, shared, alone in (
+        ({}, TRUTH, TRUTH),
+        ({"result_ttl": 60, "failure_ttl": 60}, TRUTH, TRUTH),
+        ({"result_ttl": 20}, TRUTH, TRUTH),
+        ({"result_ttl": 5}, TRUTH, TRUTH),
+        ({"failure_ttl": 0}, TRUTH, TRUTH),
+        ({"result_ttl": 0}, (None, BAD, None), TRUTH),
+        ({"result_ttl": 0, "failure_ttl": 0}, (None, BAD, None), TRUTH),
+        ({"tries": 3}, TRUTH, TRUTH),
+    ):
+        forget_ended(workers)
+        looks = Looks(backend)
+        looks.look()
+        looks.look()
+        run(workers, "alpha", **dict(options))
+        run(workers, "alone", **dict(options))
+        rows = looks.look()
+        assert told(rows["alpha"]) == shared, options
+        assert told(rows["alone"]) == alone, options
+        assert looks.together == (None if shared == TRUTH else GOOD + BAD)
+        # The other queue of that worker may be where the jobs were that left no trace.
+        assert told(rows["beta"])[0] == (0 if shared == TRUTH else None)
+        for name in ("alpha", "beta"):
+            if rows[name].throughput_per_min is None:
+                assert "result_ttl is 0" in (rows[name].flow_reason or "")
+                assert rows[name].flow_reason in rows[name].notes
+    source.close()
+
+
+def test_a_worker_that_came_and_went_hides_what_it_did(workers: redis.Redis, server: EmbeddedRedis) -> None:
+    source = Source("main", server.url)
+    queue = Queue("night", connection=workers)
+    for ttl, shown in ((500, (5, 0, 0.0)), (0, (None, 0, None))):
+        looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+        for number in range(5):
+            queue.enqueue(rq_jobs.add, number, result_ttl=ttl)
+        looks.look()
+        drain(queue)
+        looks.look()
+        row = looks.look()["night"]
+        assert told(row) == shown
+        workers.delete("rq:finished:night")
+    assert (row.counts.completed, row.counts.dead) == (None, 0)
+    source.close()
+
+
+def test_failures_that_were_dropped_are_not_taken_for_retries(workers: redis.Redis, server: EmbeddedRedis) -> None:
+    source = Source("main", server.url)
+    forget_ended(workers)
+    looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+    looks.look()
+    looks.look()
+    run(workers, "alone", failure_ttl=0)
+    # As any dashboard does that asks for a count.
+    wait_until(lambda: Queue("alone", connection=workers).failed_job_registry.count == 0, what="the registry's cleanup")
+    row = looks.look()["alone"]
+    assert told(row) == (None, None, None)
+    assert row.counts.dead is None
+    assert "failure_ttl" in (row.flow_reason or "")
+    source.close()
