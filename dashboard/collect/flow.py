@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,35 +12,50 @@ import msgspec
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
 
-# Percentiles of fewer run times than this would be an anecdote.
+# Percentiles of fewer run times than this would be an anecdote. Those in one bucket differ by 2 % at most.
 MIN_RUNTIMES = 5
-MAX_RUNTIMES = 1000
+BUCKET_RATIO = 1.02
+SHORTEST_S = 1e-6
+# Looks are put together to stretches of this length: a busy queue has about twenty, one at rest has one.
+PIECE_S = FLOW_WINDOW_S / 20
 # Shares of failures are told over a longer time than rates, in buckets, since few jobs may end in five minutes.
 SHARE_WINDOW_S = 900.0
 BUCKET_S = 15.0
 # The oldest job of a queue has changed when the new one was added so much later: clocks are not read at one instant.
 HEAD_MOVES_S = 0.05
+_LOG_RATIO = math.log(BUCKET_RATIO)
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    at: float
-    flow: QueueFlow
+@dataclass(slots=True)
+class _Piece:
+    """What ended in one stretch of time, of several looks of the same quality."""
+
+    at: float  # its end
+    span_s: float
+    ended: int
+    dead: int
+    quality: Quality
+    reason: str | None
+    times: dict[int, int]  # how many run times are in each bucket
 
     def share_since(self, start: float) -> float:
-        """How much of the entry's span lies after `start`, 0..1."""
-        if self.flow.span_s <= 0:
+        """How much of it lies after `start`, 0..1."""
+        if self.span_s <= 0:
             return 1.0 if self.at > start else 0.0
-        return max(0.0, min(1.0, (self.at - start) / self.flow.span_s))
+        return max(0.0, min(1.0, (self.at - start) / self.span_s))
 
-    @property
-    def ended(self) -> int:
-        """All that ended, as far as it was seen."""
-        return _ended(self.flow)
+    def takes(self, at: float, flow: QueueFlow) -> bool:
+        """Whether what ended by `at` belongs into it, too: it is short, or nothing ended in either."""
+        if flow.quality is not self.quality or flow.reason != self.reason:
+            return False
+        if not (self.ended or self.dead or flow.dead or _ended(flow)):
+            return True
+        return at - (self.at - self.span_s) <= PIECE_S
 
 
 def _ended(flow: QueueFlow) -> int:
+    """All that ended, as far as it was seen."""
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
@@ -66,7 +82,10 @@ class FlowWindow:
     """The last five minutes of one queue, and in buckets what ended in the last fifteen."""
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque()
+        self._pieces: deque[_Piece] = deque()
+        self._newest: QueueFlow | None = None  # without its run times
+        self._times: dict[int, int] = {}  # run times of all pieces by bucket
+        self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
         self._finished_at: float | None = None
         self._progress_known = False
@@ -77,7 +96,7 @@ class FlowWindow:
 
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
         """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
-        self._entries.append(_Entry(at, flow))
+        self._append(at, flow)
         moved = self._moved(at, queue)
         known = flow.quality is not Quality.UNKNOWN
         for state in flow.hidden:
@@ -123,28 +142,29 @@ class FlowWindow:
         that was trimmed meanwhile, is not told too low.
         """
         start = now - FLOW_WINDOW_S
-        while self._entries and self._entries[0].at <= start:
-            self._entries.popleft()
+        while self._pieces and self._pieces[0].at <= start:
+            self._forget(self._pieces.popleft())
         while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
             self._buckets.popleft()
-        known = [entry for entry in self._entries if entry.flow.quality is not Quality.UNKNOWN]
-        worst = max(self._entries, key=lambda entry: (_WORST[entry.flow.quality], entry.at), default=None)
-        newest = self._entries[-1].flow if self._entries else None
-        if newest is None or not known or newest.quality is Quality.UNKNOWN:
+        worst = max(self._pieces, key=lambda piece: (_WORST[piece.quality], piece.at), default=None)
+        newest = self._newest
+        if newest is None or worst is None or newest.quality is Quality.UNKNOWN:
             return Rates(
-                reason=newest.reason if newest else None,
+                reason=newest.reason if newest and worst else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
             )
-        shares = [(entry, entry.share_since(start)) for entry in known]
-        span_s = sum(entry.flow.span_s * share for entry, share in shares)
-        ended = sum(entry.ended * share for entry, share in shares)
-        dead = sum(entry.flow.dead * share for entry, share in shares)
+        span_s = ended = dead = 0.0
+        for piece in self._pieces:
+            if piece.quality is not Quality.UNKNOWN:
+                share = piece.share_since(start)
+                span_s += piece.span_s * share
+                ended += piece.ended * share
+                dead += piece.dead * share
         counted = span_s > 0 and (not newest.hidden or newest.ended is not None)
         told = span_s > 0 and State.DEAD not in newest.hidden
-        p50, p95 = self._percentiles()
-        assert worst is not None
-        quality = Quality.ESTIMATED if newest.hidden or worst.flow.quality is Quality.UNKNOWN else worst.flow.quality
+        p50, p95 = self._runtimes()
+        quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
         return Rates(
             throughput_per_min=ended * 60 / span_s if counted else None,
             failed_per_min=dead * 60 / span_s if told else None,
@@ -152,7 +172,7 @@ class FlowWindow:
             runtime_p50_s=p50,
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
-            reason=newest.reason if newest.hidden else worst.flow.reason,
+            reason=newest.reason if newest.hidden else worst.reason,
             finished_15min=None
             if _since(self._uncounted_at, now) < SHARE_WINDOW_S
             else sum(bucket[1] for bucket in self._buckets),
@@ -168,20 +188,47 @@ class FlowWindow:
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
 
-    def _percentiles(self) -> tuple[float | None, float | None]:
-        times: list[float] = []
-        for entry in reversed(self._entries):
-            times.extend(entry.flow.runtimes_s)
-            if len(times) >= MAX_RUNTIMES:
-                break
-        if len(times) < MIN_RUNTIMES:
-            return None, None
-        times.sort()
-        return _nearest_rank(times, 0.5), _nearest_rank(times, 0.95)
+    def _append(self, at: float, flow: QueueFlow) -> None:
+        self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
+        if not self._pieces or not self._pieces[-1].takes(at, flow):
+            self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}))
+        piece = self._pieces[-1]
+        piece.at = at
+        piece.span_s += flow.span_s
+        piece.ended += _ended(flow)
+        piece.dead += flow.dead
+        for time_s in flow.runtimes_s:
+            bucket = round(math.log(max(time_s, SHORTEST_S)) / _LOG_RATIO)
+            piece.times[bucket] = piece.times.get(bucket, 0) + 1
+            self._times[bucket] = self._times.get(bucket, 0) + 1
+        if flow.runtimes_s:
+            self._percentiles = None
+
+    def _forget(self, piece: _Piece) -> None:
+        for bucket, count in piece.times.items():
+            self._times[bucket] -= count
+            if not self._times[bucket]:
+                del self._times[bucket]
+        if piece.times:
+            self._percentiles = None
+
+    def _runtimes(self) -> tuple[float | None, float | None]:
+        """The median and the 95th percentile of the run times, by nearest rank."""
+        if self._percentiles is None:
+            count = sum(self._times.values())
+            ordered = sorted(self._times.items()) if count >= MIN_RUNTIMES else []
+            self._percentiles = _nearest_rank(ordered, count, 0.5), _nearest_rank(ordered, count, 0.95)
+        return self._percentiles
 
 
-def _nearest_rank(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> float | None:
+    """The run time at that share of `count` in the buckets; None without any."""
+    left = min(count - 1, int(share * count))
+    for bucket, times in ordered:
+        left -= times
+        if left < 0:
+            return float(BUCKET_RATIO**bucket)
+    return None
 
 
 def _since(at: float | None, now: float) -> float:

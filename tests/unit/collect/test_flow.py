@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from dashboard.collect.flow import FlowWindow, TotalRates, total_rates, with_rates
@@ -86,8 +88,37 @@ def test_percentiles_need_a_few_run_times() -> None:
     assert window.rates(1000.0).runtime_p50_s is None
     window.add(1002.0, flow(96, runtimes_s=tuple(float(n) for n in range(5, 101))))
     rates = window.rates(1002.0)
-    assert rates.runtime_p50_s == pytest.approx(50, abs=1)
-    assert rates.runtime_p95_s == pytest.approx(95, abs=1)
+    assert rates.runtime_p50_s == pytest.approx(51, rel=0.011)
+    assert rates.runtime_p95_s == pytest.approx(96, rel=0.011)
+
+
+def test_run_times_leave_with_their_stretch_of_time() -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(9, runtimes_s=(100.0,) * 9))
+    window.add(1200.0, flow(9, runtimes_s=(0.0, *(1.0,) * 8)))
+    assert window.rates(1200.0).runtime_p95_s == pytest.approx(100, rel=0.011)
+    assert window.rates(1301.0).runtime_p95_s == pytest.approx(1, rel=0.011)
+    assert window.rates(1501.0).runtime_p95_s is None
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_what_is_kept_of_a_queue_does_not_grow_with_the_looks(busy: bool) -> None:
+    window = FlowWindow()
+    drawn = random.Random(7)
+    looks = []
+    for tick in range(1, 601):
+        at, ended = 1000.0 + tick / 2, drawn.randrange(20) if busy else 0
+        window.add(at, flow(ended, span_s=0.5, runtimes_s=(drawn.random(),) * ended))
+        looks.append((at, ended))
+    for later_s in (0.0, 60.0, 150.0, 299.0):
+        now = 1300.0 + later_s
+        ended = sum(count for at, count in looks if at > now - 300.0)
+        # What is known of the stretch at the edge of the window is spread over it.
+        span_s = 300.0 - later_s
+        assert window.rates(now).throughput_per_min == pytest.approx(ended * 60 / span_s, abs=20 * 60 * 15 / span_s)
+    size = len(msgspec.json.encode([piece.times for piece in window._pieces]))
+    assert len(window._pieces) <= (2 if not busy else 22)
+    assert size < 10_000
 
 
 BOTH = (State.COMPLETED, State.DEAD)
