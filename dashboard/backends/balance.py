@@ -23,6 +23,8 @@ class Balance(NamedTuple):
 
     def add(self, at: float, ended: int, seen: int) -> Balance:
         """With a look at `at` (seconds of any steady clock), when so many ended and so many records came."""
+        if self is BALANCED and not ended and not seen:
+            return self  # as in most queues at most looks
         if at - self.began < SUM_S:
             return self._replace(ended=self.ended + ended, seen=self.seen + seen, last_seen=seen)
         return Balance(at, ended, seen, self.last_seen, seen, at if self._lacks_records else self.hidden_at)

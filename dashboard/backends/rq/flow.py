@@ -290,9 +290,14 @@ def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
 
 
 def _counted(numbers: Sequence[int]) -> Counted:
-    *counts, never = numbers
-    high, low, brief = (dict(zip(TTLS_S, counts[n::3], strict=True)) for n in range(3))
-    return Counted(high, low, brief, never)
+    high_done, low_done, brief_done, high_dead, low_dead, brief_dead, never = numbers
+    done, dead = State.COMPLETED, State.DEAD
+    return Counted(
+        {done: high_done, dead: high_dead},
+        {done: low_done, dead: low_dead},
+        {done: brief_done, dead: brief_dead},
+        never,
+    )
 
 
 def _window(queue: QueueKeys, state: State, now: float) -> Command:

@@ -14,8 +14,10 @@ from dashboard.alerts.machine import Labels, State
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.mutes import Mutes, Silence
 from dashboard.alerts.rules import Rule, Severity, fingerprint, shipped
+from dashboard.collect.flow import FlowWindow, with_rates
 from dashboard.collect.history import History, QueueHistory
-from dashboard.model import Counts, QueueStats, Snapshot
+from dashboard.model import Counts, Quality, QueueFlow, QueueStats, Snapshot
+from dashboard.model import State as JobState
 from tests.counting import calls_of
 from tests.unit.alerts.making import queue, rule, sample, source
 
@@ -258,6 +260,33 @@ def test_a_queue_without_rates_is_stuck_only_where_its_progress_can_be_told() ->
     watch.see(sample([replace(hidden, progress_known=True, finished_ago_s=1.0)]), times=50)
     assert not watch.firing
     watch.see(sample([replace(hidden, progress_known=True, finished_ago_s=100.0)]), times=12)
+    assert watch.firing == {("s", "critical", "a")}
+
+
+def test_a_queue_that_is_worked_off_without_a_record_is_not_stuck_until_it_stands() -> None:
+    watch = Watch(rule(id="s", metric="queue.no_progress_s", critical=30, **AT_ONCE))
+    window = FlowWindow()
+    both = (JobState.COMPLETED, JobState.DEAD)
+
+    def tick(depth: int, progressed: bool | None) -> None:
+        flow = QueueFlow(
+            key="a", completed=0, dead=0, span_s=2.0, quality=Quality.EXACT, hidden=both, progressed=progressed
+        )
+        row = queue("a", depth)
+        window.add(watch.now + 2.0, flow, row)
+        watch.see(sample([with_rates(row, window.rates(watch.now + 2.0))]))
+
+    for depth in range(382, 299, -1):  # workers run other queues as well, so that only the depth tells
+        tick(depth, None)
+    assert not watch.firing
+    for _ in range(50):  # as many jobs come as are taken
+        tick(300, None)
+    assert not watch.firing
+    for _ in range(50):  # the only queue of these workers
+        tick(300, True)
+    assert not watch.firing
+    for _ in range(17):  # and they have stopped
+        tick(300, False)
     assert watch.firing == {("s", "critical", "a")}
 
 
