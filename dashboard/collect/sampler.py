@@ -10,12 +10,13 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget
+from dashboard.backends.odd_data import read_each
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow, with_rates
 from dashboard.collect.history import History, HistoryKeeper
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
-from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from dashboard.redact import masked_logger
 from dashboard.sources import Source, metered
 
@@ -127,7 +128,7 @@ class Sampler:
                     backend.tend()
                 self._search(source, backend)
                 with metered() as cost:
-                    queues.extend(self._read(source, backend))
+                    queues.extend(self._read(source, backend, problems))
                 meter.commands += cost.commands
                 meter.round_trips += cost.round_trips
                 meter.seconds += cost.seconds
@@ -214,17 +215,29 @@ class Sampler:
         else:
             search.cursor = step.cursor
 
-    def _read(self, source: Source, backend: Backend) -> list[QueueStats]:
+    def _read(self, source: Source, backend: Backend, problems: list[str]) -> list[QueueStats]:
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return []
-        queues = backend.stats(refs)
+        queues = read_each(backend.stats, refs, _unreadable)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         now = monotonic_s()
-        delta, flows.cursor = backend.flow(refs, flows.cursor)
+        try:
+            delta, flows.cursor = backend.flow(refs, flows.cursor)
+        except QueuedeckError:
+            raise
+        except Exception:
+            # Without rates the rest is worth seeing.
+            log.exception("the rates of %s on %s could not be read", backend.name, source.name)
+            delta = FlowDelta(queues=())
+            problems.append(f"{backend.title}: its rates could not be read; the log has the details")
         keys = {ref.key for ref in refs}
         flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
         for flow in delta.queues:
             flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow)
         nothing = FlowWindow()
         return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues]
+
+
+def _unreadable(ref: QueueRef, why: str) -> QueueStats:
+    return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=why)

@@ -160,6 +160,7 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
             "scanned": found.searched,
             "truncated": found.cursor is not None,
             "cursor": found.cursor,
+            "problems": list(found.problems),
         }
     )
 

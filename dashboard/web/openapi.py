@@ -177,8 +177,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "scanned": _or_null(_WHOLE),
             "truncated": _FLAG,
             "cursor": _or_null(_TEXT),
+            "problems": _list(_TEXT),
         },
         "cursor",
+        "problems",
     ),
     "History": _of(
         {

@@ -12,7 +12,7 @@ from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend
 from dashboard.collect.history import Point
 from dashboard.collect.reader import Reading
-from dashboard.errors import BackendUnavailable, Forbidden, NotFound, Unsupported
+from dashboard.errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, Unsupported
 from dashboard.model import JobPage, JobQuery, QueueStats, State
 from dashboard.sources import metered
 from dashboard.web import htmx, page
@@ -156,7 +156,7 @@ def _listing(backend: Backend, queue: QueueStats) -> Listing:
     jobs, error, hint = None, None, None
     try:
         jobs = deck().jobs(queue, query)
-    except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
+    except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
         error, hint = exc.message, exc.hint
     return Listing(query, jobs, error, hint)
 

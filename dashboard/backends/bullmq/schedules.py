@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError
@@ -16,7 +16,8 @@ from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.bullmq.jobdata import Fields, missing, problem
 from dashboard.backends.bullmq.repeatkey import RepeatKey, parse
 from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
-from dashboard.backends.payload import json_payload, loads_dict, printable, text
+from dashboard.backends.odd_data import readable
+from dashboard.backends.payload import json_payload, loads_dict, of_decoded, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant, iso
 from dashboard.model import Payload, QueueRef, Schedule
@@ -70,7 +71,23 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Sch
     ]
     entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
     entries = entries[:MAX_SCHEDULES]
-    return [_schedule(entry, kept) for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)]
+    return [
+        readable(partial(_schedule, entry, kept), partial(_unreadable, entry))
+        for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)
+    ]
+
+
+def _unreadable(entry: Entry, why: str) -> Schedule:
+    ref = entry.ref
+    return Schedule(
+        id=text(entry.member),
+        source=ref.source,
+        backend=ref.backend,
+        kind="repeatable",
+        queue=ref.name,
+        ref=ref,
+        problem=why,
+    )
 
 
 @cache
@@ -194,7 +211,7 @@ def _told(fields: Fields, repeat: Mapping[str, Any], old: RepeatKey | None) -> d
     found: dict[str, str | None] = {}
     for name in FIELDS[:-1]:
         of_job = repeat.get(name) or (repeat.get("cron") if name == "pattern" else None)
-        short = printable(str(of_job), 200) if isinstance(of_job, str | int | float) else None
+        short = of_decoded(str(of_job), 200) if isinstance(of_job, str | int | float) else None
         own = of_id.get(name)
         found[name] = fields.text(name, 200) or short or (printable(own, 200) if own else None)
     return found
