@@ -111,6 +111,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             ),
             "flow_quality": {"type": "string", "enum": ["exact", "estimated", "unknown"]},
             "notes": _list(_TEXT),
+            "read_only": _or_null(_TEXT),
             "capabilities": _list(_TEXT),
         }
     ),

@@ -124,7 +124,7 @@ class _Offered:
         source, name = place.ref.source, place.ref.backend
         key = (source, name, place.state)
         if key not in self._answers:
-            offered = self._backend_of(source, name).job_actions.get(place.state, ())
+            offered = self._backend_of(source, name).offered(place.state, abandoned=True)
             self._answers[key] = self._action in offered
         return self._answers[key]
 

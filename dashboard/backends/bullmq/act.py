@@ -45,6 +45,8 @@ JOB_ACTIONS = {
     State.BLOCKED: (Action.DELETE,),
     State.COMPLETED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
+# As BullMQ itself: its look for stalled jobs puts back what no worker holds, and `remove` takes it out.
+ABANDONED_ACTIONS = {State.ACTIVE: (Action.RETRY, Action.DELETE), None: (Action.DELETE,)}
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 SCHEDULE_ACTIONS = (Action.TRIGGER, Action.REMOVE_SCHEDULE)
 EXPLAINED = {

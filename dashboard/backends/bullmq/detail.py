@@ -208,6 +208,7 @@ def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
         logs_total=found.logs[1],
         facts=tuple(_facts(fields, found, len(traces))),
         problem="; ".join(dict.fromkeys((*troubles, *fields.troubles))) or None,
+        abandoned=not found.locked and (state is None or state is State.ACTIVE),
     )
 
 

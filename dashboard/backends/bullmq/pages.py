@@ -200,7 +200,8 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
     state = keys.BY_NATIVE[entry.native].state
     wrong = problem_of(values)
     if wrong is not None:
-        return _without_data(ref, entry, wrong)
+        bare = _without_data(ref, entry, wrong)
+        return msgspec.structs.replace(bare, abandoned=state is State.ACTIVE and locked == 0)
     fields = Fields(dict(zip(ROW_FIELDS, values, strict=True)))
     options = fields.options()
     job = Job(
@@ -223,6 +224,7 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
         worker=fields.text("pb", 100),
         error=error(fields.text("failedReason", MESSAGE_LIMIT)),
         problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+        abandoned=state is State.ACTIVE and not locked,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
 
