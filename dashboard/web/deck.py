@@ -370,8 +370,18 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
     names = {(queue.source, queue.backend, queue.key): queue.ref for queue in (snapshot.queues if snapshot else ())}
 
     def found(link: JobLink) -> JobLink:
-        ref = names.get((link.ref.source, link.ref.backend, link.ref.key)) if link.ref else None
-        return replace(link, ref=ref, queue=ref.name if ref else link.queue)
+        if link.ref is None:
+            return link
+        ref = names.get((link.ref.source, link.ref.backend, link.ref.key))
+        # An id may hold colons: the queue is then one whose key is shorter than what was taken for it.
+        key, job_id = link.ref.key, link.id
+        while ref is None and ":" in key:
+            key, _, head = key.rpartition(":")
+            job_id = f"{head}:{job_id}"
+            ref = names.get((link.ref.source, link.ref.backend, key))
+        if ref is None:
+            return replace(link, ref=None)
+        return replace(link, ref=ref, queue=ref.name, id=job_id)
 
     return replace(
         job, parent=found(job.parent) if job.parent else None, children=tuple(found(child) for child in job.children)

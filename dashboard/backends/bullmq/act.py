@@ -31,6 +31,7 @@ from dashboard.backends.acting import (
     back_before,
 )
 from dashboard.backends.bullmq import keys, plain
+from dashboard.backends.bullmq.repeatkey import parse
 from dashboard.backends.lines import locate
 from dashboard.backends.members import short_fields
 from dashboard.backends.payload import printable, written
@@ -84,6 +85,8 @@ NOT_SUPPORTED = "not supported: "
 SEARCHED = 200_000
 _NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
 OBLITERATE_STEP = 200
+# What a job is called that was added without a name, which other clients than the libraries' own leave out.
+NO_NAME = b"__default__"
 # Of a job with a longer field no copy is made.
 COPIED_BYTES = 4 * 1024 * 1024
 MOVED_AT_ONCE = 1_000
@@ -390,20 +393,20 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
     except InvalidPayload as exc:
         return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
-    limits = dict.fromkeys(("name", "data", "opts", "priority"), COPIED_BYTES)
+    limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
     hashes, _ = plain.fields(source, [_raw(base + pick.id) for pick in picked], limits)
     answers: dict[str, Acted] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
     for pick, fields in zip(picked, hashes, strict=True):
-        if not isinstance(fields, list) or fields[0] is None or fields[1] is None:
+        if not isinstance(fields, list) or all(value is None for value in fields):
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
             why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
-        name, data, raw_options, priority = fields
+        name, data, raw_options, priority, _ = fields
         options = _copied_options(raw_options)
         if options is None:
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
@@ -414,7 +417,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
             except InvalidPayload as exc:
                 answers[pick.id] = Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
                 continue
-        arguments += [name, data, options, keys.whole(priority) or 0]
+        arguments += [name or NO_NAME, data or b"{}", options, keys.whole(priority) or 0]
         made.append(pick.id)
     if made:
         reply = _run(source, "add", [f"{base}id"], arguments)
@@ -461,7 +464,9 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
         return Acted(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
     if action is Action.REMOVE_SCHEDULE:
-        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id)])
+        old = parse(schedule.id)
+        runs = [_raw(start) for start in old.jobs] if old else []
+        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
         return _outcomes([schedule.id], [reply])[0]
     key = _raw(f"{base}repeat:{schedule.id}")
     fields = short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES)
