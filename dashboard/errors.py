@@ -49,6 +49,12 @@ class OutcomeUnknown(BackendUnavailable):
         self.batch = batch
 
 
+class UnreadableData(QueuedeckError):
+    """What a queue or job holds could not be read, in a way that was not foreseen; the log has the traceback."""
+
+    code = "unreadable"
+
+
 class NotFound(QueuedeckError, LookupError):
     """The queue or job is not there (any more)."""
 

@@ -125,6 +125,7 @@ class QueueStats(Value, frozen=True, kw_only=True):
     flow_reason: str | None = None  # why the rates are not exact, or not known
     unlisted_reason: str | None = None  # why a list of ended jobs says nothing: the library was told not to keep them
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
+    read_only: str | None = None  # why nothing can be done to this queue and its jobs; None where it can
     error: str | None = None
 
     @property
@@ -322,6 +323,7 @@ class Job(Value, frozen=True, kw_only=True):
     logs_total: int | None = None
     facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
     problem: str | None = None
+    abandoned: bool = False  # it stands in no list, or as active without a worker, so that nothing happens to it
 
 
 class WorkerState(StrEnum):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
 from dashboard.acts import audit
 from dashboard.acts.audit import Actor, Audit
 from dashboard.acts.bin import Batch, Bin, new_batch
-from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.acting import MAX_BATCH, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend
 from dashboard.clock import now_s
 from dashboard.errors import BackendUnavailable, Conflict, OutcomeUnknown, QueuedeckError, Unsupported
@@ -68,7 +69,7 @@ class Actions:
         self,
         actor: Actor,
         ref: QueueRef,
-        state: State,
+        state: State | None,
         action: Action,
         picks: Sequence[Pick],
         wishes: Wishes = NO_WISHES,
@@ -76,7 +77,7 @@ class Actions:
         reason: str | None = None,
         for_good: bool = False,
     ) -> Result:
-        """Act on at most MAX_BATCH jobs in one state of a queue, and record it.
+        """Act on at most MAX_BATCH jobs in one state of a queue, with None on those in no list, and record it.
 
         Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
         Raises Unsupported for what is not offered in this state, OutcomeUnknown where Redis was lost during a delete.
@@ -93,7 +94,7 @@ class Actions:
             source=ref.source,
             backend=ref.backend,
             queue=ref.name,
-            state=state.value,
+            state=state.value if state else None,
             reason=reason,
             batch=None if for_good else batch,
         )
@@ -114,7 +115,7 @@ class Actions:
         self,
         backend: Backend,
         ref: QueueRef,
-        state: State,
+        state: State | None,
         action: Action,
         picks: Sequence[Pick],
         wishes: Wishes,
@@ -128,8 +129,9 @@ class Actions:
             assert batch is not None
             acted = self._delete(backend, ref, state, picks, batch, who, for_good=for_good)
         else:
+            assert state is not None  # nothing else is offered for what stands in no list
             acted = backend.act(ref, action, state, picks, wishes)
-        if action not in _STAYS:
+        if action not in _STAYS and state is not None:
             self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
         return acted
 
@@ -137,14 +139,14 @@ class Actions:
         self,
         backend: Backend,
         ref: QueueRef,
-        state: State,
+        state: State | None,
         picks: Sequence[Pick],
         batch: str,
         who: str,
         *,
         for_good: bool,
     ) -> list[Acted]:
-        taken = backend.take(ref, state, picks)
+        taken = backend.take_unlisted(ref, picks) if state is None else backend.take(ref, state, picks)
         kept = [each for each in taken if isinstance(each, Kept)]
         if not for_good:
             if any(job.blob is None for job in kept):
@@ -167,14 +169,15 @@ class Actions:
         self,
         backend: Backend,
         ref: QueueRef,
-        state: State,
+        state: State | None,
         batch: str,
         taken: list[Kept | Acted],
         kept: Sequence[Kept],
         *,
         for_good: bool,
     ) -> list[Acted]:
-        deleted = {each.id: each for each in backend.delete(ref, state, kept)} if kept else {}
+        delete = partial(backend.delete_unlisted, ref) if state is None else partial(backend.delete, ref, state)
+        deleted = {each.id: each for each in delete(kept)} if kept else {}
         if not for_good:
             self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
             gone = [each.id for each in taken if isinstance(each, Acted) and each.outcome is Outcome.GONE]
@@ -198,7 +201,7 @@ class Actions:
             source=about.ref.source,
             backend=about.ref.backend,
             queue=about.ref.name,
-            state=about.state.value,
+            state=about.state.value if about.state else None,
             count=count,
             reason=reason,
             bulk_id=bulk_id,
@@ -209,7 +212,7 @@ class Actions:
         detail: str | None = "It failed in a way that was not foreseen; the log has the details."
         try:
             for kept in self._all_of(batch):
-                acted += self._restore(backend, about.ref, about.state, batch, kept)
+                acted += self._restore(backend, about.ref, about.place, batch, kept)
             detail = _first_detail(acted)
         except QueuedeckError as exc:
             detail = exc.message
@@ -337,19 +340,18 @@ class Actions:
         return acted
 
 
-def check_offered(backend: Backend, state: State, action: Action) -> None:
-    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`."""
-    if action not in backend.job_actions.get(state, ()):
-        why = backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {state.value} jobs.")
-        raise Unsupported(why)
+def check_offered(backend: Backend, state: State | None, action: Action) -> None:
+    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
+    if action not in backend.offered(state, abandoned=True):
+        such = f"{state.value} jobs" if state else "a job that stands in no list"
+        raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
 
 
 def _too_large(job: Kept) -> Acted:
-    return Acted(
-        id=job.id,
-        outcome=Outcome.REFUSED,
-        detail=f"It is too large for the bin ({job.size_bytes} bytes); it can only be deleted for good.",
-    )
+    why = f"It is too large for the bin ({job.size_bytes} bytes)"
+    if job.size_bytes <= MAX_KEPT_BYTES:
+        why = "What stands under its id is no job, so that the bin cannot keep it"
+    return Acted(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
 
 
 def _not_in_bin(job_id: str) -> Acted:

@@ -75,12 +75,17 @@ return math.max(left, 0)
 
 
 class Batch(Value, frozen=True, kw_only=True):
-    """Whose jobs a batch holds."""
+    """Whose jobs a batch holds; `state` None: they stood in no list."""
 
     ref: QueueRef
-    state: State
+    state: State | None
     who: str
     at: float
+
+    @property
+    def place(self) -> State:
+        """The state as a backend wants it that puts the jobs back; of those in no list it asks their entries."""
+        return self.state or State.ACTIVE
 
 
 class Bin:

@@ -103,6 +103,8 @@ class Backend(abc.ABC):
     # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
     queue_actions: ClassVar[tuple[Action, ...]] = ()
+    # What may be done to `abandoned` jobs beside: of a state, or with None to those that stand in no list.
+    abandoned_actions: ClassVar[Mapping[State | None, tuple[Action, ...]]] = {}
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
     # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.
@@ -212,6 +214,13 @@ class Backend(abc.ABC):
         """
         return [Pick(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
 
+    def offered(self, state: State | None, *, abandoned: bool = False) -> tuple[Action, ...]:
+        """What may be done to a job in `state` (None = in no list), in the order of the buttons; more to an `abandoned`
+        one. Cost: none.
+        """
+        verbs = self.job_actions.get(state, ()) if state else ()
+        return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
+
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
@@ -239,6 +248,17 @@ class Backend(abc.ABC):
         Raises as `act`. Cost: a few round trips, whatever the number.
         """
         del ref, state
+        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+
+    def take_unlisted(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """As `take`, of jobs that stand in no list and that no worker runs; others are `changed`."""
+        del ref
+        why = f"{self.title} does not offer this."
+        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+
+    def delete_unlisted(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+        """As `delete`, of what `take_unlisted` took. `restore` puts them back."""
+        del ref
         return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -24,6 +25,9 @@ CUT = "…"
 
 # A secret that is cut in two may lose its shape: so many characters beyond a limit are looked at before the cut.
 _BEYOND = 256
+# Halves of surrogate pairs, and those of them that stand for no byte (see `text`).
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # What no page shows: controls, marks that turn the text, lone surrogates, signs of private use.
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
@@ -50,15 +54,24 @@ def text(raw: bytes) -> str:
 
 
 def printable(raw: bytes | str, limit: int = 10_000) -> str:
-    """`raw` as text for people: at most `limit` characters, undecodable bytes as \\xNN, secrets masked."""
+    """`raw` as text for people: at most `limit` characters, undecodable bytes as \\xNN, secrets masked.
+
+    Half of a surrogate pair, which JSON can spell and no page can carry, is shown as a replacement sign.
+    """
     if isinstance(raw, str):
-        raw = raw.encode("utf-8", "surrogateescape")
+        # Of more than can be shown nothing is looked at.
+        raw = _NO_BYTES.sub("\ufffd", raw[: limit + _BEYOND + 1]).encode("utf-8", "surrogateescape")
     # A character is at most four bytes: no more of a huge value is looked at.
     most = limit + _BEYOND
     shown = raw[: most * 4 + 4].decode("utf-8", "backslashreplace")
     if len(shown) <= limit:
         return mask_text(shown)
     return mask_text(shown[:most])[:limit] + CUT
+
+
+def of_decoded(value: str, limit: int = 10_000) -> str:
+    """A text of decoded JSON for people, as `printable`; there every half of a surrogate pair stands for nothing."""
+    return printable(_SURROGATES.sub("\ufffd", value[: limit + _BEYOND + 1]), limit)
 
 
 def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:

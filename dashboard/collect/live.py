@@ -7,17 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from redis.exceptions import ResponseError
-
 from dashboard.backends.base import Backend
+from dashboard.backends.odd_data import foreseen
 from dashboard.clock import monotonic_s
 from dashboard.collect.watch import Watch
 from dashboard.errors import QueuedeckError
 from dashboard.model import Capability, QueueRef, Schedule, Snapshot, Worker
-from dashboard.redact import masked_logger
 from dashboard.sources import metered
-
-log = masked_logger(__name__)
 
 T = TypeVar("T", Worker, Schedule)
 
@@ -75,11 +71,8 @@ class Shelf(Generic[T]):
                 try:
                     backend = self._watch.backend(source, name)
                     if self._capability in backend.capabilities:
-                        rows.extend(self._ask(backend, known))
+                        with foreseen(f"the {self._capability.value} of {backend.title}"):
+                            rows.extend(self._ask(backend, known))
                 except QueuedeckError as exc:
                     problems.append((source, name, exc.message))
-                except (ResponseError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as exc:
-                    # One library's odd data must not hide the others.
-                    log.exception("reading %s of %s on %s failed", self._capability.value, name, source)
-                    problems.append((source, name, f"could not be read: {type(exc).__name__}; the log has the details"))
         return Board(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)

@@ -10,13 +10,14 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget
+from dashboard.backends.odd_data import read_each
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow, with_rates
 from dashboard.collect.history import History, HistoryKeeper, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
-from dashboard.model import QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from dashboard.redact import masked_logger
 from dashboard.sources import Source, metered
 
@@ -151,7 +152,7 @@ class Sampler:
                     backend.tend()
                 self._search(source, backend)
                 with metered() as cost:
-                    rows, finished = self._read(source, backend)
+                    rows, finished = self._read(source, backend, problems)
                 queues.extend(rows)
                 together.append(finished)
                 meter.commands += cost.commands
@@ -248,15 +249,23 @@ class Sampler:
         else:
             search.cursor = step.cursor
 
-    def _read(self, source: Source, backend: Backend) -> tuple[list[QueueStats], float | None]:
+    def _read(self, source: Source, backend: Backend, problems: list[str]) -> tuple[list[QueueStats], float | None]:
         """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
-        queues = backend.stats(refs)
+        queues = read_each(backend.stats, refs, _unreadable)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         now = monotonic_s()
-        delta, flows.cursor = backend.flow(refs, flows.cursor)
+        try:
+            delta, flows.cursor = backend.flow(refs, flows.cursor)
+        except QueuedeckError:
+            raise
+        except Exception:
+            # Without rates the rest is worth seeing.
+            log.exception("the rates of %s on %s could not be read", backend.name, source.name)
+            delta, flows.windows = FlowDelta(queues=()), {}
+            problems.append(f"{backend.title}: its rates could not be read; the log has the details")
         keys = {ref.key for ref in refs}
         flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
         rows = {queue.key: queue for queue in queues}
@@ -277,3 +286,7 @@ def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> floa
     shares = [search.progress(keys, scans) for search, scans in searches if scans]
     known = [share for share in shares if share is not None]
     return sum(known) / len(known) if known and sum(known) < len(known) else None
+
+
+def _unreadable(ref: QueueRef, why: str) -> QueueStats:
+    return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=why)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dashboard.backends.base import SIFTABLE, WINDOW_ROWS, Backend
+from dashboard.backends.odd_data import foreseen
 from dashboard.clock import monotonic_s
-from dashboard.errors import QueuedeckError, Unsupported
+from dashboard.errors import NotFound, QueuedeckError, Unsupported
 from dashboard.globs import GLOB_LIMIT, glob_matches, is_plain
 from dashboard.model import Capability, Job, JobQuery, QueueStats, Searched, State
 
@@ -208,12 +209,14 @@ def matching(
 ) -> Iterator[tuple[Job | None, int]]:
     """(a job that matches or None, rows looked at so far) for the first `rows` of one list, in its order.
 
-    Raises as Backend.window. Cost: a window for each WINDOW_ROWS rows.
+    Raises as Backend.window, and UnreadableData. Cost: a window for each WINDOW_ROWS rows.
     """
     now = backend.source.now_s()
     looked = 0
     while looked < rows:
-        window = backend.window(queue.ref, JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS))
+        asked = JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
+        with foreseen(f"The {state.value} jobs of {queue.name!r}"):
+            window = backend.window(queue.ref, asked)
         for row in window.rows:
             looked += 1
             yield (row.job if query.matches(row, now) else None), looked
@@ -256,7 +259,7 @@ class _Look:
         self._query = query
         self._backend_of = backend_of
         self._started = started
-        self._jobs: dict[tuple[str, str, str, str | None], tuple[QueueStats, Job]] = {}
+        self._jobs: dict[tuple[str, str, str, str, str | None], tuple[QueueStats, Job]] = {}
         self._searched = 0
         self._problems: list[str] = []
 
@@ -279,8 +282,12 @@ class _Look:
                 self._problems.append(f"{n} of {len(asked)} queues were asked for a job of this id, for want of time")
                 return
             try:
-                job = self._backend_of(queue).job(queue.ref, job_id)
-            except QueuedeckError:
+                with foreseen(f"job {job_id!r}", queue.name):
+                    job = self._backend_of(queue).job(queue.ref, job_id)
+            except (NotFound, Unsupported):
+                continue
+            except QueuedeckError as exc:
+                self._problems.append(f"{queue.name}: {exc.message}")
                 continue
             if self._query.chosen(job, self._now(queue)):
                 self._add(queue, job)
@@ -310,7 +317,8 @@ class _Look:
     def _sifted(self, queue: QueueStats, state: State, offset: int) -> int | None:
         """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
         try:
-            found = self._backend_of(queue).sift(queue.ref, state, self._query.word or "", offset)
+            with foreseen(f"the {state.value} jobs", queue.name):
+                found = self._backend_of(queue).sift(queue.ref, state, self._query.word or "", offset)
         except QueuedeckError as exc:
             self._problems.append(f"{queue.name}: {exc.message}")
             return None
@@ -336,7 +344,8 @@ class _Look:
                 return offset
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:
-                window = self._backend_of(queue).window(queue.ref, query)
+                with foreseen(f"the {state.value} jobs", queue.name):
+                    window = self._backend_of(queue).window(queue.ref, query)
             except QueuedeckError as exc:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 return None
@@ -361,4 +370,4 @@ class _Look:
 
     def _add(self, queue: QueueStats, job: Job) -> None:
         bare = job.id.rpartition("-")[2] if queue.shared else job.id
-        self._jobs.setdefault((queue.source, queue.backend, bare, job.native_state), (queue, job))
+        self._jobs.setdefault((queue.source, queue.backend, job.queue, bare, job.native_state), (queue, job))

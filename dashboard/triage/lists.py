@@ -8,16 +8,13 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from dashboard.backends.acting import MAX_BATCH, Pick
 from dashboard.backends.base import WINDOW_ROWS, Backend
+from dashboard.backends.odd_data import foreseen
 from dashboard.errors import QueuedeckError
 from dashboard.globs import glob_matches
 from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
-from dashboard.redact import masked_logger
-
-log = masked_logger(__name__)
 
 BackendOf = Callable[[str, str], Backend]
 # A job by its id and the stamp under which it died: what was read of it once stays true.
@@ -136,10 +133,7 @@ def window(place: Place, backend_of: BackendOf, page: int, per_page: int = WINDO
 def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
     queue = place.queue
     try:
-        return ask(backend_of(queue.source, queue.backend))
+        with foreseen(f"the {place.state.value} jobs", queue.name):
+            return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise Unreadable(exc.message) from exc
-    except (ResponseError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as exc:
-        # One library's odd data must not hide the others.
-        log.exception("reading the %s jobs of %r on %s failed", place.state.value, queue.name, queue.source)
-        raise Unreadable(f"could not be read: {type(exc).__name__}; the log has the details") from exc

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dashboard.backends.base import WINDOW_ROWS
+from dashboard.backends.odd_data import readable
 from dashboard.clock import monotonic_s
 from dashboard.model import Job, QueueRef, QueueStats, Searched, State
 from dashboard.triage.fingerprint import Fingerprint, of_job
@@ -76,9 +78,17 @@ class Listed:
             job = found.job
             mark = (job.id, job.stamp)
             if mark not in self.rows:
-                kind = of_job(job, found.stack)
-                home = home_of(job, found.text, self.place.queue.name) if self.place.is_dlq else None
-                self.rows[mark] = _row(kinds.setdefault(kind.id, kind), job, home)
+                self.rows[mark] = readable(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
+
+    def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> Row:
+        kind = of_job(found.job, found.stack)
+        home = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
+        return _row(kinds.setdefault(kind.id, kind), found.job, home)
+
+    def _unreadable(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> Row:
+        bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, stamp=job.stamp, problem=why)
+        kind = of_job(bare, None)
+        return _row(kinds.setdefault(kind.id, kind), bare, None)
 
     @property
     def total(self) -> int:

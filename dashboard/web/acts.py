@@ -29,6 +29,7 @@ from dashboard.web.request_input import form_fields, form_flag
 from dashboard.web.security import actor
 from dashboard.web.starting import not_restored, undo_batches
 from dashboard.web.urls import read_segment
+from dashboard.web.verbs import job_verbs
 
 bp = Blueprint("acts", __name__)
 
@@ -55,10 +56,10 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
 
 
 def act(
-    ref: QueueRef, state: State, action: Action, picks: Sequence[Pick], wishes: Wishes, reason: str | None
+    ref: QueueRef, state: State | None, action: Action, picks: Sequence[Pick], wishes: Wishes, reason: str | None
 ) -> tuple[list[Acted], str | None]:
     """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
-    if action is not Action.MOVE or wishes.target is not None:
+    if action is not Action.MOVE or wishes.target is not None or state is None:
         result = deck().actions.on_jobs(actor(), ref, state, action, picks, wishes, reason=reason)
         return list(result.acted), result.batch
     known = deck().known_of(None, (Place(ref=ref, state=state),)).jobs
@@ -79,9 +80,9 @@ def act(
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
 @form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
-    """Act on one job."""
+    """Act on one job; without a state where it stands in no list."""
     reading, queue = find(source, backend, name)
-    action, state = wanted_action(), wanted_state()
+    action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
     (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
     if acted.outcome is Outcome.INVALID:
@@ -91,9 +92,11 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     shown = acted.new_id or job_id
     # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
     if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
-        return go(queue_url(queue, state=state.value, **did.query))
+        return go(queue_url(queue, state=state.value if state else None, **did.query))
     url = job_url(queue, shown)
-    return go(_with_query(url, did.query) if url else queue_url(queue, state=state.value, **did.query))
+    if url:
+        return go(_with_query(url, did.query))
+    return go(queue_url(queue, state=state.value if state else None, **did.query))
 
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
@@ -102,8 +105,9 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
     reading, queue = find(source, backend, name)
     job = deck().job(queue, job_id)
     library = deck().backend(source, backend)
-    if job.state is None or Action.EDIT not in library.job_actions.get(job.state, ()):
-        raise Unsupported(library.withheld.get(Action.EDIT, f"{library.title} does not offer this."))
+    if Action.EDIT not in job_verbs(library, queue, job):
+        why = queue.read_only or library.withheld.get(Action.EDIT, f"{library.title} does not offer this.")
+        raise Unsupported(why)
     return _edit_page(reading, queue, job, editable_text(job.payload))
 
 
@@ -206,7 +210,8 @@ def undo() -> ResponseReturnValue:
     if is_fingerprint(fingerprint):
         return go(url_for("dead.show", fingerprint=fingerprint, **did.query))
     ref = about.ref
-    url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=about.state.value)
+    state = about.state.value if about.state else None
+    url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=state)
     return go(_with_query(url, did.query))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
+from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend
 from dashboard.clock import instant, iso
 from dashboard.collect.flow import total_rates
@@ -31,6 +32,7 @@ from dashboard.model import (
 from dashboard.web.alerting import shown_firing
 from dashboard.web.deck import deck
 from dashboard.web.jobquery import job_query
+from dashboard.web.verbs import job_verbs
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -135,7 +137,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
     page = here.jobs(found, query)
     return _json(
         {
-            "jobs": [_job(job, detailed=False) for job in page.jobs],
+            "jobs": [_job(job) for job in page.jobs],
             "page": page.page,
             "per_page": page.per_page,
             "total": page.total,
@@ -153,7 +155,7 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
     jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
     return _json(
         {
-            "jobs": [_job(job, detailed=False) for job in jobs],
+            "jobs": [_job(job) for job in jobs],
             "page": query.page,
             "per_page": query.per_page,
             "total": len(found.jobs),
@@ -161,6 +163,7 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
             "scanned": found.searched,
             "truncated": found.cursor is not None,
             "cursor": found.cursor,
+            "problems": list(found.problems),
         }
     )
 
@@ -174,7 +177,7 @@ def search() -> Response:
     )
     return _json(
         {
-            "jobs": [_job(job, detailed=False) | {"found_in": queue.name} for queue, job in found.jobs],
+            "jobs": [_job(job) | {"found_in": queue.name} for queue, job in found.jobs],
             "scanned": found.searched,
             "total": found.total,
             "seconds": round(found.seconds, 3),
@@ -236,7 +239,9 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """One job with payload, error, logs, links and timeline, read live."""
     here = deck()
-    return _json(_job(here.job(here.queue(source, backend, name), job_id), detailed=True))
+    queue = here.queue(source, backend, name)
+    found = here.job(queue, job_id)
+    return _json(_job(found) | _details(found, job_verbs(here.backend(source, backend), queue, found)))
 
 
 def _query(backend: Backend) -> JobQuery:
@@ -308,12 +313,13 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
         "workers": queue.workers,
         "notes": list(queue.notes),
         "capabilities": sorted(capability.value for capability in backend.capabilities),
+        "read_only": queue.read_only,
         "error": queue.error,
     }
 
 
-def _job(job: Job, *, detailed: bool) -> dict[str, Any]:
-    answer: dict[str, Any] = {
+def _job(job: Job) -> dict[str, Any]:
+    return {
         "id": job.id,
         "source": job.source,
         "backend": job.backend,
@@ -336,12 +342,9 @@ def _job(job: Job, *, detailed: bool) -> dict[str, Any]:
         else None,
         "problem": job.problem,
     }
-    if detailed:
-        answer |= _details(job)
-    return answer
 
 
-def _details(job: Job) -> dict[str, Any]:
+def _details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
     return {
         "payload": _value(job.payload),
         "payload_kind": job.payload.kind if job.payload else None,
@@ -359,10 +362,7 @@ def _details(job: Job) -> dict[str, Any]:
         "logs_total": job.logs_total,
         "facts": dict(job.facts),
         "stamp": job.stamp,
-        "capabilities": [
-            action.value
-            for action in (deck().backend(job.source, job.backend).job_actions.get(job.state, ()) if job.state else ())
-        ],
+        "capabilities": [action.value for action in verbs],
     }
 
 

@@ -142,18 +142,14 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
     queue = here.queue(source, backend, name)
     action = _action(verb)
     _check_applies(body, action)
-    if body.state is not None:
-        state = body.state
-    else:
-        found = here.job(queue, job_id).state
-        if found is None:
-            return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail="It is in none of the library's lists."))
-        state = found
-        library = here.backend(source, backend)
-        if action not in library.job_actions.get(state, ()) and any(
-            action in each for each in library.job_actions.values()
-        ):
-            detail = f"It is {state.value}: {library.title} does not offer {action.value} for such jobs."
+    state = body.state
+    if state is None:
+        job, library = here.job(queue, job_id), here.backend(source, backend)
+        state = job.state
+        known = any(action in each for each in library.job_actions.values())
+        if known and action not in library.offered(state, abandoned=job.abandoned):
+            where = f"It is {state.value}" if state else "It is in none of the library's lists"
+            detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
             return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail=detail))
     result = here.actions.on_jobs(
         actor(),
@@ -303,7 +299,7 @@ def deleted() -> Response:
                 "source": about.ref.source,
                 "backend": about.ref.backend,
                 "queue": about.ref.name,
-                "state": about.state.value,
+                "state": about.state.value if about.state else None,
                 "left": left,
                 "who": about.who,
                 "deleted_at": iso(instant(about.at)),

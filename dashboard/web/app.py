@@ -90,6 +90,7 @@ _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (errors.Conflict, 409),
     (errors.Unsupported, 422),
     (errors.BackendUnavailable, 503),
+    (errors.UnreadableData, 503),
 )
 
 

@@ -36,6 +36,7 @@ from dashboard.web.request_input import form_fields, form_flag
 from dashboard.web.security import actor
 from dashboard.web.starting import check_matches, not_restored, start, undo, undo_under_way
 from dashboard.web.urls import read_segment
+from dashboard.web.verbs import read_only
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
 edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
@@ -222,7 +223,10 @@ def _targets(places: Sequence[Place]) -> list[str]:
     found = {
         queue.name
         for queue in (snapshot.queues if snapshot else ())
-        if (queue.source, queue.backend) in libraries and not queue.shared and queue.name not in own
+        if (queue.source, queue.backend) in libraries
+        and not queue.shared
+        and not queue.read_only
+        and queue.name not in own
     }
     return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
 
@@ -279,8 +283,11 @@ def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
     for place in places:
+        why = read_only(deck().reading().snapshot, place.ref)
+        if why is not None:
+            raise Unsupported(why)
         backend = deck().backend(place.ref.source, place.ref.backend)
-        if action not in backend.job_actions.get(place.state, ()):
+        if action not in backend.offered(place.state, abandoned=True):
             why = backend.withheld.get(action)
             raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
 

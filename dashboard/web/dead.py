@@ -113,7 +113,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
     if meter.commands:
         samples_price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["price"] = f"samples: {samples_price}; groups: {common['price']}"
-    offered = offers(group, deck().backend) if group and may(Role.OPERATOR) else {}
+    offered = offers(group, deck().backend, deck().reading().snapshot) if group and may(Role.OPERATOR) else {}
     return common | {
         "samples": samples,
         "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dashboard.backends.acting import Action
-from dashboard.model import State
+from dashboard.model import Snapshot, State
 from dashboard.triage.board import Board
 from dashboard.triage.book import Remark
 from dashboard.triage.groups import SLOTS, Group, Member
 from dashboard.triage.lists import BackendOf
 from dashboard.web.sparkline import line
+from dashboard.web.verbs import read_only
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -155,14 +156,15 @@ def page_number(text: str) -> int:
     return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
 
 
-def offers(group: Group, backend_of: BackendOf) -> dict[Action, int]:
-    """What may be done to jobs of a group, and to how many of them.
+def offers(group: Group, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
+    """What may be done to jobs of a group, and to how many of them; nothing to those in queues that are only read.
 
     Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
     """
     counts = dict.fromkeys(ACTIONS, 0)
     for spot in group.spots:
-        for action in backend_of(spot.ref.source, spot.ref.backend).job_actions.get(spot.state, ()):
+        writable = read_only(snapshot, spot.ref) is None
+        for action in backend_of(spot.ref.source, spot.ref.backend).offered(spot.state) if writable else ():
             if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
                 counts[action] += spot.count
     return {action: count for action, count in counts.items() if count}

@@ -25,6 +25,7 @@ from dashboard.alerts.rulebook import Entry
 from dashboard.alerts.setup import check as check_alerts
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import Backend
+from dashboard.backends.odd_data import foreseen
 from dashboard.collect.history import History
 from dashboard.collect.kept import Kept
 from dashboard.collect.leader import holder_name
@@ -146,13 +147,16 @@ class Deck:
 
     def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
         """One page of a list, read live. Raises as Backend.jobs."""
-        page = self.backend(queue.source, queue.backend).jobs(queue.ref, query)
+        with foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
+            page = self.backend(queue.source, queue.backend).jobs(queue.ref, query)
         self.names.see(page.jobs)
         return page
 
     def job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
-        return addressed(self.backend(queue.source, queue.backend).job(queue.ref, job_id), self.reading().snapshot)
+        with foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
+            job = self.backend(queue.source, queue.backend).job(queue.ref, job_id)
+        return addressed(job, self.reading().snapshot)
 
     def workers(self) -> LiveBoard[Worker]:
         """All worker processes, as old as an interval at most."""
@@ -364,8 +368,18 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
     names = {(queue.source, queue.backend, queue.key): queue.ref for queue in (snapshot.queues if snapshot else ())}
 
     def found(link: JobLink) -> JobLink:
-        ref = names.get((link.ref.source, link.ref.backend, link.ref.key)) if link.ref else None
-        return replace(link, ref=ref, queue=ref.name if ref else link.queue)
+        if link.ref is None:
+            return link
+        ref = names.get((link.ref.source, link.ref.backend, link.ref.key))
+        # An id may hold colons: the queue is then one whose key is shorter than what was taken for it.
+        key, job_id = link.ref.key, link.id
+        while ref is None and ":" in key:
+            key, _, head = key.rpartition(":")
+            job_id = f"{head}:{job_id}"
+            ref = names.get((link.ref.source, link.ref.backend, key))
+        if ref is None:
+            return replace(link, ref=None)
+        return replace(link, ref=ref, queue=ref.name, id=job_id)
 
     return replace(
         job, parent=found(job.parent) if job.parent else None, children=tuple(found(child) for child in job.children)

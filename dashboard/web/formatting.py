@@ -14,7 +14,7 @@ from dashboard import __version__
 from dashboard.alerts.compose import glob_of
 from dashboard.clock import instant, iso
 from dashboard.model import QueueRef, QueueStats
-from dashboard.web.urls import quote_segment
+from dashboard.web.urls import name_bytes, quote_segment
 
 UNKNOWN = "–"
 # gunicorn refuses a longer request line by default, and so do most proxies.
@@ -137,8 +137,7 @@ def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
 
 def anchor(*parts: str) -> str:
     """An HTML id that tells a row with this name from its neighbours, whatever is in the name."""
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return "r" + hashlib.blake2b(text, digest_size=6).hexdigest()
+    return "r" + hashlib.blake2b(name_bytes("\0".join(parts)), digest_size=6).hexdigest()
 
 
 def _visible(char: str) -> str:

@@ -17,6 +17,7 @@ from dashboard.web.security import may
 from dashboard.web.stack import frames
 from dashboard.web.story import story
 from dashboard.web.tree import tree
+from dashboard.web.verbs import job_verbs
 from dashboard.web.why import why
 
 bp = Blueprint("jobs", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>/jobs")
@@ -65,7 +66,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
         "did": Did.read(request.args),
-        "offered": library.job_actions.get(job.state, ()) if job.state and may(Role.OPERATOR) else (),
+        "offered": job_verbs(library, queue, job) if may(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

@@ -111,6 +111,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             ),
             "flow_quality": {"type": "string", "enum": ["exact", "estimated", "unknown"]},
             "notes": _list(_TEXT),
+            "read_only": _or_null(_TEXT),
             "capabilities": _list(_TEXT),
         }
     ),
@@ -179,8 +180,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "scanned": _or_null(_WHOLE),
             "truncated": _FLAG,
             "cursor": _or_null(_TEXT),
+            "problems": _list(_TEXT),
         },
         "cursor",
+        "problems",
     ),
     "History": _of(
         {

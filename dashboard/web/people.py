@@ -85,7 +85,9 @@ def _schedules() -> dict[str, Any]:
         for row in rows
         if row.next_run_at and not row.paused and now[row.source] - row.next_run_at.timestamp() > LATE_S
     }
-    return _common(board, rows, Capability.SCHEDULES) | {"late": late}
+    snapshot = deck().reading().snapshot
+    fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
+    return _common(board, rows, Capability.SCHEDULES) | {"late": late, "fixed": fixed}
 
 
 def _offered(source: str, name: str, capability: Capability) -> tuple[Action, ...]:

@@ -12,7 +12,7 @@ from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend
 from dashboard.collect.history import Point
 from dashboard.collect.reader import Reading
-from dashboard.errors import BackendUnavailable, Forbidden, NotFound, Unsupported
+from dashboard.errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, Unsupported
 from dashboard.model import JobPage, JobQuery, QueueStats, State
 from dashboard.sources import metered
 from dashboard.web import htmx, page
@@ -23,6 +23,7 @@ from dashboard.web.overview import span_text
 from dashboard.web.security import may
 from dashboard.web.sparkline import line
 from dashboard.web.trouble import dead_growth, of_queue
+from dashboard.web.verbs import list_verbs, queue_verbs
 
 bp = Blueprint("queues", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>")
 
@@ -117,7 +118,8 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         return line(points, slots, *CHART_SIZE)
 
     acts = may(Role.OPERATOR)
-    redrives = acts and deck().triage.is_dlq(queue) and Action.MOVE in backend.job_actions.get(State.WAITING, ())
+    moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
+    redrives = acts and moves and deck().triage.is_dlq(queue)
     return {
         "reading": reading,
         "queue": queue,
@@ -132,22 +134,10 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "classes": classes,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
         "did": Did.read(request.args),
-        "offered": backend.job_actions.get(listing.query.state, ()) if acts else (),
+        "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,
     }
-
-
-def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
-    """What may be done to the queue as it is: pause or resume, empty, remove. Nothing to the entry for all queues: a
-    button there would read as if it meant each of them."""
-    if queue.shared:
-        return ()
-    unfit = {Action.RESUME if queue.paused is False else Action.PAUSE if queue.paused else None}
-    verbs = [action for action in backend.queue_actions if action not in unfit]
-    if Action.DELETE in backend.job_actions.get(State.WAITING, ()):
-        verbs.append(Action.PURGE)
-    return tuple(verbs)
 
 
 def _listing(backend: Backend, queue: QueueStats) -> Listing:
@@ -156,7 +146,7 @@ def _listing(backend: Backend, queue: QueueStats) -> Listing:
     jobs, error, hint = None, None, None
     try:
         jobs = deck().jobs(queue, query)
-    except (BackendUnavailable, Forbidden, NotFound, Unsupported) as exc:
+    except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
         error, hint = exc.message, exc.hint
     return Listing(query, jobs, error, hint)
 

@@ -22,7 +22,15 @@ _SAFE = "!$&'()*+,;=:@"
 
 def quote_segment(value: str) -> str:
     """`value` as one path segment; surrogate escapes become the bytes they stand for."""
-    return quote(value.encode("utf-8", "surrogateescape"), safe=_SAFE)
+    return quote(name_bytes(value), safe=_SAFE)
+
+
+def name_bytes(value: str) -> bytes:
+    """The bytes of an id or a name; of one with half a surrogate pair, which JSON can spell, those that are nearest."""
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
 
 
 def read_segment(value: str) -> str:

@@ -34,6 +34,11 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[Reason, ...]:
         found.append(Reason("How many workers there are is unknown.", "Look whether yours run."))
     found += _waits(job, now)
     found += [Reason(f"The queue is {note}.", "It goes on by itself.") for note in queue.notes if "limited" in note]
+    found += [
+        Reason(f"{note[:1].upper()}{note[1:]}.", "Where the limit is reached, no job starts before it ends.")
+        for note in queue.notes
+        if "rate limit is counting" in note
+    ]
     place = dict(job.facts).get("Place in line")
     if job.state is State.WAITING and place:
         busy = f" while {full(queue.counts.active)} run" if queue.counts.active else ""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from dashboard.acts.bulk.work import Place, Spec
 from dashboard.backends.acting import Action, Pick
 from dashboard.backends.base import Backend
+from dashboard.backends.odd_data import foreseen
 from dashboard.collect.search import matching, parse
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, QueueStats, State
@@ -70,7 +71,8 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
     samples: list[Job] = []
     for place in spec.places:
         backend = backend_of(place.ref.source, place.ref.backend)
-        page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
+        with foreseen(_jobs_of(place)):
+            page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
         exact = exact and page.total is not None
         if spec.q is None:
@@ -122,7 +124,7 @@ class _Offered:
         source, name = place.ref.source, place.ref.backend
         key = (source, name, place.state)
         if key not in self._answers:
-            offered = self._backend_of(source, name).job_actions.get(place.state, ())
+            offered = self._backend_of(source, name).offered(place.state, abandoned=True)
             self._answers[key] = self._action in offered
         return self._answers[key]
 
@@ -181,7 +183,7 @@ def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
     while True:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
         try:
-            with metered() as meter:
+            with metered() as meter, foreseen(_jobs_of(place)):
                 picks = backend.picks(place.ref, query)
         except NotFound:
             if at == 0:
@@ -195,6 +197,10 @@ def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
             size = max(LEAST_PAGE, size // 2)
         elif meter.held_s < AIM_S / 2 and at % (2 * size) == 0:
             size = min(MOST_PAGE, 2 * size)
+
+
+def _jobs_of(place: Place) -> str:
+    return f"The {place.state.value} jobs of {place.ref.name!r}"
 
 
 def _matches(spec: Spec, place: Place, backend: Backend, rows: int) -> Iterator[tuple[Job | None, int]]:

@@ -44,7 +44,7 @@ def undo_of_batches(batches: Sequence[str], bin_: Bin, actor: Actor, reason: str
     return Spec(
         action=Action.UNDO,
         actor=actor,
-        places=tuple(Place(ref=about.ref, state=about.state) for about in abouts),
+        places=tuple(Place(ref=about.ref, state=about.place) for about in abouts),
         batches=tuple(batches),
         pace_per_s=0,
         reason=reason,

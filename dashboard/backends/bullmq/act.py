@@ -31,6 +31,7 @@ from dashboard.backends.acting import (
     back_before,
 )
 from dashboard.backends.bullmq import keys, plain
+from dashboard.backends.bullmq.repeatkey import parse
 from dashboard.backends.lines import locate
 from dashboard.backends.members import short_fields
 from dashboard.backends.payload import printable, written
@@ -45,6 +46,8 @@ JOB_ACTIONS = {
     State.BLOCKED: (Action.DELETE,),
     State.COMPLETED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
+# As BullMQ itself: its look for stalled jobs puts back what no worker holds, and `remove` takes it out.
+ABANDONED_ACTIONS = {State.ACTIVE: (Action.RETRY, Action.DELETE), None: (Action.DELETE,)}
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 SCHEDULE_ACTIONS = (Action.TRIGGER, Action.REMOVE_SCHEDULE)
 EXPLAINED = {
@@ -76,10 +79,14 @@ TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
 # How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
+# How a script begins its answer for a queue whose library it does not know.
+NOT_SUPPORTED = "not supported: "
 # A waiting job that goes to another queue is looked for among so many of those next to run.
 SEARCHED = 200_000
 _NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
 OBLITERATE_STEP = 200
+# What a job is called that was added without a name, which other clients than the libraries' own leave out.
+NO_NAME = b"__default__"
 # Of a job with a longer field no copy is made.
 COPIED_BYTES = 4 * 1024 * 1024
 MOVED_AT_ONCE = 1_000
@@ -115,6 +122,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True):
     waits: bytes
     dumps: tuple[bytes, ...]
     token: bytes = b""  # of this deletion: it is put back once
+    following: bytes = b""  # the job that the library keeps until this one ends
 
 
 @cache
@@ -174,6 +182,11 @@ def act(
         return _copy(source, ref, picked, wishes)
     if action is Action.MOVE:
         return _shift(source, ref, picked, wishes.target or "")
+    if state is State.ACTIVE:
+        reply = _run(
+            source, "putback", [_raw(f"{ref.key}:{pick.id}") for pick in picked], [f"{ref.key}:", *_ids(picked)]
+        )
+        return _outcomes([pick.id for pick in picked], reply)
     word = _SET_WORDS[state]
     base = f"{ref.key}:"
     again = "1" if wishes.reset_attempts else "0"
@@ -207,11 +220,16 @@ def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -
     ]
 
 
-def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) -> list[Kept | Acted]:
-    """As the contract says. Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists."""
+def take(source: Source, ref: QueueRef, state: State | None, picked: Sequence[Pick]) -> list[Kept | Acted]:
+    """As the contract says; with state None those that stand in no list.
+
+    Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists.
+    """
     base = f"{ref.key}:"
     places, why = _places(source, ref, state, [pick.id for pick in picked])
-    sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
+    sets = "-"
+    if state is not None:
+        sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
     replies: list[Reply] = [LATER] * len(picked)
     left, room = list(range(len(picked))), MOST_BYTES
     while left and room > 0:
@@ -229,16 +247,18 @@ def take(source: Source, ref: QueueRef, state: State, picked: Sequence[Pick]) ->
     return [_kept(pick, reply, None if pick.id in places else why) for pick, reply in zip(picked, replies, strict=True)]
 
 
-def _places(source: Source, ref: QueueRef, state: State, ids: Sequence[str]) -> tuple[dict[str, _Place], str | None]:
+def _places(
+    source: Source, ref: QueueRef, state: State | None, ids: Sequence[str]
+) -> tuple[dict[str, _Place], str | None]:
     """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
     was looked through). No look at what stands in sorted sets."""
     found: dict[str, _Place] = {}
     why: str | None = None
     whole = True
-    for entry in keys.BY_STATE[state]:
+    for entry in keys.BY_STATE[state] if state is not None else ():
         left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
         if left:
-            there = locate(source, f"{ref.key}:{entry.native}", left, served_last=entry.from_tail)
+            there = locate(source, f"{ref.key}:{entry.native}", left, served_last=True)
             found |= {job_id: _Place(entry.native, place.after, place.behind + 1) for job_id, place in there.items()}
             if whole:
                 why, whole = there.why, there.whole
@@ -251,9 +271,10 @@ def _kept(pick: Pick, reply: Reply, why: str | None) -> Kept | Acted:
         return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return _outcomes([pick.id], [reply], changed=why)[0]
-    native, score, before, place, size, signature, dedup, dedup_ms, parent, waits, *dumps = reply
+    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
+    token = secrets.token_bytes(9)
     blob = _Blob(
-        native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), secrets.token_bytes(9)
+        native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
     )
     whole = msgspec.msgpack.encode(blob)
     # What is too large is deleted by its place alone; the stamp then carries that place.
@@ -263,15 +284,15 @@ def _kept(pick: Pick, reply: Reply, why: str | None) -> Kept | Acted:
     )
 
 
-def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-    """As the contract says.
+def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says; with state None those that stand in no list.
 
     Cost: 1 round trip for each 2 MiB; more where a list of waiting jobs moved on since they were taken.
     """
     base = f"{ref.key}:"
     blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
     natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
-    lists = {entry.native for entry in keys.BY_STATE[state] if entry.kind == "list"}
+    lists = {entry.native for entry in (keys.BY_STATE[state] if state is not None else ()) if entry.kind == "list"}
     listed = [job.id for job in kept if natives[job.id][0] in lists]
     places = {each: _Place(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
     why: str | None = None
@@ -292,7 +313,7 @@ def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) ->
                 place, blob = places.get(job.id, NOWHERE), blobs.get(job.id)
                 native = place.native or native
                 arguments += [_raw(job.id), native, score, max(0, place.place - out[native])]
-                arguments += [blob.signature, blob.dedup] if blob else [b"", b""]
+                arguments.append(blob.signature if blob else b"")
             answers = _run(source, "remove", [_raw(base + kept[n].id) for n in part], arguments)
             if isinstance(answers, ResponseError):
                 answers = [answers] * len(part)
@@ -303,10 +324,15 @@ def delete(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) ->
         left = [n for n in left if replies[n] == LOST]
         if not left:
             break
-    return [
-        Acted(id=job.id, outcome=Outcome.CHANGED, detail=why) if reply == LOST else _outcomes([job.id], [reply])[0]
-        for job, reply in zip(kept, replies, strict=True)
-    ]
+    acted = []
+    for job, reply in zip(kept, replies, strict=True):
+        if reply != LOST:
+            acted += _outcomes([job.id], [reply])
+        elif job.id in blobs and not any(blobs[job.id].dumps):
+            acted.append(Acted(id=job.id, outcome=Outcome.GONE))
+        else:
+            acted.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail=why))
+    return acted
 
 
 def _portions(kept: Sequence[Kept], numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -336,7 +362,7 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
         arguments: list[Argument] = [base, WALK, BACK, int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
             arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
-            arguments += [blob.parent, blob.waits, blob.token, *blob.dumps]
+            arguments += [blob.following, blob.parent, blob.waits, blob.token, *blob.dumps]
         answers = _run(source, "restore", [_raw(base + job.id) for job, _ in left], arguments)
         if isinstance(answers, ResponseError):
             answers = [answers] * len(left)
@@ -367,20 +393,20 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
     except InvalidPayload as exc:
         return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
-    limits = dict.fromkeys(("name", "data", "opts", "priority"), COPIED_BYTES)
+    limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
     hashes, _ = plain.fields(source, [_raw(base + pick.id) for pick in picked], limits)
     answers: dict[str, Acted] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
     for pick, fields in zip(picked, hashes, strict=True):
-        if not isinstance(fields, list) or fields[0] is None or fields[1] is None:
+        if not isinstance(fields, list) or all(value is None for value in fields):
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
             why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
-        name, data, raw_options, priority = fields
+        name, data, raw_options, priority, _ = fields
         options = _copied_options(raw_options)
         if options is None:
             answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
@@ -391,7 +417,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
             except InvalidPayload as exc:
                 answers[pick.id] = Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
                 continue
-        arguments += [name, data, options, keys.whole(priority) or 0]
+        arguments += [name or NO_NAME, data or b"{}", options, keys.whole(priority) or 0]
         made.append(pick.id)
     if made:
         reply = _run(source, "add", [f"{base}id"], arguments)
@@ -400,7 +426,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
         else:
             for job_id, new in zip(made, reply, strict=True):
                 answers[job_id] = (
-                    Acted(id=job_id, outcome=Outcome.REFUSED, detail=_text(new[0]))
+                    _outcomes([job_id], new)[0]
                     if isinstance(new, list)
                     else Acted(id=job_id, outcome=Outcome.DONE, new_id=_text(new))
                 )
@@ -438,7 +464,9 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
         return Acted(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
     if action is Action.REMOVE_SCHEDULE:
-        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id)])
+        old = parse(schedule.id)
+        runs = [_raw(start) for start in old.jobs] if old else []
+        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
         return _outcomes([schedule.id], [reply])[0]
     key = _raw(f"{base}repeat:{schedule.id}")
     fields = short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES)
@@ -479,6 +507,9 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
             answers += _outcomes([each], reply)
             continue
         word = _text(reply)
+        if word.startswith(NOT_SUPPORTED):
+            answers.append(Acted(id=each, outcome=Outcome.UNSUPPORTED, detail=printable(word, 300)))
+            continue
         known = word in ("done", "gone", "changed")
         answers.append(
             Acted(id=each, outcome=Outcome(word), detail=changed if word == "changed" else None)
@@ -486,6 +517,10 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
             else Acted(id=each, outcome=Outcome.REFUSED, detail=word)
         )
     return answers
+
+
+def _ids(picked: Sequence[Pick]) -> list[Argument]:
+    return [_raw(pick.id) for pick in picked]
 
 
 def _raw(text: str) -> bytes:

@@ -52,6 +52,7 @@ class BullMQ(Backend):
     )
 
     job_actions = act.JOB_ACTIONS
+    abandoned_actions = act.ABANDONED_ACTIONS
     queue_actions = act.QUEUE_ACTIONS
     schedule_actions = act.SCHEDULE_ACTIONS
     explained = act.EXPLAINED
@@ -124,7 +125,8 @@ class BullMQ(Backend):
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
-        if action not in self.job_actions.get(state, ()):
+        offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
+        if action is Action.DELETE or action not in offered:
             return super().act(ref, action, state, picks, wishes)
         return act.act(self.source, ref, action, state, picks, wishes)
 
@@ -133,6 +135,12 @@ class BullMQ(Backend):
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
         return act.delete(self.source, ref, state, kept)
+
+    def take_unlisted(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        return act.take(self.source, ref, None, picks)
+
+    def delete_unlisted(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+        return act.delete(self.source, ref, None, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
         return act.restore(self.source, ref, kept)

@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from dashboard.backends.bullmq import keys
 from dashboard.backends.bullmq.jobdata import MESSAGE_LIMIT, Fields, error, max_attempts, problem, stacks
 from dashboard.backends.members import read_plainly
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, printable, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
 from dashboard.model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
@@ -21,7 +21,7 @@ from dashboard.sources import Command, Reply, Source
 
 SMALL = (
     *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats", "stc"),
-    *("failedReason", "progress", "pb", "rjk", "deid", "parentKey", "defa", "opts"),
+    *("failedReason", "progress", "pb", "rjk", "deid", "parentKey", "parent", "defa", "opts"),
 )
 SMALL_LIMIT_BYTES = 64 * 1024
 BIG = ("data", "returnvalue", "stacktrace")
@@ -208,6 +208,7 @@ def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
         logs_total=found.logs[1],
         facts=tuple(_facts(fields, found, len(traces))),
         problem="; ".join(dict.fromkeys((*troubles, *fields.troubles))) or None,
+        abandoned=not found.locked and (state is None or state is State.ACTIVE),
     )
 
 
@@ -276,7 +277,16 @@ def _timeline(
 
 def _parent(ref: QueueRef, fields: Fields) -> JobLink | None:
     raw = fields.bytes_of("parentKey")
-    return _link(ref, raw, None, None) if raw else None
+    if not raw:
+        return None
+    own = loads_dict(fields.bytes_of("parent"))
+    key, job_id = own.get("queueKey"), own.get("id")
+    # A key divides at any of its colons; what the child was given beside it is exact.
+    if isinstance(key, str) and isinstance(job_id, str) and f"{key}:{job_id}" == text(raw):
+        queue = keys.split(key)
+        if queue is not None:
+            return _link_to(ref, queue, job_id, None, None)
+    return _link(ref, raw, None, None)
 
 
 def _children(ref: QueueRef, links: Sequence[tuple[bytes, int, list[bytes]]]) -> tuple[tuple[JobLink, ...], int | None]:
@@ -299,7 +309,10 @@ def _link(ref: QueueRef, key: bytes, state: State | None, native: str | None) ->
     target = keys.split_job(text(key))
     if target is None:
         return JobLink(id=text(key), queue="?", state=state, native_state=native)
-    queue, job_id = target
+    return _link_to(ref, *target, state, native)
+
+
+def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | None, native: str | None) -> JobLink:
     return JobLink(
         id=job_id,
         queue=queue.queue,

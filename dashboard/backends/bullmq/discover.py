@@ -26,6 +26,7 @@ BULL_SIGNS = (
     ("ZCARD", "delayed"),
     ("EXISTS", "meta-paused"),
     ("EXISTS", "stalled-check"),
+    ("ZCARD", "repeat"),
 )
 
 

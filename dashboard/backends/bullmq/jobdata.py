@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.bullmq import keys
-from dashboard.backends.payload import bounded, loads, loads_dict, printable
+from dashboard.backends.payload import bounded, loads, loads_dict, of_decoded, printable
 from dashboard.clock import instant
 from dashboard.model import JobError
 from dashboard.sources import Reply
@@ -124,7 +124,7 @@ def stacks(raw: bytes | None) -> tuple[str, ...]:
         tries = loads(raw)
     except ValueError:
         return (printable(raw),)
-    return tuple(printable(stack) for stack in tries if isinstance(stack, str)) if isinstance(tries, list) else ()
+    return tuple(of_decoded(stack) for stack in tries if isinstance(stack, str)) if isinstance(tries, list) else ()
 
 
 def newest_stack(raw: bytes | None) -> str | None:
@@ -142,7 +142,7 @@ def newest_stack(raw: bytes | None) -> str | None:
         at = text.find('"', end)
     if found is None and text.startswith('["'):
         found = text[2:].replace("\\n", "\n")
-    return printable(found.encode("utf-8", "replace")) if found else None
+    return of_decoded(found) if found else None
 
 
 def missing(values: Reply) -> bool:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from dashboard.backends.members import shared_script
-from dashboard.backends.payload import text
+from dashboard.backends.payload import printable, text
 from dashboard.model import QueueRef, State
 
 DEFAULT_PREFIX = "bull"
@@ -147,7 +147,23 @@ def version(raw: bytes | None) -> str | None:
     """The library's version from `meta`, which holds `bullmq:6.7.0`; None when nobody wrote it."""
     if not isinstance(raw, bytes):
         return None
-    return text(raw).partition(":")[2][:40] or None
+    library, _, number = text(raw).partition(":")
+    return (number if library == "bullmq" else f"{library} {number}".strip())[:60] or None
+
+
+_KNOWN = re.compile(rb"bullmq:([1-6])\.")
+
+
+def read_only(raw: bytes | None) -> str | None:
+    """Why nothing is written to a queue whose `meta` holds `raw` as its version; None where it may be.
+
+    What the keys of a release mean is known of these alone; `lua/acts.lua` asks the same as it writes.
+    """
+    if not isinstance(raw, bytes) or _KNOWN.match(raw):
+        return None
+    library, _, number = printable(raw, 60).partition(":")
+    shown = f"{library} {number}".strip()
+    return f"This queue belongs to {shown or 'an unknown library'}; Queuedeck reads it but does not change it."
 
 
 def script(name: str) -> str:

@@ -20,6 +20,7 @@ from dashboard.backends.bullmq.jobdata import (
     stacks,
 )
 from dashboard.backends.bullmq.jobdata import problem as problem_of
+from dashboard.backends.odd_data import readable, searched_row
 from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined, of_json
@@ -44,7 +45,7 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
     total, entries = _listed(source, scripts, ref, query)
     found = rows.read(source, scripts, ref, [entry.job_id for entry in entries])
     return JobPage(
-        jobs=tuple(_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
+        jobs=tuple(_row_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
         page=query.page,
         per_page=query.per_page,
         total=total,
@@ -57,7 +58,7 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
     total, entries = _listed(source, scripts, ref, query)
     found = rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
-        rows=tuple(_searched(_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
+        rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
         total=total,
         order=keys.ORDERS[query.state],
     )
@@ -151,6 +152,10 @@ def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
 
 
+def _searched_row(job: Job, row: rows.Row) -> Searched:
+    return searched_row(lambda: _searched(job, row), job)
+
+
 def _searched(job: Job, row: rows.Row) -> Searched:
     """The row with the stack of its last failure, whose head tells the class of the error."""
     stack = newest_stack(_bytes(row.texts[rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
@@ -172,21 +177,31 @@ def _bytes(reply: Reply) -> bytes | None:
     return reply if isinstance(reply, bytes) else None
 
 
+def _row_job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
+    return readable(lambda: _job(ref, entry, row), lambda why: _without_data(ref, entry, why))
+
+
+def _without_data(ref: QueueRef, entry: Entry, problem: str) -> Job:
+    """What the place alone tells of a job."""
+    return Job(
+        id=text(entry.job_id),
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=_stamp(entry),
+        state=keys.BY_NATIVE[entry.native].state,
+        native_state=entry.native,
+        problem=problem,
+    )
+
+
 def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
     values, locked, _ = row
     state = keys.BY_NATIVE[entry.native].state
     wrong = problem_of(values)
     if wrong is not None:
-        return Job(
-            id=text(entry.job_id),
-            source=ref.source,
-            backend=ref.backend,
-            queue=ref.name,
-            stamp=_stamp(entry),
-            state=state,
-            native_state=entry.native,
-            problem=wrong,
-        )
+        bare = _without_data(ref, entry, wrong)
+        return msgspec.structs.replace(bare, abandoned=state is State.ACTIVE and locked == 0)
     fields = Fields(dict(zip(ROW_FIELDS, values, strict=True)))
     options = fields.options()
     job = Job(
@@ -209,6 +224,7 @@ def _job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
         worker=fields.text("pb", 100),
         error=error(fields.text("failedReason", MESSAGE_LIMIT)),
         problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+        abandoned=state is State.ACTIVE and not locked,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError
@@ -16,7 +16,8 @@ from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.bullmq.jobdata import Fields, missing, problem
 from dashboard.backends.bullmq.repeatkey import RepeatKey, parse
 from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
-from dashboard.backends.payload import json_payload, loads_dict, printable, text
+from dashboard.backends.odd_data import readable
+from dashboard.backends.payload import json_payload, loads_dict, of_decoded, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant, iso
 from dashboard.model import Payload, QueueRef, Schedule
@@ -58,6 +59,7 @@ class Kept(NamedTuple):
     job: Sequence[Reply] | None  # JOB_FIELDS of the next run's job; None where there is none
     job_there: bool
     before_ms: Reply  # when the run before began
+    standing: str | None = None  # the list of the next run's job, "" = none; None where that is not known
 
 
 def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
@@ -70,7 +72,23 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Sch
     ]
     entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
     entries = entries[:MAX_SCHEDULES]
-    return [_schedule(entry, kept) for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)]
+    return [
+        readable(partial(_schedule, entry, kept, source.now_s()), partial(_unreadable, entry))
+        for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)
+    ]
+
+
+def _unreadable(entry: Entry, why: str) -> Schedule:
+    ref = entry.ref
+    return Schedule(
+        id=text(entry.member),
+        source=ref.source,
+        backend=ref.backend,
+        kind="repeatable",
+        queue=ref.name,
+        ref=ref,
+        problem=why,
+    )
 
 
 @cache
@@ -113,16 +131,19 @@ def _kept(source: Source, scripts: Scripts, entries: Sequence[Entry]) -> list[Ke
         for entry in entries[start : start + SCHEDULES_PER_CALL]:
             every = (entry.old and entry.old.every_ms) or ""
             next_ms = "" if entry.next_ms is None else f"{entry.next_ms:.0f}"
-            call += [entry.key, next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
+            call += [entry.key, f"{entry.ref.key}:", next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
         calls.append(call)
     answered = scripts.run(_script("schedules"), calls)
     if answered is None:
         return _plain(source, entries)
     found: list[Kept] = []
     for call, reply in zip(calls, answered[0], strict=True):
-        count = (len(call) - len(head)) // 7
-        rows = reply if isinstance(reply, list) else [[reply, None, None]] * count
-        found += [Kept(values, job[1] if job else None, bool(job), before) for values, job, before in rows]
+        count = (len(call) - len(head)) // 8
+        rows = reply if isinstance(reply, list) else [[reply, None, None, None]] * count
+        found += [
+            Kept(values, job[1] if job else None, bool(job), before, _word(where))
+            for values, job, before, where in rows
+        ]
     return found
 
 
@@ -132,15 +153,28 @@ def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
         ("EXISTS", *(_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
         for entry in entries
     ]
-    values, there = plain.fields(source, [entry.key for entry in entries], dict.fromkeys(FIELDS, LIMIT_BYTES), jobs)
-    return [Kept(row, None, exists == 1, None) for row, exists in zip(values, there, strict=True)]
+    # After them the times once more: a worker may have gone on to the run after it.
+    times: list[Command] = [("ZSCORE", f"{entry.ref.key}:repeat", entry.member) for entry in entries]
+    hashes = [entry.key for entry in entries]
+    values, answers = plain.fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
+    found = []
+    for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
+        exists, score = answers[n], answers[len(jobs) + n]
+        same = isinstance(score, bytes) and keys.number(score) == entry.next_ms
+        # In which list the job stands would take a look through all of them.
+        found.append(Kept(row, None, exists == 1, None, "" if exists == 0 and same else None))
+    return found
+
+
+def _word(reply: Reply) -> str | None:
+    return reply.decode("ascii", "replace") if isinstance(reply, bytes) else None
 
 
 def _bytes(key: bytes | str) -> bytes:
     return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
 
 
-def _schedule(entry: Entry, kept: Kept) -> Schedule:
+def _schedule(entry: Entry, kept: Kept, now: float) -> Schedule:
     ref, old = entry.ref, entry.old
     wrong = problem(kept.values) if not missing(kept.values) else None
     fields = Fields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
@@ -153,7 +187,12 @@ def _schedule(entry: Entry, kept: Kept) -> Schedule:
         wrong = "its data is gone, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "its next run is no time"
-    troubles = [wrong, *fields.troubles] if wrong else fields.troubles
+    runs = fields.whole("ic") if scheduler else _whole(repeat.get("count"))
+    stuck = None if wrong else _stuck(kept)
+    ended = _ended(told, runs, now) if stuck else None
+    if ended:
+        stuck = None
+    troubles = [wrong, *fields.troubles] if wrong else [*([stuck] if stuck else ()), *fields.troubles]
     return Schedule(
         id=text(entry.member),
         source=ref.source,
@@ -164,11 +203,11 @@ def _schedule(entry: Entry, kept: Kept) -> Schedule:
         ref=ref,
         pattern=_pattern(told),
         timezone=told["tz"],
-        next_run_at=instant(None if entry.next_ms is None else entry.next_ms / 1000),
+        next_run_at=instant(None if entry.next_ms is None or stuck or ended else entry.next_ms / 1000),
         last_run_at=instant(keys.seconds(kept.before_ms if isinstance(kept.before_ms, bytes) else None)),
-        runs=fields.whole("ic") if scheduler else _whole(repeat.get("count")),
+        runs=runs,
         payload=_payload(fields) or _payload(job),
-        facts=tuple(_facts(told, kept)),
+        facts=tuple(_facts(told, ended)),
         problem="; ".join(dict.fromkeys(troubles)) or None,
     )
 
@@ -194,7 +233,7 @@ def _told(fields: Fields, repeat: Mapping[str, Any], old: RepeatKey | None) -> d
     found: dict[str, str | None] = {}
     for name in FIELDS[:-1]:
         of_job = repeat.get(name) or (repeat.get("cron") if name == "pattern" else None)
-        short = printable(str(of_job), 200) if isinstance(of_job, str | int | float) else None
+        short = of_decoded(str(of_job), 200) if isinstance(of_job, str | int | float) else None
         own = of_id.get(name)
         found[name] = fields.text(name, 200) or short or (printable(own, 200) if own else None)
     return found
@@ -218,7 +257,35 @@ def _payload(fields: Fields) -> Payload | None:
     return json_payload(raw) if isinstance(raw, bytes) else None
 
 
-def _facts(told: Mapping[str, str | None], kept: Kept) -> Iterable[tuple[str, str]]:
+# Where the job of a next run is on its way.
+_COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "waiting-children"})
+_AGAIN = "Remove the schedule and let the app set it up again"
+
+
+def _stuck(kept: Kept) -> str | None:
+    """Why a schedule never runs again, and what to do: each run is made by the one before; None where one is coming."""
+    if kept.standing is None or kept.standing in _COMING:
+        return None
+    why = "the job of its next run is gone"
+    if kept.standing:
+        why = f"the job of its next run stands in {kept.standing} already"
+    elif kept.job_there:
+        why = "the job of its next run stands in no list"
+    return f"it will not run again: {why}. {_AGAIN}."
+
+
+def _ended(told: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
+    """Why a schedule without a next run has come to the end that the app gave it; None where it has not."""
+    limit = keys.whole(told["limit"].encode()) if told["limit"] else None
+    if limit is not None and runs is not None and runs >= limit:
+        return f"after {runs} runs"
+    end_s = keys.seconds(told["endDate"].encode()) if told["endDate"] else None
+    return "its end date has passed" if end_s is not None and end_s < now else None
+
+
+def _facts(told: Mapping[str, str | None], ended: str | None) -> Iterable[tuple[str, str]]:
+    if ended:
+        yield "Ended", ended
     if told["limit"]:
         yield "Ends after", f"{told['limit']} runs"
     for label, name in (("Starts at", "startDate"), ("Ends at", "endDate")):
@@ -226,5 +293,3 @@ def _facts(told: Mapping[str, str | None], kept: Kept) -> Iterable[tuple[str, st
             yield label, iso(instant(keys.seconds(value.encode()))) or value
     if offset := keys.number(told["offset"].encode() if told["offset"] else None):
         yield "Offset", f"{offset / 1000:g} s"
-    if not kept.job_there:
-        yield "Next job", "not there: nothing runs until it is added again"

@@ -161,6 +161,7 @@ def _queue(ref: QueueRef, row: Row | ResponseError, workers: Counted | None, now
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
         workers=_workers(key, workers, seems_alive=bool(active) or row.alive == 1),
         notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
+        read_only=keys.read_only(fields.get("version")),
         error=next((_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
 
@@ -243,8 +244,14 @@ def _notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool
     if most and span:
         yield f"at most {most} jobs per {span / 1000:g} s"
     started = keys.whole(limit if isinstance(limit, bytes) else None)
-    if isinstance(limit_ttl, int) and limit_ttl > 0 and started is not None and started >= (most or FULLY_LIMITED):
-        yield f"rate limited for {max(1, round(limit_ttl / 1000))} s"
+    if not isinstance(limit_ttl, int) or limit_ttl <= 0 or started is None:
+        return
+    left_s = max(1, round(limit_ttl / 1000))
+    if started >= (most or FULLY_LIMITED):
+        yield f"rate limited for {left_s} s"
+    elif not most:
+        # The limit of a worker stands in its code alone; how many it started stands here until its time is over.
+        yield f"a worker's rate limit is counting: {started} started, ends in {left_s} s"
 
 
 def _line(reply: Reply) -> str:

@@ -17,6 +17,7 @@ from dashboard.backends.celery.index import Keeper
 from dashboard.backends.celery.message import stack_of, unwrapped
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
+from dashboard.backends.odd_data import searched_row
 from dashboard.backends.payload import printable, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
@@ -140,11 +141,11 @@ class Celery(Backend):
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(_searched(*row) for row in rows), reached=reached, more=more)
+        return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
-        rows = tuple(_searched(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
+        rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order)
 
     def tend(self) -> None:
@@ -238,6 +239,10 @@ class Celery(Backend):
             key=place.key,
             shared=place.queue is None,
         )
+
+
+def _searched_row(job: Job, payload: bytes) -> Searched:
+    return searched_row(lambda: _searched(job, payload), job)
 
 
 def _searched(job: Job, payload: bytes) -> Searched:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dashboard.backends.celery.keys import NATIVE
 from dashboard.backends.members import stamp_of
+from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import (
     DECODE_LIMIT_BYTES,
     bounded,
@@ -118,6 +119,22 @@ def too_large(what: str, size: int) -> str:
 
 def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
     """A message as a row of a list."""
+    return readable(
+        lambda: _row(ref, queue, state, cut, message),
+        lambda why: Job(
+            id=cut.mark,
+            source=ref.source,
+            backend=ref.backend,
+            queue=queue,
+            stamp=cut.mark,
+            state=state,
+            native_state=NATIVE[state],
+            problem=why,
+        ),
+    )
+
+
+def _row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
     headers = headers_of(message)
     common: dict[str, Any] = {
         "id": job_id(cut.mark, headers),
@@ -246,6 +263,21 @@ def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None = None) -> Job:
     """A result record as a row of a list; None = it has expired. `size` = its length, where `raw` is its beginning."""
+    return readable(
+        lambda: _record_row(ref, task_id, state, raw, size),
+        lambda why: Job(
+            id=task_id,
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state,
+            native_state=NATIVE[state],
+            problem=why,
+        ),
+    )
+
+
+def _record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None) -> Job:
     common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "state": state}
     if raw is None:
         return Job(**common, queue=ref.name, native_state=NATIVE[state], problem="its record has expired")

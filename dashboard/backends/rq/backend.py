@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
 
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.odd_data import searched_row
 from dashboard.backends.rq import act, control, keys, undo, words
 from dashboard.backends.rq.detail import read_job
 from dashboard.backends.rq.discover import discover
@@ -96,7 +98,7 @@ class RQ(Backend):
         """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
-        rows = tuple(_searched(job) for job in page.jobs)
+        rows = tuple(searched_row(partial(_searched, job), job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:

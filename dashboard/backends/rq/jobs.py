@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.keys import LISTS, QueueKeys, job_id_of
 from dashboard.backends.rq.records import Reader
-from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of
+from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of, without_data
 from dashboard.clock import instant
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import JobPage, JobQuery, QueueRef, State
@@ -62,7 +64,10 @@ def read_page(
     shape = DEAD_LIST if query.state is State.DEAD else LIST
     records, _ = reader.read([(queue, job_id) for job_id in ids], shape) if ids else ([], [])
     jobs = [
-        job_of(ref, job_id, record, state=query.state, due=_due(query.state, score), stacks=stacks)
+        readable(
+            partial(job_of, ref, job_id, record, state=query.state, due=_due(query.state, score), stacks=stacks),
+            partial(without_data, ref, job_id, query.state),
+        )
         for job_id, record, (_, score) in zip(ids, records, members.rows, strict=True)
     ]
     return JobPage(

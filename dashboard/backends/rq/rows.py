@@ -65,6 +65,11 @@ def job_of(
     )
 
 
+def without_data(ref: QueueRef, job_id: str, state: State | None, problem: str) -> Job:
+    """What the list alone tells of a job."""
+    return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, state=state, problem=problem)
+
+
 def _stamp(record: Record, state: State | None) -> str | None:
     """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
     fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")

@@ -10,6 +10,7 @@ import msgspec
 
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.odd_data import searched_row
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.backends.sidekiq import (
@@ -118,11 +119,11 @@ class Sidekiq(Backend):
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(_searched(*row) for row in rows), reached=reached, more=more)
+        return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = pages.read(self.source, self._scripts, ref, query)
-        rows = tuple(_searched(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
+        rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
@@ -174,6 +175,10 @@ class Sidekiq(Backend):
             key=place.key,
             shared=shared,
         )
+
+
+def _searched_row(job: Job, payload: bytes) -> Searched:
+    return searched_row(lambda: _searched(job, payload), job)
 
 
 def _searched(job: Job, payload: bytes) -> Searched:

@@ -122,6 +122,23 @@ def row(
     )
 
 
+def without_data(
+    ref: QueueRef, state: State, native: str, raw: bytes, score: bytes | None, stamp: bytes | None, problem: str
+) -> Job:
+    """An entry as a row of which no more than its address is told."""
+    known = text(stamp) if stamp is not None else stamp_of(raw)
+    return Job(
+        id=job_id(jid_of(raw), known, score),
+        stamp=known,
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        state=state,
+        native_state=native,
+        problem=problem,
+    )
+
+
 def job_name(payload: Mapping[str, Any]) -> str | None:
     """The class that runs; for Active Job the one behind its wrapper."""
     for name in ("display_class", "wrapped", "class"):

@@ -11,6 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.members import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
+from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain, workers
@@ -23,6 +24,7 @@ from dashboard.backends.sidekiq.entry import (
     payload_of,
     row,
     timeline,
+    without_data,
 )
 from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
@@ -178,7 +180,11 @@ def _check(source: Source, ref: QueueRef, size: Reply) -> None:
 def _row(
     ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, stamp: bytes | None
 ) -> Job:
-    job = row(ref, state, native, raw if isinstance(raw, bytes) else b"", length, score, stamp)
+    entry = raw if isinstance(raw, bytes) else b""
+    job = readable(
+        lambda: row(ref, state, native, entry, length, score, stamp),
+        lambda why: without_data(ref, state, native, entry, score, stamp, why),
+    )
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
         return msgspec.structs.replace(job, summary=f"{length} bytes: the arguments are on the job's page")
     return job

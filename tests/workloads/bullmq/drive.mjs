@@ -265,6 +265,7 @@ async function carryOut(command, url, queueName, options) {
     clean: async () => ({ ids: await queue.clean(0, 10000, 'failed') }),
     stop: async () => (await stops[options.worker](), {}),
     counts: () => queue.getJobCounts(...STATES),
+    call: async () => (await queue[options.method](...(options.args ?? []))) ?? null,
     add: async () => ({ id: (await queue.add(options.name ?? 'job', options.data ?? {}, options.opts ?? {})).id }),
   };
   try {

@@ -2,10 +2,29 @@
 -- that its app runs, which only `meta` tells; it is looked at in the same script that moves the job.
 local call = redis.call
 
--- 'six', 'five', 'four', 'three', 'old' (older than 6, nobody knows which) or 'bull'.
+-- Why nothing may be written to a queue: what its keys mean is known of these releases alone, by their name; nil where
+-- it may. A queue without a version is of Bull or of a BullMQ before it wrote one.
+local NEWEST = 6
+local function foreign(base)
+  local version = call('HGET', base .. 'meta', 'version')
+  if not version then return nil end
+  local major = tonumber(string.match(version, '^bullmq:(%d+)%.') or '')
+  if major and major >= 1 and major <= NEWEST then return nil end
+  local shown = string.gsub(string.sub(version, 1, 60), ':', ' ', 1)
+  return 'not supported: this queue belongs to ' .. shown .. '; Queuedeck reads it but does not change it'
+end
+
+-- One answer for each of `count` jobs.
+local function for_each(count, answer)
+  local answers = {}
+  for n = 1, count do answers[n] = answer end
+  return answers
+end
+
+-- 'six', 'five', 'four', 'three', 'old' (older than 6, nobody knows which) or 'bull'; of a queue that is not foreign.
 local function generation(base)
   local meta = call('HMGET', base .. 'meta', 'version', 'opts.maxLenEvents')
-  local major = meta[1] and tonumber(string.match(meta[1], ':(%d+)'))
+  local major = meta[1] and tonumber(string.match(meta[1], '^bullmq:(%d+)%.') or '')
   if major then
     if major >= 6 then return 'six' end
     return ({[5] = 'five', [4] = 'four'})[major] or 'three'
@@ -76,11 +95,45 @@ local function lock_of(key)
   return call('EXISTS', key .. ':lock') == 1
 end
 
--- The next run of a scheduler: removing it ends the schedule without a word.
+local OPTIONS_BYTES, SCHEDULES = 65536, 1000
+
+-- The options of a job; an empty table where they cannot be read.
+local function options_of(key)
+  if call('HSTRLEN', key, 'opts') > OPTIONS_BYTES then return {} end
+  local readable, found = pcall(cjson.decode, call('HGET', key, 'opts') or '')
+  return readable and type(found) == 'table' and found or {}
+end
+
+local function text_of(value)
+  if type(value) == 'number' then return string.format('%.0f', value) end
+  return type(value) == 'string' and value or nil
+end
+
+-- Whether an entry of `repeat` is that of a run: `name:jobId:endDate:tz:pattern`, of which Bull leaves parts out.
+local function made_by(member, name, own)
+  if member == text_of(own.key) then return true end
+  local tail = text_of(own.pattern) or text_of(own.cron) or text_of(own.every)
+  local head = name .. ':' .. (text_of(own.jobId) or '') .. ':'
+  return tail and string.sub(member, 1, #head) == head and string.sub(member, -#tail - 1) == ':' .. tail
+end
+
+-- The next run of a schedule: removing it ends the schedule without a word. The time in its id is the score of its
+-- schedule, which its hash names; before 5.0, and in Bull, only its options may.
 local function next_run(base, key, id)
-  local scheduler = call('HGET', key, 'rjk')
-  local at = scheduler and call('ZSCORE', base .. 'repeat', scheduler)
-  return at and id == 'repeat:' .. scheduler .. ':' .. at
+  local at = string.match(id, '^repeat:.*:(%d+)$')
+  if not at then return false end
+  local fields = call('HMGET', key, 'rjk', 'name')
+  if fields[1] then
+    local score = redis.pcall('ZSCORE', base .. 'repeat', fields[1])
+    return type(score) == 'string' and tonumber(score) == tonumber(at)
+  end
+  local own = options_of(key)['repeat']
+  if type(own) ~= 'table' then return false end
+  local members = redis.pcall('ZRANGEBYSCORE', base .. 'repeat', at, at, 'LIMIT', 0, SCHEDULES)
+  for _, member in ipairs(members) do
+    if made_by(member, fields[2] or '__default__', own) then return true end
+  end
+  return false
 end
 
 local function is_hash(key)
@@ -95,4 +148,86 @@ local function signature(key, name)
   local dumps = {}
   for n, part in ipairs({'', ':dependencies', ':processed'}) do dumps[n] = call('DUMP', key .. part) or '' end
   return redis.sha1hex(table.concat(dumps))
+end
+
+-- Where `<prefix>:<queue>:<id>` may divide: {beginning up to a colon, the rest}, the shortest ids first. Ids, prefixes and
+-- the names of old queues may hold colons.
+local DIVISIONS = 20
+local function divisions(key)
+  local found, at = {}, #key
+  while at > 1 and #found < DIVISIONS do
+    if string.sub(key, at, at) == ':' then found[#found + 1] = {string.sub(key, 1, at), string.sub(key, at + 1)} end
+    at = at - 1
+  end
+  return found
+end
+
+-- The parent of a job: its key, the beginning of its queue's keys, its id; the last two are nil where nothing tells them.
+local function parent_of(key)
+  local fields = call('HMGET', key, 'parentKey', 'parent')
+  local parent = fields[1]
+  if not parent or parent == '' then return nil end
+  local readable, own = pcall(cjson.decode, fields[2] or '')
+  if readable and type(own) == 'table' and type(own.queueKey) == 'string' and text_of(own.id) then
+    if own.queueKey .. ':' .. text_of(own.id) == parent then return parent, own.queueKey .. ':', text_of(own.id) end
+  end
+  for _, each in ipairs(divisions(parent)) do
+    if type(redis.pcall('ZSCORE', each[1] .. 'waiting-children', each[2])) == 'string' then
+      return parent, each[1], each[2]
+    end
+  end
+  return parent
+end
+
+-- Why nothing may be written to the parent of a job; nil where it has none, or it may.
+local function foreign_parent(key)
+  local parent, base = parent_of(key)
+  if not parent then return nil end
+  local bases = base and {{base}} or divisions(parent)
+  for _, each in ipairs(bases) do
+    if call('TYPE', each[1] .. 'meta').ok == 'hash' then
+      local why = foreign(each[1])
+      if why then return (string.gsub(why, 'this queue', 'the queue of its parent')) end
+    end
+  end
+end
+
+-- A parent that waits for nothing else any more is set free, as the library does it.
+local function release(key)
+  local parent, base, id = parent_of(key)
+  if not parent or call('SREM', parent .. ':dependencies', key) == 0 then return end
+  if not base or call('SCARD', parent .. ':dependencies') > 0 then return end
+  if call('ZREM', base .. 'waiting-children', id) == 0 then return end
+  local its = generation(base)
+  call('RPUSH', target(base, its), id)
+  wake(base, its, id)
+  event(base, its, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
+end
+
+-- What a job that goes leaves to the next one of its deduplication id: the key that bars it, and the job kept for then.
+local function forget_duplicates(base, id, dedup)
+  if not dedup or call('GET', base .. 'de:' .. dedup) ~= id then return end
+  call('DEL', base .. 'de:' .. dedup, base .. 'dn:' .. dedup)
+end
+
+-- The list in which a job stands; 'far' where one is too long to be looked through; nil for none.
+local FAR = 1000000
+local function stands_at(base, id)
+  for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
+    if type(redis.pcall('ZSCORE', base .. name, id)) == 'string' then return name end
+  end
+  local far
+  for _, name in ipairs({'active', 'wait', 'paused'}) do
+    if call('TYPE', base .. name).ok == 'list' then
+      if call('LPOS', base .. name, id, 'MAXLEN', FAR) then return name end
+      if call('LLEN', base .. name) > FAR then far = 'far' end
+    end
+  end
+  return far
+end
+
+-- Whether a job in `active` without a lock may be one that a worker is about to lock: before 5.0, and in Bull, it takes a
+-- job first and locks it then. One that was begun, or is gone, is not.
+local function being_taken(kind, key)
+  return kind ~= 'six' and kind ~= 'five' and is_hash(key) and call('HEXISTS', key, 'processedOn') == 0
 end

@@ -3,6 +3,10 @@
 -- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or why not.
 local source = KEYS[1]
 local base, verb, prev, now, reset = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
+local why = foreign(base)
+if why then return for_each(#KEYS - 1, why) end
+-- What a worker writes into a job that stalled too often, so that the next one fails it without running it.
+local STALLED = 'job stalled more than allowable limit'
 local kind = generation(base)
 local answers = {}
 
@@ -20,7 +24,10 @@ end
 
 local function retry(id, key)
   call('HDEL', key, 'finishedOn', 'processedOn', prev == 'failed' and 'failedReason' or 'returnvalue')
-  if reset then call('HDEL', key, 'atm', 'attemptsMade', 'ats') end
+  if reset then
+    call('HDEL', key, 'atm', 'attemptsMade', 'ats', 'stc', 'stalledCounter')
+    if call('HGET', key, 'defa') == STALLED then call('HDEL', key, 'defa') end
+  end
   if kind == 'bull' then call('HSET', key, 'retriedOn', now) end
   local opts = call('HGET', key, 'opts') or ''
   local push = string.find(opts, '"lifo":true', 1, true) and 'RPUSH' or 'LPUSH'
@@ -54,6 +61,8 @@ for n = 2, #KEYS do
     answer = 'gone'
   elseif kind == 'bull' and lock_of(key) then
     answer = 'a worker holds it'
+  elseif verb == 'retry' and foreign_parent(key) then
+    answer = foreign_parent(key)
   else
     local priority = priority_of(key)
     if verb == 'promote' and priority > 0 and (kind == 'three' or kind == 'old') then

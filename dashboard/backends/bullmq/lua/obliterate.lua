@@ -2,7 +2,23 @@
 -- Returns 'done', 'more', 'gone' or why not. The queue is paused first, so that nobody takes what is left.
 local base, most = ARGV[1], tonumber(ARGV[2])
 if call('EXISTS', base .. 'meta', base .. 'id') == 0 then return 'gone' end
+local why = foreign(base)
+if why then return why end
 local kind = generation(base)
+
+-- As the library does it: nobody may wait for a job that is gone, and nothing of it may bar the jobs after it.
+local function remove(id)
+  local key = base .. id
+  if is_hash(key) then
+    local fields = call('HMGET', key, 'deid', 'parentKey')
+    if fields[2] and not foreign_parent(key) then
+      local _, its = parent_of(key)
+      if its ~= base then release(key) end
+    end
+    forget_duplicates(base, id, fields[1])
+  end
+  for _, part in ipairs(PARTS) do call('DEL', key .. part) end
+end
 if call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
 call('HSET', base .. 'meta', 'paused', 1)
 if kind == 'bull' then call('SET', base .. 'meta-paused', 1) end
@@ -13,7 +29,7 @@ for _, name in ipairs({'wait', 'paused', 'prioritized', 'delayed', 'waiting-chil
     local id
     if list then id = call('LPOP', base .. name) else id = call('ZPOPMIN', base .. name)[1] end
     if not id then break end
-    for _, part in ipairs(PARTS) do call('DEL', base .. id .. part) end
+    remove(id)
     most = most - 1
   end
   if most <= 0 then return 'more' end

@@ -1,8 +1,10 @@
 -- Delete jobs that are as they were when they were taken.
 -- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), place in a list (1 = next to
--- run), signature ('' = any), dedup key or ''; next to run first. Returns an outcome per job: done, gone, changed, why not,
--- or 'lost': not where it was seen in a list.
+-- run), signature ('' = any); next to run first. A list '' = it stands in none. Returns an outcome per job: done, gone,
+-- changed, why not, or 'lost': not where it was seen in a list.
 local base = ARGV[1]
+local why = foreign(base)
+if why then return for_each(#KEYS, why) end
 local kind = generation(base)
 local answers = {}
 
@@ -22,19 +24,6 @@ call('DEL', base .. '\0queuedeck')
 local meta = base .. 'meta'
 may({'ZREM', meta, 'x'}, {'LREM', meta, 1, 'x'}, {'LSET', meta, 0, 'x'})
 if kind ~= 'bull' then may({'XADD', meta, '*', 'x', 'x'}) end
-
--- A parent that waits for nothing else any more is set free, as the library does it.
-local function release(key)
-  local parent = call('HGET', key, 'parentKey')
-  if not parent or call('SREM', parent .. ':dependencies', key) == 0 then return end
-  if call('SCARD', parent .. ':dependencies') > 0 then return end
-  local prefix, id = string.match(parent, '^(.*:)([^:]*)$')
-  if not prefix or call('ZREM', prefix .. 'waiting-children', id) == 0 then return end
-  local its = generation(prefix)
-  call('RPUSH', target(prefix, its), id)
-  wake(prefix, its, id)
-  event(prefix, its, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
-end
 
 -- Takes jobs out of a list at once and marks them as `out`: {id, its place from the end as it was seen}, nearest first.
 -- Workers that take from the end move all of them alike; a look around finds how far. What is taken out is overwritten
@@ -70,29 +59,33 @@ end
 
 local function finish(job)
   if job.there then release(job.key) end
-  if job.dedup ~= '' and call('GET', job.dedup) == job.id then call('DEL', job.dedup) end
+  if job.there then forget_duplicates(base, job.id, call('HGET', job.key, 'deid')) end
   if kind == 'bull' then call('ZREM', base .. 'priority', job.id) end
   local parts = {}
   for n, part in ipairs(PARTS) do parts[n] = job.key .. part end
   call('DEL', unpack(parts))
-  event(base, kind, 'event', 'removed', 'jobId', job.id, 'prev', job.name)
+  event(base, kind, 'event', 'removed', 'jobId', job.id, 'prev', job.name ~= '' and job.name or 'unknown')
   return 'done'
 end
 
 local lists, ready = {}, {}
 for n = 1, #KEYS do
-  local key, arg = KEYS[n], n * 6 - 4
+  local key, arg = KEYS[n], n * 5 - 3
   local id, name, stamp, seen = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 4]
   local there = is_hash(key)
-  local job = {id = id, key = key, name = name, there = there, dedup = ARGV[arg + 5], at = tonumber(ARGV[arg + 3]), n = n}
-  if there and lock_of(key) then
+  local job = {id = id, key = key, name = name, there = there, at = tonumber(ARGV[arg + 3]), n = n}
+  if lock_of(key) or name == 'active' and being_taken(kind, key) then
     answers[n] = 'a worker holds it'
   elseif there and next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
+  elseif there and foreign_parent(key) then
+    answers[n] = foreign_parent(key)
   elseif seen ~= '' and signature(key, name) ~= seen then
     answers[n] = there and 'changed' or 'gone'
+  elseif name == '' then
+    answers[n] = stands_at(base, id) and 'changed' or finish(job)
   elseif stamp == '' then
-    answers[n] = there and 'lost' or 'gone'
+    answers[n] = 'lost'
     if not ready[name] then
       ready[name] = {}
       lists[#lists + 1] = name

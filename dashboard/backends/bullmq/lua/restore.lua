@@ -1,9 +1,11 @@
 -- Put deleted jobs back where they were.
 -- KEYS: the hash of each job. ARGV: base, how many entries of a list one call may pass by, our sorted set of what was put
 -- back and when, now and how long that is remembered, in s; then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
--- '', its ms to live, parent key or '', '1' when the parent waited for it, token of the deletion or '', six dumps. Returns an outcome per job,
--- 'again' where this deletion was undone before, or 'later' where others were passed by so many.
+-- '', its ms to live, dump of the job kept for after it or '', parent key or '', '1' when the parent waited for it, token of
+-- the deletion or '', six dumps. A list '' = it stood in none. Returns an outcome per job, 'again' where this deletion was undone before, or 'later' where others were passed by so many.
 local base, walk = ARGV[1], tonumber(ARGV[2])
+local why = foreign(base)
+if why then return for_each(#KEYS, why) end
 local walked = 0
 local kind = generation(base)
 local answers = {}
@@ -29,6 +31,11 @@ local function stands(id)
 end
 
 local function put(id, name, stamp, before)
+  if name == '' then return end
+  if name == 'active' then
+    call('LPUSH', base .. name, id)
+    return
+  end
   if stamp ~= '' then
     call('ZADD', base .. name, stamp, id)
     if name == 'delayed' and (kind == 'six' or kind == 'five') and not paused(base, kind) then
@@ -51,14 +58,20 @@ local function put(id, name, stamp, before)
   wake(base, kind, id)
 end
 
+local function completed(child)
+  for _, each in ipairs(divisions(child)) do
+    if type(redis.pcall('ZSCORE', each[1] .. 'completed', each[2])) == 'string' then return true end
+  end
+  return false
+end
+
 -- Children of a parent that was away may have ended, which nobody told it. Returns whether it still waits for one.
 local function waits_on(key)
   local own = key .. ':dependencies'
   for _, child in ipairs(call('SMEMBERS', own)) do
-    local prefix, id = string.match(child, '^(.*:)([^:]*)$')
     if call('EXISTS', child) == 0 then
       call('SREM', own, child)
-    elseif prefix and call('ZSCORE', prefix .. 'completed', id) then
+    elseif completed(child) then
       call('SREM', own, child)
       call('HSET', key .. ':processed', child, call('HGET', child, 'returnvalue') or 'null')
     end
@@ -67,35 +80,41 @@ local function waits_on(key)
 end
 
 for n = 1, #KEYS do
-  local key, at = KEYS[n], n * 15 - 9
+  local key, at = KEYS[n], n * 16 - 10
   local id = ARGV[at]
   if walked >= walk then
     answers[n] = 'later'
-  elseif again(ARGV[at + 8]) then
+  elseif again(ARGV[at + 9]) then
     answers[n] = 'again'
   elseif call('EXISTS', key) == 1 or stands(id) then
     answers[n] = 'changed'
   else
     for part = 1, #PARTS do
-      local dump = ARGV[at + 8 + part]
+      local dump = ARGV[at + 9 + part]
       if dump ~= '' then call('RESTORE', key .. PARTS[part], 0, dump, 'REPLACE') end
     end
     local name = ARGV[at + 1]
     walked = walked + (name == 'waiting-children' and call('SCARD', key .. ':dependencies') or 0)
-    if name == 'waiting-children' and not waits_on(key) then
+    -- An id without a job goes back as an id: a worker would run it as a job without a name.
+    if name == 'waiting-children' and is_hash(key) and not waits_on(key) then
       enqueue(base, kind, id, priority_of(key), 'RPUSH', kind == 'six' or kind == 'five' or kind == 'four')
       event(base, kind, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
     else
       put(id, name, ARGV[at + 2], ARGV[at + 3])
     end
     local dedup, ttl = ARGV[at + 4], tonumber(ARGV[at + 5])
-    if dedup ~= '' and call('SETNX', dedup, id) == 1 and ttl > 0 then call('PEXPIRE', dedup, ttl) end
-    local parent = ARGV[at + 6]
-    if parent ~= '' and ARGV[at + 7] == '1' then
-      local prefix, pid = string.match(parent, '^(.*:)([^:]*)$')
-      if prefix and call('ZSCORE', prefix .. 'waiting-children', pid) then call('SADD', parent .. ':dependencies', key) end
+    if dedup ~= '' and call('SETNX', dedup, id) == 1 then
+      if ttl > 0 then call('PEXPIRE', dedup, ttl) end
+      local following = base .. 'dn:' .. string.sub(dedup, #base + 4)
+      if ARGV[at + 6] ~= '' and call('EXISTS', following) == 0 then call('RESTORE', following, 0, ARGV[at + 6]) end
     end
-    note(ARGV[at + 8])
+    if ARGV[at + 7] ~= '' and ARGV[at + 8] == '1' then
+      local parent, its, pid = parent_of(key)
+      if its and not foreign(its) and call('ZSCORE', its .. 'waiting-children', pid) then
+        call('SADD', parent .. ':dependencies', key)
+      end
+    end
+    note(ARGV[at + 9])
     answers[n] = 'done'
   end
 end

@@ -1,23 +1,54 @@
--- What is kept of schedules: the hash of each, the job of its next run, and when the run before that began.
--- ARGV: JSON [field of the hash, ...], JSON [field of the job, ...], longest value, then for each schedule its hash,
--- ms of its next run, ms between two runs where its hash does not tell them or '', which field of the hash tells them,
--- and three beginnings of the key of its jobs, each or ''.
+-- What is kept of schedules: the hash of each, the job of its next run and where it stands, and when the run before began.
+-- ARGV: JSON [field of the hash, ...], JSON [field of the job, ...], longest value, then for each schedule its hash, the
+-- beginning of its queue's keys, ms of its next run, ms between two runs where its hash does not tell them or '', which
+-- field of the hash tells them, and three beginnings of the key of its jobs, each or ''.
 -- Returns per schedule {{value or false or {length}, ...} or an error, {which beginning, {value, ...}} or false,
--- ms of the run before or false}.
+-- ms of the run before or false, where the next run stands}: a list, '' = nowhere, false = that is not known.
 local names, job_names, limit = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), tonumber(ARGV[3])
 local MS = '%.0f'
+-- The next run is near an end of the list it waits in, unless very many came after it.
+local NEAR = 1000
+
+local function in_list(key, id)
+  local size = read('LLEN', key)
+  if failed(size) or size == 0 then return false, true end
+  for _, rank in ipairs({1, -1}) do
+    local at = read('LPOS', key, id, 'RANK', rank, 'MAXLEN', NEAR)
+    if at and not failed(at) then return true, true end
+  end
+  return false, size <= 2 * NEAR
+end
+
+local function standing(base, id)
+  for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed', 'waiting-children'}) do
+    local score = read('ZSCORE', base .. set, id)
+    if score and not failed(score) then return set end
+  end
+  if read('EXISTS', base .. id .. ':lock') == 1 then return 'active' end
+  local certain = true
+  for _, list in ipairs({'active', 'wait', 'paused'}) do
+    local found, whole = in_list(base .. list, id)
+    if found then return list end
+    certain = certain and whole
+  end
+  return certain and ''
+end
+
 local rows = {}
-for i = 4, #ARGV, 7 do
-  local values = fields(ARGV[i], limit, names)
-  local next_ms, every = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local told = not failed(values) and values[tonumber(ARGV[i + 3])]
+for i = 4, #ARGV, 8 do
+  local key, base = ARGV[i], ARGV[i + 1]
+  local values = fields(key, limit, names)
+  local next_ms, every = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local told = not failed(values) and values[tonumber(ARGV[i + 4])]
   if type(told) == 'string' then every = tonumber(told) end
-  local job, before = false, false
+  local job, before, where = false, false, ''
   for n = 1, 3 do
-    local start = ARGV[i + 3 + n]
+    local start = ARGV[i + 4 + n]
     if start ~= '' and next_ms then
-      if not job and read('EXISTS', start .. string.format(MS, next_ms)) == 1 then
-        job = {n, fields(start .. string.format(MS, next_ms), limit, job_names)}
+      local run = start .. string.format(MS, next_ms)
+      if not job and read('EXISTS', run) == 1 then
+        job = {n, fields(run, limit, job_names)}
+        where = standing(base, string.sub(run, #base + 1))
       end
       if not before and every then
         before = fields(start .. string.format(MS, next_ms - every), 40, {'processedOn'})
@@ -25,6 +56,9 @@ for i = 4, #ARGV, 7 do
       end
     end
   end
-  rows[#rows + 1] = {values, job, before}
+  -- A worker may have gone on to the run after it since the times were read.
+  local score = read('ZSCORE', base .. 'repeat', string.sub(key, #base + 8))
+  if failed(score) or not score or tonumber(score) ~= next_ms then where = false end
+  rows[#rows + 1] = {values, job, before, where}
 end
 return rows

@@ -7,6 +7,8 @@ local answers = {}
 
 -- What the queue as a whole has against it.
 local function unfit()
+  local why = foreign(base) or foreign(to)
+  if why then return foreign(base) and why or (string.gsub(why, 'this queue', 'the other queue')) end
   if base == to then return 'it stands in that queue already' end
   if call('EXISTS', to .. 'meta') == 0 and call('EXISTS', to .. 'id') == 0 then return 'there is no queue of that name' end
   if (kind == 'bull') ~= (its == 'bull') then return 'one of the two queues is of Bull, the other of BullMQ' end
@@ -59,6 +61,7 @@ local function shift(id, key, name)
     local left = call('PTTL', held)
     call('DEL', held)
     if left > 0 then call('SET', to .. 'de:' .. deid, new, 'PX', left) else call('SET', to .. 'de:' .. deid, new) end
+    if call('EXISTS', base .. 'dn:' .. deid) == 1 then call('RENAME', base .. 'dn:' .. deid, to .. 'dn:' .. deid) end
   end
   event(base, kind, 'event', 'removed', 'jobId', id, 'prev', name)
   event(to, its, 'event', 'added', 'jobId', new, 'name', call('HGET', to .. new, 'name') or '')

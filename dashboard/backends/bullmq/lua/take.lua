@@ -1,15 +1,25 @@
 -- All that is needed to put jobs back. Only reads.
 -- KEYS: the hash of each job. ARGV: base, largest size in bytes, most bytes of this answer, the sorted sets they may stand
--- in as 'name name', then per job: id, stamp ('' = any), and where it was found if that is a list: its name, the id before it, its place.
+-- in as 'name name' ('-' = in no list at all), then per job: id, stamp ('' = any), and where it was found if that is a list: its name, the id before it, its place.
 -- Returns per job an outcome or why not, 'later' where the answer is full, or {list, stamp or '', id before it or '',
--- place, size, signature, dedup key or '', its ms to live, parent key or '', '1' when the parent waits for it, dump...}; no dumps when it is too large.
+-- place, size, signature, dedup key or '', its ms to live, dump of the job kept for after it or '', parent key or '', '1'
+-- when the parent waits for it, dump...}; no dumps when it is too large.
 local base, largest, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local why = foreign(base)
+if why then return for_each(#KEYS, why) end
+local kind = generation(base)
+local unlisted = ARGV[4] == '-'
 local sets, given, answers = {}, false, {}
 for name in string.gmatch(ARGV[4], '%S+') do
   if call('TYPE', base .. name).ok == 'zset' then sets[#sets + 1] = name end
 end
 
 local function place(id, at)
+  if unlisted then
+    local name = stands_at(base, id)
+    if not name then return '', '', '', 0 end
+    return nil, name == 'far'
+  end
   if ARGV[at + 2] ~= '' then return ARGV[at + 2], '', ARGV[at + 3], tonumber(ARGV[at + 4]) end
   for _, name in ipairs(sets) do
     local score = call('ZSCORE', base .. name, id)
@@ -30,13 +40,14 @@ local function whole(id, key, name, score, before, at)
   local small = size <= largest
   if small and given and size > room then return 'later' end
   local fields = call('HMGET', key, 'deid', 'parentKey')
-  local dedup, ttl = '', 0
+  local dedup, ttl, following = '', 0, ''
   if fields[1] and call('GET', base .. 'de:' .. fields[1]) == id then
     dedup, ttl = base .. 'de:' .. fields[1], call('PTTL', base .. 'de:' .. fields[1])
+    following = call('DUMP', base .. 'dn:' .. fields[1]) or ''
   end
   local parent = fields[2] or ''
   local waits = parent ~= '' and call('SISMEMBER', parent .. ':dependencies', key) == 1 and '1' or '0'
-  local answer = {name, score, before, at, size, '', dedup, ttl, parent, waits}
+  local answer = {name, score, before, at, size, '', dedup, ttl, following, parent, waits}
   if small then
     for n = 1, #PARTS do answer[#answer + 1] = n <= parts and call('DUMP', key .. PARTS[n]) or '' end
     answer[6] = signature(key, name)
@@ -50,15 +61,21 @@ for n = 1, #KEYS do
   local id, stamp = ARGV[arg], ARGV[arg + 1]
   local name, score, before, at = place(id, arg)
   if not name then
-    answers[n] = call('EXISTS', key) == 1 and 'changed' or 'gone'
+    answers[n] = score and 'a list of this queue is too long to be sure that the job does not stand in it'
+      or call('EXISTS', key) == 1 and 'changed'
+      or 'gone'
+  elseif unlisted and call('EXISTS', key) == 0 then
+    answers[n] = 'gone'
   elseif stamp ~= '' and score ~= stamp then
     answers[n] = 'changed'
-  elseif not is_hash(key) then
-    answers[n] = {name, score, before, at, 0, '', '', 0, '', '0'}
-  elseif lock_of(key) then
+  elseif lock_of(key) or name == 'active' and being_taken(kind, key) then
     answers[n] = 'a worker holds it'
+  elseif call('EXISTS', key) == 1 and not is_hash(key) then
+    answers[n] = {name, score, before, at, 0, '', '', 0, '', '', '0'}
   elseif next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
+  elseif foreign_parent(key) then
+    answers[n] = foreign_parent(key)
   else
     answers[n] = whole(id, key, name, score, before, at)
   end

@@ -1,0 +1,37 @@
+"""Which acts are offered where: what the library can do, in a queue that may be written to."""
+
+from __future__ import annotations
+
+from dashboard.backends.acting import Action
+from dashboard.backends.base import Backend
+from dashboard.model import Job, JobPage, QueueRef, QueueStats, Snapshot, State
+
+
+def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ...]:
+    """What may be done to one job, in the order of the buttons."""
+    return () if queue.read_only else backend.offered(job.state, abandoned=job.abandoned)
+
+
+def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage | None) -> tuple[Action, ...]:
+    """What may be done to the ticked jobs of a list; to abandoned ones where there are some on the page."""
+    if queue.read_only:
+        return ()
+    return backend.offered(state, abandoned=jobs is not None and any(job.abandoned for job in jobs.jobs))
+
+
+def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
+    """What may be done to the queue as it is: pause or resume, empty, remove. Nothing to the entry for all queues: a
+    button there would read as if it meant each of them."""
+    if queue.shared or queue.read_only:
+        return ()
+    unfit = {Action.RESUME if queue.paused is False else Action.PAUSE if queue.paused else None}
+    verbs = [action for action in backend.queue_actions if action not in unfit]
+    if Action.DELETE in backend.job_actions.get(State.WAITING, ()):
+        verbs.append(Action.PURGE)
+    return tuple(verbs)
+
+
+def read_only(snapshot: Snapshot | None, ref: QueueRef) -> str | None:
+    """Why nothing can be done to a queue, as far as the snapshot tells; None where it can."""
+    queue = snapshot.find(ref.source, ref.backend, ref.name) if snapshot else None
+    return queue.read_only if queue else None

@@ -1,0 +1,208 @@
+"""One job or one queue that cannot be read costs itself: all others are shown, searched and acted on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from rq import Queue
+
+from dashboard.backends.base import Backend
+from dashboard.backends.bullmq import pages as bullmq_pages
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.celery import message as celery_message
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.rq import jobs as rq_jobs
+from dashboard.backends.rq.backend import RQ
+from dashboard.backends.sidekiq import pages as sidekiq_pages
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+from tests.web.test_dead import SAME
+
+HALF = "Party \ud83c"  # what `text.slice(0, 7)` leaves of an emoji
+BROKEN = {"bullmq": BullMQ, "rq": RQ, "sidekiq": Sidekiq, "celery": Celery}
+
+
+class Odd(Exception):
+    """What nobody foresaw."""
+
+
+@pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
+def test_half_an_emoji_in_a_stack_hides_nothing(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    library = BullMQLibrary(alias)
+    worker = library.drive("consume", server.url, "posts", failing=True)["worker"]
+    for job_id, text in (("p1", HALF), ("p2", "other")):
+        library.drive("add", server.url, "posts", data={"fail": True, "n": text}, opts={"jobId": job_id})
+    wait_until(lambda: redis_client.zcard("bull:posts:failed") == 2, what="both failures")
+    library.drive("stop", server.url, "posts", worker=worker)
+    assert b"\\ud83c" in redis_client.hget("bull:posts:p1", "stacktrace")
+    client = make_app().test_client()
+    shown = client.get("/api/v1/queues/main/bullmq/posts/jobs/p1")
+    assert shown.status_code == 200
+    assert "broken Party \ufffd" in shown.get_json()["error"]["stack"]
+    page = client.get("/queues/main/bullmq/posts/jobs/p1")
+    assert page.status_code == 200
+    assert "broken Party \ufffd" in page.text
+    found = client.get("/api/v1/search?q=broken").get_json()
+    assert ({job["id"] for job in found["jobs"]}, found["problems"]) == ({"p1", "p2"}, [])
+    dead = client.get("/api/v1/dead").get_json()
+    assert (dead["scanned"], dead["problems"]) == (2, [])
+    spec = {"source": "main", "backend": "bullmq", "queue": "posts", "state": "dead", "action": "retry", "q": "broken"}
+    seen = client.post("/api/v1/bulk", json=spec | {"preview": True}, headers=SAME)
+    assert (seen.status_code, seen.get_json()["matched"]) == (200, 2)
+    acted = client.post("/api/v1/queues/main/bullmq/posts/jobs/p1/retry", json={}, headers=SAME)
+    assert (acted.status_code, acted.get_json()["outcome"]) == (200, "done")
+
+
+def test_half_an_emoji_in_the_options_of_a_repeatable(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    library = BullMQLibrary("bullmq4")
+    library.drive("schedule", server.url, "posts")
+    (run, *_) = redis_client.zrange("bull:posts:delayed", 0, -1)
+    key = b"bull:posts:" + run
+    options = json.loads(redis_client.hget(key, "opts"))
+    options["repeat"]["tz"] = HALF
+    redis_client.hset(key, "opts", json.dumps(options))
+    wait_until(lambda: client.get("/api/v1/schedules").get_json()["schedules"], what="the schedules")
+    told = client.get("/api/v1/schedules").get_json()
+    assert (len(told["schedules"]), told["problems"]) == (2, [])
+    assert any(each["timezone"] == "Party \ufffd" for each in told["schedules"])
+
+
+def fill(client: redis.Redis) -> None:
+    """In each library a queue `bad` in which a job waits, and a healthy one of BullMQ with a dead job."""
+    for name in ("good", "bad"):
+        client.hset(f"bull:{name}:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
+        client.zadd(f"bull:{name}:failed", {"b1": 1_700_000_000_000})
+        job = {"name": "needle", "data": "{}", "opts": "{}", "timestamp": 1_700_000_000_000, "failedReason": "needle"}
+        client.hset(f"bull:{name}:b1", mapping=job)
+    client.lpush("bull:bad:wait", "b1")
+    Queue("bad", connection=client).enqueue("app.needle")
+    client.sadd("queues", "bad")
+    client.lpush("queue:bad", json.dumps({"class": "Needle", "args": [], "jid": "s1", "queue": "bad"}))
+    client.sadd("_kombu.binding.bad", "bad\x06\x16\x06\x16bad")
+    headers = {"id": "c1", "task": "needle"}
+    client.lpush("bad", json.dumps({"headers": headers, "properties": {}, "body": "[[], {}, {}]"}))
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, library: type[Backend], *methods: str) -> Iterator[None]:
+    """Have methods of a library's backend fail for its queue `bad`."""
+    with monkeypatch.context() as patch:
+        for name in methods:
+            real = getattr(library, name)
+
+            def broken(self: Any, refs: Any, *arguments: Any, _real: Any = real, **named: Any) -> Any:
+                if any(ref.name == "bad" for ref in (refs if isinstance(refs, list | tuple) else [refs])):
+                    raise Odd("odd data")
+                return _real(self, refs, *arguments, **named)
+
+            patch.setattr(library, name, broken)
+        yield
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_queue_that_cannot_be_read_is_named_beside_what_all_others_tell(
+    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fill(redis_client)
+    client = make_app(dlq_queues=["bad"]).test_client()
+    wait_until(lambda: client.get("/api/v1/queues").get_json()["total"] >= 5, what="all queues")
+    with failing(monkeypatch, BROKEN[name], "window", "sift", "picks", "jobs", "job"):
+        told = "could not be read: Odd; the log has the details"
+        found = client.get("/api/v1/search?q=needle").get_json()
+        assert ("b1", "good") in {(job["id"], job["queue"]) for job in found["jobs"]}
+        assert [problem for problem in found["problems"] if problem.startswith("bad: ") and problem.endswith(told)]
+        page = client.get("/search?q=needle")
+        assert page.status_code == 200
+        assert told in page.text
+        dead = client.get("/api/v1/dead").get_json()
+        assert any("good" in group["queues"] for group in dead["groups"])
+        problems = [each for each in dead["problems"] if (each["backend"], each["queue"]) == (name, "bad")]
+        assert problems
+        assert problems[0]["message"].endswith(told)
+        assert told in client.get("/dead").text
+        page = client.get(f"/queues/main/{name}/bad")
+        assert page.status_code == 200
+        assert told in page.text
+        answer = client.get(f"/api/v1/queues/main/{name}/bad/jobs")
+        assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "unreadable")
+        answer = client.get(f"/api/v1/queues/main/{name}/bad/jobs?q=needle").get_json()
+        assert answer["problems"]
+        assert client.get(f"/queues/main/{name}/bad/jobs/b1").status_code == 503
+        spec = {"source": "main", "backend": name, "queue": "bad", "state": "waiting", "action": "delete"}
+        spec |= {"q": "needle", "preview": True}
+        answer = client.post("/api/v1/bulk", json=spec, headers=SAME)
+        assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "unreadable"), answer.get_json()
+        spec |= {"backend": "bullmq", "queue": "good", "state": "dead"}
+        answer = client.post("/api/v1/bulk", json=spec, headers=SAME)
+        assert (answer.status_code, answer.get_json()["matched"]) == (200, 1)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_queue_without_figures_is_sampled_beside_all_others(
+    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fill(redis_client)
+    with failing(monkeypatch, BROKEN[name], "stats", "flow"):
+        client = make_app().test_client()
+
+        def told() -> bool:
+            queues = client.get("/api/v1/queues").get_json()["queues"]
+            errors = {(queue["backend"], queue["name"]): queue["error"] for queue in queues}
+            return errors.get((name, "bad")) == "could not be read: Odd; the log has the details" and not errors.get(
+                ("bullmq", "good"), "not there yet"
+            )
+
+        wait_until(told, what="both queues")
+        source = client.get("/api/v1/redis").get_json()["sources"][0]
+        assert any("rates could not be read" in problem for problem in source["problems"])
+
+
+DECODING = {
+    "bullmq": (bullmq_pages, "_job"),
+    "rq": (rq_jobs, "job_of"),
+    "sidekiq": (sidekiq_pages, "row"),
+    "celery": (celery_message, "_row"),
+}
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_a_job_that_cannot_be_decoded_costs_one_row(
+    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fill(redis_client)
+    redis_client.lpush("bull:bad:wait", "b2")
+    Queue("bad", connection=redis_client).enqueue("app.other")
+    redis_client.lpush("queue:bad", json.dumps({"class": "Other", "args": [], "jid": "s2", "queue": "bad"}))
+    headers = {"id": "c2", "task": "other"}
+    redis_client.lpush("bad", json.dumps({"headers": headers, "properties": {}, "body": "[[], {}, {}]"}))
+    module, function = DECODING[name]
+    real, calls = getattr(module, function), []
+
+    def broken(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) % 2:
+            raise Odd("odd data")
+        return real(*arguments, **named)
+
+    client = make_app().test_client()
+    wait_until(lambda: client.get("/api/v1/queues").get_json()["total"] >= 5, what="all queues")
+    monkeypatch.setattr(module, function, broken)
+    jobs = client.get(f"/api/v1/queues/main/{name}/bad/jobs").get_json()["jobs"]
+    assert [job["problem"] for job in jobs].count("it could not be read: Odd; the log has the details") == 1
+    assert len({job["id"] for job in jobs}) == 2
+    found = client.get(f"/api/v1/search?q=state:waiting+library:{name}").get_json()
+    assert len(found["jobs"]) == 2
+    assert not found["problems"]
