@@ -20,7 +20,7 @@ from dashboard.backends.acting import Action
 from dashboard.collect.store import Store
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources import Packed, Reply, Source
 from tests.acts.shelf import Shelf
 from tests.waiting import wait_until
 
@@ -45,18 +45,22 @@ def turn_until(runner: Runner, condition: Callable[[], Any], *, what: str) -> No
 
 
 def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
-    """Run `act` before the exchange of that number with Redis; the list has an entry once that was reached."""
-    run, seen, reached = source.run, 0, []
+    """Run `act` before the exchange of that number with Redis, or the piece of one; the list has an entry once that was
+    reached."""
+    run, seen, reached = source._run, 0, []
 
-    def stepped(packed: Any) -> Any:
+    def stepped(pieces: list[Packed]) -> list[Reply]:
         nonlocal seen
-        if seen == number:
-            reached.append(number)
-            act()
-        seen += 1
-        return run(packed)
+        replies = []
+        for piece in pieces:
+            if seen == number:
+                reached.append(number)
+                act()
+            seen += 1
+            replies += run([piece])
+        return replies
 
-    patch.setattr(source, "run", stepped)
+    patch.setattr(source, "_run", stepped)
     return reached
 
 
