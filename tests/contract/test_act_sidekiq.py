@@ -308,6 +308,49 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     assert "bid" not in job
 
 
+INTERRUPTED = {
+    "continuation": {"completed": ["validate", "process_records"], "current": ["finalize", 900]},
+    "resumptions": 3,
+    **{"cursor_position": 17, "times_interrupted": 2, "total_time": 5.5},
+}
+
+
+@pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
+def test_a_new_job_of_active_job_begins_at_its_first_step(
+    backend: Sidekiq, any_redis: redis.Redis, action: Action
+) -> None:
+    envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
+    fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
+    picks = seen(backend, State.DEAD)
+    facts = dict(backend.job(shared(), picks[0].id).facts)
+    assert facts["Completed steps"] == "validate, process_records"
+    assert facts["Current step"] == "finalize, cursor 900"
+    assert (facts["Resumptions"], facts["Cursor"], facts["Interruptions"]) == ("3", "17", "2")
+    assert outcomes(act(backend, action, State.DEAD, picks, Wishes(payload="[18]"))) == [DONE]
+    (made,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
+    assert (made["executions"], set(INTERRUPTED) & set(made)) == (0, set())
+    assert made["arguments"] == ([18] if action is Action.EDIT else [17])
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    (again,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
+    assert again == envelope
+
+
+def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    options = {"lock": "until_executed", "lock_ttl": 60, "unique_for": 600, "unique_until": "success"}
+    own = {
+        **{"bid": "b1", "expiry": 1.0, "unique_token": "t", "lock_digest": "uniquejobs:1", "lock_args": [1]},
+        **{"unique_digest": "uniquejobs:2", "unique_args": [1]},
+    }
+    fill(any_redis, State.DEAD, failed(**options, **own))
+    picks = seen(backend, State.DEAD)
+    assert outcomes(act(backend, Action.EDIT, State.DEAD, picks, Wishes(payload="[2]"))) == [DONE]
+    made = json.loads(any_redis.lindex("queue:work", 0))
+    assert {name: made[name] for name in options} == options
+    assert not set(own) & set(made)
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert json.loads(any_redis.lindex("queue:work", 0)).items() >= own.items()
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1", '["••••••"]', "[NaN]"])
 def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
     fill(any_redis, State.DEAD, failed())
@@ -517,6 +560,37 @@ JUNK = (
     b'{"a":' * 30_000,
     b"x" * 100_000,
 )
+
+
+# No JSON, though it holds what looks like a jid; the last is JSON for some decoders.
+MALFORMED = (
+    '{"class":"A","args":[1],"queue":"work","enqueued_at":1446506041.608039.0000455,"jid":"010b032f72dbaac5a3a52832"}',
+    '{"class":"A","args":[{"jid":"inner"}],"jid":"010b032f72dbaac5a3a52832"',
+    '{"class":"A","args":[NaN],"jid":"010b032f72dbaac5a3a52832"}',
+)
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.RETRYING, State.DEAD])
+def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
+    backend: Sidekiq, any_redis: redis.Redis, state: State
+) -> None:
+    # All at one score: alone there, an entry is told by that.
+    fill(any_redis, state, payload("before"), *MALFORMED, payload("after"), at=time.time())
+    rows = [job for job in backend.jobs(place(state), JobQuery(state=state)).jobs if job.problem]
+    assert len(rows) == len(MALFORMED)
+    assert all("raw" in row.id for row in rows)
+    assert [backend.job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
+    before = picture(any_redis)
+    ids = {pick.stamp: pick for pick in seen(backend, state)}
+    for picks in ([Pick(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
+        kept = taken(backend, state, picks)
+        assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(MALFORMED)
+        assert len(seen(backend, state)) == 2
+        assert outcomes(backend.restore(place(state), state, kept)) == [DONE] * len(MALFORMED)
+    assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
+    one = [Pick(id=rows[0].id, stamp=rows[0].stamp)]
+    assert outcomes(backend.delete(place(state), state, taken(backend, state, one))) == [DONE]
+    assert len(seen(backend, state)) == len(MALFORMED) + 1
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])

@@ -144,11 +144,17 @@ def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
     found = payload.get("args")
     if not isinstance(found, list):
         return None
-    first = found[0] if found else None
+    envelope = envelope_of(payload)
+    return found if envelope is None else list(envelope["arguments"])
+
+
+def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What Active Job wraps a job in; None for other jobs."""
+    found = payload.get("args")
+    first = found[0] if isinstance(found, list) and found else None
     if "wrapped" in payload and isinstance(first, dict) and isinstance(first.get("arguments"), list):
-        inner: list[Any] = first["arguments"]
-        return inner
-    return found
+        return first
+    return None
 
 
 def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
@@ -222,6 +228,35 @@ def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "When retries are used up", "it vanishes instead of dying"
     if isinstance(tags := payload.get("tags"), list) and tags:
         yield "Tags", ", ".join(words(tag, 50) or "?" for tag in tags[:20])
+    yield from _progress(payload)
+
+
+def _progress(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """How far an interrupted job of Active Job has come; a retry goes on there.
+
+    Source: rails `active_job/continuation.rb` (to_h), job-iteration `lib/job-iteration/iteration.rb` (serialize).
+    """
+    envelope = envelope_of(payload) or {}
+    continuation = envelope.get("continuation")
+    steps = continuation if isinstance(continuation, dict) else {}
+    if isinstance(done := steps.get("completed"), list) and done:
+        yield "Completed steps", ", ".join(_brief(step) for step in done[:50])
+    current = steps.get("current")
+    if isinstance(current, list) and current:
+        cursor = f", cursor {_brief(current[1])}" if len(current) > 1 and current[1] is not None else ""
+        yield "Current step", _brief(current[0]) + cursor
+    if envelope.get("cursor_position") is not None:
+        yield "Cursor", _brief(envelope["cursor_position"])
+    for label, name in (("Resumptions", "resumptions"), ("Interruptions", "times_interrupted")):
+        if isinstance(times := envelope.get(name), int) and not isinstance(times, bool) and times > 0:
+            yield label, _brief(times)
+
+
+def _brief(value: Any) -> str:
+    """A value of the payload in one line, masked."""
+    shown, _ = bounded(value)
+    line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    return printable(line.encode("utf-8", "replace"), 200)
 
 
 def _max_attempts(payload: Mapping[str, Any]) -> int | None:

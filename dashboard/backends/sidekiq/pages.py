@@ -228,8 +228,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     place = keys.place(ref)
     match = SCORED.match(wanted)
     score, name = (match[1], match[2]) if match else ("", wanted)
-    needle = "" if name.startswith("raw") else name
-    search = _Search(source, scripts, place, needle, score)
+    search = _Search(source, scripts, place, name, score)
 
     def listed(after: int) -> Job | None:
         for where, raw, length, at, position, cut in search.step(after):
@@ -244,7 +243,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
 
     job = listed(0) or _running(source, scripts, ref, wanted)
     started, after = monotonic_s(), search.reached
-    while job is None and needle and not score and after < min(search.size, LOOK_AT_MOST):
+    while job is None and name and not score and after < min(search.size, LOOK_AT_MOST):
         if monotonic_s() - started > LOOK_SECONDS:
             break
         job = listed(after)
