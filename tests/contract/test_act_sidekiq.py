@@ -14,6 +14,7 @@ import redis
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
@@ -311,7 +312,9 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
 INTERRUPTED = {
     "continuation": {"completed": ["validate", "process_records"], "current": ["finalize", 900]},
     "resumptions": 3,
-    **{"cursor_position": 17, "times_interrupted": 2, "total_time": 5.5},
+    "cursor_position": 17,
+    "times_interrupted": 2,
+    "total_time": 5.5,
 }
 
 
@@ -338,8 +341,13 @@ def test_a_new_job_of_active_job_begins_at_its_first_step(
 def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq, any_redis: redis.Redis) -> None:
     options = {"lock": "until_executed", "lock_ttl": 60, "unique_for": 600, "unique_until": "success"}
     own = {
-        **{"bid": "b1", "expiry": 1.0, "unique_token": "t", "lock_digest": "uniquejobs:1", "lock_args": [1]},
-        **{"unique_digest": "uniquejobs:2", "unique_args": [1]},
+        "bid": "b1",
+        "expiry": 1.0,
+        "unique_token": "t",
+        "lock_digest": "uniquejobs:1",
+        "lock_args": [1],
+        "unique_digest": "uniquejobs:2",
+        "unique_args": [1],
     }
     fill(any_redis, State.DEAD, failed(**options, **own))
     picks = seen(backend, State.DEAD)
@@ -737,6 +745,58 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
     any_redis.delete("cron_job:nightly report")
     for action in backend.schedule_actions:
         assert backend.act_on_schedule(nightly, action).outcome is GONE
+
+
+@pytest.mark.parametrize("prefix", ["", "app:"])
+def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str
+) -> None:
+    # Keys and fields as sidekiq-cron 2 writes them.
+    message = json.dumps({"retry": 3, "queue": "work", "class": "Mark", "args": ["nightly"]})
+    for space in ("default", "billing", "odd:name"):
+        key = f"cron_job:{space}:nightly"
+        any_redis.sadd(f"{prefix}cron_jobs:{space}", key)
+        fields = {"name": "nightly", "namespace": space, "klass": "Mark", "cron": "0 3 * * * UTC", "message": message}
+        any_redis.hset(f"{prefix}{key}", mapping={**fields, "status": "enabled"})
+    any_redis.sadd("other:cron_jobs:billing", "cron_job:billing:alien")
+    any_redis.set(f"{prefix}cron_jobs:text", "x")
+    any_redis.sadd(f"{prefix}cron_jobs:bytes", b"\xff\xfe")
+    with metered() as meter:
+        found = {entry.id: entry for entry in backend.schedules([shared(prefix)])}
+    assert meter.round_trips <= 5
+    names = {f"{prefix}{space}:nightly" for space in ("default", "billing", "odd:name")}
+    assert set(found) == {*names, f"{prefix}\udcff\udcfe"}
+    billing = found[f"{prefix}billing:nightly"]
+    assert (billing.name, billing.pattern, billing.paused) == ("Mark", "0 3 * * * UTC", False)
+    assert dict(billing.facts)["Namespace of sidekiq-cron"] == "billing"
+    assert billing.next_run_at is not None
+    assert backend.act_on_schedule(billing, Action.PAUSE_SCHEDULE).outcome is DONE
+    assert any_redis.hget(f"{prefix}cron_job:billing:nightly", "status") == b"disabled"
+    assert any_redis.hget(f"{prefix}cron_job:default:nightly", "status") == b"enabled"
+    assert backend.act_on_schedule(billing, Action.TRIGGER).outcome is DONE
+    assert any_redis.llen(f"{prefix}queue:work") == 1
+    # Found once, they are not looked for at each look.
+    with metered() as meter:
+        backend.schedules([shared(prefix)])
+    assert meter.round_trips <= 3
+
+
+def test_a_search_for_namespaces_of_cron_that_has_not_ended_is_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    for name in ("default", "billing"):
+        any_redis.sadd(f"cron_jobs:{name}", f"cron_job:{name}:nightly")
+        any_redis.hset(f"cron_job:{name}:nightly", mapping={"klass": "Mark", "cron": "0 3 * * *"})
+    with any_redis.pipeline(transaction=False) as pipeline:
+        for n in range((LOOK_CALLS + 10) * 1000):
+            pipeline.set(f"other:{n}", "")
+        pipeline.execute()
+    first = {entry.id for entry in backend.schedules([shared()])}
+    assert "default:nightly" in first
+    assert "cron_jobs:*" in first
+    for _ in range(1000):
+        found = {entry.id for entry in backend.schedules([shared()])}
+        if "cron_jobs:*" not in found:
+            break
+    assert found == {"default:nightly", "billing:nightly"}
 
 
 @pytest.mark.parametrize("prefix", ["", "app:"])

@@ -27,6 +27,7 @@ from dashboard.backends.sidekiq import (
     words,
     workers,
 )
+from dashboard.backends.sidekiq.cron_namespaces import CronSets
 from dashboard.backends.sidekiq.entry import stack_of
 from dashboard.model import (
     Capability,
@@ -68,6 +69,7 @@ class Sidekiq(Backend):
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
+        self._cron_sets = CronSets()
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discover.step(self.source, cursor, budget)
@@ -104,7 +106,9 @@ class Sidekiq(Backend):
         return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return schedules.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
+        """As the contract says, and a look for namespaces of sidekiq-cron; see `CronSets.look` for its cost."""
+        by_key = {ref.key: ref for ref in refs}
+        return schedules.read(self.source, self._scripts, self._cron_sets, _namespaces(refs), by_key)
 
     def classes(self, ref: QueueRef) -> ClassBoard | None:
         return metrics.read(self.source, keys.place(ref).namespace)
