@@ -570,6 +570,21 @@ JUNK = (
 )
 
 
+@pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
+def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
+    backend: Sidekiq, any_redis: redis.Redis, state: State
+) -> None:
+    tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
+    fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
+    acted = backend.delete(place(state), state, taken(backend, state))
+    details = {one.id.rpartition("-")[2]: one.detail for one in acted}
+    assert details[jid("free")] is None
+    assert details[jid("named")] is None
+    assert "b-17 never completes now" in (details[jid("tied")] or "")
+    assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
+    assert "batch" in backend.explained[Action.DELETE]
+
+
 # No JSON, though it holds what looks like a jid; the last is JSON for some decoders.
 MALFORMED = (
     '{"class":"A","args":[1],"queue":"work","enqueued_at":1446506041.608039.0000455,"jid":"010b032f72dbaac5a3a52832"}',

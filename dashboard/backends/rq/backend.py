@@ -69,7 +69,7 @@ class RQ(Backend):
         return discover(self, self.prefixes, cursor, budget)
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        """As the contract says; 2 round trips where the Redis user may not run scripts."""
+        """As the contract says; 3 round trips where the Redis user may not run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:

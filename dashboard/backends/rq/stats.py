@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.members import short_fields
 from dashboard.backends.payload import printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment
@@ -18,6 +20,10 @@ from dashboard.sources import Command, Reply, Source
 
 # One script holds up the server as long as it runs: this many queues take well below a millisecond.
 QUEUES_PER_SCRIPT = 100
+# Without scripts only these places of a line are looked at for its oldest job.
+PLAIN_PLACES = (0, 1, 4, -1)
+LONGEST_TIME = 40
+_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +32,14 @@ class _Group:
 
     suspended: bool
     crew: Crew | None  # None when workers could not be looked at one by one
-    heads: Mapping[str, Reply]  # list -> enqueued_at of its first job
+    heads: Mapping[str, Reply]  # list -> enqueued_at of its oldest job, as far as was looked
 
 
 def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[QueueStats]:
     """The figures of `refs`, in order.
 
     Counts leave out what RQ itself drops before it counts: finished and failed jobs past their expiry.
-    Cost: 1 round trip; 2 where scripts may not run, and then workers that were killed count until RQ forgets them.
+    Cost: 1 round trip; 3 where scripts may not run, and then workers that were killed count until RQ forgets them.
     """
     if not refs:
         return []
@@ -47,7 +53,7 @@ def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, 
     heads: dict[str, Reply] = {}
     answered = scripts.run(keys.script("queues"), calls, commands)
     if answered is None:
-        firsts = [("LINDEX", queue.queue, 0) for _, queue in refs]
+        firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
         replies, first_ids = _split(source.batch([*commands, *firsts]), len(commands))
         heads = _heads_plainly(source, refs, first_ids)
     else:
@@ -101,10 +107,16 @@ def _chunks(prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]])
 def _heads_plainly(
     source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], ids: Sequence[Reply]
 ) -> dict[str, Reply]:
-    """As the script, from the first ids; 1 round trip, none when no job waits."""
-    waiting = [(queue, text(head)) for (_, queue), head in zip(refs, ids, strict=True) if isinstance(head, bytes)]
-    replies = source.batch([("HGET", queue.job(head), "enqueued_at") for queue, head in waiting])
-    return {queue.queue: reply for (queue, _), reply in zip(waiting, replies, strict=True)}
+    """As the script, from the ids at PLAIN_PLACES; 2 round trips, none when no job waits."""
+    queues = [queue for _, queue in refs for _ in PLAIN_PLACES]
+    found = dict.fromkeys((queue, text(id_)) for queue, id_ in zip(queues, ids, strict=True) if isinstance(id_, bytes))
+    replies = short_fields(source, [(queue.job(job_id), "enqueued_at") for queue, job_id in found], LONGEST_TIME)
+    oldest: dict[str, Reply] = {}
+    for (queue, _), reply in zip(found, replies, strict=True):
+        # The text of RQ's times sorts as they do.
+        if isinstance(reply, bytes) and _TIME.match(reply) and reply < oldest.get(queue.queue, b"x"):
+            oldest[queue.queue] = reply
+    return oldest
 
 
 def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Group, now: float) -> QueueStats:

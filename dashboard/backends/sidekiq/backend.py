@@ -11,7 +11,7 @@ import msgspec
 from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined, of_json
+from dashboard.backends.searchtext import ends, joined
 from dashboard.backends.sidekiq import (
     act,
     control,
@@ -28,7 +28,7 @@ from dashboard.backends.sidekiq import (
     workers,
 )
 from dashboard.backends.sidekiq.cron_namespaces import CronSets
-from dashboard.backends.sidekiq.entry import stack_of
+from dashboard.backends.sidekiq.entry import searched_text, stack_of
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -182,7 +182,7 @@ class Sidekiq(Backend):
 def _searched(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
-        text=joined(of_json(payload), job.error.message if job.error else None),
+        text=joined(searched_text(payload), job.error.message if job.error else None),
         stack=ends(stack_of(payload)),
     )
 

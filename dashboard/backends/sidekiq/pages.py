@@ -13,7 +13,7 @@ from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.members import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys, plain, workers
+from dashboard.backends.sidekiq import keys, plain, ties, workers
 from dashboard.backends.sidekiq.entry import (
     decode,
     error,
@@ -222,8 +222,8 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries, or CALL_BYTES of
-    them, that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock; one more per further LOOK_AT
+    entries, or CALL_BYTES of them, that are looked at.
     """
     place = keys.place(ref)
     match = SCORED.match(wanted)
@@ -238,7 +238,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
                 if job_id(payload, stamp, at if score else None) == wanted or (
                     at and job_id(payload, stamp, None) == name
                 ):
-                    return _job(ref, text(where), raw, length, at, position, wanted, cut)
+                    return _job(source, ref, text(where), raw, length, at, position, wanted, cut)
         return None
 
     job = listed(0) or _running(source, scripts, ref, wanted)
@@ -294,7 +294,7 @@ def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
     for running in workers.running(rows):
         payload = decode(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
-            found_job = _job(ref, "", running.payload, len(running.payload), None, None, wanted)
+            found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
             return msgspec.structs.replace(
                 found_job,
                 state=State.ACTIVE,
@@ -307,6 +307,7 @@ def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
 
 
 def _job(
+    source: Source,
     ref: QueueRef,
     where: str,
     raw: bytes,
@@ -330,5 +331,6 @@ def _job(
         facts=(
             *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
             *(facts(payload) if payload else ()),
+            *(ties.facts(source, keys.place(ref).namespace, payload) if payload else ()),
         ),
     )

@@ -17,7 +17,7 @@ from dashboard.backends.members import (
     stamp_of,
 )
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict
-from dashboard.backends.sidekiq.entry import jid_of
+from dashboard.backends.sidekiq.entry import enqueued_at, jid_of
 from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
@@ -169,8 +169,8 @@ def _scanned(reply: Reply) -> list[bytes]:
 
 def _enqueued_at(head: Reply) -> bytes | None:
     payload = loads_dict(head if isinstance(head, bytes) else None)
-    at = payload.get("enqueued_at") or payload.get("created_at")
-    return repr(at).encode() if isinstance(at, int | float) else None
+    at = enqueued_at(payload)
+    return None if at is None else repr(at.timestamp()).encode()
 
 
 def _queue_of(work_: bytes | None) -> bytes:

@@ -16,7 +16,7 @@ from dashboard.backends.sidekiq.cron_namespaces import CronSets
 from dashboard.backends.sidekiq.entry import moment, words
 from dashboard.clock import EPOCH, instant
 from dashboard.model import QueueRef, Schedule
-from dashboard.sources import Command, Reply, Source
+from dashboard.sources import Argument, Command, Reply, Source
 
 CRON_FIELDS = (
     "namespace",
@@ -50,8 +50,8 @@ def read(
     sets, unseen = cron_sets.look(source, namespaces)
     hashes = [f"{space}{key}" for space in namespaces for key in SCHEDULER]
     commands: list[Command] = []
-    for _, key in sets:
-        commands.append(("SSCAN", key, 0, "COUNT", MAX_SCHEDULES))
+    for _, name in sets:
+        commands.append(("SSCAN", name, 0, "COUNT", MAX_SCHEDULES))
     tables, first = _tables(source, scripts, hashes, commands)
     width = len(SCHEDULER)
     found: list[Schedule] = []
@@ -75,7 +75,7 @@ def _tables(
     source: Source, scripts: Scripts, hashes: Sequence[str], also: Sequence[Command]
 ) -> tuple[list[Reply], list[Reply]]:
     """The hashes as `short_hashes` tells them, and the replies to `also`. Cost: 1 round trip, 5 without scripts."""
-    call = (MAX_SCHEDULES, DECODE_LIMIT_BYTES, PAGE_BYTES, NAMED_FIELDS, *hashes)
+    call: list[Argument] = [MAX_SCHEDULES, DECODE_LIMIT_BYTES, PAGE_BYTES, NAMED_FIELDS, *hashes]
     answered = scripts.run(shared_script("hashes"), [call], also)
     if answered is not None and isinstance(answered[0][0], list):
         return list(answered[0][0]), answered[1]
@@ -98,7 +98,7 @@ def _cron(
     fields = dict(zip(CRON_FIELDS, record, strict=True))
     queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
     ref = refs.get(keys.Place(namespace, queue).key) if queue else None
-    args, pattern, last = fields["args"], _text(fields["cron"]), _time(_text(fields["last_enqueue_time"]))
+    args, pattern, last = fields["args"], _text(fields["cron"]), moment(_text(fields["last_enqueue_time"]))
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
     return Schedule(
@@ -138,8 +138,8 @@ def _scheduler(
             queue=ref.name if ref else queue,
             ref=ref,
             pattern=_pattern(every),
-            next_run_at=_time(_text(following.get(name))),
-            last_run_at=_time(_text(last.get(name))),
+            next_run_at=moment(_text(following.get(name))),
+            last_run_at=moment(_text(last.get(name))),
             paused=not state if isinstance(state, bool) else None,
             payload=json_payload(raw),
             facts=_space(namespace),
@@ -160,22 +160,6 @@ def _pattern(every: Any) -> str | None:
         every = every[0] if every else None
     seconds = finite(every)
     return words(every, 200) if seconds is None else f"every {seconds:g} s"
-
-
-def _time(value: str | None) -> datetime | None:
-    """A time as Ruby prints it (`2026-11-23 10:00:00 UTC`, ISO 8601) or in seconds; None for anything else."""
-    if not value:
-        return None
-    try:
-        return moment(float(value))
-    except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00").replace(" +", "+").replace(" -", "-"))
-    except ValueError:
-        return None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return found if found > EPOCH else None
 
 
 def _text(raw: Any) -> str | None:

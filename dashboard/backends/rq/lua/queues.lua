@@ -5,14 +5,18 @@ local function short(key, field, limit)
   return type(size) == 'number' and size > 0 and size <= limit and redis.call('HGET', key, field)
 end
 
--- When the next waiting job of each queue was enqueued.
+-- When the oldest waiting job of each queue was enqueued, of those that were looked at.
 -- ARGV: heads, prefix of job hashes, the queues' lists. Answers per queue: text of enqueued_at, or false.
--- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied.
+-- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied. Their text sorts by time. The job may be
+-- gone whose id stands in line.
 local function heads()
-  local answers = {}
+  local answers, looks = {}, {1000}
   for i = 3, #ARGV do
-    local id = redis.pcall('LINDEX', ARGV[i], 0)
-    answers[#answers + 1] = type(id) == 'string' and short(ARGV[2] .. id, 'enqueued_at', 40)
+    local length = redis.pcall('LLEN', ARGV[i])
+    answers[#answers + 1] = type(length) == 'number' and oldest(length, function(place)
+      local at = short(ARGV[2] .. redis.call('LINDEX', ARGV[i], place), 'enqueued_at', 40)
+      return at and string.match(at, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d.*') or nil
+    end, looks) or false
   end
   return answers
 end
