@@ -302,6 +302,7 @@ class Job(Value, frozen=True, kw_only=True):
     logs_total: int | None = None
     facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
     problem: str | None = None
+    abandoned: bool = False  # it stands in no list, or as active without a worker, so that nothing happens to it
 
 
 class WorkerState(StrEnum):

@@ -339,7 +339,7 @@ class Actions:
 
 def check_offered(backend: Backend, state: State, action: Action) -> None:
     """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`."""
-    if action not in backend.job_actions.get(state, ()):
+    if action not in backend.offered(state, abandoned=True):
         why = backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {state.value} jobs.")
         raise Unsupported(why)
 

@@ -102,6 +102,10 @@ class Backend(abc.ABC):
     # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
     queue_actions: ClassVar[tuple[Action, ...]] = ()
+    # What may be done to `abandoned` jobs beside: of a state, or with None to those that stand in no list.
+    abandoned_actions: ClassVar[Mapping[State | None, tuple[Action, ...]]] = {}
+    # States of single jobs that the library keeps in the list of another state.
+    listed_with: ClassVar[Mapping[State, State]] = {}
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
     # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.
@@ -210,6 +214,13 @@ class Backend(abc.ABC):
         Cost: at most 2 round trips.
         """
         return [Pick(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
+
+    def offered(self, state: State | None, *, abandoned: bool = False) -> tuple[Action, ...]:
+        """What may be done to a job in `state` (None = in no list), in the order of the buttons; more to an `abandoned`
+        one. Cost: none.
+        """
+        verbs = self.job_actions.get(state, ()) if state else ()
+        return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
 
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES

@@ -356,7 +356,7 @@ def _details(job: Job) -> dict[str, Any]:
         "stamp": job.stamp,
         "capabilities": [
             action.value
-            for action in (deck().backend(job.source, job.backend).job_actions.get(job.state, ()) if job.state else ())
+            for action in deck().backend(job.source, job.backend).offered(job.state, abandoned=job.abandoned)
         ],
     }
 

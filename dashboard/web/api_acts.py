@@ -145,12 +145,12 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
     if body.state is not None:
         state = body.state
     else:
-        found = here.job(queue, job_id).state
-        if found is None:
+        job = here.job(queue, job_id)
+        if job.state is None:
             return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail="It is in none of the library's lists."))
-        state = found
+        state = job.state
         library = here.backend(source, backend)
-        if action not in library.job_actions.get(state, ()) and any(
+        if action not in library.offered(state, abandoned=job.abandoned) and any(
             action in each for each in library.job_actions.values()
         ):
             detail = f"It is {state.value}: {library.title} does not offer {action.value} for such jobs."

@@ -8,7 +8,7 @@ import pickle
 import time
 import zlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,13 +99,39 @@ def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: 
     assert (shown.attempts, shown.max_attempts) == (0, 3)
     drain(queue)
     shown = backend.job(refs_of(backend)["alpha"], job.id)
-    assert (shown.state, shown.native_state) == (State.SCHEDULED, "scheduled")
+    assert (shown.state, shown.native_state) == (State.RETRYING, "scheduled")
     assert (shown.attempts, shown.max_attempts) == (None, None)  # RQ forgets how many retries there were at first
     assert ("Retries left", "1") in shown.facts
     assert shown.scheduled_for is not None
     assert shown.error is None
     assert ids_of(backend, State.SCHEDULED) == [job.id]
     assert ("Retry intervals (s)", "[600]") in shown.facts
+
+
+def test_the_oldest_job_counts_wherever_it_stands(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    first = queue.enqueue(rq_jobs.add, 0)
+    hashes = client.hgetall(f"rq:job:{first.id}")
+    now = datetime.now(UTC)
+
+    def put(name: str, at: datetime) -> str:
+        client.hset(f"rq:job:{name}", mapping={**hashes, "enqueued_at": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"})
+        return name
+
+    steady = [put(f"steady{n}", now - timedelta(seconds=5000 - n)) for n in range(2000)]
+    for ahead in (1, 2, 3, 7, 40, 700):
+        client.delete("rq:queue:alpha")
+        client.rpush("rq:queue:alpha", *steady)
+        for n in range(ahead):
+            client.lpush("rq:queue:alpha", put(f"first{n}", now - timedelta(seconds=60 - n / 100)))
+        client.lset("rq:queue:alpha", 0, "gone")  # what stands in line may have no data any more
+        assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), ahead
+    for odd in (b"9999-99-99T00:00:00Z", b"\xff", b"x" * 2000, b"1e999"):
+        client.delete("rq:queue:alpha")
+        client.rpush("rq:queue:alpha", put("odd", now), steady[0])
+        client.hset("rq:job:odd", "enqueued_at", odd)
+        assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), odd
+    client.ltrim("rq:queue:alpha", 0, 0)
+    assert stats_of(backend).latency_s is None
 
 
 def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 import zlib
 from datetime import UTC, datetime
@@ -41,6 +42,15 @@ def number(value: str | None) -> int | None:
         return int(value) if value and len(value) <= 20 else None
     except ValueError:
         return None
+
+
+def number_of(raw: Any) -> float | None:
+    """The finite number above 0 that a short text spells; None for anything else."""
+    try:
+        found = float(raw) if isinstance(raw, bytes) and 0 < len(raw) <= 40 else 0.0
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found > 0 else None
 
 
 def call_parts(description: str | None) -> tuple[str | None, str | None]:

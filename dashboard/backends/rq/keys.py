@@ -52,6 +52,11 @@ class QueueKeys:
         """The list of waiting ids, which is also the queue's entry in the directory and our QueueRef.key."""
         return f"{self.prefix}:queue:{self.name}"
 
+    @property
+    def intermediate(self) -> str:
+        """The list of ids that a worker has taken and not started yet, of workers that serve one queue alone."""
+        return f"{self.queue}:intermediate"
+
     def of(self, state: State) -> str:
         """The list or sorted set of a state."""
         return f"{self.prefix}:{LISTS[state][1]}:{self.name}"

@@ -40,7 +40,7 @@ def job_of(
     """
     status = record.text("status")
     name, summary = call_parts(record.text("description"))
-    own = STATUSES.get(status or "")
+    own = _own_state(record, status)
     attempts, most = _attempts(record, status)
     ended = own in (State.COMPLETED, State.DEAD, State.CANCELED)
     return Job(
@@ -51,7 +51,7 @@ def job_of(
         stamp=_stamp(record, state or own),
         name=name,
         summary=summary,
-        state=state or own,
+        state=own if own is State.RETRYING and state in (None, State.SCHEDULED) else state or own,
         native_state=status,
         enqueued_at=moment(record.text("enqueued_at")) or moment(record.text("created_at")),
         scheduled_for=due,
@@ -63,6 +63,14 @@ def job_of(
         error=_short(error_of(record), stacks=stacks) if own is State.DEAD else None,
         problem=problem_of(record),
     )
+
+
+def _own_state(record: Record, status: str | None) -> State | None:
+    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one."""
+    tried = record.text("started_at") is not None
+    if status == "scheduled" and tried and number(record.text("retries_left")) is not None:
+        return State.RETRYING
+    return STATUSES.get(status or "")
 
 
 def _stamp(record: Record, state: State | None) -> str | None:

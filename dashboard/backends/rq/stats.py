@@ -20,6 +20,8 @@ from dashboard.sources import Command, Reply, Source
 
 # One script holds up the server as long as it runs: this many queues take well below a millisecond.
 QUEUES_PER_SCRIPT = 100
+# So many of a queue's scheduled jobs, the soonest ones, are asked whether they failed before.
+SCHEDULED_LOOKED_AT = 50
 # Without scripts only these places of a line are looked at for its oldest job.
 PLAIN_PLACES = (0, 1, 4, -1)
 LONGEST_TIME = 40
@@ -33,6 +35,7 @@ class _Group:
     suspended: bool
     crew: Crew | None  # None when workers could not be looked at one by one
     heads: Mapping[str, Reply]  # list -> enqueued_at of its oldest job, as far as was looked
+    retrying: Mapping[str, Reply]  # list -> [failed ones among the scheduled jobs that were looked at, how many were]
 
 
 def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[QueueStats]:
@@ -48,9 +51,15 @@ def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, 
     commands = [command for _, queue in refs for command in _commands(queue, now)]
     commands += [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
     chunks = _chunks(prefixes, refs)
-    calls = [*map(workers_call, prefixes), *(("heads", f"{prefix}:job:", *lists) for prefix, lists in chunks)]
+    calls = [*map(workers_call, prefixes)]
+    calls += [("heads", f"{prefix}:job:", *(queue.queue for queue in queues)) for prefix, queues in chunks]
+    calls += [
+        ("retrying", f"{prefix}:job:", str(SCHEDULED_LOOKED_AT), *(queue.of(State.SCHEDULED) for queue in queues))
+        for prefix, queues in chunks
+    ]
     workers: list[Reply] = [None] * len(prefixes)
     heads: dict[str, Reply] = {}
+    retrying: dict[str, Reply] = {}
     answered = scripts.run(keys.script("queues"), calls, commands)
     if answered is None:
         firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
@@ -59,12 +68,15 @@ def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, 
     else:
         scripted, replies = answered
         workers, found = _split(scripted, len(prefixes))
-        for (_, lists), reply in zip(chunks, found, strict=True):
-            heads.update(zip(lists, reply if isinstance(reply, list) else (), strict=False))
+        first, again = _split(found, len(chunks))
+        for into, replies_of in ((heads, first), (retrying, again)):
+            for (_, queues), reply in zip(chunks, replies_of, strict=True):
+                values = reply if isinstance(reply, list) else ()
+                into.update(zip((queue.queue for queue in queues), values, strict=False))
     rows, suspended = _split(replies, len(replies) - len(prefixes))
     width = len(rows) // len(refs)
     groups = {
-        prefix: _Group(there == 1, None if (live := workers_of(reply)) is None else Crew(live), heads)
+        prefix: _Group(there == 1, None if (live := workers_of(reply)) is None else Crew(live), heads, retrying)
         for prefix, there, reply in zip(prefixes, suspended, workers, strict=True)
     }
     return [
@@ -93,14 +105,15 @@ def _commands(queue: QueueKeys, now: float) -> list[Command]:
         ("ZCOUNT", finished, f"({second}", "+inf"),
         ("ZCARD", queue.of(State.CANCELED)),
         ("SCARD", queue.workers),
+        ("LLEN", queue.intermediate),
     ]
 
 
-def _chunks(prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[tuple[str, list[str]]]:
+def _chunks(prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[tuple[str, list[QueueKeys]]]:
     chunks = []
     for prefix in prefixes:
-        lists = [queue.queue for _, queue in refs if queue.prefix == prefix]
-        chunks += [(prefix, lists[at : at + QUEUES_PER_SCRIPT]) for at in range(0, len(lists), QUEUES_PER_SCRIPT)]
+        queues = [queue for _, queue in refs if queue.prefix == prefix]
+        chunks += [(prefix, queues[at : at + QUEUES_PER_SCRIPT]) for at in range(0, len(queues), QUEUES_PER_SCRIPT)]
     return chunks
 
 
@@ -120,7 +133,7 @@ def _heads_plainly(
 
 
 def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Group, now: float) -> QueueStats:
-    waiting, active, lost, scheduled, first, blocked, failed, expired, finished, canceled, registered = replies
+    waiting, active, lost, scheduled, first, blocked, failed, expired, finished, canceled, registered, taken = replies
     crew = None if group.crew is None else group.crew.of(queue.name)
     counts = Counts(
         waiting=_count(waiting),
@@ -150,7 +163,10 @@ def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Gr
         active_age_s=0.0 if counts.active == 0 else None,
         stalled=_count(lost),
         workers=_count(registered) if crew is None else len(crew),
-        notes=tuple(_notes(group, _count(lost) or 0)),
+        notes=(
+            *_notes(group, _count(lost) or 0, _count(taken) or 0),
+            *_retries(group.retrying.get(queue.queue), _count(scheduled)),
+        ),
         error=_error(queue, replies),
     )
 
@@ -184,13 +200,24 @@ def _overdue(first: Reply, now: float) -> float | None:
     return None if due != due else max(0.0, min(now - due, now))
 
 
-def _notes(group: _Group, lost: int) -> list[str]:
+def _notes(group: _Group, lost: int, taken: int) -> list[str]:
     notes = []
     if group.suspended:
         notes.append("all workers are suspended")
     if lost:
         notes.append(f"{lost} running {'job has' if lost == 1 else 'jobs have'} lost the worker")
+    if taken:
+        notes.append(f"{taken} {'job was' if taken == 1 else 'jobs were'} taken by a worker and not started yet")
     return notes
+
+
+def _retries(found: Reply, scheduled: int | None) -> list[str]:
+    """How many of the scheduled jobs failed before; [] where none was seen to."""
+    if not isinstance(found, list) or not found[0]:
+        return []
+    count, looked = found
+    least = "" if scheduled is not None and looked >= scheduled else "at least "
+    return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} tried again"]
 
 
 def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:

@@ -222,8 +222,8 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock; one more per further LOOK_AT
-    entries, or CALL_BYTES of them, that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock; one more for each further
+    LOOK_AT entries, or CALL_BYTES of them, that are looked at.
     """
     place = keys.place(ref)
     match = SCORED.match(wanted)

@@ -1,4 +1,4 @@
--- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads or workers.
+-- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads, retrying or workers.
 
 local function short(key, field, limit)
   local size = redis.pcall('HSTRLEN', key, field)
@@ -46,4 +46,23 @@ local function workers()
   return answers
 end
 
-return ARGV[1] == 'heads' and heads() or workers()
+-- How many of the scheduled jobs of each queue failed before and are tried again, among the soonest. RQ keeps both alike.
+-- ARGV: retrying, prefix of job hashes, how many of each queue are looked at, the queues' sorted sets.
+-- Answers per queue {how many are, how many were looked at}, or false where it is no sorted set.
+local function retrying()
+  local answers, left = {}, 1000
+  for i = 4, #ARGV do
+    local ids = redis.pcall('ZRANGE', ARGV[i], 0, math.min(left, tonumber(ARGV[3])) - 1)
+    if left <= 0 then ids = {} end
+    local count = 0
+    for _, id in ipairs(ids.err and {} or ids) do
+      local key = ARGV[2] .. id
+      if short(key, 'started_at', 40) and short(key, 'retries_left', 40) then count = count + 1 end
+    end
+    left = left - (ids.err and 0 or #ids)
+    answers[#answers + 1] = not ids.err and {count, #ids}
+  end
+  return answers
+end
+
+return ARGV[1] == 'heads' and heads() or ARGV[1] == 'retrying' and retrying() or workers()
