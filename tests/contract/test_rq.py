@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -621,3 +622,22 @@ def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ
         {"args": "(1,)", "kwargs": None},
     ]
     assert [entry.pattern for entry in found] == ["every 3600 s", None, "every 60 s"]
+
+
+def test_what_is_cut_of_arguments_and_results_is_said(queue: Queue, backend: RQ) -> None:
+    whole = queue.enqueue(rq_jobs.add, "x" * 100)
+    long = queue.enqueue(rq_jobs.add, "x" * 50_000)
+    key = queue.enqueue(rq_jobs.add, {"many": list(range(30_000))})
+    deep: list[Any] = []
+    for _ in range(90):
+        deep = [deep]
+    nested = queue.enqueue(rq_jobs.add, deep)
+    opaque = queue.enqueue(rq_jobs.add, os.urandom(300_000), "y" * 500)
+    ref = refs_of(backend)
+    cut = {}
+    for job in (whole, long, key, nested, opaque):
+        payload = backend.job(ref["alpha"], job.id).payload
+        assert payload is not None
+        cut[job.id] = payload.truncated
+        assert payload.note
+    assert cut == {whole.id: False, long.id: True, key.id: True, nested.id: True, opaque.id: True}

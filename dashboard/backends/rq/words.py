@@ -37,7 +37,8 @@ EXPLAINED = {
     Action.MOVE: "The job goes to the end of the other queue and belongs to it from then on.",
     Action.DUPLICATE: (
         "A new job of the same function, arguments and options goes to the end of the queue, without results, group, "
-        "repeats or jobs to wait for. The job itself stays as it is."
+        "repeats or jobs to wait for. Its meta goes with it, with what the app keeps there of its progress, and the "
+        "retries that it has left. The job itself stays as it is."
     ),
     Action.PROMOTE: (
         "The job goes to the end of its queue now, whatever it was waiting for, and does not run again when its time "

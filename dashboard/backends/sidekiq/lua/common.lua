@@ -84,7 +84,7 @@ local function queue_of(work)
     if fine then return name[1] end
   end
   local job = decoded(work)
-  return job and job.queue
+  return job and type(job.queue) == 'string' and job.queue or nil
 end
 
 -- The jid of a payload in which only one field of any depth is called so, and written plainly; false for others.
