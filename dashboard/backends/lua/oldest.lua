@@ -1,7 +1,7 @@
 -- The lowest of what at(place) answers for places of a line, 0 = served next; nil where none of those that were looked at
--- has a value. In a line in which each came later than those before it that is the first. Some may have jumped ahead:
--- the line is looked at at growing distances and at its end, and around the lowest value as in a line whose front
--- was pushed in backwards. `looks` = {how many places may still be looked at}; the first always may.
+-- has a value. In a line in which each came later than those before it that is the first; a few places tell whether it
+-- may be. Where some jumped ahead it is looked at at growing distances, and around the lowest value as in a line whose
+-- front was pushed in backwards. `looks` = {how many places may still be looked at}; the first always may.
 local function oldest(length, at, looks)
   local best, where
   local function look(place)
@@ -11,16 +11,18 @@ local function oldest(length, at, looks)
     if value and (not best or value < best) then best, where = value, place end
     return value
   end
-  local places, place = {}, 0
-  while place < length do
+  for _, place in ipairs({0, 1, 16}) do
+    if place < length then look(place) end
+  end
+  if length > 2 and length ~= 17 then look(length - 1) end
+  if length <= 2 or where == 0 then return best end
+  local places, place = {0}, 1
+  while place < length - 1 do
     places[#places + 1] = place
     look(place)
-    place = place == 0 and 1 or place * 4
+    place = place * 4
   end
-  if length > 2 and places[#places] ~= length - 1 then
-    places[#places + 1] = length - 1
-    look(length - 1)
-  end
+  places[#places + 1] = length - 1
   if not where then return nil end
   local middle, before, after = where, nil, nil
   for _, other in ipairs(places) do

@@ -8,6 +8,10 @@ local namespace = ARGV[1]
 
 -- When a job was enqueued, as its payload has it; nil where it does not say.
 local function enqueued_at(text)
+  -- Where only one field of any depth is called so, and holds a number, nothing else need be read.
+  local _, stop = string.find(text, '"enqueued_at":', 1, true)
+  local plain = stop and string.match(text, '^(%d+%.?%d*)[,}]', stop + 1)
+  if plain and #text <= DECODE_LIMIT and not string.find(text, '"enqueued_at"', stop, true) then return tonumber(plain) end
   local job = decoded(text)
   local at = job and job.enqueued_at
   if at == nil or at == cjson.null then at = job and job.created_at end
