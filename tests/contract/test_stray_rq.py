@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 import redis
-from rq import Queue, Retry
+from rq import Queue, Repeat, Retry
 from rq.job import Job as RealJob
 
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick
@@ -210,6 +210,17 @@ def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue
     assert outcomes(backend.restore(REF, State.RETRYING, [one for one in taken if isinstance(one, Kept)])) == ["done"]
     assert outcomes(backend.act(REF, Action.PROMOTE, State.RETRYING, [pick])) == ["done"]
     assert queue.job_ids == [failed.id]
+
+
+def test_a_job_that_repeats_or_asks_for_a_retry(backend: RQ, queue: Queue) -> None:
+    repeats = queue.enqueue(rq_jobs.add, 1, repeat=Repeat(times=2, interval=600), retry=Retry(max=2, interval=600))
+    asks = queue.enqueue(rq_jobs.again, 2, 600)
+    drain(queue)
+    rows = {row.id: row for row in backend.jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
+    assert {repeats.id, asks.id} == set(rows)
+    assert (rows[repeats.id].state, rows[asks.id].state) == (State.SCHEDULED, State.RETRYING)
+    assert rows[asks.id].attempts == 1
+    assert backend.stats([REF])[0].notes == ("1 of the scheduled jobs failed and is tried again",)
 
 
 @pytest.mark.parametrize(

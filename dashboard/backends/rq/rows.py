@@ -15,7 +15,7 @@ from dashboard.model import Job, JobError, QueueRef, State
 # Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
 SMALL = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
-    *("retries_left", "number_of_retries"),
+    *("retries_left", "number_of_retries", "repeats_left"),
 )
 LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
 DEAD_LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
@@ -66,9 +66,13 @@ def job_of(
 
 
 def _own_state(record: Record, status: str | None) -> State | None:
-    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one."""
-    tried = record.text("started_at") is not None
-    if status == "scheduled" and tried and number(record.text("retries_left")) is not None:
+    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one.
+
+    Of one that also repeats, nothing tells which of both it waits for.
+    """
+    tried = record.text("started_at") is not None and record.text("repeats_left") is None
+    counts = any(number(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
+    if status == "scheduled" and tried and counts:
         return State.RETRYING
     return STATUSES.get(status or "")
 

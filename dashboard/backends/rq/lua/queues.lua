@@ -46,7 +46,7 @@ local function workers()
   return answers
 end
 
--- How many of the scheduled jobs of each queue failed before and are tried again, among the soonest. RQ keeps both alike.
+-- How many of the scheduled jobs of each queue ran before and are tried again, among the soonest. RQ keeps both alike.
 -- ARGV: retrying, prefix of job hashes, how many of each queue are looked at, the queues' sorted sets.
 -- Answers per queue {how many are, how many were looked at}, or false where it is no sorted set.
 local function retrying()
@@ -57,7 +57,8 @@ local function retrying()
     local count = 0
     for _, id in ipairs(ids.err and {} or ids) do
       local key = ARGV[2] .. id
-      if short(key, 'started_at', 40) and short(key, 'retries_left', 40) then count = count + 1 end
+      local counts = short(key, 'retries_left', 40) or short(key, 'number_of_retries', 40)
+      if counts and short(key, 'started_at', 40) and not short(key, 'repeats_left', 40) then count = count + 1 end
     end
     left = left - (ids.err and 0 or #ids)
     answers[#answers + 1] = not ids.err and {count, #ids}
