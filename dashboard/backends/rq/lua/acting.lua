@@ -20,7 +20,7 @@ local function failed(reply) return type(reply) == 'table' and reply.err end
 -- The error of a command that the user may not run or the server cannot take, told before anything is touched: each is
 -- tried on the set of queues, where it fails by the type of the key if it is permitted.
 local PROBES = {
-  HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
+  HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
 }
 local function may(...)
   if call('TYPE', queues).ok ~= 'set' then return end

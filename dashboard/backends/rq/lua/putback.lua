@@ -2,7 +2,7 @@
 -- acting.lua: 'look' or 'do', the statuses they may have, '1' where the stamp is that of an end, then id and stamp
 -- ('' = any) of each. Returns an outcome per job, as move.lua.
 local line, does, states, ended = KEYS[1], ARGV[5] == 'do', ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
-local refused = may('HSET', 'HDEL', 'RPUSH', 'LREM', 'PERSIST') or wrong(line, 'list')
+local refused = may('HSET', 'HDEL', 'RPUSH', 'LPUSH', 'LREM', 'PERSIST') or wrong(line, 'list')
 if refused then return refused end
 
 local function put_back(id, stamp, key)
