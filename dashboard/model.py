@@ -107,7 +107,7 @@ class QueueStats(Value, frozen=True, kw_only=True):
     counts: Counts = Counts()
     native: tuple[NativeCount, ...] = ()  # in the order in which the library's own dashboard lists them
     depth: int | None = None  # jobs that may start now; equals counts.waiting unless the library tells more
-    latency_s: float | None = None  # age of the oldest waiting job; 0.0 when none waits
+    latency_s: float | None = None  # age of the oldest waiting job, as far as was looked; 0.0 when none waits
     overdue_s: float | None = None  # how late the earliest scheduled job is; 0.0 when none is
     active_age_s: float | None = None  # how long the oldest active job has been running; 0.0 when none is
     stalled: int | None = None  # active jobs whose lock or worker is gone

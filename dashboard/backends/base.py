@@ -105,6 +105,8 @@ class Backend(abc.ABC):
     queue_actions: ClassVar[tuple[Action, ...]] = ()
     # What may be done to `abandoned` jobs beside: of a state, or with None to those that stand in no list.
     abandoned_actions: ClassVar[Mapping[State | None, tuple[Action, ...]]] = {}
+    # States of single jobs that the library keeps in the list of another state.
+    listed_with: ClassVar[Mapping[State, State]] = {}
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
     # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.

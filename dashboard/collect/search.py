@@ -32,6 +32,7 @@ ORDER = (
     *(State.DEAD, State.RETRYING, State.ACTIVE, State.WAITING, State.SCHEDULED),
     *(State.BLOCKED, State.COMPLETED, State.CANCELED),
 )
+_STATES = frozenset(state.value for state in State)
 _TOKEN = re.compile(r'(-?)(?:([A-Za-z]+):)?(?:"([^"]*)"?|(\S+))')
 _AGE = re.compile(r"([<>])\s*(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -135,8 +136,12 @@ def _holds(term: Term, row: Searched, now: float) -> bool:
         return any(wanted in part.casefold() for part in (job.id, job.name or "", row.text, error))
     if term.field == "age":
         return _age_holds(wanted, job, now)
-    if term.field in ("source", "library", "state"):
+    if term.field in ("source", "library") or (term.field == "state" and job.state is None):
         return not term.excluded  # whole lists were chosen by these
+    if term.field == "state":
+        if job.state is not None and wanted in (job.state.value, (job.native_state or "").casefold()):
+            return True
+        return not term.excluded and wanted not in _STATES  # the library's own word chose the list
     if term.field == "queue":
         return _glob(job.queue, wanted)
     return wanted in {"id": job.id, "name": job.name or "", "error": error, "payload": row.text}[term.field].casefold()
@@ -233,7 +238,10 @@ def _lists(
             count = queue.counts.of(state)
             if not count or Capability.SEARCH not in backend.capabilities or state not in backend.states:
                 continue
-            if query.wants(queue, state, backend.states[state]):
+            words = backend.states[state]
+            # Jobs of another state may stand in this list; there each job is asked.
+            others = [one.value for one, at in backend.listed_with.items() if at is state]
+            if query.wants(queue, state, words) or (others and query.wants(queue, state, (*words, *others))):
                 yield queue, state, count
 
 

@@ -354,6 +354,7 @@ def _details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
         "options": _value(job.options),
         "meta": _value(job.meta),
         "result": _value(job.result),
+        "result_truncated": bool(job.result and job.result.truncated),
         "timeline": [{"at": iso(event.at), "event": event.event, "detail": event.detail} for event in job.timeline],
         "parent": _link(job.parent) if job.parent else None,
         "children": [_link(child) for child in job.children],

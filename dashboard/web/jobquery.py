@@ -35,7 +35,7 @@ def job_query(backend: Backend, word: str) -> JobQuery:
 
 def _state(backend: Backend, word: str) -> tuple[State, str | None]:
     for state, natives in backend.states.items():
-        if word == state.value:
+        if word == state.value or any(word == one.value and at is state for one, at in backend.listed_with.items()):
             return state, None
         if word in natives:
             return state, word

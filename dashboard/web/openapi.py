@@ -62,6 +62,7 @@ _DETAILS: dict[str, dict[str, Any]] = {
     "options": _ANY,
     "meta": _ANY,
     "result": _ANY,
+    "result_truncated": _FLAG,
     "timeline": _list(_of({"at": _or_null(_TIME), "event": _TEXT, "detail": _or_null(_TEXT)})),
     "parent": {"oneOf": [_ref("JobLink"), {"type": "null"}]},
     "children": _list(_ref("JobLink")),

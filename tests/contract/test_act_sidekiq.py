@@ -14,6 +14,7 @@ import redis
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
@@ -308,6 +309,56 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     assert "bid" not in job
 
 
+INTERRUPTED = {
+    "continuation": {"completed": ["validate", "process_records"], "current": ["finalize", 900]},
+    "resumptions": 3,
+    "cursor_position": 17,
+    "times_interrupted": 2,
+    "total_time": 5.5,
+}
+
+
+@pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
+def test_a_new_job_of_active_job_begins_at_its_first_step(
+    backend: Sidekiq, any_redis: redis.Redis, action: Action
+) -> None:
+    envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
+    fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
+    picks = seen(backend, State.DEAD)
+    facts = dict(backend.job(shared(), picks[0].id).facts)
+    assert facts["Completed steps"] == "validate, process_records"
+    assert facts["Current step"] == "finalize, cursor 900"
+    assert (facts["Resumptions"], facts["Cursor"], facts["Interruptions"]) == ("3", "17", "2")
+    assert outcomes(act(backend, action, State.DEAD, picks, Wishes(payload="[18]"))) == [DONE]
+    (made,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
+    assert (made["executions"], set(INTERRUPTED) & set(made)) == (0, set())
+    assert made["arguments"] == ([18] if action is Action.EDIT else [17])
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    (again,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
+    assert again == envelope
+
+
+def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    options = {"lock": "until_executed", "lock_ttl": 60, "unique_for": 600, "unique_until": "success"}
+    own = {
+        "bid": "b1",
+        "expiry": 1.0,
+        "unique_token": "t",
+        "lock_digest": "uniquejobs:1",
+        "lock_args": [1],
+        "unique_digest": "uniquejobs:2",
+        "unique_args": [1],
+    }
+    fill(any_redis, State.DEAD, failed(**options, **own))
+    picks = seen(backend, State.DEAD)
+    assert outcomes(act(backend, Action.EDIT, State.DEAD, picks, Wishes(payload="[2]"))) == [DONE]
+    made = json.loads(any_redis.lindex("queue:work", 0))
+    assert {name: made[name] for name in options} == options
+    assert not set(own) & set(made)
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert json.loads(any_redis.lindex("queue:work", 0)).items() >= own.items()
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1", '["••••••"]', "[NaN]"])
 def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
     fill(any_redis, State.DEAD, failed())
@@ -520,6 +571,52 @@ JUNK = (
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
+def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
+    backend: Sidekiq, any_redis: redis.Redis, state: State
+) -> None:
+    tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
+    fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
+    acted = backend.delete(place(state), state, taken(backend, state))
+    details = {one.id.rpartition("-")[2]: one.detail for one in acted}
+    assert details[jid("free")] is None
+    assert details[jid("named")] is None
+    assert "b-17 never completes now" in (details[jid("tied")] or "")
+    assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
+    assert "batch" in backend.explained[Action.DELETE]
+
+
+# No JSON, though it holds what looks like a jid; the last is JSON for some decoders.
+MALFORMED = (
+    '{"class":"A","args":[1],"queue":"work","enqueued_at":1446506041.608039.0000455,"jid":"010b032f72dbaac5a3a52832"}',
+    '{"class":"A","args":[{"jid":"inner"}],"jid":"010b032f72dbaac5a3a52832"',
+    '{"class":"A","args":[NaN],"jid":"010b032f72dbaac5a3a52832"}',
+)
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.RETRYING, State.DEAD])
+def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
+    backend: Sidekiq, any_redis: redis.Redis, state: State
+) -> None:
+    # All at one score: alone there, an entry is told by that.
+    fill(any_redis, state, payload("before"), *MALFORMED, payload("after"), at=time.time())
+    rows = [job for job in backend.jobs(place(state), JobQuery(state=state)).jobs if job.problem]
+    assert len(rows) == len(MALFORMED)
+    assert all("raw" in row.id for row in rows)
+    assert [backend.job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
+    before = picture(any_redis)
+    ids = {pick.stamp: pick for pick in seen(backend, state)}
+    for picks in ([Pick(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
+        kept = taken(backend, state, picks)
+        assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(MALFORMED)
+        assert len(seen(backend, state)) == 2
+        assert outcomes(backend.restore(place(state), state, kept)) == [DONE] * len(MALFORMED)
+    assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
+    one = [Pick(id=rows[0].id, stamp=rows[0].stamp)]
+    assert outcomes(backend.delete(place(state), state, taken(backend, state, one))) == [DONE]
+    assert len(seen(backend, state)) == len(MALFORMED) + 1
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
 def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.Redis, state: State) -> None:
     fill(any_redis, state, *JUNK, failed())
     before = picture(any_redis)
@@ -663,6 +760,58 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
     any_redis.delete("cron_job:nightly report")
     for action in backend.schedule_actions:
         assert backend.act_on_schedule(nightly, action).outcome is GONE
+
+
+@pytest.mark.parametrize("prefix", ["", "app:"])
+def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
+    backend: Sidekiq, any_redis: redis.Redis, prefix: str
+) -> None:
+    # Keys and fields as sidekiq-cron 2 writes them.
+    message = json.dumps({"retry": 3, "queue": "work", "class": "Mark", "args": ["nightly"]})
+    for space in ("default", "billing", "odd:name"):
+        key = f"cron_job:{space}:nightly"
+        any_redis.sadd(f"{prefix}cron_jobs:{space}", key)
+        fields = {"name": "nightly", "namespace": space, "klass": "Mark", "cron": "0 3 * * * UTC", "message": message}
+        any_redis.hset(f"{prefix}{key}", mapping={**fields, "status": "enabled"})
+    any_redis.sadd("other:cron_jobs:billing", "cron_job:billing:alien")
+    any_redis.set(f"{prefix}cron_jobs:text", "x")
+    any_redis.sadd(f"{prefix}cron_jobs:bytes", b"\xff\xfe")
+    with metered() as meter:
+        found = {entry.id: entry for entry in backend.schedules([shared(prefix)])}
+    assert meter.round_trips <= 5
+    names = {f"{prefix}{space}:nightly" for space in ("default", "billing", "odd:name")}
+    assert set(found) == {*names, f"{prefix}\udcff\udcfe"}
+    billing = found[f"{prefix}billing:nightly"]
+    assert (billing.name, billing.pattern, billing.paused) == ("Mark", "0 3 * * * UTC", False)
+    assert dict(billing.facts)["Namespace of sidekiq-cron"] == "billing"
+    assert billing.next_run_at is not None
+    assert backend.act_on_schedule(billing, Action.PAUSE_SCHEDULE).outcome is DONE
+    assert any_redis.hget(f"{prefix}cron_job:billing:nightly", "status") == b"disabled"
+    assert any_redis.hget(f"{prefix}cron_job:default:nightly", "status") == b"enabled"
+    assert backend.act_on_schedule(billing, Action.TRIGGER).outcome is DONE
+    assert any_redis.llen(f"{prefix}queue:work") == 1
+    # Found once, they are not looked for at each look.
+    with metered() as meter:
+        backend.schedules([shared(prefix)])
+    assert meter.round_trips <= 3
+
+
+def test_a_search_for_namespaces_of_cron_that_has_not_ended_is_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    for name in ("default", "billing"):
+        any_redis.sadd(f"cron_jobs:{name}", f"cron_job:{name}:nightly")
+        any_redis.hset(f"cron_job:{name}:nightly", mapping={"klass": "Mark", "cron": "0 3 * * *"})
+    with any_redis.pipeline(transaction=False) as pipeline:
+        for n in range((LOOK_CALLS + 10) * 1000):
+            pipeline.set(f"other:{n}", "")
+        pipeline.execute()
+    first = {entry.id for entry in backend.schedules([shared()])}
+    assert "default:nightly" in first
+    assert "cron_jobs:*" in first
+    for _ in range(1000):
+        found = {entry.id for entry in backend.schedules([shared()])}
+        if "cron_jobs:*" not in found:
+            break
+    assert found == {"default:nightly", "billing:nightly"}
 
 
 @pytest.mark.parametrize("prefix", ["", "app:"])

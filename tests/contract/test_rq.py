@@ -8,8 +8,9 @@ import pickle
 import time
 import zlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -99,13 +100,39 @@ def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: 
     assert (shown.attempts, shown.max_attempts) == (0, 3)
     drain(queue)
     shown = backend.job(refs_of(backend)["alpha"], job.id)
-    assert (shown.state, shown.native_state) == (State.SCHEDULED, "scheduled")
+    assert (shown.state, shown.native_state) == (State.RETRYING, "scheduled")
     assert (shown.attempts, shown.max_attempts) == (None, None)  # RQ forgets how many retries there were at first
     assert ("Retries left", "1") in shown.facts
     assert shown.scheduled_for is not None
     assert shown.error is None
     assert ids_of(backend, State.SCHEDULED) == [job.id]
     assert ("Retry intervals (s)", "[600]") in shown.facts
+
+
+def test_the_oldest_job_counts_wherever_it_stands(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+    first = queue.enqueue(rq_jobs.add, 0)
+    hashes = client.hgetall(f"rq:job:{first.id}")
+    now = datetime.now(UTC)
+
+    def put(name: str, at: datetime) -> str:
+        client.hset(f"rq:job:{name}", mapping={**hashes, "enqueued_at": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"})
+        return name
+
+    steady = [put(f"steady{n}", now - timedelta(seconds=5000 - n)) for n in range(2000)]
+    for ahead in (1, 2, 3, 7, 40, 700):
+        client.delete("rq:queue:alpha")
+        client.rpush("rq:queue:alpha", *steady)
+        for n in range(ahead):
+            client.lpush("rq:queue:alpha", put(f"first{n}", now - timedelta(seconds=60 - n / 100)))
+        client.lset("rq:queue:alpha", 0, "gone")  # what stands in line may have no data any more
+        assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), ahead
+    for odd in (b"9999-99-99T00:00:00Z", b"\xff", b"x" * 2000, b"1e999"):
+        client.delete("rq:queue:alpha")
+        client.rpush("rq:queue:alpha", put("odd", now), steady[0])
+        client.hset("rq:job:odd", "enqueued_at", odd)
+        assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), odd
+    client.ltrim("rq:queue:alpha", 0, 0)
+    assert stats_of(backend).latency_s is None
 
 
 def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> None:
@@ -495,7 +522,7 @@ def test_a_user_without_scripts_reads_the_same(
         began = time.monotonic()
         with metered() as meter:
             plain = stats_of(reader)
-        assert meter.round_trips == 3  # one of them to find the queue
+        assert meter.round_trips == 4  # one of them to find the queue
         full = stats_of(backend)
         assert plain.counts == full.counts
         assert plain.latency_s is not None
@@ -595,3 +622,22 @@ def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ
         {"args": "(1,)", "kwargs": None},
     ]
     assert [entry.pattern for entry in found] == ["every 3600 s", None, "every 60 s"]
+
+
+def test_what_is_cut_of_arguments_and_results_is_said(queue: Queue, backend: RQ) -> None:
+    whole = queue.enqueue(rq_jobs.add, "x" * 100)
+    long = queue.enqueue(rq_jobs.add, "x" * 50_000)
+    key = queue.enqueue(rq_jobs.add, {"many": list(range(30_000))})
+    deep: list[Any] = []
+    for _ in range(90):
+        deep = [deep]
+    nested = queue.enqueue(rq_jobs.add, deep)
+    opaque = queue.enqueue(rq_jobs.add, os.urandom(300_000), "y" * 500)
+    ref = refs_of(backend)
+    cut = {}
+    for job in (whole, long, key, nested, opaque):
+        payload = backend.job(ref["alpha"], job.id).payload
+        assert payload is not None
+        cut[job.id] = payload.truncated
+        assert payload.note
+    assert cut == {whole.id: False, long.id: True, key.id: True, nested.id: True, opaque.id: True}

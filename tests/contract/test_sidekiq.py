@@ -7,6 +7,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -127,6 +128,88 @@ def test_times_are_read_in_seconds_and_milliseconds(backend: Sidekiq, any_redis:
     (job,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
     assert job.enqueued_at is not None
     assert job.enqueued_at.timestamp() == pytest.approx(at["enqueued_at"] / scale, abs=0.01)
+
+
+WRITTEN = ("{:.3f}", "iso", "ruby", "+02:00")
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_time_that_is_written_as_text_is_read(backend: Sidekiq, any_redis: redis.Redis, form: str) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=300)
+    east = at.astimezone(timezone(timedelta(hours=2)))
+    forms = {"iso": at.isoformat(), "ruby": f"{at:%Y-%m-%d %H:%M:%S} UTC", "+02:00": f"{east:%Y-%m-%d %H:%M:%S} +0200"}
+    written = forms.get(form) or form.format(at.timestamp())
+    enqueue(any_redis, payload(enqueued_at=written, created_at=time.time() - 9000))
+    assert stats(backend, "mails").latency_s == pytest.approx(300, abs=60)
+    ref = discover(backend)["mails"]
+    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    assert row.enqueued_at == at
+    job = backend.job(ref, row.id)
+    assert {event.event: event.at for event in job.timeline}["enqueued"] == at
+
+
+@pytest.mark.parametrize("written", ["yesterday", "1e999", "nan", "-5", "9999999999999999999999", "x" * 500, True, [1]])
+def test_a_time_that_cannot_be_read_is_unknown(backend: Sidekiq, any_redis: redis.Redis, written: Any) -> None:
+    enqueue(any_redis, payload(enqueued_at=written, created_at=time.time() - 9000))
+    assert stats(backend, "mails").latency_s is None
+    (row,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
+    assert (row.enqueued_at, row.name) == (None, "Shop::Mailer")
+
+
+def test_the_oldest_job_counts_wherever_it_stands(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    now = time.time()
+    steady = [payload(jid=f"steady{n}", enqueued_at=now - 5000 + n) for n in range(3000)]
+    for jumped in (1, 2, 3, 7, 40, 700):
+        any_redis.delete("queue:mails")
+        enqueue(any_redis, *steady)
+        for n in range(jumped):
+            any_redis.rpush("queue:mails", payload(jid=f"first{n}", enqueued_at=now - 60 + n / 100))
+        assert stats(backend, "mails").latency_s == pytest.approx(5000, abs=60), jumped
+    # Looked at is little of it, however long the jobs are.
+    any_redis.delete("queue:mails")
+    enqueue(any_redis, *(payload(args=["x" * 60_000], jid=f"long{n}", enqueued_at=now - n) for n in range(2000)))
+    used = any_redis.info("commandstats")["cmdstat_lindex"]["calls"]
+    assert stats(backend, "mails").latency_s is not None
+    assert any_redis.info("commandstats")["cmdstat_lindex"]["calls"] - used <= 40
+
+
+def test_an_encrypted_argument_is_not_shown(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    cipher = "BAhTOhFTaWRla2lxOjpFbmM"
+    enqueue(any_redis, payload(args=[7, cipher], encrypt=True), payload(args=[8, "plain"], encrypt=False, jid="plain"))
+    ref = discover(backend)["mails"]
+    rows = {job.id: job for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs}
+    hidden = rows["0123456789abcdef01234567"]
+    assert hidden.summary == '7, "[encrypted data]"'
+    assert rows["plain"].summary == '8, "plain"'
+    job = backend.job(ref, hidden.id)
+    assert job.payload is not None
+    assert job.payload.value == [7, "[encrypted data]"]
+    assert cipher not in job.payload.text
+    assert not [row for row in backend.window(ref, JobQuery(state=State.WAITING)).rows if cipher in row.text]
+    found = backend.sift(ref, State.WAITING, cipher, 0)
+    assert found is not None
+    assert not [row for row in found.rows if cipher in row.text]
+
+
+def test_a_batch_and_a_lock_are_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    lock = {"lock": "until_executed", "lock_digest": "uniquejobs:0a1b"}
+    enqueue(any_redis, payload(bid="b-17", **lock), payload(jid="none"), payload(jid="ent", unique_for=600))
+    any_redis.hset("uniquejobs:0a1b:LOCKED", "0123456789abcdef01234567", 1)
+    ref = discover(backend)["mails"]
+
+    def facts(job_id: str = "0123456789abcdef01234567") -> dict[str, str]:
+        return dict(backend.job(ref, job_id).facts)
+
+    assert facts()["Batch"] == "b-17 (never completes if this job is deleted)"
+    assert facts()["Unique lock"] == "uniquejobs:0a1b (until_executed): locked by this job, does not expire"
+    any_redis.expire("uniquejobs:0a1b:LOCKED", 1000)
+    assert "locked by this job, expires in 9" in facts()["Unique lock"]
+    any_redis.delete("uniquejobs:0a1b:LOCKED")
+    assert facts()["Unique lock"].endswith("not locked now")
+    any_redis.set("uniquejobs:0a1b:LOCKED", "x")
+    assert facts()["Unique lock"].endswith("cannot be read")
+    assert not {"Batch", "Unique lock"} & set(facts("none"))
+    assert facts("ent")["Unique for (s)"] == "600"
 
 
 def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, any_redis: redis.Redis) -> None:

@@ -19,9 +19,9 @@ def fail(message: str = "no luck") -> None:
     raise ValueError(message)
 
 
-def again(times: int) -> Retry:
+def again(times: int, interval_s: int = 0) -> Retry:
     """Asks for another run, as RQ lets a job do by its return value."""
-    return Retry(max=times)
+    return Retry(max=times, interval=interval_s)
 
 
 def mark(tries: int = 1) -> int:

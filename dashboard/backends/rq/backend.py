@@ -11,7 +11,7 @@ import msgspec
 from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.odd_data import searched_row
-from dashboard.backends.rq import act, control, keys, undo, words
+from dashboard.backends.rq import act, control, keys, stray, undo, words
 from dashboard.backends.rq.detail import read_job
 from dashboard.backends.rq.discover import discover
 from dashboard.backends.rq.flow import read_flow
@@ -55,6 +55,8 @@ class RQ(Backend):
     )
 
     job_actions = words.JOB_ACTIONS
+    abandoned_actions = words.ABANDONED_ACTIONS
+    listed_with = words.LISTED_WITH
     queue_actions = words.QUEUE_ACTIONS
     worker_actions = words.WORKER_ACTIONS
     explained = words.EXPLAINED
@@ -72,7 +74,7 @@ class RQ(Backend):
         return discover(self, self.prefixes, cursor, budget)
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        """As the contract says; 2 round trips where the Redis user may not run scripts."""
+        """As the contract says; 3 round trips where the Redis user may not run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
@@ -110,22 +112,24 @@ class RQ(Backend):
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
         """As the contract says; see act.py for the cost."""
-        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
+        if action is Action.DELETE or action not in self.offered(state, abandoned=True):
             return super().act(ref, action, state, picks, wishes)
-        return act.act(self.source, self._keys(ref), action, state, picks, wishes)
+        if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
+            return stray.put_back(self.source, self._keys(ref), state, picks)
+        return act.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        """As the contract says."""
-        if Action.DELETE not in self.job_actions.get(state, ()):
-            why = "a worker runs it: stop it first"
-            return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
-        return undo.take(self.source, self._keys(ref), state, picks)
+        """As the contract says; a started job is taken where it stands in no list any more."""
+        taken = undo.take(self.source, self._keys(ref), listed(state), picks)
+        if state is not State.ACTIVE:
+            return taken
+        return [_running(one) for one in taken]
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.delete(self.source, self._keys(ref), state, kept)
+        return undo.delete(self.source, self._keys(ref), listed(state), kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.restore(self.source, self._keys(ref), state, kept)
+        return undo.restore(self.source, self._keys(ref), listed(state), kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
         """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
@@ -150,6 +154,18 @@ class RQ(Backend):
 
     def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
         return [(ref, self._keys(ref)) for ref in refs]
+
+
+def listed(state: State) -> State:
+    """The state in whose list jobs of `state` stand."""
+    return words.LISTED_WITH.get(state, state)
+
+
+def _running(one: Kept | Acted) -> Kept | Acted:
+    """What to say of a started job; one that could not be taken is run by a worker."""
+    if isinstance(one, Kept) or one.outcome is not Outcome.CHANGED or one.detail == undo.ASK_AGAIN:
+        return one
+    return Acted(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
 
 
 def _searched(job: Job) -> Searched:

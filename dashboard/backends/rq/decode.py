@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 import zlib
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ from typing import Any
 
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
 from dashboard.backends.rq.inert import Unreadable, read
-from dashboard.backends.rq.things import describe
+from dashboard.backends.rq.things import described
 from dashboard.model import JobError, Payload
 
 STACK_LIMIT = 64 * 1024
+DESCRIPTION_LIMIT = 10_000
 _PICKLE = b"\x80"  # protocol 2 and later begin with this byte, JSON never does
 _CALL = re.compile(r"([A-Za-z_][\w.<>]{0,299})\((.*)\)\s*\Z", re.DOTALL)
 # The line of a traceback that names the exception; the message may go on for more lines.
@@ -41,6 +43,15 @@ def number(value: str | None) -> int | None:
         return int(value) if value and len(value) <= 20 else None
     except ValueError:
         return None
+
+
+def number_of(raw: Any) -> float | None:
+    """The finite number above 0 that a short text spells; None for anything else."""
+    try:
+        found = float(raw) if isinstance(raw, bytes) and 0 < len(raw) <= 40 else 0.0
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found > 0 else None
 
 
 def call_parts(description: str | None) -> tuple[str | None, str | None]:
@@ -106,7 +117,8 @@ def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
     if not found.startswith(_PICKLE):
         return json_payload(found, None)
     try:
-        return _plain(describe(read(found)), len(raw))
+        value, cut = described(read(found))
+        return _plain(value, len(raw), cut=cut)
     except Unreadable as exc:
         note = f"pickled, cannot be shown without running it: {exc}"
         return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
@@ -133,10 +145,10 @@ def call(raw: bytes | None, too_large: int | None, description: str | None) -> t
             note=payload.note,
         )
     if payload.kind == "opaque" and description:
-        shown = printable(description)
-        return None, Payload(
-            kind="opaque", text=shown, size_bytes=payload.size_bytes, truncated=payload.truncated, note=payload.note
-        )
+        shown = printable(description, DESCRIPTION_LIMIT)
+        # RQ itself shortens each argument in it: rq 3.0, utils.py, truncate_long_string.
+        cut = payload.truncated or len(description) > DESCRIPTION_LIMIT or "..." in description
+        return None, Payload(kind="opaque", text=shown, size_bytes=payload.size_bytes, truncated=cut, note=payload.note)
     return None, payload
 
 
@@ -150,15 +162,17 @@ def json_text(raw: str | None) -> Any:
         return None
 
 
-def _plain(value: Any, size: int) -> Payload:
-    value, cut = bounded(value)
+def _plain(value: Any, size: int, *, cut: bool) -> Payload:
+    value, more = bounded(value)
+    cut = cut or more
     return Payload(
         kind="json",
         value=value,
         text=_json(value),
         size_bytes=size,
         truncated=cut,
-        note="pickled; read without running it, so objects are told by name",
+        note="pickled; read without running it, so objects are told by name"
+        + ("; what is nested deeper or longer than shown is cut" if cut else ""),
     )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, printable, text
-from dashboard.backends.rq.decode import call, json_text, serialized, unwrap
+from dashboard.backends.rq.decode import call, json_text, number, number_of, serialized, unwrap
 from dashboard.backends.rq.keys import LISTS, STATUSES, QueueKeys, job_id_of
 from dashboard.backends.rq.records import Reader, Record, Shape
 from dashboard.backends.rq.rows import SMALL, error_of, job_of
@@ -20,8 +21,10 @@ from dashboard.model import Job, JobLink, Payload, QueueRef, State
 from dashboard.sources import Command, Reply
 
 MAX_LINKS = 50
-# How far into the waiting list, and into the running jobs, one job is looked for.
+# How far into the running jobs one job is looked for.
 LOOK_LIMIT = 1000
+# Of a longer line so many ids at each end, which takes Redis a millisecond where the job is not among them.
+LINE_LIMIT = 50_000
 # Label of a fact -> the field it is read from.
 FACTS: Mapping[str, str] = {
     "Timeout (s)": "timeout",
@@ -41,6 +44,8 @@ FACTS: Mapping[str, str] = {
     "Runs although a parent fails": "allow_dependency_failures",
     "Last heartbeat": "last_heartbeat",
 }
+# Statuses whose jobs stand in sets that are looked at elsewhere.
+_ELSEWHERE = ("rate_limited", "ready_to_enqueue")
 WIDE = ("description", "data", "meta", "result", "exc_info", "dependency_ids", "dependency_id")
 DETAIL = Shape(
     small=(*SMALL, *FACTS.values()),
@@ -57,6 +62,9 @@ class _Places:
 
     lists: frozenset[State]
     position: int | None  # in the waiting list, 0 = next
+    missing: bool  # in no list, as far as is known for sure
+    taken: bool  # in the intermediate list: a worker took it and has not started it yet
+    taken_s: float | None  # since when RQ has seen it there, seconds since 1970
     due: float | None
     lost_at: float | None  # running: when it counts as abandoned unless its worker is heard of
     expires_s: int | None
@@ -72,8 +80,10 @@ def read_job(reader: Reader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Jo
     status = STATUSES.get(record.text("status") or "")
     state = status or next((state for state in LISTS if state in places.lists), None)
     job = job_of(ref, job_id, record, state=state, due=instant(places.due))
+    state = job.state
     name, payload = call(record.fields.get("data"), record.oversized.get("data"), record.text("description"))
     meta = _serialized(record, "meta")
+    stray = _stray(places, state, job.native_state)
     parents = _parents(record)
     links = _links(reader, ref, queue, (*parents[:MAX_LINKS], *places.dependents))
     children = tuple(links[dependent] for dependent in places.dependents)
@@ -90,13 +100,20 @@ def read_job(reader: Reader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Jo
         children=children,
         children_total=places.dependents_total,
         facts=(*_facts(record), *_place_facts(places, state, parents, reader.now_s())),
+        problem=job.problem or stray,
+        abandoned=stray is not None,
     )
 
 
 def _commands(queue: QueueKeys, job_id: str) -> list[Command]:
     sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
     return [
-        ("LPOS", queue.queue, job_id, "MAXLEN", LOOK_LIMIT),
+        ("LLEN", queue.queue),
+        ("LPOS", queue.queue, job_id, "MAXLEN", LINE_LIMIT),
+        ("LPOS", queue.queue, job_id, "RANK", -1, "MAXLEN", LINE_LIMIT),
+        ("LPOS", queue.intermediate, job_id, "MAXLEN", LINE_LIMIT),
+        ("GETRANGE", f"{queue.intermediate}:first_seen:{job_id}", 0, 40),
+        ("ZCARD", queue.of(State.ACTIVE)),
         ("ZRANGE", queue.of(State.ACTIVE), 0, LOOK_LIMIT - 1, "WITHSCORES"),
         *(("ZSCORE", queue.of(state), job_id) for state in sets),
         ("PTTL", queue.job(job_id)),
@@ -106,7 +123,8 @@ def _commands(queue: QueueKeys, job_id: str) -> list[Command]:
 
 
 def _places(replies: Sequence[Reply], job_id: str) -> _Places:
-    position, running, *scores, ttl, dependents_total, dependents = replies
+    length, front, back, taken, first_seen, runs, running, *scores, ttl, dependents_total, dependents = replies
+    position = front if isinstance(front, int) else back
     sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
     found = {state: float(score) for state, score in zip(sets, scores, strict=True) if isinstance(score, bytes)}
     here: set[State] = set(found)
@@ -118,16 +136,36 @@ def _places(replies: Sequence[Reply], job_id: str) -> _Places:
                 lost_at = float(score)
     if isinstance(position, int):
         here.add(State.WAITING)
+    known = (length, runs, *scores)
+    whole = not any(isinstance(reply, ResponseError) for reply in (*known, front, back, taken))
+    whole = whole and length <= 2 * LINE_LIMIT and runs <= LOOK_LIMIT
     members = dependents[1] if isinstance(dependents, list) else []
     return _Places(
         lists=frozenset(here),
         position=position if isinstance(position, int) else None,
+        missing=whole and not here,
+        taken=isinstance(taken, int),
+        taken_s=number_of(first_seen),
         due=found.get(State.SCHEDULED),
         lost_at=lost_at,
         expires_s=ttl // 1000 if isinstance(ttl, int) and ttl > 0 else None,
         dependents=tuple(sorted(text(member) for member in members)[:MAX_LINKS]),
         dependents_total=dependents_total if isinstance(dependents_total, int) else None,
     )
+
+
+def _stray(places: _Places, state: State | None, status: str | None) -> str | None:
+    """What to say of a job that its status puts in a list in which it does not stand; None for others."""
+    if state is None or not places.missing or status in _ELSEWHERE:
+        return None
+    if places.taken and state is State.WAITING:
+        since = f", since {iso(instant(places.taken_s))} at the latest" if places.taken_s is not None else ""
+        return f"It is in RQ's intermediate list{since}: a worker took it and has not started it."
+    if state is State.WAITING:
+        return "It is in no list: lost between queue and worker."
+    if state in (State.COMPLETED, State.DEAD, State.CANCELED):
+        return "It is in no list of RQ's: only its data are left, until they expire."
+    return "It is in no list of RQ's: nothing happens to it by itself."
 
 
 def _check(record: Record, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
@@ -201,6 +239,16 @@ def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: Record) -> JobLi
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
+    found = _field_facts(record)
+    left = number(record.text("retries_left"))
+    # RQ counts down and forgets where it began.
+    waits = record.text("status") == "scheduled" and record.text("started_at") is not None
+    if waits and left is not None and record.text("number_of_retries") is None:
+        found.append(("Attempts", f"at least 1 failed; {left} {'retry' if left == 1 else 'retries'} left"))
+    return found
+
+
+def _field_facts(record: Record) -> list[tuple[str, str]]:
     return [(label, printable(record.fields[field], 500)) for label, field in FACTS.items() if field in record.fields]
 
 
@@ -208,8 +256,8 @@ def _place_facts(places: _Places, state: State | None, parents: Sequence[str], n
     facts = []
     if places.position is not None:
         facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
-    elif state is State.WAITING:
-        facts.append(("Place in line", f"more than {LOOK_LIMIT} before it"))
+    elif state is State.WAITING and not places.missing:
+        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or in no list"))
     if len(parents) > 1:
         facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from dashboard.backends.members import shared_script
 from dashboard.model import State
 
 DEFAULT_PREFIX = "rq"
@@ -50,6 +51,11 @@ class QueueKeys:
     def queue(self) -> str:
         """The list of waiting ids, which is also the queue's entry in the directory and our QueueRef.key."""
         return f"{self.prefix}:queue:{self.name}"
+
+    @property
+    def intermediate(self) -> str:
+        """The list of ids that a worker has taken and not started yet, of workers that serve one queue alone."""
+        return f"{self.queue}:intermediate"
 
     def of(self, state: State) -> str:
         """The list or sorted set of a state."""
@@ -113,4 +119,5 @@ def job_id_of(member: str, state: State) -> str:
 @cache
 def script(name: str) -> str:
     """The text of one of the read-only scripts; they build keys from what they read, which one Redis allows."""
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return f"{shared_script('oldest')}\n{text}" if name == "queues" else text

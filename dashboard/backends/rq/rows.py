@@ -15,7 +15,7 @@ from dashboard.model import Job, JobError, QueueRef, State
 # Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
 SMALL = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
-    *("retries_left", "number_of_retries"),
+    *("retries_left", "number_of_retries", "repeats_left"),
 )
 LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
 DEAD_LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
@@ -40,7 +40,7 @@ def job_of(
     """
     status = record.text("status")
     name, summary = call_parts(record.text("description"))
-    own = STATUSES.get(status or "")
+    own = _own_state(record, status)
     attempts, most = _attempts(record, status)
     ended = own in (State.COMPLETED, State.DEAD, State.CANCELED)
     return Job(
@@ -51,7 +51,7 @@ def job_of(
         stamp=_stamp(record, state or own),
         name=name,
         summary=summary,
-        state=state or own,
+        state=own if own is State.RETRYING and state in (None, State.SCHEDULED) else state or own,
         native_state=status,
         enqueued_at=moment(record.text("enqueued_at")) or moment(record.text("created_at")),
         scheduled_for=due,
@@ -68,6 +68,18 @@ def job_of(
 def without_data(ref: QueueRef, job_id: str, state: State | None, problem: str) -> Job:
     """What the list alone tells of a job."""
     return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, state=state, problem=problem)
+
+
+def _own_state(record: Record, status: str | None) -> State | None:
+    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one.
+
+    Of one that also repeats, nothing tells which of both it waits for.
+    """
+    tried = record.text("started_at") is not None and record.text("repeats_left") is None
+    counts = any(number(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
+    if status == "scheduled" and tried and counts:
+        return State.RETRYING
+    return STATUSES.get(status or "")
 
 
 def _stamp(record: Record, state: State | None) -> str | None:

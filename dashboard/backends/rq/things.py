@@ -20,19 +20,28 @@ def describe(value: Any) -> Any:
 
     Not masked: hand it to `payload.bounded`.
     """
-    return _Describer().value(value, 0)
+    return described(value)[0]
+
+
+def described(value: Any) -> tuple[Any, bool]:
+    """As `describe`, and whether anything was cut."""
+    describer = _Describer()
+    return describer.value(value, 0), describer.cut
 
 
 class _Describer:
     def __init__(self) -> None:
         self._left = MAX_NODES
+        self.cut = False
 
     def value(self, value: Any, depth: int) -> Any:
         """One value; CUT where the limits are reached."""
         self._left -= 1
         if isinstance(value, _SCALARS):
+            self.cut = self.cut or (isinstance(value, str | bytes) and len(value) > TEXT_LIMIT)
             return _scalar(value)
         if self._left <= 0 or depth > MAX_DEPTH:
+            self.cut = True
             return CUT
         if isinstance(value, Row):
             return self._items(value.items, depth)
@@ -47,6 +56,7 @@ class _Describer:
         for item in items:
             found.append(self.value(item, depth + 1))
             if self._left <= 0:
+                self.cut = True
                 break
         return found
 
@@ -55,6 +65,7 @@ class _Describer:
         for key, item in pairs:
             found[_key(self.value(key, depth + 1))] = self.value(item, depth + 1)
             if self._left <= 0:
+                self.cut = True
                 break
         return found
 
@@ -64,6 +75,7 @@ class _Describer:
             return known
         args = thing.args.items if isinstance(thing.args, Row) else []
         short = len(args) <= 8 and all(isinstance(arg, _SCALARS) for arg in args)
+        self.cut = self.cut or any(isinstance(arg, str | bytes) and len(arg) > TEXT_LIMIT for arg in args)
         if not thing.called:
             name = thing.what
         elif short:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,6 +16,7 @@ from dashboard.backends.rq import calls
 from dashboard.backends.rq.act import NOWHERE, flag, in_line, kind
 from dashboard.backends.rq.calls import Step
 from dashboard.backends.rq.keys import QueueKeys
+from dashboard.backends.rq.stray import missing
 from dashboard.backends.rq.words import ENDED, STATUSES
 from dashboard.model import State
 from dashboard.sources import Argument, Reply, Source
@@ -30,6 +31,11 @@ WALK_IN_ALL = 25_000_000
 NEAR = 1_000
 # Scripts that go out together: they must be done before the connection gives up waiting.
 SCRIPTS_PER_TRIP = 100
+# Of no more jobs at a time it is looked whether they stand in no list: their whole line is looked through for each.
+STRAYS_AT_ONCE = 20
+ASK_AGAIN = "a worker may be just taking it: ask again in a minute"  # as acting.lua says it
+# In the place of the id behind a job: it stood in no list.
+STRAY = b"\0in no list"
 _UNREADABLE = "what was kept of it cannot be read"
 
 _Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
@@ -51,7 +57,10 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more."""
+    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more.
+
+    Where few jobs do not stand in their list, those of `missing` and 1 more.
+    """
     places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else Places()
     replies: list[Reply] = [calls.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
@@ -68,10 +77,32 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
             room -= reply[1] if isinstance(reply, list) else 0
         left = [n for n in left if replies[n] == calls.LATER]
     listed = state is State.WAITING
-    return [
+    taken = [
         _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b""), places.why)
         for pick, reply in zip(picks, replies, strict=True)
     ]
+    changed = [n for n, one in enumerate(taken) if isinstance(one, Acted) and one.outcome is Outcome.CHANGED]
+    if changed and places.whole and len(picks) <= STRAYS_AT_ONCE:
+        for n, one in zip(changed, _take_stray(source, queue, state, [picks[n] for n in changed]), strict=True):
+            taken[n] = one or taken[n]
+    return taken
+
+
+def _take_stray(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted | None]:
+    """What there is of jobs that stand in no list; None for others. Cost: as `missing`, and 1 round trip."""
+    found: list[Kept | Acted | None] = [None] * len(picks)
+    replies = missing(source, queue, state, picks)
+    for n, reply in enumerate(replies):
+        if reply == ASK_AGAIN.encode():
+            found[n] = Acted(id=picks[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
+    left = [n for n, reply in enumerate(replies) if reply == b"done"]
+    fixed = ("none", STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, calls.BYTES_PER_SCRIPT)
+    steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", "")) for n in left]
+    answers = calls.each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
+    for n, reply in zip(left, answers, strict=True):
+        one = _kept(picks[n], reply, Place(0, STRAY), "")
+        found[n] = one if isinstance(one, Kept) else None
+    return found
 
 
 def _kept(pick: Pick, reply: Reply, place: Place, why: str) -> Kept | Acted:
@@ -100,7 +131,7 @@ def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept])
     """As the contract says. Cost: 1 round trip; more where a waiting line moved on since the jobs were taken."""
     blobs = {job.id: _blob(job) for job in kept}
     picks = [Pick(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
-    fixed = (kind(state), STATUSES[state], flag(state in ENDED))
+    first, fixed = queue.of(state), (kind(state), STATUSES[state], flag(state in ENDED))
 
     def remove(asked: Sequence[Pick], places: Sequence[int]) -> list[Reply]:
         steps = []
@@ -108,28 +139,41 @@ def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept])
             blob = blobs[pick.id]
             seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
             steps.append(Step((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
-        return calls.each(source, "remove", queue, steps, first_keys=(queue.of(state),), fixed=fixed, counted=True)
+        return calls.each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
 
+    strays = {job_id for job_id, blob in blobs.items() if blob is not None and blob.after == STRAY}
+    listed = [pick for pick in picks if pick.id not in strays]
     if state is State.WAITING:
-        seen_at = [blob.place if (blob := blobs[pick.id]) else NOWHERE.at for pick in picks]
-        replies = in_line(source, queue, picks, seen_at, remove)
+        seen_at = [blob.place if (blob := blobs[pick.id]) else NOWHERE.at for pick in listed]
+        replies = in_line(source, queue, listed, seen_at, remove)
     else:
-        replies = remove(picks, [0] * len(picks))
-    done = {pick.id: calls.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)}
+        replies = remove(listed, [0] * len(listed))
+    done = {pick.id: calls.told(pick.id, reply) for pick, reply in zip(listed, replies, strict=True)}
+    unlisted = [pick for pick in picks if pick.id in strays]
+    first, fixed = queue.queue, ("none", *fixed[1:])
+    for pick, reply in zip(unlisted, remove(unlisted, [0] * len(unlisted)), strict=True):
+        done[pick.id] = calls.told(pick.id, reply)
     return [done.get(job.id) or _unreadable(job) for job in kept]
 
 
 def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]) -> list[Acted]:
     """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
     blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
-    left = sorted((job.id for job in kept if job.id in blobs), key=lambda job_id: blobs[job_id].place)
+    strays = {job_id: blob for job_id, blob in blobs.items() if blob.after == STRAY}
+    done = _restore(source, queue, "none", state, strays)
+    done |= _restore(source, queue, kind(state), state, {key: blob for key, blob in blobs.items() if key not in strays})
+    return [done.get(job.id) or _unreadable(job) for job in kept]
+
+
+def _restore(source: Source, queue: QueueKeys, into: str, state: State, blobs: Mapping[str, _Blob]) -> dict[str, Acted]:
+    left = sorted(blobs, key=lambda job_id: blobs[job_id].place)
     walk = WALK_IN_ALL
     done: dict[str, Acted] = {}
     per_script = calls.JOBS_PER_SCRIPT
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
         steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
-        fixed = (kind(state), flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, BACK, BACK_KEPT_S)
+        fixed = (into, flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, BACK, BACK_KEPT_S)
         replies = calls.each(
             source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
         )
@@ -143,7 +187,7 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
         # As many as a script came to; the rest of it stood too deep for one.
         per_script = max(1, min(per_script, len(answered) * per_script // len(now)))
         left = [job_id for job_id in left if job_id not in done]
-    return [done.get(job.id) or _unreadable(job) for job in kept]
+    return done
 
 
 def _told(job_id: str, reply: Reply) -> Acted:

@@ -15,18 +15,30 @@ JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.COMPLETED: (Action.DUPLICATE, Action.DELETE),
     State.CANCELED: (Action.RETRY, Action.DUPLICATE, Action.DELETE),
 }
+# A job that failed and is tried again later stands among the scheduled ones.
+LISTED_WITH: dict[State, State] = {State.RETRYING: State.SCHEDULED}
+JOB_ACTIONS[State.RETRYING] = JOB_ACTIONS[State.SCHEDULED]
+# What may be done beside to jobs that their status puts in a state, but that stand in no list.
+ABANDONED_ACTIONS: dict[State | None, tuple[Action, ...]] = {
+    State.ACTIVE: (Action.RETRY, Action.DELETE),
+    State.WAITING: (Action.RETRY,),
+    State.SCHEDULED: (Action.RETRY,),
+    State.BLOCKED: (Action.RETRY,),
+}
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 WORKER_ACTIONS = (Action.STOP_WORKER,)
 
 EXPLAINED = {
     Action.RETRY: (
         "The job goes to the end of its queue, or waits for its rate limit; earlier results are kept. The retries it "
-        "has left stay as they are: RQ does not keep how many there were at first."
+        "has left stay as they are: RQ does not keep how many there were at first. A job that is in no list goes back "
+        "into line: to its front where it was next before."
     ),
     Action.MOVE: "The job goes to the end of the other queue and belongs to it from then on.",
     Action.DUPLICATE: (
         "A new job of the same function, arguments and options goes to the end of the queue, without results, group, "
-        "repeats or jobs to wait for. The job itself stays as it is."
+        "repeats or jobs to wait for. Its meta goes with it, with what the app keeps there of its progress, and the "
+        "retries that it has left. The job itself stays as it is."
     ),
     Action.PROMOTE: (
         "The job goes to the end of its queue now, whatever it was waiting for, and does not run again when its time "

@@ -12,7 +12,7 @@ from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.backends.odd_data import searched_row
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined, of_json
+from dashboard.backends.searchtext import ends, joined
 from dashboard.backends.sidekiq import (
     act,
     control,
@@ -28,7 +28,8 @@ from dashboard.backends.sidekiq import (
     words,
     workers,
 )
-from dashboard.backends.sidekiq.entry import stack_of
+from dashboard.backends.sidekiq.cron_namespaces import CronSets
+from dashboard.backends.sidekiq.entry import searched_text, stack_of
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -70,6 +71,7 @@ class Sidekiq(Backend):
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
+        self._cron_sets = CronSets()
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discover.step(self.source, cursor, budget)
@@ -106,7 +108,9 @@ class Sidekiq(Backend):
         return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return schedules.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
+        """As the contract says, and a look for namespaces of sidekiq-cron; see `CronSets.look` for its cost."""
+        by_key = {ref.key: ref for ref in refs}
+        return schedules.read(self.source, self._scripts, self._cron_sets, _namespaces(refs), by_key)
 
     def classes(self, ref: QueueRef) -> ClassBoard | None:
         return metrics.read(self.source, keys.place(ref).namespace)
@@ -184,7 +188,7 @@ def _searched_row(job: Job, payload: bytes) -> Searched:
 def _searched(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
-        text=joined(of_json(payload), job.error.message if job.error else None),
+        text=joined(searched_text(payload), job.error.message if job.error else None),
         stack=ends(stack_of(payload)),
     )
 

@@ -6,7 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -22,7 +22,8 @@ from dashboard.backends.payload import (
     printable,
     text,
 )
-from dashboard.clock import instant
+from dashboard.backends.searchtext import of_json, of_value
+from dashboard.clock import EPOCH, instant
 from dashboard.model import Job, JobError, Payload, QueueRef, State, TimelineEvent
 
 # What a backtrace may grow to when it is unpacked.
@@ -31,6 +32,9 @@ BACKTRACE_LIMIT_BYTES = 512 * 1024
 DEFAULT_RETRIES = 25
 # Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
 MILLISECONDS = 1e11
+LONGEST_TIME = 64
+# What stands in the place of an encrypted argument, as on Sidekiq's own pages: `lib/sidekiq/api.rb` (display_args).
+ENCRYPTED = "[encrypted data]"
 
 
 class _Jid(msgspec.Struct):
@@ -41,11 +45,36 @@ _JID = msgspec.json.Decoder(_Jid)
 
 
 def moment(value: Any) -> datetime | None:
-    """The instant of a time in a payload, in seconds or milliseconds; None for anything else."""
+    """The instant of a time in a payload: seconds or milliseconds, as a number or text, or a time as Ruby prints it
+    (`2026-11-23 10:00:00 UTC`, ISO 8601); None for anything else.
+    """
+    if isinstance(value, str):
+        return _written_moment(value)
     number = finite(value)
     if number is None or number <= 0:
         return None
     return instant(number / 1000 if number > MILLISECONDS else number)
+
+
+def _written_moment(value: str) -> datetime | None:
+    if len(value) > LONGEST_TIME:
+        return None
+    try:
+        return moment(float(value))
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00").replace(" +", "+").replace(" -", "-"))
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if found > EPOCH else None
+
+
+def enqueued_at(payload: Mapping[str, Any]) -> datetime | None:
+    """When a job was put in line; of one that is still to be, when it was made."""
+    at = payload.get("enqueued_at")
+    return moment(payload.get("created_at") if at is None else at)
 
 
 def decode(raw: bytes) -> dict[str, Any] | None:
@@ -111,7 +140,7 @@ def row(
         name=job_name(payload),
         state=state,
         native_state=native,
-        enqueued_at=moment(payload.get("enqueued_at")) or moment(payload.get("created_at")),
+        enqueued_at=enqueued_at(payload),
         scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
         finished_at=at if state is State.DEAD else None,
         attempts=tried + 1 if isinstance(tried, int) else 0,
@@ -157,15 +186,36 @@ def arguments(payload: Mapping[str, Any], limit: int = 300) -> str | None:
 
 
 def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
-    """The arguments, those of Active Job without its envelope; None where there are none."""
+    """The arguments, those of Active Job without its envelope, ENCRYPTED for one that is; None where there are none."""
     found = payload.get("args")
     if not isinstance(found, list):
         return None
-    first = found[0] if found else None
+    envelope = envelope_of(payload)
+    if envelope is not None:
+        return list(envelope["arguments"])
+    return [*found[:-1], ENCRYPTED] if found and is_encrypted(payload) else found
+
+
+def is_encrypted(payload: Mapping[str, Any]) -> bool:
+    """Whether the last argument is encrypted by Sidekiq Enterprise."""
+    return payload.get("encrypt") not in (None, False)
+
+
+def searched_text(raw: bytes) -> str:
+    """The text of a payload that a search looks through, without what is encrypted."""
+    payload = decode(raw) if b'"encrypt"' in raw else None
+    if payload is None or not is_encrypted(payload):
+        return of_json(raw)
+    return of_value(bounded({**payload, "args": arguments_of(payload)})[0])
+
+
+def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What Active Job wraps a job in; None for other jobs."""
+    found = payload.get("args")
+    first = found[0] if isinstance(found, list) and found else None
     if "wrapped" in payload and isinstance(first, dict) and isinstance(first.get("arguments"), list):
-        inner: list[Any] = first["arguments"]
-        return inner
-    return found
+        return first
+    return None
 
 
 def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
@@ -230,7 +280,7 @@ def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | Non
 
 def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """What only Sidekiq tells."""
-    for label, name in (("Retry queue", "retry_queue"), ("Batch", "bid"), ("Class in Redis", "class")):
+    for label, name in (("Retry queue", "retry_queue"), ("Class in Redis", "class")):
         if (found := words(payload.get(name), 200)) and found != job_name(payload):
             yield label, found
     if payload.get("retry") is False:
@@ -239,6 +289,35 @@ def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "When retries are used up", "it vanishes instead of dying"
     if isinstance(tags := payload.get("tags"), list) and tags:
         yield "Tags", ", ".join(words(tag, 50) or "?" for tag in tags[:20])
+    yield from _progress(payload)
+
+
+def _progress(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """How far an interrupted job of Active Job has come; a retry goes on there.
+
+    Source: rails `active_job/continuation.rb` (to_h), job-iteration `lib/job-iteration/iteration.rb` (serialize).
+    """
+    envelope = envelope_of(payload) or {}
+    continuation = envelope.get("continuation")
+    steps = continuation if isinstance(continuation, dict) else {}
+    if isinstance(done := steps.get("completed"), list) and done:
+        yield "Completed steps", ", ".join(_brief(step) for step in done[:50])
+    current = steps.get("current")
+    if isinstance(current, list) and current:
+        cursor = f", cursor {_brief(current[1])}" if len(current) > 1 and current[1] is not None else ""
+        yield "Current step", _brief(current[0]) + cursor
+    if envelope.get("cursor_position") is not None:
+        yield "Cursor", _brief(envelope["cursor_position"])
+    for label, name in (("Resumptions", "resumptions"), ("Interruptions", "times_interrupted")):
+        if isinstance(times := envelope.get(name), int) and not isinstance(times, bool) and times > 0:
+            yield label, _brief(times)
+
+
+def _brief(value: Any) -> str:
+    """A value of the payload in one line, masked."""
+    shown, _ = bounded(value)
+    line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    return printable(line.encode("utf-8", "replace"), 200)
 
 
 def _max_attempts(payload: Mapping[str, Any]) -> int | None:

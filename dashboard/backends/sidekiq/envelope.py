@@ -23,8 +23,16 @@ _FIELDS = msgspec.json.Decoder(Fields)
 FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_class", "error_message", "error_backtrace")
 # With these set back, the next failure counts as the first one.
 ATTEMPTS = ("retry_count", "failed_at", "retried_at")
-# A batch counts its jobs by their ids: one that it does not know would end it early.
-OF_THE_OLD_JOB = (*FAILURES, "bid")
+# A batch counts its jobs by their ids: one that it does not know would end it early. Locks and digests are made anew
+# from the arguments by the middleware that asks for them: an old one would free, or take, what belongs to another job.
+# An expiry is that of the old push. Source: sidekiq-unique-jobs `lib/sidekiq_unique_jobs/job.rb` (prepare, add_digest).
+OF_THE_OLD_JOB = (
+    *FAILURES,
+    *("bid", "expiry", "unique_token", "lock_digest", "lock_args", "unique_digest", "unique_args"),
+)
+# What Active Job keeps in its envelope of how far a job has come: a new one begins at the first step. Source: rails
+# `active_job/continuable.rb` (serialize), job-iteration `lib/job-iteration/iteration.rb` (serialize).
+PROGRESS = ("continuation", "resumptions", "cursor_position", "times_interrupted", "total_time", "scheduled_at")
 DEFAULT_QUEUE = "default"
 
 
@@ -177,6 +185,8 @@ def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:
     for name, value in (("job_id", str(uuid.uuid4())), ("executions", 0), ("exception_executions", {})):
         if name in envelope:
             envelope[name] = _raw(value)
+    for name in PROGRESS:
+        envelope.pop(name, None)
     return msgspec.Raw(msgspec.json.encode([envelope, *more]))
 
 

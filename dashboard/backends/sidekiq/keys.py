@@ -68,4 +68,4 @@ def script(name: str, shared: str = "common") -> str:
     """
     folder = files(__package__).joinpath("lua")
     parts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name))
-    return "\n".join((shared_script(), *parts))
+    return "\n".join((shared_script("oldest" if name == "stats" else None), *parts))

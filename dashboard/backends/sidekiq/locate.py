@@ -216,8 +216,9 @@ class _Answer:
                     self._spots[n] = Spot(raw if isinstance(raw, bytes) else None, size, stamp, at)
 
     def _names(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
-        """Which of `wanted` this entry is."""
-        return [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
+        """Which of `wanted` this entry is; where none has its name, by its bytes: odd JSON is not read alike by all."""
+        named = [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
+        return named or [name for name, ns in wanted.items() if any(self._picks[n].stamp == stamp for n in ns)]
 
     def _expects(self, ns: Sequence[int], stamp: str) -> bool:
         return any(self._picks[n].stamp in (None, stamp) for n in ns)

@@ -14,7 +14,7 @@ from dashboard.backends.members import CALL_BYTES, PAGE_READ_BYTES, read_stretch
 from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import text
 from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys, plain, workers
+from dashboard.backends.sidekiq import keys, plain, ties, workers
 from dashboard.backends.sidekiq.entry import (
     decode,
     error,
@@ -228,14 +228,13 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more per further LOOK_AT entries, or CALL_BYTES of
-    them, that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock; one more for each further
+    LOOK_AT entries, or CALL_BYTES of them, that are looked at.
     """
     place = keys.place(ref)
     match = SCORED.match(wanted)
     score, name = (match[1], match[2]) if match else ("", wanted)
-    needle = "" if name.startswith("raw") else name
-    search = _Search(source, scripts, place, needle, score)
+    search = _Search(source, scripts, place, name, score)
 
     def listed(after: int) -> Job | None:
         for where, raw, length, at, position, cut in search.step(after):
@@ -245,12 +244,12 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
                 if job_id(payload, stamp, at if score else None) == wanted or (
                     at and job_id(payload, stamp, None) == name
                 ):
-                    return _job(ref, text(where), raw, length, at, position, wanted, cut)
+                    return _job(source, ref, text(where), raw, length, at, position, wanted, cut)
         return None
 
     job = listed(0) or _running(source, scripts, ref, wanted)
     started, after = monotonic_s(), search.reached
-    while job is None and needle and not score and after < min(search.size, LOOK_AT_MOST):
+    while job is None and name and not score and after < min(search.size, LOOK_AT_MOST):
         if monotonic_s() - started > LOOK_SECONDS:
             break
         job = listed(after)
@@ -301,7 +300,7 @@ def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
     for running in workers.running(rows):
         payload = decode(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
-            found_job = _job(ref, "", running.payload, len(running.payload), None, None, wanted)
+            found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
             return msgspec.structs.replace(
                 found_job,
                 state=State.ACTIVE,
@@ -314,6 +313,7 @@ def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
 
 
 def _job(
+    source: Source,
     ref: QueueRef,
     where: str,
     raw: bytes,
@@ -337,5 +337,6 @@ def _job(
         facts=(
             *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
             *(facts(payload) if payload else ()),
+            *(ties.facts(source, keys.place(ref).namespace, payload) if payload else ()),
         ),
     )

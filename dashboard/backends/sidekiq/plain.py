@@ -17,7 +17,7 @@ from dashboard.backends.members import (
     stamp_of,
 )
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict
-from dashboard.backends.sidekiq.entry import jid_of
+from dashboard.backends.sidekiq.entry import enqueued_at, jid_of
 from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
@@ -25,7 +25,6 @@ SOME = ("COUNT", 1000)
 WORK_BYTES = 1024 * 1024  # of a longer field of a process nothing is read
 BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
 MOST_THREADS = 10_000
-NAMELESS_AT = 1000  # entries without an id are told apart by the caller, so far from the end
 
 
 def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
@@ -107,24 +106,27 @@ def find(
     wanted = job_id.encode("utf-8", "surrogateescape")
     found: list[Reply] = []
     for key in listed:
-        for member in read_plainly(source, key, "list", after, after + (most if wanted else NAMELESS_AT)):
-            if wanted in member.raw and _may_be(member.raw, job_id):
+        for member in read_plainly(source, key, "list", after, after + most):
+            if _may_be(member.raw, job_id, wanted):
                 raw, length, _, stamp = _cut(member)
                 found.append([f"queue:{queue}".encode(), raw, length, None, member.place, stamp])
-                if wanted:
-                    break
+                break
     for name, key, first, stop in zip(names, keys_, firsts, stops, strict=True):
         for member in read_plainly(source, key, "zset", first, stop, backwards=not score):
-            if wanted in member.raw:
+            if _may_be(member.raw, job_id, wanted):
                 raw, length, at, stamp = _cut(member)
                 found.append([name.encode(), raw, length, score.encode() if score else at, None, stamp])
     return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
 
-def _may_be(raw: bytes, job_id: str) -> bool:
-    """Whether an entry in which an id stands is that job, and no other that names it in its arguments."""
+def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
+    """Whether an entry may be that job, and no other that names it in its arguments; without a jid by its stamp."""
+    if job_id.startswith("raw") and job_id == f"raw{stamp_of(raw)}":
+        return True
+    if wanted not in raw:
+        return False
     known = jid_of(raw)
-    return not job_id or known is None or known["jid"] == job_id
+    return known is None or known["jid"] == job_id
 
 
 def work(source: Source, namespace: str) -> Reply:
@@ -167,8 +169,8 @@ def _scanned(reply: Reply) -> list[bytes]:
 
 def _enqueued_at(head: Reply) -> bytes | None:
     payload = loads_dict(head if isinstance(head, bytes) else None)
-    at = payload.get("enqueued_at") or payload.get("created_at")
-    return repr(at).encode() if isinstance(at, int | float) else None
+    at = enqueued_at(payload)
+    return None if at is None else repr(at.timestamp()).encode()
 
 
 def _queue_of(work_: bytes | None) -> bytes:

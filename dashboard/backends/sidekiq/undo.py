@@ -7,6 +7,7 @@ script that deletes; putting back takes that entry away.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -14,13 +15,14 @@ import msgspec
 
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
 from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys
+from dashboard.backends.sidekiq import keys, ties
 from dashboard.backends.sidekiq.entry import decode, job_name
 from dashboard.backends.sidekiq.locate import Located, Spot, locate, no_room
 from dashboard.backends.sidekiq.writes import Step, run
 from dashboard.model import QueueRef, State
-from dashboard.sources import Source
+from dashboard.sources import Argument, Source
 
+_TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot take a running job away from its process; stop the process, and it is put back into its queue"
 
 
@@ -80,7 +82,7 @@ def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: 
     now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
     done = run(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
-    acted.update(zip(order, done, strict=True))
+    acted.update({n: _with_ties(one, steps[n].arguments[1]) for n, one in zip(order, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
 
 
@@ -110,6 +112,13 @@ def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -
         done = run(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
     acted.update({n: _undone(one) for (n, _), one in zip(entries, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
+
+
+def _with_ties(acted: Acted, raw: Argument) -> Acted:
+    """The outcome with what the deletion leaves behind, as far as the entry is known here."""
+    if acted.outcome is not Outcome.DONE or acted.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
+        return acted
+    return msgspec.structs.replace(acted, detail=ties.after_delete(decode(raw)))
 
 
 def _undone(acted: Acted) -> Acted:

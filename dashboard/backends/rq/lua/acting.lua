@@ -20,7 +20,7 @@ local function failed(reply) return type(reply) == 'table' and reply.err end
 -- The error of a command that the user may not run or the server cannot take, told before anything is touched: each is
 -- tried on the set of queues, where it fails by the type of the key if it is permitted.
 local PROBES = {
-  HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
+  HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
 }
 local function may(...)
   if call('TYPE', queues).ok ~= 'set' then return end
@@ -187,6 +187,65 @@ local function enqueue(id, key, job, name, parents)
   call('HDEL', key, 'exc_info')
   know(line)
   keep(id, key, tonumber(job.ttl or ''), parents)
+end
+
+-- Whether a worker lives that serves this queue; more of them than are looked at count as one that does.
+local function serves()
+  local key = prefix .. ':workers:' .. queue
+  local count = try('SCARD', key)
+  if failed(count) or count > MANY then return true end
+  for _, worker in ipairs(call('SMEMBERS', key)) do
+    if call('EXISTS', worker) == 1 then return true end
+  end
+  return false
+end
+
+-- Why a job may not be taken for one that stands in no list; nil where it does stand in none.
+-- A worker that lives has each job that it takes in no list for some milliseconds. RQ itself gives it a minute; so is done
+-- here: the first look notes when, in our own sorted set, and a look a minute later counts, within an hour.
+local LONGEST_LINE, TAKEN_S, NOTED_S = 200000, 60, 3600
+local MISSING = '{queuedeck}:missing'
+local MAY_BE_TAKEN = 'a worker may be just taking it: ask again in a minute'
+local function unlisted(line, id, job)
+  if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue' end
+  local length = try('LLEN', line)
+  if failed(length) then return length.err end
+  if length > LONGEST_LINE then return 'its line is too long to be sure that it does not stand there' end
+  if call('LPOS', line, id) then return 'changed|it stands in its line' end
+  for _, name in ipairs({'scheduled', 'deferred', 'ready', 'failed', 'finished', 'canceled', 'wip'}) do
+    if type(try('ZSCORE', prefix .. ':' .. name .. ':' .. queue, id)) == 'string' then return 'changed|it stands in a list' end
+  end
+  local executions = try('ZRANGE', prefix .. ':executions:' .. id, 0, 9)
+  for _, execution in ipairs(failed(executions) and {} or executions) do
+    if type(try('ZSCORE', prefix .. ':wip:' .. queue, id .. ':' .. execution)) == 'string' then return RUNS end
+  end
+  if job.rate_limit_key and type(try('ZSCORE', prefix .. ':rl:' .. job.rate_limit_key .. ':rate_limited', id)) == 'string' then
+    return 'changed|it waits for its rate limit'
+  end
+  if string.find(' finished failed stopped canceled ', ' ' .. (job.status or '') .. ' ', 1, true) then return nil end
+  if not serves() then return nil end
+  local taken = type(try('LPOS', line .. ':intermediate', id)) == 'number'
+  local seen = taken and try('GETRANGE', line .. ':intermediate:first_seen:' .. id, 0, 40)
+  seen = type(seen) == 'string' and tonumber(seen)
+  if seen and now_s - seen > TAKEN_S then return nil end
+  local note = prefix .. ' ' .. id .. ' ' .. (job.enqueued_at or '')
+  local noted = try('ZSCORE', MISSING, note)
+  local ago = type(noted) == 'string' and now_s - tonumber(noted) or NOTED_S
+  if ago > TAKEN_S and ago < NOTED_S then return nil end
+  if ago >= NOTED_S then
+    try('ZREMRANGEBYSCORE', MISSING, '-inf', now_s - NOTED_S)
+    local added = try('ZADD', MISSING, now_s, note)
+    if failed(added) then return added.err end
+    try('EXPIRE', MISSING, NOTED_S)
+  end
+  return MAY_BE_TAKEN
+end
+
+-- What is left of a worker's having taken a job.
+local function forget_taken(line, id, job)
+  try('ZREM', MISSING, prefix .. ' ' .. id .. ' ' .. (job.enqueued_at or ''))
+  try('LREM', line .. ':intermediate', 1, id)
+  try('DEL', line .. ':intermediate:first_seen:' .. id)
 end
 
 -- Takes jobs out of a list at once. `jobs`: {id, its place from the front as it was seen}, front first, less `before`

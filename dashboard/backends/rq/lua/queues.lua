@@ -1,18 +1,22 @@
--- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads, orders or workers.
+-- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads, orders, retrying or workers.
 
 local function short(key, field, limit)
   local size = redis.pcall('HSTRLEN', key, field)
   return type(size) == 'number' and size > 0 and size <= limit and redis.call('HGET', key, field)
 end
 
--- When the next waiting job of each queue was enqueued.
+-- When the oldest waiting job of each queue was enqueued, of those that were looked at.
 -- ARGV: heads, prefix of job hashes, the queues' lists. Answers per queue: text of enqueued_at, or false.
--- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied.
+-- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied. Their text sorts by time. The job may be
+-- gone whose id stands in line.
 local function heads()
-  local answers = {}
+  local answers, looks = {}, {1000}
   for i = 3, #ARGV do
-    local id = redis.pcall('LINDEX', ARGV[i], 0)
-    answers[#answers + 1] = type(id) == 'string' and short(ARGV[2] .. id, 'enqueued_at', 40)
+    local length = redis.pcall('LLEN', ARGV[i])
+    answers[#answers + 1] = type(length) == 'number' and oldest(length, function(place)
+      local at = short(ARGV[2] .. redis.call('LINDEX', ARGV[i], place), 'enqueued_at', 40)
+      return at and string.match(at, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d.*') or nil
+    end, looks) or false
   end
   return answers
 end
@@ -75,5 +79,25 @@ local function workers()
   return answers
 end
 
-local reads = {heads = heads, orders = orders, workers = workers}
+-- How many of the scheduled jobs of each queue ran before and are tried again, among the soonest. RQ keeps both alike.
+-- ARGV: retrying, prefix of job hashes, how many of each queue are looked at, the queues' sorted sets.
+-- Answers per queue {how many are, how many were looked at}, or false where it is no sorted set.
+local function retrying()
+  local answers, left = {}, 1000
+  for i = 4, #ARGV do
+    local ids = redis.pcall('ZRANGE', ARGV[i], 0, math.min(left, tonumber(ARGV[3])) - 1)
+    if left <= 0 then ids = {} end
+    local count = 0
+    for _, id in ipairs(ids.err and {} or ids) do
+      local key = ARGV[2] .. id
+      local counts = short(key, 'retries_left', 40) or short(key, 'number_of_retries', 40)
+      if counts and short(key, 'started_at', 40) and not short(key, 'repeats_left', 40) then count = count + 1 end
+    end
+    left = left - (ids.err and 0 or #ids)
+    answers[#answers + 1] = not ids.err and {count, #ids}
+  end
+  return answers
+end
+
+local reads = {heads = heads, orders = orders, retrying = retrying, workers = workers}
 return reads[ARGV[1]]()

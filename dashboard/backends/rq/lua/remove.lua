@@ -1,10 +1,11 @@
 -- Deletes jobs that are as they were when they were taken. KEYS: the list or sorted set they stand in, then the hash of
--- each. ARGV after those of acting.lua: 'list' or 'zset', the statuses they may have, '1' where the stamp is that of an
+-- each. ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' where the stamp is that of an
 -- end, how many were taken out before, then id, stamp ('' = any), mark ('' = any), score ('' = any), how many waited for it
 -- ('' = any) and place ('' in a set) of each, front first. Returns an outcome per job, as move.lua.
 local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])
-local listed = kind == 'list'
-local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, kind)
+-- 'none': they stand in no list; then the first key is the queue's line.
+local listed, stray = kind == 'list', kind == 'none'
+local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, stray and 'list' or kind)
 local deleted = try('DEL', prefix .. ':job:\0queuedeck')
 if refused or failed(deleted) then return refused or deleted end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
@@ -13,7 +14,9 @@ local ALTERED = 'changed|it was altered meanwhile'
 local function check(step)
   local job, why = read(step.key)
   step.job, step.from, step.parents = job or {}, from, parents_of(step.id)
-  if not listed then
+  if stray then
+    if not job then return why end
+  elseif not listed then
     if job and job.status == 'rate_limited' then step.from = prefix .. ':rl:' .. (job.rate_limit_key or '') .. ':rate_limited' end
     local score = try('ZSCORE', step.from, step.id)
     if type(score) ~= 'string' then return job and NOT_LISTED or why end
@@ -21,7 +24,7 @@ local function check(step)
     if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
   end
   if not job then return step.mark ~= why and why or nil end
-  why = differs(job, states, ended, step.stamp)
+  why = differs(job, states, ended, step.stamp) or stray and unlisted(from, step.id, job)
   if why then return why end
   if runs(step.id) then return RUNS end
   if not step.parents then return 'it waits for more jobs than can be followed' end
@@ -36,7 +39,7 @@ end
 
 local function apply(step)
   local id, key, job = step.id, step.key, step.job
-  if not listed then call('ZREM', step.from, id) end
+  if stray then forget_taken(from, id, job) elseif not listed then call('ZREM', step.from, id) end
   leave(id, step.parents or {})
   if job.group_id then try('SREM', prefix .. ':group:' .. job.group_id, id) end
   if step.mark ~= NO_JOB then

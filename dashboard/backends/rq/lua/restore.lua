@@ -1,12 +1,13 @@
 -- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each.
--- ARGV after those of acting.lua: 'list' or 'zset', '1' where scores are times to live, how far into a list it inserts, how
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', '1' where scores are times to live, how far into a list it inserts, how
 -- many entries one call may walk over, our sorted set of what was put back and when, how long that is remembered in s,
 -- then per job: id, score, place, id after it, '1' if it was put ahead of the others, group, token of the
 -- deletion or '', dump and ms to live of its four keys, how many ids of parents follow, and those. Returns an outcome per
 -- job as move.lua, 'again' where this deletion was undone before, or 'later'.
 local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local back, remembered = ARGV[9], tonumber(ARGV[10])
-local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or wrong(into, kind)
+-- 'none': they stood in no list, and do so again.
+local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or kind ~= 'none' and wrong(into, kind)
 if refused then return refused end
 local walked = 0
 
@@ -135,6 +136,7 @@ local function put_back(step)
     try('SADD', prefix .. ':groups', step.group)
   end
   know(prefix .. ':queue:' .. queue)
+  if kind == 'none' then return nil end
   if job.rate_limit_key and (kind == 'list' or job.status == 'rate_limited') then
     why = queue_for_slot(step.id, step.key, job)
     if not why then return 'done|its rate limit puts it in line when another job ends' end

@@ -1,5 +1,5 @@
 -- All that is needed to put jobs back. Only reads. KEYS: the list or sorted set they stand in, then the hash of each.
--- ARGV after those of acting.lua: 'list' or 'zset', the statuses they may have, '1' where the stamp is that of an end,
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' where the stamp is that of an end,
 -- largest job in bytes, most bytes of this answer, then id, stamp ('' = any) and the id after it in a list of each.
 -- Returns per job an outcome as move.lua, 'later' where the answer is full, or
 -- {score or '', bytes, mark, group or '', how many wait for it, '1' if it was put ahead of others, then dump and ms to live of its four keys, then the ids of
@@ -7,7 +7,8 @@
 local from, kind, states, ended = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
 local largest, room = tonumber(ARGV[8]), tonumber(ARGV[9])
 local all_of_it = room
-local refused = wrong(from, kind)
+-- 'none': they stand in no list; then the first key is the queue's line.
+local refused = wrong(from, kind == 'none' and 'list' or kind)
 if refused then return refused end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
 

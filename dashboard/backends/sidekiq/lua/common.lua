@@ -84,7 +84,7 @@ local function queue_of(work)
     if fine then return name[1] end
   end
   local job = decoded(work)
-  return job and job.queue
+  return job and type(job.queue) == 'string' and job.queue or nil
 end
 
 -- The jid of a payload in which only one field of any depth is called so, and written plainly; false for others.
@@ -95,9 +95,21 @@ local function lone_jid(text)
   return string.match(text, '^:"([%w_-]+)"', stop + 1) or false
 end
 
+-- Whether a name is that of an entry without a jid, as job_id in entry.py makes it.
+local function is_raw(name)
+  return string.match(name, '^raw%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x$') or string.match(name, '^raw%x+%-%d+$')
+end
+
 -- Whether an entry may be one of `wanted`, names as job_id in entry.py makes them; true where its jid is written oddly.
+-- What is no JSON goes by its stamp, whatever jid seems to stand in it.
+local raw_of = {}
 local function may_be(text, wanted)
-  if #text > DECODE_LIMIT or not string.find(text, '"jid"', 1, true) then return wanted['raw' .. stamp_of(text)] end
+  if raw_of[wanted] == nil then
+    raw_of[wanted] = false
+    for name in pairs(wanted) do raw_of[wanted] = raw_of[wanted] or is_raw(name) ~= nil end
+  end
+  if raw_of[wanted] and wanted['raw' .. stamp_of(text)] then return true end
+  if #text > DECODE_LIMIT or not string.find(text, '"jid"', 1, true) then return false end
   local seen, from = false, 1
   while true do
     local _, stop = string.find(text, '"jid"', from, true)

@@ -4,7 +4,6 @@
 -- or set, after how many to go on, bytes read}: `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, sets, room, largest = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8]), 0
-local NAMELESS_AT = 1000
 -- All of them go on where the shortest look ended.
 local reached, bytes = after + most, 0
 local found = {}
@@ -14,14 +13,11 @@ local function add(where, text, at, place)
   found[#found + 1] = {where, cut[1], cut[2], at, place, cut[3]}
 end
 
--- Without an id what is meant is an entry that has none.
-local function nameless(text)
-  local job = decoded(text)
-  return not job or type(job.jid) ~= 'string'
-end
-
 -- Another job may name this one in its arguments: an id anywhere in the text is only a first hint.
+local raw = is_raw(id)
 local function holds(text)
+  -- An entry without a jid is told by its stamp.
+  if raw and 'raw' .. stamp_of(text) == id then return true end
   if not string.find(text, id, 1, true) then return false end
   local jid = lone_jid(text)
   if jid then return jid == id end
@@ -40,11 +36,7 @@ local function look(key, kind, stop, visit)
 end
 
 local function look_in_list(key, where)
-  look(key, 'list', after + (id == '' and math.min(most, NAMELESS_AT) or most), function(text, _, place)
-    if id == '' then
-      if nameless(text) then add(where, text, false, place) end
-      return false
-    end
+  look(key, 'list', after + most, function(text, _, place)
     if not holds(text) then return false end
     add(where, text, false, place)
     return true
@@ -58,7 +50,7 @@ local function look_in_set(name)
     if not filled(size) then return end
     local first = redis.call('ZCOUNT', key, '-inf', '(' .. score)
     local _, some = each_member(key, 'zset', false, first, first + math.min(size, most), room, function(text)
-      if id == '' or holds(text) then add(name, text, score, false) end
+      if holds(text) then add(name, text, score, false) end
     end)
     bytes = bytes + some
     return

@@ -6,8 +6,8 @@ local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
 local found = {}
 
 local function add(text, score)
-  -- What cannot be decoded is told by its stamp, as on a page.
-  local jid = (#text <= LIMIT or decoded(text)) and lone_jid(text) or false
+  -- What cannot be decoded is told by its stamp, as on a page, whatever jid seems to stand in it.
+  local jid = lone_jid(text) and decoded(text) and lone_jid(text) or false
   local n = #found
   found[n + 1], found[n + 2], found[n + 3] = jid, stamp_of(text), score
   found[n + 4] = not jid and entry(text)[1]

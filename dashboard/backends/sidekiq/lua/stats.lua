@@ -1,24 +1,70 @@
 -- The figures of one namespace and of some of its queues.
 -- ARGV[1]: namespace with its colon, or ''; ARGV[2]: '1' when the sets of all queues are wanted; then queue names.
--- Returns {{length, when its next job was enqueued or false, 1 where that was not read for want of room}... per queue,
+-- Returns {{length, when the oldest of its jobs that were looked at was enqueued or false, 1 where its next job was not read
+-- for want of room}... per queue,
 -- {schedule, retry, dead sizes, earliest schedule score, earliest retry score} or false,
 -- {{info, concurrency, {queue of each running job...}} per live process}, {paused queues...}}.
 local namespace = ARGV[1]
 
+-- When a job was enqueued, as its payload has it; nil where it does not say.
 local function enqueued_at(text)
+  -- Where only one field of any depth is called so, and holds a number, nothing else need be read.
+  local _, stop = string.find(text, '"enqueued_at":', 1, true)
+  local plain = stop and string.match(text, '^(%d+%.?%d*)[,}]', stop + 1)
+  if plain and #text <= DECODE_LIMIT and not string.find(text, '"enqueued_at"', stop, true) then return tonumber(plain) end
   local job = decoded(text)
-  local at = job and (job.enqueued_at or job.created_at)
-  return type(at) == 'number' and string.format('%.6f', at) or false
+  local at = job and job.enqueued_at
+  if at == nil or at == cjson.null then at = job and job.created_at end
+  return (type(at) == 'number' or type(at) == 'string' and #at <= 64) and at or nil
 end
 
-local HEADS_BYTES, WORK_BYTES = 4194304, 8388608
-local queues, read_bytes = {}, 0
+-- Days since 1970 of a date.
+local function days(year, month, day)
+  if month <= 2 then year, month = year - 1, month + 12 end
+  local era = math.floor(year / 400)
+  local of_era = year - era * 400
+  local of_year = math.floor((153 * (month - 3) + 2) / 5) + day - 1
+  return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
+end
+
+local YEAR_10000 = 253402300800
+-- A time in seconds; nil for what is none. Times above 1e11 are milliseconds.
+local function seconds(at)
+  local number = tonumber(at)
+  if not number and type(at) == 'string' then
+    local year, month, day, hour, minute, second, zone =
+      string.match(at, '^%s*(%d%d%d%d)%-(%d%d)%-(%d%d)[T ](%d%d):(%d%d):(%d%d%.?%d*)%s*(.-)%s*$')
+    if not year then return nil end
+    number = days(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + tonumber(second)
+    local sign, hours, minutes = string.match(zone, '^([+-])(%d%d):?(%d%d)$')
+    if sign then number = number - (sign == '-' and -1 or 1) * (hours * 3600 + minutes * 60)
+    elseif zone ~= 'Z' and zone ~= 'UTC' and zone ~= '' then return nil end
+  end
+  if not number or number ~= number or number <= 0 then return nil end
+  if number > 1e11 then number = number / 1000 end
+  return number < YEAR_10000 and number or nil
+end
+
+-- The first job of each queue is always looked at; so many others of all queues, and so many bytes of them.
+local HEADS_BYTES, OTHERS_BYTES, WORK_BYTES = 4194304, 524288, 8388608
+local other_bytes = 0
+local queues, read_bytes, looks = {}, 0, {600}
 for i = 3, #ARGV do
   local key = namespace .. 'queue:' .. ARGV[i]
   local size = read('LLEN', key)
   local head = filled(size) and read_bytes < HEADS_BYTES and read('LINDEX', key, -1)
   if head then read_bytes = read_bytes + #head end
-  queues[#queues + 1] = {size, head and enqueued_at(head), filled(size) and not head and 1}
+  local first
+  if head then
+    first = oldest(size, function(place)
+      if place == 0 then return seconds(enqueued_at(head)) end
+      local text = redis.call('LINDEX', key, -place - 1)
+      other_bytes = other_bytes + #text
+      if other_bytes > OTHERS_BYTES then looks[1] = 0 end
+      return seconds(enqueued_at(text))
+    end, looks)
+  end
+  queues[#queues + 1] = {size, first and string.format('%.6f', first) or false, filled(size) and not head and 1}
 end
 
 local function earliest(key)

@@ -1,0 +1,224 @@
+"""Whatever stands in the keys of Sidekiq and RQ, each costs its own row: never a page, a search or a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from redis.exceptions import ResponseError
+from rq import Queue
+
+from dashboard.acts.wire import pack, unpack
+from dashboard.backends.acting import Pick
+from dashboard.backends.base import Backend, Budget
+from dashboard.backends.rq.backend import RQ
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import QueuedeckError
+from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.rq_library import connected, fill_queue
+from tests.contract.sidekiq_worker import failed, jid, payload
+
+DEEP = "[" * 900 + "]" * 900
+DEEPER = "[" * 5000 + "]" * 5000
+# Values of JSON that one decoder or another chokes on.
+VALUES = (
+    *("1e999", "-1e999", "NaN", "Infinity", "9" * 400, "-1", "0", "1e18", "253402300800", "null", "true", "[]", "{}"),
+    *('"\\ud83c"', '"\\u0000"', '"1e999"', '"nan"', '"\\udc00\\ud800"', '""', DEEP, DEEPER, '{"\\ud83c":1}'),
+)
+RAW = (b"", b"\xff\xfe", b"\x00", b"1e999", b"nan", b"-1", b"9" * 400, b"\xed\xa0\xbc", b"x" * 3000, b"253402300800")
+FIELDS = (
+    *("jid", "class", "args", "queue", "enqueued_at", "created_at", "failed_at", "retried_at", "retry", "retry_count"),
+    *("error_class", "error_message", "error_backtrace", "wrapped", "display_class", "tags", "bid", "encrypt", "at"),
+    *("lock_digest", "unique_for", "dead", "retry_queue"),
+)
+KINDS: dict[str, Callable[[redis.Redis, bytes], object]] = {
+    "string": lambda client, key: client.set(key, b"\xff"),
+    "list": lambda client, key: client.rpush(key, b"", b"\xff", b"{"),
+    "hash": lambda client, key: client.hset(key, mapping={b"": b"", b"\xff": b"\xff"}),
+    "set": lambda client, key: client.sadd(key, b"", b"\xff", b"a:1:abc"),
+    "zset": lambda client, key: client.zadd(key, {b"": float("inf"), b"\xff": float("-inf"), b"{}": -1, b"[]": 1e300}),
+    "stream": lambda client, key: client.xadd(key, {b"": b"\xff"}),
+}
+
+
+def entry(field: str, value: str) -> bytes:
+    """A payload one field of which holds `value` as it is."""
+    fields = json.loads(failed(field, wrapped="Import", args=[{"arguments": [1], "continuation": {}}]))
+    fields[field] = "@"
+    return json.dumps(fields).replace('"@"', value).encode()
+
+
+def read_all(backend: Backend, known: list[QueueRef]) -> None:
+    """Ask for all there is; what is refused in words is fine."""
+    cursor, refs = None, {ref.key: ref for ref in known}
+    for _ in range(50):
+        try:
+            step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        except ResponseError:
+            break  # told as a problem of the source
+        refs.update({ref.key: ref for ref in step.found})
+        if step.complete:
+            break
+        cursor = step.cursor
+    queues = backend.distinct(list(refs.values()))
+    rows = backend.stats(queues)
+    assert all(unpack(pack(row), QueueStats) == row for row in rows)
+    assert len(rows) == len(queues)
+    _, flow = backend.flow(queues, None)
+    backend.flow(queues, flow)
+    for found in (backend.workers(queues), backend.schedules(queues), backend.versions(queues)):
+        assert isinstance(found, list | tuple)
+    for ref in queues:
+        for state in backend.states:
+            asked(backend, ref, state)
+        if Capability.CLASSES in backend.capabilities:
+            backend.classes(ref)
+
+
+def asked(backend: Backend, ref: QueueRef, state: State) -> None:
+    query = JobQuery(state=state, per_page=200)
+    try:
+        page = backend.jobs(ref, query)
+        backend.picks(ref, query)
+        backend.window(ref, query)
+        if backend.sifts(state):
+            backend.sift(ref, state, "mark", 0)
+    except QueuedeckError:
+        return
+    for row in page.jobs:
+        try:
+            job = backend.job(ref, row.id)
+        except QueuedeckError:
+            continue
+        assert job.payload is None or job.payload.text.encode() is not None
+    picks = [Pick(id=row.id, stamp=row.stamp) for row in page.jobs][:20]
+    if picks:
+        backend.take(ref, state, picks)
+
+
+@pytest.fixture
+def sidekiq(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidekiq]:
+    source = Source("main", any_server.url)
+    yield Sidekiq(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+@pytest.fixture
+def rq(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[RQ]:
+    source = Source("main", any_server.url)
+    yield RQ(source, SourceSettings(name="main", url=any_server.url))
+    source.close()
+
+
+SHARED = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
+WORK = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
+
+
+def fill_sidekiq(client: redis.Redis) -> None:
+    client.set("stat:processed", 1)
+    client.sadd("queues", "work")
+    client.lpush("queue:work", payload("good"))
+    for name in ("schedule", "retry", "dead"):
+        client.zadd(name, {failed(f"good {name}"): time.time()})
+    client.sadd("processes", "web:1:aaaaaaaaaaaa")
+    client.hset("web:1:aaaaaaaaaaaa", mapping={"info": "{}", "beat": time.time(), "busy": 1})
+    client.hset("web:1:aaaaaaaaaaaa:work", "t1", json.dumps({"queue": "work", "payload": payload(), "run_at": 1}))
+    client.hset("schedules", "ping", json.dumps({"class": "Ping", "every": "5m"}))
+    client.sadd("cron_jobs:billing", "cron_job:billing:nightly")
+    client.hset("cron_job:billing:nightly", mapping={"klass": "Mark", "cron": "0 3 * * *"})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_of_a_payload_may_hold_anything(sidekiq: Sidekiq, any_redis: redis.Redis, field: str) -> None:
+    fill_sidekiq(any_redis)
+    odd = [entry(field, value) for value in VALUES]
+    any_redis.lpush("queue:work", *odd, payload("last"))
+    for name in ("schedule", "retry", "dead"):
+        any_redis.zadd(name, {each: n - 5 for n, each in enumerate(odd)})
+    any_redis.hset("web:1:aaaaaaaaaaaa:work", mapping={f"o{n}": each for n, each in enumerate(odd)})
+    read_all(sidekiq, [])
+    rows = sidekiq.jobs(WORK, JobQuery(state=State.WAITING, per_page=200)).jobs
+    assert len(rows) == len(odd) + 2
+    assert {jid("good"), jid("last")} <= {row.id for row in rows if row.problem is None}
+    assert sidekiq.jobs(SHARED, JobQuery(state=State.DEAD, per_page=200)).total == len(odd) + 1
+
+
+def test_each_key_of_sidekiq_may_hold_anything(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
+    fill_sidekiq(any_redis)
+    for key in sorted(any_redis.scan_iter()):
+        for write in KINDS.values():
+            any_redis.flushdb()
+            fill_sidekiq(any_redis)
+            any_redis.delete(key)
+            write(any_redis, key)
+            read_all(sidekiq, [SHARED, WORK])
+
+
+def test_each_value_of_sidekiq_may_be_anything(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
+    fill_sidekiq(any_redis)
+    hashes = list(any_redis.scan_iter(_type="hash"))
+    values = [*RAW, *(value.encode() for value in VALUES)]
+    for key in hashes:
+        for name in any_redis.hkeys(key):
+            for value in values:
+                any_redis.hset(key, name, value)
+                sidekiq.workers([SHARED, WORK])
+                sidekiq.schedules([SHARED, WORK])
+            fill_sidekiq(any_redis)
+    for value in values:
+        any_redis.set("stat:processed", value)
+        any_redis.lpush("queue:work", value)
+        any_redis.sadd("queues", value)
+        any_redis.zadd("dead", {value: -1})
+        any_redis.sadd("processes", value)
+    read_all(sidekiq, [SHARED, WORK])
+
+
+REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
+
+
+def test_each_key_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    with connected(any_server.url) as client:
+        fill_queue(Queue("alpha", connection=client))
+    keys = sorted(any_redis.scan_iter(), key=lambda key: (key.startswith((b"rq:job:", b"rq:results:")), key))
+    dumps = {key: any_redis.dump(key) for key in keys}
+    for key in [*keys[:20], *keys[-3:], b"rq:queue:alpha:intermediate", b"rq:cron_schedulers", b"rq:executions:x"]:
+        for write in KINDS.values():
+            any_redis.delete(key)
+            write(any_redis, key)
+            read_all(rq, [REF])
+        any_redis.delete(key)
+        if key in dumps:
+            any_redis.restore(key, 0, dumps[key])
+
+
+def test_each_field_of_a_job_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    with connected(any_server.url) as client:
+        ids = fill_queue(Queue("alpha", connection=client))
+    for state, members in ids.items():
+        key = f"rq:job:{members[0]}"
+        was = any_redis.hgetall(key)
+        for odd in (*RAW, *(text.encode() for text in VALUES)):
+            any_redis.hset(key, mapping=dict.fromkeys(was, odd))
+            asked_once(rq, state, members[0])
+            any_redis.hset(key, "status", was[b"status"])
+            asked_once(rq, state, members[0])
+        for name in was:
+            for odd in RAW[:5]:
+                any_redis.hset(key, mapping=was | {name: odd})
+                asked_once(rq, state, members[0])
+
+
+def asked_once(backend: RQ, state: State, job_id: str) -> None:
+    rows = backend.jobs(REF, JobQuery(state=state)).jobs
+    assert job_id in {row.id for row in rows}
+    backend.window(REF, JobQuery(state=state))
+    with contextlib.suppress(QueuedeckError):
+        backend.job(REF, job_id)
