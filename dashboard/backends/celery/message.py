@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from dashboard.backends.celery.keys import NATIVE
+from dashboard.backends.celery.record_decoding import Decoded, RawRecord, whole
+from dashboard.backends.celery.record_decoding import decode as decoded_record
 from dashboard.backends.members import stamp_of
 from dashboard.backends.payload import (
     DECODE_LIMIT_BYTES,
@@ -18,9 +20,9 @@ from dashboard.backends.payload import (
     decoded_payload,
     json_payload,
     loads,
-    loads_dict,
     printable,
 )
+from dashboard.backends.searchtext import of_json, of_value
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
@@ -244,36 +246,43 @@ def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "Redelivered", "a worker took it before and did not finish it"
 
 
-def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None = None) -> Job:
-    """A result record as a row of a list; None = it has expired. `size` = its length, where `raw` is its beginning."""
-    common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "state": state}
+UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle, YAML or MessagePack"
+
+
+def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
+    """A result record as a row of a list; None = it has expired. `state` = that of the list in which it stands."""
     if raw is None:
-        return Job(**common, queue=ref.name, native_state=NATIVE[state], problem="its record has expired")
-    cut = size is not None and size > len(raw)
-    record = {} if cut else loads_dict(raw)
-    status = record.get("status")
-    if not isinstance(status, str):
+        common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "queue": ref.name}
         return Job(
-            **common,
-            queue=ref.name,
-            native_state=NATIVE[state],
-            summary=printable(raw, 200),
-            problem=too_large("record", size or 0)
-            if cut
-            else "its record is no JSON object that Celery wrote; pickled results are not decoded",
+            **common, state=state, native_state=NATIVE[state] if state else None, problem="its record has expired"
         )
+    return _record_job(ref, task_id, state, raw, decoded_record(raw))
+
+
+def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord, decoded: Decoded) -> Job:
+    record, status = decoded.fields, decoded.status
+    problem = None
+    if status is None:
+        problem = UNREADABLE if raw.whole else too_large("record", raw.size)
+    elif not decoded.whole:
+        problem = too_large("record", raw.size) if not raw.whole else "parts of its record cannot be read"
     retries = record.get("retries")
+    summary = None if "name" in record or not decoded.whole else NO_NAME
     return Job(
-        **common,
+        id=task_id,
+        source=ref.source,
+        backend=ref.backend,
+        state=state,
         queue=words(record.get("queue"), 200) or ref.name,
         stamp=record_stamp(record),
         name=words(record.get("name"), 300),
-        native_state=printable(status.encode("utf-8", "replace"), 40),
+        native_state=words(status, 40),
         finished_at=when(record.get("date_done")),
-        attempts=retries + 1 if isinstance(retries, int) else None,
+        attempts=retries + 1 if isinstance(retries, int) and not isinstance(retries, bool) else None,
         worker=words(record.get("worker"), 200),
         error=record_error(record),
-        summary=None if "name" in record else NO_NAME,
+        summary=printable(raw.head, 200) if status is None else summary,
+        problem=problem,
     )
 
 
@@ -284,38 +293,61 @@ def record_stamp(record: Mapping[str, Any]) -> str | None:
 
 
 def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
-    """Why a task failed; None when it did not."""
+    """Why a task failed; None when it did not. An app that sets FAILURE itself says why in a result of its own."""
     if record.get("status") not in ("FAILURE", "RETRY", "REVOKED"):
         return None
     result = record.get("result")
-    result = result if isinstance(result, dict) else {}
-    message = result.get("exc_message")
-    if isinstance(message, list):
+    raised = result if isinstance(result, dict) and "exc_type" in result else {}
+    message = raised.get("exc_message") if raised else result
+    if raised and isinstance(message, list):
         message = ", ".join(str(part)[:2000] for part in message[:10])
     return JobError(
-        class_name=words(result.get("exc_type"), 200),
-        message=words(message, 10_000),
+        class_name=words(raised.get("exc_type"), 200),
+        message=_as_words(message, 10_000),
         stack=words(record.get("traceback"), 50_000) if with_stack else None,
     )
 
 
+def _as_words(value: Any, limit: int) -> str | None:
+    """A value as text for people, secrets masked; None for None and for what is empty."""
+    if value is None or isinstance(value, str):
+        return words(value, limit)
+    return words(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
+
+
 def stack_of(raw: bytes) -> str | None:
     """The traceback of a result record as it stands in Redis; None when there is none."""
-    return words(loads_dict(raw).get("traceback"), 50_000)
+    return words(decoded_record(whole(raw)).fields.get("traceback"), 50_000)
 
 
-def arguments_of(raw: bytes) -> dict[str, Any]:
-    """`args` and `kwargs` of a result record, each number as a Number; {} where it has none."""
-    try:
-        record = loads(raw, exact=True)
-    except ValueError:
-        return {}
-    return {name: record[name] for name in ("args", "kwargs") if name in record} if isinstance(record, dict) else {}
+def record_text(raw: bytes) -> str:
+    """What a search looks through of a message, or of a result record in whatever form it is."""
+    if not raw or raw[:1] == b"{":
+        return of_json(unwrapped(raw))
+    fields = decoded_record(whole(raw)).fields
+    return of_value(bounded(dict(fields))[0]) if fields else of_json(raw)
 
 
-def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
-    """What a job's page shows of a record beyond its row."""
-    record = loads_dict(raw)
+def arguments_of(raw: RawRecord) -> dict[str, Any]:
+    """`args` and `kwargs` of a result record, of JSON each number as a Number; {} where it has none."""
+    record: Any = None
+    if raw.whole and raw.head[:1] == b"{":
+        try:
+            record = loads(raw.head, exact=True)
+        except ValueError:
+            record = None
+    if not isinstance(record, dict):
+        record = decoded_record(raw).fields
+    return {name: record[name] for name in ("args", "kwargs") if name in record}
+
+
+def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord) -> Job:
+    """A result record as a job's page shows it."""
+    decoded = decoded_record(raw)
+    job = _record_job(ref, task_id, state, raw, decoded)
+    if decoded.status is None:
+        return job
+    record = decoded.fields
     extended = arguments_of(raw)
     children = record.get("children")
     links = [
@@ -327,15 +359,27 @@ def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
         and child[0]
         and isinstance(child[0][0], str)
     ]
-    return {
-        "payload": decoded_payload(extended) if extended else Payload(kind="missing", text="", note=NO_NAME),
-        "result": decoded_payload(record.get("result")) if record.get("status") == "SUCCESS" else None,
-        "progress": None if record.get("status") in OWN_STATUSES else bounded(record.get("result"))[0],
-        "error": record_error(record, with_stack=True),
-        "children": tuple(links),
-        "children_total": len(children) if isinstance(children, list) and children else None,
-        "timeline": (TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
+    missing = Payload(kind="missing", text="", note=NO_NAME if decoded.whole else job.problem)
+    result = record.get("result")
+    shows = decoded.status == "SUCCESS" or (decoded.status == "FAILURE" and _is_own(result))
+    return replace(
+        job,
+        payload=decoded_payload(extended) if extended else missing,
+        result=decoded_payload(result) if shows and "result" in record else None,
+        progress=None if decoded.status in OWN_STATUSES else bounded(result)[0],
+        error=record_error(record, with_stack=True),
+        children=tuple(links),
+        children_total=len(children) if isinstance(children, list) and children else None,
+        timeline=(TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
         if job.finished_at
         else (),
-        "summary": None,
-    }
+        facts=(("Written as", f"{decoded.encoding}; read without running it"),)
+        if decoded.encoding not in (None, "json")
+        else (),
+        summary=None,
+    )
+
+
+def _is_own(result: Any) -> bool:
+    """Whether the app wrote it, not Celery from an exception."""
+    return result is not None and not (isinstance(result, dict) and "exc_type" in result)
