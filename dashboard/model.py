@@ -122,6 +122,8 @@ class QueueStats(Value, frozen=True, kw_only=True):
     finished_ago_s: float | None = None  # since the last job finished; None when none was seen to
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact
+    # States of which there may be more jobs than their counts say; with WAITING that goes for `depth` too.
+    at_least: tuple[State, ...] = ()
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
     error: str | None = None
 
@@ -382,11 +384,15 @@ class Searched(Value, frozen=True, kw_only=True):
 
 
 class Window(Value, frozen=True, kw_only=True):
-    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted."""
+    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted.
+
+    `at_least`: there are `total` jobs, and maybe more that are not listed.
+    """
 
     rows: tuple[Searched, ...]
     total: int | None
     order: str
+    at_least: bool = False
 
 
 class Sifted(Value, frozen=True, kw_only=True):
@@ -451,3 +457,4 @@ class JobPage(Value, frozen=True, kw_only=True):
     order: str
     scanned: int | None = None
     truncated: bool = False
+    at_least: bool = False  # there are `total` jobs, and maybe more that are not listed

@@ -84,7 +84,7 @@ class Actions:
         if len(picks) > MAX_BATCH:
             raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
         backend = self._backend_of(ref.source, ref.backend)
-        check_offered(backend, state, action)
+        check_offered(backend, ref, state, action)
         batch = new_batch() if action is Action.DELETE else None
         event = audit.event(
             actor,
@@ -337,9 +337,9 @@ class Actions:
         return acted
 
 
-def check_offered(backend: Backend, state: State, action: Action) -> None:
-    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`."""
-    if action not in backend.job_actions.get(state, ()):
+def check_offered(backend: Backend, ref: QueueRef, state: State, action: Action) -> None:
+    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs of a queue in `state`."""
+    if action not in backend.offered(state, shared=ref.shared):
         why = backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {state.value} jobs.")
         raise Unsupported(why)
 

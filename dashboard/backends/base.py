@@ -182,6 +182,11 @@ class Backend(abc.ABC):
         del ref
         return None
 
+    def offered(self, state: State, *, shared: bool = False) -> tuple[Action, ...]:
+        """What may be done to jobs in `state`; `shared` = in the entry for what all queues have together."""
+        del shared
+        return self.job_actions.get(state, ())
+
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `jobs`.
 

@@ -102,7 +102,7 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
     reading, queue = find(source, backend, name)
     job = deck().job(queue, job_id)
     library = deck().backend(source, backend)
-    if job.state is None or Action.EDIT not in library.job_actions.get(job.state, ()):
+    if job.state is None or Action.EDIT not in library.offered(job.state, shared=queue.shared):
         raise Unsupported(library.withheld.get(Action.EDIT, f"{library.title} does not offer this."))
     return _edit_page(reading, queue, job, editable_text(job.payload))
 

@@ -235,7 +235,8 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """One job with payload, error, logs, links and timeline, read live."""
     here = deck()
-    return _json(_job(here.job(here.queue(source, backend, name), job_id), detailed=True))
+    queue = here.queue(source, backend, name)
+    return _json(_job(here.job(queue, job_id), detailed=True, shared=queue.shared))
 
 
 def _query(backend: Backend) -> JobQuery:
@@ -307,7 +308,7 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
     }
 
 
-def _job(job: Job, *, detailed: bool) -> dict[str, Any]:
+def _job(job: Job, *, detailed: bool, shared: bool = False) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "id": job.id,
         "source": job.source,
@@ -332,11 +333,11 @@ def _job(job: Job, *, detailed: bool) -> dict[str, Any]:
         "problem": job.problem,
     }
     if detailed:
-        answer |= _details(job)
+        answer |= _details(job, shared=shared)
     return answer
 
 
-def _details(job: Job) -> dict[str, Any]:
+def _details(job: Job, *, shared: bool) -> dict[str, Any]:
     return {
         "payload": _value(job.payload),
         "payload_kind": job.payload.kind if job.payload else None,
@@ -356,7 +357,9 @@ def _details(job: Job) -> dict[str, Any]:
         "stamp": job.stamp,
         "capabilities": [
             action.value
-            for action in (deck().backend(job.source, job.backend).job_actions.get(job.state, ()) if job.state else ())
+            for action in (
+                deck().backend(job.source, job.backend).offered(job.state, shared=shared) if job.state else ()
+            )
         ],
     }
 

@@ -150,7 +150,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
             return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail="It is in none of the library's lists."))
         state = found
         library = here.backend(source, backend)
-        if action not in library.job_actions.get(state, ()) and any(
+        if action not in library.offered(state, shared=queue.shared) and any(
             action in each for each in library.job_actions.values()
         ):
             detail = f"It is {state.value}: {library.title} does not offer {action.value} for such jobs."

@@ -280,7 +280,7 @@ def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
         raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
     for place in places:
         backend = deck().backend(place.ref.source, place.ref.backend)
-        if action not in backend.job_actions.get(place.state, ()):
+        if action not in backend.offered(place.state, shared=place.ref.shared):
             why = backend.withheld.get(action)
             raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
 

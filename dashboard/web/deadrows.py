@@ -162,7 +162,7 @@ def offers(group: Group, backend_of: BackendOf) -> dict[Action, int]:
     """
     counts = dict.fromkeys(ACTIONS, 0)
     for spot in group.spots:
-        for action in backend_of(spot.ref.source, spot.ref.backend).job_actions.get(spot.state, ()):
+        for action in backend_of(spot.ref.source, spot.ref.backend).offered(spot.state, shared=spot.ref.shared):
             if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
                 counts[action] += spot.count
     return {action: count for action, count in counts.items() if count}

@@ -65,7 +65,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
         "did": Did.read(request.args),
-        "offered": library.job_actions.get(job.state, ()) if job.state and may(Role.OPERATOR) else (),
+        "offered": library.offered(job.state, shared=queue.shared) if job.state and may(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

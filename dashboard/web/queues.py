@@ -132,7 +132,7 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "classes": classes,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),
         "did": Did.read(request.args),
-        "offered": backend.job_actions.get(listing.query.state, ()) if acts else (),
+        "offered": backend.offered(listing.query.state, shared=queue.shared) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,
     }

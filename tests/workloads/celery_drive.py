@@ -37,7 +37,7 @@ def again(self: Any) -> None:
     raise self.retry(countdown=3600, exc=RuntimeError("not yet"))
 
 
-@app.task(name="shop.hold", acks_late=True)
+@app.task(name="shop.hold", acks_late=True, track_started=True)
 def hold() -> None:
     time.sleep(600)
 
@@ -102,6 +102,7 @@ def fill() -> dict[str, Any]:
         wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE", "REVOKED"))
     wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
     wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
+    wait_until(lambda: app.AsyncResult(held[0]).state == "STARTED")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     # A message sent before the server has seen the end of a worker's BRPOP would go to the dead.

@@ -116,13 +116,13 @@ class _Offered:
     def __init__(self, spec: Spec, backend_of: BackendOf) -> None:
         self._action = spec.action
         self._backend_of = backend_of
-        self._answers: dict[tuple[str, str, State], bool] = {}
+        self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
     def at(self, place: Place) -> bool:
         source, name = place.ref.source, place.ref.backend
-        key = (source, name, place.state)
+        key = (source, name, place.state, place.ref.shared)
         if key not in self._answers:
-            offered = self._backend_of(source, name).job_actions.get(place.state, ())
+            offered = self._backend_of(source, name).offered(place.state, shared=place.ref.shared)
             self._answers[key] = self._action in offered
         return self._answers[key]
 

@@ -13,13 +13,13 @@ from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Heari
 from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
-from dashboard.backends.celery.message import stack_of, unwrapped
+from dashboard.backends.celery.message import record_text, stack_of
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
 from dashboard.backends.payload import printable, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined, of_json
+from dashboard.backends.searchtext import ends, joined
 from dashboard.errors import Forbidden, QueuedeckError
 from dashboard.model import (
     Capability,
@@ -50,7 +50,9 @@ class Celery(Backend):
     name = "celery"
     title = "Celery"
     keyed_by_id = False
-    states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
+    states = {  # noqa: RUF012
+        state: (native, keys.RESERVED) if state is State.WAITING else (native,) for state, native in keys.NATIVE.items()
+    }
     capabilities = frozenset(
         {
             Capability.WORKERS,
@@ -144,7 +146,7 @@ class Celery(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(_searched(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
-        return Window(rows=rows, total=page.total, order=page.order)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least)
 
     def tend(self) -> None:
         if self.own is None or not self._there:
@@ -167,25 +169,30 @@ class Celery(Backend):
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         return self._pages().picks(ref, query)
 
+    def offered(self, state: State, *, shared: bool = False) -> tuple[Action, ...]:
+        if shared and state is State.WAITING:
+            return wording.RESERVED_ACTIONS
+        return super().offered(state)
+
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
-        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
+        if action is Action.DELETE or action not in self.offered(state, shared=ref.shared):
             return super().act(ref, action, state, picks, wishes)
         return self._acting().act(ref, action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().take(ref, state, picks)
         return self._acting().take(ref, state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().delete(ref, state, kept)
         return self._acting().delete(ref, state, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().restore(ref, state, kept)
         return self._acting().restore(ref, state, kept)
 
@@ -242,7 +249,7 @@ class Celery(Backend):
 def _searched(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
-        text=joined(of_json(unwrapped(payload)), job.error.message if job.error else None),
+        text=joined(record_text(payload), job.error.message if job.error else None),
         stack=ends(stack_of(payload)) if job.error else None,
     )
 

@@ -20,13 +20,15 @@ RECORD = "celery-task-meta-"
 STEPS = range(1, 10)
 NATIVE = {
     State.WAITING: "queued",
-    State.ACTIVE: "reserved",
+    State.ACTIVE: "running",
     State.SCHEDULED: "eta",
     State.RETRYING: "retry",
     State.DEAD: "FAILURE",
     State.COMPLETED: "SUCCESS",
     State.CANCELED: "REVOKED",
 }
+# What a worker took and has not begun; it waits, too.
+RESERVED = "reserved"
 ORDERS = {
     State.WAITING: "next to run first",
     State.ACTIVE: "newest taken first",
@@ -36,7 +38,7 @@ ORDERS = {
     State.COMPLETED: "newest first",
     State.CANCELED: "newest first",
 }
-TAKEN = (State.ACTIVE, State.SCHEDULED, State.RETRYING)
+TAKEN = (State.WAITING, State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
 # Longer than the bin keeps what was deleted.
 NOTES_KEPT_S = 25 * 3600

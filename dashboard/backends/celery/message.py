@@ -22,6 +22,9 @@ from dashboard.backends.payload import (
     loads,
     printable,
 )
+from dashboard.backends.pickle_reader import Unreadable
+from dashboard.backends.pickle_reader import read as read_pickle
+from dashboard.backends.pickle_values import describe
 from dashboard.backends.searchtext import of_json, of_value
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
@@ -29,6 +32,9 @@ from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, Ti
 NAMELESS, BEGINNING = "raw", 1024
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
+# What a message of protocol 1 has in its body, and one of protocol 2 in its headers; and how the former is told.
+FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
+FIRST_PROTOCOL = "\0protocol 1"
 # Any other status is a task's own word for how far it is, and its result what it tells about that.
 OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
 
@@ -50,12 +56,63 @@ def when(value: Any) -> datetime | None:
 
 
 def decode(raw: bytes) -> dict[str, Any] | None:
-    """The envelope of a message; None for what is none."""
+    """The envelope of a message; None for what is none.
+
+    Of protocol 1, where all stands in the body, `headers` are those that protocol 2 would have; see `is_first`.
+    """
     try:
         message = loads(raw)
     except ValueError:
         return None
-    return message if isinstance(message, dict) else None
+    return with_headers(message) if isinstance(message, dict) else None
+
+
+def with_headers(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of protocol 1 with the headers of protocol 2; any other as it is."""
+    headers = message.get("headers")
+    if (isinstance(headers, dict) and "id" in headers) or not isinstance(message.get("body"), str):
+        return message
+    content = first_body(message)
+    if content is None:
+        return message
+    found = {name: content.get(name) for name in FIRST}
+    found |= {"argsrepr": _repr(content.get("args")), "kwargsrepr": _repr(content.get("kwargs"))}
+    found["group"] = content.get("taskset")
+    return {**message, "headers": {**(headers if isinstance(headers, dict) else {}), **found, FIRST_PROTOCOL: True}}
+
+
+def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body of a message of protocol 1, which says what is called; None for any other message."""
+    raw = message.get("body")
+    if not isinstance(raw, str):
+        return None
+    data = _data(message, raw)
+    try:
+        content: Any = loads(data)
+    except ValueError:
+        content = _unpickled(data)
+    if not isinstance(content, dict):
+        return None
+    return content if isinstance(content.get("task"), str) and isinstance(content.get("id"), str) else None
+
+
+def _unpickled(data: bytes) -> Any:
+    if data[:1] != b"\x80" or len(data) > DECODE_LIMIT_BYTES:
+        return None
+    try:
+        return describe(read_pickle(data))
+    except Unreadable:
+        return None
+
+
+def is_first(headers: Mapping[str, Any]) -> bool:
+    """Whether they are those of a message of protocol 1."""
+    return headers.get(FIRST_PROTOCOL) is True
+
+
+def _repr(value: Any) -> str:
+    """Arguments as Celery would write them into a header, as far as a row needs them."""
+    return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
 def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
@@ -67,7 +124,7 @@ def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
     if not isinstance(entry, list) or not entry or not isinstance(entry[0], dict):
         return None, None
     queue = entry[2] if len(entry) > 2 and isinstance(entry[2], str) else None
-    return entry[0], queue
+    return with_headers(entry[0]), queue
 
 
 def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -77,11 +134,11 @@ def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def state_of(headers: Mapping[str, Any]) -> State:
-    """What a message that a worker took is waiting for."""
+    """What a message that a worker took is waiting for, unless it is being run."""
     if isinstance(headers.get("eta"), str):
         retries = headers.get("retries")
         return State.RETRYING if isinstance(retries, int) and retries > 0 else State.SCHEDULED
-    return State.ACTIVE
+    return State.WAITING
 
 
 def job_id(mark: str, headers: Mapping[str, Any]) -> str:
@@ -118,8 +175,16 @@ def too_large(what: str, size: int) -> str:
     return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
 
 
-def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
-    """A message as a row of a list."""
+def row(
+    ref: QueueRef,
+    queue: str,
+    state: State,
+    cut: Cut,
+    message: Mapping[str, Any] | None,
+    *,
+    native: str | None = None,
+) -> Job:
+    """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
     headers = headers_of(message)
     common: dict[str, Any] = {
         "id": job_id(cut.mark, headers),
@@ -132,7 +197,7 @@ def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str,
         return Job(
             **common,
             state=state,
-            native_state=NATIVE[state],
+            native_state=native or NATIVE[state],
             summary=printable(cut.raw[:BEGINNING], 200),
             problem=f"{cut.size} bytes that are no Celery message" if cut.whole else too_large("message", cut.size),
         )
@@ -143,7 +208,7 @@ def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str,
         **common,
         name=words(headers.get("task"), 300),
         state=state,
-        native_state=NATIVE[state],
+        native_state=native or NATIVE[state],
         scheduled_for=when(headers.get("eta")),
         attempts=retries if isinstance(retries, int) else None,
         priority=priority if isinstance(priority, int) else None,
@@ -162,7 +227,7 @@ def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "payload": body(message),
         "options": decoded_payload(
-            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr")}
+            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr", FIRST_PROTOCOL)}
         ),
         "parent": _parent(headers),
         "facts": tuple(facts(headers)),
@@ -177,6 +242,10 @@ def body(message: Mapping[str, Any]) -> Payload:
     if not isinstance(raw, str):
         return Payload(kind="missing", text="")
     shown = _summary(headers) or ""
+    if is_first(headers) and message.get("content-type") != "application/json":
+        content = first_body(message) or {}
+        call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
+        return replace(decoded_payload(call), note="pickled; read without running it, so objects are told by name")
     if message.get("content-type") != "application/json" or headers.get("compression"):
         return Payload(
             kind="opaque",
@@ -185,9 +254,9 @@ def body(message: Mapping[str, Any]) -> Payload:
             note=f"{words(message.get('content-type'), 60)}: not decoded",
         )
     data = _data(message, raw)
-    call = call_of(message)
-    if call is not None:
-        return decoded_payload(call, len(data))
+    found_call = call_of(message)
+    if found_call is not None:
+        return decoded_payload(found_call, len(data))
     found = json_payload(data)
     return found if found.kind == "json" else replace(found, note="its body cannot be decoded")
 
@@ -199,6 +268,8 @@ def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
         call = loads(_data(message, raw), exact=True) if isinstance(raw, str) else None
     except ValueError:
         return None
+    if isinstance(call, dict):
+        return {"args": call.get("args") or [], "kwargs": call.get("kwargs") or {}} if "task" in call else None
     return {"args": call[0], "kwargs": call[1]} if isinstance(call, list) and len(call) >= 2 else None
 
 
@@ -215,7 +286,11 @@ def _data(message: Mapping[str, Any], raw: str) -> bytes:
 
 def unwrapped(raw: bytes) -> bytes:
     """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
-    message = decode(raw)
+    try:
+        message: Any = loads(raw)
+    except ValueError:
+        message = None
+    message = message if isinstance(message, dict) else None
     body_text = (message or {}).get("body")
     if message is None or not isinstance(body_text, str) or not _is_base64(message):
         return raw
@@ -242,6 +317,8 @@ def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for label, name in (("Sent by", "origin"), ("Expires", "expires"), ("Group", "group"), ("Root", "root_id")):
         if (found := words(headers.get(name), 200)) and found != headers.get("id"):
             yield label, found
+    if is_first(headers):
+        yield "Protocol", "1"
     if headers.get("redelivered") is True:
         yield "Redelivered", "a worker took it before and did not finish it"
 
@@ -276,7 +353,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
         queue=words(record.get("queue"), 200) or ref.name,
         stamp=record_stamp(record),
         name=words(record.get("name"), 300),
-        native_state=words(status, 40),
+        native_state=words(status, 40) or (NATIVE[state] if state else None),
         finished_at=when(record.get("date_done")),
         attempts=retries + 1 if isinstance(retries, int) and not isinstance(retries, bool) else None,
         worker=words(record.get("worker"), 200),

@@ -23,12 +23,12 @@ TTL_S = 7 * 86_400
 
 class Results(msgspec.Struct):
     """Of one broker prefix: result key prefixes, newest last; states with more records than the index has room for;
-    whether there are records whose status could not be read.
+    whether there are records that cannot be listed, because their status cannot be read or their id is too long.
     """
 
     prefixes: tuple[str, ...] = ()
     capped: frozenset[State] = frozenset()
-    unreadable: bool = False
+    unlisted: bool = False
 
     @property
     def seen(self) -> bool:
@@ -55,7 +55,7 @@ def to_write(source: str, known: Mapping[str, Results]) -> Iterable[Command]:
         facts = {
             "prefixes": list(results.prefixes),
             "capped": sorted(state.value for state in results.capped),
-            "unreadable": results.unreadable,
+            "unlisted": results.unlisted,
         }
         pairs += [prefix.encode("utf-8", "surrogateescape"), json.dumps(facts)]
     return [("HSET", key, *pairs), ("EXPIRE", key, TTL_S)] if pairs else []
@@ -77,7 +77,7 @@ def of_value(raw: Reply) -> Results:
         if isinstance(names, list)
         else (),
         capped=frozenset(state for state in keys.ENDED if isinstance(capped, list) and state.value in capped),
-        unreadable=facts.get("unreadable") is True,
+        unlisted=facts.get("unlisted") is True,
     )
 
 
