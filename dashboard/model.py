@@ -10,6 +10,7 @@ to the very bytes of its key; `dashboard.web.formatting` makes it printable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -131,6 +132,12 @@ class QueueStats(Value, frozen=True, kw_only=True):
     def ref(self) -> QueueRef:
         """The address of this queue."""
         return QueueRef(source=self.source, backend=self.backend, name=self.name, key=self.key, shared=self.shared)
+
+
+def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
+    """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too."""
+    found = {state for queue in queues for state in queue.at_least}
+    return tuple(state for state in State if state in found)
 
 
 class QueueFlow(Value, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from dashboard.model import (
     SourceStats,
     State,
     Worker,
+    states_at_least,
 )
 from dashboard.web.alerting import shown_firing
 from dashboard.web.deck import deck
@@ -50,6 +51,7 @@ def overview() -> Response:
             "stale": reading.stale,
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": totals(queues),
+            "totals_at_least": [state.value for state in states_at_least(queues)],
             "queues": [_queue(queue) for queue in queues],
             "alerts": _alerts(),
         }
@@ -138,6 +140,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
             "page": page.page,
             "per_page": page.per_page,
             "total": page.total,
+            "at_least": page.at_least,
             "order": page.order,
             "scanned": page.scanned,
             "truncated": page.truncated,
@@ -156,6 +159,7 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
             "page": query.page,
             "per_page": query.per_page,
             "total": len(found.jobs),
+            "at_least": found.cursor is not None or found.at_least,
             "order": "as searched",
             "scanned": found.searched,
             "truncated": found.cursor is not None,
@@ -176,6 +180,7 @@ def search() -> Response:
             "jobs": [_job(job, detailed=False) | {"found_in": queue.name} for queue, job in found.jobs],
             "scanned": found.searched,
             "total": found.total,
+            "at_least": found.at_least,
             "seconds": round(found.seconds, 3),
             "truncated": found.cursor is not None,
             "cursor": found.cursor,
@@ -291,6 +296,7 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
         "shared": queue.shared,
         "counts": {state.value: queue.counts.of(state) for state in State},
         "native_counts": {entry.native: entry.count for entry in queue.native},
+        "at_least": [state.value for state in queue.at_least],
         "depth": queue.depth,
         "latency_s": _rounded(queue.latency_s),
         "overdue_s": _rounded(queue.overdue_s),

@@ -72,7 +72,7 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
         backend = backend_of(place.ref.source, place.ref.backend)
         page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
-        exact = exact and page.total is not None
+        exact = exact and page.total is not None and not page.at_least
         if spec.q is None:
             matched += page.total or 0
             samples += page.jobs
