@@ -41,6 +41,8 @@ from dashboard.sources import Source
 
 # A worker beats every 2 s.
 BEAT_S = 2.5
+# The second part of a search, in its cursor.
+REDBEAT = "redbeat"
 UNHEARD = "rates, run times and live workers are not known"
 
 
@@ -76,15 +78,23 @@ class Celery(Backend):
         self.results = Source(source.name, settings.result_url) if settings.result_url else source
         if same_database(self.broker, self.results):
             self.results = self.broker
+        self.beat = Source(source.name, settings.redbeat_url) if settings.redbeat_url else self.broker
+        if same_database(self.broker, self.beat):
+            self.beat = self.broker
         self._scripts = Scripts(self.broker)
+        self._beat_scripts = self._scripts if self.beat is self.broker else Scripts(self.beat)
         self._names = keys.Unacked(settings.unacked_key, settings.unacked_index_key)
         self._keeper: Keeper | None = None
         self._prefixes: set[str] = set()
         self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
         self._found: set[str] = set()  # queues of the search that is under way
+        self._redbeats: frozenset[str] = frozenset()  # key prefixes of RedBeat, of the last whole search
+        self._redbeats_found: set[str] = set()
         self._there = bool(self.named_queues())  # a server without Celery is not listened to
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        if isinstance(cursor, tuple):
+            return self._discover_redbeat(cursor[1], budget)
         found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*", key_type="set")
         exchanges = [key for key in dict.fromkeys(found) if not key.endswith((b".pidbox", b"celeryev"))]
         replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
@@ -103,7 +113,25 @@ class Celery(Backend):
         refs = tuple(
             self._ref(place) for place in dict.fromkeys(places) if place.queue is None or self.shows(place.queue)
         )
+        if following == 0 and self._there:
+            return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
         return Discovery(refs, complete=following == 0, cursor=following)
+
+    def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
+        """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
+        found, following = scan_step(self.beat, cursor, budget, match=f"*{redbeat.DUE}", key_type="zset")
+        if found:
+            self._redbeats_found.update(redbeat.found(self.beat, list(dict.fromkeys(found))))
+        if following == 0:
+            self._redbeats = frozenset(sorted(self._redbeats_found)[: redbeat.MAX_PREFIXES])
+            self._redbeats_found = set()
+        return Discovery((), complete=following == 0, cursor=(REDBEAT, following))
+
+    def _redbeat_prefixes(self) -> set[str]:
+        """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
+        reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self.source.name))])[0] if self.own is not None else None
+        known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
+        return {redbeat.PREFIX, *self._redbeats, *known}
 
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
@@ -131,7 +159,7 @@ class Celery(Backend):
         return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return redbeat.read(self.broker, self._scripts, refs)
+        return redbeat.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
     def sifts(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused
@@ -155,6 +183,7 @@ class Celery(Backend):
             self._keeper = Keeper(self.broker, self.results, self.own, self.source.name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
         self._keeper.queues = self._queues
+        self._keeper.redbeats = self._redbeats
         try:
             self._keeper.tend()
         except QueuedeckError:
@@ -204,7 +233,8 @@ class Celery(Backend):
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
-        return redbeat.RedBeat(self.broker, self.own, self.source.name).act(schedule, action)
+        prefixes = self._redbeat_prefixes()
+        return redbeat.RedBeat(self.beat, self.broker, self.own, self.source.name, prefixes).act(schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action not in self.worker_actions:

@@ -16,7 +16,17 @@ from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
-from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key, results_key
+from dashboard.backends.celery.keys import (
+    ENDED,
+    NATIVE,
+    RECORD,
+    home,
+    member_of,
+    queues_key,
+    record_key,
+    redbeat_key,
+    results_key,
+)
 from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
 from dashboard.backends.celery.message import when
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
@@ -122,6 +132,8 @@ class Keeper:
         self.prefixes: Sequence[str] = ()  # of the brokers' keys
         # Keys of the places that the last search found: whoever sends a job must know them.
         self.queues: frozenset[str] = frozenset()
+        self.redbeats: frozenset[str] = frozenset()  # key prefixes of schedules that the last search found
+        self._redbeats_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self.ended = Ended()
 
@@ -160,6 +172,7 @@ class Keeper:
         ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
         commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
+        commands += self._redbeats_to_tell()
         self._assign_runtimes(runtimes)
         if self._cursor is not None:
             commands += list(self._fill())
@@ -413,6 +426,16 @@ class Keeper:
             pairs += [name, json.dumps({part: beat.get(part) for part in kept}, default=str)[:2000]]
         key = workers_key(self._name)
         return [("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, WORKERS_TTL_S)] if pairs else [("DEL", key)]
+
+    def _redbeats_to_tell(self) -> Iterable[Command]:
+        told, at = self._redbeats_told
+        if self.redbeats == told and (not told or monotonic_s() - at < QUEUES_TTL_S / 2):
+            return []
+        self._redbeats_told = (self.redbeats, monotonic_s())
+        key = redbeat_key(self._name)
+        names = [_bytes(name) for name in sorted(self.redbeats)]
+        added: list[Command] = [("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)] if names else []
+        return [("DEL", key), *added]
 
     def _places(self) -> Iterable[Command]:
         told, at = self._queues_told

@@ -151,6 +151,11 @@ def queues_key(source: str) -> str:
     return f"{{queuedeck}}:celery:{source}:queues"
 
 
+def redbeat_key(source: str) -> str:
+    """Our own set of the key prefixes under which schedules of RedBeat were found."""
+    return f"{{queuedeck}}:celery:{source}:redbeat"
+
+
 def results_key(source: str) -> str:
     """Our own hash: a broker's key prefix -> what is known of its results, as JSON; see `results.py`."""
     return f"{{queuedeck}}:celery:{source}:results"
