@@ -61,6 +61,7 @@ LOOK_AT_PLAIN = 5000
 # A status stands within so many bytes of a record, whatever its serializer.
 STATUS_BYTES = 64
 REVOKED = "workers that remember it throw it away when they take it; after a restart of all of them it would run"
+MAY_RUN = "it may be running by now: that is known of workers with -E, and with task_track_started = True"
 STILL_HELD = "it is still with a worker, which throws it away when its time comes"
 
 
@@ -423,7 +424,10 @@ class Pages:
                 record = self._recorded(ref, wanted, known.home)
                 if record is not None:
                     return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
-            return _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
+            job = _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
+            if held.state is State.WAITING:
+                return msgspec.structs.replace(job, facts=(("With a worker", MAY_RUN), *job.facts))
+            return job
         return self._recorded(ref, wanted, known.home)
 
     def _recorded(self, ref: QueueRef, wanted: str, home: Home) -> Job | None:

@@ -115,7 +115,7 @@ class Resending:
     ) -> Sending | Acted:
         pick, record = one.pick, one.record
         if record is None:
-            return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one.encoding))
+            return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one))
         if not isinstance(record.name, str) or not record.name:
             return refused(pick.id, NOT_EXTENDED)
         args, kwargs = bytes(record.args), bytes(record.kwargs)
@@ -188,8 +188,10 @@ class Resending:
         return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
 
 
-def _unsent(encoding: str | None) -> str:
-    how = "compressed" if encoding == "json" else f"written as {encoding}"
+def _unsent(one: Read) -> str:
+    how = f"written as {one.encoding}"
+    if one.encoding == "json":
+        how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
     return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
 
 
