@@ -77,6 +77,10 @@ def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, A
         return []
     # What is not in the dictionary yet stands above its mark, names and values in turn; the last one may be a part.
     above = walk.stack[2:] if len(walk.stack) > 1 and walk.stack[1] is _MARK else []
+    begun = next((n for n, item in enumerate(above) if item is _MARK), len(above))
+    above = above[:begun]
+    if len(above) % 2 == 0 and above and isinstance(above[-1], Row | Table | Thing):
+        del above[-2:]
     return [*walk.stack[0].pairs, *zip(above[::2], above[1::2], strict=False)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
 app = Celery("celery_drive", broker=URL, backend=os.environ.get("CELERY_DRIVE_RESULTS", URL))
@@ -23,6 +24,7 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
     result_backend_transport_options=json.loads(os.environ.get("CELERY_DRIVE_OPTIONS", "{}")),
 )
+app.conf.update(json.loads(os.environ.get("CELERY_DRIVE_CONF", "{}")))
 
 
 @app.task(name="shop.send")
@@ -52,6 +54,18 @@ def mark(self: Any, key: str, *rest: Any, **named: Any) -> str:
         raise ValueError(f"cannot mark {key}")
     client.hincrby("ran", key, 1)
     return str(self.request.id)
+
+
+@app.task(name="shop.refuse", bind=True)
+def refuse(self: Any) -> None:
+    """Says itself that it failed, and why."""
+    self.update_state(state="FAILURE", meta={"reason": "card refused", "password": "opensesame"})
+    raise Ignore
+
+
+@app.task(name="shop.long")
+def long(size: int) -> str:
+    return "x" * size
 
 
 @app.task(name="shop.busy", acks_late=True)

@@ -25,8 +25,8 @@ from dashboard.backends.pickle_values import describe
 TAIL_BYTES: Final = 8192
 # Places in the end of a long JSON record at which its last fields may begin.
 MAX_STARTS = 40
-# Steps of a pickle within which its status stands.
-STATUS_OPCODES = 40
+# Steps of a pickle within which its status stands, and mostly when it was written; of a short one all are walked.
+FIRST_OPCODES, SHORT_BYTES = 120, 4096
 _COMPRESSED = b"\x00celery-compressed\x00"
 _LZMA_MEMORY_BYTES = 64 * 1024 * 1024
 _MAX_STATUS = 60
@@ -93,13 +93,15 @@ def outline(raw: RawRecord) -> Decoded:
     raw = _inflated(raw)
     head = raw.head
     if head[:1] == b"\x80" and head[1:2] and head[1] < 8:
-        fields = {name: value for name, value in read_beginning(head, STATUS_OPCODES) if isinstance(name, str)}
-        return Decoded({**_pickled_end(raw), **_only(fields, "status")}, "pickle", raw.whole)
+        if raw.whole and len(head) <= SHORT_BYTES:
+            return decode(raw)
+        first = {
+            name: value
+            for name, value in read_beginning(head, FIRST_OPCODES)
+            if name in ("status", "date_done", "queue")
+        }
+        return Decoded({**_pickled_end(raw), **first}, "pickle", raw.whole)
     return decode(raw)
-
-
-def _only(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {name: fields[name]} if name in fields else {}
 
 
 def _inflated(raw: RawRecord) -> RawRecord:
@@ -219,27 +221,34 @@ def _failure(value: Any) -> Any:
     return {"exc_type": name, "exc_message": parts, "exc_module": module}
 
 
-_TEXT_AFTER = rb"(?:\x94|q.|r.{4})?(?:\x8c(?P<short>.)|X(?P<long>.{4}))"
-_PICKLED = {
-    name: re.compile(
-        rb"(?:\x8c" + bytes([len(name)]) + rb"|X" + bytes([len(name)]) + rb"\0\0\0)" + name.encode() + _TEXT_AFTER,
-        re.DOTALL,
-    )
-    for name in ("date_done", "queue")
-}
+def _text_key(name: str) -> bytes:
+    """What writes a short text, as a pattern."""
+    size = re.escape(bytes([len(name)]))
+    return rb"(?:\x8c" + size + rb"|X" + size + rb"\0\0\0)" + name.encode()
+
+
+_MEMO = rb"(?:\x94|q.|r.{4})?"
+_VALUE = _MEMO + rb"(?:\x8c(?P<short>.)|X(?P<long>.{4}))"
+_DATE = re.compile(_text_key("date_done") + _VALUE, re.DOTALL)
+_QUEUE = re.compile(_text_key("queue") + _VALUE, re.DOTALL)
+# What Celery writes next, of which one must follow: in arguments the same names may stand.
+_AFTER_DATE = re.compile(
+    _MEMO + rb"(?:" + rb"|".join(map(_text_key, ("group_id", "parent_id", "name", "task_id"))) + rb")", re.DOTALL
+)
+_AFTER_QUEUE = re.compile(
+    _MEMO + rb"(?:" + _text_key("task_id") + rb"|" + _text_key("stamped_headers") + rb")", re.DOTALL
+)
 
 
 def _pickled_end(raw: RawRecord) -> dict[str, Any]:
-    """When a pickled task ended, and in which queue: as they are written last in it."""
+    """When a pickled task ended, and in which queue, as far as the end of the pickle tells."""
     tail = raw.tail or raw.head[-TAIL_BYTES:]
     found: dict[str, Any] = {}
-    for name, pattern in _PICKLED.items():
-        matches = list(pattern.finditer(tail))
-        if matches:
-            last = matches[-1]
-            length = int.from_bytes(last["short"] or last["long"], "little")
-            if length <= 255:
-                found[name] = text(tail[last.end() : last.end() + length])
+    for name, pattern, after in (("date_done", _DATE, _AFTER_DATE), ("queue", _QUEUE, _AFTER_QUEUE)):
+        for match in pattern.finditer(tail):
+            length = int.from_bytes(match["short"] or match["long"], "little")
+            if length <= 255 and after.match(tail, match.end() + length):
+                found[name] = text(tail[match.end() : match.end() + length])
     return found
 
 
