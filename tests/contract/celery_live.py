@@ -20,8 +20,9 @@ WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
 class Shop:
-    """An app that sends the jobs of `celery_drive.py`, and its workers. `options` = of broker and results; `conf` = other
-    settings of both.
+    """An app that sends the jobs of `celery_drive.py`, and its workers.
+
+    `options` = of broker and results; `conf` = other settings of both.
 
     Workers connect to `through`, a proxy, where that is given.
     """

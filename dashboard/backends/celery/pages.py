@@ -243,7 +243,7 @@ class Pages:
         records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
         for n, raw in enumerate(records):
             held = found[n]
-            status = outline(RawRecord(raw, b"", STATUS_BYTES + 1)).status if isinstance(raw, bytes) and raw else None
+            status = _status(raw)
             if status == "REVOKED":
                 found[n] = held._replace(state=State.CANCELED)
             elif held.state is State.WAITING and (status == "STARTED" or held.task in known.started):
@@ -376,9 +376,12 @@ class Pages:
             message = decode(cut.raw) if cut.whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
                 place = keys.place(ref)
-                record = self._recorded(ref, look.wanted, home_of(self._own, ref.source, place.prefix))
+                home = home_of(self._own, ref.source, place.prefix)
+                records = self._results.batch(
+                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
+                )
                 job = _message(ref, ref.name, State.WAITING, cut, message, position)
-                if record is not None and record.state is State.CANCELED:
+                if "REVOKED" in map(_status, records):
                     return msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED)))
                 return job
         return None
@@ -516,6 +519,13 @@ def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:
         (Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
         for raw, length, stamp, place in reply[3:]
     ]
+
+
+def _status(beginning: Reply) -> str | None:
+    """The status in the first STATUS_BYTES of a record; None where there is none."""
+    if not isinstance(beginning, bytes) or not beginning:
+        return None
+    return outline(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
 
 
 def _message(
