@@ -294,6 +294,9 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     library.prepare(backend, redis_client)
     figures = backend.stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.depth) == (None, None, None)
+    assert backend.sift(shared, State.WAITING, "anna", 0) is None
+    found = backend.window(shared, JobQuery(state=State.WAITING)).rows
+    assert [row.job.native_state for row in found] == ["reserved"] * 8
     tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
     library.settle(backend, redis_client)
     figures = backend.stats([shared])[0]

@@ -165,7 +165,7 @@ class Celery(Backend):
         return state is State.WAITING and not self._scripts.refused
 
     def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = self._pages().sift(ref, word, offset) if self.sifts(state) else None
+        found = self._pages().sift(ref, word, offset) if self.sifts(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
