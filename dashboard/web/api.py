@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from dashboard.backends.base import Backend
+from dashboard.backends.base import MAX_SCHEDULES, Backend
 from dashboard.clock import instant, iso
 from dashboard.collect.history import known_sum
 from dashboard.collect.live import Board
@@ -206,7 +207,10 @@ def _board(board: Board[Any], show: Callable[[Any], dict[str, Any]]) -> Response
     rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]
     problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
-    return _json({key: [show(row) for row in rows], "total": len(rows), "problems": problems})
+    # Of one library no more schedules than these are read.
+    counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
+    more = any(count >= MAX_SCHEDULES for count in counts.values())
+    return _json({key: [show(row) for row in rows], "total": len(rows), "at_least": more, "problems": problems})
 
 
 def _worker(worker: Worker) -> dict[str, Any]:
