@@ -527,7 +527,7 @@ def test_a_timed_message_in_the_queue_runs_now(shop: Shop, live: Celery) -> None
 
 def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Celery) -> None:
     old = shop.send("one", "ü", queue="alpha")
-    (pick,) = picked(live, State.WAITING, on="*")
+    (pick,) = picked(live, State.WAITING)
     (copy,) = act(live, Action.DUPLICATE, State.WAITING, pick)
     (repeat,) = act(live, Action.DUPLICATE, State.WAITING, pick)
     assert (copy.outcome, repeat.outcome, repeat.new_id) == (Outcome.DONE, Outcome.CHANGED, copy.new_id)
@@ -607,7 +607,7 @@ def test_without_a_worker_nothing_is_withdrawn(backend: Celery, any_redis: redis
 def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) -> None:
     with shop.worker("beta", name="other@shop"):
         task_id = shop.send("never")
-        (pick,) = picked(live, State.WAITING, on="*")
+        (pick,) = picked(live, State.WAITING)
         assert outcomes(act(live, Action.CANCEL, State.WAITING, pick)) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
     assert len(waiting(shop.marks)) == 1  # the message itself stays, as the preview says
