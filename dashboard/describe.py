@@ -14,7 +14,7 @@ _PLAIN_TEXT = {
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
 }
-_PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url"}
+_PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}
 
 
 def describe(settings: Settings) -> list[str]:

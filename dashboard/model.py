@@ -10,6 +10,7 @@ to the very bytes of its key; `dashboard.web.formatting` makes it printable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -124,6 +125,8 @@ class QueueStats(Value, frozen=True, kw_only=True):
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact, or not known
     unlisted_reason: str | None = None  # why a list of ended jobs says nothing: the library was told not to keep them
+    # States of which there may be more jobs than their counts say; with WAITING that goes for `depth` too.
+    at_least: tuple[State, ...] = ()
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
     read_only: str | None = None  # why nothing can be done to this queue and its jobs; None where it can
     error: str | None = None
@@ -132,6 +135,12 @@ class QueueStats(Value, frozen=True, kw_only=True):
     def ref(self) -> QueueRef:
         """The address of this queue."""
         return QueueRef(source=self.source, backend=self.backend, name=self.name, key=self.key, shared=self.shared)
+
+
+def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
+    """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too."""
+    found = {state for queue in queues for state in queue.at_least}
+    return tuple(state for state in State if state in found)
 
 
 class QueueFlow(Value, frozen=True, kw_only=True):
@@ -404,11 +413,15 @@ class Searched(Value, frozen=True, kw_only=True):
 
 
 class Window(Value, frozen=True, kw_only=True):
-    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted."""
+    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted.
+
+    `at_least`: there are `total` jobs, and maybe more that are not listed.
+    """
 
     rows: tuple[Searched, ...]
     total: int | None
     order: str
+    at_least: bool = False
 
 
 class Sifted(Value, frozen=True, kw_only=True):
@@ -473,3 +486,4 @@ class JobPage(Value, frozen=True, kw_only=True):
     order: str
     scanned: int | None = None
     truncated: bool = False
+    at_least: bool = False  # there are `total` jobs, and maybe more that are not listed

@@ -55,6 +55,7 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is watched before it exists
     broker_url: str | None = None  # Celery: the broker, when it is not `url`
     result_url: str | None = None  # Celery: the result server, when it is not `url`
+    redbeat_url: str | None = None  # Celery: where RedBeat keeps its schedules, when it is not the broker
     # Celery: what the app's broker_transport_options of the same names say, without the global_keyprefix. The hash is
     # there only while a worker holds messages, so that no search could tell its name in time.
     unacked_key: str = "unacked"
@@ -315,7 +316,7 @@ def _check_sources(settings: Settings, where: str) -> None:
         if source.name in seen:
             raise ConfigurationError(f"{at}: name: expected each source to have its own name")
         seen.add(source.name)
-        for field in ("url", "broker_url", "result_url"):
+        for field in ("url", "broker_url", "result_url", "redbeat_url"):
             url = getattr(source, field)
             if url is not None:
                 _check_url(url, f"{at}: {field}")

@@ -85,7 +85,7 @@ class Actions:
         if len(picks) > MAX_BATCH:
             raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
         backend = self._backend_of(ref.source, ref.backend)
-        check_offered(backend, state, action)
+        check_offered(backend, ref, state, action)
         batch = new_batch() if action is Action.DELETE else None
         event = audit.event(
             actor,
@@ -340,9 +340,9 @@ class Actions:
         return acted
 
 
-def check_offered(backend: Backend, state: State | None, action: Action) -> None:
+def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
     """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
-    if action not in backend.offered(state, abandoned=True):
+    if action not in backend.offered(state, shared=ref.shared, abandoned=True):
         such = f"{state.value} jobs" if state else "a job that stands in no list"
         raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
 

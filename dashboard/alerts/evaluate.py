@@ -17,7 +17,7 @@ from dashboard.alerts import machine
 from dashboard.alerts.hours import HourKeeper
 from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
 from dashboard.alerts.memory import Memory, QueueFacts
-from dashboard.alerts.metrics import IDLE, METRICS, Figure, workers_of_library
+from dashboard.alerts.metrics import IDLE, METRICS, AtLeast, Figure, workers_of_library
 from dashboard.alerts.mutes import Mutes
 from dashboard.alerts.reduce import Reducers
 from dashboard.alerts.rules import Rule, Severity
@@ -249,10 +249,11 @@ def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
 
 def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
     """A figure, already reduced, as the rule judges it."""
+    number = float(figure) if isinstance(figure, AtLeast) else figure
     for severity in rule.severities:
         if machine.judge(rule, severity, figure)[0] is Health.BREACH:
-            return Seen(labels, figure, severity)
-    return Seen(labels, figure, None)
+            return Seen(labels, number, severity)
+    return Seen(labels, number, None)
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
@@ -403,6 +404,8 @@ class _Run:
         figure: Figure = None
         if known and (len(known) == len(numbers) or rule.scope == "max"):
             figure = sum(known) if rule.scope == "sum" else max(known)
+            if any(isinstance(number, AtLeast) for number in known):
+                figure = AtLeast(figure)
         yield _Subject(Labels(), figure, frozen)
 
     def _libraries(self, rule: Rule) -> Iterator[_Subject]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from dashboard.alerts.metrics import IDLE, Figure
+from dashboard.alerts.metrics import IDLE, AtLeast, Figure
 from dashboard.alerts.rules import Rule, Severity, fingerprint
 from dashboard.model import Value
 
@@ -156,9 +156,19 @@ def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[Health, float
         return unknown[rule.no_data], None
     if figure is IDLE:
         return Health.HEALTHY, None
+    if isinstance(figure, AtLeast):
+        return _judge_at_least(rule, severity, float(figure))
     if rule.breached(severity, figure):
         return Health.BREACH, figure
     return (Health.HEALTHY if rule.recovered(severity, figure) else Health.BETWEEN), figure
+
+
+def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[Health, float | None]:
+    """As `judge`, of a figure that may be larger: what more would change is unknown."""
+    breached = rule.breached(severity, least)
+    if rule.worsens_upwards:
+        return (Health.BREACH, least) if breached else (Health.UNKNOWN, None)
+    return (Health.HEALTHY, least) if rule.recovered(severity, least) else (Health.UNKNOWN, None)
 
 
 def passed_s(state: State, now: float, interval_s: float) -> float:

@@ -13,13 +13,19 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from dashboard.alerts.memory import QueueFacts, SourceFacts
-from dashboard.model import QueueStats, SourceStats
+from dashboard.model import QueueStats, SourceStats, State
 
 
 class Idle(Enum):
     """The type of IDLE."""
 
     IDLE = "idle"
+
+
+class AtLeast(float):
+    """A figure that may be larger: beyond a threshold it breaches, short of one nobody knows."""
+
+    __slots__ = ()
 
 
 IDLE: Final = Idle.IDLE
@@ -49,7 +55,12 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.depth
+    return _counted(queue, State.WAITING, queue.depth)
+
+
+def _counted(queue: QueueStats, state: State, figure: float | None) -> float | None:
+    """A figure that is counted from jobs in `state`, which may be a lower bound."""
+    return AtLeast(figure) if figure is not None and state in queue.at_least else figure
 
 
 def _latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
@@ -72,11 +83,11 @@ def _error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
 
 
 def _dead(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.counts.dead
+    return _counted(queue, State.DEAD, queue.counts.dead)
 
 
-def _dead_growth(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
-    return facts.dead_growth_per_h
+def _dead_growth(queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return _counted(queue, State.DEAD, facts.dead_growth_per_h)
 
 
 def _active_age(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:

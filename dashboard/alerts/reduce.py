@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from dashboard.alerts.machine import Labels
-from dashboard.alerts.metrics import IDLE, Figure
+from dashboard.alerts.metrics import IDLE, AtLeast, Figure
 from dashboard.alerts.rules import Rule
 
 MAX_POINTS = 1000  # of one instance: older ones fall out, so a long window of quick samples tells of less time
@@ -32,12 +32,16 @@ class Reducers:
         if series and now < series[-1][0]:
             series.clear()  # the clock was set back
         if figure is not None and figure is not IDLE:
-            series.append((now, float(figure)))
+            series.append((now, figure if isinstance(figure, AtLeast) else float(figure)))
         while series and now - series[0][0] > rule.window_s:
             series.popleft()
         if figure is IDLE:
             return IDLE
-        return _reduced(rule.reducer, series)
+        reduced = _reduced(rule.reducer, series)
+        if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):
+            return reduced
+        # How fast a figure changes that may be larger nobody knows.
+        return None if rule.reducer not in ("min", "max", "mean", "p95") else AtLeast(reduced)
 
     def fill(self, rule: Rule, labels: Labels, points: Iterable[tuple[float, float]]) -> None:
         """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""

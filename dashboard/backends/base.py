@@ -216,9 +216,15 @@ class Backend(abc.ABC):
         """
         return [Pick(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
 
-    def offered(self, state: State | None, *, abandoned: bool = False) -> tuple[Action, ...]:
-        """What may be done to a job in `state` (None = in no list), in the order of the buttons; more to an `abandoned`
-        one. Cost: none.
+    def offered(
+        self,
+        state: State | None,
+        *,
+        shared: bool = False,  # noqa: ARG002
+        abandoned: bool = False,
+    ) -> tuple[Action, ...]:
+        """What may be done to a job in `state` (None = in no list), in the order of the buttons; `shared` = in the
+        entry for what all queues have together; more to an `abandoned` one. Cost: none.
         """
         verbs = self.job_actions.get(state, ()) if state else ()
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs

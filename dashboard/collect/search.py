@@ -161,6 +161,7 @@ class Found:
     """What a look brought: `jobs` with the queue in whose list each stands, and how far it went.
 
     `searched` rows of the `total` that the lists hold (None = not counted); `cursor` leads on, None = all was seen.
+    `at_least`: there may be more jobs than `total`, which are not listed and were not searched.
     """
 
     jobs: tuple[tuple[QueueStats, Job], ...]
@@ -169,6 +170,7 @@ class Found:
     seconds: float
     cursor: str | None
     problems: tuple[str, ...] = ()
+    at_least: bool = False
 
 
 def search(
@@ -191,6 +193,7 @@ def search(
     if cursor is None and query.bare_id:
         look.by_id(query.bare_id, queues)
     total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
+    look.at_least = any(state in queue.at_least for queue, state, _ in lists)
     if cursor is None and look.any:
         return look.found(total, START)  # whoever wants more searches further
     while query.terms:
@@ -269,6 +272,7 @@ class _Look:
         self._started = started
         self._jobs: dict[tuple[str, str, str, str, str | None], tuple[QueueStats, Job]] = {}
         self._searched = 0
+        self.at_least = False
         self._problems: list[str] = []
 
     @property
@@ -374,7 +378,7 @@ class _Look:
         problems = tuple(dict.fromkeys(self._problems))[:5]
         if total is not None:
             total = max(total, self._searched)  # the lists may have grown since they were counted
-        return Found(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems)
+        return Found(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems, self.at_least)
 
     def _add(self, queue: QueueStats, job: Job) -> None:
         bare = job.id.rpartition("-")[2] if queue.shared else job.id

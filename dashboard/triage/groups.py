@@ -67,7 +67,7 @@ class Group:
 class Reading:
     """All groups, most jobs first, of `scanned` jobs of the `total` that the lists hold.
 
-    `beyond` = jobs of kinds beyond MAX_GROUPS.
+    `beyond` = jobs of kinds beyond MAX_GROUPS. `at_least` = there may be more jobs than `total`, which are not listed.
     """
 
     groups: tuple[Group, ...]
@@ -76,11 +76,12 @@ class Reading:
     read_at: float  # seconds since 1970
     beyond: int = 0
     problems: tuple[Problem, ...] = ()
+    at_least: bool = False
 
     @property
     def truncated(self) -> bool:
         """Whether there are dead letters that are in no group."""
-        return self.scanned < self.total or self.beyond > 0
+        return self.scanned < self.total or self.beyond > 0 or self.at_least
 
     def find(self, fingerprint: str) -> Group | None:
         """The group of that fingerprint; None when no job that was read belongs to it."""
@@ -109,6 +110,7 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
         read_at=now,
         beyond=beyond,
         problems=tuple(problems),
+        at_least=any(listed.place.at_least for listed in lists),
     )
 
 

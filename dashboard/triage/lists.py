@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One list of dead letters; `count` = jobs in it by the newest snapshot."""
+    """One list of dead letters; `count` = jobs in it by the newest snapshot; `at_least` = there may be more."""
 
     queue: QueueStats
     state: State
@@ -39,6 +39,11 @@ class Place:
     def at(self) -> tuple[QueueRef, State]:
         """The list as an act names it."""
         return (self.queue.ref, self.state)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether there may be more jobs than `count`, which are not listed."""
+        return self.state in self.queue.at_least
 
     @property
     def is_dlq(self) -> bool:

@@ -57,7 +57,7 @@ class Listed:
     def settle(self, found: Sequence[Mark]) -> None:
         """Take over which jobs are there now."""
         self.rows = {mark: row for mark in found if (row := self.rows.get(mark)) is not None}
-        self.whole = len(found) < ROWS_PER_LIST
+        self.whole = len(found) < ROWS_PER_LIST and not self.place.at_least
         self._pages = sorted({n // WINDOW_ROWS + 1 for n, mark in enumerate(found) if mark not in self.rows})
         self.looked_at = monotonic_s()
 

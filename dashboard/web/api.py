@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from dashboard.backends.acting import Action
-from dashboard.backends.base import Backend
+from dashboard.backends.base import MAX_SCHEDULES, Backend
 from dashboard.clock import instant, iso
 from dashboard.collect.flow import total_rates
 from dashboard.collect.history import known_sum
@@ -28,6 +29,7 @@ from dashboard.model import (
     SourceStats,
     State,
     Worker,
+    states_at_least,
 )
 from dashboard.web.alerting import shown_firing
 from dashboard.web.deck import deck
@@ -53,6 +55,7 @@ def overview() -> Response:
             "stale": reading.stale,
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": totals(queues, snapshot.sources if snapshot else ()),
+            "totals_at_least": [state.value for state in states_at_least(queues)],
             "queues": [_queue(queue) for queue in queues],
             "alerts": _alerts(),
         }
@@ -141,6 +144,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
             "page": page.page,
             "per_page": page.per_page,
             "total": page.total,
+            "at_least": page.at_least,
             "order": page.order,
             "scanned": page.scanned,
             "truncated": page.truncated,
@@ -159,6 +163,7 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
             "page": query.page,
             "per_page": query.per_page,
             "total": len(found.jobs),
+            "at_least": found.cursor is not None or found.at_least,
             "order": "as searched",
             "scanned": found.searched,
             "truncated": found.cursor is not None,
@@ -180,6 +185,7 @@ def search() -> Response:
             "jobs": [_job(job) | {"found_in": queue.name} for queue, job in found.jobs],
             "scanned": found.searched,
             "total": found.total,
+            "at_least": found.at_least,
             "seconds": round(found.seconds, 3),
             "truncated": found.cursor is not None,
             "cursor": found.cursor,
@@ -205,7 +211,10 @@ def _board(board: Board[Any], show: Callable[[Any], dict[str, Any]]) -> Response
     rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]
     problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
-    return _json({key: [show(row) for row in rows], "total": len(rows), "problems": problems})
+    # Of one library no more schedules than these are read.
+    counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
+    more = any(count >= MAX_SCHEDULES for count in counts.values())
+    return _json({key: [show(row) for row in rows], "total": len(rows), "at_least": more, "problems": problems})
 
 
 def _worker(worker: Worker) -> dict[str, Any]:
@@ -300,6 +309,7 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
         "shared": queue.shared,
         "counts": {state.value: queue.counts.of(state) for state in State},
         "native_counts": {entry.native: entry.count for entry in queue.native},
+        "at_least": [state.value for state in queue.at_least],
         "depth": queue.depth,
         "latency_s": _rounded(queue.latency_s),
         "overdue_s": _rounded(queue.overdue_s),

@@ -29,6 +29,7 @@ def dead() -> Response:
         groups=[_group(row) for row in rows_of(board, deck().now_s()) if wanted.fits(row)],
         scanned=reading.scanned,
         total=reading.total,
+        at_least=reading.at_least,
         truncated=reading.truncated,
         read_at=iso(instant(reading.read_at)),
         marks_unknown=board.remarks.problem,

@@ -34,7 +34,7 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     batches: list[str | None] = []
     for spot, picks in places.items():
         ref, state = refs[spot], spot[3]
-        if action not in here.backend(ref.source, ref.backend).job_actions.get(state, ()):
+        if action not in here.backend(ref.source, ref.backend).offered(state, shared=ref.shared):
             acted += [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
             continue
         done, batch = act(ref, state, action, picks, wish, why)

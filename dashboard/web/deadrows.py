@@ -164,7 +164,8 @@ def offers(group: Group, backend_of: BackendOf, snapshot: Snapshot | None) -> di
     counts = dict.fromkeys(ACTIONS, 0)
     for spot in group.spots:
         writable = read_only(snapshot, spot.ref) is None
-        for action in backend_of(spot.ref.source, spot.ref.backend).offered(spot.state) if writable else ():
+        offered = backend_of(spot.ref.source, spot.ref.backend).offered(spot.state, shared=spot.ref.shared)
+        for action in offered if writable else ():
             if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
                 counts[action] += spot.count
     return {action: count for action, count in counts.items() if count}

@@ -107,6 +107,11 @@ def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
         "Jobs by state; no sample where the library does not tell.",
         [((*_of(queue), ("state", state.value)), queue.counts.of(state)) for queue in queues for state in State],
     )
+    yield from _metric(
+        "queue_jobs_at_least",
+        "1 where there may be more jobs of a state than queue_jobs says.",
+        [((*_of(queue), ("state", state.value)), 1) for queue in queues for state in queue.at_least],
+    )
     for gauge in QUEUE_GAUGES:
         yield from _metric(gauge.name, gauge.help, [(_of(queue), getattr(queue, gauge.field)) for queue in queues])
     for gauge in REDIS_GAUGES:

@@ -26,6 +26,7 @@ _FLAG: dict[str, Any] = {"type": "boolean"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _OBJECT: dict[str, Any] = {"type": "object"}
 _ANY: dict[str, Any] = {}
+_STATE: dict[str, Any] = {"type": "string", "enum": [state.value for state in State]}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +112,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 _or_null(_NUMBER),
             ),
             "flow_quality": {"type": "string", "enum": ["exact", "estimated", "unknown"]},
+            "at_least": _list(_STATE),
             "notes": _list(_TEXT),
             "read_only": _or_null(_TEXT),
             "capabilities": _list(_TEXT),
@@ -166,6 +168,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "stale": _FLAG,
             "sources": _list(_ref("Source")),
             "totals": _map(_or_null(_NUMBER)),
+            "totals_at_least": _list(_STATE),
             "queues": _list(_ref("Queue")),
             "alerts": _or_null(_list(_OBJECT)),
         }
@@ -177,6 +180,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "page": _WHOLE,
             "per_page": _WHOLE,
             "total": _or_null(_WHOLE),
+            "at_least": _FLAG,
             "order": _TEXT,
             "scanned": _or_null(_WHOLE),
             "truncated": _FLAG,

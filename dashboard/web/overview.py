@@ -10,7 +10,7 @@ from flask import Blueprint, Response, render_template, request
 
 from dashboard.collect.history import History, Point, known_sum
 from dashboard.collect.reader import Reading
-from dashboard.model import Quality, QueueStats, Snapshot
+from dashboard.model import Quality, QueueStats, Snapshot, State, states_at_least
 from dashboard.web import htmx, page
 from dashboard.web.api import totals
 from dashboard.web.deck import deck
@@ -122,6 +122,7 @@ def span_text(history: History) -> str:
 def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> tuple[Figure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
     sums = totals(snapshot.queues, snapshot.sources)
+    more = states_at_least(snapshot.queues)
     estimated = _estimated(snapshot.queues)
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
@@ -129,7 +130,7 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
     failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=Level.OK)
     return (
         Figure(
-            "Waiting", short(sums["depth"]), _title(sums["depth"], "jobs may start now"),
+            "Waiting", _jobs(sums["depth"], State.WAITING in more), _title(sums["depth"], "jobs may start now"),
             _path(past.depth), _change(past.depth, sums["depth"], step_s),
         ),
         Figure(
@@ -148,11 +149,16 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
             failing, estimated,
         ),
         Figure(
-            "Dead letters", short(sums["dead"]), _title(sums["dead"], "jobs that will not run again by themselves"),
+            "Dead letters", _jobs(sums["dead"], State.DEAD in more),
+            _title(sums["dead"], "jobs that will not run again by themselves"),
             _path(past.dead), _change(past.dead, sums["dead"], step_s), Level.WARNING if growing else Level.OK,
         ),
         _memory(snapshot, history, troubles),
     )  # fmt: skip
+
+
+def _jobs(value: float | None, more: bool) -> str:
+    return f"{full(value)}+" if more and value is not None else short(value)
 
 
 def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:

@@ -169,7 +169,7 @@ def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, .
     return tuple(
         Tab(
             state,
-            backend.states[state],
+            _words(backend, queue, state),
             now if state is query.state and now is not None else queue.counts.of(state),
             state is query.state,
         )
@@ -177,8 +177,14 @@ def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, .
     )
 
 
+def _words(backend: Backend, queue: QueueStats, state: State) -> tuple[str, ...]:
+    """The library's words for the lists of a state, of those that this queue has where that is known."""
+    own = {entry.native for entry in queue.native if entry.state is state}
+    return tuple(word for word in backend.states[state] if word in own) or backend.states[state]
+
+
 def _natives(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
     """The library's own lists within a state with their counts; () where there is only one."""
-    words = backend.states[state]
+    words = _words(backend, queue, state)
     counts = {entry.native: entry.count for entry in queue.native}
     return tuple((word, counts.get(word)) for word in words) if len(words) > 1 else ()

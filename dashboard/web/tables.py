@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dashboard.collect.history import History, QueueHistory, known_sum
-from dashboard.model import QueueStats
+from dashboard.model import QueueStats, State, states_at_least
 from dashboard.web.trouble import Level, Trouble, dead_growth, of_queue
 
 PER_PAGE = 50
@@ -111,6 +111,7 @@ class Group:
     queues: int
     depth: float | None
     dead: float | None
+    at_least: tuple[State, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def _group_of(row: Row, group: str) -> str:
 
 def _groups(shown: list[Row], rows: list[Row], group: str) -> Iterable[Group]:
     if not group:
-        yield Group("", tuple(shown), len(rows), None, None)
+        yield Group("", tuple(shown), len(rows), None, None, ())
         return
     for title in dict.fromkeys(_group_of(row, group) for row in shown):
         members = [row.queue for row in rows if _group_of(row, group) == title]
@@ -191,4 +192,5 @@ def _groups(shown: list[Row], rows: list[Row], group: str) -> Iterable[Group]:
             len(members),
             known_sum(queue.depth for queue in members),
             known_sum(queue.counts.dead for queue in members),
+            states_at_least(members),
         )

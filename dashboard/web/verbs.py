@@ -9,14 +9,15 @@ from dashboard.model import Job, JobPage, QueueRef, QueueStats, Snapshot, State
 
 def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ...]:
     """What may be done to one job, in the order of the buttons."""
-    return () if queue.read_only else backend.offered(job.state, abandoned=job.abandoned)
+    return () if queue.read_only else backend.offered(job.state, shared=queue.shared, abandoned=job.abandoned)
 
 
 def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage | None) -> tuple[Action, ...]:
     """What may be done to the ticked jobs of a list; to abandoned ones where there are some on the page."""
     if queue.read_only:
         return ()
-    return backend.offered(state, abandoned=jobs is not None and any(job.abandoned for job in jobs.jobs))
+    abandoned = jobs is not None and any(job.abandoned for job in jobs.jobs)
+    return backend.offered(state, shared=queue.shared, abandoned=abandoned)
 
 
 def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:

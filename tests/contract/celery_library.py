@@ -15,7 +15,7 @@ import redis
 from dashboard.backends.base import Backend
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.index import filled_key
-from dashboard.backends.celery.keys import NATIVE
+from dashboard.backends.celery.keys import NATIVE, RESERVED
 from dashboard.model import State
 from tests.contract.library import Filled, Library
 from tests.search import search
@@ -23,7 +23,7 @@ from tests.waiting import CEILING_S, wait_until
 
 DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
 MARKS = itertools.count()
-TOGETHER = tuple(state for state in NATIVE if state is not State.WAITING)
+TOGETHER = tuple(NATIVE)
 
 
 class CeleryLibrary(Library):
@@ -44,7 +44,7 @@ class CeleryLibrary(Library):
     def fill(self, url: str) -> Filled:
         answer = self.drive("fill", url)
         ids = {queue: {State(state): found for state, found in lists.items()} for queue, lists in answer["ids"].items()}
-        self._filled = {NATIVE[state]: len(found) for state, found in ids["*"].items()}
+        self._filled = {NATIVE[state]: len(found) for state, found in ids["*"].items()} | {RESERVED: 0}
         return Filled(ids=ids)
 
     def own_counts(self, url: str, queue: str) -> Mapping[str, int]:

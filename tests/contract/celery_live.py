@@ -20,7 +20,9 @@ WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
 class Shop:
-    """An app that sends the jobs of `celery_drive.py`, and its workers; `options` = of broker and results.
+    """An app that sends the jobs of `celery_drive.py`, and its workers.
+
+    `options` = of broker and results; `conf` = other settings of both.
 
     Workers connect to `through`, a proxy, where that is given.
     """
@@ -32,13 +34,16 @@ class Shop:
         options: Mapping[str, Any] | None = None,
         *,
         through: str | None = None,
+        conf: Mapping[str, Any] | None = None,
     ) -> None:
         self.url = url
+        self.conf = dict(conf or {})
         self.through = through
         self.results = results or url
         self.options = dict(options or {})
         self.app = Celery("shop", broker=url, set_as_current=False)
         self.app.conf.broker_transport_options = self.options
+        self.app.conf.update(self.conf)
         self.marks = redis.Redis.from_url(self.results)
 
     def send(self, key: str, *args: Any, queue: str = "alpha", **options: Any) -> str:
@@ -81,7 +86,7 @@ class Shop:
             "CELERY_DRIVE_URL": self.through or self.url,
             "CELERY_DRIVE_RESULTS": self.through or self.results,
             "CELERY_DRIVE_OPTIONS": json.dumps(self.options),
-            "CELERY_DRIVE_CONF": json.dumps(dict(conf or {})),
+            "CELERY_DRIVE_CONF": json.dumps(self.conf | dict(conf or {})),
         }
         with child(command, name=name, cwd=WORKLOADS, environ=environ, gently=gently) as process:
             wait_until(lambda: self.app.control.ping([name], timeout=0.5), what=f"the worker {name}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
 app = Celery("celery_drive", broker=URL, backend=os.environ.get("CELERY_DRIVE_RESULTS", URL))
@@ -38,7 +39,7 @@ def again(self: Any) -> None:
     raise self.retry(countdown=3600, exc=RuntimeError("not yet"))
 
 
-@app.task(name="shop.hold", acks_late=True)
+@app.task(name="shop.hold", acks_late=True, track_started=True)
 def hold() -> None:
     time.sleep(600)
 
@@ -53,6 +54,18 @@ def mark(self: Any, key: str, *rest: Any, **named: Any) -> str:
         raise ValueError(f"cannot mark {key}")
     client.hincrby("ran", key, 1)
     return str(self.request.id)
+
+
+@app.task(name="shop.refuse", bind=True)
+def refuse(self: Any) -> None:
+    """Says itself that it failed, and why."""
+    self.update_state(state="FAILURE", meta={"reason": "card refused", "password": "opensesame"})
+    raise Ignore
+
+
+@app.task(name="shop.long")
+def long(size: int) -> str:
+    return "x" * size
 
 
 @app.task(name="shop.busy", acks_late=True)
@@ -103,6 +116,7 @@ def fill() -> dict[str, Any]:
         wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE", "REVOKED"))
     wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
     wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
+    wait_until(lambda: app.AsyncResult(held[0]).state == "STARTED")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     # A message sent before the server has seen the end of a worker's BRPOP would go to the dead.

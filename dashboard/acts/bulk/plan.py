@@ -74,7 +74,7 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
         with foreseen(_jobs_of(place)):
             page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
-        exact = exact and page.total is not None
+        exact = exact and page.total is not None and not page.at_least
         if spec.q is None:
             matched += page.total or 0
             samples += page.jobs
@@ -118,13 +118,13 @@ class _Offered:
     def __init__(self, spec: Spec, backend_of: BackendOf) -> None:
         self._action = spec.action
         self._backend_of = backend_of
-        self._answers: dict[tuple[str, str, State], bool] = {}
+        self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
     def at(self, place: Place) -> bool:
         source, name = place.ref.source, place.ref.backend
-        key = (source, name, place.state)
+        key = (source, name, place.state, place.ref.shared)
         if key not in self._answers:
-            offered = self._backend_of(source, name).offered(place.state, abandoned=True)
+            offered = self._backend_of(source, name).offered(place.state, shared=place.ref.shared, abandoned=True)
             self._answers[key] = self._action in offered
         return self._answers[key]
 

@@ -51,7 +51,7 @@ class Acting:
             return self._waiting.move(ref, picks, wishes)
         if action is Action.STOP:
             return self._taken.stop(ref, state, picks)
-        if state is State.WAITING:
+        if state is State.WAITING and not ref.shared:
             return self._waiting.promote(ref, picks) if action is Action.PROMOTE else self._revoke(ref, picks)
         if action is Action.PROMOTE:
             return self._taken.promote(ref, state, picks)
@@ -59,7 +59,7 @@ class Acting:
 
     def _find(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
         place = keys.place(ref)
-        if state is State.WAITING:
+        if state is State.WAITING and not ref.shared:
             return locate.waiting(self._broker, self._scripts, place, picks)
         return locate.unacknowledged(self._broker, self._scripts, self._names, place.prefix, picks)
 

@@ -14,14 +14,14 @@ from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Heari
 from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
 from dashboard.backends.celery.index import Keeper
-from dashboard.backends.celery.message import stack_of, unwrapped
+from dashboard.backends.celery.message import record_text, stack_of
 from dashboard.backends.celery.queues import Queues
 from dashboard.backends.celery.workers import read as read_workers
 from dashboard.backends.odd_data import searched_row
 from dashboard.backends.payload import printable, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined, of_json
+from dashboard.backends.searchtext import ends, joined
 from dashboard.errors import Forbidden, QueuedeckError
 from dashboard.model import (
     Capability,
@@ -43,6 +43,8 @@ from dashboard.sources import Source
 
 # A worker beats every 2 s.
 BEAT_S = 2.5
+# The second part of a search, in its cursor.
+REDBEAT = "redbeat"
 UNHEARD = "rates, run times and live workers are not known"
 
 
@@ -52,7 +54,9 @@ class Celery(Backend):
     name = "celery"
     title = "Celery"
     keyed_by_id = False
-    states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
+    states = {  # noqa: RUF012
+        state: (native, keys.RESERVED) if state is State.WAITING else (native,) for state, native in keys.NATIVE.items()
+    }
     capabilities = frozenset(
         {
             Capability.WORKERS,
@@ -76,15 +80,23 @@ class Celery(Backend):
         self.results = Source(source.name, settings.result_url) if settings.result_url else source
         if same_database(self.broker, self.results):
             self.results = self.broker
+        self.beat = Source(source.name, settings.redbeat_url) if settings.redbeat_url else self.broker
+        if same_database(self.broker, self.beat):
+            self.beat = self.broker
         self._scripts = Scripts(self.broker)
+        self._beat_scripts = self._scripts if self.beat is self.broker else Scripts(self.beat)
         self._names = keys.Unacked(settings.unacked_key, settings.unacked_index_key)
         self._keeper: Keeper | None = None
         self._prefixes: set[str] = set()
         self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
         self._found: set[str] = set()  # queues of the search that is under way
+        self._redbeats: frozenset[str] = frozenset()  # key prefixes of RedBeat, of the last whole search
+        self._redbeats_found: set[str] = set()
         self._there = bool(self.named_queues())  # a server without Celery is not listened to
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        if isinstance(cursor, tuple):
+            return self._discover_redbeat(cursor[1], budget)
         found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*", key_type="set")
         exchanges = [key for key in dict.fromkeys(found) if not key.endswith((b".pidbox", b"celeryev"))]
         replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
@@ -103,7 +115,25 @@ class Celery(Backend):
         refs = tuple(
             self._ref(place) for place in dict.fromkeys(places) if place.queue is None or self.shows(place.queue)
         )
+        if following == 0 and self._there:
+            return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
         return Discovery(refs, complete=following == 0, cursor=following)
+
+    def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
+        """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
+        found, following = scan_step(self.beat, cursor, budget, match=f"*{redbeat.DUE}", key_type="zset")
+        if found:
+            self._redbeats_found.update(redbeat.found(self.beat, list(dict.fromkeys(found))))
+        if following == 0:
+            self._redbeats = frozenset(sorted(self._redbeats_found)[: redbeat.MAX_PREFIXES])
+            self._redbeats_found = set()
+        return Discovery((), complete=following == 0, cursor=(REDBEAT, following))
+
+    def _redbeat_prefixes(self) -> set[str]:
+        """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
+        reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self.source.name))])[0] if self.own is not None else None
+        known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
+        return {redbeat.PREFIX, *self._redbeats, *known}
 
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
@@ -131,13 +161,13 @@ class Celery(Backend):
         return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return redbeat.read(self.broker, self._scripts, refs)
+        return redbeat.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
     def sifts(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused
 
     def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = self._pages().sift(ref, word, offset) if self.sifts(state) else None
+        found = self._pages().sift(ref, word, offset) if self.sifts(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
@@ -146,7 +176,7 @@ class Celery(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
-        return Window(rows=rows, total=page.total, order=page.order)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least)
 
     def tend(self) -> None:
         if self.own is None or not self._there:
@@ -155,6 +185,7 @@ class Celery(Backend):
             self._keeper = Keeper(self.broker, self.results, self.own, self.source.name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
         self._keeper.queues = self._queues
+        self._keeper.redbeats = self._redbeats
         try:
             self._keeper.tend()
         except QueuedeckError:
@@ -169,25 +200,30 @@ class Celery(Backend):
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         return self._pages().picks(ref, query)
 
+    def offered(self, state: State | None, *, shared: bool = False, abandoned: bool = False) -> tuple[Action, ...]:
+        if shared and state is State.WAITING:
+            return wording.RESERVED_ACTIONS
+        return super().offered(state, abandoned=abandoned)
+
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
     ) -> list[Acted]:
-        if action is Action.DELETE or action not in self.job_actions.get(state, ()):
+        if action is Action.DELETE or action not in self.offered(state, shared=ref.shared):
             return super().act(ref, action, state, picks, wishes)
         return self._acting().act(ref, action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().take(ref, state, picks)
         return self._acting().take(ref, state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().delete(ref, state, kept)
         return self._acting().delete(ref, state, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        if Action.DELETE not in self.job_actions.get(state, ()):
+        if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().restore(ref, state, kept)
         return self._acting().restore(ref, state, kept)
 
@@ -199,7 +235,8 @@ class Celery(Backend):
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
-        return redbeat.RedBeat(self.broker, self.own, self.source.name).act(schedule, action)
+        prefixes = self._redbeat_prefixes()
+        return redbeat.RedBeat(self.beat, self.broker, self.own, self.source.name, prefixes).act(schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action not in self.worker_actions:
@@ -248,7 +285,7 @@ def _searched_row(job: Job, payload: bytes) -> Searched:
 def _searched(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
-        text=joined(of_json(unwrapped(payload)), job.error.message if job.error else None),
+        text=joined(record_text(payload), job.error.message if job.error else None),
         stack=ends(stack_of(payload)) if job.error else None,
     )
 

@@ -6,7 +6,6 @@ keeps a second copy of the same job away for a minute.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from dashboard.sources import Source
 
 BYTES_PER_SCRIPT = 1_000_000
 NO_MESSAGE = "it is no Celery message"
-UNREAD = "what follows it cannot be read (pickled or compressed), so its payload cannot be replaced"
+UNREAD = "its body cannot be changed (pickled or compressed); run it again from the app"
 CHORD = "it is part of a group or chord, which would count it twice"
 
 
@@ -69,16 +68,15 @@ def _plan(place: keys.Place, one: Found, edited: dict[str, Any] | None) -> tuple
         return refused(one.pick.id, NO_MESSAGE)
     if envelope.in_a_chord(message):
         return refused(one.pick.id, CHORD)
-    body = None
+    texts = None
     if edited is not None:
-        following = envelope.followers(message)
-        if following is None:
-            return refused(one.pick.id, UNREAD)
         try:
             texts = call_texts(edited, call_of(message))
         except InvalidPayload as exc:
             return invalid(one.pick.id, str(exc))
-        body = envelope.call_body(*texts, json.dumps(following).encode())
     new_id = envelope.new_id()
     step = 0 if one.tag else one.step
-    return place._replace(queue=queue).lists()[step], envelope.copied(message, new_id, queue, body), new_id
+    changed = envelope.copied(message, new_id, queue, texts)
+    if changed is None:
+        return refused(one.pick.id, UNREAD)
+    return place._replace(queue=queue).lists()[step], changed, new_id

@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dashboard.backends.celery.message import headers_of
-from dashboard.backends.payload import loads
+from dashboard.backends.celery.message import FIRST, FIRST_PROTOCOL, headers_of, is_first
+from dashboard.backends.payload import loads, written
 
 SHOWN_CHARS: Final = 1024  # Celery's own bound of argsrepr
 PIDBOX: Final = "celery.pidbox"
@@ -124,13 +124,28 @@ def moved(message: Mapping[str, Any], queue: str) -> bytes:
     return _dumps({**message, "properties": {**properties, "delivery_info": info}})
 
 
-def due_now(message: Mapping[str, Any]) -> bytes:
-    """The message without the time before which it must not run."""
+def due_now(message: Mapping[str, Any]) -> bytes | None:
+    """The message without the time before which it must not run; None where that stands in a body of no JSON."""
+    if is_first(headers_of(message)):
+        content = _first_content(message)
+        return None if content is None else _dumps(_with_body(message, {**content, "eta": None}))
     return _dumps({**message, "headers": {**headers_of(message), "eta": None}})
 
 
-def copied(message: Mapping[str, Any], task_id: str, queue: str, body: bytes | None = None) -> bytes:
-    """A new task of the same content that may run at once, or with another body."""
+def copied(
+    message: Mapping[str, Any], task_id: str, queue: str, texts: tuple[bytes, bytes] | None = None
+) -> bytes | None:
+    """A new task of the same content that may run at once, or with other arguments and keyword arguments, as JSON
+    texts; None where the body would have to be changed and is no JSON.
+    """
+    if is_first(headers_of(message)):
+        return _first_copied(message, task_id, queue, texts)
+    body = None
+    if texts is not None:
+        following = followers(message)
+        if following is None:
+            return None
+        body = call_body(*texts, json.dumps(following).encode())
     old = headers_of(message)
     headers = {**old, "id": task_id, "eta": None}
     headers.pop("redelivered", None)
@@ -149,6 +164,46 @@ def copied(message: Mapping[str, Any], task_id: str, queue: str, body: bytes | N
         "delivery_info": {"exchange": "", "routing_key": queue},
     }
     return _dumps({**message, **changed, "headers": headers, "properties": properties})
+
+
+def _first_copied(
+    message: Mapping[str, Any], task_id: str, queue: str, texts: tuple[bytes, bytes] | None
+) -> bytes | None:
+    content = _first_content(message)
+    if content is None:
+        return None
+    content |= {"id": task_id, "eta": None}
+    if texts is not None:
+        args, kwargs = (loads(text, exact=True, limit=len(text)) for text in texts)
+        content |= {"args": args, "kwargs": kwargs}
+    properties = {
+        **_properties(message),
+        "correlation_id": task_id,
+        "delivery_tag": str(uuid.uuid4()),
+        "delivery_info": {"exchange": "", "routing_key": queue},
+    }
+    changed = _with_body(message, content)
+    headers = {name: value for name, value in headers_of(message).items() if name != "redelivered"}
+    return _dumps({**changed, "headers": headers, "properties": properties})
+
+
+def _first_content(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body of a message of protocol 1, each number as a Number; None where it is no JSON."""
+    raw = message.get("body")
+    if not isinstance(raw, str) or message.get("content-type") != "application/json":
+        return None
+    try:
+        data = base64.b64decode(raw, validate=True) if _properties(message).get("body_encoding") else raw.encode()
+        content = loads(data, exact=True)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _with_body(message: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    text = written(content)
+    encoded = bool(_properties(message).get("body_encoding"))
+    return {**message, "body": base64.b64encode(text.encode()).decode("ascii") if encoded else text}
 
 
 def followers(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -172,6 +227,8 @@ def in_a_chord(message: Mapping[str, Any]) -> bool:
     """Whether others wait for this very task: a copy under another id would not count for them, or count twice."""
     if headers_of(message).get("group"):
         return True
+    if is_first(headers_of(message)):
+        return bool((_first_content(message) or {}).get("chord"))
     following = followers(message)
     return following is not None and bool(following.get("chord"))
 
@@ -191,4 +248,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _dumps(message: Mapping[str, Any]) -> bytes:
+    headers = headers_of(message)
+    if is_first(headers):
+        # Workers take a message with a task among its headers for one of protocol 2.
+        ours = {*FIRST, "group", "argsrepr", "kwargsrepr", FIRST_PROTOCOL}
+        message = {**message, "headers": {name: value for name, value in headers.items() if name not in ours}}
     return json.dumps(message).encode("utf-8", "surrogatepass")

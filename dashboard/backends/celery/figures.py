@@ -21,8 +21,11 @@ from dashboard.backends.celery.index import (
     index_key,
     workers_key,
 )
+from dashboard.backends.celery.message import headers_of, state_of, with_headers
+from dashboard.backends.celery.results import NOTHING, Results
+from dashboard.backends.celery.results import of_reply as results_of_reply
 from dashboard.backends.celery.workers import is_alive, mailboxes
-from dashboard.backends.payload import printable
+from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
@@ -43,6 +46,10 @@ SILENT = "No result and no worker heartbeat was heard, so nothing tells what end
 # While all workers are silent for so long, nothing is being worked off.
 IDLE_AFTER_S = 30.0
 BOTH = (State.COMPLETED, State.DEAD)
+NO_RESULTS = (
+    "workers ran tasks, but no result was seen here: with task_ignore_result there is none; for results on another "
+    "Redis set result_url"
+)
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
 
 
@@ -53,6 +60,9 @@ class Told(NamedTuple):
     whole: bool  # the index holds what was there before, too
     running: int | None
     workers: int | None
+    results: Results = NOTHING
+    unheard: bool = False  # there are mailboxes of workers that were never heard
+    ran: bool = False  # workers say that they ran tasks
 
 
 def stats(
@@ -76,7 +86,10 @@ def stats(
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     source = refs[0].source if refs else ""
     boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
-    kept: list[Command] = [("HGETALL", workers_key(source)), ("EXISTS", filled_key(source))]
+    kept: list[Command] = [
+        *(("HGETALL", key) for key in (workers_key(source), keys.results_key(source))),
+        ("EXISTS", filled_key(source)),
+    ]
     kept += [("ZCARD", index_key(source, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
     answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
@@ -88,15 +101,17 @@ def stats(
     told = _told(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
         keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+    running = keeper.running if keeper is not None else frozenset[str]()
+    revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
     for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
-        waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None] * 4)
+        waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
         for (n, _), size in zip(queues, waiting, strict=True):
             # Which worker serves which queue Redis does not tell; where no worker is, none does.
             found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None)
         for n, ref in enumerate(refs):
             if ref.shared and keys.place(ref).prefix == prefix:
-                found[n] = _shared(ref, taken, told[prefix])
+                found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
     return [found[n] for n in range(len(refs))]
 
 
@@ -110,15 +125,17 @@ def _told(
 ) -> dict[str, Told]:
     boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
     beats = beats_of(index[0]) if len(index) == kept else {}
-    whole = len(index) == kept and index[1] == 1
+    results = results_of_reply(index[1]) if len(index) == kept else {}
+    whole = len(index) == kept and index[2] == 1
     now = broker.now_s()
     heard_all = keeper is not None and keeper.heard_all_workers
     counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
     silent = _silent_alone(broker, counted, separators, beats, now)
     found = {}
     for n, prefix in enumerate(prefixes):
-        ended = index[2 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
-        alive = [beat for beat in beats.values() if beat.get("prefix", "") == prefix and is_alive(beat, now)]
+        ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
+        known = [beat for beat in beats.values() if beat.get("prefix", "") == prefix]
+        alive = [beat for beat in known if is_alive(beat, now)]
         running = [active for beat in alive if isinstance(active := beat.get("active"), int)]
         nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
         found[prefix] = Told(
@@ -126,6 +143,9 @@ def _told(
             whole=whole,
             running=sum(running) if alive else None,
             workers=len(alive) if alive else 0 if nobody else None,
+            results=results.get(prefix, NOTHING),
+            unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
+            ran=any(isinstance(done := beat.get("processed"), int) and done > 0 for beat in known),
         )
     return found
 
@@ -183,7 +203,7 @@ def _plain(
             several = sizes[n * width : (n + 1) * width]
             bad = next((size for size in several if isinstance(size, ResponseError)), None)
             waiting.append(bad or sum(several))
-        answers.append([waiting, [unacked, None, None, None]])
+        answers.append([waiting, [unacked, None]])
     return answers
 
 
@@ -206,25 +226,99 @@ def _queue(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
     )
 
 
-def _shared(ref: QueueRef, taken: Sequence[Reply], told: Told) -> QueueStats:
-    unacked, *split = taken
-    counted = {
-        state: size if isinstance(size, int) else None
-        for state, size in zip((*keys.TAKEN, *keys.ENDED), (*split, *told.ended), strict=True)
+class Divided(NamedTuple):
+    """What workers took, by what it waits for; None = unknown. Of the states in `at_least` there may be more."""
+
+    reserved: int | None = None
+    active: int | None = None
+    scheduled: int | None = None
+    retrying: int | None = None
+    at_least: tuple[State, ...] = ()
+
+
+def divided(entries: Reply, running: Collection[str], revoked: Collection[str], told: Told) -> Divided:
+    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
+
+    Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
+    `acks_late` afterwards, which no message says: where it is not known which run, some of those in `unacked` may.
+    """
+    active = 0 if told.workers == 0 else told.running
+    doubt = (State.ACTIVE,) if active is not None and told.unheard and told.workers != 0 else ()
+    if not isinstance(entries, list):
+        return Divided(active=active, at_least=doubt)
+    kinds: dict[str, list[str]] = {"now": [], "eta": [], "retry": []}
+    for kind, value in zip(entries[::2], entries[1::2], strict=True):
+        name, task = _first(value) if kind == b"first" else (text(kind), text(value))
+        if task not in revoked:
+            kinds[name].append(task)
+    late = 0 if told.workers == 0 else sum(task in running for task in kinds["now"])
+    not_begun = len(kinds["now"]) - late
+    at_least = list(doubt)
+    if active is None:
+        active, reserved = late or None, None if not_begun else 0
+        at_least += [State.ACTIVE] if late else []
+    else:
+        active = max(active, late)
+        reserved = not_begun
+        if not_begun and active not in (0, len(running)):
+            # Those that run and are not known by their ids may be among the messages.
+            unknown = active - len(running) if active > len(running) else active - late
+            reserved = max(0, not_begun - unknown) or None
+            at_least += [State.WAITING] if reserved else []
+    return Divided(reserved, active, len(kinds["eta"]), len(kinds["retry"]), tuple(at_least))
+
+
+def _first(body: bytes) -> tuple[str, str]:
+    """(kind, id) of a message of protocol 1, by its body."""
+    headers = headers_of(with_headers({"body": text(body), "properties": {"body_encoding": "base64"}}))
+    kind = {State.SCHEDULED: "eta", State.RETRYING: "retry"}.get(state_of(headers), "now")
+    task = headers.get("id")
+    return kind, task if isinstance(task, str) else ""
+
+
+def _ended(told: Told) -> tuple[dict[State, int | None], tuple[State, ...]]:
+    """(how many records there are by state, the states of which there may be more)."""
+    counts = dict(zip(keys.ENDED, told.ended, strict=True))
+    more = tuple(
+        state
+        for state, count in counts.items()
+        if count is not None and (not told.whole or told.results.unlisted or state in told.results.capped)
+    )
+    # That there are at least none says nothing; nor does it where workers ran tasks and no result was ever seen.
+    unseen = told.ran and not told.results.seen
+    counts = {state: None if not count and (state in more or unseen) else count for state, count in counts.items()}
+    return counts, tuple(state for state in more if counts[state] is not None)
+
+
+def _shared(ref: QueueRef, unacked: Reply, taken: Divided, told: Told) -> QueueStats:
+    ended, more = _ended(told)
+    counted: dict[State, int | None] = {
+        State.WAITING: taken.reserved,
+        State.ACTIVE: taken.active,
+        State.SCHEDULED: taken.scheduled,
+        State.RETRYING: taken.retrying,
+        **ended,
     }
     notes = [f"{unacked} messages taken by workers and not acknowledged"] if isinstance(unacked, int) else []
+    if State.WAITING in taken.at_least:
+        notes.append("which of these are being run is known of workers with -E, and with task_track_started = True")
     notes += [
-        f"only the newest {most} of {keys.NATIVE[state]} are listed"
-        for state, most in KEPT.items()
-        if counted[state] is not None and (counted[state] or 0) >= most
+        f"only the newest {KEPT[state]} of {keys.NATIVE[state]} are listed"
+        for state in keys.ENDED
+        if state in told.results.capped
     ]
     if told.running is not None:
         tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
         notes.append(f"workers tell that they run {tasks}; one that is acknowledged early stands in no list")
-    if all(counted[state] is None for state in keys.ENDED):
+    if told.results.unlisted:
+        notes.append("some results are not counted: their status cannot be read, or their id is too long")
+    if all(count is None for count in told.ended):
         notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
+    elif told.ran and not told.results.seen:
+        notes.append(NO_RESULTS)
     elif not told.whole:
         notes.append("results are still being looked for: there may be more that ended than is told")
+    native = {**keys.NATIVE, State.WAITING: keys.RESERVED}
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
@@ -232,18 +326,11 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], told: Told) -> QueueStats:
         key=ref.key,
         shared=True,
         prefix=keys.place(ref).prefix or None,
-        counts=Counts(
-            active=_most(counted[State.ACTIVE], told.running),
-            scheduled=counted[State.SCHEDULED],
-            retrying=counted[State.RETRYING],
-            dead=counted[State.DEAD],
-            completed=counted[State.COMPLETED],
-            canceled=counted[State.CANCELED],
-        ),
-        native=tuple(
-            NativeCount(native=keys.NATIVE[state], state=state, count=count) for state, count in counted.items()
-        ),
+        counts=Counts(**{state.value: count for state, count in counted.items()}),
+        native=tuple(NativeCount(native=native[state], state=state, count=count) for state, count in counted.items()),
+        depth=taken.reserved,
         workers=told.workers,
+        at_least=(*taken.at_least, *more),
         notes=tuple(notes),
         error=_line(unacked) if isinstance(unacked, ResponseError) else None,
     )
@@ -251,11 +338,6 @@ def _shared(ref: QueueRef, taken: Sequence[Reply], told: Told) -> QueueStats:
 
 def _line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
-
-
-def _most(reserved: int | None, running: int | None) -> int | None:
-    """How many tasks are in the hands of workers at least: those in `unacked` and those that run overlap."""
-    return max((count for count in (reserved, running) if count is not None), default=None)
 
 
 def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) -> tuple[FlowDelta, float]:

@@ -12,13 +12,28 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
-from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key
+from dashboard.backends.celery.keys import (
+    ENDED,
+    NATIVE,
+    RECORD,
+    home,
+    member_of,
+    queues_key,
+    record_key,
+    redbeat_key,
+    results_key,
+)
 from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
 from dashboard.backends.celery.message import when
+from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
+from dashboard.backends.celery.results import NOTHING, Results, with_prefix
+from dashboard.backends.celery.results import of_reply as results_of_reply
+from dashboard.backends.celery.results import to_write as results_to_write
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
 from dashboard.clock import monotonic_s
@@ -30,8 +45,14 @@ KEPT = {State.DEAD: 5000, State.COMPLETED: 2000, State.CANCELED: 1000}
 ID_LIMIT = 200
 # What a look through the records may cost per sample.
 FILL_COMMANDS, FILL_SECONDS = 10, 0.05
-RECORD_LIMIT = 65_536
+# A record that is longer is known by its beginning and its end.
+RECORD_LIMIT, HEAD_BYTES = 16_384, 1024
 RECORDS_AT_ONCE = 200
+# Records whose status cannot be read are looked at again after so long.
+UNREADABLE_AGAIN_S = 600.0
+# Tasks whose records say that they run, or were revoked: so many are known, the newest.
+MAX_STARTED, MAX_REVOKED = 1000, 1000
+STARTED_TTL_S = 60
 # Where the feed cannot be heard at all, the records are looked through every so often.
 LOOK_AGAIN_S = 60.0
 CHECKED = 100
@@ -60,6 +81,11 @@ def index_key(source: str, state: State, prefix: str = "") -> str:
 def filled_key(source: str) -> str:
     """Exists while the index is kept and holds what was there before."""
     return f"{{queuedeck}}:celery:{source}:filled"
+
+
+def started_key(source: str) -> str:
+    """Set: ids of tasks that are being run, as far as workers or records tell."""
+    return f"{{queuedeck}}:celery:{source}:started"
 
 
 def workers_key(source: str) -> str:
@@ -113,8 +139,17 @@ class Keeper:
         self.workers = self.listener if broker is results else Listener(broker, workers)
         self._since = monotonic_s()
         self._cursor: int | None = 0
+        self._ended_look = False  # the last step of a look was made
         self._missed = False  # since the feed was last whole
         self._looked_at = 0.0  # monotonic; when the last look came to its end
+        self._for_room = False  # the look under way only fills up an index that has room again
+        self._trimmed: set[tuple[str, State]] = set()  # of the look under way: where it found more than fits
+        self._unread: set[str] = set()  # and the prefixes with records that it could not list
+        self._results_known: dict[str, Results] | None = None  # by broker prefix; None until it was read
+        self._results_told: tuple[dict[str, Results], float] = ({}, 0.0)  # and when, monotonic
+        self.started: dict[str, None] = {}  # ids of tasks that run, by their records
+        self.revoked: dict[str, None] = {}  # ids of tasks that were revoked, by their records
+        self._started_told: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._gone: list[Command] = []
         self._turn = 0
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
@@ -123,6 +158,8 @@ class Keeper:
         self.prefixes: Sequence[str] = ()  # of the brokers' keys
         # Keys of the places that the last search found: whoever sends a job must know them.
         self.queues: frozenset[str] = frozenset()
+        self.redbeats: frozenset[str] = frozenset()  # key prefixes of schedules that the last search found
+        self._redbeats_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self.ended = Ended()
         self.traces = Traces()
@@ -140,6 +177,11 @@ class Keeper:
     def heard_all_workers(self) -> bool:
         """Whether a worker that beats would be known by now."""
         return self.workers.connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
+
+    @property
+    def running(self) -> frozenset[str]:
+        """Ids of tasks that are being run, as far as workers with -E, or records of apps that track starts, tell."""
+        return frozenset(self.started) | frozenset(self.workers.started)
 
     def close(self) -> None:
         """End the feeds."""
@@ -159,16 +201,20 @@ class Keeper:
         published, whole = self.listener.drain()
         self._look_again(whole)
         windows = self._windows()
-        there, members = self._asked([("EXISTS", channel) for channel, _ in published], windows)
+        sizes = self._sizes()
+        there, found_own = self._asked([("EXISTS", channel) for channel, _ in published], [*windows, *sizes])
+        members = found_own[: len(windows)]
+        self._look_for_more(sizes, found_own[len(windows) :])
         # Channels are the same for all databases of a server, keys are not.
         ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
         commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
         self._weigh(runs, whole)
+        commands += self._redbeats_to_tell()
         self._assign_runtimes(runtimes)
         if self._cursor is not None:
             commands += list(self._fill())
-        if self._cursor is None and not self._missed:
+        if (self._cursor is None or self._for_room) and not self._missed:
             commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
         else:
             commands.append(("DEL", filled_key(self._name)))
@@ -177,7 +223,10 @@ class Keeper:
             for command, found in zip(windows, members, strict=True)
             for member in (found if isinstance(found, list) else ())
         ]
-        exist, _ = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        exist, replies = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        self._note_trimmed(commands, replies)
+        if told := [*self._started_to_tell(), *self._results_to_tell()]:
+            self._own.batch(told)
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
 
     def _runs(self) -> Counter[str]:
@@ -229,9 +278,87 @@ class Keeper:
         if not whole:
             self._missed = True
             if self._cursor is None and monotonic_s() - self._looked_at > LOOK_AGAIN_S:
-                self._cursor = 0
+                self._begin_look()
         elif self._missed:
-            self._missed, self._cursor = False, 0
+            self._missed = False
+            self._begin_look()
+        elif (
+            self._cursor is None
+            and monotonic_s() - self._looked_at > UNREADABLE_AGAIN_S
+            and any(results.unlisted for results in self._known().values())
+        ):
+            self._begin_look(for_room=True)
+
+    def _begin_look(self, *, for_room: bool = False) -> None:
+        self._cursor, self._for_room = 0, for_room
+        self._trimmed, self._unread = set(), set()
+
+    def _end_look(self) -> None:
+        """What a whole look found to be more than fits, or not to be read, is all there is of that."""
+        known = self._known()
+        for prefix in {*known, *(prefix for prefix, _ in self._trimmed), *self._unread}:
+            capped = frozenset(state for where, state in self._trimmed if where == prefix)
+            known[prefix] = replace(known.get(prefix, NOTHING), capped=capped, unlisted=prefix in self._unread)
+
+    def _known(self) -> dict[str, Results]:
+        """What is known of the results, by broker prefix. Cost: 1 round trip the first time."""
+        if self._results_known is None:
+            self._results_known = results_of_reply(self._own.batch([("HGETALL", results_key(self._name))])[0])
+        return self._results_known
+
+    def _sizes(self) -> list[Command]:
+        return [
+            ("ZCARD", index_key(self._name, state, prefix))
+            for prefix, results in self._known().items()
+            for state in sorted(results.capped)
+        ]
+
+    def _look_for_more(self, sizes: Sequence[Command], replies: Sequence[Reply]) -> None:
+        """Records that were left out for want of room are looked for as soon as there is some."""
+        if self._cursor is not None:
+            return
+        room = {index_key(self._name, state, prefix): KEPT[state] for prefix in self._known() for state in KEPT}
+        waited = monotonic_s() - self._looked_at > LOOK_AGAIN_S
+        for (_, key), size in zip(sizes, replies, strict=True):
+            most = room[str(key)]
+            if isinstance(size, int) and size < (most if waited else most * 9 // 10):
+                self._begin_look(for_room=True)
+                return
+
+    def _note_trimmed(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
+        """Mark the states of which more records are there than the index has room for."""
+        where = {index_key(self._name, state, prefix): (prefix, state) for prefix in self._homes() for state in KEPT}
+        for command, reply in zip(commands, replies, strict=True):
+            if command[0] == "ZREMRANGEBYRANK" and isinstance(reply, int) and reply > 0:
+                prefix, state = where[str(command[1])]
+                self._trimmed.add((prefix, state))
+                results = self._known().get(prefix, NOTHING)
+                self._known()[prefix] = replace(results, capped=results.capped | {state})
+        if self._ended_look:
+            self._ended_look = False
+            self._end_look()
+
+    def _homes(self) -> set[str]:
+        return {*self.prefixes, *self._known(), ""}
+
+    def _results_to_tell(self) -> Iterable[Command]:
+        told, at = self._results_told
+        known = self._known()
+        if known == told and monotonic_s() - at < QUEUES_TTL_S / 2:
+            return []
+        self._results_told = (dict(known), monotonic_s())
+        return results_to_write(self._name, known)
+
+    def _started_to_tell(self) -> Iterable[Command]:
+        told, at = self._started_told
+        running = self.running
+        if running == told and (not running or monotonic_s() - at < STARTED_TTL_S / 2):
+            return []
+        self._started_told = (running, monotonic_s())
+        key = started_key(self._name)
+        names = [_bytes(each) for each in sorted(running)[:MAX_STARTED]]
+        added: list[Command] = [("SADD", key, *names), ("EXPIRE", key, STARTED_TTL_S)] if names else []
+        return [("DEL", key), *added]
 
     def _asked(self, results: Sequence[Command], own: Sequence[Command]) -> tuple[list[Reply], list[Reply]]:
         """The replies of the server of results and of that of the own keys: one round trip where they are one."""
@@ -253,16 +380,21 @@ class Keeper:
                     commands.append(("ZRANGE", key, start, start + CHECKED - 1))
         return commands
 
-    def _added(self, records: Iterable[tuple[bytes, bytes]], *, count: bool) -> Iterable[Command]:
+    def _added(self, records: Iterable[tuple[bytes, RawRecord]], *, count: bool) -> Iterable[Command]:
         touched: dict[tuple[str, State | None], dict[bytes, float]] = {}
         for name, raw in records:
             member = member_of(name)
-            record = loads_dict(raw)
-            status = record.get("status")
-            if not isinstance(status, str) or len(member) > ID_LIMIT:
+            decoded = outline(raw)
+            record, status = decoded.fields, decoded.status
+            result_prefix = text(name.rpartition(RECORD.encode())[0])
+            prefix = home(result_prefix, self.prefixes)
+            self._known()[prefix] = with_prefix(self._known().get(prefix, NOTHING), result_prefix)
+            if status is None or len(member) > ID_LIMIT:
+                self._unread.add(prefix)
+                self._known()[prefix] = replace(self._known()[prefix], unlisted=True)
                 continue
             state = _STATES.get(status)
-            prefix = home(text(name.rpartition(RECORD.encode())[0]), self.prefixes)
+            self._note_status(text(name.rpartition(RECORD.encode())[2]), status)
             done = when(record.get("date_done"))
             # The newest word counts, and a task that is run again under its id leaves the list in which it stood.
             for other in (*ENDED, None):
@@ -282,6 +414,17 @@ class Keeper:
             for other in ENDED:
                 if other is not state:
                     yield ("ZREM", index_key(self._name, other, prefix), *scores)
+
+    def _note_status(self, task: str, status: str) -> None:
+        """Remember which tasks run and which were revoked: their messages tell nothing of it."""
+        for word, tasks, most in (("STARTED", self.started, MAX_STARTED), ("REVOKED", self.revoked, MAX_REVOKED)):
+            tasks.pop(task, None)
+            if status == word:
+                tasks[task] = None
+                if len(tasks) > most:
+                    del tasks[next(iter(tasks))]
+        if status != "STARTED":
+            self.workers.started.pop(task, None)
 
     def _count(self, where: tuple[str, str], task: str, state: State) -> None:
         tally = self.ended.dead if state is State.DEAD else self.ended.completed
@@ -325,12 +468,35 @@ class Keeper:
         )
         self._cursor = cursor or None
         if self._cursor is None:
-            self._looked_at = monotonic_s()
+            self._looked_at, self._ended_look, self._for_room = monotonic_s(), True, False
         for start in range(0, len(keys), RECORDS_AT_ONCE):
             some = keys[start : start + RECORDS_AT_ONCE]
-            records = self._results.batch([("GETRANGE", key, 0, RECORD_LIMIT - 1) for key in some])
-            found = [(key, raw) for key, raw in zip(some, records, strict=True) if isinstance(raw, bytes)]
-            yield from self._added(found, count=False)
+            yield from self._added(self._read(some), count=False)
+
+    def _read(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
+        """Records as far as they are looked into. Cost: 1 round trip, 2 where some are longer than HEAD_BYTES."""
+        replies = self._results.batch(
+            [command for key in names for command in (("STRLEN", key), ("GETRANGE", key, 0, HEAD_BYTES - 1))]
+        )
+        found = {
+            key: RawRecord(head, b"", max(size, len(head)))
+            for key, size, head in zip(names, replies[::2], replies[1::2], strict=True)
+            if isinstance(size, int) and isinstance(head, bytes) and head
+        }
+        long = [key for key, raw in found.items() if not raw.whole]
+        wholes = self._results.batch(
+            [
+                ("GETRANGE", key, 0, RECORD_LIMIT - 1)
+                if found[key].size <= RECORD_LIMIT
+                else ("GETRANGE", key, -TAIL_BYTES, -1)
+                for key in long
+            ]
+        )
+        for key, more in zip(long, wholes, strict=True):
+            if isinstance(more, bytes) and more:
+                raw = found[key]
+                found[key] = raw._replace(tail=more) if raw.size > RECORD_LIMIT else RawRecord(more, b"", len(more))
+        return list(found.items())
 
     def _heartbeats(self) -> Iterable[Command]:
         beats = self.workers.heartbeats
@@ -348,6 +514,16 @@ class Keeper:
         key = workers_key(self._name)
         return [("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, WORKERS_TTL_S)] if pairs else [("DEL", key)]
 
+    def _redbeats_to_tell(self) -> Iterable[Command]:
+        told, at = self._redbeats_told
+        if self.redbeats == told and (not told or monotonic_s() - at < QUEUES_TTL_S / 2):
+            return []
+        self._redbeats_told = (self.redbeats, monotonic_s())
+        key = redbeat_key(self._name)
+        names = [_bytes(name) for name in sorted(self.redbeats)]
+        added: list[Command] = [("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)] if names else []
+        return [("DEL", key), *added]
+
     def _places(self) -> Iterable[Command]:
         told, at = self._queues_told
         if not self.queues or (self.queues == told and monotonic_s() - at < QUEUES_TTL_S / 2):
@@ -356,6 +532,10 @@ class Keeper:
         key = queues_key(self._name)
         names = [name.encode("utf-8", "surrogateescape") for name in sorted(self.queues)[:MAX_QUEUES]]
         return [("DEL", key), ("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)]
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _queue(record: Mapping[str, object]) -> str:

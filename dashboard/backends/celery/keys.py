@@ -20,13 +20,15 @@ RECORD = "celery-task-meta-"
 STEPS = range(1, 10)
 NATIVE = {
     State.WAITING: "queued",
-    State.ACTIVE: "reserved",
+    State.ACTIVE: "running",
     State.SCHEDULED: "eta",
     State.RETRYING: "retry",
     State.DEAD: "FAILURE",
     State.COMPLETED: "SUCCESS",
     State.CANCELED: "REVOKED",
 }
+# What a worker took and has not begun; it waits, too.
+RESERVED = "reserved"
 ORDERS = {
     State.WAITING: "next to run first",
     State.ACTIVE: "newest taken first",
@@ -36,7 +38,7 @@ ORDERS = {
     State.COMPLETED: "newest first",
     State.CANCELED: "newest first",
 }
-TAKEN = (State.ACTIVE, State.SCHEDULED, State.RETRYING)
+TAKEN = (State.WAITING, State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
 # Longer than the bin keeps what was deleted.
 NOTES_KEPT_S = 25 * 3600
@@ -124,13 +126,14 @@ def member_id(member: bytes) -> bytes:
     return member.rpartition(_DIVIDER.encode())[2]
 
 
-def record_keys(prefix: str, task_id: str) -> list[bytes]:
-    """Where the record of a task may be, whose broker has `prefix`: results may have the same one, or none.
+def record_keys(prefix: str, task_id: str, seen: Sequence[str] = ()) -> list[bytes]:
+    """Where the record of a task may be, whose broker has `prefix`, most likely first.
 
+    `seen` = the prefixes under which its results were seen. Before any was: results may have the broker's, or none;
     Celery adds a "_" to the prefix of results unless it ends in a mark.
     """
     name = task_id.encode("utf-8", "surrogateescape")
-    prefixes = dict.fromkeys((prefix, f"{prefix}_", "") if prefix else ("",))
+    prefixes = dict.fromkeys((*seen, prefix, f"{prefix}_", "") if prefix else (*seen, ""))
     return [each.encode("utf-8", "surrogateescape") + RECORD.encode() + name for each in prefixes]
 
 
@@ -146,6 +149,16 @@ def home(result_prefix: str, prefixes: Sequence[str]) -> str:
 def queues_key(source: str) -> str:
     """Our own set of the queues found, as keys of places; see `Keeper`."""
     return f"{{queuedeck}}:celery:{source}:queues"
+
+
+def redbeat_key(source: str) -> str:
+    """Our own set of the key prefixes under which schedules of RedBeat were found."""
+    return f"{{queuedeck}}:celery:{source}:redbeat"
+
+
+def results_key(source: str) -> str:
+    """Our own hash: a broker's key prefix -> what is known of its results, as JSON; see `results.py`."""
+    return f"{{queuedeck}}:celery:{source}:results"
 
 
 def paused_key(source: str) -> str:

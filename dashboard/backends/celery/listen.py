@@ -18,6 +18,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from dashboard.backends.celery.keys import RECORD
+from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord
 from dashboard.backends.payload import loads, loads_dict, text
 from dashboard.clock import monotonic_s
 from dashboard.redact import masked_logger
@@ -30,12 +31,16 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 # Run times are a sample: of more messages about tasks than these between two looks, the newest count.
 MAX_EVENTS = 500
 MAX_WORKERS = 2000
-# A record is looked into as far as this; a longer one is counted without its queue.
-RECORD_LIMIT = 65_536
+# A longer record is known by its beginning and its end.
+RECORD_LIMIT, HEAD_BYTES = 65_536, 4096
+# Of more tasks that run at once than these, the newest are known.
+MAX_STARTED = 5000
+MAX_ID = 200
 RECONNECT_S = 2.0
 HEARTBEAT = b"worker.heartbeat"
 EVENTS = b".celeryev/"
 RECORDS = (f"*{RECORD}*",)
+ENDS = frozenset(f"task-{word}" for word in ("succeeded", "failed", "retried", "revoked", "rejected"))
 
 
 def worker_channels(database: int) -> tuple[str, ...]:
@@ -95,7 +100,7 @@ class Listener:
         self._source = source
         self._channels = tuple(channels)
         self._stop = threading.Event()
-        self._ended: deque[tuple[bytes, bytes]] = deque()
+        self._ended: deque[tuple[bytes, RawRecord]] = deque()
         self._waiting_bytes = 0  # what the feed has added; `_drained_bytes` of it were taken
         self._drained_bytes = 0
         self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
@@ -105,6 +110,7 @@ class Listener:
         self._lost_before = 0
         self._gap = True
         self._connected = False
+        self.started: dict[str, float] = {}  # by task id, when its start was told; one that ended is not in it
         self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, by the clock of the source
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
@@ -114,26 +120,36 @@ class Listener:
         """Whether the feed is being heard now."""
         return self._connected
 
-    def drain(self) -> tuple[list[tuple[bytes, bytes]], bool]:
+    def drain(self) -> tuple[list[tuple[bytes, RawRecord]], bool]:
         """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
-        self._drained_bytes += sum(len(record) for _, record in ended)
+        self._drained_bytes += sum(_length(record) for _, record in ended)
         lost = self._lost  # each thread writes its own counters only
         whole = self._connected and not self._gap and lost == self._lost_before
         self._lost_before, self._gap = lost, not self._connected
         return ended, whole
 
     def runtimes(self) -> dict[str, float]:
-        """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample."""
+        """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample.
+
+        What they tell to have started stands in `started` then.
+        """
         found: dict[str, float] = {}
         for data in [self._events.popleft() for _ in range(len(self._events))]:
             told = _body(data)
             for event in told if isinstance(told, list) else [told]:
-                if not isinstance(event, dict) or event.get("type") != "task-succeeded":
+                name = event.get("uuid") if isinstance(event, dict) else None
+                if not isinstance(event, dict) or not isinstance(name, str):
                     continue
-                name, runtime = event.get("uuid"), event.get("runtime")
-                if isinstance(name, str) and isinstance(runtime, int | float) and 0 <= runtime < 1e9:
+                if event.get("type") == "task-started" and name.isprintable() and len(name) <= MAX_ID:
+                    self.started[name] = monotonic_s()
+                elif event.get("type") in ENDS:
+                    self.started.pop(name, None)
+                runtime = event.get("runtime")
+                if event.get("type") == "task-succeeded" and isinstance(runtime, int | float) and 0 <= runtime < 1e9:
                     found[name] = float(runtime)
+        while len(self.started) > MAX_STARTED:
+            del self.started[next(iter(self.started))]
         return found
 
     def close(self) -> None:
@@ -172,11 +188,13 @@ class Listener:
             if len(data) <= RECORD_LIMIT:
                 self._events.append(data)
             return
-        record = data[:RECORD_LIMIT]
+        record = RawRecord(data, b"", len(data))
+        if len(data) > RECORD_LIMIT:
+            record = RawRecord(data[:HEAD_BYTES], data[-TAIL_BYTES:], len(data))
         if len(self._ended) >= MAX_WAITING or self._waiting_bytes - self._drained_bytes > MAX_WAITING_BYTES:
             self._lost += 1
         else:
-            self._waiting_bytes += len(record)
+            self._waiting_bytes += _length(record)
             self._ended.append((channel, record))
         self.received += 1
 
@@ -186,6 +204,10 @@ class Listener:
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
             prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
             self.heartbeats[name] = {**event, "prefix": prefix, "at": self._source.now_s()}
+
+
+def _length(record: RawRecord) -> int:
+    return len(record.head) + len(record.tail)
 
 
 def _body(data: bytes) -> Any:

@@ -27,7 +27,9 @@ OVERLAP = 100
 READ_BYTES, MOST_READ_BYTES = 4 * 1024 * 1024, 512 * 1024 * 1024
 # What stands in place of a message that is too long to be sent, before its stamp; as in `lua/lists.lua`.
 STAMPED = b"\0stamp "
+# A message of protocol 1 has its id in the body, which is wrapped, and as its correlation id.
 _ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
+_CORRELATION_ID = re.compile(rb'"correlation_id": ?"((?:[^"\\]|\\.)*+)"')
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -97,7 +99,8 @@ class _Search:
     def offer(self, message: Message, step: int, before: int, tag: bytes = b"") -> None:
         """Look at one message."""
         raw, mark = message.raw, message.mark
-        match = _ID.search(raw) if raw is not None and message.size <= DECODE_LIMIT_BYTES else None
+        short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
+        match = _ID.search(short) or _CORRELATION_ID.search(short)
         name = match.group(1) if match else mark.encode()
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from dashboard.backends.celery.keys import NATIVE
+from dashboard.backends.celery.record_decoding import Decoded, RawRecord, whole
+from dashboard.backends.celery.record_decoding import decode as decoded_record
 from dashboard.backends.members import stamp_of
 from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import (
@@ -19,15 +21,21 @@ from dashboard.backends.payload import (
     decoded_payload,
     json_payload,
     loads,
-    loads_dict,
     printable,
 )
+from dashboard.backends.pickle_reader import Unreadable
+from dashboard.backends.pickle_reader import read as read_pickle
+from dashboard.backends.pickle_values import describe
+from dashboard.backends.searchtext import of_json, of_value
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
 NAMELESS, BEGINNING = "raw", 1024
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
+# What a message of protocol 1 has in its body, and one of protocol 2 in its headers; and how the former is told.
+FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
+FIRST_PROTOCOL = "\0protocol 1"
 # Any other status is a task's own word for how far it is, and its result what it tells about that.
 OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
 
@@ -49,12 +57,63 @@ def when(value: Any) -> datetime | None:
 
 
 def decode(raw: bytes) -> dict[str, Any] | None:
-    """The envelope of a message; None for what is none."""
+    """The envelope of a message; None for what is none.
+
+    Of protocol 1, where all stands in the body, `headers` are those that protocol 2 would have; see `is_first`.
+    """
     try:
         message = loads(raw)
     except ValueError:
         return None
-    return message if isinstance(message, dict) else None
+    return with_headers(message) if isinstance(message, dict) else None
+
+
+def with_headers(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of protocol 1 with the headers of protocol 2; any other as it is."""
+    headers = message.get("headers")
+    if (isinstance(headers, dict) and "id" in headers) or not isinstance(message.get("body"), str):
+        return message
+    content = first_body(message)
+    if content is None:
+        return message
+    found = {name: content.get(name) for name in FIRST}
+    found |= {"argsrepr": _repr(content.get("args")), "kwargsrepr": _repr(content.get("kwargs"))}
+    found["group"] = content.get("taskset")
+    return {**message, "headers": {**(headers if isinstance(headers, dict) else {}), **found, FIRST_PROTOCOL: True}}
+
+
+def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body of a message of protocol 1, which says what is called; None for any other message."""
+    raw = message.get("body")
+    if not isinstance(raw, str):
+        return None
+    data = _data(message, raw)
+    try:
+        content: Any = loads(data)
+    except ValueError:
+        content = _unpickled(data)
+    if not isinstance(content, dict):
+        return None
+    return content if isinstance(content.get("task"), str) and isinstance(content.get("id"), str) else None
+
+
+def _unpickled(data: bytes) -> Any:
+    if data[:1] != b"\x80" or len(data) > DECODE_LIMIT_BYTES:
+        return None
+    try:
+        return describe(read_pickle(data))
+    except Unreadable:
+        return None
+
+
+def is_first(headers: Mapping[str, Any]) -> bool:
+    """Whether they are those of a message of protocol 1."""
+    return headers.get(FIRST_PROTOCOL) is True
+
+
+def _repr(value: Any) -> str:
+    """Arguments as Celery would write them into a header, as far as a row needs them."""
+    return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
 def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
@@ -66,7 +125,7 @@ def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
     if not isinstance(entry, list) or not entry or not isinstance(entry[0], dict):
         return None, None
     queue = entry[2] if len(entry) > 2 and isinstance(entry[2], str) else None
-    return entry[0], queue
+    return with_headers(entry[0]), queue
 
 
 def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -76,11 +135,11 @@ def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def state_of(headers: Mapping[str, Any]) -> State:
-    """What a message that a worker took is waiting for."""
+    """What a message that a worker took is waiting for, unless it is being run."""
     if isinstance(headers.get("eta"), str):
         retries = headers.get("retries")
         return State.RETRYING if isinstance(retries, int) and retries > 0 else State.SCHEDULED
-    return State.ACTIVE
+    return State.WAITING
 
 
 def job_id(mark: str, headers: Mapping[str, Any]) -> str:
@@ -117,10 +176,18 @@ def too_large(what: str, size: int) -> str:
     return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
 
 
-def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
-    """A message as a row of a list."""
+def row(
+    ref: QueueRef,
+    queue: str,
+    state: State,
+    cut: Cut,
+    message: Mapping[str, Any] | None,
+    *,
+    native: str | None = None,
+) -> Job:
+    """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
     return readable(
-        lambda: _row(ref, queue, state, cut, message),
+        lambda: _row(ref, queue, state, cut, message, native),
         lambda why: Job(
             id=cut.mark,
             source=ref.source,
@@ -128,13 +195,15 @@ def row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str,
             queue=queue,
             stamp=cut.mark,
             state=state,
-            native_state=NATIVE[state],
+            native_state=native or NATIVE[state],
             problem=why,
         ),
     )
 
 
-def _row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None) -> Job:
+def _row(
+    ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None, native: str | None
+) -> Job:
     headers = headers_of(message)
     common: dict[str, Any] = {
         "id": job_id(cut.mark, headers),
@@ -147,7 +216,7 @@ def _row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str
         return Job(
             **common,
             state=state,
-            native_state=NATIVE[state],
+            native_state=native or NATIVE[state],
             summary=printable(cut.raw[:BEGINNING], 200),
             problem=f"{cut.size} bytes that are no Celery message" if cut.whole else too_large("message", cut.size),
         )
@@ -158,7 +227,7 @@ def _row(ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str
         **common,
         name=words(headers.get("task"), 300),
         state=state,
-        native_state=NATIVE[state],
+        native_state=native or NATIVE[state],
         scheduled_for=when(headers.get("eta")),
         attempts=retries if isinstance(retries, int) else None,
         priority=priority if isinstance(priority, int) else None,
@@ -177,7 +246,7 @@ def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "payload": body(message),
         "options": decoded_payload(
-            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr")}
+            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr", FIRST_PROTOCOL)}
         ),
         "parent": _parent(headers),
         "facts": tuple(facts(headers)),
@@ -192,6 +261,10 @@ def body(message: Mapping[str, Any]) -> Payload:
     if not isinstance(raw, str):
         return Payload(kind="missing", text="")
     shown = _summary(headers) or ""
+    if is_first(headers) and message.get("content-type") != "application/json":
+        content = first_body(message) or {}
+        call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
+        return replace(decoded_payload(call), note="pickled; read without running it, so objects are told by name")
     if message.get("content-type") != "application/json" or headers.get("compression"):
         return Payload(
             kind="opaque",
@@ -200,9 +273,9 @@ def body(message: Mapping[str, Any]) -> Payload:
             note=f"{words(message.get('content-type'), 60)}: not decoded",
         )
     data = _data(message, raw)
-    call = call_of(message)
-    if call is not None:
-        return decoded_payload(call, len(data))
+    found_call = call_of(message)
+    if found_call is not None:
+        return decoded_payload(found_call, len(data))
     found = json_payload(data)
     return found if found.kind == "json" else replace(found, note="its body cannot be decoded")
 
@@ -214,6 +287,8 @@ def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
         call = loads(_data(message, raw), exact=True) if isinstance(raw, str) else None
     except ValueError:
         return None
+    if isinstance(call, dict):
+        return {"args": call.get("args") or [], "kwargs": call.get("kwargs") or {}} if "task" in call else None
     return {"args": call[0], "kwargs": call[1]} if isinstance(call, list) and len(call) >= 2 else None
 
 
@@ -230,7 +305,11 @@ def _data(message: Mapping[str, Any], raw: str) -> bytes:
 
 def unwrapped(raw: bytes) -> bytes:
     """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
-    message = decode(raw)
+    try:
+        message: Any = loads(raw)
+    except ValueError:
+        message = None
+    message = message if isinstance(message, dict) else None
     body_text = (message or {}).get("body")
     if message is None or not isinstance(body_text, str) or not _is_base64(message):
         return raw
@@ -257,55 +336,64 @@ def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for label, name in (("Sent by", "origin"), ("Expires", "expires"), ("Group", "group"), ("Root", "root_id")):
         if (found := words(headers.get(name), 200)) and found != headers.get("id"):
             yield label, found
+    if is_first(headers):
+        yield "Protocol", "1"
     if headers.get("redelivered") is True:
         yield "Redelivered", "a worker took it before and did not finish it"
 
 
-def record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None = None) -> Job:
-    """A result record as a row of a list; None = it has expired. `size` = its length, where `raw` is its beginning."""
+UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle, YAML or MessagePack"
+
+
+def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
+    """A result record as a row of a list; None = it has expired. `state` = that of the list in which it stands."""
     return readable(
-        lambda: _record_row(ref, task_id, state, raw, size),
+        lambda: _record_row(ref, task_id, state, raw),
         lambda why: Job(
             id=task_id,
             source=ref.source,
             backend=ref.backend,
             queue=ref.name,
             state=state,
-            native_state=NATIVE[state],
+            native_state=NATIVE[state] if state else None,
             problem=why,
         ),
     )
 
 
-def _record_row(ref: QueueRef, task_id: str, state: State, raw: bytes | None, size: int | None) -> Job:
-    common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "state": state}
+def _record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
     if raw is None:
-        return Job(**common, queue=ref.name, native_state=NATIVE[state], problem="its record has expired")
-    cut = size is not None and size > len(raw)
-    record = {} if cut else loads_dict(raw)
-    status = record.get("status")
-    if not isinstance(status, str):
+        common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "queue": ref.name}
         return Job(
-            **common,
-            queue=ref.name,
-            native_state=NATIVE[state],
-            summary=printable(raw, 200),
-            problem=too_large("record", size or 0)
-            if cut
-            else "its record is no JSON object that Celery wrote; pickled results are not decoded",
+            **common, state=state, native_state=NATIVE[state] if state else None, problem="its record has expired"
         )
+    return _record_job(ref, task_id, state, raw, decoded_record(raw))
+
+
+def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord, decoded: Decoded) -> Job:
+    record, status = decoded.fields, decoded.status
+    problem = None
+    if status is None:
+        problem = UNREADABLE if raw.whole else too_large("record", raw.size)
+    elif not decoded.whole:
+        problem = too_large("record", raw.size) if not raw.whole else "parts of its record cannot be read"
     retries = record.get("retries")
+    summary = None if "name" in record or not decoded.whole else NO_NAME
     return Job(
-        **common,
+        id=task_id,
+        source=ref.source,
+        backend=ref.backend,
+        state=state,
         queue=words(record.get("queue"), 200) or ref.name,
         stamp=record_stamp(record),
         name=words(record.get("name"), 300),
-        native_state=printable(status.encode("utf-8", "replace"), 40),
+        native_state=words(status, 40) or (NATIVE[state] if state else None),
         finished_at=when(record.get("date_done")),
-        attempts=retries + 1 if isinstance(retries, int) else None,
+        attempts=retries + 1 if isinstance(retries, int) and not isinstance(retries, bool) else None,
         worker=words(record.get("worker"), 200),
         error=record_error(record),
-        summary=None if "name" in record else NO_NAME,
+        summary=printable(raw.head, 200) if status is None else summary,
+        problem=problem,
     )
 
 
@@ -316,38 +404,61 @@ def record_stamp(record: Mapping[str, Any]) -> str | None:
 
 
 def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
-    """Why a task failed; None when it did not."""
+    """Why a task failed; None when it did not. An app that sets FAILURE itself says why in a result of its own."""
     if record.get("status") not in ("FAILURE", "RETRY", "REVOKED"):
         return None
     result = record.get("result")
-    result = result if isinstance(result, dict) else {}
-    message = result.get("exc_message")
-    if isinstance(message, list):
+    raised = result if isinstance(result, dict) and "exc_type" in result else {}
+    message = raised.get("exc_message") if raised else result
+    if raised and isinstance(message, list):
         message = ", ".join(str(part)[:2000] for part in message[:10])
     return JobError(
-        class_name=words(result.get("exc_type"), 200),
-        message=words(message, 10_000),
+        class_name=words(raised.get("exc_type"), 200),
+        message=_as_words(message, 10_000),
         stack=words(record.get("traceback"), 50_000) if with_stack else None,
     )
 
 
+def _as_words(value: Any, limit: int) -> str | None:
+    """A value as text for people, secrets masked; None for None and for what is empty."""
+    if value is None or isinstance(value, str):
+        return words(value, limit)
+    return words(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
+
+
 def stack_of(raw: bytes) -> str | None:
     """The traceback of a result record as it stands in Redis; None when there is none."""
-    return words(loads_dict(raw).get("traceback"), 50_000)
+    return words(decoded_record(whole(raw)).fields.get("traceback"), 50_000)
 
 
-def arguments_of(raw: bytes) -> dict[str, Any]:
-    """`args` and `kwargs` of a result record, each number as a Number; {} where it has none."""
-    try:
-        record = loads(raw, exact=True)
-    except ValueError:
-        return {}
-    return {name: record[name] for name in ("args", "kwargs") if name in record} if isinstance(record, dict) else {}
+def record_text(raw: bytes) -> str:
+    """What a search looks through of a message, or of a result record in whatever form it is."""
+    if not raw or raw[:1] == b"{":
+        return of_json(unwrapped(raw))
+    fields = decoded_record(whole(raw)).fields
+    return of_value(bounded(dict(fields))[0]) if fields else of_json(raw)
 
 
-def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
-    """What a job's page shows of a record beyond its row."""
-    record = loads_dict(raw)
+def arguments_of(raw: RawRecord) -> dict[str, Any]:
+    """`args` and `kwargs` of a result record, of JSON each number as a Number; {} where it has none."""
+    record: Any = None
+    if raw.whole and raw.head[:1] == b"{":
+        try:
+            record = loads(raw.head, exact=True)
+        except ValueError:
+            record = None
+    if not isinstance(record, dict):
+        record = decoded_record(raw).fields
+    return {name: record[name] for name in ("args", "kwargs") if name in record}
+
+
+def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord) -> Job:
+    """A result record as a job's page shows it."""
+    decoded = decoded_record(raw)
+    job = _record_job(ref, task_id, state, raw, decoded)
+    if decoded.status is None:
+        return job
+    record = decoded.fields
     extended = arguments_of(raw)
     children = record.get("children")
     links = [
@@ -359,15 +470,27 @@ def record_in_full(job: Job, raw: bytes) -> dict[str, Any]:
         and child[0]
         and isinstance(child[0][0], str)
     ]
-    return {
-        "payload": decoded_payload(extended) if extended else Payload(kind="missing", text="", note=NO_NAME),
-        "result": decoded_payload(record.get("result")) if record.get("status") == "SUCCESS" else None,
-        "progress": None if record.get("status") in OWN_STATUSES else bounded(record.get("result"))[0],
-        "error": record_error(record, with_stack=True),
-        "children": tuple(links),
-        "children_total": len(children) if isinstance(children, list) and children else None,
-        "timeline": (TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
+    missing = Payload(kind="missing", text="", note=NO_NAME if decoded.whole else job.problem)
+    result = record.get("result")
+    shows = decoded.status == "SUCCESS" or (decoded.status == "FAILURE" and _is_own(result))
+    return replace(
+        job,
+        payload=decoded_payload(extended) if extended else missing,
+        result=decoded_payload(result) if shows and "result" in record else None,
+        progress=None if decoded.status in OWN_STATUSES else bounded(result)[0],
+        error=record_error(record, with_stack=True),
+        children=tuple(links),
+        children_total=len(children) if isinstance(children, list) and children else None,
+        timeline=(TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
         if job.finished_at
         else (),
-        "summary": None,
-    }
+        facts=(("Written as", f"{decoded.encoding}; read without running it"),)
+        if decoded.encoding not in (None, "json")
+        else (),
+        summary=None,
+    )
+
+
+def _is_own(result: Any) -> bool:
+    """Whether the app wrote it, not Celery from an exception."""
+    return result is not None and not (isinstance(result, dict) and "exc_type" in result)

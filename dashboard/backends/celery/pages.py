@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.index import index_key
+from dashboard.backends.celery.index import filled_key, index_key, started_key
 from dashboard.backends.celery.message import (
     NAMELESS,
     STATES,
@@ -29,6 +29,9 @@ from dashboard.backends.celery.message import (
     state_of,
     taken,
 )
+from dashboard.backends.celery.record import Home, home_of
+from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
+from dashboard.backends.celery.results import of_value as results_of_value
 from dashboard.backends.members import (
     CALL_BYTES,
     PAGE_BYTES,
@@ -37,12 +40,12 @@ from dashboard.backends.members import (
     short_fields,
     unread_rows,
 )
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, loads_dict, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
-from dashboard.sources import Argument, Reply, Source
+from dashboard.sources import Argument, Command, Reply, Source
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
 LOOK_INTO = 500
@@ -53,6 +56,43 @@ UNACKED_BYTES = 8 * 1024 * 1024
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 LOOK_AT_PLAIN = 5000
+
+
+# A status stands within so many bytes of a record, whatever its serializer.
+STATUS_BYTES = 64
+REVOKED = "workers that remember it throw it away when they take it; after a restart of all of them it would run"
+MAY_RUN = "it may be running by now: that is known of workers with -E, and with task_track_started = True"
+STILL_HELD = "it is still with a worker, which throws it away when its time comes"
+
+
+class Known(NamedTuple):
+    """What our own keys tell of tasks: where their results are, and which were told to have started."""
+
+    home: Home
+    started: frozenset[str]
+
+
+class Held(NamedTuple):
+    """A message that a worker took."""
+
+    cut: Cut
+    message: dict[str, Any] | None
+    queue: str | None
+    task: str
+    state: State
+
+    def job(self, ref: QueueRef, queue: str) -> Job:
+        """It as a row of a list."""
+        native = native_of(_TOGETHER, self.state)
+        return row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
+
+
+_TOGETHER = keys.Place("", None)
+
+
+def native_of(place: keys.Place, state: State) -> str:
+    """Celery's word for a state in a queue, or for what is kept for all queues together."""
+    return keys.RESERVED if place.queue is None and state is State.WAITING else keys.NATIVE[state]
 
 
 class Pages:
@@ -74,7 +114,7 @@ class Pages:
         """
         place = keys.place(ref)
         self._check_state(place, query)
-        if query.state is State.WAITING:
+        if query.state is State.WAITING and place.queue is not None:
             return self._waiting(ref, place, query)
         if query.state in keys.TAKEN:
             return self._taken(ref, place, query)
@@ -83,13 +123,12 @@ class Pages:
     def _check_state(self, place: keys.Place, query: JobQuery) -> None:
         if query.state not in keys.NATIVE:
             raise Unsupported(f"Celery has no {query.state.value} jobs.")
-        if (query.state is State.WAITING) == (place.queue is None):
+        if query.state is not State.WAITING and place.queue is not None:
             raise Unsupported(
-                f"Celery keeps {query.state.value} jobs "
-                + ("in each queue." if place.queue is None else "of all queues together."),
-                hint=None if place.queue is None else "Look at the entry of all queues.",
+                f"Celery keeps {query.state.value} jobs of all queues together.",
+                hint="Look at the entry of all queues.",
             )
-        if query.native is not None and query.native != keys.NATIVE[query.state]:
+        if query.native is not None and query.native != native_of(place, query.state):
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
@@ -181,27 +220,56 @@ class Pages:
         return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
 
     def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-        found, total = self._unacked(place)
-        rows = []
-        for cut in found:
+        cuts, total, known = self._unacked(ref, place)
+        found = self._held_messages(cuts, known)
+        rows = [held for held in found if held.state is query.state]
+        shown = rows[query.offset : query.offset + query.per_page]
+        whole = len(cuts) >= total
+        # What is acknowledged before it runs stands in no list.
+        counted = whole and query.state is not State.ACTIVE
+        jobs = tuple(held.job(ref, ref.name) for held in shown)
+        page = _page(query, _unique(jobs), len(rows) if counted else None)
+        page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
+        return page, [held.cut.raw for held in shown]
+
+    def _held_messages(self, cuts: Sequence[Cut], known: Known) -> list[Held]:
+        """Messages that workers took, each in the state that is known of it. Cost: 1 round trip."""
+        found = []
+        for cut in cuts:
             message, queue = taken(cut.raw) if cut.whole else (None, None)
             state = state_of(headers_of(message))
-            if state is query.state:
-                rows.append((row(ref, queue or ref.name, state, cut, message), cut.raw))
-        shown = rows[query.offset : query.offset + query.per_page]
-        whole = len(found) >= total
-        page = _page(query, _unique(tuple(job for job, _ in shown)), len(rows) if whole else None)
-        page = msgspec.structs.replace(page, scanned=len(found), truncated=not whole)
-        return page, [raw for _, raw in shown]
+            found.append(Held(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
+        names = [known.home.keys(held.task)[0] for held in found]
+        records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
+        for n, raw in enumerate(records):
+            held = found[n]
+            status = _status(raw)
+            if status == "REVOKED":
+                found[n] = held._replace(state=State.CANCELED)
+            elif held.state is State.WAITING and (status == "STARTED" or held.task in known.started):
+                found[n] = held._replace(state=State.ACTIVE)
+        return found
 
-    def _unacked(self, place: keys.Place) -> tuple[list[Cut], int]:
-        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are).
+    def _unacked(self, ref: QueueRef, place: keys.Place) -> tuple[list[Cut], int, Known]:
+        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are; what
+        our own keys tell of them).
 
-        Cost: 1 round trip, 3 without scripts.
+        Cost: 1 round trip, 3 without scripts; 1 more where our own keys are on another server.
         """
         entries, index = self._names.keys(place.prefix)
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
-        answered = self._scripts.run(keys.script("unacked"), [call])
+        field = place.prefix.encode("utf-8", "surrogateescape")
+        own: list[Command] = [("HGET", keys.results_key(ref.source), field), ("SMEMBERS", started_key(ref.source))]
+        together = self._own is self._broker
+        answered = self._scripts.run(keys.script("unacked"), [call], also=own if together else ())
+        if answered is not None and together:
+            told = answered[1]
+        else:
+            told = self._own.batch(own) if self._own is not None else [None, None]
+        started = told[1] if isinstance(told[1], list | set) else ()
+        known = Known(
+            Home(place.prefix, results_of_value(told[0]).prefixes[::-1]), frozenset(text(each) for each in started)
+        )
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (0, [])
@@ -217,32 +285,41 @@ class Pages:
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
                 found.append(Cut(b"", length, f"{digest(tag)}-{length}"))
-        return found, total if isinstance(total, int) else 0
+        return found, total if isinstance(total, int) else 0, known
 
     def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _page(query, (), None), []
         key = index_key(ref.source, query.state, place.prefix)
         last = query.offset + query.per_page - 1
-        total, reply = self._own.batch([("ZCARD", key), ("ZREVRANGE", key, query.offset, last, "WITHSCORES")])
+        total, reply, facts, filled = self._own.batch(
+            [
+                ("ZCARD", key),
+                ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
+                ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape")),
+                ("EXISTS", filled_key(ref.source)),
+            ]
+        )
+        known = results_of_value(facts)
         if isinstance(total, ResponseError) or isinstance(reply, ResponseError):
             return _page(query, (), None), []
         ids, scores = reply[::2], reply[1::2]
         records = self._records([keys.record_key(member) for member in ids])
-        raws = [raw or None for raw, _ in records]
         rows = [
-            record_row(ref, text(keys.member_id(member)), query.state, raw or None, size)
-            for member, (raw, size) in zip(ids, records, strict=True)
+            record_row(ref, text(keys.member_id(member)), query.state, raw)
+            for member, raw in zip(ids, records, strict=True)
         ]
         # A record that does not tell when it was written goes by the place in the index, as with `picks`.
         jobs = tuple(
             job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
             for job, score in zip(rows, scores, strict=True)
         )
-        return _page(query, jobs, total), [raw or b"" for raw in raws]
+        page = _page(query, jobs, total)
+        more = not filled or query.state in known.capped or known.unlisted
+        return msgspec.structs.replace(page, at_least=more), [raw.head if raw else b"" for raw in records]
 
-    def _records(self, records: Sequence[bytes]) -> list[tuple[bytes, int]]:
-        """(a record, or its beginning where it is too long; its whole length) of each.
+    def _records(self, records: Sequence[bytes]) -> list[RawRecord | None]:
+        """Each record, or its beginning and its end where it is too long; None where there is none.
 
         Cost: 1 round trip; one more where some are longer than their share of PAGE_BYTES, until all have that much.
         """
@@ -260,11 +337,18 @@ class Pages:
             if len(raw) < size <= min(DECODE_LIMIT_BYTES, room):
                 asked.append(n)
                 room -= size
-        wholes = self._results.batch([("GETRANGE", records[n], 0, DECODE_LIMIT_BYTES - 1) for n in asked])
-        for n, raw in zip(asked, wholes, strict=True):
+        ends = [n for n, (raw, size) in enumerate(found) if len(raw) < size and n not in asked]
+        wholes = self._results.batch(
+            [
+                *(("GETRANGE", records[n], 0, DECODE_LIMIT_BYTES - 1) for n in asked),
+                *(("GETRANGE", records[n], -TAIL_BYTES, -1) for n in ends),
+            ]
+        )
+        for n, raw in zip(asked, wholes, strict=False):
             if isinstance(raw, bytes):
                 found[n] = (raw, max(len(raw), found[n][1]))
-        return found
+        tails = {n: raw for n, raw in zip(ends, wholes[len(asked) :], strict=True) if isinstance(raw, bytes)}
+        return [RawRecord(raw, tails.get(n, b""), size) if raw else None for n, (raw, size) in enumerate(found)]
 
     def job(self, ref: QueueRef, wanted: str) -> Job:
         """One job, wherever it stands: a message before a record. Raises NotFound.
@@ -273,7 +357,7 @@ class Pages:
         """
         place = keys.place(ref)
         look = _Look(self._broker, self._scripts, place, wanted)
-        job = self._listed(ref, look) or self._held(ref, place, wanted) or self._recorded(ref, wanted)
+        job = self._listed(ref, look) or self._held(ref, place, wanted)
         started = monotonic_s()
         while job is None and look.more and monotonic_s() - started < LOOK_SECONDS:
             job = self._listed(ref, look)
@@ -291,7 +375,15 @@ class Pages:
         for cut, position in look.step():
             message = decode(cut.raw) if cut.whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
-                return _message(ref, ref.name, State.WAITING, cut, message, position)
+                place = keys.place(ref)
+                home = home_of(self._own, ref.source, place.prefix)
+                records = self._results.batch(
+                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
+                )
+                job = _message(ref, ref.name, State.WAITING, cut, message, position)
+                if "REVOKED" in map(_status, records):
+                    return msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED)))
+                return job
         return None
 
     def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
@@ -323,21 +415,33 @@ class Pages:
         return [], sum(sizes), False
 
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
-        """The job among the messages that workers took."""
-        for cut in self._unacked(place)[0]:
+        """The job among the messages that workers took, or by the record of its result."""
+        cuts, _, known = self._unacked(ref, place)
+        named = []
+        for cut in cuts:
             message, queue = taken(cut.raw) if cut.whole else (None, None)
             if job_id(cut.mark, headers_of(message)) == wanted and place.queue in (None, queue):
-                return _message(ref, queue or ref.name, state_of(headers_of(message)), cut, message, None)
-        return None
+                named.append(cut)
+        for held in self._held_messages(named[:1], known):
+            if held.state is State.CANCELED:
+                record = self._recorded(ref, wanted, known.home)
+                if record is not None:
+                    return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
+            job = _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
+            if held.state is State.WAITING:
+                return msgspec.structs.replace(job, facts=(("With a worker", MAY_RUN), *job.facts))
+            return job
+        return self._recorded(ref, wanted, known.home)
 
-    def _recorded(self, ref: QueueRef, wanted: str) -> Job | None:
+    def _recorded(self, ref: QueueRef, wanted: str, home: Home) -> Job | None:
         """The job by its record of a result."""
         place = keys.place(ref)
-        for record, size in self._records(keys.record_keys(place.prefix, wanted)):
-            if record:
-                named = loads_dict(record).get("queue")
-                if place.queue is None or named == place.queue:
-                    return _record(ref, wanted, record, size)
+        for record in self._records(home.keys(wanted)):
+            if record is None:
+                continue
+            decoded = outline(record)
+            if place.queue is None or decoded.fields.get("queue") == place.queue:
+                return record_in_full(ref, wanted, STATES.get(decoded.status or ""), record)
         return None
 
 
@@ -417,23 +521,24 @@ def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:
     ]
 
 
+def _status(beginning: Reply) -> str | None:
+    """The status in the first STATUS_BYTES of a record; None where there is none."""
+    if not isinstance(beginning, bytes) or not beginning:
+        return None
+    return outline(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
+
+
 def _message(
     ref: QueueRef, queue: str, state: State, cut: Cut, message: dict[str, Any] | None, position: int | None
 ) -> Job:
-    job = row(ref, queue, state, cut, message)
+    native = native_of(keys.place(ref), state) if position is None else keys.NATIVE[state]
+    job = row(ref, queue, state, cut, message, native=native)
     if message is None:
         return job
     more = in_full(job, message)
     if position is not None:
         more["facts"] = (("Place in line", f"{position} before it" if position else "next"), *more["facts"])
     return msgspec.structs.replace(job, **more, summary=None)
-
-
-def _record(ref: QueueRef, wanted: str, raw: bytes, size: int) -> Job:
-    status = loads_dict(raw).get("status")
-    state = STATES.get(status) if isinstance(status, str) else None
-    job = record_row(ref, wanted, state or State.COMPLETED, raw, size)
-    return msgspec.structs.replace(job, state=state, **({} if job.problem else record_in_full(job, raw)))
 
 
 def _check(source: Source, ref: QueueRef, sizes: list[Reply]) -> None:

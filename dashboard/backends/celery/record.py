@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,12 +14,16 @@ from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Outcome, Pick
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.asking import reason, refused
 from dashboard.backends.celery.index import index_key
-from dashboard.backends.celery.message import record_stamp
+from dashboard.backends.celery.message import UNREADABLE, record_stamp, words
+from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline, whole
+from dashboard.backends.celery.results import prefixes_of
 from dashboard.model import State
 from dashboard.sources import Source
 
 # A status with its quotes, and a time with its name, fit into these.
 BEGINNING, PIECE = 24, 64
+# Of a record that is too large to be read whole.
+HEAD_BYTES = 65_536
 
 
 class Record(msgspec.Struct):
@@ -36,7 +41,10 @@ class Record(msgspec.Struct):
 
 
 class Read(msgspec.Struct):
-    """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = for ever)."""
+    """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = for ever).
+
+    `record` None = its arguments cannot be read, or not be sent as they are; `encoding` says how it is written.
+    """
 
     pick: Pick
     key: bytes
@@ -44,20 +52,48 @@ class Read(msgspec.Struct):
     size: int
     ttl_ms: int
     record: Record | None = None
+    encoding: str | None = None
+    name: str | None = None
 
 
-def read(results: Source, prefix: str, state: State, picks: Sequence[Pick]) -> list[Read | Acted]:
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the results of one broker are: `prefix` = of its keys; `seen` = those of its results, newest first."""
+
+    prefix: str
+    seen: tuple[str, ...] = ()
+
+    def keys(self, task_id: str) -> list[bytes]:
+        """Where the record of a task may be, most likely first."""
+        return keys.record_keys(self.prefix, task_id, self.seen)
+
+
+def home_of(own: Source | None, source: str, prefix: str) -> Home:
+    """Where the results of the broker with `prefix` are. Cost: 1 round trip."""
+    return Home(prefix, tuple(prefixes_of(own, source, prefix)))
+
+
+def read(results: Source, home: Home, state: State, picks: Sequence[Pick]) -> list[Read | Acted]:
     """The records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
 
-    `prefix` = of the broker's keys; where a record may lie under several keys, the first that is as it was seen counts.
+    Where a record may lie under several keys, the first that is as it was seen counts.
     """
-    names = [(pick, name) for pick in picks for name in keys.record_keys(prefix, pick.id)]
+    names = [(n, name) for n, pick in enumerate(picks) for name in home.keys(pick.id)]
     facts = results.batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
-    small = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and 0 < facts[2 * n] <= MAX_KEPT_BYTES]
-    raws = dict(zip(small, results.batch([("GET", names[n][1]) for n in small]), strict=True))
-    found = [_read(*name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)) for n, name in enumerate(names)]
-    each = len(names) // max(1, len(picks))
-    return [_best(found[n * each : (n + 1) * each]) for n in range(len(picks))]
+    there = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and facts[2 * n] > 0]
+    large = [n for n in there if facts[2 * n] > MAX_KEPT_BYTES]
+    heads = results.batch(
+        [
+            *(("GETRANGE", names[n][1], 0, (HEAD_BYTES if n in large else MAX_KEPT_BYTES) - 1) for n in there),
+            *(("GETRANGE", names[n][1], -TAIL_BYTES, -1) for n in large),
+        ]
+    )
+    tails = dict(zip(large, heads[len(there) :], strict=True))
+    raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
+    found: list[list[Read | Acted]] = [[] for _ in picks]
+    for n, (place, name) in enumerate(names):
+        found[place].append(_read(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
+    return [_best(each) for each in found]
 
 
 def _best(found: Sequence[Read | Acted]) -> Read | Acted:
@@ -68,24 +104,29 @@ def _best(found: Sequence[Read | Acted]) -> Read | Acted:
     return next((one for one in found if isinstance(one, Acted) and one.outcome is not Outcome.GONE), found[0])
 
 
-def _read(pick: Pick, key: bytes, state: State, size: Any, ttl_ms: Any, raw: Any) -> Read | Acted:
-    for reply in (size, raw):
+def _read(pick: Pick, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any) -> Read | Acted:
+    for reply in (size, *(ends or ())):
         if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
             return refused(pick.id, reason(reply))
-    if not isinstance(size, int) or size == 0 or (raw is None and size <= MAX_KEPT_BYTES):
+    if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
         return Acted(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
-    one = Read(pick=pick, key=key, raw=raw, size=size, ttl_ms=ttl_ms if isinstance(ttl_ms, int) else -1)
-    if raw is None:
-        return one
-    one.size = len(raw)
-    one.record = decoded(raw)
-    if one.record is None:
-        return one
-    if one.record.status != keys.NATIVE[state]:
-        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {str(one.record.status)[:40]} now")
-    stamp = stamp_of(one.record)
+    head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""
+    large = size > MAX_KEPT_BYTES
+    ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
+    one = Read(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
+    # A size that changed between the two looks is that of another record.
+    found = outline(RawRecord(head, tail, size) if large else whole(head))
+    if found.status is None:
+        return refused(pick.id, UNREADABLE)
+    if found.status != keys.NATIVE[state]:
+        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
+    stamp = record_stamp(found.fields)
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
         return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
+    one.encoding, one.name = found.encoding, words(found.fields.get("name"), 300)
+    one.record = decoded(head) if not large else None
+    if one.record is not None:
+        one.name = words(one.record.name, 300)
     return one
 
 
@@ -118,8 +159,7 @@ def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
     The place is where it says when it was written, which no two ends of a task have in common. Of several the first
     counts: those behind it are the arguments.
     """
-    at = raw.find(b'"date_done"')
-    at = at if at >= 0 else max(0, len(raw) - PIECE)
+    at = next((at for at in (raw.find(b'"date_done"'), raw.find(b"date_done")) if at >= 0), max(0, len(raw) - PIECE))
     return len(raw), raw[:BEGINNING], at, raw[at : at + PIECE]
 
 

@@ -12,7 +12,8 @@ from dashboard.backends.celery.asking import acted, ask, portions, reason, refus
 from dashboard.backends.celery.bin import KeptRecord, packed, unpacked
 from dashboard.backends.celery.index import index_key
 from dashboard.backends.celery.message import when
-from dashboard.backends.celery.record import Read, as_read, decoded, read, unlist
+from dashboard.backends.celery.record import BEGINNING, Home, Read, as_read, home_of, read, unlist
+from dashboard.backends.celery.record_decoding import outline, whole
 from dashboard.model import State
 from dashboard.sources import Source
 
@@ -29,62 +30,60 @@ class Records:
         self._own = own
         self._name = name
 
+    def _home(self, prefix: str) -> Home:
+        return home_of(self._own, self._name, prefix)
+
     def take(self, prefix: str, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        """Records to be kept. Cost: 2 round trips."""
-        found = read(self._results, prefix, state, picks)
+        """Records to be kept. Cost: 3 round trips."""
+        found = read(self._results, self._home(prefix), state, picks)
         return [self._kept(one) if isinstance(one, Read) else one for one in found]
 
     def _kept(self, one: Read) -> Kept:
-        pick, record = one.pick, one.record
+        pick = one.pick
         until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
         return Kept(
             id=pick.id,
             stamp=pick.stamp,
             blob=None if one.raw is None else packed(KeptRecord(key=one.key, raw=one.raw, until_ms=until_ms)),
             size_bytes=one.size,
-            name=record.name if record is not None and isinstance(record.name, str) else None,
+            name=one.name,
         )
 
     def delete(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 1.
+        """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
 
-        One more where some were too large to be kept and may lie under several keys.
+        As many more as `read` where some were too large to be kept.
         """
-        begins = f'{{"status": "{keys.NATIVE[state]}"'
-        answers: list[Acted] = []
+        home = self._home(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
+        large = [n for n in range(len(kept)) if n not in found]
+        picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in large]
+        again = dict(zip(large, read(self._results, home, state, picks) if picks else [], strict=True))
+        answers: dict[int, Acted] = {n: one for n, one in again.items() if isinstance(one, Acted)}
+        work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
+        for n, job in enumerate(kept):
+            if n in found:
+                work.append(((n, found[n].key, as_read(found[n].raw)), job.size_bytes))
+            elif isinstance(large_one := again[n], Read):
+                begins = self._results.batch([("GETRANGE", large_one.key, 0, BEGINNING - 1)])[0]
+                seen = (job.size_bytes, begins if isinstance(begins, bytes) else b"", 0, "")
+                work.append(((n, large_one.key, seen), job.size_bytes))
         gone: list[bytes] = []
-        names = self._names(prefix, kept)
-        jobs = zip(kept, names, strict=True)
-        for portion in portions(
-            ((job, job[0].size_bytes) for job in jobs), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
-        ):
-            arguments: list[bytes | str | int] = []
-            for job, _ in portion:
-                found = _record(prefix, job)
-                arguments += as_read(found.raw) if found is not None else (job.size_bytes, begins, 0, "")
-            replies = ask(self._results, "drop_records", [name for _, name in portion], arguments, len(portion))
-            for (job, name), reply in zip(portion, replies, strict=True):
-                answers.append(acted(job.id, reply))
-                if answers[-1].outcome is not Outcome.REFUSED:
-                    gone.append(name)
+        for portion in portions(work, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+            arguments = [part for _, _, seen in portion for part in seen]
+            replies = ask(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
+            for (n, key, _), reply in zip(portion, replies, strict=True):
+                answers[n] = acted(kept[n].id, reply)
+                if answers[n].outcome is not Outcome.REFUSED:
+                    gone.append(key)
+        gone += [key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.keys(kept[n].id)]
         unlist(self._own, self._name, prefix, state, gone)
-        return answers
-
-    def _names(self, prefix: str, kept: Sequence[Kept]) -> list[bytes]:
-        """The key of each record; of those that were not kept, the one under which as much lies as was seen."""
-        found = {n: one.key for n, job in enumerate(kept) if (one := _record(prefix, job)) is not None}
-        asked = [(n, key) for n, job in enumerate(kept) if n not in found for key in keys.record_keys(prefix, job.id)]
-        sizes = self._results.batch([("STRLEN", key) for _, key in asked]) if prefix else [None] * len(asked)
-        first: dict[int, bytes] = {}
-        for (n, key), size in zip(asked, sizes, strict=True):
-            first.setdefault(n, key)
-            if size == kept[n].size_bytes:
-                found.setdefault(n, key)
-        return [found.get(n) or first[n] for n in range(len(kept))]
+        return [answers[n] for n in range(len(kept))]
 
     def restore(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        """Put records back, to live as long as was left, but for an hour at least. Cost: at most 3 round trips."""
-        found = {n: one for n, job in enumerate(kept) if (one := _record(prefix, job)) is not None}
+        """Put records back, to live as long as was left, but for an hour at least. Cost: at most 4 round trips."""
+        home = self._home(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
         now = self._results.now_s()
         commands = []
         for one in found.values():
@@ -114,14 +113,13 @@ class Records:
         return answers
 
 
-def _record(prefix: str, job: Kept) -> KeptRecord | None:
+def _record(home: Home, job: Kept) -> KeptRecord | None:
     """The record in a Kept; None where there is none, or one that is no record of this job."""
     found = unpacked(job.blob)
-    fits = isinstance(found, KeptRecord) and found.key in keys.record_keys(prefix, job.id)
+    fits = isinstance(found, KeptRecord) and found.key in home.keys(job.id)
     return found if isinstance(found, KeptRecord) and fits else None
 
 
 def _score(raw: bytes, now: float) -> float:
-    record = decoded(raw)
-    done = when(record.date_done) if record else None
+    done = when(outline(whole(raw)).fields.get("date_done"))
     return done.timestamp() if done else now

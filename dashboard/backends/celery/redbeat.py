@@ -1,13 +1,14 @@
 """Schedules of RedBeat 2: read, run once, paused, resumed, removed. Plain beat keeps none in Redis.
 
 Layout: redbeat `schedulers.py`: hash `redbeat:<name>` with `definition` and `meta` as JSON, sorted set
-`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs.
+`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs. For
+`redbeat:` stands what the app calls `redbeat_key_prefix`; it is found by the sorted sets' names.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,17 +30,36 @@ from dashboard.model import Payload, QueueRef, Schedule
 from dashboard.sources import Source
 
 PREFIX = "redbeat:"
-DUE, LOCK, STATICS = f"{PREFIX}:schedule", f"{PREFIX}:lock", f"{PREFIX}:statics"
+DUE, LOCK = ":schedule", ":lock"
+# Schedules of so many apps are looked for on one server.
+MAX_PREFIXES = 50
 # A second click within this time is taken for the same wish.
 TRIGGER_AGAIN_MS = 5_000
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
-    """The entries, soonest first. Cost: 2 round trips, 3 without scripts."""
-    reply = source.batch([("ZRANGE", DUE, 0, MAX_SCHEDULES - 1, "WITHSCORES")])[0]
-    if isinstance(reply, ResponseError) or not reply:
+def found(source: Source, keys_found: Sequence[bytes]) -> list[str]:
+    """The key prefixes of those of some sorted sets that are schedules of RedBeat. Cost: at most 2 round trips."""
+    bases = {key: key.removesuffix(DUE.encode()) for key in keys_found[: 10 * MAX_PREFIXES]}
+    firsts = source.batch([("ZRANGE", key, 0, 0) for key in bases])
+    entries = {
+        base: reply[0]
+        for base, reply in zip(bases.values(), firsts, strict=True)
+        if isinstance(reply, list) and reply and base and reply[0].startswith(base)
+    }
+    fits = source.batch([("HEXISTS", entry, "definition") for entry in entries.values()])
+    return [text(base) for base, fit in zip(entries, fits, strict=True) if fit == 1]
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: Collection[str]) -> list[Schedule]:
+    """The entries of the apps with those key prefixes, soonest first. Cost: 2 round trips, 3 without scripts."""
+    replies = source.batch(
+        [("ZRANGE", f"{prefix}{DUE}", 0, MAX_SCHEDULES - 1, "WITHSCORES") for prefix in sorted(prefixes)]
+    )
+    pairs = [pair for reply in replies if isinstance(reply, list) for pair in zip(reply[::2], reply[1::2], strict=True)]
+    pairs = sorted(pairs, key=lambda pair: float(pair[1]))[:MAX_SCHEDULES]
+    if not pairs:
         return []
-    names, scores = reply[::2], reply[1::2]
+    names, scores = [name for name, _ in pairs], [score for _, score in pairs]
     wanted = [(name, field) for name in names for field in ("definition", "meta")]
     fields = short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts)
     records = [
@@ -47,9 +67,9 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Sch
         for pair in zip(fields[::2], fields[1::2], strict=True)
     ]
     known = {keys.place(ref).queue: ref for ref in reversed(refs)}
-    found = [_schedule(source, *entry, known) for entry in zip(names, scores, records, strict=True)]
+    entries = [_schedule(source, *entry, known) for entry in zip(names, scores, records, strict=True)]
     latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))
+    return sorted(entries, key=lambda entry: (entry.next_run_at or latest, entry.id))
 
 
 def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]) -> Schedule:
@@ -108,9 +128,11 @@ def _time(value: Any) -> datetime | None:
 
 
 class RedBeat:
-    """Acts on the entries of one source."""
+    """Acts on the entries of one source: `store` has the schedules, under `prefixes`."""
 
-    def __init__(self, broker: Source, own: Source | None, name: str) -> None:
+    def __init__(self, store: Source, broker: Source, own: Source | None, name: str, prefixes: Collection[str]) -> None:
+        self._store = store
+        self._prefixes = prefixes
         self._broker = broker
         self._own = own
         self._name = name
@@ -118,34 +140,42 @@ class RedBeat:
     def act(self, schedule: Schedule, action: Action) -> Acted:
         """TRIGGER, PAUSE_SCHEDULE, RESUME_SCHEDULE or REMOVE_SCHEDULE. Cost: 4 to 6 round trips."""
         key = schedule.id.encode("utf-8", "surrogateescape")
-        if not schedule.id.startswith(PREFIX):
+        prefix = self._prefix(schedule.id)
+        if prefix is None:
             return refused(schedule.id, "it is no entry of RedBeat")
-        listed, running = self._broker.batch([("ZSCORE", DUE, key), ("EXISTS", LOCK)])
-        (raw,) = short_fields(self._broker, [(key, "definition")], DECODE_LIMIT_BYTES)
+        listed, running = self._store.batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
+        (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
             return refused(schedule.id, reason(raw))
         definition = loads_dict(raw)
         if listed is None or isinstance(listed, ResponseError):
             return Acted(id=schedule.id, outcome=Outcome.GONE)
         if action is Action.REMOVE_SCHEDULE:
-            return self._remove(schedule, key)
+            return self._remove(schedule, key, prefix)
         if not definition:
             return refused(schedule.id, "its entry cannot be read")
         if action is Action.TRIGGER:
-            return self._trigger(schedule, key, definition, beating=running == 1)
+            return self._trigger(schedule, key, definition, prefix, beating=running == 1)
         changed = json.dumps({**definition, "enabled": action is Action.RESUME_SCHEDULE})
-        reply = ask(self._broker, "swap_field", [key], ["definition", raw, changed], 1)[0]
+        reply = ask(self._store, "swap_field", [key], ["definition", raw, changed], 1)[0]
         return acted(schedule.id, reply)
 
-    def _remove(self, schedule: Schedule, key: bytes) -> Acted:
+    def _prefix(self, name: str) -> str | None:
+        """The key prefix of the app of an entry; of several that fit the longest."""
+        fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
+        return max(fitting, key=len) if fitting else None
+
+    def _remove(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
         """As redbeat itself does, in its order."""
-        replies = self._broker.batch([("MULTI",), ("ZREM", DUE, key), ("DEL", key), ("EXEC",)])
+        replies = self._store.batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
                 return refused(schedule.id, reason(reply))
         return Acted(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
 
-    def _trigger(self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], *, beating: bool) -> Acted:
+    def _trigger(
+        self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool
+    ) -> Acted:
         """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
         task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
         queue = queue_of(definition)
@@ -153,7 +183,7 @@ class RedBeat:
             return refused(schedule.id, "its entry names no task that could be called")
         if queue is None:
             return (
-                self._ask_beat(schedule, key)
+                self._ask_beat(schedule, key, prefix)
                 if beating
                 else refused(schedule.id, "it names no queue, and no beat runs")
             )
@@ -171,13 +201,13 @@ class RedBeat:
             return sent_before(schedule.id, reply)
         return acted(schedule.id, reply, new_id=new_id)
 
-    def _ask_beat(self, schedule: Schedule, key: bytes) -> Acted:
+    def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
         """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
-        (meta,) = short_fields(self._broker, [(key, "meta")], DECODE_LIMIT_BYTES)
+        (meta,) = short_fields(self._store, [(key, "meta")], DECODE_LIMIT_BYTES)
         if not isinstance(meta, bytes):
             return Acted(id=schedule.id, outcome=Outcome.GONE)
         changed = json.dumps({**loads_dict(meta), "last_run_at": None})
-        answer = acted(schedule.id, ask(self._broker, "swap_field", [key], ["meta", meta, changed], 1)[0])
+        answer = acted(schedule.id, ask(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0])
         if answer.outcome is Outcome.DONE:
-            self._broker.batch([("ZADD", DUE, "XX", 0, key)])
+            self._store.batch([("ZADD", f"{prefix}{DUE}", "XX", 0, key)])
         return answer

@@ -23,7 +23,8 @@ from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Outcome, Pi
 from dashboard.backends.celery import envelope, keys
 from dashboard.backends.celery.asking import acted, ask, invalid, portions, refused
 from dashboard.backends.celery.message import arguments_of
-from dashboard.backends.celery.record import Read, as_read, read, stamp_of, unlist
+from dashboard.backends.celery.record import Read, as_read, home_of, read, stamp_of, unlist
+from dashboard.backends.celery.record_decoding import whole
 from dashboard.backends.celery.targets import Targets
 from dashboard.backends.payload import printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
@@ -40,8 +41,7 @@ NOT_EXTENDED = (
     "its record has no task name and arguments; with result_extended = True in the app, later ones can run again"
 )
 NO_QUEUE = "its record does not name its queue; with result_extended = True in the app, later ones do"
-TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES} bytes"
-UNREADABLE = "its record is no JSON that Celery wrote; pickled and compressed results are not decoded"
+TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES:,} bytes; run it again from the app"
 
 
 class Sending(msgspec.Struct):
@@ -67,9 +67,9 @@ class Resending:
         self._together = broker is results
 
     def resend(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
-        """RETRY, DUPLICATE or EDIT. Cost: 4 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
+        """RETRY, DUPLICATE or EDIT. Cost: 5 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
         place = keys.place(ref)
-        found = read(self._results, place.prefix, state, picks)
+        found = read(self._results, home_of(self._own, self._name, place.prefix), state, picks)
         targets = Targets(self._broker, self._own, self._name, place)
         targets.look_up({str(one.record.queue) for one in found if isinstance(one, Read) and one.record})
         edited = edited_call(wishes.payload) if action is Action.EDIT else None
@@ -115,13 +115,13 @@ class Resending:
     ) -> Sending | Acted:
         pick, record = one.pick, one.record
         if record is None:
-            return refused(pick.id, TOO_LARGE if one.raw is None else UNREADABLE)
+            return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one))
         if not isinstance(record.name, str) or not record.name:
             return refused(pick.id, NOT_EXTENDED)
         args, kwargs = bytes(record.args), bytes(record.kwargs)
         if edited is not None:
             try:
-                args, kwargs = call_texts(edited, arguments_of(one.raw or b""))
+                args, kwargs = call_texts(edited, arguments_of(whole(one.raw or b"")))
             except InvalidPayload as exc:
                 return invalid(pick.id, str(exc))
         if not args.startswith(b"[") or not kwargs.startswith(b"{"):
@@ -186,6 +186,13 @@ class Resending:
         arguments = [part for n in sent for part in (*as_read(portion[n].read.raw or b""), portion[n].begins)]
         written = ask(self._results, "confirm", [portion[n].read.key for n in sent], arguments, len(sent))
         return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
+
+
+def _unsent(one: Read) -> str:
+    how = f"written as {one.encoding}"
+    if one.encoding == "json":
+        how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
+    return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
 
 
 def _sent(one: Sending, reply: Any, confirmed: bool | None) -> Acted:

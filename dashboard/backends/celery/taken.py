@@ -14,6 +14,7 @@ from dashboard.backends.acting import Acted, Outcome, Pick
 from dashboard.backends.celery import envelope, keys, locate
 from dashboard.backends.celery.asking import acted, ask, portions, refused
 from dashboard.backends.celery.control import UNHEARD, Control, heard
+from dashboard.backends.celery.copies import UNREAD
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import headers_of, state_of, taken, when
 from dashboard.backends.script import Scripts
@@ -23,6 +24,7 @@ from dashboard.sources import Source
 JOBS_PER_SCRIPT = 100
 # A job due within this time may start before the worker has heard that it is revoked.
 TOO_LATE_S = 5.0
+NOT_TIMED = (State.WAITING, State.ACTIVE)
 NO_MESSAGE = "it is no Celery message"
 CHORD = "it is part of a group or chord, which counts it by its id"
 
@@ -41,7 +43,7 @@ class Taken:
 
     def cancel(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
         """Revoke jobs that have not started."""
-        if state is State.ACTIVE:
+        if state in NOT_TIMED:
             return self.revoke(keys.place(ref), self._held(ref, state, picks))
         return self._withdraw(ref, state, picks, again=False)
 
@@ -93,7 +95,9 @@ def _of_state(one: Found | Acted, state: State) -> Found | Acted:
     message = taken(one.raw)[0]
     if not headers_of(message):
         return refused(one.pick.id, NO_MESSAGE)
-    return one if state_of(headers_of(message)) is state else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
+    # Whether it is being run no message tells; what is done to it is the same.
+    wanted = NOT_TIMED if state in NOT_TIMED else (state,)
+    return one if state_of(headers_of(message)) in wanted else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
 
 
 def _plan(prefix: str, one: Found, now: float, *, again: bool) -> tuple[bytes, bytes, str | None] | Acted:
@@ -110,4 +114,5 @@ def _plan(prefix: str, one: Found, now: float, *, again: bool) -> tuple[bytes, b
     if due is not None and due.timestamp() - now < TOO_LATE_S:
         return refused(one.pick.id, "it is due within seconds and runs by itself")
     new_id = envelope.new_id()
-    return base, envelope.copied(message, new_id, queue), new_id
+    changed = envelope.copied(message, new_id, queue)
+    return refused(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)

@@ -15,6 +15,7 @@ from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
 from dashboard.backends.celery import envelope, keys, locate
 from dashboard.backends.celery.asking import acted, ask, portions, refused
 from dashboard.backends.celery.bin import KeptMessage, packed, unpacked
+from dashboard.backends.celery.copies import UNREAD
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import decode, headers_of, words
 from dashboard.backends.celery.targets import Targets
@@ -146,7 +147,8 @@ class Waiting:
                 return NO_MESSAGE
             if headers_of(message).get("eta") is None:
                 return NOT_TIMED
-            return lists[one.step], envelope.due_now(message)
+            changed = envelope.due_now(message)
+            return UNREAD if changed is None else (lists[one.step], changed)
 
         return self._replace(ref, picks, "RPUSH", due)
 

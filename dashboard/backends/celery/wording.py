@@ -16,6 +16,8 @@ JOB_ACTIONS: Mapping[State, tuple[Action, ...]] = {
     State.COMPLETED: (Action.DUPLICATE, Action.EDIT, Action.DELETE),
     State.CANCELED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
+# Of a message that a worker holds, which waits, too, or is being run.
+RESERVED_ACTIONS = (Action.STOP, Action.CANCEL, Action.DUPLICATE, Action.EDIT)
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 SCHEDULE_ACTIONS = (Action.TRIGGER, Action.PAUSE_SCHEDULE, Action.RESUME_SCHEDULE, Action.REMOVE_SCHEDULE)
 WORKER_ACTIONS = (Action.STOP_WORKER,)

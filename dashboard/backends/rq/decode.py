@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
-from dashboard.backends.rq.inert import Unreadable, read
-from dashboard.backends.rq.things import described
+from dashboard.backends.pickle_reader import Unreadable, read
+from dashboard.backends.pickle_values import described
 from dashboard.model import JobError, Payload
 
 STACK_LIMIT = 64 * 1024

@@ -10,9 +10,12 @@ from msgspec.structs import replace
 
 from dashboard.alerts import machine
 from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
-from dashboard.alerts.metrics import IDLE
+from dashboard.alerts.memory import QueueFacts
+from dashboard.alerts.metrics import IDLE, METRICS, AtLeast
 from dashboard.alerts.rules import Rule, Severity
-from tests.unit.alerts.making import rule
+from dashboard.model import Counts
+from dashboard.model import State as JobState
+from tests.unit.alerts.making import queue, rule
 
 INTERVAL_S = 2.0
 START = 1_700_000_000.0
@@ -350,3 +353,26 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
     life.until(Phase.FIRING, B, most=31)
     assert life.feed(B, after_s=-hour) is Phase.FIRING
     assert life.kinds == ["firing"]
+
+
+@pytest.mark.parametrize(
+    ("op", "least", "health"),
+    [("gt", 11.0, B), ("gt", 10.0, U), ("gt", 0.0, U), ("lt", 11.0, H), ("lt", 9.0, U)],
+)
+def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: Health) -> None:
+    watched = rule(op=op, critical=10)
+    judged, value = machine.judge(watched, Severity.CRITICAL, AtLeast(least))
+    assert judged is health
+    assert value == (None if health is U else least)
+    assert type(value) in (float, type(None))
+
+
+def test_counts_that_are_lower_bounds_are_figures_that_may_be_larger() -> None:
+    capped = queue(depth=3, counts=Counts(waiting=3, dead=5000), at_least=(JobState.DEAD,))
+    take = METRICS["queue.dead"].take_queue
+    depth = METRICS["queue.depth"].take_queue
+    assert take is not None
+    assert depth is not None
+    assert isinstance(take(capped, QueueFacts(), 0), AtLeast)
+    assert not isinstance(depth(capped, QueueFacts(), 0), AtLeast)
+    assert take(queue(), QueueFacts(), 0) is None

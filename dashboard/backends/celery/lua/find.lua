@@ -23,8 +23,10 @@ local function holds(message)
   for n = 6, #ARGV do
     if string.find(message, ARGV[n], 1, true) then return true end
   end
-  -- A letter may be written by its number.
-  return kind == 'folded' and string.find(message, '\\u00', 1, true) ~= nil
+  if kind ~= 'folded' then return false end
+  -- A letter may be written by its number. What is called stands in the body, which is wrapped, in protocol 1.
+  return string.find(message, '\\u00', 1, true) ~= nil
+    or (string.find(message, '"correlation_id":', 1, true) ~= nil and not string.find(message, '"id":', 1, true))
 end
 
 local reached, bytes = each_member(key, 'list', false, at, at + tonumber(ARGV[3]), tonumber(ARGV[4]),

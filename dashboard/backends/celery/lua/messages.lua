@@ -9,16 +9,22 @@ local function add(found, message)
   found[n + 3] = long and stamp_of(message)
 end
 
--- Whether a message may be one of `ids`, as they are written in it; nil where none is. One with an escaped quote in it is
--- left to the caller.
-local function may_have(message, ids)
+local function named(message, ids, name)
   local none, stop = nil, 1
   while true do
-    local _, at = string.find(message, '"id":', stop, true)
+    local _, at = string.find(message, name, stop, true)
     if not at then return none end
     local id = string.match(message, '^ ?"([^"]*)', at + 1)
     if id and (ids[id] or string.sub(id, -1) == '\\') then return true end
     if id then none = false end
     stop = at + 1
   end
+end
+
+-- Whether a message may be one of `ids`, as they are written in it; nil where none is. One with an escaped quote in it is
+-- left to the caller. A message of protocol 1 has its id in the body, which is wrapped, and as its correlation id.
+local function may_have(message, ids)
+  local may = named(message, ids, '"id":')
+  if may == nil then return named(message, ids, '"correlation_id":') or nil end
+  return may
 end

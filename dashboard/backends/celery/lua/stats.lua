@@ -1,9 +1,10 @@
 -- How many messages wait in some queues of one prefix, and what stands in `unacked`.
 -- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
 -- name and a priority; ARGV[4]: what the app calls `unacked`; then queue names.
--- Returns {{waiting or error...}, {all unacknowledged, reserved, eta, retry} with the last three false when unread}.
+-- Returns {{waiting or error...}, {all unacknowledged, {kind, id, ...} or false when unread}}: kind = "now", "eta", "retry",
+-- or "first" of a message of protocol 1, with its wrapped body in place of the id.
 local read = redis.pcall
-local LIMIT, MOST_BYTES = 262144, 4194304
+local LIMIT, MOST_BYTES, MOST_ANSWERED, LONGEST_ID = 262144, 4194304, 524288, 200
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
@@ -22,20 +23,30 @@ end
 
 local key = ARGV[1] .. ARGV[4]
 local all = read('HLEN', key)
-if failed(all) then return {waiting, {all, false, false, false}} end
-if all > tonumber(ARGV[2]) then return {waiting, {all, false, false, false}} end
-local reserved, eta, retry, room = 0, 0, 0, MOST_BYTES
+if failed(all) then return {waiting, {all, false}} end
+if all > tonumber(ARGV[2]) then return {waiting, {all, false}} end
+local found, room, answered = {}, MOST_BYTES, MOST_ANSWERED
+
+local function kind_of(headers)
+  if type(headers.eta) ~= 'string' then return 'now' end
+  return type(headers.retries) == 'number' and headers.retries > 0 and 'retry' or 'eta'
+end
+
 for _, tag in ipairs(all > 0 and read('HKEYS', key) or {}) do
   local value, length = short_field(key, tag, LIMIT)
   room = room - (value and length or 0)
   -- Which of them wait for a time stays unknown where there is too much to read.
-  if room < 0 then return {waiting, {all, false, false, false}} end
+  if room < 0 then return {waiting, {all, false}} end
   local fine, entry = pcall(cjson.decode, value or '')
-  local headers = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1].headers
-  if type(headers) == 'table' and type(headers.eta) == 'string' then
-    if type(headers.retries) == 'number' and headers.retries > 0 then retry = retry + 1 else eta = eta + 1 end
+  local message = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1] or {}
+  local headers, at = type(message.headers) == 'table' and message.headers or {}, #found
+  if headers.id == nil and type(message.body) == 'string' then
+    found[at + 1], found[at + 2] = 'first', message.body
+    answered = answered - #message.body
+    if answered < 0 then return {waiting, {all, false}} end
   else
-    reserved = reserved + 1
+    found[at + 1] = kind_of(headers)
+    found[at + 2] = type(headers.id) == 'string' and string.sub(headers.id, 1, LONGEST_ID) or ''
   end
 end
-return {waiting, {all, reserved, eta, retry}}
+return {waiting, {all, found}}

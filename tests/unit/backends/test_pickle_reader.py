@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from dashboard.backends.rq import inert
-from dashboard.backends.rq.inert import Unreadable, read
-from dashboard.backends.rq.things import describe
+from dashboard.backends import pickle_reader
+from dashboard.backends.pickle_reader import Unreadable, read
+from dashboard.backends.pickle_values import describe
 from tests.counting import calls_of
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -220,7 +220,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_the_number_of_steps_is_bounded() -> None:
-    with pytest.raises(Unreadable, match=str(inert.MAX_OPCODES)):
+    with pytest.raises(Unreadable, match=str(pickle_reader.MAX_OPCODES)):
         read(pickle.dumps(list(range(50_000))))
 
 

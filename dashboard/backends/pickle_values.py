@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from dashboard.backends.payload import CUT, MAX_DEPTH, MAX_NODES
-from dashboard.backends.rq.inert import Row, Table, Thing
+from dashboard.backends.pickle_reader import Row, Table, Thing
 
 TEXT_LIMIT = 20_000
 INT_LIMIT = 1 << 256

@@ -60,6 +60,30 @@ def read(data: bytes) -> Any:
         raise Unreadable(f"no readable pickle: {type(exc).__name__}") from None
 
 
+def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, Any]]:
+    """The first pairs of a pickled dictionary of which `data` is only the beginning, as `read` describes values.
+
+    [] for anything else. Raises nothing. Cost: at most `opcodes` steps.
+    """
+    walk = _Walk()
+    try:
+        for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):
+            if count >= opcodes or opcode.name == "STOP":
+                break
+            walk.step(opcode.name, arg)
+    except Exception:  # noqa: S110  hostile bytes fail in many ways, and those that are cut always do
+        pass
+    if not walk.stack or not isinstance(walk.stack[0], Table):
+        return []
+    # What is not in the dictionary yet stands above its mark, names and values in turn; the last one may be a part.
+    above = walk.stack[2:] if len(walk.stack) > 1 and walk.stack[1] is _MARK else []
+    begun = next((n for n, item in enumerate(above) if item is _MARK), len(above))
+    above = above[:begun]
+    if len(above) % 2 == 0 and above and isinstance(above[-1], Row | Table | Thing):
+        del above[-2:]
+    return [*walk.stack[0].pairs, *zip(above[::2], above[1::2], strict=False)]
+
+
 def _walked(data: bytes) -> Any:
     walk = _Walk()
     for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):

@@ -1,0 +1,347 @@
+"""Records, messages and key names that are not Celery's usual ones, written by real workers and producers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.acts.audit import Actor
+from dashboard.acts.bulk.plan import preview
+from dashboard.acts.bulk.work import Place, Spec
+from dashboard.backends.acting import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.celery import index
+from dashboard.backends.celery.backend import Celery
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import NotFound
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.celery_live import Shop
+from tests.contract.test_celery import SEP, bind, discover, message, record, stats, tell
+from tests.waiting import wait_until
+
+OWN_PREFIX = {"result_backend_transport_options": {"global_keyprefix": "my_prefix_"}}
+LONG = "A" * 300_000
+
+
+@pytest.fixture
+def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery]:
+    """The backend of a process that samples, on an empty server."""
+    assert redis_client.dbsize() == 0
+    source = Source("main", server.url)
+    backend = Celery(source, SourceSettings(name="main", url=server.url))
+    backend.own = source
+    yield backend
+    backend.close()
+    source.close()
+
+
+def listed(backend: Celery, ref: QueueRef, state: State) -> list[str]:
+    """The ids of a list."""
+    return [job.id for job in backend.jobs(ref, JobQuery(state=state, per_page=100)).jobs]
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
+    server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis, serializer: str
+) -> None:
+    conf = {**OWN_PREFIX, "result_serializer": serializer, "result_accept_content": ["json", "pickle"]}
+    shop = Shop(server.url, conf=conf)
+    library = CeleryLibrary()
+    try:
+        redis_client.set("broken", "1")
+        with shop.worker():
+            discover(backend)
+            library.prepare(backend, redis_client)
+            small, large = shop.send("small"), shop.send("large", LONG)
+            refused = str(shop.app.send_task("shop.refuse", queue="alpha").id)
+            result = str(shop.app.send_task("shop.long", (300_000,), queue="alpha").id)
+            names = {task: f"my_prefix_celery-task-meta-{task}" for task in (small, large, refused, result)}
+            wait_until(lambda: all(redis_client.exists(name) for name in names.values()), what="the ends")
+            refs = discover(backend)
+            backend.flow(list(refs.values()), None)
+            library.settle(backend, redis_client)
+            shared = refs["*"]
+            figures = stats(backend, "*")
+            assert (figures.counts.dead, figures.counts.completed, figures.at_least) == (3, 1, ())
+            assert set(listed(backend, shared, State.DEAD)) == {small, large, refused}
+            assert listed(backend, shared, State.COMPLETED) == [result]
+            for task, native in ((small, "FAILURE"), (large, "FAILURE"), (refused, "FAILURE"), (result, "SUCCESS")):
+                job = backend.job(shared, task)
+                assert (job.native_state, job.state) == (native, State.DEAD if native == "FAILURE" else State.COMPLETED)
+                assert job.queue == "alpha"
+                assert ("too large" in (job.problem or "")) == (task in (large, result))
+            error = backend.job(shared, small).error
+            assert error is not None
+            assert (error.class_name, error.message) == ("ValueError", "cannot mark small")
+            error = backend.job(shared, refused).error
+            assert error is not None
+            assert error.message is not None
+            assert "card refused" in error.message
+            assert "opensesame" not in error.message
+            searched = backend.window(shared, JobQuery(state=State.DEAD)).rows
+            assert any("cannot mark small" in row.text for row in searched)
+
+            redis_client.delete("broken")
+            answers = backend.act(shared, Action.RETRY, State.DEAD, [Pick(id=small), Pick(id=large)])
+            if serializer == "json":
+                assert [answer.outcome for answer in answers] == [Outcome.DONE, Outcome.DONE]
+                wait_until(lambda: shop.noted("ran") == {"small": 1, "large": 1}, what="the second runs")
+                wait_until(lambda: b'"SUCCESS"' in (redis_client.get(names[large]) or b""), what="its record")
+                library.settle(backend, redis_client)
+                assert stats(backend, "*").counts.completed == 3
+            else:
+                assert [answer.outcome for answer in answers] == [Outcome.REFUSED, Outcome.REFUSED]
+                assert "written as pickle" in (answers[0].detail or "")
+        # Deleted and put back, one and many, by the key that the index knows.
+        query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
+        picks = backend.picks(shared, query)
+        assert len(picks) == 3
+        kept = [one for one in backend.take(shared, query.state, picks) if isinstance(one, Kept)]
+        before = {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")}
+        assert [one.outcome for one in backend.delete(shared, query.state, kept)] == [Outcome.DONE] * 3
+        assert len(list(redis_client.scan_iter("my_prefix_celery-task-meta-*"))) == 1
+        with pytest.raises(NotFound):
+            backend.job(shared, kept[0].id)
+        assert [one.outcome for one in backend.restore(shared, query.state, kept)] == [Outcome.DONE] * 3
+        assert {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")} == before
+    finally:
+        shop.close()
+
+
+def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    raw = b'{"status": "FAILURE", "result": {"exc_type": "Boom", "exc_message": ["' + b"x" * 60_000_000
+    raw += (
+        b'"]}, "traceback": null, "children": [], "date_done": "2026-11-24T03:00:00", "queue": "mails", "task_id": "t"}'
+    )
+    redis_client.set("celery-task-meta-t", raw)
+    sent = redis_client.info("stats")["total_net_output_bytes"]
+    shared = discover(backend)["*"]
+    CeleryLibrary().prepare(backend, redis_client)
+    job = backend.job(shared, "t")
+    assert (job.state, job.native_state, job.queue) == (State.DEAD, "FAILURE", "mails")
+    assert job.error is not None
+    assert job.error.class_name == "Boom"
+    assert listed(backend, shared, State.DEAD) == ["t"]
+    picks = backend.picks(shared, JobQuery(state=State.DEAD))
+    (answer,) = backend.act(shared, Action.RETRY, State.DEAD, picks)
+    assert (answer.outcome, "larger than" in (answer.detail or "")) == (Outcome.REFUSED, True)
+    (kept,) = backend.take(shared, State.DEAD, picks)
+    assert isinstance(kept, Kept)
+    assert [one.outcome for one in backend.delete(shared, State.DEAD, [kept])] == [Outcome.DONE]
+    assert not redis_client.exists("celery-task-meta-t")
+    assert redis_client.info("stats")["total_net_output_bytes"] - sent < 5_000_000
+
+
+def test_results_that_go_elsewhere_are_unknown(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    discover(backend)
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    assert (stats(backend, "*").counts.dead, stats(backend, "*").counts.completed) == (0, 0)
+    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0, "processed": 7})
+    library.settle(backend, redis_client)
+    figures = stats(backend, "*")
+    assert (figures.counts.dead, figures.counts.completed) == (None, None)
+    assert any("result_url" in note for note in figures.notes)
+    record(redis_client, "t1", queue="mails")
+    library.settle(backend, redis_client)
+    assert (stats(backend, "*").counts.dead, stats(backend, "*").counts.completed) == (1, 0)
+
+
+def test_a_result_whose_status_cannot_be_read_makes_the_counts_lower_bounds(
+    backend: Celery, redis_client: redis.Redis
+) -> None:
+    bind(redis_client, "mails")
+    redis_client.set("celery-task-meta-signed", "c2lnbmVkIGJ5IHRoZSBhcHA=")
+    record(redis_client, "t1", queue="mails")
+    shared = discover(backend)["*"]
+    CeleryLibrary().prepare(backend, redis_client)
+    figures = stats(backend, "*")
+    assert (figures.counts.dead, figures.counts.completed, figures.at_least) == (1, None, (State.DEAD,))
+    job = backend.job(shared, "signed")
+    assert (job.state, job.native_state) == (None, None)
+    assert "form that is not read" in (job.problem or "")
+
+
+def test_more_records_than_are_listed_are_at_least_so_many(
+    backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(index.KEPT, State.DEAD, 10)
+    bind(redis_client, "mails")
+    for n in range(25):
+        record(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+    shared = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    seen = []
+    for _ in range(6):
+        figures = stats(backend, "*")
+        page = backend.jobs(shared, JobQuery(state=State.DEAD))
+        known = figures.counts.dead
+        seen.append((known, State.DEAD in figures.at_least, page.at_least))
+        if known is not None and not page.at_least:
+            break
+        place = Place(ref=shared, state=State.DEAD)
+        spec = Spec(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
+        assert not preview(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
+        kept = [
+            one
+            for one in backend.take(shared, State.DEAD, backend.picks(shared, JobQuery(state=State.DEAD)))
+            if isinstance(one, Kept)
+        ]
+        backend.delete(shared, State.DEAD, kept)
+        after = stats(backend, "*")
+        assert (after.counts.dead, after.at_least) == (None, ())  # not 0: more are there
+        # The look for more begins with the next sample, not after a while.
+        for _ in range(3):
+            backend.tend()
+    assert seen == [(10, True, True), (10, True, True), (5, False, False)]
+
+
+def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis) -> None:
+    shop = Shop(server.url, conf={"task_protocol": 1})
+    try:
+        for n in range(3):
+            shop.send(f"key-{n}", n, task_id=f"proto-{n}")
+        shop.send("later", task_id="proto-eta", countdown=3600)
+        bind(redis_client, "beta")
+        refs = discover(backend)
+        alpha = refs["alpha"]
+        rows = {job.id: job for job in backend.jobs(alpha, JobQuery(state=State.WAITING)).jobs}
+        assert set(rows) == {"proto-0", "proto-1", "proto-2", "proto-eta"}
+        row = rows["proto-0"]
+        assert (row.name, row.attempts, row.problem, row.summary) == ("shop.mark", 0, None, "('key-0', 0)")
+        assert rows["proto-eta"].scheduled_for is not None
+        job = backend.job(alpha, "proto-1")
+        assert job.payload is not None
+        assert job.payload.value == {"args": ["key-1", 1], "kwargs": {}}
+        sifted = backend.sift(alpha, State.WAITING, "key-2", 0)
+        assert sifted is not None
+        assert any("key-2" in found.text for found in sifted.rows)
+
+        def act(action: Action, name: str, **wishes: Any) -> Outcome:
+            return backend.act(alpha, action, State.WAITING, [Pick(id=name)], Wishes(**wishes))[0].outcome
+
+        assert act(Action.DUPLICATE, "proto-0") is Outcome.DONE
+        assert act(Action.EDIT, "proto-1", payload='{"args": ["edited", 1.50], "kwargs": {}}') is Outcome.DONE
+        assert act(Action.MOVE, "proto-2", target="beta") is Outcome.DONE
+        assert act(Action.PROMOTE, "proto-eta") is Outcome.DONE
+        (kept,) = backend.take(alpha, State.WAITING, [Pick(id="proto-1")])
+        assert isinstance(kept, Kept)
+        assert backend.delete(alpha, State.WAITING, [kept])[0].outcome is Outcome.DONE
+        with shop.worker():
+            expected = {"key-0": 2, "edited": 1, "key-2": 1, "later": 1}
+            wait_until(lambda: shop.noted("ran") == expected, what="all of them to run")
+        assert json.loads(redis_client.hget("given", "edited") or b"") == [[1.5], {}]
+    finally:
+        shop.close()
+
+
+def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis) -> None:
+    shop = Shop(server.url)
+    library = CeleryLibrary()
+    try:
+        with shop.worker("alpha", "-E", gently=False):
+            discover(backend)
+            library.prepare(backend, redis_client)
+            later = shop.send("later", countdown=3600)
+            tasks = [str(shop.app.send_task("shop.busy", (str(n),), queue="alpha").id) for n in range(5)]
+            wait_until(lambda: redis_client.hlen("began") == 2, what="two that run")
+            wait_until(lambda: redis_client.hlen("unacked") == 6, what="what the worker holds")
+            shared = discover(backend)["*"]
+
+            def counted() -> tuple[Any, ...]:
+                backend.tend()
+                found = backend.stats([shared])[0]
+                counts = found.counts
+                return counts.active, counts.waiting, found.depth, counts.scheduled, found.at_least
+
+            wait_until(lambda: counted() == (2, 3, 3, 1, ()), what="two that run, three that wait")
+            running = {tasks[int(n)] for n in redis_client.hkeys("began")}
+            assert set(listed(backend, shared, State.ACTIVE)) == running
+            assert set(listed(backend, shared, State.WAITING)) == set(tasks) - running
+            held = backend.job(shared, next(iter(set(tasks) - running)))
+            assert (held.state, held.native_state) == (State.WAITING, "reserved")
+            assert backend.job(shared, next(iter(running))).native_state == "running"
+
+            # Revoked while the worker holds it until its time: its message stays, and will not run.
+            shop.app.control.revoke(later)
+            shop.await_status(later, "REVOKED")
+            wait_until(lambda: counted() == (2, 3, 3, 0, ()), what="the revoked one to be counted no more")
+            assert redis_client.hlen("unacked") == 6
+            assert listed(backend, shared, State.SCHEDULED) == []
+            job = backend.job(shared, later)
+            assert (job.state, job.native_state) == (State.CANCELED, "REVOKED")
+            assert "still with a worker" in dict(job.facts)["Message"]
+    finally:
+        shop.close()
+
+
+def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    for n in range(8):
+        redis_client.hset("unacked", f"tag{n}", json.dumps([json.loads(message(f"t{n}")), "", "mails"]))
+        redis_client.zadd("unacked_index", {f"tag{n}": n})
+    shared = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    figures = backend.stats([shared])[0]
+    assert (figures.counts.active, figures.counts.waiting, figures.depth) == (None, None, None)
+    assert backend.sift(shared, State.WAITING, "anna", 0) is None
+    found = backend.window(shared, JobQuery(state=State.WAITING)).rows
+    assert [row.job.native_state for row in found] == ["reserved"] * 8
+    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
+    library.settle(backend, redis_client)
+    figures = backend.stats([shared])[0]
+    assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (2, 6, (State.WAITING,))
+    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0})
+    library.settle(backend, redis_client)
+    figures = backend.stats([shared])[0]
+    assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (0, 8, ())
+    # A mailbox of a worker that was never heard may be that of one that runs something.
+    redis_client.sadd(
+        "_kombu.binding.celery.pidbox", *(SEP + SEP + name + b".celery.pidbox" for name in (b"a@h", b"b@h"))
+    )
+    assert State.ACTIVE in backend.stats([shared])[0].at_least
+
+
+def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    redis_client.lpush("mails", message("t1"))
+    record(redis_client, "t1", "REVOKED")
+    job = backend.job(discover(backend)["mails"], "t1")
+    assert job.state is State.WAITING
+    assert "throw it away" in dict(job.facts)["Revoked"]
+
+
+@pytest.mark.parametrize("prefix", ["myapp:redbeat:", "shop", "redbeat:"])
+def test_schedules_of_redbeat_are_found_under_any_prefix(
+    backend: Celery, redis_client: redis.Redis, prefix: str
+) -> None:
+    """Laid out as redbeat 2.4.2 writes them with `redbeat_key_prefix`."""
+    bind(redis_client, "mails")
+    definition = {"name": "nightly", "task": "shop.mark", "args": ["a"], "kwargs": {}, "enabled": True,
+                  "options": {"queue": "mails"}, "schedule": {"__type__": "interval", "every": 60.0}}  # fmt: skip
+    redis_client.hset(f"{prefix}nightly", mapping={"definition": json.dumps(definition), "meta": "{}"})
+    redis_client.zadd(f"{prefix}:schedule", {f"{prefix}nightly": 1_900_000_000})
+    redis_client.zadd("other:schedule", {'{"class": "a job of Sidekiq"}': 1})
+    refs = list(discover(backend).values())
+    CeleryLibrary().prepare(backend, redis_client)
+    other = Celery(backend.source, backend.settings)  # a process that did not search, such as one that serves pages
+    other.own = backend.source
+    for each in (backend, other):
+        (found,) = each.schedules(refs)
+        assert (found.id, found.name, found.queue) == (f"{prefix}nightly", "shop.mark", "mails")
+    assert other.act_on_schedule(found, Action.PAUSE_SCHEDULE).outcome is Outcome.DONE
+    assert json.loads(redis_client.hget(f"{prefix}nightly", "definition") or b"")["enabled"] is False
+    assert other.act_on_schedule(found, Action.TRIGGER).outcome is Outcome.DONE
+    assert redis_client.llen("mails") == 1
+    assert other.act_on_schedule(found, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
+    assert other.schedules(refs) == []

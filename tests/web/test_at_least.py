@@ -1,0 +1,55 @@
+"""Counts that are lower bounds, as pages, the API, bulk work and Prometheus tell them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.celery import index
+from dashboard.model import State
+from dashboard.web.deck import EXTENSION
+from tests.contract.test_celery import bind, record
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+
+QUEUE = "/queues/main/celery/*"
+
+
+def test_more_than_is_counted_is_told_everywhere(
+    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(index.KEPT, State.DEAD, 10)
+    bind(redis_client, "mails")
+    for n in range(25):
+        record(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+    app = make_app(checker="auto", rules=[], sample_interval_s=0.5, metrics_public=True)
+    app.extensions[EXTENSION].start_checker()
+    client = app.test_client()
+
+    def api(path: str) -> dict[str, Any]:
+        found: dict[str, Any] | None = client.get(f"/api/v1{path}").json
+        assert found is not None
+        return found
+
+    wait_until(lambda: client.get(f"/api/v1{QUEUE}").status_code == 200, what="the queue")
+    wait_until(lambda: api(QUEUE)["at_least"] == ["dead"], what="the look through the records")
+    assert api(QUEUE)["counts"]["dead"] == 10
+    assert api("/overview")["totals_at_least"] == ["dead"]
+    page = api(f"{QUEUE}/jobs?state=dead")
+    assert (page["total"], page["at_least"]) == (10, True)
+    assert "10+" in client.get(f"{QUEUE}?state=dead").text
+    assert "10+" in client.get("/").text
+    told = client.get("/metrics").text
+    assert 'queuedeck_queue_jobs_at_least{source="main",backend="celery",queue="*",state="dead"} 1' in told
+    dead = api("/dead?group_by=error")
+    assert (dead["total"], dead["at_least"], dead["truncated"]) == (10, True, True)
+    assert "at least 10" in client.get("/dead").text
+    assert api("/search?q=error:Boom")["at_least"] is True
+    body = {"action": "delete", "source": "main", "backend": "celery", "queue": "*", "state": "dead", "preview": True}
+    preview = client.post("/api/v1/bulk", json=body, headers={"Sec-Fetch-Site": "same-origin"}).json
+    assert preview is not None
+    assert (preview["matched"], preview["exact"]) == (10, False)
+    new = client.get("/bulk/new?source=main&backend=celery&queue=*&state=dead&action=delete")
+    assert "At least 10 now" in new.text
