@@ -6,10 +6,16 @@ from dashboard.backends.acting import Action
 from dashboard.backends.base import Backend
 from dashboard.model import Job, JobPage, QueueRef, QueueStats, Snapshot, State
 
+# What takes a job out of the list in which it stands: nothing for one that stands in none.
+_FROM_ITS_LIST = frozenset({Action.MOVE, Action.CANCEL, Action.PROMOTE, Action.STOP})
+
 
 def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ...]:
     """What may be done to one job, in the order of the buttons."""
-    return () if queue.read_only else backend.offered(job.state, shared=queue.shared, abandoned=job.abandoned)
+    if queue.read_only:
+        return ()
+    verbs = backend.offered(job.state, shared=queue.shared, abandoned=job.abandoned)
+    return tuple(verb for verb in verbs if not (job.abandoned and verb in _FROM_ITS_LIST))
 
 
 def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage | None) -> tuple[Action, ...]:

@@ -25,6 +25,9 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[Reason, ...]:
     """The reasons that are known, heaviest first; () for a job that runs or has ended. `now` in seconds since 1970."""
     if job.state not in (State.WAITING, State.SCHEDULED, State.BLOCKED, State.RETRYING):
         return ()
+    if job.abandoned:
+        text = "No worker will find it: it is not in the queue any more."
+        return (Reason(text, "Retry puts it back into the queue; or delete it.", blocks=True),)
     found: list[Reason] = []
     if queue.paused:
         found.append(Reason("The queue is paused.", "Resume it with the library's own tools.", blocks=True))

@@ -81,3 +81,9 @@ def test_limits_and_clocks_are_told() -> None:
         "The queue is rate limited for 7 s.",
         "It was enqueued 30\u202fs in the future.",
     ]
+
+
+def test_a_lost_job_waits_for_no_worker() -> None:
+    (reason,) = why(job(State.WAITING, abandoned=True), queue(workers=0, paused=True), NOW)
+    assert reason.text == "No worker will find it: it is not in the queue any more."
+    assert reason.blocks
