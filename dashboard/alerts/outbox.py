@@ -14,7 +14,7 @@ import msgspec
 from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.notes import Note, Queued
-from dashboard.alerts.store import message_fields, message_keys
+from dashboard.alerts.store import ENQUEUE, message_fields, message_keys
 from dashboard.collect.store import PREFIX, Store
 from dashboard.model import Value
 from dashboard.sources import Reply
@@ -40,9 +40,12 @@ _CLAIM = """
 local root, channel = ARGV[1], ARGV[2]
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-if tonumber(ARGV[8]) > 0 and redis.call('EXISTS', KEYS[3]) == 1 then return {} end
-local function msg(id) return root .. ':msg:' .. id end
-local function chain(fp) return root .. ':chain:' .. channel .. ':' .. fp end
+if tonumber(ARGV[8]) > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
+  begin(KEYS[3], ARGV[8])
+  if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
+end
+local function msg(id) return sound(root .. ':msg:' .. id, 'h') end
+local function chain(fp) return sound(root .. ':chain:' .. channel .. ':' .. fp, 'l') end
 -- The kind that a message has together with the one behind it, and that one's id.
 local function merged(id)
   local m = redis.call('HMGET', msg(id), 'kind', 'fp', 'episode')
@@ -88,7 +91,7 @@ if not frozen then
   redis.call('HSET', msg(lead), 'members', frozen, 'merged', kind)
   for _, id in ipairs(members) do redis.call('HSET', msg(id), 'lead', lead) end
 end
-local attempts = redis.call('HINCRBY', msg(lead), 'attempts', 1)
+local attempts = add(msg(lead), 'attempts', 1)
 redis.call('HSET', msg(lead), 'token', ARGV[3], 'state', 'sending')
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), lead)
 if tonumber(ARGV[8]) > 0 then redis.call('SET', KEYS[3], '1', 'PX', ARGV[8]) end
@@ -113,12 +116,19 @@ return answer
 # log entry, most log entries, ms to live when sent, when dead, most dead, fallback channel or "".
 # Answers 1; 0 when it was done with already. What is sent is sent, whoever holds it by now; giving it up needs the
 # token.
-_DONE = """
+_DONE = (
+    f"""{ENQUEUE}"""
+    + """
 local root, channel, lead, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
-local function msg(name) return root .. ':msg:' .. name end
+local function msg(name) return sound(root .. ':msg:' .. name, 'h') end
 local head = redis.call('HMGET', msg(lead), 'state', 'token', 'members')
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], '*', 'e', ARGV[6])
-if not head[1] or head[1] == 'sent' or head[1] == 'dead' or head[1] == 'skipped' then return 0 end
+append(KEYS[4], ARGV[7], 'e', ARGV[6])
+if not head[1] then  -- expired, or never one of ours
+  redis.call('ZREM', KEYS[1], lead)
+  redis.call('ZREM', KEYS[2], lead)
+  return 0
+end
+if head[1] == 'sent' or head[1] == 'dead' or head[1] == 'skipped' then return 0 end
 if outcome ~= 'sent' and ARGV[4] ~= '' and head[2] ~= ARGV[4] then return 0 end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -129,9 +139,7 @@ local function divert(id)  -- the same message for the fallback channel
   redis.call('HSET', msg(other), 'state', 'queued', 'attempts', '0', 'body', m[4], 'due', now, 'made', now,
     'channel', ARGV[11], 'fp', m[3], 'episode', m[1], 'kind', m[2], 'group', m[5], 'fallback', '')
   redis.call('ZADD', KEYS[2], now, other)
-  if redis.call('RPUSH', root .. ':chain:' .. ARGV[11] .. ':' .. m[3], other) == 1 then
-    redis.call('ZADD', KEYS[5], now, other)
-  end
+  enqueue(sound(root .. ':chain:' .. ARGV[11] .. ':' .. m[3], 'l'), KEYS[5], now, other)
 end
 local function close(id, state)
   local fp = redis.call('HGET', msg(id), 'fp')
@@ -140,7 +148,7 @@ local function close(id, state)
   if not fp then return end
   redis.call('HSET', msg(id), 'state', state, 'done', now)
   redis.call('PEXPIRE', msg(id), state == 'sent' and ARGV[8] or ARGV[9])
-  local line = root .. ':chain:' .. channel .. ':' .. fp
+  local line = sound(root .. ':chain:' .. channel .. ':' .. fp, 'l')
   redis.call('LREM', line, 1, id)
   local after = redis.call('LINDEX', line, 0)
   if after and not redis.call('ZSCORE', KEYS[1], after) then
@@ -161,23 +169,26 @@ local over = redis.call('ZCARD', KEYS[3]) - tonumber(ARGV[10])
 if over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[3], 0, over - 1) end
 return 1
 """
+)
 
 # KEYS due, sent. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, most log entries.
 _LATER = """
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'e', ARGV[6])
-local name = ARGV[1] .. ':msg:' .. ARGV[2]
+append(KEYS[2], ARGV[7], 'e', ARGV[6])
+local name = sound(ARGV[1] .. ':msg:' .. ARGV[2], 'h')
 if redis.call('HGET', name, 'token') ~= ARGV[3] or redis.call('HGET', name, 'state') ~= 'sending' then return 0 end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 redis.call('HSET', name, 'state', 'retry')
 redis.call('HDEL', name, 'token')
-if ARGV[5] ~= '1' then redis.call('HINCRBY', name, 'attempts', -1) end
+if ARGV[5] ~= '1' then add(name, 'attempts', -1) end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
 return 1
 """
 
 # KEYS message, due, chain, unsent, dead. ARGV id. Answers 1 when a given-up message is on its way again.
-_REVIVE = """
+_REVIVE = (
+    f"""{ENQUEUE}"""
+    + """
 if redis.call('HGET', KEYS[1], 'state') ~= 'dead' then return 0 end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -186,18 +197,58 @@ redis.call('HDEL', KEYS[1], 'members', 'merged', 'lead', 'token', 'done')
 redis.call('PERSIST', KEYS[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
-if redis.call('RPUSH', KEYS[3], ARGV[1]) == 1 then redis.call('ZADD', KEYS[2], now, ARGV[1]) end
+enqueue(KEYS[3], KEYS[2], now, ARGV[1])
 return 1
 """
+)
 
 # KEYS unsent, message, due, chain. ARGV as a message of the store's commit. For a test-fire: no state goes with it.
-_ENQUEUE = """
+_ENQUEUE = (
+    f"""{ENQUEUE}"""
+    + """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'queued', 'attempts', '0', 'body', ARGV[2], 'due', ARGV[3], 'made', ARGV[4],
   'channel', ARGV[5], 'fp', ARGV[6], 'episode', ARGV[7], 'kind', ARGV[8], 'group', ARGV[9], 'fallback', ARGV[10])
 redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1])
-if redis.call('RPUSH', KEYS[4], ARGV[1]) == 1 then redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1]) end
+enqueue(KEYS[4], KEYS[3], ARGV[3], ARGV[1])
 return 1
+"""
+)
+
+# KEYS unsent, dead. ARGV most messages to look at. Makes due again what nothing would ever send, since the set of what
+# is due or the chain of it is gone, and forgets ids without a message. Answers how many are due again.
+_MEND = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local mended = 0
+local function msg(id) return sound(prefix .. ':msg:' .. id, 'h') end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, tonumber(ARGV[1]) - 1)) do
+  if redis.call('EXISTS', msg(id)) == 0 then redis.call('ZREM', KEYS[2], id) end
+end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)) do
+  local m = redis.call('HMGET', msg(id), 'fp', 'channel', 'lead')
+  if not m[1] or not m[2] then
+    redis.call('ZREM', KEYS[1], id)
+  elseif not m[3] or m[3] == id or redis.call('EXISTS', msg(m[3])) == 0 then
+    local line = sound(prefix .. ':chain:' .. m[2] .. ':' .. m[1], 'l')
+    local due = sound(prefix .. ':due:' .. m[2], 'z')
+    local listed = false
+    for _, other in ipairs(redis.call('LRANGE', line, 0, -1)) do
+      if other == id then
+        listed = true
+      elseif redis.call('EXISTS', msg(other)) == 0 then
+        redis.call('LREM', line, 1, other)
+      end
+    end
+    if not listed then redis.call('RPUSH', line, id) end
+    if redis.call('LINDEX', line, 0) == id and not redis.call('ZSCORE', due, id) then
+      redis.call('ZADD', due, now, id)
+      if m[3] and m[3] ~= id then redis.call('HDEL', msg(id), 'lead') end
+      mended = mended + 1
+    end
+  end
+end
+return mended
 """
 
 
@@ -306,7 +357,8 @@ class Outbox:
         Answers how many. The leader calls it now and then. Cost: 1 round trip, one more per message, at most 50.
         """
         before = int(now * 1000) - OLDEST_MS - VISIBILITY_MS
-        names = self.store.source.execute("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_OLD)
+        (names,) = self.store.ask(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_OLD))
+        names = names or ()
         for name in names:
             message_id = _text(name)
             channel = message_id.rpartition(":")[2]
@@ -324,6 +376,16 @@ class Outbox:
             )
             self.done(Claim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
         return len(names)
+
+    def tidy(self, now: float) -> None:
+        """What the leader does now and then: `give_up_old` and `mend`."""
+        self.give_up_old(now)
+        self.mend()
+
+    def mend(self) -> int:
+        """Make due what nothing would send any more, because a key of it was lost; how many. The leader calls it now
+        and then."""
+        return int(self.store.script(_MEND, (keys.UNSENT, keys.DEAD), keys.MAX_DEAD))
 
     def enqueue(self, message: Queued) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""

@@ -46,6 +46,8 @@ LONGEST_S = 0.1
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
 TELL_EVERY_S = 2.0
+# So often open work is looked for that nobody lists as open: the list was lost.
+REOPEN_EVERY_S = 60.0
 SECONDS_PER_STEP = 0.25
 # Then other work has its turn.
 SECONDS_PER_TURN = 0.1
@@ -86,6 +88,7 @@ class Runner:
         self._most = most
         self._slots: dict[str, _Slot] = {}
         self._unreadable: set[str] = set()  # ids of open work whose record this version cannot read
+        self._reopen_at = 0.0  # monotonic
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -124,6 +127,9 @@ class Runner:
 
     def turn(self) -> float:
         """One batch of each piece of work that is due; seconds until something may be due again."""
+        if monotonic_s() >= self._reopen_at:
+            self._reopen_at = monotonic_s() + REOPEN_EVERY_S
+            self._store.reopen()
         ids = self._store.open_ids()
         for ended in set(self._slots) - set(ids):
             try:

@@ -22,6 +22,7 @@ from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
 from dashboard.clock import monotonic_s
 from dashboard.model import State
+from dashboard.redact import masked_logger
 from dashboard.sources import Command, Reply, Source
 
 # Members of at most 200 bytes, so at most about 2 MB a source and prefix.
@@ -46,6 +47,7 @@ MAX_RUNTIMES = 200
 MAX_RECENT = 5000
 # A worker beats every 2 s: who has listened so long has heard of each that does.
 HEARD_ALL_AFTER_S = 10.0
+log = masked_logger(__name__)
 _STATES = {NATIVE[state]: state for state in ENDED}
 
 
@@ -139,8 +141,23 @@ class Keeper:
             for command, found in zip(windows, members, strict=True)
             for member in (found if isinstance(found, list) else ())
         ]
-        exist, _ = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        exist, written = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        self._replace_wrong(commands, written)
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
+
+    def _replace_wrong(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
+        """Remove own keys of another type, to be filled anew: they came from another program, or a copied database."""
+        wrong = {
+            str(command[1])
+            for command, reply in zip(commands, replies, strict=True)
+            if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+        }
+        if wrong:
+            for key in sorted(wrong):
+                log.warning("own key %s had another type: removed, and filled anew", key)
+            self._own.batch([("DEL", *sorted(wrong))])
+            self._cursor = 0
+            self._queues_told = (frozenset(), 0.0)
 
     def _look_again(self, whole: bool) -> None:
         """What was missed is found by another look, once the feed is whole again; while it stays away, now and then."""
