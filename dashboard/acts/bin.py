@@ -49,7 +49,9 @@ if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then  -- the list 
   end
 end
 local used = 0
-for _, size in ipairs(redis.call('HVALS', KEYS[2])) do used = used + math.max(0, tonumber(size) or 0) end
+for _, size in ipairs(redis.call('HVALS', KEYS[2])) do
+  if string.match(size, '^%d+$') and #size <= 15 then used = used + tonumber(size) end
+end
 local known = redis.call('ZSCORE', KEYS[1], ARGV[4])
 if used + tonumber(ARGV[7]) > tonumber(ARGV[3]) then return 0 end
 if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[6]) then return 0 end

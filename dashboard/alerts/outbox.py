@@ -14,7 +14,7 @@ import msgspec
 from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.notes import Note, Queued
-from dashboard.alerts.store import ENQUEUE, message_fields, message_keys
+from dashboard.alerts.store import ENQUEUE, count, message_fields, message_keys
 from dashboard.collect.store import PREFIX, Store
 from dashboard.model import Value
 from dashboard.sources import Reply
@@ -66,6 +66,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
 end
 if not lead then return {} end
 local frozen = redis.call('HGET', msg(lead), 'members')
+if frozen and not string.find('\\n' .. frozen .. '\\n', '\\n' .. lead .. '\\n', 1, true) then frozen = nil end
 if not frozen then
   local kind, follower = merged(lead)
   local group = redis.call('HGET', msg(lead), 'group')
@@ -323,10 +324,10 @@ class Outbox:
         kind = ""
         for name, body, merged, orphan, thread in rows:
             note = unpack(body, Note)
-            kind = _text(merged)
+            kind = merged.decode("ascii", "replace")
             if note is not None:
                 members.append(Member(_text(name), note, orphan == b"1", _text(thread)))
-        age_s = max(0.0, (int(now_ms) - int(made_ms or now_ms)) / 1000)
+        age_s = max(0.0, (count(now_ms) - (count(made_ms) or count(now_ms))) / 1000)
         return Claim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
 
     def done(self, claim: Claim, outcome: str, attempt: Attempt, *, fallback: str | None = None) -> bool:

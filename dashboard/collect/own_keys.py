@@ -19,6 +19,9 @@ TYPES: Final = {
     **dict.fromkeys(("heartbeat", "silences", "acks", "bin:sizes", "groups"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
     **dict.fromkeys(("unsent", "dead", "bulks", "bin", "groups:seen"), "zset"),
+    # Beside the queues: what of them was deleted, or put back; their scripts look after the type themselves.
+    **dict.fromkeys(("back", "away", "deleted"), "zset"),
+    "probe": "string",
     **dict.fromkeys(("episodes", "sent", "audit"), "stream"),
 }
 # (what a name begins with, what it ends with, its type); the first that fits counts.

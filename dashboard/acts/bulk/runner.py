@@ -294,7 +294,9 @@ class Runner:
         if size <= 0:
             return self._reached(work, slot), []
         started = monotonic_s()
-        picks = self._coming(work, slot, size)
+        # An entry of the list that cannot be read is of no place: some job that is gone, of the last one.
+        last = len(work.spec.places) - 1
+        picks = [(place if place <= last else -1, pick) for place, pick in self._coming(work, slot, size)]
         if not picks:
             return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
         together = partial(_together, work.spec.action, picks[0])
