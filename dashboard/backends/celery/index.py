@@ -16,11 +16,19 @@ from redis.exceptions import ResponseError
 
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
 from dashboard.backends.celery.keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key
-from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
+from dashboard.backends.celery.listen import (
+    MAX_EVENTS,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    RECORDS,
+    Listener,
+    worker_channels,
+)
 from dashboard.backends.celery.message import when
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
 from dashboard.clock import monotonic_s
+from dashboard.errors import QueuedeckError
 from dashboard.model import State
 from dashboard.redact import masked_logger
 from dashboard.sources import Command, Reply, Source
@@ -45,6 +53,8 @@ QUEUES_TTL_S, MAX_QUEUES = 3600, 5000
 FILLED_TTL_S = 60
 MAX_RUNTIMES = 200
 MAX_RECENT = 5000
+# Commands that wait for the server of our own keys; of more, the records are looked through again.
+MAX_UNWRITTEN = 2000
 # A worker beats every 2 s: who has listened so long has heard of each that does.
 HEARD_ALL_AFTER_S = 10.0
 log = masked_logger(__name__)
@@ -92,6 +102,9 @@ class Keeper:
         self._missed = False  # since the feed was last whole
         self._looked_at = 0.0  # monotonic; when the last look came to its end
         self._gone: list[Command] = []
+        self._published: list[tuple[bytes, bytes]] = []  # taken out of the feed, and not yet in `ended`
+        self._runtimes: dict[str, float] = {}  # likewise
+        self._unwritten: list[Command] = []  # of the index
         self._turn = 0
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
         self._unassigned: dict[str, float] = {}  # run times by task, of the last look, whose record has not come yet
@@ -120,18 +133,29 @@ class Keeper:
         # Run times first. A worker stores the record of a task before it sends the event with its run time, so the
         # records that are drained afterwards hold the record of each event that is already here. The other way round,
         # a record and its event that arrive in between would be parted, and the run time would find no record.
-        runtimes = self.workers.runtimes()
+        # What was taken out of the feed stays here until Redis has answered: a round trip that fails loses none of it.
+        self._runtimes.update(self.workers.runtimes())
         published, whole = self.listener.drain()
+        self._published += published
+        if len(self._published) > MAX_WAITING or sum(len(raw) for _, raw in self._published) > MAX_WAITING_BYTES:
+            self._published, whole = [], False
+        if len(self._runtimes) > 2 * MAX_EVENTS:
+            self._runtimes = {}
         self._look_again(whole)
-        windows = self._windows()
-        there, members = self._asked([("EXISTS", channel) for channel, _ in published], windows)
-        # Channels are the same for all databases of a server, keys are not.
-        ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
         self.ended.whole = self.ended.whole and whole
-        commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
+        windows = self._windows()
+        there, members = self._asked([("EXISTS", channel) for channel, _ in self._published], windows)
+        # Channels are the same for all databases of a server, keys are not.
+        ours = [entry for entry, exists in zip(self._published, there, strict=True) if exists == 1]
+        self._published = []
+        self._unwritten += self._added(ours, count=True)
+        runtimes, self._runtimes = self._runtimes, {}
         self._assign_runtimes(runtimes)
+        if len(self._unwritten) > MAX_UNWRITTEN:
+            self._unwritten, self._cursor = [], 0
         if self._cursor is not None:
-            commands += list(self._fill())
+            self._unwritten += self._fill()
+        commands = [*self._gone, *self._unwritten, *self._heartbeats(), *self._places()]
         if self._cursor is None and not self._missed:
             commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
         else:
@@ -141,7 +165,12 @@ class Keeper:
             for command, found in zip(windows, members, strict=True)
             for member in (found if isinstance(found, list) else ())
         ]
-        exist, written = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        try:
+            exist, written = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        except QueuedeckError:
+            self._queues_told = (frozenset(), 0.0)
+            raise
+        self._unwritten = []
         self._replace_wrong(commands, written)
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
 
@@ -253,14 +282,14 @@ class Keeper:
             match=f"*{RECORD}*",
             key_type="string",
         )
-        self._cursor = cursor or None
-        if self._cursor is None:
-            self._looked_at = monotonic_s()
         for start in range(0, len(keys), RECORDS_AT_ONCE):
             some = keys[start : start + RECORDS_AT_ONCE]
             records = self._results.batch([("GETRANGE", key, 0, RECORD_LIMIT - 1) for key in some])
             found = [(key, raw) for key, raw in zip(some, records, strict=True) if isinstance(raw, bytes)]
             yield from self._added(found, count=False)
+        self._cursor = cursor or None  # only now: what could not be read is looked for again
+        if self._cursor is None:
+            self._looked_at = monotonic_s()
 
     def _heartbeats(self) -> Iterable[Command]:
         beats = self.workers.heartbeats
