@@ -7,6 +7,7 @@ attempt is the same message with the same id.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -32,10 +33,11 @@ HORIZON_MS = 300_000
 # The scripts of this module take the common prefix of our keys and build the names of messages and chains from the
 # ids they find: these share the hash tag, hence the slot, of the KEYS.
 
-# KEYS due, unsent, pace. ARGV prefix, channel, token, visibility ms, horizon ms, most of a group, "1" to group, ms
-# until the channel may be sent to again.
+# KEYS due, unsent, pace, unnamed. ARGV prefix, channel, token, visibility ms, horizon ms, most of a group, "1" to
+# group, ms until the channel may be sent to again, most ends that one message can name.
 # Answers {} or {id, attempts, now ms, made ms, {member id, body, merged kind, "1" when its beginning was given up,
-# id of the message that its episode began with, or ""}, …}.
+# id of the message that its episode began with, or "", "1" when the channel was told of the episode as a count}, …}.
+# Those whose beginning was given up go together, and not with others: their end belongs to the fallback.
 _CLAIM = """
 local root, channel = ARGV[1], ARGV[2]
 local t = redis.call('TIME')
@@ -58,6 +60,22 @@ local function merged(id)
   end
   return m[1], nil
 end
+local function began(m)  -- whether the beginning was given up, and the message that it went out with
+  local orphan, thread = '0', ''
+  for _, first in ipairs({'firing', 'flapping'}) do
+    local found = redis.call('HMGET', msg(m.episode .. ':' .. first .. ':1:' .. channel), 'state', 'lead')
+    if found[2] then thread = found[2] end
+    if found[1] == 'dead' and (m.kind == 'resolved' or m.kind == 'reminder') then orphan = '1' end
+  end
+  return orphan, thread
+end
+local function about(id)
+  local m = redis.call('HMGET', msg(id), 'kind', 'episode')
+  return {kind = m[1] or '', episode = m[2] or ''}
+end
+local function unnamed(m)
+  return m.kind == 'resolved' and redis.call('ZSCORE', KEYS[4], m.episode) and '1' or '0'
+end
 local lead
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 50)) do
   if redis.call('EXISTS', msg(id)) == 1 then lead = id break end
@@ -73,13 +91,18 @@ if not frozen then
   local members, count = {lead}, 1
   if follower then members[#members + 1] = follower end
   if ARGV[7] == '1' then
+    local of = about(lead)
+    local orphan, named = began(of), unnamed(of) == '0' and 1 or 0
     local near = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now + tonumber(ARGV[5]), 'LIMIT', 0, 1000)
     for _, id in ipairs(near) do
       if count >= tonumber(ARGV[6]) then break end
       local m = redis.call('HMGET', msg(id), 'group', 'members')
       if id ~= lead and m[1] == group and not m[2] then
         local other, behind = merged(id)
-        if other == kind then
+        local m = about(id)
+        local more = kind == 'resolved' and unnamed(m) == '0' and 1 or 0
+        if other == kind and named + more <= tonumber(ARGV[9]) and began(m) == orphan then
+          named = named + more
           members[#members + 1] = id
           if behind then members[#members + 1] = behind end
           redis.call('ZREM', KEYS[1], id)
@@ -101,20 +124,18 @@ local answer = {lead, attempts, now, redis.call('HGET', msg(lead), 'made')}
 for id in string.gmatch(frozen, '[^\\n]+') do
   local m = redis.call('HMGET', msg(id), 'body', 'kind', 'episode')
   if m[1] then
-    local orphan, thread = '0', ''
-    for _, first in ipairs({'firing', 'flapping'}) do
-      local began = redis.call('HMGET', msg(m[3] .. ':' .. first .. ':1:' .. channel), 'state', 'lead')
-      if began[2] then thread = began[2] end
-      if began[1] == 'dead' and (m[2] == 'resolved' or m[2] == 'reminder') then orphan = '1' end
-    end
-    answer[#answer + 1] = {id, m[1], kind, orphan, thread}
+    local of = {kind = m[2] or '', episode = m[3] or ''}
+    local orphan, thread = began(of)
+    answer[#answer + 1] = {id, m[1], kind, orphan, thread, unnamed(of)}
   end
 end
 return answer
 """
 
-# KEYS due, unsent, dead, sent, the fallback's due. ARGV prefix, channel, id, token, outcome (sent, dead, skipped),
-# log entry, most log entries, ms to live when sent, when dead, most dead, fallback channel or "".
+# KEYS due, unsent, dead, sent, the fallback's due, unnamed. ARGV prefix, channel, id, token, outcome (sent, dead,
+# skipped), log entry, most log entries, ms to live when sent, when dead, most dead, fallback channel or "", most
+# unnamed, ms to live of them, then of each episode whose beginning was sent: "+" where it was only counted, "-" where
+# it was named or ended, and the episode.
 # Answers 1; 0 when it was done with already. What is sent is sent, whoever holds it by now; giving it up needs the
 # token.
 _DONE = (
@@ -155,6 +176,15 @@ local function close(id, state)
   if after and not redis.call('ZSCORE', KEYS[1], after) then
     redis.call('ZADD', KEYS[1], redis.call('HGET', msg(after), 'due') or now, after)
   end
+end
+for n = 14, #ARGV do
+  local episode = string.sub(ARGV[n], 2)
+  if string.sub(ARGV[n], 1, 1) == '-' then redis.call('ZREM', KEYS[6], episode)
+  else redis.call('ZADD', KEYS[6], now, episode) end
+end
+if #ARGV >= 14 and redis.call('EXISTS', KEYS[6]) == 1 then
+  redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -tonumber(ARGV[12]) - 1)
+  redis.call('PEXPIRE', KEYS[6], ARGV[13])
 end
 for id in string.gmatch(head[3] or lead, '[^\\n]+') do
   local m = redis.call('HMGET', msg(id), 'fp', 'episode', 'kind')
@@ -283,6 +313,7 @@ class Member:
     note: Note
     orphan: bool
     thread: str
+    unnamed: bool = False  # the channel was told of the episode as one of a number, not by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,36 +341,54 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def claim(self, channel: str, token: str, *, groups: bool, spacing_s: float) -> Claim | None:
-        """What is to be sent next on a channel, ours for 60 s; None when nothing is due."""
+    def claim(
+        self, channel: str, token: str, *, groups: bool, spacing_s: float, names: int = MAX_GROUP
+    ) -> Claim | None:
+        """What is to be sent next on a channel, ours for 60 s; None when nothing is due.
+
+        `names` = how many episodes one message can name: no more ends go into one.
+        """
         answer = self.store.script(
             _CLAIM,
-            (keys.due(channel), keys.UNSENT, keys.pace(channel)),
-            *(PREFIX, channel, token, VISIBILITY_MS, HORIZON_MS, MAX_GROUP, int(groups), int(spacing_s * 1000)),
+            (keys.due(channel), keys.UNSENT, keys.pace(channel), keys.unnamed(channel)),
+            *(PREFIX, channel, token, VISIBILITY_MS, HORIZON_MS, MAX_GROUP, int(groups), int(spacing_s * 1000), names),
         )
         if not answer:
             return None
         lead, attempts, now_ms, made_ms, *rows = answer
         members: list[Member] = []
         kind = ""
-        for name, body, merged, orphan, thread in rows:
+        for name, body, merged, orphan, thread, unnamed in rows:
             note = unpack(body, Note)
             kind = merged.decode("ascii", "replace")
             if note is not None:
-                members.append(Member(_text(name), note, orphan == b"1", _text(thread)))
+                members.append(Member(_text(name), note, orphan == b"1", _text(thread), unnamed == b"1"))
         age_s = max(0.0, (count(now_ms) - (count(made_ms) or count(now_ms))) / 1000)
         return Claim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
 
-    def done(self, claim: Claim, outcome: str, attempt: Attempt, *, fallback: str | None = None) -> bool:
+    def done(
+        self,
+        claim: Claim,
+        outcome: str,
+        attempt: Attempt,
+        *,
+        fallback: str | None = None,
+        named: Mapping[str, bool] | None = None,
+    ) -> bool:
         """Close a claim: `sent`, `dead` (given up) or `skipped` (nobody waits for it); False when it was closed before.
 
-        With `fallback`, what is given up or skipped goes out there.
+        With `fallback`, what is given up or skipped goes out there. `named` = of each episode that the message told of
+        for the first time, or ended, whether by name: the end of one that was only counted is not told by name either.
         """
         done = self.store.script(
             _DONE,
-            (keys.due(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT, keys.due(fallback or claim.channel)),
+            (
+                *(keys.due(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
+                *(keys.due(fallback or claim.channel), keys.unnamed(claim.channel)),
+            ),
             *(PREFIX, claim.channel, claim.id, claim.token, outcome, msgspec.json.encode(attempt), MAX_SENT),
-            *(SENT_TTL_MS, DEAD_TTL_MS, keys.MAX_DEAD, fallback or ""),
+            *(SENT_TTL_MS, DEAD_TTL_MS, keys.MAX_DEAD, fallback or "", keys.MAX_UNNAMED, keys.UNNAMED_TTL_MS),
+            *(f"{'-' if by_name else '+'}{episode}" for episode, by_name in (named or {}).items()),
         )
         return bool(done)
 

@@ -344,6 +344,8 @@ def message_fields(message: Queued) -> list[Argument]:
 
 def count(raw: Reply) -> int:
     """A number that counts something; 0 for what is none."""
+    if isinstance(raw, int):
+        return max(raw, 0)
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 
 

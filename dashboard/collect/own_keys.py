@@ -27,6 +27,7 @@ TYPES: Final = {
 # (what a name begins with, what it ends with, its type); the first that fits counts.
 FAMILIES: Final = (
     *(("inst:", "", "hash"), ("msg:", "", "hash"), ("due:", "", "zset"), ("chain:", "", "list")),
+    ("unnamed:", "", "zset"),
     *(("pace:", "", "string"), ("tries:", "", "string"), ("ended:", "", "string")),
     *(("bulk:", ":lease", "string"), ("bulk:", ":undo", "string"), ("bulk:", ":rounds", "list")),
     *(("bulk:", ":picks", "list"), ("bulk:", "", "hash"), ("bin:", "", "hash")),

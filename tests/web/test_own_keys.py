@@ -184,6 +184,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
             extension.runner.stop()
             extension.bulk.create(undo_of(extension.bulk.get(works[0]), ACTOR))
     assert extension.bulk.lease(works[1], "another process")
+    data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
     data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
     data.zadd(f"{PREFIX}:back", {"of an undo": 1})
     extension.stop()
