@@ -36,7 +36,7 @@ ENQUEUE = """local function enqueue(line, due, at, id)
   redis.call('RPUSH', line, id)
   local head = redis.call('LINDEX', line, 0)
   while head ~= id and redis.call('EXISTS', sound(prefix .. ':msg:' .. head, 'h')) == 0 do
-    redis.call('LPOP', line)
+    redis.call('LREM', line, 1, head)
     head = redis.call('LINDEX', line, 0)
   end
   if head == id then redis.call('ZADD', due, at, id) end

@@ -28,6 +28,7 @@ from dashboard.backends.sidekiq import (
     workers,
 )
 from dashboard.backends.sidekiq.entry import stack_of
+from dashboard.globs import key_pattern
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -159,6 +160,10 @@ class Sidekiq(Backend):
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
         return control.on_worker(self.source, worker, action)
+
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        spaces = sorted({keys.place(ref).namespace for ref in refs} or {""})
+        return tuple(f"{key_pattern(space)}{pattern}" for space in spaces for pattern in keys.CHANGED)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""
