@@ -16,7 +16,7 @@ from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.notes import Note, Queued
 from dashboard.alerts.store import ENQUEUE, count, message_fields, message_keys
-from dashboard.collect.store import PREFIX, Store
+from dashboard.collect.store import Store
 from dashboard.model import Value
 from dashboard.sources import Reply
 
@@ -351,7 +351,17 @@ class Outbox:
         answer = self.store.script(
             _CLAIM,
             (keys.due(channel), keys.UNSENT, keys.pace(channel), keys.unnamed(channel)),
-            *(PREFIX, channel, token, VISIBILITY_MS, HORIZON_MS, MAX_GROUP, int(groups), int(spacing_s * 1000), names),
+            *(
+                self.store.prefix,
+                channel,
+                token,
+                VISIBILITY_MS,
+                HORIZON_MS,
+                MAX_GROUP,
+                int(groups),
+                int(spacing_s * 1000),
+                names,
+            ),
         )
         if not answer:
             return None
@@ -386,7 +396,7 @@ class Outbox:
                 *(keys.due(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
                 *(keys.due(fallback or claim.channel), keys.unnamed(claim.channel)),
             ),
-            *(PREFIX, claim.channel, claim.id, claim.token, outcome, msgspec.json.encode(attempt), MAX_SENT),
+            *(self.store.prefix, claim.channel, claim.id, claim.token, outcome, msgspec.json.encode(attempt), MAX_SENT),
             *(SENT_TTL_MS, DEAD_TTL_MS, keys.MAX_DEAD, fallback or "", keys.MAX_UNNAMED, keys.UNNAMED_TTL_MS),
             *(f"{'-' if by_name else '+'}{episode}" for episode, by_name in (named or {}).items()),
         )
@@ -397,7 +407,15 @@ class Outbox:
         done = self.store.script(
             _LATER,
             (keys.due(claim.channel), keys.SENT),
-            *(PREFIX, claim.id, claim.token, int(wait_s * 1000), int(counts), msgspec.json.encode(attempt), MAX_SENT),
+            *(
+                self.store.prefix,
+                claim.id,
+                claim.token,
+                int(wait_s * 1000),
+                int(counts),
+                msgspec.json.encode(attempt),
+                MAX_SENT,
+            ),
         )
         return bool(done)
 

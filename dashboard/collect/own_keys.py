@@ -28,6 +28,7 @@ TYPES: Final = {
 FAMILIES: Final = (
     *(("inst:", "", "hash"), ("msg:", "", "hash"), ("due:", "", "zset"), ("chain:", "", "list")),
     ("unnamed:", "", "zset"),
+    *(("snapshot:", "", "string"), ("history:", "", "string"), ("sampling:", "", "string")),
     *(("pace:", "", "string"), ("tries:", "", "string"), ("ended:", "", "string")),
     *(("bulk:", ":lease", "string"), ("bulk:", ":undo", "string"), ("bulk:", ":rounds", "list")),
     *(("bulk:", ":picks", "list"), ("bulk:", "", "hash"), ("bin:", "", "hash")),

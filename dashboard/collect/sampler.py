@@ -86,6 +86,18 @@ class Sampler:
         if history.last_at > self._keeper.history.last_at:
             self._keeper = HistoryKeeper(history)
 
+    def know(self, snapshot: Snapshot) -> None:
+        """Begin with the queues of another sampler's sample; they stay until a search has come to its end."""
+        for queue in snapshot.queues:
+            for backend in self._watch.backends.get(queue.source, ()):
+                search = self._searches.setdefault((queue.source, backend.name), _Search())
+                if (
+                    backend.name == queue.backend
+                    and not search.complete
+                    and (queue.shared or backend.shows(queue.name))
+                ):
+                    search.known.setdefault(queue.key, queue.ref)
+
     def sample(self, epoch: int = 0) -> Snapshot:
         """A new snapshot. A source or backend that cannot be read is told in it, never raised.
 
@@ -108,6 +120,7 @@ class Sampler:
             epoch=epoch,
             sources=tuple(sources),
             queues=tuple(queues),
+            fingerprint=self._watch.fingerprint,
         )
         return msgspec.structs.replace(snapshot, history_version=self._keeper.add(snapshot).version)
 

@@ -162,6 +162,8 @@ class Checker:
         former, history = self._store.read(with_history=True)
         if history is not None:
             self._sampler.adopt(history)
+        if former is not None:
+            self._sampler.know(former)
         if self._listener is not None:
             self._listener.taken_over(former)
         self._led_epoch, self._history_sent = epoch, -1

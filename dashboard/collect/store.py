@@ -18,11 +18,12 @@ from dashboard.collect import own_keys
 from dashboard.collect.history import LAST_STEP_S, History
 from dashboard.errors import Forbidden
 from dashboard.model import Snapshot
+from dashboard.settings import DEFAULT_STORE_PREFIX
 from dashboard.sources import Argument, Command, Reply, Source
 
 log = logging.getLogger(__name__)
 
-PREFIX = "{queuedeck}"
+PREFIX = DEFAULT_STORE_PREFIX
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
 EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
 SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 0.4 kB a queue, 10 min to live
@@ -37,6 +38,7 @@ AHEAD_S = 300.0
 LONGEST_INTERVAL_S = 300.0
 SNAPSHOT_TTL_MS = 600_000
 HISTORY_TTL_MS = 7_200_000
+SHARED_TTL_MS = 600_000
 # The layout of the published values; a process of another version ignores what it cannot read.
 FORMAT = b"q1"
 # Begins a text that is written in hex.
@@ -83,6 +85,20 @@ _PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+
+# KEYS a key that lives as long as nobody else is to sample. ARGV ms.
+_MAY_SAMPLE = """
+begin(KEYS[1], ARGV[1])
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
+return 0
+"""
+
+# KEYS snapshot, history. ARGV both, ms to live.
+_SHARE = """
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 return 1
 """
 
@@ -157,6 +173,11 @@ class Store:
         self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
 
+    @property
+    def prefix(self) -> str:
+        """What our own keys begin with here; modules write PREFIX, and the source puts this in its place."""
+        return self.source.prefix
+
     def lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
@@ -176,8 +197,8 @@ class Store:
         """The one line for a user who may not run these commands of `refused_writes`, and what to grant."""
         grants = " ".join(f"+{name.lower()}" for name in refused)
         return Forbidden(
-            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {PREFIX}:*",
-            hint=f"Grant {grants} and the keys ~{PREFIX}:*, or name another Redis by store_url.",
+            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {self.prefix}:*",
+            hint=f"Grant {grants} and the keys ~{self.prefix}:*, or name another Redis by store_url.",
         )
 
     def release(self, holder: str, epoch: int) -> None:
@@ -218,6 +239,10 @@ class Store:
             self._note_clock(seconds, micros, asked)
         snapshot = _decode(replies[0], _snapshots)
         history = _decode(replies[1], _histories) if with_history else None
+        return self._timed(snapshot, history)
+
+    def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
+        """Both, without one whose times are none of this store."""
         latest = self.now_s() + AHEAD_S
         if snapshot is not None and not (
             0 <= snapshot.sampled_at <= latest and 0 < snapshot.interval_s <= LONGEST_INTERVAL_S
@@ -226,6 +251,21 @@ class Store:
         if history is not None and not (0 <= history.last_at <= latest and 1 <= history.step_s <= LAST_STEP_S):
             history = None
         return snapshot, history
+
+    def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
+        """What `share` was given last by a process of those settings. Raises as `read`. Cost: 1 round trip."""
+        snapshot, history = self.ask(("GET", f"{SNAPSHOT}:{fingerprint}"), ("GET", f"{HISTORY}:{fingerprint}"))
+        return self._timed(_decode(snapshot, _snapshots), _decode(history, _histories))
+
+    def may_sample(self, fingerprint: str, interval_s: float) -> bool:
+        """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
+        key = f"{PREFIX}:sampling:{fingerprint}"
+        return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
+
+    def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
+        """Let other web processes of the same settings have a sample, while a leader has others. Cost: 1 round trip."""
+        keys = (f"{SNAPSHOT}:{fingerprint}", f"{HISTORY}:{fingerprint}")
+        self.script(_SHARE, keys, _encode(snapshot), _encode(history), SHARED_TTL_MS)
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
@@ -245,7 +285,7 @@ class Store:
         """
         header = self._header  # read once: another thread may be learning the same at the same time
         whole = own_keys.SOUND + body + own_keys.END
-        rest = (len(keys), *keys, *arguments, own_keys.letters_of(keys, PREFIX), PREFIX)
+        rest = (len(keys), *keys, *arguments, own_keys.letters_of(keys, PREFIX), self.prefix)
         try:
             try:
                 reply = self.source.execute("EVAL", header + whole, *rest)

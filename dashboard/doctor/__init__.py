@@ -46,11 +46,11 @@ def print_acl(settings: Settings) -> int:
             say(line)
         source.close()
     if settings.store_url is not None:
-        store = Source("store", settings.store_url)
+        store = Source("store", settings.store_url, settings.store_prefix)
         say(f"# store_url · {store.address}")
         try:
             say("# Queuedeck's own data.")
-            say(acl.store_line(acl.version_of(store)))
+            say(acl.store_line(acl.version_of(store), settings.store_prefix))
         except QueuedeckError as exc:
             say(f"# {exc.message}")
             status = 2
@@ -66,7 +66,7 @@ def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *
     yield acl.reading_line(version)
     if is_store:
         yield "# The same and Queuedeck's own data, instead of that line: for alerts, the audit, bulk work and undo."
-        yield acl.publishing_line(version)
+        yield acl.publishing_line(version, settings.store_prefix)
     if settings.read_only:
         return
     for backend in backends:
@@ -86,15 +86,15 @@ def diagnose(settings: Settings) -> Iterator[tuple[Source, list[Finding]]]:
     watched = watch(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         is_store = number == 0 and settings.store_url is None
-        yield source, examine(source, watched.backends[name], is_store=is_store)
+        yield source, examine(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
         source.close()
     if settings.store_url is not None:
-        store = Source("store", settings.store_url)
-        yield store, examine(store, (), is_store=True)
+        store = Source("store", settings.store_url, settings.store_prefix)
+        yield store, examine(store, (), is_store=True, fingerprint=watched.fingerprint)
         store.close()
 
 
-def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool) -> list[Finding]:
+def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = "") -> list[Finding]:
     """Everything about one Redis; a server that cannot be asked is one finding."""
     findings: list[Finding] = []
     try:
@@ -102,7 +102,7 @@ def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool) ->
         if backends:
             findings += access.examine(source)
         if is_store:
-            findings += access.examine_store(source)
+            findings += access.examine_store(source, fingerprint)
         found = [finding for backend in backends for finding in libraries.examine(backend)]
     except BackendUnavailable as exc:
         return [*findings, access.unreachable(exc)]

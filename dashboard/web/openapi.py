@@ -160,6 +160,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "sampled_at": _or_null(_TIME),
             "age_s": _or_null(_NUMBER),
             "stale": _FLAG,
+            "other_settings": _or_null(_TEXT),
             "sources": _list(_ref("Source")),
             "totals": _map(_or_null(_NUMBER)),
             "queues": _list(_ref("Queue")),

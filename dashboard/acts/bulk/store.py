@@ -185,7 +185,7 @@ class BulkStore:
             _CREATE,
             (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
             *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
-            *(encode_event(event) if event else "", _record("")),
+            *(encode_event(event) if event else "", self._store.source.own_key(_record(""))),
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
@@ -248,7 +248,7 @@ class BulkStore:
 
     def reopen(self) -> None:
         """List again as open all listed work that has not ended, after that list was lost. Cost: 1 round trip."""
-        self._store.script(_REOPEN, (ALL, OPEN), _record(""))
+        self._store.script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record("")))
 
     def lease(self, work_id: str, holder: str) -> bool:
         """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""

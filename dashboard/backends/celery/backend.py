@@ -73,8 +73,8 @@ class Celery(Backend):
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
-        self.broker = Source(source.name, settings.broker_url) if settings.broker_url else source
-        self.results = Source(source.name, settings.result_url) if settings.result_url else source
+        self.broker = Source(source.name, settings.broker_url, source.prefix) if settings.broker_url else source
+        self.results = Source(source.name, settings.result_url, source.prefix) if settings.result_url else source
         if same_database(self.broker, self.results):
             self.results = self.broker
         self._scripts = Scripts(self.broker)
