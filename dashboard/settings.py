@@ -26,6 +26,7 @@ ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_STORE_PREFIX = "{queuedeck}"
 # One hash tag, so that all keys lie in one slot of a cluster and one script may change several of them.
 _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
+_PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
@@ -238,7 +239,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
     if not 0.5 <= settings.sample_interval_s <= 300:
         raise fail("sample_interval_s", "expected seconds from 0.5 to 300")
     if not _STORE_PREFIX.match(settings.store_prefix):
-        word = re.sub(r"[^A-Za-z0-9._-]", "", settings.store_prefix)[:40] or "team"
+        word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
         raise fail(
             "store_prefix",
             f'expected letters, digits, ".", "_" and "-" with one part in braces, as "{{{word}}}": the part in braces '

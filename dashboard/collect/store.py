@@ -97,8 +97,7 @@ return 0
 
 # KEYS snapshot, history. ARGV both, ms to live.
 _SHARE = """
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+for n, key in ipairs(KEYS) do redis.call('SET', key, ARGV[n], 'PX', ARGV[3]) end
 return 1
 """
 

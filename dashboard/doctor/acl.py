@@ -35,6 +35,7 @@ _WRITING = """brpop brpoplpush copy decr decrby del expire expireat getdel getex
     zincrby zpopmax zpopmin zrem zremrangebylex zremrangebyrank zremrangebyscore"""
 WRITING: Final = frozenset(_WRITING.split())
 OTHERS: Final = frozenset({"eval", "publish", "multi", "exec", "watch", "unwatch", "discard"})
+_NUMBER = re.compile(r"\d{1,6}")
 _IN_LUA = re.compile(r"'([A-Z]{3,20})'")
 _IN_PYTHON = re.compile(r"""\(\s{0,40}"([A-Z]{3,20})",""")
 # ARGV how many keys, a key of each pattern, channels, "", commands. Answers {the refused commands, the numbers of the
@@ -65,7 +66,7 @@ return {refused, closed}
 
 def parse_version(text: str | None) -> Version:
     """The numbers of a version; (7, 0) where it is not known."""
-    numbers = re.findall(r"\d{1,6}", text or "")
+    numbers = _NUMBER.findall(text or "")
     return tuple(map(int, numbers[:2])) or (7, 0)
 
 
