@@ -28,7 +28,7 @@ def holder_name(fingerprint: str = "") -> str:
     The lease holds it, so that it tells by which settings the leader goes.
     """
     host = socket.gethostname().split(".")[0][:40].replace(":", "-")
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f"-{fingerprint[:8]}" if fingerprint else "")
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
 class Leadership:
