@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what is found in Redis, what is not permitted, what is risky")
     _add_source(doctor)
+    doctor.add_argument(
+        "--acl", action="store_true", help="print the lines for ACL SETUSER that these settings need, and nothing else"
+    )
     doctor.set_defaults(run=_doctor)
 
     checker = commands.add_parser("checker", help="samples, watches the rules and sends alerts; without pages")
@@ -153,8 +156,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from dashboard.doctor import main as doctor
+    from dashboard.doctor import print_acl
 
-    return doctor(_settings(arguments))
+    settings = _settings(arguments)
+    return print_acl(settings) if arguments.acl else doctor(settings)
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import groupby
 
 # Longer patterns have crashed Redis (CVE-2024-31228), so ours stay short everywhere.
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.:{}|@/+-]")
 GLOB_LIMIT = 64
 EXPECTED = f"globs of at most {GLOB_LIMIT} characters with * and ? only"
 
@@ -46,3 +47,8 @@ def _compiled(glob: str) -> re.Pattern[str]:
     # An atomic group is never entered again: the first place where a part fits leaves most to the parts behind it.
     between = "".join(f"(?>.*?{part})" for part in middle)
     return re.compile(rf"{first}{between}(?=.{{{len(parts[-1])}}}).*+\Z(?<={last})", re.DOTALL)
+
+
+def key_pattern(name: str) -> str:
+    """A pattern of Redis that matches the key of this name, in one printable word: `?` for all that is not plain."""
+    return _NOT_PLAIN.sub("?", name)

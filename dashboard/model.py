@@ -245,6 +245,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     sources: tuple[SourceStats, ...]
     queues: tuple[QueueStats, ...]  # sorted by source, backend, name
     history_version: int = 0  # rises when the hour of history behind the sparklines has a new point
+    fingerprint: str = ""  # of the settings by which it was taken: sources, libraries and rules; "" of one without any
 
     def find(self, source: str, backend: str, name: str) -> QueueStats | None:
         """The queue at that address; None when this snapshot has none."""

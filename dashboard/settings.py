@@ -23,6 +23,10 @@ from dashboard.globs import EXPECTED, is_glob
 from dashboard.suggest import close_name
 
 ENV_PREFIX = "QUEUEDECK_"
+DEFAULT_STORE_PREFIX = "{queuedeck}"
+# One hash tag, so that all keys lie in one slot of a cluster and one script may change several of them.
+_STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
+_PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
@@ -76,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str | None = None  # one source named "main"; [[sources]] names several
     sources: tuple[SourceSettings, ...] = ()
     store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
+    # What all of Queuedeck's own keys begin with: dashboards with other settings on one store need one each.
+    store_prefix: str = DEFAULT_STORE_PREFIX
     auth: Literal["auto", "none"] = "auto"  # none: whoever sits at this machine may do all, without a sign-in
     metrics_public: bool = False  # /metrics needs no token
     secret_key: str | None = None  # at least 32 bytes; needed with users
@@ -233,6 +239,13 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
 
     if not 0.5 <= settings.sample_interval_s <= 300:
         raise fail("sample_interval_s", "expected seconds from 0.5 to 300")
+    if not _STORE_PREFIX.match(settings.store_prefix):
+        word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
+        raise fail(
+            "store_prefix",
+            f'expected letters, digits, ".", "_" and "-" with one part in braces, as "{{{word}}}": the part in braces '
+            "keeps all keys in one slot of a cluster",
+        )
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
         raise fail("secret_key", "expected at least 32 bytes of secret text")
     if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:

@@ -44,7 +44,7 @@ from dashboard.clock import monotonic_s, now_s
 from dashboard.connections import Renewal, connection_options
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import RedisHealth
-from dashboard.settings import redact_url
+from dashboard.settings import DEFAULT_STORE_PREFIX, redact_url
 
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
@@ -52,6 +52,8 @@ CLIENT_NAME = "queuedeck"
 # String of one byte, a minute to live: whether a server takes writes is learned by writing to it.
 PROBE = "{queuedeck}:probe"
 PROBE_TTL_MS = 60_000
+_OWN = f"{DEFAULT_STORE_PREFIX}:"
+_OWN_RAW = _OWN.encode()
 # Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
 # (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
 READ_BYTES = 64 * 1024
@@ -138,8 +140,10 @@ class CommandMissing(NoPermissionError):
 class Source:
     """One Redis, thread-safe. Opens no connection before the first command."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, prefix: str = DEFAULT_STORE_PREFIX) -> None:
+        """`prefix`: what Queuedeck's own keys begin with here, in place of the default that all modules write."""
         self.name = name
+        self.prefix = prefix
         self.address = redact_url(url)
         # The quickest round trip so far: what of the others is likely to be but the way there and back.
         self._way_s = float("inf")
@@ -192,7 +196,10 @@ class Source:
     def pack(self, commands: Sequence[Command]) -> Packed:
         """`commands` in wire form for `run`; the caller keeps it as long as they stay the same."""
         pieces: list[bytes] = []
+        renames = self.prefix != DEFAULT_STORE_PREFIX
         for command in commands:
+            if renames:
+                command = self._with_prefix(command)
             pieces.append(b"*%d\r\n" % len(command))
             for argument in command:
                 if isinstance(argument, bytes):
@@ -209,6 +216,24 @@ class Source:
         others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
         """
         return self._run([packed for piece in pieces if (packed := self.pack(piece)).count])
+
+    def own_key(self, name: Argument) -> Argument:
+        """`name`, where it is a key of our own with the prefix of this source."""
+        if isinstance(name, str) and name.startswith(_OWN):
+            return f"{self.prefix}:{name[len(_OWN) :]}"
+        if isinstance(name, bytes) and name.startswith(_OWN_RAW):
+            return self.prefix.encode() + b":" + name[len(_OWN_RAW) :]
+        return name
+
+    def _with_prefix(self, command: Command) -> Command:
+        """The command with our own keys under the prefix of this source; other arguments may be anybody's text."""
+        if command[0] in ("EVAL", "EVAL_RO"):
+            first, end = 3, 3 + int(command[2])
+        elif command[0] in ("DEL", "UNLINK", "EXISTS"):
+            first, end = 1, len(command)
+        else:
+            first, end = 1, 2
+        return (*command[:first], *(self.own_key(name) for name in command[first:end]), *command[end:])
 
     def run(self, packed: Packed) -> list[Reply]:
         """The replies to packed commands; as `batch`."""

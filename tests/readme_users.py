@@ -7,4 +7,4 @@ import re
 from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text()
-READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck .*$", README, re.MULTILINE)
+READER, PUBLISHER = re.findall(r"^ACL SETUSER queuedeck on .*$", README, re.MULTILINE)

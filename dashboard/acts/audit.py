@@ -28,7 +28,7 @@ MAX_REASON = 500
 # none: acts that are done then are not to go unseen.
 _ADD = """
 redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[2])
+return append(KEYS[1], ARGV[1], 'event', ARGV[2])
 """
 
 # For scripts that do what they record, so that no other process can record its effect first. It is called before the
@@ -36,8 +36,7 @@ return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[2]
 RECORD = f"""
 local function record(stream, event)
   redis.pcall('XTRIM', stream, 'MAXLEN', '~', {MAX_EVENTS})
-  local added = redis.pcall('XADD', stream, 'MAXLEN', '~', {MAX_EVENTS}, '*', 'event', event)
-  return (type(added) == 'table' and added.err) and 0 or 1
+  return pcall(append, stream, {MAX_EVENTS}, 'event', event) and 1 or 0
 end
 """
 
@@ -105,12 +104,12 @@ class Audit:
     def events(self, *, count: int = 100, before: str | None = None) -> list[Event]:
         """The newest events first; `before` = the id of the last one seen. Raises BackendUnavailable. 1 round trip."""
         end = f"({before}" if before else "+"
-        reply = self._own.execute("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000))
+        (reply,) = self._store.ask(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
         events = []
         for entry_id, fields in reply or ():
             try:
                 event = _decoder.decode(fields[1])
-            except (msgspec.DecodeError, msgspec.ValidationError, IndexError, TypeError):
+            except (msgspec.DecodeError, msgspec.ValidationError, IndexError, TypeError, ValueError, RecursionError):
                 continue
             events.append(msgspec.structs.replace(event, id=entry_id.decode("ascii", "replace")))
         return events

@@ -40,8 +40,18 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
   redis.call('ZREM', KEYS[1], old)
   redis.call('HDEL', KEYS[2], old)
 end
+if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then  -- the list of batches was lost, or a part of it
+  for _, batch in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if not redis.call('ZSCORE', KEYS[1], batch) then
+      local left = redis.call('TTL', sound(KEYS[1] .. ':' .. batch, 'h'))
+      if left > 0 then redis.call('ZADD', KEYS[1], now + left, batch) else redis.call('HDEL', KEYS[2], batch) end
+    end
+  end
+end
 local used = 0
-for _, size in ipairs(redis.call('HVALS', KEYS[2])) do used = used + (tonumber(size) or 0) end
+for _, size in ipairs(redis.call('HVALS', KEYS[2])) do
+  if string.match(size, '^%d+$') and #size <= 15 then used = used + tonumber(size) end
+end
 local known = redis.call('ZSCORE', KEYS[1], ARGV[4])
 if used + tonumber(ARGV[7]) > tonumber(ARGV[3]) then return 0 end
 if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[6]) then return 0 end
@@ -51,7 +61,7 @@ local added = 0
 for n = 8, #ARGV, 2 do
   if redis.call('HSET', KEYS[3], ARGV[n], ARGV[n + 1]) == 1 then added = added + #ARGV[n] + #ARGV[n + 1] + 96 end
 end
-redis.call('HINCRBY', KEYS[2], ARGV[4], added)
+add(KEYS[2], ARGV[4], added)
 redis.call('EXPIRE', KEYS[3], ARGV[2])
 return 1
 """
@@ -61,7 +71,7 @@ _DROP = """
 for n = 2, #ARGV do
   local size = redis.call('HSTRLEN', KEYS[3], ARGV[n])
   if redis.call('HDEL', KEYS[3], ARGV[n]) == 1 then
-    redis.call('HINCRBY', KEYS[2], ARGV[1], -(size + #ARGV[n] + 96))
+    add(KEYS[2], ARGV[1], -(size + #ARGV[n] + 96))
   end
 end
 local left = redis.call('HLEN', KEYS[3]) - 1
@@ -98,11 +108,9 @@ class Bin:
     def room_bytes(self) -> int:
         """How much still fits. Raises BackendUnavailable. Cost: 1 round trip."""
         now = int(now_s())
-        sizes, old = self._store.source.batch([("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now)])
-        if not isinstance(sizes, list):
-            return 0
-        gone = set(old) if isinstance(old, list) else set()
-        used = sum(int(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
+        sizes, old = self._store.ask(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
+        sizes, gone = sizes or [], set(old or ())
+        used = sum(_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
         return max(0, self._cap_bytes - used)
 
     def put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
@@ -146,12 +154,12 @@ class Bin:
         """Those of `ids` that the batch holds. Cost: 1 round trip."""
         if not ids:
             return set()
-        replies = self._store.source.batch([("HEXISTS", _key(batch), _field(each)) for each in ids])
+        replies = self._store.ask(*(("HEXISTS", _key(batch), _field(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
 
     def about(self, batch: str) -> tuple[Batch, int]:
         """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
-        meta, size = self._store.source.batch([("HGET", _key(batch), ""), ("HLEN", _key(batch))])
+        meta, size = self._store.ask(("HGET", _key(batch), ""), ("HLEN", _key(batch)))
         about = unpack(meta, Batch)
         if about is None or not isinstance(size, int):
             raise NotFound(
@@ -165,12 +173,12 @@ class Bin:
 
         At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
         """
-        source = self._store.source
-        flat = source.execute("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES") or ()
+        (flat,) = self._store.ask(("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES"))
+        flat = flat or []
         names = [raw.decode("ascii", "replace") for raw in flat[::2]]
-        if not names:
-            return []
-        replies = source.batch([each for name in names for each in (("HGET", _key(name), ""), ("HLEN", _key(name)))])
+        replies = self._store.ask(
+            *(each for name in names for each in (("HGET", _key(name), ""), ("HLEN", _key(name))))
+        )
         found = []
         for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
             about = unpack(meta, Batch)
@@ -180,15 +188,18 @@ class Bin:
 
     def left(self, batches: Sequence[str]) -> dict[str, int]:
         """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
-        sizes = self._store.source.batch([("HLEN", _key(batch)) for batch in batches])
+        sizes = self._store.ask(*(("HLEN", _key(batch)) for batch in batches))
         return {
             batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
         }
 
     def small(self, batches: Sequence[str]) -> bool:
         """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
-        commands = [("HLEN", _key(batch)) for batch in batches] + [("HGET", SIZES, batch) for batch in batches]
-        replies = self._store.source.batch(commands)
+        counts_of, sizes_of = (
+            [("HLEN", _key(batch)) for batch in batches],
+            [("HGET", SIZES, batch) for batch in batches],
+        )
+        replies = self._store.ask(*counts_of, *sizes_of)
         counts, sizes = replies[: len(batches)], replies[len(batches) :]
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
         return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
@@ -198,7 +209,7 @@ class Bin:
 
         Cost: 1 round trip, and 1 for each portion.
         """
-        sizes = self._store.source.batch([("HSTRLEN", _key(batch), _field(each)) for each in ids])
+        sizes = self._store.ask(*(("HSTRLEN", _key(batch), _field(each)) for each in ids))
         portion: list[str] = []
         size = 0
         for job_id, length in zip(ids, sizes, strict=True):
@@ -212,17 +223,17 @@ class Bin:
             yield self._get(batch, portion)
 
     def _get(self, batch: str, ids: Sequence[str]) -> list[Kept | str]:
-        values = self._store.source.execute("HMGET", _key(batch), *(_field(each) for each in ids))
+        (values,) = self._store.ask(("HMGET", _key(batch), *(_field(each) for each in ids)))
         found: list[Kept | str] = []
-        for job_id, value in zip(ids, values, strict=True):
+        for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
             kept = None if value is None else _kept(_field(job_id), value)
             found.append(kept or job_id)
         return found
 
     def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
         """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
-        reply: Any = self._store.source.execute("HSCAN", _key(batch), cursor, "COUNT", PAGE)
-        following, flat = reply
+        (reply,) = self._store.ask(("HSCAN", _key(batch), cursor, "COUNT", PAGE))
+        following, flat = reply or (0, [])
         kept = []
         for field, value in zip(flat[::2], flat[1::2], strict=True):
             if field:
@@ -262,22 +273,22 @@ def _entry(job: Kept) -> list[Any]:
 def _kept(field: bytes, value: bytes) -> Kept | None:
     try:
         stamp, blob, size, name = msgspec.msgpack.decode(value)
+        if not isinstance(blob, bytes):
+            return None
         return Kept(
             id=field.decode("utf-8", "surrogateescape"),
             stamp=_text(stamp),
-            blob=bytes(blob),
+            blob=blob,
             size_bytes=int(size),
             name=_text(name),
         )
-    except (msgspec.DecodeError, TypeError, ValueError):
+    except (msgspec.DecodeError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
 def _size(raw: Any) -> int:
-    try:
-        return int(raw)
-    except (TypeError, ValueError):
-        return 0
+    """Bytes as counted; 0 for what is no number of them."""
+    return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 
 
 def _raw(text: str | None) -> bytes | None:

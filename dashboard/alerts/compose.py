@@ -6,7 +6,7 @@ and escaped by each channel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 from urllib.parse import quote, urlencode
 
@@ -72,14 +72,16 @@ def compose(
     links: Links,
     channel: str,
     threads: Mapping[str, str] | None = None,
+    unnamed: Collection[str] = (),
 ) -> Message:
     """One message of `notes` (at least one), in pairs of beginning and end for `both`.
 
     `threads` = by episode, the id under which its first message went out here; without: that of a message of its own.
+    `unnamed` = episodes that are only counted, not all of them: the channel never had their names.
     """
     begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
     ends = {note.fp: note for note in notes if note.kind == "resolved"}
-    ordered = sorted(begins, key=_worst_first)
+    ordered = sorted(begins, key=lambda note: (note.episode in unnamed, *_worst_first(note)))
     worst = ordered[0]
     one = len(ordered) == 1
     sources = {note.labels.source for note in ordered}
@@ -105,6 +107,7 @@ def compose(
         ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
         top_errors=tuple(clean(mask_text(text)) for text in worst.top_errors) if one else (),
+        most_named=sum(note.episode not in unnamed for note in ordered) if unnamed else None,
         references=first if worst.number > 1 else None,
     )
 

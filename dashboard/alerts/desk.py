@@ -31,7 +31,7 @@ from dashboard.alerts.setup import make_channels, make_rulebook
 from dashboard.alerts.store import AlertStore, Beat, Look
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
-from dashboard.collect.store import Store
+from dashboard.collect.store import AHEAD_S, Store
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.model import Snapshot
 from dashboard.settings import Settings
@@ -71,7 +71,15 @@ return 1
 """
 
 # KEYS a key that lives as long as no test may follow. ARGV seconds.
-_LIMIT = "if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end return 0"
+_LIMIT = """
+begin(KEYS[1], ARGV[1] * 1000)
+if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
+return 0
+"""
+# KEYS acks. ARGV fp.
+_WITHDRAW = "return redis.call('HDEL', KEYS[1], ARGV[1])"
+# KEYS given-up messages. ARGV id. Answers 1; 0 when it is not among them.
+_DISMISS = "return redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,7 @@ class Desk:
 
     def history(self, most: int = 100) -> tuple[Past, ...]:
         """Episodes, the newest first. Cost: 1 round trip."""
-        rows = self._source.execute("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS))
+        (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
         found: dict[str, dict[str, Episode]] = {}
         for raw in _entries(rows):
             entry = unpack(raw, Episode)
@@ -340,25 +348,26 @@ class Desk:
 
     def withdraw(self, fp: str) -> None:
         """Take an acknowledgement back. Cost: 1 round trip."""
-        self._source.execute("HDEL", keys.ACKS, fp)
+        self._store.script(_WITHDRAW, (keys.ACKS,), fp)
 
     # Messages
 
     def deliveries(self, most: int = 100) -> tuple[Attempt, ...]:
         """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
         found = []
-        for raw in _entries(self._source.execute("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS))):
+        (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
+        for raw in _entries(rows):
             try:
                 found.append(msgspec.json.decode(raw, type=Attempt))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
         return tuple(found)
 
     def given_up(self) -> tuple[Dead, ...]:
         """Messages given up, the newest first. Cost: 2 round trips."""
-        names = self._source.execute("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES")
-        pairs = list(zip(names[::2], names[1::2], strict=False))
-        rows = self._source.batch([("HGET", keys.message(_text(name)), "body") for name, _ in pairs])
+        (names,) = self._store.ask(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
+        pairs = list(zip(names[::2], names[1::2], strict=False)) if names else []
+        rows = self._store.ask(*(("HGET", keys.message(_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
             note = unpack(body, Note)
@@ -368,13 +377,13 @@ class Desk:
 
     def send_again(self, message_id: str) -> None:
         """Send a given-up message after all, under its old id. Raises NotFound. Cost: 2 round trips."""
-        fp = self._source.execute("HGET", keys.message(message_id), "fp")
+        (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
         if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
             raise NotFound("This message was not given up, or it is too old to be kept.")
 
     def dismiss(self, message_id: str) -> None:
         """Take note of a given-up message: it counts no longer. Raises NotFound. Cost: 1 round trip."""
-        if not self._source.execute("ZREM", keys.DEAD, message_id):
+        if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
             raise NotFound("This message was not given up.")
 
     def channels(self) -> tuple[dict[str, Any], ...]:
@@ -410,10 +419,6 @@ class Desk:
         self._outbox.enqueue(message)
         return message.id
 
-    @property
-    def _source(self) -> Any:
-        return self._store.source
-
     def _time(self) -> float:
         return self._alerts.heartbeat()[0]
 
@@ -423,6 +428,8 @@ def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealt
     if beat is None:
         return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
     age_s = max(0.0, now - beat.at)
+    if beat.at - now > AHEAD_S:  # no time of this store: nobody can say how old it is
+        return CheckerHealth(ok=False, age_s=None, holder=beat.holder, delivers=beat.delivers)
     return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
 
 

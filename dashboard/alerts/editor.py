@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dashboard.alerts import keys
-from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page
+from dashboard.alerts.rulebook import Entry, PageRule, PageRules, Rulebook, given, read_page, unreadable
 from dashboard.alerts.rules import Origin, Rule
 from dashboard.alerts.store import AlertStore
 from dashboard.collect.store import Store
@@ -22,9 +22,11 @@ MAX_NAME = 300
 # So often an edit is tried again when another rule was edited in between.
 TRIES = 5
 
-# KEYS rules. ARGV what it must hold, what it shall hold. Answers 1, or 0 when somebody else edited meanwhile.
+# KEYS rules. ARGV what it must hold, what it shall hold, "1" to keep aside what it held: a part of it cannot be read,
+# and another version may want it. Answers 1, or 0 when somebody else edited meanwhile.
 _EDIT = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '1' then aside(KEYS[1], 'held rules that cannot be read') end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
@@ -116,7 +118,7 @@ class RuleEditor:
         raise Conflict("Somebody else is changing the rules just now. Nothing was removed; try again.")
 
     def _stored_rules(self) -> bytes:
-        stored = self._store.source.execute("GET", keys.RULES)
+        (stored,) = self._store.ask(("GET", keys.RULES))
         return stored if isinstance(stored, bytes) else b""
 
     def _replace_rules(self, expected: bytes, page: PageRules) -> bool:
@@ -124,4 +126,4 @@ class RuleEditor:
         encoded = msgspec.json.encode(page)
         if len(encoded) > keys.MAX_RULES_BYTES:
             raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
-        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded))
+        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded, int(bool(unreadable(expected)))))

@@ -243,9 +243,15 @@ class Engine:
             if turn.weighs or not turn.after.worth_keeping or now - self._written.get(fp, -1e9) >= WRITE_EVERY_S:
                 kept = turn.after if turn.after.worth_keeping else None
                 if kept is not None or fp in known.revisions:
-                    states[fp] = (kept, known.revisions.get(fp, 0))
+                    states[fp] = (kept, known.revisions.get(fp, known.unreadable.get(fp, 0)))
+        for fp, revision in known.unreadable.items():
+            states.setdefault(fp, (None, revision))
         if states or messages or episodes:
             self._store.commit(lead, known.born, states, episodes, messages)
+        if known.unreadable:
+            names = sorted(known.unreadable)
+            log.warning("%d alert states could not be read and begin anew: %s", len(names), ", ".join(names[:10]))
+            known.unreadable.clear()
         self._remember(turns, states, messages, now)
 
     def _remember(

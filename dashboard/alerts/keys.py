@@ -23,6 +23,8 @@ MAX_LIVE = 20_000
 MAX_RULES_BYTES = 256 * 1024
 MAX_SILENCES = 500
 MAX_DEAD = 1000
+MAX_UNNAMED = 20_000
+UNNAMED_TTL_MS = 30 * 86_400_000
 
 
 def instance(fp: str) -> str:
@@ -43,6 +45,11 @@ def due(channel: str) -> str:
 def chain(channel: str, fp: str) -> str:
     """List of the unsent ids of one instance on one channel, oldest first: strict order is theirs."""
     return f"{PREFIX}:chain:{channel}:{fp}"
+
+
+def unnamed(channel: str) -> str:
+    """Zset of the episodes that a channel was told of as a count only, by ms; at most MAX_UNNAMED, 30 days to live."""
+    return f"{PREFIX}:unnamed:{channel}"
 
 
 def pace(channel: str) -> str:

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 
-from dashboard.alerts.channels.base import Channel, Delivered
+from dashboard.alerts.channels.base import Channel, Delivered, Message
 from dashboard.alerts.compose import Links, compose
 from dashboard.alerts.outbox import OLDEST_MS, Attempt, Claim, Outbox
 from dashboard.clock import monotonic_s, now_s
@@ -51,7 +51,7 @@ class Notifier:
         ]
         # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
         # again when its claim runs out, and the next one would wait for that.
-        self._unnoted: dict[str, tuple[Claim, Delivered]] = {}
+        self._unnoted: dict[str, tuple[Claim, Delivered, dict[str, bool]]] = {}
         self._asked: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
 
     def start(self) -> None:
@@ -99,7 +99,9 @@ class Notifier:
         """Send what is due next on a channel; False when nothing is. Raises BackendUnavailable."""
         self._note(channel.id)
         token = secrets.token_hex(8)
-        claim = self._outbox.claim(channel.id, token, groups=channel.groups, spacing_s=channel.spacing_s)
+        claim = self._outbox.claim(
+            channel.id, token, groups=channel.groups, spacing_s=channel.spacing_s, names=channel.shows
+        )
         self._asked[channel.id] = monotonic_s()
         if claim is None:
             return False
@@ -110,6 +112,10 @@ class Notifier:
             note = Delivered(ok=False, status="skipped", answer="the channel never got the beginning of it")
             self._close(claim, "skipped", note, divert=True)
             return True
+        if all(member.unnamed for member in claim.members):
+            note = Delivered(ok=False, status="skipped", answer="the channel was never told their names")
+            self._close(claim, "skipped", note)
+            return True
         if claim.age_s * 1000 > OLDEST_MS:
             self._close(
                 claim, "dead", Delivered(ok=False, status="old", answer="not delivered within 24 h"), divert=True
@@ -117,10 +123,11 @@ class Notifier:
             return True
         notes = [member.note for member in claim.members]
         threads = {member.note.episode: member.thread for member in claim.members if member.thread}
-        message = compose(claim.id, claim.kind, notes, self._links, channel.id, threads)
+        unnamed = {member.note.episode for member in claim.members if member.unnamed}
+        message = compose(claim.id, claim.kind, notes, self._links, channel.id, threads, unnamed)
         delivered = channel.send(message, DEADLINE_S)
         self._asked[channel.id] = monotonic_s()
-        self._unnoted[channel.id] = claim, delivered
+        self._unnoted[channel.id] = claim, delivered, _named(claim, message, channel.shows)
         self._note(channel.id)
         return True
 
@@ -135,9 +142,9 @@ class Notifier:
             self._unnoted[name] = unnoted
             raise
 
-    def _settle(self, claim: Claim, delivered: Delivered) -> None:
+    def _settle(self, claim: Claim, delivered: Delivered, named: Mapping[str, bool]) -> None:
         if delivered.ok:
-            self._close(claim, "sent", delivered)
+            self._close(claim, "sent", delivered, named=named)
         elif delivered.permanent:
             log.warning("channel %s gave up %s: %s", claim.channel, claim.id, delivered.status)
             self._close(claim, "dead", delivered, divert=True)
@@ -149,11 +156,29 @@ class Notifier:
             attempt = _attempt(claim, "retry", delivered, next_in_s=round(wait_s, 1))
             self._outbox.later(claim, wait_s, attempt, counts=asked is None)
 
-    def _close(self, claim: Claim, outcome: str, delivered: Delivered, *, divert: bool = False) -> None:
+    def _close(
+        self,
+        claim: Claim,
+        outcome: str,
+        delivered: Delivered,
+        *,
+        divert: bool = False,
+        named: Mapping[str, bool] | None = None,
+    ) -> None:
         fallback = claim.fallback if divert and claim.fallback in self._channels else None
-        self._outbox.done(claim, outcome, _attempt(claim, outcome, delivered), fallback=fallback)
+        self._outbox.done(claim, outcome, _attempt(claim, outcome, delivered), fallback=fallback, named=named)
         if fallback is not None:
             self._wake[fallback].set()
+
+
+def _named(claim: Claim, message: Message, shows: int) -> dict[str, bool]:
+    """Of each episode that the message tells of for the first time, names, or ends: whether nobody need remember that
+    its name was not told."""
+    shown = {line.episode for line in message.lines[:shows][: message.most_named]}
+    if claim.kind in ("resolved", "both"):
+        return {member.note.episode: True for member in claim.members}
+    begins = [member.note for member in claim.members if member.note.number == 1 or member.note.episode in shown]
+    return {note.episode: note.episode in shown for note in begins if note.kind in ("firing", "flapping", "reminder")}
 
 
 def _attempt(claim: Claim, outcome: str, delivered: Delivered, next_in_s: float | None = None) -> Attempt:

@@ -99,7 +99,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: stopped.set())
     watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
     log.info("checking %s; %d channels", watched, len(settings.channels))
-    work = start(settings, here, Store(here.own), holder_name(), on_hung=lambda: os._exit(EXIT_HUNG))
+    work = start(settings, here, Store(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG))
     stopped.wait()
     work.stop()
     here.close()

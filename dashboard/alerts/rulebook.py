@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -87,6 +88,9 @@ class Rulebook:
         last = self._last
         if last is not None and last[0] == stored:
             return last[1]
+        wrong = unreadable(stored)
+        if wrong:
+            log.warning("rules made on the page that cannot be read are left out: %s", ", ".join(wrong)[:300])
         found = {rule.id: Entry(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
         for name, page in sorted(read_page(stored).rules.items()):
             try:
@@ -116,12 +120,37 @@ def given(rule: Rule) -> dict[str, Any]:
     }
 
 
+class _Stored(Value, frozen=True, kw_only=True):
+    """PageRules before each of them is read, so that one that is wrong costs no other."""
+
+    version: Any = 0
+    rules: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 def read_page(stored: bytes) -> PageRules:
-    """The stored rules; none when they cannot be read."""
+    """The stored rules; without those that cannot be read."""
+    return _read_page(stored)[0]
+
+
+def unreadable(stored: bytes) -> tuple[str, ...]:
+    """The ids of stored rules that cannot be read; "all" where nothing can."""
+    return _read_page(stored)[1]
+
+
+@lru_cache(maxsize=4)
+def _read_page(stored: bytes) -> tuple[PageRules, tuple[str, ...]]:
     if not stored:
-        return PageRules()
+        return PageRules(), ()
     try:
-        return msgspec.json.decode(stored, type=PageRules)
-    except msgspec.MsgspecError:
-        log.warning("the rules made on the page cannot be read")
-        return PageRules()
+        found = msgspec.json.decode(stored, type=_Stored)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return PageRules(), ("all",)
+    rules: dict[str, PageRule] = {}
+    wrong: list[str] = []
+    for name, value in found.rules.items():
+        try:
+            rules[name] = msgspec.convert(value, PageRule)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            wrong.append(name)
+    version = found.version if type(found.version) is int and 0 <= found.version < 2**53 else 0
+    return PageRules(version=version, rules=rules), tuple(wrong)

@@ -77,7 +77,7 @@ class Alerts:
             errors_of=errors_of,
             wake=self.notifier.wake,
             delivers=self._delivers,
-            tidy=outbox.give_up_old,
+            tidy=outbox.tidy,
         )
         self._local = LocalMode(
             store.source.address,

@@ -30,6 +30,19 @@ MAX_EPISODES = 5000
 # Instances of one script: each costs some 20 µs of Redis.
 CHUNK = 200
 
+# For scripts that add messages: puts one at the end of its chain. It is due when it is the first there of those that
+# still exist.
+ENQUEUE = """local function enqueue(line, due, at, id)
+  redis.call('RPUSH', line, id)
+  local head = redis.call('LINDEX', line, 0)
+  while head ~= id and redis.call('EXISTS', sound(prefix .. ':msg:' .. head, 'h')) == 0 do
+    redis.call('LREM', line, 1, head)
+    head = redis.call('LINDEX', line, 0)
+  end
+  if head == id then redis.call('ZADD', due, at, id) end
+end
+"""
+
 # KEYS lead, born, changes, live, episodes, unsent, acks, then per instance its hash, then per message: its hash, the
 # due set and the chain of its channel.
 # ARGV lead value, born value, "1" to write whatever the revisions are, ms to live of an instance, most episodes,
@@ -37,7 +50,9 @@ CHUNK = 200
 # per episode: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
 # Answers "ok"; "lead" when another one leads; "data" when the data is not what the leader knows; or the fp of an
 # instance that another revision was found of. Nothing is written then.
-_COMMIT = """
+_COMMIT = (
+    f"""{ENQUEUE}"""
+    + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lead' end
 local force = ARGV[3] == '1'
 local born = redis.call('GET', KEYS[2])
@@ -45,11 +60,13 @@ if not born then
   if not force then return 'data' end
   redis.call('SET', KEYS[2], ARGV[2])
 elseif born ~= ARGV[2] and not force then return 'data' end
+local changes = number(KEYS[3], 0, 999999999999999)
 local instances, episodes, messages = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local at = 8
 local revisions = {}
 for i = 1, instances do
   local revision = redis.call('HGET', KEYS[7 + i], 'rev') or '0'
+  if #revision > 15 or not string.match(revision, '^%d+$') then revision = '0' end
   if revision ~= ARGV[at + 3 * i - 1] and not force then return ARGV[at + 3 * i - 2] end
   revisions[i] = math.max(tonumber(revision) or 0, tonumber(ARGV[at + 3 * i - 1]))
 end
@@ -66,7 +83,7 @@ for i = 1, instances do
   end
 end
 at = at + 3 * instances
-for i = 1, episodes do redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[5], '*', 'e', ARGV[at + i]) end
+for i = 1, episodes do append(KEYS[5], ARGV[5], 'e', ARGV[at + i]) end
 at = at + episodes
 local k = 7 + instances
 for i = 1, messages do
@@ -76,13 +93,14 @@ for i = 1, messages do
       'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fp', ARGV[at + 6], 'episode', ARGV[at + 7], 'kind', ARGV[at + 8],
       'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
     redis.call('ZADD', KEYS[6], ARGV[at + 4], id)
-    if redis.call('RPUSH', KEYS[k + 3], id) == 1 then redis.call('ZADD', KEYS[k + 2], ARGV[at + 3], id) end
+    enqueue(KEYS[k + 3], KEYS[k + 2], ARGV[at + 3], id)
   end
   at, k = at + 10, k + 3
 end
-if instances > 0 then redis.call('INCR', KEYS[3]) end
+if instances > 0 then redis.call('SET', KEYS[3], string.format('%.0f', (changes or 0) + 1)) end
 return 'ok'
 """
+)
 
 # KEYS lead, heartbeat, then what to keep. ARGV lead value, holder, "1" when messages could be delivered, ms to live of
 # the heartbeat, then of each further key: value, ms to live. Answers 1, or 0 when another one leads.
@@ -97,7 +115,7 @@ return 1
 """
 
 # KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
-_RECORD = "redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'e', ARGV[2]) return 1"
+_RECORD = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
 
 
 class LostLead(Exception):
@@ -118,6 +136,7 @@ class Known:
 
     states: dict[str, State] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, int] = field(default_factory=dict)  # the revisions of states that are none of ours
     changes: int = 0
     born: str = ""
 
@@ -156,7 +175,7 @@ class AlertStore:
 
     def look(self) -> Look:
         """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
-        time_, born, changes, rules, silences, acks, beat, unsent, dead = self._batch(
+        time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.ask(
             ("TIME",),
             ("GET", keys.BORN),
             ("GET", keys.CHANGES),
@@ -171,16 +190,19 @@ class AlertStore:
         undelivered: dict[str, float] = {}
         pairs = _pairs(unsent)
         for name, made_ms in pairs.items():
-            channel = _text(name).rpartition(":")[2]
-            undelivered.setdefault(channel, max(0.0, now - float(made_ms) / 1000))
+            _, colon, channel = _text(name).rpartition(":")
+            waited_s = now - float(made_ms) / 1000
+            if colon and waited_s < now:  # else it is no message of ours
+                undelivered.setdefault(channel, max(0.0, waited_s))
         given_up: dict[str, int] = {}
         for name in dead if isinstance(dead, list) else ():
-            channel = _text(name).rpartition(":")[2]
-            given_up[channel] = given_up.get(channel, 0) + 1
+            _, colon, channel = _text(name).rpartition(":")
+            if colon:
+                given_up[channel] = given_up.get(channel, 0) + 1
         return Look(
             now=now,
             born=_text(born or b""),
-            changes=int(changes or 0),
+            changes=count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
             mutes=Mutes(silences=tuple(_json_values(silences, Silence)), acks=_acks(acks)),
             beat=_beat(_pairs(beat)),
@@ -191,29 +213,30 @@ class AlertStore:
 
     def load(self) -> Known:
         """All stored states. Cost: 2 round trips."""
-        born, changes, live = self._batch(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
-        names = [_text(name) for name in live][: keys.MAX_LIVE]
-        rows = self._batch(*(("HMGET", keys.instance(fp), "rev", "body") for fp in names))
-        known = Known(changes=int(changes or 0), born=_text(born or b""))
+        born, changes, live = self.store.ask(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
+        names = [_text(name) for name in live or ()][: keys.MAX_LIVE]
+        rows = self.store.ask(*(("HMGET", keys.instance(fp), "rev", "body") for fp in names))
+        known = Known(changes=count(changes), born=_text(born or b""))
         for fp, row in zip(names, rows, strict=True):
-            if not isinstance(row, list) or row[0] is None:
-                continue
-            state = unpack(row[1], State)
-            if state is not None:
+            revision, body = row if isinstance(row, list) else (None, None)
+            state = unpack(body, State)
+            if state is not None and state.fp == fp:
                 known.states[fp] = state
-                known.revisions[fp] = int(row[0])
+                known.revisions[fp] = count(revision)
+            else:
+                known.unreadable[fp] = count(revision)
         return known
 
     def memory(self) -> tuple[Kept | None, Sights | None]:
         """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
         too old. Cost: 1 round trip."""
-        kept, sights = self._batch(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
+        kept, sights = self.store.ask(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
         seen = unpack(sights, Sights)
         return unpack(kept, Kept), seen if seen is not None and preview.sound(seen) else None
 
     def hours(self) -> Hours | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
-        (raw,) = self._batch(("GET", keys.HOURS))
+        (raw,) = self.store.ask(("GET", keys.HOURS))
         found = unpack(raw, Hours)
         return found if found is not None and hours.sound(found) else None
 
@@ -296,19 +319,12 @@ class AlertStore:
 
     def heartbeat(self) -> tuple[float, Beat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
-        time_, beat = self._batch(("TIME",), ("HGETALL", keys.HEARTBEAT))
+        time_, beat = self.store.ask(("TIME",), ("HGETALL", keys.HEARTBEAT))
         return int(time_[0]) + int(time_[1]) / 1e6, _beat(_pairs(beat))
 
     def record(self, entry: Episode) -> None:
         """Add to the history what was decided while the store could not be had."""
         self.store.script(_RECORD, (keys.EPISODES,), MAX_EPISODES, pack(entry))
-
-    def _batch(self, *commands: Sequence[Argument]) -> list[Reply]:
-        replies = self.source.batch(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self.source.refusal(reply)
-        return replies
 
 
 def message_keys(message: Queued) -> list[str]:
@@ -326,6 +342,13 @@ def message_fields(message: Queued) -> list[Argument]:
     ]
 
 
+def count(raw: Reply) -> int:
+    """A number that counts something; 0 for what is none."""
+    if isinstance(raw, int):
+        return max(raw, 0)
+    return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
+
+
 def _text(raw: Reply) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
 
@@ -338,9 +361,11 @@ def _json_values(flat: Reply, kind: type[Silence]) -> list[Silence]:
     found = []
     for raw in list(_pairs(flat).values())[: keys.MAX_SILENCES]:
         try:
-            found.append(msgspec.json.decode(raw, type=kind))
-        except msgspec.MsgspecError:
+            silence = msgspec.json.decode(raw, type=kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
+        if silence.problem() is None:
+            found.append(silence)
     return sorted(found, key=lambda silence: (silence.until, silence.id))
 
 
@@ -349,7 +374,7 @@ def _acks(flat: Reply) -> dict[str, Ack]:
     for fp, raw in _pairs(flat).items():
         try:
             found[_text(fp)] = msgspec.json.decode(raw, type=Ack)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return found
 
@@ -363,5 +388,5 @@ def _beat(fields: Mapping[bytes, bytes]) -> Beat | None:
             fields.get(b"delivers") == b"1",
             int(epoch) if epoch.isdigit() else 0,
         )
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None

@@ -307,6 +307,16 @@ class Backend(abc.ABC):
         del stats
         return None
 
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        """Patterns, each one word, of the keys that acting on these queues may change; for `doctor`. Cost: none."""
+        del refs
+        return ()
+
+    def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        """Patterns of the channels in which acting on these queues speaks. Cost: none."""
+        del refs
+        return ()
+
     def hearing(self) -> Hearing | None:
         """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
         return None

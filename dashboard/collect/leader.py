@@ -22,10 +22,13 @@ RENEW_EVERY_S = 5.0
 RIGHTS_EVERY_S = 60.0
 
 
-def holder_name() -> str:
-    """A name for this process that no other has: host, process id and a random part."""
+def holder_name(fingerprint: str = "") -> str:
+    """A name for this process that no other has: host, process id and a random part, then of what settings it is.
+
+    The lease holds it, so that it tells by which settings the leader goes.
+    """
     host = socket.gethostname().split(".")[0][:40].replace(":", "-")
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
 class Leadership:

@@ -7,11 +7,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dashboard.backends.payload import printable
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import FIRST_STEP_S, History
 from dashboard.collect.store import Store
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
+
+log = masked_logger(__name__)
 
 # After this many intervals without a new sample the page says "stale".
 STALE_AFTER_INTERVALS = 3
@@ -27,14 +31,16 @@ class Reading:
     stale: bool
     error: str | None = None  # why there is no published snapshot: one line
     hint: str | None = None
+    other: str | None = None  # one line where a process of other settings leads on the same store
 
     @property
     def version(self) -> str:
         """A text that changes whenever anything a page shows of this reading may have changed, its age apart."""
         if self.snapshot is None:
-            return f"none:{self.error}"
+            return f"none:{self.error}:{self.other}"
         taken = self.snapshot
-        return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{self.stale}:{self.error}"
+        told = f"{self.stale}:{self.error}:{self.other}"
+        return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{told}"
 
 
 class Reader:
@@ -49,8 +55,13 @@ class Reader:
         store: Store,
         interval_s: float,
         own_sample: Callable[[Snapshot | None, History], tuple[Snapshot, History]],
+        *,
+        fingerprint: str = "",
     ) -> None:
+        """`fingerprint` of this process's settings: what was published by others is not shown; "" believes all."""
         self._store = store
+        self._fingerprint = fingerprint
+        self._other: str | None = None
         self._interval_s = interval_s
         self._own_sample = own_sample
         self._lock = threading.Lock()
@@ -92,6 +103,9 @@ class Reader:
             error, hint = exc.message, exc.hint
         if newer is not None:
             history = newer
+        self._note_other(published)
+        if self._other is not None:
+            return self._shared()
         if published is not None:
             followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
             if newer is None and published.epoch and not followed:
@@ -101,9 +115,44 @@ class Reader:
                 return self._reading_of(published, history)
         return self._own(published or (last.snapshot if last else None), history, error, hint)
 
-    def _own(self, known: Snapshot | None, history: History, error: str | None, hint: str | None) -> Reading:
+    def _note_other(self, published: Snapshot | None) -> None:
+        """Know whether somebody of other settings leads; what is not there, or older, tells nothing new."""
+        if published is None or self._is_stale(published):
+            self._other = None
+            return
+        other = None
+        if self._fingerprint and published.fingerprint not in ("", self._fingerprint):
+            other = (
+                f"{printable(published.sampler, 80)} samples with other settings on the same store "
+                f"({self._store.source.address}, {self._store.prefix}:*). This process shows its own sample. Alerts "
+                "are checked with the settings of the other. Set another store_prefix for one of the two, or stop one."
+            )
+            if self._other is None:
+                log.warning("%s", other)
+        self._other = other
+
+    def _shared(self) -> Reading:
+        """A sample by the settings of this process, shared with other processes of the same settings."""
+        known, past = self._reading.snapshot if self._reading else None, History()
+        try:
+            snapshot, history = self._store.read_shared(self._fingerprint)
+            known, past = snapshot or known, history or past
+            if snapshot is not None and self._age(snapshot) <= 2 * self._interval_s:
+                return self._reading_of(snapshot, history or History())
+            if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
+                return self._reading_of(snapshot, history or History())  # another one samples just now
+            reading = self._own(known, past)
+            if reading.snapshot is not None:
+                self._store.share(self._fingerprint, reading.snapshot, reading.history)
+        except (BackendUnavailable, Forbidden):
+            return self._own(known, past)
+        return reading
+
+    def _own(
+        self, known: Snapshot | None, history: History, error: str | None = None, hint: str | None = None
+    ) -> Reading:
         if monotonic_s() < self._next_own and self._reading is not None:
-            return replace(self._reading, error=error, hint=hint)
+            return replace(self._reading, error=error, hint=hint, other=self._other)
         snapshot, history = self._own_sample(known, history)
         self._next_own = monotonic_s() + self._interval_s
         return self._reading_of(snapshot, history, error, hint)
@@ -111,7 +160,7 @@ class Reader:
     def _reading_of(
         self, snapshot: Snapshot, history: History, error: str | None = None, hint: str | None = None
     ) -> Reading:
-        return Reading(snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint)
+        return Reading(snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint, self._other)
 
     def _aged(self, reading: Reading) -> Reading:
         if reading.snapshot is None:

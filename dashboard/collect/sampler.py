@@ -104,7 +104,7 @@ class Sampler:
         if snapshot is not None and snapshot.sampler != self._name and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
             for queue in snapshot.queues:
-                search = self._search_for(queue.source, queue.backend)
+                search = self._search_for(queue)
                 if search is not None:
                     search.add(queue.ref)
         if history.last_at > self._keeper.history.last_at:
@@ -132,6 +132,7 @@ class Sampler:
             epoch=epoch,
             sources=tuple(sources),
             queues=tuple(queues),
+            fingerprint=self._watch.fingerprint,
         )
         return msgspec.structs.replace(snapshot, history_version=self._keeper.add(snapshot).version)
 
@@ -218,11 +219,12 @@ class Sampler:
         )
         return stats, lost
 
-    def _search_for(self, source: str, backend: str) -> _Search | None:
-        """The search of that name; None where this process does not look there."""
-        if all(one.name != backend for one in self._watch.backends.get(source, ())):
-            return None
-        return self._searches.setdefault((source, backend), _Search())
+    def _search_for(self, queue: QueueStats) -> _Search | None:
+        """The search that may find a queue; None where this process does not look for it."""
+        for backend in self._watch.backends.get(queue.source, ()):
+            if backend.name == queue.backend and (queue.shared or backend.shows(queue.name)):
+                return self._searches.setdefault((queue.source, backend.name), _Search())
+        return None
 
     def _search_of(self, source: Source, backend: Backend) -> _Search:
         return self._searches.setdefault((source.name, backend.name), _Search())

@@ -14,61 +14,63 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.clock import monotonic_s
-from dashboard.collect.history import History
+from dashboard.collect import own_keys
+from dashboard.collect.history import LAST_STEP_S, History
 from dashboard.errors import Forbidden
 from dashboard.model import Snapshot
-from dashboard.sources import Argument, Reply, Source
+from dashboard.settings import DEFAULT_STORE_PREFIX
+from dashboard.sources import Argument, Command, Reply, Source
 
 log = logging.getLogger(__name__)
 
-PREFIX = "{queuedeck}"
+PREFIX = DEFAULT_STORE_PREFIX
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
 EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
 SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 0.4 kB a queue, 10 min to live
 PROBE = f"{PREFIX}:writes"  # there only within a script
 HISTORY = f"{PREFIX}:history"  # string, at most about 1 kB a queue, 2 h to live
 
+# A lease is of 15 s; an epoch is the time of a server whose clock was that far ahead at most.
+LONGEST_LEASE_MS = 600_000
+AHEAD_MS = 10 * 365 * 86_400_000
+# A sample of so much later than now is none: its age would never tell that it is old.
+AHEAD_S = 300.0
+LONGEST_INTERVAL_S = 300.0
 SNAPSHOT_TTL_MS = 600_000
 HISTORY_TTL_MS = 7_200_000
+SHARED_TTL_MS = 600_000
 # The layout of the published values; a process of another version ignores what it cannot read.
 FORMAT = b"q1"
 # Begins a text that is written in hex.
 _RAW = "\0raw:"
 CLOCK_CHECK_S = 60.0
 
-# KEYS lead, epoch. ARGV holder, lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds, what was wrong
-# with the keys}. The epoch rises even after eviction, FLUSHALL or a lost failover, because it is at least the server's
-# clock. A lease of another form, or one that does not run out, is nobody's: it came with a copied database, or from
-# another program.
-_LEASE = """
+# KEYS lead, epoch, then all our other keys of fixed names, so that those of another type are moved aside. ARGV holder,
+# lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}. The epoch rises even after eviction,
+# FLUSHALL or a lost failover, because it is at least the server's clock. A lease of another form, or one that does not
+# run out in time, is nobody's: it came with a copied database, or from another program.
+_LEASE = f"""
 local now = redis.call('TIME')
-local wrong = ''
-for _, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'string' and kind ~= 'none' then
-    redis.call('DEL', key)
-    wrong = wrong .. key .. ' was a ' .. kind .. '. '
-  end
-end
+local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 local held = redis.call('GET', KEYS[1])
 if held then
   local holder, epoch = string.match(held, '^(.*):(%d+)$')
-  if holder == nil then
-    wrong = wrong .. KEYS[1] .. ' was no lease. '
-  elseif redis.call('PTTL', KEYS[1]) == -1 and holder ~= ARGV[1] then
-    wrong = wrong .. KEYS[1] .. ' had no end. '
+  local left = redis.call('PTTL', KEYS[1])
+  if holder == nil or #epoch > 15 then
+    replaced(KEYS[1], 'was no lease: replaced')
+  elseif (left == -1 or left > {LONGEST_LEASE_MS}) and holder ~= ARGV[1] then
+    replaced(KEYS[1], 'had no end: replaced')
   elseif holder ~= ARGV[1] then
-    return {0, holder, now[1], now[2], wrong}
+    return {{0, holder, now[1], now[2]}}
   else
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    return {tonumber(epoch), holder, now[1], now[2], wrong}
+    return {{tonumber(epoch), holder, now[1], now[2]}}
   end
 end
-local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local epoch = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, ms)
+local epoch = math.max((number(KEYS[2], 0, ms + {AHEAD_MS}) or 0) + 1, ms)
 redis.call('SET', KEYS[2], string.format('%.0f', epoch))
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. string.format('%.0f', epoch), 'PX', ARGV[2])
-return {epoch, ARGV[1], now[1], now[2], wrong}
+return {{epoch, ARGV[1], now[1], now[2]}}
 """
 
 # KEYS lead. ARGV lead value. Answers 1 when the lease was ours and is given back.
@@ -83,6 +85,19 @@ _PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+
+# KEYS a key that lives as long as nobody else is to sample. ARGV ms.
+_MAY_SAMPLE = """
+begin(KEYS[1], ARGV[1])
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
+return 0
+"""
+
+# KEYS snapshot, history. ARGV both, ms to live.
+_SHARE = """
+for n, key in ipairs(KEYS) do redis.call('SET', key, ARGV[n], 'PX', ARGV[3]) end
 return 1
 """
 
@@ -132,6 +147,8 @@ return told
 # Redis >= 7 lets such a script write even when the server is out of memory, which is when it matters most.
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
+_OTHERS = tuple(f"{PREFIX}:{name}" for name in own_keys.TYPES if name not in ("lead", "epoch"))
+
 _T = TypeVar("_T")
 
 _encoder = msgspec.msgpack.Encoder()
@@ -155,13 +172,16 @@ class Store:
         self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
 
+    @property
+    def prefix(self) -> str:
+        """What our own keys begin with here; modules write PREFIX, and the source puts this in its place."""
+        return self.source.prefix
+
     def lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
-        epoch, leader, seconds, micros, wrong = self.script(_LEASE, (LEAD, EPOCH), holder, int(lease_s * 1000))
+        epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
         self._note_clock(seconds, micros, asked)
-        if wrong:
-            log.warning("keys of the lead were replaced: %s", wrong.decode("utf-8", "replace").strip())
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
     def refused_writes(self, *, by_trying: bool = True) -> tuple[str, ...]:
@@ -176,8 +196,8 @@ class Store:
         """The one line for a user who may not run these commands of `refused_writes`, and what to grant."""
         grants = " ".join(f"+{name.lower()}" for name in refused)
         return Forbidden(
-            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {PREFIX}:*",
-            hint=f"Grant {grants} and the keys ~{PREFIX}:*, or name another Redis by store_url.",
+            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {self.prefix}:*",
+            hint=f"Grant {grants} and the keys ~{self.prefix}:*, or name another Redis by store_url.",
         )
 
     def release(self, holder: str, epoch: int) -> None:
@@ -216,8 +236,35 @@ class Store:
         if check_clock and isinstance(replies[1], list):
             seconds, micros = replies[1]
             self._note_clock(seconds, micros, asked)
+        snapshot = _decode(replies[0], _snapshots)
         history = _decode(replies[1], _histories) if with_history else None
-        return _decode(replies[0], _snapshots), history
+        return self._timed(snapshot, history)
+
+    def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
+        """Both, without one whose times are none of this store."""
+        latest = self.now_s() + AHEAD_S
+        if snapshot is not None and not (
+            0 <= snapshot.sampled_at <= latest and 0 < snapshot.interval_s <= LONGEST_INTERVAL_S
+        ):
+            snapshot = None
+        if history is not None and not (0 <= history.last_at <= latest and 1 <= history.step_s <= LAST_STEP_S):
+            history = None
+        return snapshot, history
+
+    def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
+        """What `share` was given last by a process of those settings. Raises as `read`. Cost: 1 round trip."""
+        snapshot, history = self.ask(("GET", f"{SNAPSHOT}:{fingerprint}"), ("GET", f"{HISTORY}:{fingerprint}"))
+        return self._timed(_decode(snapshot, _snapshots), _decode(history, _histories))
+
+    def may_sample(self, fingerprint: str, interval_s: float) -> bool:
+        """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
+        key = f"{PREFIX}:sampling:{fingerprint}"
+        return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
+
+    def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
+        """Let other web processes of the same settings have a sample, while a leader has others. Cost: 1 round trip."""
+        keys = (f"{SNAPSHOT}:{fingerprint}", f"{HISTORY}:{fingerprint}")
+        self.script(_SHARE, keys, _encode(snapshot), _encode(history), SHARED_TTL_MS)
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
@@ -230,18 +277,41 @@ class Store:
         self._clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
     def script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
-        """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case."""
+        """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case.
+
+        Keys of another type than ours are moved aside before it begins, with one line in the log for each. Raises
+        BackendUnavailable, Forbidden. Cost: 1 round trip.
+        """
         header = self._header  # read once: another thread may be learning the same at the same time
+        whole = own_keys.SOUND + body + own_keys.END
+        rest = (len(keys), *keys, *arguments, own_keys.letters_of(keys, PREFIX), self.prefix)
         try:
             try:
-                return self.source.execute("EVAL", header + body, len(keys), *keys, *arguments)
+                reply = self.source.execute("EVAL", header + whole, *rest)
             except ResponseError as exc:
                 if not header or "compiling" not in str(exc).lower():
                     raise
                 self._header = ""  # Redis < 7 knows no script flags
-                return self.source.execute("EVAL", body, len(keys), *keys, *arguments)
+                reply = self.source.execute("EVAL", whole, *rest)
         except ResponseError as exc:
             raise self.source.refusal(exc) from exc
+        said, *answer = reply
+        for line in said.decode("utf-8", "replace").splitlines():
+            log.warning("own key %s", line)
+        return answer[0] if answer else None
+
+    def ask(self, *commands: Command) -> list[Reply]:
+        """The replies to commands that read our own keys; None for a key of another type, which counts as absent.
+
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, none for no commands.
+        """
+        replies = self.source.batch(commands)
+        for n, reply in enumerate(replies):
+            if isinstance(reply, ResponseError):
+                if not str(reply).startswith("WRONGTYPE"):
+                    raise self.source.refusal(reply)
+                replies[n] = None
+        return replies
 
 
 def _encode(value: Snapshot | History) -> bytes:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from dashboard.backends.base import Backend
 from dashboard.collect.watch import watch
-from dashboard.doctor import access, libraries, server
+from dashboard.doctor import access, acl, libraries, server
 from dashboard.doctor.findings import Finding, Level, exit_status, note
-from dashboard.errors import BackendUnavailable
+from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.output import say
 from dashboard.settings import Settings
 from dashboard.sources import Source
@@ -28,20 +28,73 @@ def main(settings: Settings) -> int:
     return exit_status(every)
 
 
+def print_acl(settings: Settings) -> int:
+    """Print the lines of ACL SETUSER that each server needs; 0, or 2 where one cannot be asked. Reads only.
+
+    The lines of a server belong to one user: the first one makes it, the others add to it.
+    """
+    status = 0
+    watched = watch(settings)
+    for number, (name, source) in enumerate(watched.sources.items()):
+        say(f"# {source.name} · {source.address}")
+        is_store = number == 0 and settings.store_url is None
+        try:
+            lines = list(_acl_of(source, watched.backends[name], settings, is_store=is_store))
+        except QueuedeckError as exc:
+            lines, status = [f"# {exc.message.rstrip('.')}. {exc.hint or ''}".rstrip()], 2
+        for line in lines:
+            say(line)
+        source.close()
+    if settings.store_url is not None:
+        store = Source("store", settings.store_url, settings.store_prefix)
+        say(f"# store_url · {store.address}")
+        try:
+            say("# Queuedeck's own data.")
+            say(acl.store_line(acl.version_of(store), settings.store_prefix))
+        except QueuedeckError as exc:
+            say(f"# {exc.message}")
+            status = 2
+        store.close()
+    return status
+
+
+def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *, is_store: bool) -> Iterator[str]:
+    version = acl.version_of(source)
+    if version < (7, 0):
+        yield "# Redis before 7 cannot tell reading a key from writing it: each command is granted on all keys."
+    yield "# Read everything, change nothing."
+    yield acl.reading_line(version)
+    if is_store:
+        yield "# The same and Queuedeck's own data, instead of that line: for alerts, the audit, bulk work and undo."
+        yield acl.publishing_line(version, settings.store_prefix)
+    if settings.read_only:
+        return
+    for backend in backends:
+        refs, _ = libraries.search(backend)
+        if not refs:
+            continue
+        listening = acl.listening_line(backend)
+        if listening is not None:
+            yield f"# Hear what {backend.title} publishes."
+            yield listening
+        yield f"# Act on {backend.title}, undo too."
+        yield acl.acting_line(backend, refs, version)
+
+
 def diagnose(settings: Settings) -> Iterator[tuple[Source, list[Finding]]]:
     """(source, its findings) for each source in the order of the settings, and for the store where it is another."""
     watched = watch(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         is_store = number == 0 and settings.store_url is None
-        yield source, examine(source, watched.backends[name], is_store=is_store)
+        yield source, examine(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
         source.close()
     if settings.store_url is not None:
-        store = Source("store", settings.store_url)
-        yield store, examine(store, (), is_store=True)
+        store = Source("store", settings.store_url, settings.store_prefix)
+        yield store, examine(store, (), is_store=True, fingerprint=watched.fingerprint)
         store.close()
 
 
-def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool) -> list[Finding]:
+def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = "") -> list[Finding]:
     """Everything about one Redis; a server that cannot be asked is one finding."""
     findings: list[Finding] = []
     try:
@@ -49,7 +102,7 @@ def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool) ->
         if backends:
             findings += access.examine(source)
         if is_store:
-            findings += access.examine_store(source)
+            findings += access.examine_store(source, fingerprint)
         found = [finding for backend in backends for finding in libraries.examine(backend)]
     except BackendUnavailable as exc:
         return [*findings, access.unreachable(exc)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.payload import printable
 from dashboard.collect.store import PREFIX, Store
-from dashboard.doctor.findings import Finding, note, ok, problem
+from dashboard.doctor.findings import Finding, note, ok, problem, warning
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import Command, Source
 
@@ -83,23 +84,46 @@ def examine(source: Source) -> list[Finding]:
     return findings
 
 
-def examine_store(source: Source) -> list[Finding]:
-    """Whether our own data can be written here. Raises BackendUnavailable. Cost: 2 round trips."""
+def examine_store(source: Source, fingerprint: str = "") -> list[Finding]:
+    """Whether our own data can be written here, and whether that of others lies here: `fingerprint` is of these
+    settings. Raises BackendUnavailable. Cost: 3 round trips."""
+    return [*_examine_writing(source), *_examine_others(source, fingerprint)]
+
+
+def _examine_others(source: Source, fingerprint: str) -> list[Finding]:
+    store = Store(source)
+    try:
+        snapshot, _ = store.read(with_history=False)
+    except Forbidden:
+        return []
+    if not fingerprint or snapshot is None or snapshot.fingerprint in ("", fingerprint):
+        return []
+    age_s = max(0.0, store.now_s() - snapshot.sampled_at)
+    return [
+        warning(
+            f"{printable(snapshot.sampler, 80)} sampled here {age_s:.0f} s ago with other settings: other sources, "
+            f"libraries or rules, under the same {store.prefix}:*.",
+            "Set another store_prefix for one of the two, or stop one: of both, one alone checks alerts.",
+        )
+    ]
+
+
+def _examine_writing(source: Source) -> list[Finding]:
     store = Store(source)
     try:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
         refused = store.refused_writes(by_trying=False)
     except Forbidden as exc:
-        return [_unpublished(str(exc.__cause__))]
+        return [_unpublished(str(exc.__cause__), store)]
     except ResponseError as exc:
         unavailable = source.unavailable(exc)
         if unavailable.reason in ("full", "readonly"):
             return [problem(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
-        return [_unpublished(str(exc))]
+        return [_unpublished(str(exc), store)]
     if refused:
         missing = store.not_writable(refused)
         return [problem(f"{missing.message}: nothing is published and no alert is sent.", missing.hint or "")]
-    return [ok(f"Snapshots can be published under {PREFIX}:*, and alerts be sent.")]
+    return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts be sent.")]
 
 
 def unreachable(exc: BackendUnavailable) -> Finding:
@@ -141,7 +165,8 @@ def _key_refused(reply: object) -> bool:
     return isinstance(reply, NoPermissionError) and " access " in str(reply)
 
 
-def _unpublished(reason: str) -> Finding:
+def _unpublished(reason: str, store: Store) -> Finding:
     return note(
-        f"Snapshots cannot be published under {PREFIX}:* ({reason}): each process of the dashboard samples by itself.",
+        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each process of the dashboard samples by "
+        "itself.",
     )

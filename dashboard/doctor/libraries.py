@@ -10,8 +10,9 @@ from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget, Hearing
 from dashboard.backends.payload import printable
+from dashboard.doctor import acl
 from dashboard.doctor.findings import Finding, note, ok, problem, warning
-from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.errors import BackendUnavailable, QueuedeckError, Unsupported
 from dashboard.model import QueueRef, QueueStats
 
 # One step of the search, and the whole of it: who asks the doctor waits for the answer.
@@ -27,7 +28,7 @@ def examine(backend: Backend) -> list[Finding]:
     publishes what it does.
     """
     try:
-        refs, complete = _search(backend)
+        refs, complete = search(backend)
         stats = backend.stats(refs) if refs else []
         versions = backend.versions(refs) if refs else ()
         hearing = backend.hearing() if refs else None
@@ -45,10 +46,23 @@ def examine(backend: Backend) -> list[Finding]:
         findings.append(_heard(backend, hearing))
     if not complete:
         findings.append(note(f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."))
+    if refs and (backend.job_actions or backend.queue_actions):
+        findings.append(_may_act(backend, refs))
     return [*findings, *_broken(backend, stats)]
 
 
-def _search(backend: Backend) -> tuple[list[QueueRef], bool]:
+def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> Finding:
+    """Whether people may act on this library through this user. Cost: 2 round trips."""
+    try:
+        missing = acl.missing(backend, refs)
+    except Unsupported as exc:
+        return note(f"{backend.title}: may act: not known. {exc.message}", "Run `queuedeck doctor --acl` for the line.")
+    if not missing:
+        return ok(f"{backend.title}: may act: yes")
+    return note(f"{backend.title}: may act: no.", f"To allow it, grant {' '.join(missing)}.")
+
+
+def search(backend: Backend) -> tuple[list[QueueRef], bool]:
     """(the queues, whether the whole key space was seen)."""
     deadline = time.monotonic() + SEARCH_S
     known: dict[str, QueueRef] = {}

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError
 
 from dashboard.collect.store import PREFIX, Store
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
@@ -161,18 +161,14 @@ class Book:
             for start in range(0, len(groups), GROUPS_PER_CALL):
                 self._store.script(_SYNC, (GROUPS, SEEN), *_arguments(groups[start : start + GROUPS_PER_CALL], now))
             ids = [group.kind.id for group in groups]
-            replies = self._store.source.batch([("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids])
+            replies = self._store.ask(*(("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids))
         except QueuedeckError as exc:
             return Remarks({}, _why(exc))
         return Remarks({id_: _remark(reply) for id_, reply in zip(ids, replies, strict=True)})
 
     def get(self, fingerprint: str) -> Remark:
         """What is known of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        try:
-            reply = self._store.source.execute("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS))
-        except ResponseError as exc:
-            raise self._store.source.refusal(exc) from exc
-        return _remark(reply)
+        return _remark(self._store.ask(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0])
 
     def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
         """Keep what a person says, each word of WORDS; None takes it away. False: the group is not known (any more).

@@ -53,6 +53,7 @@ def overview() -> Response:
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
             "age_s": _rounded(reading.age_s),
             "stale": reading.stale,
+            "other_settings": reading.other,
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": totals(queues, snapshot.sources if snapshot else ()),
             "totals_at_least": [state.value for state in states_at_least(queues)],

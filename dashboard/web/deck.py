@@ -36,7 +36,7 @@ from dashboard.collect.reader import Reader, Reading
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
-from dashboard.collect.watch import Watch, watch
+from dashboard.collect.watch import Titles, Watch, watch
 from dashboard.errors import NotFound, QueuedeckError
 from dashboard.model import (
     Capability,
@@ -117,7 +117,7 @@ class Deck:
         return self._here().watch.sources
 
     @property
-    def backend_titles(self) -> dict[str, str]:
+    def backend_titles(self) -> Titles:
         """The libraries' names for people, by backend name."""
         return self._here().watch.titles
 
@@ -131,6 +131,11 @@ class Deck:
     def backend(self, source: str, name: str) -> Backend:
         """The backend `name` on `source`. Raises NotFound."""
         return self._here().watch.backend(source, name)
+
+    def is_watched(self, source: str | None, backend: str | None) -> bool:
+        """Whether the settings have that library on that source, so that a link to a queue of it can lead there."""
+        here = self._here().watch
+        return any(each.name == backend for each in here.backends.get(source or "", ()))
 
     def reading(self) -> Reading:
         """The newest reading; see Reader.current for its cost."""
@@ -398,7 +403,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     here = watch(settings)
     assert here.own is not None
     store = Store(here.own)
-    holder = holder_name()
+    holder = holder_name(here.fingerprint)
     interval_s = settings.sample_interval_s
     own: list[Sampler] = []  # made at its first use: most processes never need it
 
@@ -409,7 +414,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         return own[0].sample(), own[0].history
 
     work = start(settings, here, store, holder) if settings.checker == "auto" else None
-    reader = Reader(store, interval_s, own_sample)
+    reader = Reader(store, interval_s, own_sample, fingerprint=here.fingerprint)
 
     def queues_of(source: str, backend: str) -> list[QueueRef]:
         snapshot = reader.current().snapshot

@@ -166,6 +166,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "sampled_at": _or_null(_TIME),
             "age_s": _or_null(_NUMBER),
             "stale": _FLAG,
+            "other_settings": _or_null(_TEXT),
             "sources": _list(_ref("Source")),
             "totals": _map(_or_null(_NUMBER)),
             "totals_at_least": _list(_STATE),

@@ -17,6 +17,7 @@ def shell(reading: Reading, price_text: str) -> dict[str, Any]:
     return {
         "interval_s": deck().settings.sample_interval_s,
         "age_s": reading.age_s,
+        "other_settings": reading.other,
         "sampled_at": reading.snapshot.sampled_at if reading.snapshot else None,
         "price": price_text,
     }

@@ -36,6 +36,8 @@ WAIT_S = 2.0
 _COUNT = """
 local counts = {}
 local function raise(key)
+  number(key, -1000000, 1000000000)
+  begin(key, ARGV[1] * 1000)
   redis.call('SET', key, 0, 'EX', ARGV[1], 'NX')
   return redis.call('INCR', key)
 end

@@ -24,7 +24,7 @@ from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import watch
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.doctor import main
+from dashboard.doctor import acl, main, print_acl
 from dashboard.model import JobQuery, State
 from dashboard.settings import Settings, load
 from tests.conftest import start_server
@@ -336,21 +336,21 @@ def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.Cap
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
-    line = line_with("celery-task-meta", doctor(capsys, server.url)[1])
+    line = line_with("Celery: this user may", doctor(capsys, server.url)[1])
     assert line.startswith("ok       Celery: this user may hear *celery-task-meta-*, */0.celeryev/worker.heartbeat")
     user = f"ACL SETUSER queuedeck on >{PASSWORD} ~* -@all +@read +info +client|list +eval_ro resetchannels"
     set_user(server, f"{user} +psubscribe &*/0.celeryev/worker.heartbeat")
     code, output = doctor(capsys, as_user(server))
-    line = line_with("celery-task-meta", output)
+    line = line_with("Celery: this user may", output)
     assert (code, line.startswith("note     Celery: this user may not PSUBSCRIBE to *celery-task-meta-*")) == (0, True)
     assert line.endswith(
         "Grant +psubscribe &*celery-task-meta-* &*/0.celeryev/task.multi &*/0.celeryev/task.succeeded."
     )
     grants = line.partition("Grant ")[2].rstrip(".")
     set_user(server, f"ACL SETUSER queuedeck {grants}")
-    assert line_with("celery-task-meta", doctor(capsys, as_user(server))[1]).startswith("ok ")
+    assert line_with("Celery: this user may", doctor(capsys, as_user(server))[1]).startswith("ok ")
     set_user(server, "ACL SETUSER queuedeck -psubscribe")
-    assert "+psubscribe &*celery-task-meta-*" in line_with("celery-task-meta", doctor(capsys, as_user(server))[1])
+    assert "+psubscribe &*celery-task-meta-*" in line_with("Celery: this user may", doctor(capsys, as_user(server))[1])
 
 
 def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -384,7 +384,7 @@ def test_the_readme_grants_what_celery_needs(own_server: Any, capsys: pytest.Cap
         refused = client.execute_command("ACL", "LOG")
         assert refused == []
         watched.close()
-    assert line_with("celery-task-meta", doctor(capsys, as_user(server))[1]).startswith("ok ")
+    assert line_with("Celery: this user may", doctor(capsys, as_user(server))[1]).startswith("ok ")
 
 
 def as_user(server: EmbeddedRedis, name: str = "queuedeck") -> str:
@@ -511,3 +511,40 @@ def test_a_server_that_hangs_costs_a_few_seconds(capsys: pytest.CaptureFixture[s
         code, output = doctor(capsys, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
     assert code == 2
     assert "did not answer in time" in only_line(output)
+
+
+def test_the_lines_for_acl_setuser_are_printed_for_each_server(
+    own_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = own_server(*HEALTHY)
+    with redis.Redis.from_url(server.url) as client:
+        add_celery(client)
+    assert print_acl(load(environ={}, keywords={"redis_url": server.url})) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    assert lines[:2] == [acl.reading_line(), acl.publishing_line()]
+    assert [line.split()[3] for line in lines[2:]] == ["+psubscribe", "~*.reply.celery.pidbox"]
+    for line in lines:
+        set_user(server, line.replace(">PASSWORD", f">{PASSWORD}"))
+    assert "Celery: may act: yes" in doctor(capsys, as_user(server))[1]
+    apart = {"redis_url": server.url, "store_url": server.url}
+    assert print_acl(load(environ={}, keywords=apart)) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    assert lines[0] == acl.reading_line()
+    assert lines[-1] == acl.store_line()
+    assert acl.publishing_line() not in lines
+    assert print_acl(load(environ={}, keywords={"redis_url": "redis://127.0.0.1:1"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "has", "lacks"),
+    [
+        ((6, 2), "resetkeys ~* resetchannels", "%R"),
+        ((6, 2), "+client|list", "eval_ro"),
+        ((7, 0), "%R~*", "setinfo"),
+        ((7, 2), "+client|setinfo", " ~*"),
+    ],
+)
+def test_the_lines_are_those_of_the_version(version: tuple[int, int], has: str, lacks: str) -> None:
+    line = acl.reading_line(version)
+    assert has in line
+    assert lacks not in line

@@ -27,7 +27,7 @@ from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.acts.wire import pack
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
 from dashboard.clock import monotonic_s, now_s
-from dashboard.errors import BackendUnavailable, QueuedeckError
+from dashboard.errors import BackendUnavailable, NotFound, QueuedeckError
 from dashboard.model import QueueRef
 from dashboard.redact import masked_logger
 from dashboard.sources import Meter, metered
@@ -46,6 +46,8 @@ LONGEST_S = 0.1
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
 TELL_EVERY_S = 2.0
+# So often open work is looked for that nobody lists as open: the list was lost.
+REOPEN_EVERY_S = 60.0
 SECONDS_PER_STEP = 0.25
 # Then other work has its turn.
 SECONDS_PER_TURN = 0.1
@@ -85,7 +87,8 @@ class Runner:
         self._holder = holder
         self._most = most
         self._slots: dict[str, _Slot] = {}
-        self._unreadable: set[str] = set()  # ids of open work whose record this version cannot read
+        self._unreadable: set[str] = set()  # ids of open work that this version, or these settings, cannot run
+        self._reopen_at = 0.0  # monotonic
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -124,6 +127,9 @@ class Runner:
 
     def turn(self) -> float:
         """One batch of each piece of work that is due; seconds until something may be due again."""
+        if monotonic_s() >= self._reopen_at:
+            self._reopen_at = monotonic_s() + REOPEN_EVERY_S
+            self._store.reopen()
         ids = self._store.open_ids()
         for ended in set(self._slots) - set(ids):
             try:
@@ -181,6 +187,11 @@ class Runner:
         if work is None:
             self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
             return
+        if (away := self._not_watched(work)) is not None:
+            self._let_go(work_id)
+            self._unreadable.add(work_id)
+            log.warning("bulk work %s is left to others: %s is not watched here", work_id, away)
+            return
         if slot.unsure:
             slot.unsure = False
             slot.repeats_to = 0 if work.phase is Phase.COLLECTING else work.at + MAX_BATCH
@@ -213,6 +224,15 @@ class Runner:
             self._aborted(work_id)
         elif phase in ENDED:
             self._let_go(work_id)
+
+    def _not_watched(self, work: Work) -> str | None:
+        """A source that the work is about and that the settings of this process do not name; those of another may."""
+        for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
+            try:
+                self._backend_of(source, backend)
+            except NotFound:
+                return source
+        return None
 
     def _collect(self, work: Work) -> Phase | None:
         spec = work.spec
@@ -288,7 +308,9 @@ class Runner:
         if size <= 0:
             return self._reached(work, slot), []
         started = monotonic_s()
-        picks = self._coming(work, slot, size)
+        # An entry of the list that cannot be read is of no place: some job that is gone, of the last one.
+        last = len(work.spec.places) - 1
+        picks = [(place if place <= last else -1, pick) for place, pick in self._coming(work, slot, size)]
         if not picks:
             return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
         together = partial(_together, work.spec.action, picks[0])

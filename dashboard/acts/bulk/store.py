@@ -29,9 +29,8 @@ LEASE_MS = 10_000
 _CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
-  if other and redis.call('SISMEMBER', KEYS[2], other) == 1 and redis.call('EXISTS', ARGV[10] .. other) == 1 then
-    return {{other, 1}}
-  end
+  local open = other and redis.call('SISMEMBER', KEYS[2], other) == 1
+  if open and redis.call('EXISTS', sound(ARGV[10] .. other, 'h')) == 1 then return {{other, 1}} end
 end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
 local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
@@ -43,19 +42,26 @@ local surplus = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[7]))
 local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
 for _, ids in ipairs({{surplus, old}}) do
   for _, id in ipairs(ids) do
-    if redis.call('SISMEMBER', KEYS[2], id) == 0 then redis.call('ZREM', KEYS[1], id) end
+    if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+      redis.call('ZREM', KEYS[1], id)
+      local record = ARGV[10] .. id
+      for _, key in ipairs({{record, record .. ':picks', record .. ':rounds', record .. ':undo'}}) do
+        if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, ARGV[5]) end
+      end
+    end
   end
 end
 if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
 return {{ARGV[1], kept}}
 """
 
-# KEYS record, lease. ARGV holder, lease ms. Answers the record, 0 when the lease is not the holder's, -1 when the
-# record is gone.
+# KEYS record, lease, all. ARGV holder, lease ms, id, now. Answers the record, 0 when the lease is not the holder's, -1
+# when the record is gone. Work that is under way is listed, also after the list was lost.
 _HELD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
 return redis.call('HGETALL', KEYS[1])
 """
 
@@ -70,13 +76,13 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 for n = 10, #ARGV, 2 do
   local name = ARGV[n]
-  if string.sub(name, 1, 1) == '+' then redis.call('HINCRBY', KEYS[1], string.sub(name, 2), ARGV[n + 1])
+  if string.sub(name, 1, 1) == '+' then add(KEYS[1], string.sub(name, 2), ARGV[n + 1])
   else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
 end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
 for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6]}}) do redis.call('EXPIRE', key, ARGV[8]) end
 if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('HINCRBY', KEYS[4], 'restored', ARGV[6])
+  add(KEYS[4], 'restored', ARGV[6])
 end
 local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
 if phase == ARGV[3] and ARGV[4] ~= '' then
@@ -120,16 +126,35 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-# KEYS record, open. ARGV id. Answers whether the record is gone.
+# KEYS all, open. ARGV what the names of records begin with. Lists again as open what has not ended: the list was lost.
+_REOPEN = """
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local phase = redis.call('HGET', sound(ARGV[1] .. id, 'h'), 'phase')
+  if phase and phase ~= 'done' and phase ~= 'failed' and phase ~= 'aborted' then redis.call('SADD', KEYS[2], id) end
+end
+return 1
+"""
+
+# KEYS lease. ARGV holder, lease ms. Answers 1, or 0 when another one holds it.
+_LEASE = """
+begin(KEYS[1], ARGV[2])
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return 0
+"""
+
+# KEYS record, open. ARGV id, how long to keep what cannot be read. Answers whether the record is gone.
 _FORGET = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('TTL', KEYS[1]) == -1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+  return 0
+end
 redis.call('SREM', KEYS[2], ARGV[1])
 return 1
 """
 
 # KEYS record. ARGV how many more.
 _RESTORED = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'restored', ARGV[1]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then add(KEYS[1], 'restored', ARGV[1]) end
 return 1
 """
 
@@ -160,7 +185,7 @@ class BulkStore:
             _CREATE,
             (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
             *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
-            *(encode_event(event) if event else "", _record("")),
+            *(encode_event(event) if event else "", self._store.source.own_key(_record(""))),
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
@@ -174,7 +199,7 @@ class BulkStore:
 
         Cost: 1 round trip; 2 where there is one.
         """
-        raw = self._store.source.execute("GET", _undo(name))
+        (raw,) = self._store.ask(("GET", _undo(name)))
         if raw is None:
             return None
         try:
@@ -184,7 +209,7 @@ class BulkStore:
 
     def get(self, work_id: str) -> Work:
         """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
-        reply, held = self._store.source.batch([("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id))])
+        reply, held = self._store.ask(("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id)))
         work = _work(work_id, reply)
         if work is None:
             raise BulkWorkNotFound
@@ -195,7 +220,8 @@ class BulkStore:
 
         Raises BulkWorkNotFound. Cost: 1 round trip.
         """
-        reply = self._store.script(_HELD, (_record(work_id), _lease(work_id)), holder, LEASE_MS)
+        keys = (_record(work_id), _lease(work_id), ALL)
+        reply = self._store.script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
         if reply == 0:
             return None
         work = _work(work_id, reply)
@@ -205,23 +231,28 @@ class BulkStore:
 
     def newest(self, count: int = 50) -> list[Work]:
         """The newest pieces of work first. Cost: 2 round trips."""
-        ids = [raw.decode("ascii", "replace") for raw in self._store.source.execute("ZREVRANGE", ALL, 0, count - 1)]
-        replies = self._store.source.batch([("HGETALL", _record(each)) for each in ids])
+        (names,) = self._store.ask(("ZREVRANGE", ALL, 0, count - 1))
+        ids = [raw.decode("ascii", "replace") for raw in names or ()]
+        replies = self._store.ask(*(("HGETALL", _record(each)) for each in ids))
         works = (_work(each, reply) for each, reply in zip(ids, replies, strict=True))
         return [work for work in works if work]
 
     def open_ids(self) -> list[str]:
         """The ids of work that has not ended. Cost: 1 round trip."""
-        reply = self._store.source.execute("SMEMBERS", OPEN)
+        (reply,) = self._store.ask(("SMEMBERS", OPEN))
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
     def forget(self, work_id: str) -> bool:
         """Take work off the list of open work if its record is gone; False when it is not. Cost: 1 round trip."""
-        return bool(self._store.script(_FORGET, (_record(work_id), OPEN), work_id))
+        return bool(self._store.script(_FORGET, (_record(work_id), OPEN), work_id, KEEP_S))
+
+    def reopen(self) -> None:
+        """List again as open all listed work that has not ended, after that list was lost. Cost: 1 round trip."""
+        self._store.script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record("")))
 
     def lease(self, work_id: str, holder: str) -> bool:
         """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
-        return self._store.source.execute("SET", _lease(work_id), holder, "NX", "PX", LEASE_MS) is not None
+        return bool(self._store.script(_LEASE, (_lease(work_id),), holder, LEASE_MS))
 
     def release(self, work_id: str, holder: str) -> None:
         """Let another one run it."""
@@ -326,8 +357,9 @@ class BulkStore:
         numbers: set[int] = set()
         at, step = 0, 5_000
         while True:
-            found = self._store.source.execute("LRANGE", _rounds(work_id), at, at + step - 1)
-            numbers.update(int(raw) for raw in found if raw.isdigit())
+            (found,) = self._store.ask(("LRANGE", _rounds(work_id), at, at + step - 1))
+            found = found or []
+            numbers.update(int(raw) for raw in found if raw.isdigit() and len(raw) <= 15)
             if len(found) < step:
                 return sorted(numbers)
             at += step
@@ -339,7 +371,8 @@ class BulkStore:
     def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, Pick]]:
         """Jobs from number `at` on. Cost: 1 round trip."""
         found = []
-        for raw in self._store.source.execute("LRANGE", _picks(work_id), at, at + count - 1):
+        (listed,) = self._store.ask(("LRANGE", _picks(work_id), at, at + count - 1))
+        for raw in listed or ():
             place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
             found.append((place, Pick(id=job_id, stamp=stamp)))
         return found
@@ -375,9 +408,10 @@ def _work(work_id: str, reply: Any) -> Work | None:
 
     def number(name: str) -> float | None:
         try:
-            return float(fields[name])
+            value = float(fields[name])
         except (KeyError, ValueError):
             return None
+        return value if 0 <= value < 1e12 else None
 
     def count(name: str) -> int:
         return int(number(name) or 0)

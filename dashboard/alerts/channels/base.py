@@ -70,6 +70,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None  # aware, UTC; None while it lasts
     spark: tuple[float | None, ...] = ()  # the last hour, oldest first, evenly spaced; None = unknown
     top_errors: tuple[str, ...] = ()
+    most_named: int | None = None  # of the lines, the rest only counts: it was never told of by name here; None = all
     references: str | None = None  # id of the first message of the episode on this channel, for threads in mail
 
 
@@ -93,6 +94,8 @@ class Channel(abc.ABC):
     settings_type: ClassVar[type[ChannelSettings]]
     # Whether several episodes may share one message. False where the provider keeps one incident per episode.
     groups: ClassVar[bool] = True
+    # How many lines one message shows; the rest is a number.
+    shows: ClassVar[int] = 20
     # Seconds that lie between two messages at least.
     spacing_s: ClassVar[float] = 0.0
 

@@ -78,13 +78,11 @@ def _description(message: Message) -> str:
     actions = [f"[{label}]({_in_link(url)})" for label, url in text.links(message) if len(url) <= 500]
     tail += [" · ".join(actions)] if actions else []
     room = _DESCRIPTION_LIMIT - sum(len(part) + 1 for part in tail) - len("and 1,000,000 more\n")
-    head: list[str] = []
-    for line in text.shown_lines(message):
-        row = _row(line)
-        if len(row) + 1 > room:
-            break
-        head.append(row)
-        room -= len(row) + 1
+    lines = text.shown_lines(message)
+    head = [_row(line) for line in lines]
+    if sum(len(row) + 1 for row in head) > room:
+        # Each is named all the same: its end is told by its name too.
+        head = ["• " + escape(text.line_text(line), room // len(lines) - 4) for line in lines]
     hidden = len(message.lines) - len(head)
     head += [f"and {hidden:,} more"] if hidden > 0 else []
     return "\n".join([*head, *tail])

@@ -64,9 +64,11 @@ def payload(message: Message) -> dict[str, Any]:
     hidden = len(message.lines) - len(rows)
     while True:
         document = _envelope(_card(message, rows, hidden))
-        if not rows or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
+        longest = max(map(len, rows), default=0)
+        if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
             return document
-        rows, hidden = rows[:-1], hidden + 1
+        # Shorter lines, not fewer: the end of each that is named is told by its name too.
+        rows = [row if len(row) <= longest * 3 // 4 else row[: longest * 3 // 4] + "…" for row in rows]
 
 
 def _envelope(card: dict[str, Any]) -> dict[str, Any]:

@@ -85,12 +85,12 @@ def line_text(line: Line) -> str:
 
 
 def shown_lines(message: Message) -> tuple[Line, ...]:
-    return message.lines[:LINE_LIMIT]
+    return message.lines[: LINE_LIMIT if message.most_named is None else min(LINE_LIMIT, message.most_named)]
 
 
 def more(message: Message) -> str:
     """How many lines are not shown; empty when all are."""
-    hidden = len(message.lines) - LINE_LIMIT
+    hidden = len(message.lines) - len(shown_lines(message))
     return f"and {hidden:,} more" if hidden > 0 else ""
 
 

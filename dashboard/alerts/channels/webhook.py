@@ -26,7 +26,7 @@ TIME_HEADER = "X-Queuedeck-Timestamp"
 SIGNATURE_HEADER = "X-Queuedeck-Signature"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
 _LINES = 100
-_SHAPED = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines"})
+_SHAPED = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines", "most_named"})
 # What belongs to the transport or to this channel.
 _OURS = frozenset(
     {
@@ -58,6 +58,7 @@ class Webhook(HookChannel):
 
     kind = "webhook"
     settings_type = WebhookSettings
+    shows = _LINES
 
     def __init__(self, settings: WebhookSettings, *, allow_private: bool) -> None:
         super().__init__(settings, settings.url, allow_private=allow_private)
@@ -101,7 +102,7 @@ def payload(message: Message) -> dict[str, Any]:
         "ended_at": text.iso(message.ended_at),
         "spark": text.resample(message.spark, 240),
         "top_errors": [_short(error) for error in message.top_errors[:20]],
-        "lines": [_line(line) for line in message.lines[:_LINES]],
+        "lines": [_line(line) for line in message.lines[:_LINES][: message.most_named]],
         "lines_total": len(message.lines),
     }
 

@@ -13,6 +13,7 @@ from dashboard.backends.bullmq import act, detail, discover, flow, keys, pages, 
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.errors import NotFound, Unsupported
+from dashboard.globs import key_pattern
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -150,6 +151,13 @@ class BullMQ(Backend):
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
         return act.on_schedule(self.source, schedule, action)
+
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        found = {key.prefix for ref in refs if (key := keys.of(ref)) is not None} or {keys.DEFAULT_PREFIX}
+        return tuple(f"{key_pattern(prefix)}:*" for prefix in sorted(found))
+
+    def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        return self.changed_keys(refs)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

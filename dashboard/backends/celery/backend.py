@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Hearing
 from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
 from dashboard.backends.celery.act import Acting
+from dashboard.backends.celery.control import REPLIES
+from dashboard.backends.celery.envelope import channel
 from dashboard.backends.celery.index import Keeper
 from dashboard.backends.celery.message import record_text, stack_of
 from dashboard.backends.celery.queues import Queues
@@ -23,6 +25,7 @@ from dashboard.backends.scan import scan_step
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined
 from dashboard.errors import Forbidden, QueuedeckError
+from dashboard.globs import key_pattern
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -76,8 +79,8 @@ class Celery(Backend):
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
-        self.broker = Source(source.name, settings.broker_url) if settings.broker_url else source
-        self.results = Source(source.name, settings.result_url) if settings.result_url else source
+        self.broker = Source(source.name, settings.broker_url, source.prefix) if settings.broker_url else source
+        self.results = Source(source.name, settings.result_url, source.prefix) if settings.result_url else source
         if same_database(self.broker, self.results):
             self.results = self.broker
         self.beat = Source(source.name, settings.redbeat_url) if settings.redbeat_url else self.broker
@@ -243,6 +246,24 @@ class Celery(Backend):
             return super().act_on_worker(worker, action)
         queues = Queues(self.broker, self.own, self.source.name)
         return queues.stop(worker, queues.apps())
+
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        found = {pattern for ref in refs for pattern in self._changed(keys.place(ref))}
+        return tuple(sorted(found or set(self._changed(keys.Place("", "celery")))))
+
+    def _changed(self, place: keys.Place) -> Iterator[str]:
+        prefix = key_pattern(place.prefix)
+        if place.queue is not None:
+            separator = "?" * len(place.separator)
+            yield f"{prefix}{key_pattern(place.queue)}"
+            yield f"{prefix}{key_pattern(place.queue)}{separator}[0-9]"
+        for name in (*self._names, f"{keys.BINDING[:-1]}*", f"{keys.RECORD}*", f"*.{REPLIES}", f"{redbeat.PREFIX}*"):
+            yield prefix + name
+
+    def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        prefixes = sorted({keys.place(ref).prefix for ref in refs} or {""})
+        mailboxes = (key_pattern(channel(prefix, self.broker.database)) for prefix in prefixes)
+        return (*mailboxes, *(f"{key_pattern(prefix)}{keys.RECORD}*" for prefix in prefixes))
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says: what live workers tell with their heartbeats.

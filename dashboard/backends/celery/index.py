@@ -28,7 +28,14 @@ from dashboard.backends.celery.keys import (
     redbeat_key,
     results_key,
 )
-from dashboard.backends.celery.listen import RECORDS, Listener, worker_channels
+from dashboard.backends.celery.listen import (
+    MAX_EVENTS,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    RECORDS,
+    Listener,
+    worker_channels,
+)
 from dashboard.backends.celery.message import when
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
 from dashboard.backends.celery.results import NOTHING, Results, with_prefix
@@ -37,7 +44,9 @@ from dashboard.backends.celery.results import to_write as results_to_write
 from dashboard.backends.payload import loads_dict, text
 from dashboard.backends.scan import scan_step
 from dashboard.clock import monotonic_s
+from dashboard.errors import QueuedeckError
 from dashboard.model import State
+from dashboard.redact import masked_logger
 from dashboard.sources import Command, Reply, Source
 
 # Members of at most 200 bytes, so at most about 2 MB a source and prefix.
@@ -66,10 +75,13 @@ QUEUES_TTL_S, MAX_QUEUES = 3600, 5000
 FILLED_TTL_S = 60
 MAX_RUNTIMES = 200
 MAX_RECENT = 5000
+# Commands that wait for the server of our own keys; of more, the records are looked through again.
+MAX_UNWRITTEN = 2000
 # A worker beats every 2 s: who has listened so long has heard of each that does.
 HEARD_ALL_AFTER_S = 10.0
 # What a record says when a run of a task has ended; it may be tried again.
 RUN_ENDS = frozenset({"SUCCESS", "FAILURE", "RETRY", "REVOKED"})
+log = masked_logger(__name__)
 _STATES = {NATIVE[state]: state for state in ENDED}
 
 
@@ -151,6 +163,10 @@ class Keeper:
         self.revoked: dict[str, None] = {}  # ids of tasks that were revoked, by their records
         self._started_told: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._gone: list[Command] = []
+        self._published: list[tuple[bytes, RawRecord]] = []  # taken out of the feed, and not yet in `ended`
+        self._runtimes: dict[str, float] = {}  # likewise
+        self._unwritten: list[Command] = []  # of the index
+        self._unweighed: Counter[str] = Counter()  # runs that ended, by prefix, not yet held against the records
         self._turn = 0
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
         self._unassigned: dict[str, float] = {}  # run times by task, of the last look, whose record has not come yet
@@ -196,24 +212,36 @@ class Keeper:
         # Run times first. A worker stores the record of a task before it sends the event with its run time, so the
         # records that are drained afterwards hold the record of each event that is already here. The other way round,
         # a record and its event that arrive in between would be parted, and the run time would find no record.
-        runtimes = self.workers.runtimes()
-        runs = self._runs()  # as for run times: the records of these runs are already here
+        # What was taken out of the feed stays here until Redis has answered: a round trip that fails loses none of it.
+        self._runtimes.update(self.workers.runtimes())
+        self._unweighed += self._runs()  # as for run times: the records of these runs are already here
         published, whole = self.listener.drain()
+        self._published += published
+        if len(self._published) > MAX_WAITING or sum(len(raw.head) for _, raw in self._published) > MAX_WAITING_BYTES:
+            self._published, whole = [], False
+        if len(self._runtimes) > 2 * MAX_EVENTS:
+            self._runtimes = {}
         self._look_again(whole)
+        self.ended.whole = self.ended.whole and whole
         windows = self._windows()
         sizes = self._sizes()
-        there, found_own = self._asked([("EXISTS", channel) for channel, _ in published], [*windows, *sizes])
+        channels = [("EXISTS", channel) for channel, _ in self._published]
+        there, found_own = self._asked(channels, [*windows, *sizes])
         members = found_own[: len(windows)]
         self._look_for_more(sizes, found_own[len(windows) :])
         # Channels are the same for all databases of a server, keys are not.
-        ours = [entry for entry, exists in zip(published, there, strict=True) if exists == 1]
-        self.ended.whole = self.ended.whole and whole
-        commands = [*self._gone, *self._added(ours, count=True), *self._heartbeats(), *self._places()]
+        ours = [entry for entry, exists in zip(self._published, there, strict=True) if exists == 1]
+        self._published = []
+        self._unwritten += self._added(ours, count=True)
+        runs, self._unweighed = self._unweighed, Counter()
         self._weigh(runs, whole)
-        commands += self._redbeats_to_tell()
+        runtimes, self._runtimes = self._runtimes, {}
         self._assign_runtimes(runtimes)
+        if len(self._unwritten) > MAX_UNWRITTEN:
+            self._unwritten, self._cursor = [], 0
         if self._cursor is not None:
-            commands += list(self._fill())
+            self._unwritten += self._fill()
+        commands = [*self._gone, *self._unwritten, *self._heartbeats(), *self._places(), *self._redbeats_to_tell()]
         if (self._cursor is None or self._for_room) and not self._missed:
             commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
         else:
@@ -223,11 +251,36 @@ class Keeper:
             for command, found in zip(windows, members, strict=True)
             for member in (found if isinstance(found, list) else ())
         ]
-        exist, replies = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+        try:
+            exist, replies = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+            if told := [*self._started_to_tell(), *self._results_to_tell()]:
+                self._own.batch(told)
+        except QueuedeckError:
+            self._forget_told()
+            raise
+        self._unwritten = []
+        self._replace_wrong(commands, replies)
         self._note_trimmed(commands, replies)
-        if told := [*self._started_to_tell(), *self._results_to_tell()]:
-            self._own.batch(told)
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
+
+    def _forget_told(self) -> None:
+        """Write again what other processes must know, though it was to have been written already."""
+        self._queues_told = self._redbeats_told = self._started_told = (frozenset(), 0.0)
+        self._results_told = ({}, 0.0)
+
+    def _replace_wrong(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
+        """Remove own keys of another type, to be filled anew: they came from another program, or a copied database."""
+        wrong = {
+            str(command[1])
+            for command, reply in zip(commands, replies, strict=True)
+            if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+        }
+        if wrong:
+            for key in sorted(wrong):
+                log.warning("own key %s had another type: removed, and filled anew", key)
+            self._own.batch([("DEL", *sorted(wrong))])
+            self._cursor = 0
+            self._queues_told = (frozenset(), 0.0)
 
     def _runs(self) -> Counter[str]:
         """How many runs of tasks ended since the last look, by prefix, as heartbeats tell: what a worker began, less
@@ -466,12 +519,12 @@ class Keeper:
             match=f"*{RECORD}*",
             key_type="string",
         )
-        self._cursor = cursor or None
-        if self._cursor is None:
-            self._looked_at, self._ended_look, self._for_room = monotonic_s(), True, False
         for start in range(0, len(keys), RECORDS_AT_ONCE):
             some = keys[start : start + RECORDS_AT_ONCE]
             yield from self._added(self._read(some), count=False)
+        self._cursor = cursor or None  # only now: what could not be read is looked for again
+        if self._cursor is None:
+            self._looked_at, self._ended_look, self._for_room = monotonic_s(), True, False
 
     def _read(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
         """Records as far as they are looked into. Cost: 1 round trip, 2 where some are longer than HEAD_BYTES."""

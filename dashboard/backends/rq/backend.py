@@ -25,6 +25,7 @@ from dashboard.backends.rq.workers import read_versions
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined
 from dashboard.errors import NotFound
+from dashboard.globs import key_pattern
 from dashboard.model import (
     Capability,
     FlowDelta,
@@ -141,6 +142,13 @@ class RQ(Backend):
         if action is not Action.STOP_WORKER:
             return super().act_on_worker(worker, action)
         return control.stop_worker(self.source, self.prefixes, worker.id)
+
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        found = {ref.key.partition(":queue:")[0] for ref in refs} or {keys.DEFAULT_PREFIX}
+        return tuple(f"{key_pattern(prefix)}:*" for prefix in sorted(found))
+
+    def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        return tuple(f"{pattern.removesuffix('*')}pubsub:*" for pattern in self.changed_keys(refs))
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""

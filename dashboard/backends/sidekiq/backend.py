@@ -30,6 +30,7 @@ from dashboard.backends.sidekiq import (
 )
 from dashboard.backends.sidekiq.cron_namespaces import CronSets
 from dashboard.backends.sidekiq.entry import searched_text, stack_of
+from dashboard.globs import key_pattern
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -165,6 +166,10 @@ class Sidekiq(Backend):
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
         return control.on_worker(self.source, worker, action)
+
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        spaces = sorted({keys.place(ref).namespace for ref in refs} or {""})
+        return tuple(f"{key_pattern(space)}{pattern}" for space in spaces for pattern in keys.CHANGED)
 
     def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""

@@ -46,8 +46,8 @@ def on_worker(source: Source, worker: Worker, action: Action) -> Acted:
         return _refused(worker.id, "it is dead: no process is there to obey")
     space = dict(worker.facts).get(keys.NAMESPACE, "")
     identity = worker.id.removeprefix(space)
-    names = [f"{space}{identity}-signals", f"{space}{identity}", f"{space}processes"]
-    answer = _run(source, "signal", names, [identity, SIGNALS[action]])
+    names = [f"{space}{identity}-signals", f"{space}processes"]
+    answer = _run(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
     if isinstance(answer, ResponseError):
         return _refused(worker.id, explain(str(answer)))
     if answer == b"gone":

@@ -37,6 +37,13 @@ DELETED = "{queuedeck}:deleted"
 PRIVATE = ("sq|", "working:")
 
 
+# The keys that acts change, as patterns: queues, sets, what processes are told, the add-ons' schedules.
+CHANGED = (
+    *("queue:*", "queues", "schedule", "retry", "dead", "processes", "*-signals", "it-*"),
+    *(f"{CRON_JOB}*", "sidekiq-scheduler:states"),
+)
+
+
 class Place(NamedTuple):
     """Where a ref points: `namespace` with its colon, or ""; `queue` None for the sets of all queues."""
 

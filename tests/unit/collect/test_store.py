@@ -50,11 +50,11 @@ def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: Store) -> 
 @pytest.mark.parametrize(
     ("key", "kind", "told"),
     [
-        (keys.LEAD, "copied", "{queuedeck}:lead had no end."),
-        (keys.LEAD, "text", "{queuedeck}:lead was no lease."),
-        (keys.LEAD, "list", "{queuedeck}:lead was a list."),
-        (keys.EPOCH, "text", None),
-        (keys.EPOCH, "hash", "{queuedeck}:epoch was a hash."),
+        (keys.LEAD, "copied", "{queuedeck}:lead had no end: replaced"),
+        (keys.LEAD, "text", "{queuedeck}:lead was no lease: replaced"),
+        (keys.LEAD, "list", "{queuedeck}:lead was a list, not a string: moved to {queuedeck}:aside:lead"),
+        (keys.EPOCH, "text", "{queuedeck}:epoch held no such number: removed"),
+        (keys.EPOCH, "hash", "{queuedeck}:epoch was a hash, not a string: moved to {queuedeck}:aside:epoch"),
     ],
 )
 def test_a_key_that_is_no_lease_is_replaced_with_one_line(
@@ -74,9 +74,7 @@ def test_a_key_that_is_no_lease_is_replaced_with_one_line(
     assert store.lease("two", 15).epoch is None
     assert store.lease("one", 15) == first
     assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
-    assert [record.message for record in caplog.records] == (
-        [f"keys of the lead were replaced: {told}"] if told else []
-    )
+    assert [record.message for record in caplog.records] == ([f"own key {told}"] if told else [])
 
 
 def test_our_own_lease_without_an_end_gets_one(store: Store, any_redis: redis.Redis) -> None:

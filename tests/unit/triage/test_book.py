@@ -160,12 +160,16 @@ def test_values_of_somebody_else_count_as_not_there(book: Book, any_redis: redis
 
 
 @pytest.mark.parametrize("key", [keys.GROUPS, keys.SEEN])
-def test_keys_of_the_wrong_type_cost_the_marks_only(book: Book, any_redis: redis.Redis, key: str) -> None:
+def test_keys_of_the_wrong_type_are_moved_aside(
+    book: Book, any_redis: redis.Redis, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
     any_redis.set(key, "something else")
-    remarks = book.sync([group(last=1.0)])
-    assert remarks.problem is not None
-    assert "unknown which groups are new" in remarks.problem
+    found = group(last=1.0)
+    remarks = book.sync([found])
+    assert remarks.problem is None
     assert remarks.of("0" * 16) == Remark()
+    assert remarks.of(found.kind.id).first_at is not None
+    assert [line.partition(":aside:")[2] for line in caplog.messages] == [key.partition(":")[2]]
 
 
 def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:

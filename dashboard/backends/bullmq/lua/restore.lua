@@ -11,6 +11,9 @@ local kind = generation(base)
 local answers = {}
 local back, now, remembered = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
+local back_kind = redis.call('TYPE', back).ok
+if back_kind ~= 'zset' and back_kind ~= 'none' then redis.pcall('DEL', back) end -- another program's, under our name
+
 -- A job may have run and be gone since it was put back: then nothing but this tells that it was.
 local function again(token)
   if token == '' then return false end

@@ -16,7 +16,10 @@ local function drop(list, message, name, seen)
 end
 
 local kind = call('TYPE', notes)
-if kind.ok ~= 'none' and kind.ok ~= 'zset' then return redis.error_reply('ERR ' .. notes .. ' is no sorted set') end
+if kind.ok ~= 'none' and kind.ok ~= 'zset' then -- another program's, under our name
+  local removed = call('DEL', notes)
+  if failed(removed) then return removed end
+end
 call('ZREMRANGEBYSCORE', notes, '-inf', now - kept)
 local refused = may_remove(notes)
 if refused then return refused end

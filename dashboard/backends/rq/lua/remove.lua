@@ -53,6 +53,8 @@ local function apply(step)
   return 'done|' .. step.waiters .. ' that wait for it stay deferred: nothing puts them in line any more'
 end
 
+local away_kind = call('TYPE', AWAY).ok
+if away_kind ~= 'zset' and away_kind ~= 'none' then try('DEL', AWAY) end -- another program's, under our name
 local answers, ready, of = {}, {}, {}
 for n = 2, #KEYS do
   local arg = n * 6 - 3

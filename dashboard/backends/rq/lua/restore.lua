@@ -6,6 +6,10 @@
 -- job as move.lua, 'again' where this deletion was undone before, or 'later'.
 local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local back, remembered = ARGV[9], tonumber(ARGV[10])
+for _, ours in ipairs({back, AWAY}) do
+  local kind = call('TYPE', ours).ok
+  if kind ~= 'zset' and kind ~= 'none' then try('DEL', ours) end -- another program's, under our name
+end
 -- 'none': they stood in no list, and do so again.
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or kind ~= 'none' and wrong(into, kind)
 if refused then return refused end

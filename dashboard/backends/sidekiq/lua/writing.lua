@@ -28,6 +28,8 @@ end
 
 -- Raises where deletions may not be remembered; forgets some that are too old.
 local function may_remember(marks, now)
+  local kind = redis.call('TYPE', marks).ok
+  if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', marks) end -- another program's, under our name
   redis.call('ZADD', marks, now, NOBODY)
   redis.call('ZREM', marks, NOBODY)
   local old = redis.call('ZRANGEBYSCORE', marks, '-inf', now - REMEMBER_S, 'LIMIT', 0, 500)

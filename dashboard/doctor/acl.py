@@ -1,0 +1,167 @@
+"""The users of Redis that Queuedeck needs, as lines for `ACL SETUSER`: to read, to keep data of its own, to act.
+
+Which commands an act needs is read out of the scripts and modules that act, so that no list can lag behind them. The
+keys and channels that it changes are told by each library's backend.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from dashboard.backends.base import Backend
+from dashboard.collect.store import PREFIX, WRITES
+from dashboard.errors import Forbidden, Unsupported
+from dashboard.model import QueueRef
+from dashboard.sources import Source, info_fields
+
+Version = tuple[int, ...]
+
+NAME: Final = "queuedeck"
+_READING: Final = (
+    *("-@all", "+@read", "-@dangerous", "+ping", "+hello", "+auth", "+select", "+info", "+role", "+time", "+dbsize"),
+    *("+client|setname", "+client|id", "+client|list"),
+)
+_LOOKING: Final = ("+latency|latest", "+memory|usage")
+# Commands that change something and that any of our scripts may use; what only reads is in @read.
+_WRITING = """brpop brpoplpush copy decr decrby del expire expireat getdel getex getset hdel hincrby hmset hset hsetnx
+    incr incrby linsert lmove lpop lpush lpushx lrem lset ltrim mset persist pexpire pexpireat psetex rename renamenx
+    restore rpop rpoplpush rpush rpushx sadd set setex setnx setrange smove spop srem unlink xadd xdel xtrim zadd
+    zincrby zpopmax zpopmin zrem zremrangebylex zremrangebyrank zremrangebyscore"""
+WRITING: Final = frozenset(_WRITING.split())
+OTHERS: Final = frozenset({"eval", "publish", "multi", "exec", "watch", "unwatch", "discard"})
+_NUMBER = re.compile(r"\d{1,6}")
+_IN_LUA = re.compile(r"'([A-Z]{3,20})'")
+_IN_PYTHON = re.compile(r"""\(\s{0,40}"([A-Z]{3,20})",""")
+# ARGV how many keys, a key of each pattern, channels, "", commands. Answers {the refused commands, the numbers of the
+# patterns that do not let it in, those of keys first}. It touches no key.
+_MAY_ACT: Final = """
+local refused, closed, many, at = {}, {}, tonumber(ARGV[1]), 2
+while ARGV[at] ~= '' do
+  local allowed
+  if at - 1 <= many then allowed = redis.acl_check_cmd('SET', ARGV[at], '')
+  else allowed = redis.acl_check_cmd('PUBLISH', ARGV[at], '') end
+  if not allowed then closed[#closed + 1] = at - 1 end
+  at = at + 1
+end
+local key, channel = ARGV[2], ARGV[many + 2]
+local bare = {multi = true, exec = true, unwatch = true, discard = true}
+for n = at + 1, #ARGV do
+  local name = ARGV[n]
+  local allowed
+  if bare[name] then allowed = redis.acl_check_cmd(name)
+  elseif name == 'eval' then allowed = redis.acl_check_cmd(name, '', '0')
+  elseif name == 'publish' then allowed = redis.acl_check_cmd(name, channel, '')
+  else allowed = redis.acl_check_cmd(name, key, key, key, key) end
+  if not allowed then refused[#refused + 1] = name end
+end
+return {refused, closed}
+"""
+
+
+def parse_version(text: str | None) -> Version:
+    """The numbers of a version; (7, 0) where it is not known."""
+    numbers = _NUMBER.findall(text or "")
+    return tuple(map(int, numbers[:2])) or (7, 0)
+
+
+def version_of(source: Source) -> Version:
+    """The version of a server, of Valkey that of the Redis it stems from. Raises BackendUnavailable. 1 round trip."""
+    reply = source.batch([("INFO", "server")])[0]
+    return parse_version(info_fields(reply).get("redis_version") if isinstance(reply, bytes) else None)
+
+
+def reading_line(version: Version = (7, 0)) -> str:
+    """The line of a user that reads everything and changes nothing."""
+    return _line(_everything(version), (), version)
+
+
+def publishing_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
+    """The line of a user that besides keeps Queuedeck's own data, on the server that is watched."""
+    return _line((*_everything(version), f"~{prefix}:*"), own_commands(), version)
+
+
+def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
+    """The line of a user that keeps Queuedeck's own data on a Redis of its own, at `store_url`."""
+    return _line((f"~{prefix}:*",), own_commands(), version)
+
+
+def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
+    """The line that lets the user of one of the others act on a library too: what is granted already stays."""
+    keys = [] if version < (7, 0) else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), "{queuedeck}:*")]
+    channels = [] if version < (6, 2) else [f"&{pattern}" for pattern in backend.changed_channels(refs)]
+    return " ".join(["ACL SETUSER", NAME, *keys, *channels, *(f"+{name}" for name in acting_commands(backend.name))])
+
+
+def listening_line(backend: Backend) -> str | None:
+    """The line that lets the user hear what a library publishes; None where nothing is listened to."""
+    hearing = backend.hearing()
+    if hearing is None:
+        return None
+    return " ".join(["ACL SETUSER", NAME, "+psubscribe", *(f"&{channel}" for channel in hearing.channels)])
+
+
+def missing(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+    """The words of `acting_line` that this user has not been granted; () when it may act.
+
+    Raises Unsupported where the server cannot say (Redis before 7), BackendUnavailable. Cost: 2 round trips.
+    """
+    source = backend.source
+    version = version_of(source)
+    if version < (7, 0):
+        raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot say what a user may change.")
+    names = acting_commands(backend.name)
+    patterns = [f"~{pattern}" for pattern in backend.changed_keys(refs)]
+    patterns += [f"&{pattern}" for pattern in backend.changed_channels(refs)]
+    # A pattern without its stars is a name that fits it.
+    samples = [pattern[1:].replace("*", "x").replace("[0-9]", "1") for pattern in patterns]
+    many = sum(pattern[0] == "~" for pattern in patterns)
+    try:
+        refused, closed = source.execute("EVAL", _MAY_ACT, 0, many, *samples, "", *names)
+    except Forbidden:
+        return (*patterns, *(f"+{name}" for name in names))  # without scripts nothing can be asked, nor done
+    except ResponseError as exc:
+        raise source.refusal(exc) from exc
+    return (*(patterns[number - 1] for number in closed), *(f"+{name.decode()}" for name in refused))
+
+
+def own_commands() -> tuple[str, ...]:
+    """The commands that keep our own data, in the order of WRITES."""
+    return ("eval", *dict.fromkeys(name.lower() for name, _ in sorted(WRITES, key=lambda each: each[0] == "DEL")))
+
+
+@cache
+def acting_commands(library: str) -> tuple[str, ...]:
+    """The commands beyond reading that acting on a library needs, in alphabetical order."""
+    found: set[str] = {"eval"}
+    for name, text in _sources(library):
+        words = _IN_LUA.findall(text) if name.endswith(".lua") else _IN_PYTHON.findall(text)
+        found.update(word.lower() for word in words)
+    return tuple(sorted(found & (WRITING | OTHERS)))
+
+
+def _sources(library: str) -> Iterator[tuple[str, str]]:
+    """(name, text) of what a library's backend is made of."""
+    package = files("dashboard.backends")
+    for folder in (package / "lua", package / library / "lua", package / library):
+        for file in folder.iterdir():
+            if file.is_file() and file.name.endswith((".lua", ".py")):
+                yield file.name, file.read_text("utf-8")
+
+
+def _everything(version: Version) -> tuple[str, ...]:
+    return ("%R~*",) if version >= (7, 0) else ("~*",)
+
+
+def _line(keys: Iterable[str], commands: Iterable[str], version: Version) -> str:
+    words = ["ACL SETUSER", NAME, "on", ">PASSWORD", "resetkeys", *keys]
+    words += ["resetchannels"] if version >= (6, 2) else []
+    words += _READING
+    words += ["+client|setinfo"] if version >= (7, 2) else []
+    words += ["+eval_ro"] if version >= (7, 0) else []
+    return " ".join([*words, *(f"+{name}" for name in commands), *_LOOKING])

@@ -1,0 +1,168 @@
+"""The users that `queuedeck doctor --acl` prints may do all that is offered for each library, undo too, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import pytest
+import redis
+
+from dashboard.acts.actions import Actions
+from dashboard.acts.audit import Actor, Audit
+from dashboard.acts.bin import Bin
+from dashboard.backends.acting import Action, Pick, Wishes
+from dashboard.backends.base import Backend
+from dashboard.collect.store import Store
+from dashboard.doctor import acl
+from dashboard.errors import Unsupported
+from dashboard.model import Job, JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.conftest import Picture, Stage
+from tests.processes import ROOT
+
+PASSWORD = "of-the-test"
+ACTOR = Actor(name="anna", role="admin")
+newer = pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
+
+
+def obey(client: redis.Redis, line: str) -> None:
+    """Run a line as redis-cli would."""
+    client.execute_command(*line.replace(">PASSWORD", f">{PASSWORD}").split(" "))
+
+
+def fresh(stage: Stage, picture: Picture) -> None:
+    """The key space as it was filled; users stay."""
+    stage.client.flushall()
+    with stage.client.pipeline(transaction=False) as pipeline:
+        for key, (value, ttl_ms) in picture.keys.items():
+            pipeline.restore(key, ttl_ms, value)
+        pipeline.execute()
+
+
+def granted(stage: Stage, *, acts: bool = True) -> str:
+    """The address with the user of the printed lines, who is made."""
+    stage.client.acl_log_reset()
+    version = acl.parse_version(str(stage.client.info("server")["redis_version"]))
+    obey(stage.client, acl.publishing_line(version))
+    listening = acl.listening_line(stage.backend)
+    if listening:
+        obey(stage.client, listening)
+    if acts:
+        obey(stage.client, acl.acting_line(stage.backend, list(stage.discover().values()), version))
+    return stage.url.replace("redis://", f"redis://queuedeck:{PASSWORD}@")
+
+
+@contextmanager
+def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, Actions]]:
+    source = Source("main", url)
+    backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
+    backend.own = source
+    try:
+        stage.library.prepare(backend, stage.client)
+        yield backend, Actions(lambda *_: backend, Bin(Store(source), 1024 * 1024), Audit(source))
+    finally:
+        backend.close()
+        source.close()
+
+
+def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, str], str]:
+    """What comes of each act that is offered for a first job of each state, for queues, schedules and workers."""
+    found: dict[tuple[str, str, str], str] = {}
+    with acting(stage, url) as (backend, actions):
+        for ref in stage.discover().values():
+            for state, offered in backend.job_actions.items():
+                for action in offered:
+                    fresh(stage, picture)
+                    jobs: Sequence[Job] = ()
+                    with suppress(Unsupported):  # kept in each queue, or for all of them
+                        jobs = backend.jobs(ref, JobQuery(state=state)).jobs
+                    if jobs:
+                        found[ref.name, state.value, action.value] = outcome(actions, ref, state, action, jobs[0])
+            for action in backend.queue_actions:
+                fresh(stage, picture)
+                done = backend.act_on_queue(ref, action)
+                found[ref.name, "queue", action.value] = f"{done.outcome} {done.detail}"
+        refs = list(stage.discover().values())
+        for what, offered, things, act in (
+            ("schedule", backend.schedule_actions, backend.schedules, backend.act_on_schedule),
+            ("worker", backend.worker_actions, backend.workers, backend.act_on_worker),
+        ):
+            for action in offered:
+                fresh(stage, picture)
+                for thing in list(things(refs))[:1]:
+                    done = act(thing, action)
+                    found[what, thing.id, action.value] = f"{done.outcome} {done.detail}"
+    return found
+
+
+def outcome(actions: Actions, ref: QueueRef, state: State, action: Action, job: Job) -> str:
+    """How it ended, and the undo of it where there is one."""
+    target = "beta" if ref.name == "alpha" else "alpha"
+    wishes = Wishes(payload=job.payload.text if job.payload else None, target=target)
+    done = actions.on_jobs(ACTOR, ref, state, action, [Pick(id=job.id, stamp=job.stamp)], wishes)
+    told = f"{done.acted[0].outcome} {done.acted[0].detail}"
+    if done.batch is not None:
+        (back,) = actions.undo(ACTOR, done.batch).acted
+        told += f", undone: {back.outcome} {back.detail}"
+    return told
+
+
+@newer
+def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, picture: Picture) -> None:
+    expected = all_acts(stage, picture, stage.url)
+    assert any("done" in told for told in expected.values())
+    assert all_acts(stage, picture, granted(stage)) == expected
+    log = [entry["object"] for entry in stage.client.acl_log()]
+    assert log == []
+
+
+@newer
+def test_the_printed_user_may_do_nothing_else(stage: Stage, picture: Picture) -> None:
+    with redis.Redis.from_url(granted(stage)) as client:
+        for command in (
+            *(("SET", "shop:orders", 1), ("DEL", "shop:orders"), ("FLUSHALL",), ("FLUSHDB",), ("KEYS", "*")),
+            *(("CONFIG", "GET", "*"), ("ACL", "LIST"), ("MONITOR",), ("SHUTDOWN",), ("SWAPDB", 0, 1), ("MOVE", "a", 1)),
+            *(("EVAL", "return redis.call('SET', 'shop:orders', 1)", 0), ("FUNCTION", "LIST")),
+            *(("PUBLISH", "shop", "x"), ("SCRIPT", "FLUSH"), ("REPLICAOF", "no", "one"), ("SUBSCRIBE", "shop")),
+        ):
+            with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|can't access|can't run"):
+                client.execute_command(*command)
+
+
+@newer
+def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Picture) -> None:
+    url = granted(stage, acts=False)
+    with acting(stage, url) as (backend, _):
+        refs = list(stage.discover().values())
+        missing = acl.missing(backend, refs)
+    assert missing
+    obey(stage.client, f"ACL SETUSER queuedeck {' '.join(missing)}")
+    with acting(stage, url) as (backend, _):
+        assert acl.missing(backend, refs) == ()
+    stage.client.acl_deluser("queuedeck")
+    url = granted(stage)
+    with acting(stage, url) as (backend, _):
+        assert acl.missing(backend, list(stage.discover().values())) == ()
+
+
+def test_the_readme_shows_these_lines(stage: Stage) -> None:
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert {acl.reading_line(), acl.publishing_line(), acl.acting_line(stage.backend, [])} <= set(readme)
+
+
+def test_our_own_scripts_run_no_other_commands() -> None:
+    """Those that keep our own data; a command that is tried only, and has another way, may be refused."""
+    used: set[str] = set()
+    for folder in ("alerts", "acts", "collect", "triage", "web"):
+        for path in (ROOT / "dashboard" / folder).rglob("*.py"):
+            used |= {word.lower() for word in re.findall(r"redis\.call\('([A-Z]+)'", path.read_text())}
+    assert used & acl.WRITING <= set(acl.own_commands())
+
+
+def test_redis_6_cannot_say_who_may_act(stage: Stage) -> None:
+    if stage.client.info("server")["redis_version"] < "7":
+        with pytest.raises(Unsupported, match="cannot say"):
+            acl.missing(stage.backend, list(stage.discover().values()))

@@ -1,0 +1,131 @@
+"""The index of what ended loses nothing that it was told, whichever round trip fails, and outlives odd keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.celery import index
+from dashboard.backends.celery.index import Keeper, index_key, workers_key
+from dashboard.errors import BackendUnavailable
+from dashboard.model import State
+from dashboard.sources import Source
+from tests.waiting import wait_until
+
+KEY = ("", "mail")
+
+
+@pytest.fixture
+def keeper(source: Source, redis_client: redis.Redis) -> Iterator[Keeper]:
+    """A keeper that hears the feed and has looked through the records."""
+    found = Keeper(source, source, source, "main")
+    found.prefixes = ("",)
+    wait_until(lambda: found.listener.connected, what="the feed")
+    wait_until(lambda: found.tend() or found._cursor is None, what="the look through the records")
+    found.tend()
+    found.ended = index.Ended()
+    yield found
+    found.close()
+
+
+def ends(client: redis.Redis, name: str, runtime_s: float = 2.5, status: str = "SUCCESS") -> None:
+    """What a worker does as a task ends: the record, its message, the event."""
+    record = json.dumps({"status": status, "task_id": name, "queue": "mail", "date_done": "2026-01-01T00:00:00"})
+    key = f"celery-task-meta-{name}"
+    client.set(key, record)
+    client.publish(key, record)
+    event = json.dumps({"type": "task-succeeded", "uuid": name, "runtime": runtime_s, "hostname": "w"})
+    envelope = {"body": base64.b64encode(event.encode()).decode(), "content-type": "application/json"}
+    client.publish("/0.celeryev/task.succeeded", json.dumps(envelope))
+
+
+def heard(keeper: Keeper, records: int, events: int) -> None:
+    wait_until(lambda: (keeper.listener.received, keeper.workers.heard) == (records, events), what="the feed")
+
+
+def listed(client: redis.Redis) -> int:
+    return int(client.zcard(index_key("main", State.COMPLETED)))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_round_trip_that_fails_loses_nothing(
+    keeper: Keeper, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    ends(redis_client, "a")
+    heard(keeper, 1, 1)
+    run, trips = source.run, 0
+
+    def cut(packed: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        if trips == failing + 1:
+            raise source.unavailable(ConnectionError("cut"))
+        return run(packed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "run", cut)
+        with pytest.raises(BackendUnavailable):
+            keeper.tend()
+    ends(redis_client, "b", 1.5)
+    heard(keeper, 2, 2)
+    keeper.tend()
+    assert (keeper.ended.completed, keeper.ended.whole) == ({KEY: 2}, True)
+    assert sorted(keeper.ended.runtimes[KEY]) == [1.5, 2.5]
+    assert listed(redis_client) == 2
+
+
+def test_records_that_could_not_be_read_are_looked_for_again(
+    keeper: Keeper, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_client.set("celery-task-meta-old", json.dumps({"status": "SUCCESS", "date_done": "2026-01-01T00:00:00"}))
+    keeper._cursor = 0
+    batch = source.batch
+
+    def cut(commands: Any) -> Any:
+        if commands and commands[0][0] == "GETRANGE":
+            raise source.unavailable(ConnectionError("cut"))
+        return batch(commands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "batch", cut)
+        with pytest.raises(BackendUnavailable):
+            keeper.tend()
+    wait_until(lambda: keeper.tend() or listed(redis_client) == 1, what="the record being listed")
+
+
+def test_more_than_may_wait_is_looked_for_in_the_records(
+    keeper: Keeper, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "MAX_UNWRITTEN", 0)
+    ends(redis_client, "a")
+    heard(keeper, 1, 1)
+    monkeypatch.setattr(index, "FILL_SECONDS", 5.0)
+    keeper.tend()
+    assert (keeper.ended.completed, listed(redis_client)) == ({KEY: 1}, 1)
+
+
+@pytest.mark.parametrize("name", ["completed", "dead", "workers", "queues"])
+def test_a_key_of_another_type_is_filled_anew_with_one_line(
+    keeper: Keeper, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    ends(redis_client, "a")
+    ends(redis_client, "b", status="FAILURE")
+    heard(keeper, 2, 2)
+    keeper.tend()
+    keeper.queues = frozenset({"mail"})
+    key = f"{{queuedeck}}:celery:main:{name}"
+    redis_client.delete(key)
+    redis_client.set(key, "garbage")
+    ends(redis_client, "c")
+    envelope = {"body": base64.b64encode(b'{"hostname": "w"}').decode(), "content-type": "application/json"}
+    redis_client.publish("/0.celeryev/worker.heartbeat", json.dumps(envelope))
+    wait_until(lambda: keeper.tend() or redis_client.type(key) != b"string", what="the key being removed")
+    wait_until(lambda: keeper.tend() or keeper._cursor is None, what="the look through the records")
+    assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
+    assert caplog.messages in ([], [f"own key {key} had another type: removed, and filled anew"])
+    assert workers_key("main") == "{queuedeck}:celery:main:workers"

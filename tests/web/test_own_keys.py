@@ -1,0 +1,257 @@
+"""Garbage in our own keys: every page goes on, the checker and acts too, and the key is well again with one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dashboard.acts.bulk.undoing import undo_of
+from dashboard.acts.bulk.work import ENDED
+from dashboard.alerts.channels.base import Delivered
+from dashboard.collect import own_keys
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.store import PREFIX, Store
+from dashboard.collect.watch import watch
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web import sessions
+from dashboard.web.deck import EXTENSION
+from dashboard.web.sign_in_limits import Attempt, AttemptCounter
+from tests.acts.conftest import ACTOR
+from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+from tests.web.test_dead import SAME
+
+BAD = b"\xff\x00 of a later version"
+JOBS = "/api/v1/queues/main/rq/mail/jobs"
+
+
+def wrong_type(client: redis.Redis, key: bytes, kind: str) -> None:
+    client.delete(key)
+    if kind == "string":
+        client.rpush(key, BAD, "1")
+    else:
+        client.set(key, BAD)
+
+
+def garbage(client: redis.Redis, key: bytes, kind: str) -> None:
+    """The right type, and nothing in it that we wrote."""
+    fields = client.hkeys(key) if kind == "hash" else []
+    left = client.pttl(key)
+    client.delete(key)
+    match kind:
+        case "string":
+            client.set(key, BAD)
+        case "hash":
+            client.hset(key, mapping={BAD: BAD, **dict.fromkeys(fields, BAD)})
+        case "list":
+            client.rpush(key, BAD, BAD)
+        case "set":
+            client.sadd(key, BAD, "x:y")
+        case "zset":
+            client.zadd(key, {BAD: float("inf"), "x:y": float("-inf"), "": 0})
+        case "stream":
+            client.xadd(key, {"e": BAD, "event": BAD})
+            client.xadd(key, {BAD: b"1"})
+    if left > 0:
+        client.pexpire(key, left)
+
+
+def numbers(client: redis.Redis, key: bytes, kind: str) -> None:
+    """Numbers that no calendar and no counter holds."""
+    huge = "9" * 400
+    match kind:
+        case "string":
+            client.set(key, huge, keepttl=True)
+        case "hash":
+            client.hset(key, mapping={**dict.fromkeys(client.hkeys(key), huge), "nan": "nan"})
+        case "list":
+            client.rpush(key, huge)
+        case "set":
+            client.sadd(key, huge)
+        case "zset":
+            client.zadd(key, {huge: 1e300})
+        case "stream":
+            client.delete(key)
+            client.xadd(key, {"e": huge, "event": f'{{"at": {huge}}}'}, id="18446744073709551615-18446744073709551615")
+
+
+def no_end(client: redis.Redis, key: bytes, kind: str) -> None:
+    client.persist(key)
+
+
+Damage = Callable[[redis.Redis, bytes, str], None]
+KINDS: dict[str, Damage] = {
+    "wrong type": wrong_type,
+    "garbage": garbage,
+    "numbers": numbers,
+    "no end": no_end,
+}
+
+
+@dataclass
+class Stage:
+    app: Flask
+    client: redis.Redis
+    process: Process
+    pages: tuple[str, ...]
+    kept: dict[bytes, tuple[int, bytes]]
+    names: dict[bytes, str]  # our own keys and their types
+
+    def reset(self) -> FlaskClient:
+        """A new process on the data as seeded."""
+        self.app.extensions[EXTENSION].stop()
+        self.client.flushall()
+        for key, (ttl, dump) in self.kept.items():
+            self.client.restore(key, ttl, dump)
+        self.process.restart()
+        return self.app.test_client()
+
+    def walk(self, client: FlaskClient, *, parts: bool = True) -> list[str]:
+        """The pages that fail; those that are parts of others too unless not asked for."""
+        pages = [page for page in self.pages if parts or not ("/_" in page or "openapi" in page or "new" in page)]
+        answers = ((page, client.get(page).status_code) for page in pages)
+        return [f"{page}: {status}" for page, status in answers if status >= 500 and page != "/healthz/checker"]
+
+    def tick(self, depth: int) -> None:
+        assert self.process.tick(deep(depth))
+        self.process.deliver()
+
+    def act(self, client: FlaskClient) -> None:
+        """Delete a dead job and put it back."""
+        row = wait_until(lambda: client.get(f"{JOBS}?state=dead").get_json().get("jobs"), what="the queue")[0]
+        one = {"state": "dead"}
+        answer = client.post(f"{JOBS}/{row['id']}/delete", json=one, headers=SAME)
+        assert answer.status_code == 200, answer.get_json()
+        batch = answer.get_json()["undo"]
+        undone = client.post(f"/api/v1/undo/{batch}", json={}, headers=SAME)
+        assert (undone.status_code, undone.get_json()["restored"]) == (200, 1)
+        events = client.get("/api/v1/audit").get_json()["events"]
+        assert [event["action"] for event in events[:2]] == ["undo", "delete"]
+
+
+@pytest.fixture
+def stage(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]) -> Iterator[Stage]:
+    channel = {"id": "ops", "kind": "webhook", "url": "https://hooks.example/x"}
+    app = make_app(rules=[DEEP], channels=[channel], checker="off")
+    client = app.test_client()
+    process = Process(server.url, "one", (Recorder("ops"),))
+    work = seed(process, client, redis_client)
+    rules = [rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]
+    pages = (*rules, f"/bulk/{work}", "/queues/main/rq/mail", f"{JOBS}?state=dead")
+    names = {key: redis_client.type(key).decode() for key in redis_client.keys(f"{PREFIX}:*")}
+    kept = {key: (max(0, redis_client.pttl(key)), redis_client.dump(key)) for key in redis_client.keys("*")}
+    yield Stage(app, redis_client, process, pages, kept, names)
+    process.close()
+
+
+def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
+    """One key of each kind at least; the id of bulk work that is under way."""
+    recorder = process.channels["ops"]
+    recorder.answers = [Delivered(ok=False, status="410", permanent=True), Delivered(ok=False, status="503")]
+    process.tick(deep(100))
+    process.deliver()
+    process.tick(deep(100, 100))
+    process.deliver()
+    store = Store(process.source)
+    sampler = Sampler(watch(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
+    epoch = store.lease("one", 15).epoch
+    assert epoch is not None
+    store.publish("one", epoch, sampler.sample(epoch), sampler.history)
+    extension = client.application.extensions[EXTENSION]
+    alert = extension.desk.now().firing[0]
+    extension.desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="anna")
+    extension.desk.keep_silence(extension.desk.draft_silence(for_s=3600, by="anna", queue="nobody"))
+    extension.desk.test_fire("ops", by="anna")
+    extension.desk.editor.save({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
+    attempt = Attempt(name="anna", address="10.0.0.1")
+    AttemptCounter().count(store, attempt)
+    sessions.EndedSessions().add(process.source, "over")
+    assert client.get("/dead").status_code == 200
+    body = {"source": "main", "backend": "rq", "state": "dead", "pace_per_s": 1}
+    works = []
+    for action, queue in (("delete", "cash"), ("retry", "mail")):
+        answer = client.post("/api/v1/bulk", json=body | {"action": action, "queue": queue}, headers=SAME)
+        assert answer.status_code == 201, answer.get_json()
+        works.append(answer.get_json()["bulk_id"])
+        if len(works) == 1:
+            wait_until(lambda: extension.bulk.get(works[0]).phase in ENDED, what="the deletion")
+            extension.runner.stop()
+            extension.bulk.create(undo_of(extension.bulk.get(works[0]), ACTOR))
+    assert extension.bulk.lease(works[1], "another process")
+    data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
+    data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
+    data.zadd(f"{PREFIX}:back", {"of an undo": 1})
+    extension.stop()
+    return works[0]
+
+
+def all_keys(stage: Stage) -> dict[str, str]:
+    """Our own keys without their prefix, and their types."""
+    return {key.decode().removeprefix(f"{PREFIX}:"): kind for key, kind in stage.names.items()}
+
+
+def shape(name: str) -> str:
+    """The same for keys of one family."""
+    found = ((begin, end) for begin, end, _ in own_keys.FAMILIES if name.startswith(begin) and name.endswith(end))
+    return name if name in own_keys.TYPES else "…".join(next(found))
+
+
+def one_of_each(stage: Stage) -> list[tuple[bytes, str]]:
+    return list(
+        {(shape(key), kind): (f"{PREFIX}:{key}".encode(), kind) for key, kind in all_keys(stage).items()}.values()
+    )
+
+
+def test_the_table_names_every_key_that_there_is(stage: Stage) -> None:
+    """And each kind of key is there, so that what follows is about all of them."""
+    names = all_keys(stage)
+    assert {name: own_keys.type_of(name) for name in names} == names
+    shapes = {shape(name) for name in names}
+    assert not set(own_keys.TYPES) - shapes
+    assert not {f"{begin}…{end}" for begin, end, _ in own_keys.FAMILIES} - shapes
+
+
+@pytest.mark.parametrize("damage", [wrong_type, garbage])
+def test_garbage_in_one_key_heals(stage: Stage, damage: Damage, caplog: pytest.LogCaptureFixture) -> None:
+    for key, kind in one_of_each(stage):
+        client = stage.reset()
+        caplog.clear()
+        damage(stage.client, key, kind)
+        try:
+            heals(stage, client, key, kind, caplog)
+        except Exception as exc:
+            exc.add_note(f"the key was {key!r}")
+            raise
+
+
+def heals(stage: Stage, client: FlaskClient, key: bytes, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert stage.walk(client, parts=False) == []
+    stage.tick(100)
+    stage.act(client)
+    stage.tick(0)
+    # One that nobody needs any more, as that of ended work, stays as it is until its end: it counts as absent.
+    if key.decode().removeprefix(f"{PREFIX}:") in own_keys.TYPES and stage.client.exists(key):
+        assert stage.client.type(key).decode() == kind
+    lines = [record.getMessage() for record in caplog.records if key.decode() in record.getMessage()]
+    assert len([line for line in lines if line.startswith("own key")]) <= 1, lines
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == []
+
+
+def test_garbage_in_all_keys_at_once_heals(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    for damage in KINDS.values():
+        client = stage.reset()
+        caplog.clear()
+        for key, kind in stage.names.items():
+            damage(stage.client, key, kind)
+        assert stage.walk(client) == []
+        stage.tick(100)
+        stage.act(client)
+        stage.tick(0)
+        assert stage.walk(client) == []

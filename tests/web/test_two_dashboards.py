@@ -1,0 +1,228 @@
+"""Two dashboards on one store: each shows what its own settings say, and says that the other is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from msgspec.structs import replace
+from rq import Queue
+
+from dashboard.acts.audit import Actor
+from dashboard.acts.bulk.work import Place, Spec
+from dashboard.backends.acting import Action
+from dashboard.collect import sampler as sampling
+from dashboard.collect.sampler import Sampler
+from dashboard.collect.store import Store
+from dashboard.collect.watch import fingerprint_of, watch
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.doctor import main as doctor
+from dashboard.errors import ConfigurationError
+from dashboard.model import QueueRef, State
+from dashboard.settings import load
+from dashboard.web.deck import EXTENSION
+from tests.alerts.rig import DEEP
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+
+PAGES = ("/", "/workers", "/schedules", "/dead", "/search?q=x", "/alerts", "/alerts/rules", "/alerts/silences", "/bulk")
+PARTS = ("/_overview", "/alerts/_now", "/healthz", "/readyz", "/metrics")
+API = ("overview", "queues", "dead", "search?q=x", "workers", "schedules", "alerts", "rules", "bulk", "audit")
+OTHER = "samples with other settings on the same store"
+Lead = Callable[..., Sampler]
+
+
+@pytest.fixture
+def lead() -> Iterator[Lead]:
+    """Publishes a sample by given settings as the leader does."""
+    made = []
+
+    def publish(**settings: Any) -> Sampler:
+        watched = watch(load(environ={}, keywords=settings))
+        made.append(watched)
+        assert watched.own is not None
+        store = Store(watched.own)
+        one = Sampler(watched, 2.0, "the-leader", clock=store.now_s)
+        epoch = store.lease("the-leader", 15).epoch
+        assert epoch is not None
+        assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
+        return one
+
+    yield publish
+    for watched in made:
+        watched.close()
+
+
+def check_own_view(app: Flask, queue: str) -> None:
+    """All pages of the other's settings: none fails, each says so, and each link to a queue leads somewhere."""
+    client = app.test_client()
+    for path in (*PAGES, *PARTS, *(f"/api/v1/{name}" for name in API)):
+        answer = client.get(path)
+        assert answer.status_code == 200, (path, answer.status_code)
+        if path in PAGES:
+            assert OTHER in answer.text, path
+    told = client.get("/api/v1/overview").get_json()
+    assert OTHER in told["other_settings"]
+    assert [each["name"] for each in told["queues"]] == [queue]
+    (found,) = told["queues"]
+    assert client.get(f"/queues/{found['source']}/{found['backend']}/{queue}").status_code == 200
+
+
+def bull(client: redis.Redis, name: str) -> None:
+    client.hset(f"bull:{name}:meta", "version", "bullmq:5.0.0")
+    client.lpush(f"bull:{name}:wait", "1")
+
+
+def test_other_libraries(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    Queue("mail", connection=redis_client).enqueue("app.send")
+    bull(redis_client, "orders")
+    one = {"name": "main", "url": server.url}
+    lead(sources=[{**one, "backends": ["rq"]}])
+    app = make_app(sources=[{**one, "backends": ["bullmq"]}])
+    caplog.set_level(logging.WARNING, "dashboard.collect.reader")
+    check_own_view(app, "orders")
+    assert len([line for line in caplog.messages if OTHER in line]) == 1
+    same = make_app(sources=[{**one, "backends": ["rq"]}]).test_client()
+    assert OTHER not in same.get("/").text
+    told = same.get("/api/v1/overview").get_json()
+    assert (told["other_settings"], [each["name"] for each in told["queues"]]) == (None, ["mail"])
+
+
+def test_other_sources_on_one_store(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alpha, beta, store = (server.url.replace("/0", f"/{number}") for number in (1, 2, 3))
+    for url, name in ((alpha, "theirs"), (beta, "ours")):
+        with redis.Redis.from_url(url) as client:
+            Queue(name, connection=client).enqueue("app.send")
+    lead(sources=[{"name": "alpha", "url": alpha}], store_url=store)
+    ours = {"sources": [{"name": "beta", "url": beta}], "store_url": store}
+    check_own_view(make_app(**ours), "ours")
+    doctor(load(environ={}, keywords=ours))
+    assert "the-leader sampled here" in capsys.readouterr().out
+
+
+def test_a_rolling_deploy_that_adds_a_source(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """The new replica shows both sources at once, and the old ones go on with theirs when the new one leads."""
+    before = [{"name": "alpha", "url": server.url}]
+    after = [*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]
+    Queue("mail", connection=redis_client).enqueue("app.send")
+    lead(sources=before)
+    old, new = make_app(sources=before).test_client(), make_app(sources=after).test_client()
+    for leader in (before, after):
+        redis_client.delete("{queuedeck}:lead")
+        lead(sources=leader)
+        for client, sources in ((old, ["alpha"]), (new, ["alpha", "beta"])):
+            client.application.extensions[EXTENSION].stop()
+            told = client.get("/api/v1/overview").get_json()
+            assert [source["name"] for source in told["sources"]] == sources
+            assert (told["other_settings"] is None) == (len(sources) == len(leader))
+            assert [queue["name"] for queue in told["queues"]] == ["mail"]
+            assert client.get("/readyz").status_code == 200
+
+
+def test_processes_of_the_same_settings_share_their_sample(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    Queue("mail", connection=redis_client).enqueue("app.send")
+    lead(redis_url=server.url)
+    settings = {"sources": [{"name": "other", "url": server.url}], "sample_interval_s": 300}
+    readings = [make_app(**settings).extensions[EXTENSION].reading() for _ in range(3)]
+    assert len({(reading.snapshot.sampler, reading.snapshot.sequence) for reading in readings}) == 1
+    assert all(reading.other for reading in readings)
+
+
+def test_with_a_prefix_each_nobody_is_in_the_way(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    Queue("mail", connection=redis_client).enqueue("app.send")
+    bull(redis_client, "orders")
+    apps = [
+        make_app(
+            sources=[{"name": f"of-{name}", "url": server.url, "backends": [name]}],
+            store_prefix=f"{{{name}}}",
+            checker="auto",
+            rules=[DEEP],
+        )
+        for name in ("rq", "bullmq")
+    ]
+    for app, name, queue in zip(apps, ("rq", "bullmq"), ("mail", "orders"), strict=True):
+        client = app.test_client()
+
+        def shown(client: Any = client) -> Any:
+            told = client.get("/api/v1/overview").get_json()
+            return told if told["queues"] and client.get("/healthz/checker").status_code == 200 else None
+
+        told = wait_until(shown, what="the checker")
+        assert (told["other_settings"], [each["name"] for each in told["queues"]]) == (None, [queue])
+        assert redis_client.exists(f"{{{name}}}:lead", f"{{{name}}}:snapshot", f"{{{name}}}:heartbeat") == 3
+    assert redis_client.keys("{queuedeck}:*") == []
+
+
+def test_bulk_work_of_the_other_is_left_to_it(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    extension = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION]
+    ref = QueueRef(source="alpha", backend="rq", name="mail", key="rq:queue:mail")
+    spec = Spec(action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(Place(ref=ref, state=State.DEAD),))
+    work_id = extension.bulk.create(spec)
+    for _ in range(3):
+        extension.runner.turn()
+    work = extension.bulk.get(work_id)
+    assert (work.phase.value, work.held) == ("collecting", False)
+    assert caplog.messages.count(f"bulk work {work_id} is left to others: alpha is not watched here") == 1
+
+
+def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(60):
+        Queue(f"q{number}", connection=redis_client).enqueue("app.send")
+        bull(redis_client, f"b{number}")
+    one = lead(redis_url=server.url)
+    wait_until(lambda: len(one.sample().queues) == 120, what="all queues")
+    redis_client.delete("{queuedeck}:lead")
+    store = Store(one._watch.own)  # type: ignore[arg-type]
+    epoch = store.lease("the-leader", 15).epoch
+    assert epoch is not None
+    former = one.sample(epoch)
+    late = 4 * former.interval_s
+    store.publish("the-leader", epoch, replace(former, sampled_at=former.sampled_at - late), one.history)
+    monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
+    client = make_app().test_client()
+    told = client.get("/api/v1/overview").get_json()
+    assert len(told["queues"]) == 120
+    assert client.get("/queues/main/bullmq/b59").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "queuedeck", "{}", "{a}{b}", "a b{c}", "{a*}", "x" * 200 + "{a}", "{a", "a}"])
+def test_a_prefix_without_one_hash_tag_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match=r'STORE_PREFIX: .*as "\{[a-zA-Z0-9._-]+\}"'):
+        load(environ={"QUEUEDECK_STORE_PREFIX": prefix})
+
+
+def test_a_fingerprint_is_of_what_is_watched_and_of_no_secret() -> None:
+    def of(**keywords: Any) -> str:
+        return fingerprint_of(load(environ={}, keywords=keywords))
+
+    plain = of(redis_url="redis://h:6379/0")
+    assert of(redis_url="redis://:secret@h:6379/0") == plain
+    assert of(redis_url="redis://h:6379/0", sample_interval_s=5, users=[]) == plain
+    names = ["bullmq", "celery", "rq", "sidekiq"]
+    assert of(sources=[{"name": "main", "url": "redis://h:6379/0", "backends": names}]) == plain
+    others = [
+        of(redis_url="redis://h:6379/1"),
+        of(redis_url="redis://i:6379/0"),
+        of(redis_url="redis://h:6379/0", rules=[DEEP]),
+        of(sources=[{"name": "other", "url": "redis://h:6379/0"}]),
+        of(sources=[{"name": "main", "url": "redis://h:6379/0", "backends": ["rq"]}]),
+    ]
+    assert len({plain, *others}) == 6
