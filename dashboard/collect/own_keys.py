@@ -19,8 +19,8 @@ TYPES: Final = {
     **dict.fromkeys(("heartbeat", "silences", "acks", "bin:sizes", "groups"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
     **dict.fromkeys(("unsent", "dead", "bulks", "bin", "groups:seen"), "zset"),
-    # Beside the queues: what of them was deleted, or put back; their scripts look after the type themselves.
-    **dict.fromkeys(("back", "away", "deleted"), "zset"),
+    # Beside the queues: what of them was deleted, put back, or seen in no list. Their scripts look after the type.
+    **dict.fromkeys(("back", "away", "deleted", "missing"), "zset"),
     "probe": "string",
     **dict.fromkeys(("episodes", "sent", "audit"), "stream"),
 }

@@ -5,7 +5,6 @@ Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,10 +17,11 @@ from dashboard.collect import own_keys
 from dashboard.collect.history import LAST_STEP_S, History
 from dashboard.errors import Forbidden
 from dashboard.model import Snapshot
+from dashboard.redact import masked_logger
 from dashboard.settings import DEFAULT_STORE_PREFIX
 from dashboard.sources import Argument, Command, Reply, Source
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 PREFIX = DEFAULT_STORE_PREFIX
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live

@@ -13,10 +13,15 @@ class _Masking(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True: no line is dropped."""
-        record.msg, record.args = mask_text(record.getMessage()), ()
+        record.msg, record.args = _loggable(record.getMessage()), ()
         if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
-            record.exc_text = mask_text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+            record.exc_text = _loggable("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
         return True
+
+
+def _loggable(text: str) -> str:
+    """`text` masked, and such that every handler can write it: half a surrogate pair is in no encoding."""
+    return mask_text(text).encode("utf-8", "backslashreplace").decode()
 
 
 _MASKING = _Masking()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import secrets
 import threading
 import time
@@ -19,13 +18,14 @@ from dashboard.access import LOCAL, Identity, Role
 from dashboard.clock import now_s
 from dashboard.collect.store import PREFIX
 from dashboard.errors import QueuedeckError
+from dashboard.redact import masked_logger
 from dashboard.settings import Settings, UserSettings
 from dashboard.sources import Source
 
 if TYPE_CHECKING:
     from flask.wrappers import Request, Response
 
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 ABSOLUTE_S = 12 * 3600
 IDLE_S = 3600

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 
 from flask import Blueprint, current_app, make_response, redirect, render_template, request, url_for
@@ -12,6 +11,7 @@ from dashboard.access import Role, is_forwarded
 from dashboard.acts.audit import Actor, event
 from dashboard.backends.acting import Outcome
 from dashboard.errors import NotFound
+from dashboard.redact import masked_logger
 from dashboard.settings import UserSettings
 from dashboard.web import sessions
 from dashboard.web.deck import deck
@@ -19,7 +19,7 @@ from dashboard.web.request_input import form_fields
 from dashboard.web.sign_in_limits import WINDOW_S, Attempt, AttemptCounter, PasswordChecks
 
 bp = Blueprint("signin", __name__)
-log = logging.getLogger(__name__)
+log = masked_logger(__name__)
 
 WRONG = "Wrong name or password."
 LOCKED = "Too many attempts. Try again in 15 minutes."

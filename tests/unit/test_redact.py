@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dashboard.redact import MASK, is_hidden, is_secret_name, mask_text
+from dashboard.redact import MASK, is_hidden, is_secret_name, mask_text, masked_logger
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
 LETTERS = "a1B2c3D4e5" * 8
@@ -267,3 +267,13 @@ def cpu_s(work: Callable[[], object]) -> float:
     began = time.thread_time()
     work()
     return max(time.thread_time() - began, 1e-6)
+
+
+def test_a_line_of_the_log_can_be_written_whatever_it_names(caplog: pytest.LogCaptureFixture) -> None:
+    """Names out of Redis may hold bytes that are no text, and half surrogate pairs."""
+    log = masked_logger("dashboard.test.odd")
+    log.error("the queue %s", "caf\udce9", exc_info=ValueError("\ud83c in a traceback"))
+    (record,) = caplog.records
+    assert record.getMessage() == "the queue caf\\udce9"
+    assert "\\ud83c in a traceback" in (record.exc_text or "")
+    (record.getMessage() + (record.exc_text or "")).encode()

@@ -162,7 +162,10 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     sampler = Sampler(watch(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
-    store.publish("one", epoch, sampler.sample(epoch), sampler.history)
+    snapshot = sampler.sample(epoch)
+    store.publish("one", epoch, snapshot, sampler.history)
+    assert store.may_sample("other settings", 2.0)
+    store.share("other settings", snapshot, sampler.history)
     extension = client.application.extensions[EXTENSION]
     alert = extension.desk.now().firing[0]
     extension.desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="anna")
@@ -187,6 +190,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
     data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
     data.zadd(f"{PREFIX}:back", {"of an undo": 1})
+    data.zadd(f"{PREFIX}:missing", {"of RQ": 1})
     extension.stop()
     return works[0]
 
@@ -213,8 +217,8 @@ def test_the_table_names_every_key_that_there_is(stage: Stage) -> None:
     names = all_keys(stage)
     assert {name: own_keys.type_of(name) for name in names} == names
     shapes = {shape(name) for name in names}
-    assert not set(own_keys.TYPES) - shapes
-    assert not {f"{begin}…{end}" for begin, end, _ in own_keys.FAMILIES} - shapes
+    assert set(own_keys.TYPES) - shapes == set()
+    assert {f"{begin}…{end}" for begin, end, _ in own_keys.FAMILIES} - shapes == set()
 
 
 @pytest.mark.parametrize("damage", [wrong_type, garbage])

@@ -229,6 +229,8 @@ local function unlisted(line, id, job)
   seen = type(seen) == 'string' and tonumber(seen)
   if seen and now_s - seen > TAKEN_S then return nil end
   local note = prefix .. ' ' .. id .. ' ' .. (job.enqueued_at or '')
+  local kind = call('TYPE', MISSING).ok
+  if kind ~= 'zset' and kind ~= 'none' then try('DEL', MISSING) end -- another program's, under our name
   local noted = try('ZSCORE', MISSING, note)
   local ago = type(noted) == 'string' and now_s - tonumber(noted) or NOTED_S
   if ago > TAKEN_S and ago < NOTED_S then return nil end
