@@ -87,7 +87,7 @@ def test_records_that_could_not_be_read_are_looked_for_again(
     batch = source.batch
 
     def cut(commands: Any) -> Any:
-        if commands and commands[0][0] == "GETRANGE":
+        if any(command[0] == "GETRANGE" for command in commands):
             raise source.unavailable(ConnectionError("cut"))
         return batch(commands)
 
@@ -124,6 +124,7 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     ends(redis_client, "c")
     envelope = {"body": base64.b64encode(b'{"hostname": "w"}').decode(), "content-type": "application/json"}
     redis_client.publish("/0.celeryev/worker.heartbeat", json.dumps(envelope))
+    wait_until(lambda: keeper.listener.received == 3, what="the third record being heard")
     wait_until(lambda: keeper.tend() or redis_client.type(key) != b"string", what="the key being removed")
     wait_until(lambda: keeper.tend() or keeper._cursor is None, what="the look through the records")
     assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
