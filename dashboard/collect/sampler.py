@@ -13,7 +13,7 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.backends.odd_data import read_each
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
-from dashboard.collect.flow import FlowWindow, with_rates
+from dashboard.collect.flow import FlowWindow
 from dashboard.collect.history import History, HistoryKeeper, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
@@ -281,7 +281,7 @@ class Sampler:
             flows.together = flows.together or FlowWindow()
             flows.together.add(now, delta.together)
         finished = (flows.together or nothing).rates(now).throughput_per_min
-        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues], finished
+        return [flows.windows.get(queue.key, nothing).fill(queue, now) for queue in queues], finished
 
 
 def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:
