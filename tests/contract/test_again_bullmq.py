@@ -16,7 +16,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
-from tests.bench.sample import fill
+from tests.bench.queues import fill_bullmq as fill
 from tests.contract.sizes import address_of_user
 from tests.contract.test_bullmq import READER
 from tests.counting import calls_of
