@@ -19,7 +19,7 @@ from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
 # One call of the script reads this many queues: other clients get their turn between two calls.
-QUEUES_PER_CALL = 40
+QUEUES_PER_CALL = 25
 META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
 # What is asked of each queue by plain commands: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (

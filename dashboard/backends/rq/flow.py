@@ -45,7 +45,7 @@ LOW_S = 30.0
 SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
 TIMES = Shape(small=("started_at", "ended_at", "retries_left"), limit_bytes=64)
-QUEUES_PER_SCRIPT = 100
+QUEUES_PER_SCRIPT = 50
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
 BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {

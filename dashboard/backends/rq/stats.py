@@ -21,7 +21,7 @@ from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Argument, Command, Reply, Source
 
 # One script holds up the server as long as it runs: this many queues take about a millisecond.
-QUEUES_PER_SCRIPT = 50
+QUEUES_PER_SCRIPT = 25
 # So many of a queue's scheduled jobs, the soonest ones, are asked whether they failed before.
 SCHEDULED_LOOKED_AT = 50
 # Without scripts only these places of a line are looked at for its oldest job.

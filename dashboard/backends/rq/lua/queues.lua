@@ -46,19 +46,32 @@ local ASKED = {'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'SCARD', 'LLEN', 'LL
 local YES = 49
 local function figures()
   local prefix, second, most = ARGV[2], ARGV[3], tonumber(ARGV[4])
-  local answers, looks, left, jobs = {}, {1000}, {1000}, ARGV[2] .. ':job:'
-  for i = 5, #ARGV, 2 do
-    local name, before, keys, missing, sizes = ARGV[i], ARGV[i + 1], {}, {}, {}
-    for n = 1, #SIZED do keys[n] = prefix .. SIZED[n] .. name end
-    local wip, scheduled, failed, line = keys[1], keys[2], keys[4], prefix .. ':queue:' .. name
-    keys[7], keys[8] = line, line .. ':intermediate'
-    for n = 1, #keys do
-      if string.byte(before, n) == YES then missing[#missing + 1] = keys[n] end
+  local answers, looks, left, jobs = {}, {1000}, {1000}, prefix .. ':job:'
+  local finished, after = prefix .. ':finished:', '(' .. second
+  local args, stems, plans = ARGV, {}, {}
+  for n = 1, #SIZED do stems[n] = prefix .. SIZED[n] end
+  for i = 5, #args, 2 do
+    local name, before = args[i], args[i + 1]
+    local line = prefix .. ':queue:' .. name
+    local wip, scheduled, failed = stems[1] .. name, stems[2] .. name, stems[4] .. name
+    local keys = {
+      wip, scheduled, stems[3] .. name, failed, stems[5] .. name, stems[6] .. name, line, line .. ':intermediate',
+    }
+    local plan = plans[before]
+    if not plan then
+      plan = {missing = {}, others = {}}
+      for n = 1, #keys do
+        local where = string.byte(before, n) == YES and plan.missing or plan.others
+        where[#where + 1] = n
+      end
+      plans[before] = plan
     end
-    local still = #missing > 1 and read('EXISTS', unpack(missing)) == 0
-    for n = 1, #keys do
-      sizes[n] = still and string.byte(before, n) == YES and 0 or read(ASKED[n], keys[n])
+    local sizes, missing = {0, 0, 0, 0, 0, 0, 0, 0}, {}
+    for n, key in ipairs(plan.missing) do missing[n] = keys[key] end
+    if #missing > 0 and read('EXISTS', unpack(missing)) ~= 0 then
+      for _, n in ipairs(plan.missing) do sizes[n] = read(ASKED[n], keys[n]) end
     end
+    for _, n in ipairs(plan.others) do sizes[n] = read(ASKED[n], keys[n]) end
     local lost, first, expired, again, looked = sizes[1], false, sizes[4], 0, 0
     if filled(sizes[1]) then lost = read('ZCOUNT', wip, 0, second) end
     if filled(sizes[4]) then expired = read('ZCOUNT', failed, 0, second) end
@@ -71,7 +84,7 @@ local function figures()
     end
     answers[#answers + 1] = {
       sizes[7], sizes[1], lost, sizes[2], first, sizes[3], sizes[4], expired,
-      read('ZCOUNT', prefix .. ':finished:' .. name, '(' .. second, '+inf'), sizes[5], sizes[6], sizes[8],
+      read('ZCOUNT', finished .. name, after, '+inf'), sizes[5], sizes[6], sizes[8],
       filled(sizes[7]) and head(line, sizes[7], jobs, looks), again, looked,
     }
   end
@@ -84,41 +97,44 @@ end
 -- where, how many; then by turns a queue's name and what more of it is asked for: `w` the window, `n` the newest.
 -- Answers per queue, flat: the counts above the six, and of jobs without expiry; the same for the anchor before; the counts
 -- of the window; two lists of ids; each where it was asked for. False where a registry cannot be read.
-local function above(found, done, dead, first)
-  local at = #found
-  for n = 0, 1 do
-    local key, count = n == 0 and done or dead, 1
-    -- Where none is above a bound, none is above a higher one.
-    for bound = 3, 1, -1 do
-      if count ~= 0 then count = redis.call('ZCOUNT', key, ARGV[first + 3 * n + bound - 1], '+inf') end
-      found[at + 3 * n + bound] = count
-    end
+local function above(found, done, dead, bounds, first)
+  local at, count = #found, 1
+  -- Where none is above a bound, none is above a higher one.
+  for n = 3, 1, -1 do
+    if count ~= 0 then count = redis.call('ZCOUNT', done, bounds[first + n], '+inf') end
+    found[at + n] = count
+  end
+  count = 1
+  for n = 6, 4, -1 do
+    if count ~= 0 then count = redis.call('ZCOUNT', dead, bounds[first + n], '+inf') end
+    found[at + n] = count
   end
   found[at + 7] = redis.call('ZCOUNT', dead, '-inf', '(0')
 end
 
+local function ended_in(done, dead, more, args)
+  local found = {}
+  above(found, done, dead, args, 2)
+  if more == '' and args[9] == '' then return found end
+  if string.find(more, 'w', 1, true) then
+    found[#found + 1] = redis.call('ZCOUNT', done, args[15], args[16])
+    found[#found + 1] = redis.call('ZCOUNT', dead, args[17], args[18])
+  elseif args[9] ~= '' then
+    above(found, done, dead, args, 8)
+  end
+  if string.find(more, 'n', 1, true) then
+    local to_done, to_dead = string.match(args[19], '^(%S+) (%S+)$')
+    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', done, to_done, args[20], 'LIMIT', 0, args[21])
+    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', dead, to_dead, args[20], 'LIMIT', 0, args[21])
+  end
+  return found
+end
+
 local function ended()
-  local answers = {}
-  for i = 22, #ARGV, 2 do
-    local done, dead = ARGV[2] .. ':finished:' .. ARGV[i], ARGV[2] .. ':failed:' .. ARGV[i]
-    local more = ARGV[i + 1]
-    local fine, answer = pcall(function()
-      local found = {}
-      above(found, done, dead, 3)
-      if string.find(more, 'w', 1, true) then
-        found[#found + 1] = redis.call('ZCOUNT', done, ARGV[15], ARGV[16])
-        found[#found + 1] = redis.call('ZCOUNT', dead, ARGV[17], ARGV[18])
-      elseif ARGV[9] ~= '' then
-        above(found, done, dead, 9)
-      end
-      if string.find(more, 'n', 1, true) then
-        local count, from = ARGV[21], ARGV[20]
-        local to_done, to_dead = string.match(ARGV[19], '^(%S+) (%S+)$')
-        found[#found + 1] = redis.call('ZREVRANGEBYSCORE', done, to_done, from, 'LIMIT', 0, count)
-        found[#found + 1] = redis.call('ZREVRANGEBYSCORE', dead, to_dead, from, 'LIMIT', 0, count)
-      end
-      return found
-    end)
+  local answers, args = {}, ARGV
+  local finished, failed = args[2] .. ':finished:', args[2] .. ':failed:'
+  for i = 22, #args, 2 do
+    local fine, answer = pcall(ended_in, finished .. args[i], failed .. args[i], args[i + 1], args)
     answers[#answers + 1] = fine and answer
   end
   return answers
