@@ -24,6 +24,7 @@ MAX_RUNTIMES = 200
 MAX_STARTED = 300
 DEFAULT_MAX_EVENTS = 10_000
 SHORTEST_SPAN_S = 1.0
+NOTHING_GONE = (False, False)
 
 NO_SCRIPTS = "this Redis user may not run scripts, so only the finished jobs that are kept are counted"
 NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept are counted"
@@ -108,8 +109,11 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         span_s = max((row - before.at_ms) / 1000, 0.001)
-        look = Look(before.last_id, row, *before[2:])
-        unlisted = _unlisted(before.gone)
+        last_id, _, started, gone, balance, left, listed = before
+        look = Look(last_id, row, started, gone, balance, left, listed)
+        if gone == NOTHING_GONE:
+            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
+        unlisted = _unlisted(gone)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, **unlisted), look
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row
     running = dict(before.started) if before else {}
