@@ -17,7 +17,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
-from tests.bench.queues import LIBRARIES
+from tests.bench.queues import LIBRARIES, rest
 from tests.contract.sizes import address_of_user
 from tests.contract.test_again_bullmq import commands_of, split
 from tests.contract.test_bullmq import READER, discover
@@ -183,4 +183,35 @@ def test_what_celery_workers_took_is_read_once(server: EmbeddedRedis, redis_clie
     assert commands["hkeys"] == 1
     # One command tells that no message has a priority.
     assert (commands["llen"], commands["exists"]) == (QUEUES, QUEUES)
+    source.close()
+
+
+def test_rq_queues_at_rest_are_asked_for_little(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    source = Source("main", server.url)
+    backend, refs = queues_of(source, redis_client, "rq", QUEUES)
+    rest(redis_client, QUEUES, LIBRARIES["rq"])
+    commands = ran(backend, refs, redis_client)
+    # Those that failed and their workers; of failed ones how many expired, of finished ones how many have not.
+    assert [commands.get(name, 0) for name in ("exists", "zcard", "scard", "zcount", "llen")] == [
+        *(QUEUES + 1, QUEUES, QUEUES + 1, 2 * QUEUES, 0),  # and once what all have in common
+    ]
+    redis_client.delete(*(f"rq:finished:{ref.name}" for ref in refs))
+    _, cursor = backend.flow(refs, None)
+    redis_client.config_resetstat()
+    backend.flow(refs, cursor)
+    # Where none is above the lowest bound, the higher ones are not counted.
+    assert commands_of(redis_client)["zcount"] == 5 * QUEUES
+    source.close()
+
+
+def test_the_next_job_of_rq_is_looked_at_once(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    source = Source("main", server.url)
+    backend, refs = queues_of(source, redis_client, "rq", QUEUES)
+    redis_client.delete("rq:workers")
+    _, cursor = backend.flow(refs, None)
+    first = commands_of(redis_client)["hstrlen"]
+    redis_client.config_resetstat()
+    backend.flow(refs, cursor)
+    assert first >= 2 * QUEUES
+    assert commands_of(redis_client).get("hstrlen", 0) == 0
     source.close()

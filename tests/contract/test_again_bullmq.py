@@ -169,3 +169,24 @@ def test_a_queue_with_the_same_jobs_is_asked_for_their_fields_at_once(
     assert ran["hmget"] == 2 * QUEUES  # meta, and the next job
     assert ran["hget"] == 2 * QUEUES  # of the newest one, and of the one that runs
     source.close()
+
+
+def test_rates_of_queues_that_never_had_a_job_cost_few_commands(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    for ref in refs():
+        redis_client.hset(f"{ref.key}:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
+    source = Source("main", server.url)
+    backend = BullMQ(source, SourceSettings(name="main", url=server.url))
+    redis_client.config_resetstat()
+    delta, _ = backend.flow(refs(), None)
+    ran = commands_of(redis_client)
+    assert {name: ran.get(name, 0) for name in ("xrevrange", "xlen", "llen", "zcount", "zcard")} == {
+        "xrevrange": QUEUES,
+        "xlen": QUEUES,
+        "llen": 0,
+        "zcount": 0,
+        "zcard": 0,
+    }
+    assert {(flow.completed, flow.quality.value) for flow in delta.queues} == {(0, "exact")}
+    source.close()

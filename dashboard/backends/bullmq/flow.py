@@ -109,11 +109,10 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         span_s = max((row - before.at_ms) / 1000, 0.001)
-        last_id, _, started, gone, balance, left, listed = before
-        look = Look(last_id, row, started, gone, balance, left, listed)
-        if gone == NOTHING_GONE:
+        look = Look(before.last_id, row, before.started, before.gone, before.balance, before.left, before.listed)
+        if before.gone == NOTHING_GONE:
             return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
-        unlisted = _unlisted(gone)
+        unlisted = _unlisted(before.gone)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, **unlisted), look
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row
     running = dict(before.started) if before else {}
