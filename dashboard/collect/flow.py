@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from dashboard.backends.base import FLOW_WINDOW_S
-from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
+from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State, Value
 
 # Percentiles of fewer run times than this would be an anecdote. Those in one bucket differ by 2 % at most.
 MIN_RUNTIMES = 5
@@ -59,8 +59,7 @@ def _ended(flow: QueueFlow) -> int:
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Value, frozen=True, kw_only=True):
     """Rates of one queue; None where nothing can be said."""
 
     throughput_per_min: float | None = None
@@ -93,9 +92,15 @@ class FlowWindow:
         self._head_at: float | None = None  # when the oldest waiting job was added, by our clock
         self._hidden_at: dict[State, float] = {}  # when the ends of a state last left no trace
         self._uncounted_at: float | None = None  # when what ended altogether was last unknown for that
+        # While nothing ends: the rates, which are then the same at each look but for `finished_ago_s`, and the queue
+        # that they were last filled into, before and after.
+        self._still: Rates | None = None
+        self._filled: tuple[QueueStats, QueueStats] | None = None
 
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
         """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
+        if self._still is not None and not self._goes_on(flow):
+            self._still = None
         self._append(at, flow)
         moved = self._moved(at, queue)
         known = flow.quality is not Quality.UNKNOWN
@@ -107,7 +112,9 @@ class FlowWindow:
         counted = known and (not flow.hidden or flow.ended is not None)
         if flow.progressed or (not counted and moved):
             self._finished_at = at
-        self._progress_known = counted or moved is not None or flow.progressed is not None
+        progress_known = counted or moved is not None or flow.progressed is not None
+        if progress_known is not self._progress_known:
+            self._progress_known, self._still = progress_known, None
         if finished <= 0:
             return
         self._finished_at = at
@@ -115,6 +122,38 @@ class FlowWindow:
             self._buckets.append([at, 0.0, 0.0])
         self._buckets[-1][1] += finished
         self._buckets[-1][2] += flow.dead
+
+    def _goes_on(self, flow: QueueFlow) -> bool:
+        """Whether `flow` says the same as the one before, and that nothing ended."""
+        newest = self._newest
+        return (
+            newest is not None
+            and not (flow.completed or flow.dead or flow.ended or flow.runtimes_s or flow.hidden)
+            and (flow.quality, flow.reason) == (newest.quality, newest.reason)
+            and (flow.ended, flow.hidden) == (newest.ended, newest.hidden)
+            and (flow.unlisted, flow.unlisted_reason) == (newest.unlisted, newest.unlisted_reason)
+        )
+
+    def fill(self, queue: QueueStats, now: float) -> QueueStats:
+        """`queue` with the rates of the five minutes before `now`, as `with_rates`."""
+        if self._still is None or self._filled is None or self._pieces[0].at <= now - FLOW_WINDOW_S:
+            rates = self.rates(now)
+            self._still = rates if self._is_still() else None
+            filled = with_rates(queue, rates)
+        else:
+            former, filled = self._filled
+            ago_s = self._finished_ago_s(now)
+            if former is not queue:
+                filled = with_rates(queue, msgspec.structs.replace(self._still, finished_ago_s=ago_s))
+            elif filled.finished_ago_s != ago_s:
+                filled = msgspec.structs.replace(filled, finished_ago_s=ago_s)
+        self._filled = queue, filled
+        return filled
+
+    def _is_still(self) -> bool:
+        """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
+        quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
+        return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
 
     def _moved(self, at: float, queue: QueueStats | None) -> bool | None:
         """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
@@ -146,16 +185,18 @@ class FlowWindow:
             self._forget(self._pieces.popleft())
         while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
             self._buckets.popleft()
-        worst = max(self._pieces, key=lambda piece: (_WORST[piece.quality], piece.at), default=None)
         newest = self._newest
-        if newest is None or worst is None or newest.quality is Quality.UNKNOWN:
+        if newest is None or not self._pieces or newest.quality is Quality.UNKNOWN:
             return Rates(
-                reason=newest.reason if newest and worst else None,
+                reason=newest.reason if newest and self._pieces else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
             )
+        worst = self._pieces[0]
         span_s = ended = dead = 0.0
         for piece in self._pieces:
+            if _WORST[piece.quality] >= _WORST[worst.quality]:
+                worst = piece
             if piece.quality is not Quality.UNKNOWN:
                 share = piece.share_since(start)
                 span_s += piece.span_s * share

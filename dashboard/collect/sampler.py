@@ -13,7 +13,7 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.backends.odd_data import read_each
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
-from dashboard.collect.flow import FlowWindow, with_rates
+from dashboard.collect.flow import FlowWindow
 from dashboard.collect.history import History, HistoryKeeper, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
@@ -62,6 +62,7 @@ class _Flow:
     """The rates of one backend's queues."""
 
     cursor: Any = None
+    seen: dict[str, Any] = field(default_factory=dict)  # by key, what the backend goes on with
     windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
     together: FlowWindow | None = None  # of the queues that cannot be told apart
 
@@ -256,8 +257,8 @@ class Sampler:
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
-        queues = read_each(backend.stats, refs, _unreadable)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
+        queues = read_each(lambda some: backend.stats_again(some, flows.seen), refs, _unreadable)
         now = monotonic_s()
         try:
             delta, flows.cursor = backend.flow(refs, flows.cursor)
@@ -269,7 +270,9 @@ class Sampler:
             delta, flows.windows = FlowDelta(queues=()), {}
             problems.append(f"{backend.title}: its rates could not be read; the log has the details")
         keys = {ref.key for ref in refs}
-        flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
+        for left in (flows.windows, flows.seen):
+            for key in left.keys() - keys:
+                del left[key]
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
             flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key))
@@ -280,7 +283,7 @@ class Sampler:
             flows.together = flows.together or FlowWindow()
             flows.together.add(now, delta.together)
         finished = (flows.together or nothing).rates(now).throughput_per_min
-        return [with_rates(queue, flows.windows.get(queue.key, nothing).rates(now)) for queue in queues], finished
+        return [flows.windows.get(queue.key, nothing).fill(queue, now) for queue in queues], finished
 
 
 def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:

@@ -2,7 +2,8 @@
 evaluation of the rules costs; bulk work; and hearing Celery.
 
 Run as `python -m tests.bench.run`. Everything is measured in one run on one machine; figures of other machines compare
-only as ratios. The queues have the keys that BullMQ 6 leaves behind; half of them are busy while the clock runs.
+only as ratios. The queues have the keys that each library leaves behind; half of them are busy while the clock runs,
+but for those at rest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import redis
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
 from tests.bench import alerts, bulk, events
-from tests.bench.sample import fill
+from tests.bench.queues import LIBRARIES, fill_bullmq
 
 SAMPLED = (10, 100, 1000, 10_000)
 SIZES = (10, 100, 1000)
@@ -30,6 +31,7 @@ HEADS = (
     " queues  commands  trips        kB  Redis CPU     in all   pipeline  ratio  first CPU        CPU   core     RSS"
     "  PING p99       max   one sample, published"
 )
+OTHERS = 1000  # so many queues of each library
 LINE = (
     "{queues:>7} {commands:>9.0f} {round_trips:>6.0f} {kB:>9.1f} {redis_cpu_ms:>7.1f} ms {wall_ms:>7.1f} ms "
     "{pipeline_ms:>7.1f} ms {ratio:>6.2f} {first_cpu_ms:>7.1f} ms {cpu_ms:>7.1f} ms {core_share:>6.1%} "
@@ -87,17 +89,19 @@ def bench_refresh(server: EmbeddedRedis, client: redis.Redis, port: int, pollers
 def main() -> None:
     """Print the tables."""
     print(HEADS)
-    for queues in SAMPLED:
-        command = [sys.executable, "-m", "tests.bench.sample", str(queues)]
+    others = [(OTHERS, name, *more) for name in LIBRARIES for more in ((), ("rest",))]
+    for queues, *words in (*((queues, "bullmq") for queues in SAMPLED if queues != OTHERS), *others):
+        command = [sys.executable, "-m", "tests.bench.sample", str(queues), *words]
         row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        print(LINE.format(queues=queues, ratio=row["wall_ms"] / row["pipeline_ms"], **row))
+        line = LINE.format(queues=queues, ratio=row["wall_ms"] / row["pipeline_ms"], **row)
+        print(f"{line}   {' at '.join(words)}")
     print(
         f"\n{'queues':>7} {'viewers':>8} {'refreshes/s':>12} {'p50':>9} {'p95':>9} {'bytes':>7} {'304':>5} {'GETs':>7}"
     )
     for queues in SIZES:
         with EmbeddedRedis() as server:
             client = redis.Redis.from_url(server.url)
-            fill(client, queues)
+            fill_bullmq(client, queues)
             with dashboard(server) as port:
                 for pollers in POLLERS:
                     row = bench_refresh(server, client, port, pollers)

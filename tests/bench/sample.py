@@ -1,5 +1,8 @@
-"""What one sample costs, its publishing included, at first and after five minutes: python -m tests.bench.sample QUEUES
+"""What one sample costs, its publishing included, at first and after five minutes.
 
+    python -m tests.bench.sample QUEUES [bullmq | rq | sidekiq | celery] [rest]
+
+With `rest` no job waits, runs or is to run, and none ends. Else a few do in each queue, and two end in each second one.
 A process of its own, so that its memory and its CPU are those of a leader. Five minutes are 150 samples; they follow
 each other without a pause, and the clock of the rates is moved on by two seconds each time.
 """
@@ -11,7 +14,9 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import redis
 
@@ -23,47 +28,12 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import Settings
 from dashboard.sources import metered
 from tests.bench.ping import pinged
+from tests.bench.queues import LIBRARIES, rest
 
+Work: TypeAlias = Callable[[redis.Redis, int], None]
 INTERVAL_S = 2.0
 SAMPLES = 150  # five minutes of them
 EACH = 10  # so many at the beginning and at the end are told
-
-
-def fill(client: redis.Redis, queues: int) -> None:
-    """`queues` BullMQ queues with a few jobs in each state."""
-    pipe = client.pipeline(transaction=False)
-    now = int(time.time() * 1000)
-    for number in range(queues):
-        base = f"bull:queue-{number:04}:"
-        pipe.hset(base + "meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
-        pipe.set(base + "id", 20)
-        for job in range(20):
-            pipe.hset(
-                f"{base}{job}", mapping={"name": "send", "data": "{}", "opts": "{}", "timestamp": now - job * 1000}
-            )
-        pipe.rpush(base + "wait", *range(5))
-        pipe.lpush(base + "active", 5)
-        pipe.zadd(base + "delayed", {"6": (now + 60_000) * 4096})
-        pipe.zadd(base + "completed", {str(job): now - job * 1000 for job in range(7, 15)})
-        pipe.zadd(base + "failed", {str(job): now - job * 1000 for job in range(15, 20)})
-        born = now - 3_600_000
-        for job in range(20):
-            pipe.xadd(base + "events", {"event": "added", "jobId": job, "name": "send"}, id=f"{born}-{job * 2}")
-            pipe.xadd(base + "events", {"event": "waiting", "jobId": job}, id=f"{born}-{job * 2 + 1}")
-        if number % 50 == 49:
-            pipe.execute()
-    pipe.execute()
-
-
-def work(client: redis.Redis, queues: int) -> None:
-    """What ends in half of the queues between two samples: two jobs each."""
-    pipe = client.pipeline(transaction=False)
-    for number in range(0, queues, 2):
-        events = f"bull:queue-{number:04}:events"
-        for job in ("a", "b"):
-            pipe.xadd(events, {"event": "active", "jobId": job, "prev": "waiting"}, maxlen=10000)
-            pipe.xadd(events, {"event": "completed", "jobId": job, "returnvalue": "null", "prev": "active"})
-    pipe.execute()
 
 
 def redis_cpu_s(client: redis.Redis) -> float:
@@ -95,7 +65,7 @@ class Clock:
         return self.now_s
 
 
-def bench(server: EmbeddedRedis, client: redis.Redis, queues: int) -> dict[str, float]:
+def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work) -> dict[str, float]:
     """The cost of a sample with publishing: medians of the last EACH, `first_…` of the first."""
     clock = Clock()
     sampling.monotonic_s = clock  # type: ignore[assignment]
@@ -118,7 +88,8 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int) -> dict[str, 
         clock.now_s += INTERVAL_S
         waits.append(ping)
     snapshot = sampler.sample(epoch)
-    assert len(snapshot.queues) == queues, f"{len(snapshot.queues)} of {queues} queues were found"
+    found = sum(not queue.shared for queue in snapshot.queues)
+    assert found == queues, f"{found} of {queues} queues were found"
     store.release("bench", epoch)
     for source in here.sources.values():
         source.close()
@@ -177,11 +148,17 @@ def yardstick(client: redis.Redis, queues: int) -> float:
 
 def main() -> None:
     """Print the figures of one size as JSON."""
-    queues = int(sys.argv[1])
+    words = sys.argv[1:]
+    named = [word for word in words[1:] if word in LIBRARIES]
+    if not words or not words[0].isdecimal() or len(named) > 1 or set(words[1:]) - {*LIBRARIES, "rest"}:
+        sys.exit(f"usage: python -m tests.bench.sample QUEUES [{' | '.join(LIBRARIES)}] [rest]")
+    queues, library, rests = int(words[0]), LIBRARIES[named[0] if named else "bullmq"], "rest" in words
     with EmbeddedRedis() as server:
         client = redis.Redis.from_url(server.url)
-        fill(client, queues)
-        figures = bench(server, client, queues)
+        library.fill(client, queues)
+        if rests:
+            rest(client, queues, library)
+        figures = bench(server, client, queues, (lambda *_: None) if rests else library.work)
         figures["pipeline_ms"] = yardstick(client, queues)
         client.close()
     print(json.dumps(figures))

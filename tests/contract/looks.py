@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dashboard.backends.base import Backend
-from dashboard.collect.flow import FlowWindow, with_rates
+from dashboard.collect.flow import FlowWindow
 from dashboard.model import QueueStats
 from tests.search import search
 
@@ -19,6 +19,7 @@ class Looks:
         self._backend = backend
         self._settle = settle
         self._cursor: Any = None
+        self._seen: dict[str, Any] = {}
         self._windows: dict[str, FlowWindow] = {}
         self._together: FlowWindow | None = None
         self._at = 1000.0
@@ -27,7 +28,7 @@ class Looks:
         """All queues by name."""
         self._settle()
         refs = self._backend.distinct(search(self._backend))
-        rows = self._backend.stats(refs)
+        rows = self._backend.stats_again(refs, self._seen)
         delta, self._cursor = self._backend.flow(refs, self._cursor)
         self._at += 2
         by_key = {row.key: row for row in rows}
@@ -36,7 +37,7 @@ class Looks:
         self._together = self._together or FlowWindow() if delta.together else None
         if self._together is not None and delta.together is not None:
             self._together.add(self._at, delta.together)
-        return {row.name: with_rates(row, self._windows[row.key].rates(self._at)) for row in rows}
+        return {row.name: self._windows[row.key].fill(row, self._at) for row in rows}
 
     @property
     def together(self) -> float | None:

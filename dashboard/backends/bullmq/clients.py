@@ -24,10 +24,10 @@ class Counted(NamedTuple):
     named: Counter[str]
     waiting: Counter[str]
 
-    def workers(self, key: keys.QueueKey) -> int:
-        """How many workers a queue has."""
-        node, python = keys.worker_names(key)
-        return self.named[node] + (self.waiting[python] or min(1, self.named[python]))
+    def workers(self, names: tuple[str, str]) -> int:
+        """How many workers a queue has, by `keys.worker_names`."""
+        node, python = names
+        return self.named.get(node, 0) + (self.waiting.get(python) or min(1, self.named.get(python, 0)))
 
 
 def counted(clients: Reply, database: int) -> Counted | None:

@@ -24,6 +24,7 @@ MAX_RUNTIMES = 200
 MAX_STARTED = 300
 DEFAULT_MAX_EVENTS = 10_000
 SHORTEST_SPAN_S = 1.0
+NOTHING_GONE = (False, False)
 
 NO_SCRIPTS = "this Redis user may not run scripts, so only the finished jobs that are kept are counted"
 NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept are counted"
@@ -107,15 +108,12 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
-        flow = QueueFlow(
-            key=key,
-            completed=0,
-            dead=0,
-            span_s=_span_s(before.at_ms, row, before),
-            quality=Quality.EXACT,
-            **_unlisted(before.gone),
-        )
-        return flow, before._replace(at_ms=row)
+        span_s = max((row - before.at_ms) / 1000, 0.001)
+        look = Look(before.last_id, row, before.started, before.gone, before.balance, before.left, before.listed)
+        if before.gone == NOTHING_GONE:
+            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
+        unlisted = _unlisted(before.gone)
+        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, **unlisted), look
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row
     running = dict(before.started) if before else {}
     started, ended = started or (), ended or ()
@@ -190,7 +188,8 @@ def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, boo
     return completed, dead
 
 
-def _unlisted(gone: tuple[bool, bool]) -> dict[str, Any]:
+@cache
+def _unlisted(gone: tuple[bool, bool]) -> Mapping[str, Any]:
     """The fields of a flow that say which lists are empty since the app keeps no such jobs."""
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     return {"unlisted": states, "unlisted_reason": HIDDEN.get(states)}

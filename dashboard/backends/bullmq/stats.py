@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.bullmq import keys, plain
@@ -17,7 +19,7 @@ from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Command, Reply, Source
 
 # One call of the script reads this many queues: other clients get their turn between two calls.
-QUEUES_PER_CALL = 40
+QUEUES_PER_CALL = 25
 META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
 # What is asked of each queue by plain commands: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (
@@ -40,41 +42,81 @@ JOB_FIELDS = 5
 _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
 
 
+# How many values a row of the script has where no job of the queue waits, runs or is to run.
+AT_REST = len(keys.LISTS) + 3 + len(META)
+
+
 class Row(NamedTuple):
     """What one queue answers; any value may be an error."""
 
     sizes: Sequence[Reply]  # of `keys.LISTS`
-    meta: Sequence[Reply] | ResponseError  # of META
-    tail: Reply
-    due: Reply  # the score of the next delayed job
     limit_ttl: Reply
-    limit: Reply
     alive: Reply
     bull_paused: Reply
-    oldest: Sequence[Reply]  # JOB_FIELDS of each
-    began: Reply
-    lost: Reply
+    meta: Sequence[Reply] | ResponseError  # of META
+    tail: Reply = None
+    due: Reply = None  # the score of the next delayed job
+    limit: Reply = None
+    oldest: Sequence[Reply] = ()  # JOB_FIELDS of each
+    began: Reply = None
+    lost: Reply = None
+    short: Reply = None  # the ids of the jobs whose fields are all short
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[QueueStats]:
-    """The stats of `refs`, in their order.
+@dataclass(slots=True)
+class Seen:
+    """What is remembered of one queue until the next look: its reply, and what was made of it.
+
+    Each look reads everything anew. Where the reply is the same, so are the figures but for what the clock changes.
+    """
+
+    ref: QueueRef
+    reply: Any
+    queue: QueueStats  # its ages as of the look that made it
+    hint: bytes | str  # for the script: how to ask
+    names: tuple[str, str] | None  # of its workers' connections
+    seems_alive: bool
+    since: float | None  # when the job that waits longest began to, the next delayed one is due, the oldest active one
+    due: float | None  # began; None where the age in `queue` is that of now, too
+    began: float | None
+
+
+def read(
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, Seen] | None = None
+) -> list[QueueStats]:
+    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
 
     Cost: 1 round trip where scripts are permitted, else 3: two for the age of the oldest jobs.
     """
+    seen = {} if seen is None else seen
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
-    answered = scripts.run(_script(), [tuple(ref.key for ref in chunk) for chunk in chunks], also=[("CLIENT", "LIST")])
+    calls = []
+    for chunk in chunks:
+        call: list[bytes | str] = []
+        for ref in chunk:
+            before = seen.get(ref.key)
+            call += (ref.key, before.hint if before else "")
+        calls.append(call)
+    answered = scripts.run(_script(), calls, also=[("CLIENT", "LIST")])
+    rows: list[Any]
     if answered is None:
         rows, clients = _plain(source, refs)
     else:
         replies, (clients,) = answered
         rows = [
-            _row(row)
+            row
             for chunk, reply in zip(chunks, replies, strict=True)
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
     workers = counted(clients, source.database)
     now = source.now_s()
-    return [_queue(ref, row, workers, now) for ref, row in zip(refs, rows, strict=True)]
+    found = []
+    for ref, row in zip(refs, rows, strict=True):
+        before = seen.get(ref.key)
+        if before is None or before.reply != row or before.ref != ref:
+            before = seen[ref.key] = _seen(ref, row)
+        found.append(_as_of(before, workers, now))
+    return found
 
 
 @cache
@@ -83,12 +125,13 @@ def _script() -> str:
 
 
 def _row(reply: Reply) -> Row | ResponseError:
-    if isinstance(reply, ResponseError):
+    if isinstance(reply, ResponseError | Row):
         return reply
-    lists, meta = len(keys.LISTS), len(META)
-    fields, rest = reply[lists : lists + meta], reply[lists + meta :]
+    lists, timers = len(keys.LISTS), len(keys.LISTS) + 3
+    fields = reply[timers:AT_REST]
     wrong = fields[0] if isinstance(fields[0], ResponseError) else None
-    return Row(reply[:lists], wrong or fields, *rest)
+    rest = reply[AT_REST:] or (None, None, None, (), None, None, None)
+    return Row._make((reply[:lists], *reply[lists:timers], wrong or fields, *rest))
 
 
 def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | ResponseError], Reply]:
@@ -114,9 +157,8 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
     for n, row in enumerate(rows):
         sizes, (meta, tail, head, *timers) = row[: len(keys.LISTS)], row[len(keys.LISTS) :]
         limit_ttl, limit, alive, bull_paused = timers
-        due = _score(head)
         found.append(
-            Row(sizes, meta, tail, due, limit_ttl, limit, alive, bull_paused, oldest.get(n, []), began=None, lost=None)
+            Row(sizes, limit_ttl, alive, bull_paused, meta, tail, _score(head), limit, oldest=oldest.get(n, []))
         )
     return found, clients
 
@@ -126,18 +168,19 @@ def _score(reply: Reply) -> Reply:
     return reply[1] if isinstance(reply, list) and len(reply) == 2 else None if isinstance(reply, list) else reply
 
 
-def _queue(ref: QueueRef, row: Row | ResponseError, workers: Counted | None, now: float) -> QueueStats:
-    key = keys.of(ref)
+def _seen(ref: QueueRef, reply: Reply) -> Seen:
+    key, row = keys.of(ref), _row(reply)
     if isinstance(row, ResponseError) or key is None:
         wrong = row if isinstance(row, ResponseError) else None
-        return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(wrong))
+        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(wrong))
+        return Seen(ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None)
     meta = row.meta
     fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
     bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
     native = _native(row.sizes, row.tail, bull=bull)
     waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
-    return QueueStats(
+    queue = QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
@@ -155,15 +198,46 @@ def _queue(ref: QueueRef, row: Row | ResponseError, workers: Counted | None, now
         ),
         native=native,
         depth=waiting,
-        latency_s=latency_s(waiting, row.oldest, now),
-        overdue_s=_overdue_s(row.due, now),
-        active_age_s=_active_age_s(active, row.began, now),
+        latency_s=0.0 if waiting == 0 else None,
+        overdue_s=0.0 if row.due is None else None,
+        active_age_s=0.0 if active == 0 else None,
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
-        workers=_workers(key, workers, seems_alive=bool(active) or row.alive == 1),
         notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
         error=next((_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
+    return Seen(
+        ref,
+        reply,
+        queue,
+        hint=_hint(row, bull=bull),
+        names=keys.worker_names(key),
+        seems_alive=bool(active) or row.alive == 1,
+        since=_waits_since(row.oldest) if waiting else None,
+        due=keys.due_s(row.due) if isinstance(row.due, bytes) else None,
+        began=keys.seconds(row.began) if active and isinstance(row.began, bytes) else None,
+    )
+
+
+def _hint(row: Row, *, bull: bool) -> bytes:
+    """What of this look the script is told at the next one; see stats.lua."""
+    missing = [size == 0 for size in row.sizes]
+    missing += [row.limit_ttl == -2, row.alive == 0, bull and row.bull_paused == 0]
+    return b"".join(b"1" if each else b"0" for each in missing) + (row.short if isinstance(row.short, bytes) else b"")
+
+
+def _as_of(seen: Seen, workers: Counted | None, now: float) -> QueueStats:
+    """The queue with its ages and workers as of now."""
+    queue, count = seen.queue, _workers(seen, workers)
+    latency_s = queue.latency_s if seen.since is None else max(0.0, now - seen.since)
+    overdue_s = queue.overdue_s if seen.due is None else max(0.0, now - seen.due)
+    active_age_s = queue.active_age_s if seen.began is None else max(0.0, now - seen.began)
+    former = queue.latency_s, queue.overdue_s, queue.active_age_s, queue.workers
+    if (latency_s, overdue_s, active_age_s, count) != former:
+        queue = seen.queue = msgspec.structs.replace(
+            queue, latency_s=latency_s, overdue_s=overdue_s, active_age_s=active_age_s, workers=count
+        )
+    return queue
 
 
 def _native(sizes: Sequence[Reply], tail: Reply, *, bull: bool) -> tuple[NativeCount, ...]:
@@ -187,19 +261,16 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(count for count in known if count is not None)
 
 
-def latency_s(waiting: int | None, oldest: Sequence[Any], now: float) -> float | None:
-    """How long the longest waiting of the `oldest` jobs waits; 0.0 when none waits, None when none tells.
+def _waits_since(oldest: Sequence[Any]) -> float | None:
+    """Since when the longest waiting of the `oldest` jobs waits, in seconds since 1970; None when none tells.
 
     Of each: timestamp, processedOn, atm, attemptsMade, opts; one job after the other.
     """
-    if waiting == 0:
-        return 0.0
     jobs = (oldest[at : at + JOB_FIELDS] for at in range(0, len(oldest), JOB_FIELDS))
-    starts = [start for job in jobs if (start := _waits_since(job)) is not None]
-    return max(0.0, now - min(starts)) if waiting and starts else None
+    return min((start for job in jobs if (start := _job_waits_since(job)) is not None), default=None)
 
 
-def _waits_since(job: Sequence[Any]) -> float | None:
+def _job_waits_since(job: Sequence[Any]) -> float | None:
     if len(job) != JOB_FIELDS:
         return None
     added, tried, made, made_before_5, opts = job
@@ -212,27 +283,12 @@ def _waits_since(job: Sequence[Any]) -> float | None:
     return start + int(delay[1]) / 1000 if start is not None and delay else start
 
 
-def _overdue_s(score: Reply, now: float) -> float | None:
-    if score is None:
-        return 0.0
-    due = keys.due_s(score) if isinstance(score, bytes) else None
-    return None if due is None else max(0.0, now - due)
-
-
-def _active_age_s(active: int | None, began: Reply, now: float) -> float | None:
-    """How long the oldest active job has been running; 0.0 when none is, None where a job does not tell."""
-    if active == 0:
-        return 0.0
-    start = keys.seconds(began) if active and isinstance(began, bytes) else None
-    return None if start is None else max(0.0, now - start)
-
-
-def _workers(key: keys.QueueKey, workers: Counted | None, *, seems_alive: bool) -> int | None:
-    if workers is None:
+def _workers(seen: Seen, workers: Counted | None) -> int | None:
+    if workers is None or seen.names is None:
         return None
-    count = workers.workers(key)
+    count = workers.workers(seen.names)
     # Proxies that refuse CLIENT SETNAME hide workers: with signs of life, none seen is not none there.
-    return count if count or not seems_alive else None
+    return count if count or not seen.seems_alive else None
 
 
 def _notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool) -> Iterable[str]:

@@ -151,6 +151,9 @@ class Celery(Backend):
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names)
 
+    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, seen)
+
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return figures.flow(refs, self._keeper, cursor)
 

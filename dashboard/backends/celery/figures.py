@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -53,6 +53,10 @@ NO_RESULTS = (
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
 
 
+# What is remembered of one queue until the next look: what was told of it, and what was made of that.
+Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
+
+
 class Told(NamedTuple):
     """What else is known of one prefix: the index, and the workers by their heartbeats; None = unknown."""
 
@@ -72,16 +76,19 @@ def stats(
     refs: Sequence[QueueRef],
     keeper: Keeper | None,
     unacked: keys.Unacked,
+    seen: dict[str, Seen] | None = None,
 ) -> list[QueueStats]:
-    """The stats of `refs`, in their order.
+    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
 
     Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
     workers that were heard are silent.
     """
     groups = list(_groups(refs))
+    # What workers took is read once for all queues of a prefix, and with the first of them.
+    firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
     calls: list[tuple[str | int, ...]] = [
-        (prefix, LOOK_INTO, separator, unacked.entries, *(name for _, name in queues))
-        for (prefix, separator), queues in groups
+        (prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else "", *(name for _, name in queues))
+        for n, ((prefix, separator), queues) in enumerate(groups)
     ]
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     source = refs[0].source if refs else ""
@@ -104,12 +111,12 @@ def stats(
     running = keeper.running if keeper is not None else frozenset[str]()
     revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
-    for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
+    for group, (((prefix, _), queues), reply) in enumerate(zip(groups, replies, strict=True)):
         waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
         for (n, _), size in zip(queues, waiting, strict=True):
             # Which worker serves which queue Redis does not tell; where no worker is, none does.
-            found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None)
-        for n, ref in enumerate(refs):
+            found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
+        for n, ref in enumerate(refs if firsts[prefix] == group else ()):
             if ref.shared and keys.place(ref).prefix == prefix:
                 found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
     return [found[n] for n in range(len(refs))]
@@ -207,7 +214,18 @@ def _plain(
     return answers
 
 
-def _queue(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
+def _queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
+    """The stats of one queue, which hang on nothing but these: no age is known."""
+    before = seen.get(ref.key) if seen else None
+    if before is not None and before[0] == (ref, size, workers):
+        return before[1]
+    queue = _figures(ref, size, workers)
+    if seen is not None:
+        seen[ref.key] = ((ref, size, workers), queue)
+    return queue
+
+
+def _figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
     waiting = size if isinstance(size, int) else None
     return QueueStats(
         source=ref.source,

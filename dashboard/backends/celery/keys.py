@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -89,6 +89,7 @@ def place_of(key: bytes) -> Place:
     return _parsed(key.decode("utf-8", "surrogateescape"))
 
 
+@lru_cache(maxsize=20_000)
 def _parsed(key: str) -> Place:
     prefix, _, rest = key.partition(_DIVIDER)
     queue, _, separator = rest.partition(_DIVIDER)

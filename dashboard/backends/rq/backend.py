@@ -78,6 +78,9 @@ class RQ(Backend):
         """As the contract says; 3 round trips where the Redis user may not run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))
 
+    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+        return read_stats(self.source, self._scripts, self._with_keys(refs), seen)
+
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         """As the contract says; always an estimate, for RQ keeps no counter per queue. See flow.py."""
         return read_flow(self.source, self._scripts, self._with_keys(refs), cursor)

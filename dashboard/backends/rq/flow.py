@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S
@@ -44,7 +45,7 @@ LOW_S = 30.0
 SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
 TIMES = Shape(small=("started_at", "ended_at", "retries_left"), limit_bytes=64)
-QUEUES_PER_SCRIPT = 100
+QUEUES_PER_SCRIPT = 50
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
 BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {
@@ -60,6 +61,14 @@ FIRST_REASON = "A first look back, which takes RQ's default times to live for gr
 UNREADABLE = "This queue's registries cannot be read."
 
 
+class NextJob(NamedTuple):
+    """What the next job of a line says of itself."""
+
+    id: str
+    leaves_nothing: bool  # its success is to leave no record
+    retries: bool  # it may be tried again
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is remembered of a queue: counts above the bounds of an anchor, and what its newest jobs were."""
@@ -72,7 +81,7 @@ class Seen:
     failed: Balance = BALANCED
     brief: Mapping[State, float] = field(default_factory=dict)  # when jobs last ended that are dropped within seconds
     retried_at: float = 0.0  # when a job was last seen that may be, or was, tried again
-    next_job: tuple[str, bool] | None = None  # the id of the next job, and whether its success is to leave no record
+    next_job: NextJob | None = None
     untold_at: float = 0.0  # when such a job was last taken without any worker there to count it
 
 
@@ -91,6 +100,7 @@ class Cursor:
 class Counted:
     """Members above the bounds of one anchor."""
 
+    numbers: Sequence[int]  # all of them, as they were read
     high: Mapping[State, int]
     low: Mapping[State, int]
     brief: Mapping[State, int]
@@ -132,7 +142,7 @@ class _Found:
     disturbed: set[State]
     runtimes: list[float] = field(default_factory=list)
     retries: bool = False  # a job was seen that may be, or was, tried again
-    next_job: tuple[str, bool] | None = None
+    next_job: NextJob | None = None
 
 
 def read_flow(
@@ -144,29 +154,37 @@ def read_flow(
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
     asked = _Asked(before, anchor, now, len(refs))
-    per_queue = [asked.commands(queue) for _, queue in refs]
-    commands = [command for several in per_queue for command in several]
     orders = _Orders(refs, before, now)
     prefixes = sorted({queue.prefix for _, queue in refs})
+    heads = [workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes]
+    groups = asked.groups(refs)
     answered = scripts.run(
-        script("queues"),
-        [*(workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes), *orders.calls()],
-        commands,
+        script("queues"), [*heads, *(asked.call(prefix, queues) for prefix, queues in groups), *orders.calls()]
     )
-    if answered is None:
-        workers, keys, replies = _plainly(source, prefixes, commands, before)
-    else:
-        scripted, replies = answered
-        workers = {worker.key: worker for reply in scripted[: len(prefixes)] for worker in workers_of(reply) or ()}
-        keys = tuple(workers)
     found: dict[str, _Found] = {}
-    left = iter(replies)
-    for (_, queue), several in zip(refs, per_queue, strict=True):
-        answer = asked.answer(queue, list(islice(left, len(several))))
+    if answered is None:
+        per_queue = [asked.commands(queue) for _, queue in refs]
+        commands = [command for several in per_queue for command in several]
+        workers, keys, replies = _plainly(source, prefixes, commands, before)
+        left = iter(replies)
+        rows: list[tuple[QueueKeys, Reply]] = [
+            (queue, list(islice(left, len(several)))) for (_, queue), several in zip(refs, per_queue, strict=True)
+        ]
+    else:
+        scripted, counted = answered[0][: len(prefixes)], answered[0][len(prefixes) :]
+        workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
+        keys = tuple(workers)
+        rows = [
+            (queue, row)
+            for (_, queues), reply in zip(groups, counted, strict=False)
+            for queue, row in zip(queues, reply if isinstance(reply, list) else [None] * len(queues), strict=True)
+        ]
+    for queue, row in rows:
+        answer = asked.answer(queue, row) if isinstance(row, list) else None
         if answer is not None:
             found[queue.queue] = answer
     if answered is not None:
-        orders.answer(found, answered[0][len(prefixes) :])
+        orders.answer(found, counted[len(groups) :])
     _sample(Reader(source, scripts), list(found.values()), now)
     seen, flows, together = _balanced(found, workers, before, anchor, now)
     unread = [_unread(ref) for ref, queue in refs if queue.queue not in flows]
@@ -199,36 +217,48 @@ class _Orders:
     """What the next jobs say of how long they are to be kept, and whether they may be tried again."""
 
     def __init__(self, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor, now: float) -> None:
-        self._lists: dict[str, list[tuple[QueueKeys, str]]] = {}  # by prefix
+        self._lists: dict[str, list[tuple[QueueKeys, str, NextJob | None]]] = {}  # by prefix, with what was next
         for _, queue in refs:
             lists = self._lists.setdefault(queue.prefix, [])
-            lists.append((queue, f"l{queue.queue}"))
             seen = before.queues.get(queue.queue)
+            lists.append((queue, f"l{queue.queue}", seen.next_job if seen else None))
             if seen is not None and seen.failed.hides(now):
-                lists += [(queue, f"z{queue.of(state)}") for state in (State.SCHEDULED, State.ACTIVE)]
+                lists += [(queue, f"z{queue.of(state)}", None) for state in (State.SCHEDULED, State.ACTIVE)]
 
     def calls(self) -> list[list[str]]:
         """Calls of the script."""
         return [
-            ["orders", f"{prefix}:job:", *(key for _, key in lists[at : at + QUEUES_PER_SCRIPT])]
+            [
+                *("orders", f"{prefix}:job:"),
+                *(part for _, key, job in lists[at : at + QUEUES_PER_SCRIPT] for part in (key, job.id if job else "")),
+            ]
             for prefix, lists in self._lists.items()
             for at in range(0, len(lists), QUEUES_PER_SCRIPT)
         ]
 
     def answer(self, found: Mapping[str, _Found], replies: Sequence[Reply]) -> None:
         """Take the replies to `calls` into `found`."""
-        asked = [each for lists in self._lists.values() for each in lists]
-        rows: list[Reply] = []
-        for call, reply in zip(self.calls(), replies, strict=True):
-            rows += reply if isinstance(reply, list) else [None] * (len(call) - 2)
-        for (queue, key), row in zip(asked, rows, strict=True):
-            answer = found.get(queue.queue)
-            if answer is None or not isinstance(row, list):
-                continue
-            job_id, result_ttl, _, retries_left = row
-            answer.retries = answer.retries or retries_left is not None
-            if key.startswith("l"):
-                answer.next_job = (text(job_id), result_ttl == b"0")
+        chunks = [
+            lists[at : at + QUEUES_PER_SCRIPT]
+            for lists in self._lists.values()
+            for at in range(0, len(lists), QUEUES_PER_SCRIPT)
+        ]
+        for chunk, reply in zip(chunks, replies, strict=True):
+            for (queue, key, before), row in zip(chunk, reply if isinstance(reply, list) else (), strict=False):
+                answer = found.get(queue.queue)
+                if answer is None or row is None:
+                    continue
+                job = before if isinstance(row, bytes) else _next_job(row)
+                if job is not None:
+                    answer.retries = answer.retries or job.retries
+                    answer.next_job = job if key.startswith("l") else answer.next_job
+
+
+def _next_job(row: Reply) -> NextJob | None:
+    if not isinstance(row, list):
+        return None
+    job_id, result_ttl, retries_left = row
+    return NextJob(text(job_id), result_ttl == b"0", retries_left is not None)
 
 
 class _Asked:
@@ -241,6 +271,31 @@ class _Asked:
         busy = sum(seen.busy for seen in before.queues.values())
         self._all = queues <= SAMPLE_TOTAL // (2 * SAMPLE_QUEUE)
         self._each = min(SAMPLE_QUEUE, max(1, SAMPLE_TOTAL // (2 * max(1, queues if self._all else busy))))
+
+    def groups(self, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[tuple[str, list[QueueKeys]]]:
+        """Queues by prefix, in portions that one call of the script reads."""
+        spaces: dict[str, list[QueueKeys]] = {}
+        for _, queue in refs:
+            spaces.setdefault(queue.prefix, []).append(queue)
+        return [
+            (prefix, queues[at : at + QUEUES_PER_SCRIPT])
+            for prefix, queues in spaces.items()
+            for at in range(0, len(queues), QUEUES_PER_SCRIPT)
+        ]
+
+    def call(self, prefix: str, queues: Sequence[QueueKeys]) -> list[str]:
+        """The call of the script that asks what `commands` do of each queue."""
+        former = self._before.anchor
+        windows = [bound for state in TTLS_S for bound in _window_bounds(state, self._now)]
+        newest = " ".join(str(self._now + ttl_s + SKEW_S) for ttl_s in TTLS_S.values())
+        call = ["ended", prefix, *_anchor_bounds(self._anchor)]
+        call += _anchor_bounds(former) if former != self._anchor else [""] * 6
+        call += [*windows, newest, f"({self._now}", str(self._each)]
+        for queue in queues:
+            seen = self._before.queues.get(queue.queue)
+            newest_too = self._all or (seen is not None and seen.busy)
+            call += (queue.name, ("w" if seen is None else "") + ("n" if newest_too else ""))
+        return call
 
     def commands(self, queue: QueueKeys) -> list[Command]:
         """What to ask about one queue."""
@@ -261,7 +316,13 @@ class _Asked:
         lists = [reply for reply in replies if isinstance(reply, list)]
         if len(numbers) + len(lists) < len(replies):
             return None
-        counts, rest = _counted(numbers[:BOUNDS]), numbers[BOUNDS:]
+        first, rest = numbers[:BOUNDS], numbers[BOUNDS:]
+        if seen is not None and not rest and not lists and first == seen.counts.numbers:
+            # Nothing came and nothing left, as in most queues at most looks.
+            span_s = self._now - self._before.at
+            nothing = dict.fromkeys(TTLS_S, 0)
+            return _Found(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
+        counts = _counted(first)
         brief: dict[State, int] = {}
         disturbed: set[State] = set()
         if seen is None:
@@ -278,21 +339,28 @@ class _Asked:
 BOUNDS = 3 * len(TTLS_S) + 1
 
 
-def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
-    commands: list[Command] = []
-    for state, ttl_s in TTLS_S.items():
-        commands.append(("ZCOUNT", queue.of(state), f"({anchor - SKEW_S + ttl_s}", "+inf"))
-        commands.append(("ZCOUNT", queue.of(state), f"({anchor + LOW_S}", "+inf"))
+def _anchor_bounds(anchor: float) -> list[str]:
+    """The bounds of an anchor, of each state from the highest to the lowest."""
+    bounds = []
+    for ttl_s in TTLS_S.values():
         # Scores are whole seconds.
-        commands.append(("ZCOUNT", queue.of(state), int(anchor), "+inf"))
-    commands.append(("ZCOUNT", queue.of(State.DEAD), "-inf", "(0"))
-    return commands
+        bounds += [f"({anchor - SKEW_S + ttl_s}", f"({anchor + LOW_S}", str(int(anchor))]
+    return bounds
+
+
+def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
+    states = [state for state in TTLS_S for _ in range(3)]
+    commands: list[Command] = [
+        ("ZCOUNT", queue.of(state), bound, "+inf") for state, bound in zip(states, _anchor_bounds(anchor), strict=True)
+    ]
+    return [*commands, ("ZCOUNT", queue.of(State.DEAD), "-inf", "(0")]
 
 
 def _counted(numbers: Sequence[int]) -> Counted:
     high_done, low_done, brief_done, high_dead, low_dead, brief_dead, never = numbers
     done, dead = State.COMPLETED, State.DEAD
     return Counted(
+        numbers,
         {done: high_done, dead: high_dead},
         {done: low_done, dead: low_dead},
         {done: brief_done, dead: brief_dead},
@@ -302,8 +370,12 @@ def _counted(numbers: Sequence[int]) -> Counted:
 
 def _window(queue: QueueKeys, state: State, now: float) -> Command:
     """Jobs that ended in the last FLOW_WINDOW_S, if they had the default time to live."""
+    return ("ZCOUNT", queue.of(state), *_window_bounds(state, now))
+
+
+def _window_bounds(state: State, now: float) -> tuple[str, str]:
     end = now + TTLS_S[state]
-    return ("ZCOUNT", queue.of(state), f"({end - FLOW_WINDOW_S}", end + SKEW_S)
+    return f"({end - FLOW_WINDOW_S}", str(end + SKEW_S)
 
 
 def _newest(queue: QueueKeys, state: State, now: float, count: int) -> Command:
@@ -338,7 +410,7 @@ def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: C
         shared = {
             id(crew): crew
             for name in {*worker.queues.split(","), worker.queues}  # a name may hold commas
-            if (crew := crews.get(QueueKeys(prefix, name).queue))
+            if (crew := crews.get(f"{prefix}:queue:{name}"))
         }
         if not shared:
             continue
@@ -375,7 +447,19 @@ def _balanced(
         if any(answer.retries for answer in crew.queues):
             retried_at = now
         lost: tuple[State, ...] = ()
+        quiet = not (completed or failed or disturbed or any(records.values()))
         for answer, known in zip(crew.queues, last, strict=True):
+            if known is not None and quiet and _as_before(answer, known, anchor, retried_at):
+                seen[answer.queue.queue] = known
+                flows[answer.queue.queue] = QueueFlow(
+                    key=answer.queue.queue,
+                    completed=0,
+                    dead=0,
+                    span_s=answer.span_s,
+                    quality=Quality.ESTIMATED,
+                    reason=answer.reason,
+                )
+                continue
             old = known or Seen(anchor, answer.counts, busy=False, newest=0.0)
             each = Seen(
                 anchor=anchor,
@@ -414,12 +498,24 @@ def _balanced(
     )
 
 
+def _as_before(answer: _Found, known: Seen, anchor: float, retried_at: float) -> bool:
+    """Whether `_balanced` would make of a queue in which nothing ended just what is known of it, and nothing else."""
+    return (
+        answer.counts is known.counts
+        and answer.next_job == known.next_job
+        and (known.anchor, known.retried_at, known.newest) == (anchor, retried_at, answer.newest)
+        and known.completed is BALANCED
+        and known.failed is BALANCED
+        and not (known.busy or known.brief or known.untold_at or answer.brief)
+    )
+
+
 def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
     """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went."""
     if before.next_job is None or crew.workers or any(answer.came.values()):
         return False
-    job_id, leaves_nothing = before.next_job
-    return leaves_nothing and (answer.next_job is None or answer.next_job[0] != job_id)
+    same = answer.next_job is not None and answer.next_job.id == before.next_job.id
+    return before.next_job.leaves_nothing and not same
 
 
 def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:

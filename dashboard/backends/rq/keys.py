@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from dashboard.backends.members import shared_script
@@ -99,7 +99,8 @@ def suspended(prefix: str) -> str:
     return f"{prefix}:suspended"
 
 
-def queue_keys(key: str, prefixes: Iterable[str]) -> QueueKeys | None:
+@lru_cache(maxsize=20_000)
+def queue_keys(key: str, prefixes: tuple[str, ...]) -> QueueKeys | None:
     """The queue behind an entry of a directory or a QueueRef.key; None when it belongs to none of `prefixes`."""
     for prefix in sorted(prefixes, key=len, reverse=True):
         start = f"{prefix}:queue:"

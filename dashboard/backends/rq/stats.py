@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.members import short_fields
@@ -16,10 +18,10 @@ from dashboard.backends.rq.keys import LISTS, QueueKeys
 from dashboard.backends.rq.workers import Crew, workers_call, workers_of
 from dashboard.backends.script import Scripts
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Command, Reply, Source
+from dashboard.sources import Argument, Command, Reply, Source
 
 # One script holds up the server as long as it runs: this many queues take about a millisecond.
-QUEUES_PER_SCRIPT = 50
+QUEUES_PER_SCRIPT = 25
 # So many of a queue's scheduled jobs, the soonest ones, are asked whether they failed before.
 SCHEDULED_LOOKED_AT = 50
 # Without scripts only these places of a line are looked at for its oldest job.
@@ -34,55 +36,101 @@ class _Group:
 
     suspended: bool
     crew: Crew | None  # None when workers could not be looked at one by one
-    heads: Mapping[str, Reply]  # list -> enqueued_at of its oldest job, as far as was looked
-    retrying: Mapping[str, Reply]  # list -> [failed ones among the scheduled jobs that were looked at, how many were]
 
 
-def read_stats(source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[QueueStats]:
-    """The figures of `refs`, in order.
+class Row(NamedTuple):
+    """What one queue answers; any value may be an error."""
+
+    waiting: Reply
+    active: Reply
+    lost: Reply
+    scheduled: Reply
+    due: Reply  # the score of the next scheduled job
+    blocked: Reply
+    failed: Reply
+    expired: Reply
+    finished: Reply
+    canceled: Reply
+    registered: Reply
+    taken: Reply
+    head: Reply = None  # enqueued_at of the oldest waiting job, as far as was looked
+    retrying: Reply = None  # failed ones among the scheduled jobs that were looked at
+    looked_at: Reply = None  # how many were
+
+
+class Seen(NamedTuple):
+    """What is remembered of one queue until the next look: what was told of it, and what was made of that.
+
+    Each look reads everything anew. Where it is told the same, so are the figures but for what the clock changes.
+    """
+
+    told: tuple[Any, ...]
+    missing: str  # for the script: how to ask
+    queue: QueueStats  # its ages as of the look that made it
+    since: float | None  # when its oldest job was enqueued, where one waits
+    due: float | None  # when the next scheduled job is
+
+
+def read_stats(
+    source: Source,
+    scripts: Scripts,
+    refs: Sequence[tuple[QueueRef, QueueKeys]],
+    seen: dict[str, Seen] | None = None,
+) -> list[QueueStats]:
+    """The figures of `refs`, in order; `seen` = what earlier looks left there, by key, and this one leaves.
 
     Counts leave out what RQ itself drops before it counts: finished and failed jobs past their expiry.
     Cost: 1 round trip; 3 where scripts may not run, and then workers that were killed count until RQ forgets them.
     """
     if not refs:
         return []
+    seen = {} if seen is None else seen
     now = source.now_s()
     prefixes = sorted({queue.prefix for _, queue in refs})
-    commands = [command for _, queue in refs for command in _commands(queue, now)]
-    commands += [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
+    suspended: list[Command] = [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
     chunks = _chunks(prefixes, refs)
     calls = [*map(workers_call, prefixes)]
-    calls += [("heads", f"{prefix}:job:", *(queue.queue for queue in queues)) for prefix, queues in chunks]
-    calls += [
-        ("retrying", f"{prefix}:job:", str(SCHEDULED_LOOKED_AT), *(queue.of(State.SCHEDULED) for queue in queues))
-        for prefix, queues in chunks
-    ]
+    for prefix, queues in chunks:
+        call: list[Argument] = ["figures", prefix, int(now), SCHEDULED_LOOKED_AT]
+        for queue in queues:
+            before = seen.get(queue.queue)
+            call += (queue.name, before.missing if before else "")
+        calls.append(call)
     workers: list[Reply] = [None] * len(prefixes)
-    heads: dict[str, Reply] = {}
-    retrying: dict[str, Reply] = {}
-    answered = scripts.run(keys.script("queues"), calls, commands)
+    rows: dict[str, Reply] = {}
+    answered = scripts.run(keys.script("queues"), calls, suspended)
     if answered is None:
-        firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
-        replies, first_ids = _split(source.batch([*commands, *firsts]), len(commands))
-        heads = _heads_plainly(source, refs, first_ids)
+        there, rows = _plainly(source, refs, suspended, now)
     else:
-        scripted, replies = answered
+        scripted, there = answered
         workers, found = _split(scripted, len(prefixes))
-        first, again = _split(found, len(chunks))
-        for into, replies_of in ((heads, first), (retrying, again)):
-            for (_, queues), reply in zip(chunks, replies_of, strict=True):
-                values = reply if isinstance(reply, list) else ()
-                into.update(zip((queue.queue for queue in queues), values, strict=False))
-    rows, suspended = _split(replies, len(replies) - len(prefixes))
-    width = len(rows) // len(refs)
+        for (_, queues), reply in zip(chunks, found, strict=True):
+            values = reply if isinstance(reply, list) else [[reply] * len(Row._fields)] * len(queues)
+            rows.update(zip((queue.queue for queue in queues), values, strict=True))
     groups = {
-        prefix: _Group(there == 1, None if (live := workers_of(reply)) is None else Crew(live), heads, retrying)
-        for prefix, there, reply in zip(prefixes, suspended, workers, strict=True)
+        prefix: _Group(one == 1, None if (live := workers_of(reply)) is None else Crew(live))
+        for prefix, one, reply in zip(prefixes, there, workers, strict=True)
     }
-    return [
-        _queue(ref, queue, rows[index * width : (index + 1) * width], groups[queue.prefix], now)
-        for index, (ref, queue) in enumerate(refs)
-    ]
+    return [_queue(ref, queue, rows[queue.queue], groups[queue.prefix], now, seen) for ref, queue in refs]
+
+
+def _plainly(
+    source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], suspended: Sequence[Command], now: float
+) -> tuple[list[Reply], dict[str, Reply]]:
+    """(the replies to `suspended`, the rows by queue) by plain commands."""
+    commands = [command for _, queue in refs for command in _commands(queue, now)]
+    firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
+    replies, rest = _split(source.batch([*commands, *suspended, *firsts]), len(commands))
+    there, first_ids = _split(rest, len(suspended))
+    heads = _heads_plainly(source, refs, first_ids)
+    width = len(replies) // len(refs)
+    rows: dict[str, Reply] = {}
+    for n, (_, queue) in enumerate(refs):
+        row = replies[n * width : (n + 1) * width]
+        due = row[4]
+        row[4] = due if not isinstance(due, list) else due[1] if due else None
+        rows[queue.queue] = [*row, heads.get(queue.queue)]
+    return there, rows
 
 
 def _split(replies: list[Reply], count: int) -> tuple[list[Reply], list[Reply]]:
@@ -132,43 +180,72 @@ def _heads_plainly(
     return oldest
 
 
-def _queue(ref: QueueRef, queue: QueueKeys, replies: Sequence[Reply], group: _Group, now: float) -> QueueStats:
-    waiting, active, lost, scheduled, first, blocked, failed, expired, finished, canceled, registered, taken = replies
-    crew = None if group.crew is None else group.crew.of(queue.name)
-    counts = Counts(
-        waiting=_count(waiting),
-        active=_count(active),
-        scheduled=_count(scheduled),
-        blocked=_count(blocked),
-        dead=_without(failed, expired),
-        completed=_count(finished),
-        canceled=_count(canceled),
+def _queue(
+    ref: QueueRef, queue: QueueKeys, reply: Reply, group: _Group, now: float, seen: dict[str, Seen]
+) -> QueueStats:
+    """The figures of one queue: made anew where what is told of it changed, else with its ages as of now."""
+    crew = None if group.crew is None else group.crew.told(queue.name)
+    told = (ref, reply, group.suspended, crew)
+    before = seen.get(queue.queue)
+    if before is None or before.told != told:
+        before = seen[queue.queue] = _seen(queue, told)
+    if before.since is None and before.due is None:
+        return before.queue
+    return msgspec.structs.replace(
+        before.queue,
+        latency_s=before.queue.latency_s if before.since is None else max(0.0, now - before.since),
+        overdue_s=before.queue.overdue_s if before.due is None else max(0.0, min(now - before.due, now)),
     )
-    versions = sorted({worker.version for worker in crew or () if worker.version})
-    return QueueStats(
+
+
+def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
+    ref, reply, suspended, crew = told
+    row = Row(*reply)
+    counts = Counts(
+        waiting=_count(row.waiting),
+        active=_count(row.active),
+        scheduled=_count(row.scheduled),
+        blocked=_count(row.blocked),
+        dead=_without(row.failed, row.expired),
+        completed=_count(row.finished),
+        canceled=_count(row.canceled),
+    )
+    figures = QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
         prefix=queue.prefix,
-        library_version=", ".join(versions) or None,
-        paused=group.suspended,
+        library_version=crew.versions if crew else None,
+        paused=suspended,
         counts=counts,
         native=tuple(
             NativeCount(native=word, state=state, count=counts.of(state)) for state, (word, _) in LISTS.items()
         ),
         depth=counts.waiting,
-        latency_s=_latency(counts.waiting, queue, group, now),
-        overdue_s=_overdue(first, now),
+        latency_s=0.0 if counts.waiting == 0 else None,
+        overdue_s=0.0 if row.due is None else None,
         active_age_s=0.0 if counts.active == 0 else None,
-        stalled=_count(lost),
-        workers=_count(registered) if crew is None else len(crew),
-        notes=(
-            *_notes(group, _count(lost) or 0, _count(taken) or 0),
-            *_retries(group.retrying.get(queue.queue), _count(scheduled)),
-        ),
-        error=_error(queue, replies),
+        stalled=_count(row.lost),
+        workers=_count(row.registered) if crew is None else crew.workers,
+        notes=(*_notes(_count(row.lost) or 0, _count(row.taken) or 0, suspended=suspended), *_retries(row)),
+        error=_error(queue, row),
     )
+    at = moment(text(row.head)) if isinstance(row.head, bytes) and counts.waiting != 0 else None
+    due = float(row.due) if isinstance(row.due, bytes) else None
+    return Seen(
+        told,
+        _missing(row),
+        figures,
+        since=None if at is None else at.timestamp(),
+        due=None if due is None or due != due else due,
+    )
+
+
+def _missing(row: Row) -> str:
+    """Which of the keys were not there, as the script `queues` has them."""
+    sizes = (row.active, row.scheduled, row.blocked, row.failed, row.canceled, row.registered, row.waiting, row.taken)
+    return "".join("1" if size == 0 else "0" for size in sizes)
 
 
 def _count(reply: Reply) -> int | None:
@@ -182,27 +259,9 @@ def _without(all_of_them: Reply, expired: Reply) -> int | None:
     return max(0, all_of_them - expired)
 
 
-def _latency(waiting: int | None, queue: QueueKeys, group: _Group, now: float) -> float | None:
-    if waiting == 0:
-        return 0.0
-    raw = group.heads.get(queue.queue)
-    at = moment(text(raw)) if isinstance(raw, bytes) else None
-    return None if at is None else max(0.0, now - at.timestamp())
-
-
-def _overdue(first: Reply, now: float) -> float | None:
-    """How late the earliest scheduled job is; None where that cannot be told."""
-    if not isinstance(first, list):
-        return None
-    if not first:
-        return 0.0
-    due = float(first[1])
-    return None if due != due else max(0.0, min(now - due, now))
-
-
-def _notes(group: _Group, lost: int, taken: int) -> list[str]:
+def _notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     notes = []
-    if group.suspended:
+    if suspended:
         notes.append("all workers are suspended")
     if lost:
         notes.append(f"{lost} running {'job has' if lost == 1 else 'jobs have'} lost the worker")
@@ -211,12 +270,12 @@ def _notes(group: _Group, lost: int, taken: int) -> list[str]:
     return notes
 
 
-def _retries(found: Reply, scheduled: int | None) -> list[str]:
+def _retries(row: Row) -> list[str]:
     """How many of the scheduled jobs failed before; [] where none was seen to."""
-    if not isinstance(found, list) or not found[0]:
+    count, scheduled = row.retrying, _count(row.scheduled)
+    if not isinstance(count, int) or not count:
         return []
-    count, looked = found
-    least = "" if scheduled is not None and looked >= scheduled else "at least "
+    least = "" if scheduled is not None and row.looked_at >= scheduled else "at least "
     return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} tried again"]
 
 
@@ -224,8 +283,8 @@ def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
     """What is wrong with this queue's keys, in one line; None when nothing is."""
     if not any(isinstance(reply, ResponseError) for reply in replies):
         return None
-    for command, reply in zip(_commands(queue, 0), replies, strict=True):
-        if isinstance(reply, NoPermissionError):
+    for command, reply in zip(_commands(queue, 0), replies, strict=False):
+        if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "permission" in str(reply)):
             return f"the Redis user may not read {command[1]!s}"
         if isinstance(reply, ResponseError):
             wrong = f"answers {printable(str(reply), 200)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
@@ -37,6 +38,13 @@ class Worker:
         return birth is not None and birth.timestamp() > seconds
 
 
+class Told(NamedTuple):
+    """What is told of the workers of one queue."""
+
+    workers: int
+    versions: str | None
+
+
 class Crew:
     """Live workers by the queues that they serve."""
 
@@ -46,6 +54,12 @@ class Crew:
         for worker in workers:
             for name in worker.queues.split(","):
                 self._by_queue.setdefault(name, []).append(worker)
+
+    def told(self, queue: str) -> Told:
+        """What is told of the workers that listen to `queue`."""
+        workers = self.of(queue)
+        versions = {worker.version for worker in workers if worker.version}
+        return Told(len(workers), ", ".join(sorted(versions)) or None)
 
     def of(self, queue: str) -> Sequence[Worker]:
         """The workers that listen to `queue`."""

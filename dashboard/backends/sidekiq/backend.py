@@ -96,6 +96,9 @@ class Sidekiq(Backend):
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return stats.read(self.source, self._scripts, refs)
 
+    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+        return stats.read(self.source, self._scripts, refs, seen)
+
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return flow.read(self.source, refs, cursor or {})
 

@@ -30,17 +30,16 @@ MOST_THREADS = 10_000
 def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
     """As `stats.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
     commands: list[Command] = []
-    for namespace, _, *queues in calls:
-        commands += [("SSCAN", f"{namespace}processes", 0, *SOME), ("SSCAN", f"{namespace}paused", 0, *SOME)]
-        commands += [
-            (name, f"{namespace}{key}") for name, key in (("ZCARD", "schedule"), ("ZCARD", "retry"), ("ZCARD", "dead"))
-        ]
-        commands += [("ZRANGE", f"{namespace}{key}", 0, 0, "WITHSCORES") for key in ("schedule", "retry")]
+    for namespace, wanted, *queues in calls:
+        if wanted == "1":
+            commands += [("SSCAN", f"{namespace}processes", 0, *SOME), ("SSCAN", f"{namespace}paused", 0, *SOME)]
+            commands += [("ZCARD", f"{namespace}{key}") for key in ("schedule", "retry", "dead")]
+            commands += [("ZRANGE", f"{namespace}{key}", 0, 0, "WITHSCORES") for key in ("schedule", "retry")]
         commands += [("LLEN", f"{namespace}queue:{name}") for name in queues]
     replies = iter(source.batch(commands))
     firsts = []
-    for namespace, _, *queues in calls:
-        head = [next(replies) for _ in range(7)]
+    for namespace, wanted, *queues in calls:
+        head = [next(replies) for _ in range(7)] if wanted == "1" else [None] * 7
         firsts.append(
             (
                 namespace,
@@ -52,6 +51,7 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
     processes = _processes(source, [(namespace, _scanned(head[0])) for namespace, head, _, _ in firsts])
     answers: list[Reply] = []
     for namespace, (_, paused, *sets), sizes, heads in firsts:
+        # Of a call that did not want what all queues have in common nothing of that is looked at.
         earliest = [reply[1] if isinstance(reply, list) and reply else None for reply in sets[3:]]
         answers.append(
             [

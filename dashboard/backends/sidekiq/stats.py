@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.backends.payload import loads_dict, printable, text
@@ -32,33 +33,56 @@ class Shared(NamedTuple):
     processes: int
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[QueueStats]:
-    """The stats of `refs`, in their order.
+class Seen(NamedTuple):
+    """What is remembered of one queue until the next look: what was told of it, and what was made of that."""
+
+    told: tuple[Any, ...]
+    queue: QueueStats  # its latency as of the look that made it
+    since: float | None  # when its oldest job was enqueued, where one waits
+
+
+def read(
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, Seen] | None = None
+) -> list[QueueStats]:
+    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
 
     Cost: 1 round trip where scripts are permitted, at most HEAD_CALLS more where jobs that are next are very long; as
     `plain.stats` without.
     """
     groups = list(_groups(refs))
-    calls = [(namespace, "1", *(name for _, name in queues)) for namespace, queues in groups]
+    # What all queues of a namespace have in common is read once, with the first of them.
+    firsts = {namespace: n for n, (namespace, _) in reversed(list(enumerate(groups)))}
+    calls = [
+        (namespace, "1" if firsts[namespace] == n else "0", *(name for _, name in queues))
+        for n, (namespace, queues) in enumerate(groups)
+    ]
     answered = scripts.run(keys.script("stats"), calls)
     replies = answered[0] if answered is not None else plain.stats(source, calls)
     if answered is not None:
         _read_further_heads(scripts, calls, replies)
     found: dict[int, QueueStats] = {}
     now = source.now_s()
+    seen = {} if seen is None else seen
+    common = {namespace: replies[n] for namespace, n in firsts.items()}
+    known = {
+        namespace: _shared(reply[2], reply[3])
+        for namespace, reply in common.items()
+        if not isinstance(reply, ResponseError)
+    }
     for (namespace, queues), reply in zip(groups, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            for n, ref in enumerate(refs):
-                if keys.place(ref).namespace == namespace and n not in found:
-                    found[n] = _broken(ref, reply)
+        shared = known.get(namespace)
+        if shared is None or isinstance(reply, ResponseError):
+            wrong = reply if isinstance(reply, ResponseError) else common[namespace]
+            found.update((n, _broken(refs[n], wrong)) for n, _ in queues)
             continue
-        lengths, sets, processes, paused = reply
-        shared = _shared(processes, paused)
-        for (n, _), figures in zip(queues, lengths, strict=True):
-            found[n] = _queue(refs[n], figures, shared, now)
-        for n, ref in enumerate(refs):
-            if ref.shared and keys.place(ref).namespace == namespace:
-                found[n] = _sets(ref, sets, shared, now)
+        for (n, name), figures in zip(queues, reply[0], strict=True):
+            found[n] = _queue(refs[n], name, namespace, figures, shared, now, seen)
+    for n, ref in enumerate(refs):
+        if ref.shared:
+            namespace = keys.place(ref).namespace
+            shared = known.get(namespace)
+            reply = common[namespace]
+            found[n] = _broken(ref, reply) if shared is None else _sets(ref, reply[1], shared, now)
     return [found[n] for n in range(len(refs))]
 
 
@@ -112,31 +136,49 @@ def _shared(processes: Sequence[Any], paused: Sequence[bytes]) -> Shared:
     return Shared(running, listeners, frozenset(text(name) for name in paused), version, concurrency, len(processes))
 
 
-def _queue(ref: QueueRef, figures: Sequence[Reply], shared: Shared, now: float) -> QueueStats:
-    place = keys.place(ref)
-    assert place.queue is not None
-    size, enqueued_at, _ = figures
+def _queue(
+    ref: QueueRef,
+    name: str,
+    namespace: str,
+    figures: Sequence[Reply],
+    shared: Shared,
+    now: float,
+    seen: dict[str, Seen],
+) -> QueueStats:
+    """The stats of one queue: made anew where what is told of it changed, else with its latency as of now."""
+    active, workers, paused = shared.running.get(name, 0), shared.listeners.get(name, 0), name in shared.paused
+    told = (ref, figures, active, workers, paused, shared.version)
+    before = seen.get(ref.key)
+    if before is None or before.told != told:
+        before = seen[ref.key] = _seen(told, namespace)
+    if before.since is None:
+        return before.queue
+    return msgspec.structs.replace(before.queue, latency_s=max(0.0, now - before.since))
+
+
+def _seen(told: tuple[Any, ...], namespace: str) -> Seen:
+    ref, (size, enqueued_at, _), active, workers, paused, version = told
     waiting = size if isinstance(size, int) else None
-    active = shared.running[place.queue]
-    return QueueStats(
+    queue = QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
-        prefix=place.namespace or None,
-        library_version=shared.version,
-        paused=place.queue in shared.paused,
+        prefix=namespace or None,
+        library_version=version,
+        paused=paused,
         counts=Counts(waiting=waiting, active=active),
         native=(
             NativeCount(native=keys.NATIVE[State.WAITING], state=State.WAITING, count=waiting),
             NativeCount(native=keys.NATIVE[State.ACTIVE], state=State.ACTIVE, count=active),
         ),
         depth=waiting,
-        latency_s=0.0 if waiting == 0 else _age_s(enqueued_at, now),
-        workers=shared.listeners[place.queue],
+        latency_s=0.0 if waiting == 0 else None,
+        workers=workers,
         notes=(SEE_ALL,),
         error=_line(size) if isinstance(size, ResponseError) else None,
     )
+    return Seen(told, queue, None if waiting == 0 else _since(enqueued_at))
 
 
 def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> QueueStats:
@@ -162,9 +204,9 @@ def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> Q
     )
 
 
-def _age_s(enqueued_at: Reply, now: float) -> float | None:
+def _since(enqueued_at: Reply) -> float | None:
     at = _seconds(enqueued_at)
-    return None if at is None else max(0.0, now - (at / 1000 if at > MILLISECONDS else at))
+    return None if at is None else at / 1000 if at > MILLISECONDS else at
 
 
 def _seconds(raw: Reply) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 
 from dashboard.collect.flow import FlowWindow, TotalRates, total_rates, with_rates
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
+from tests.counting import calls_of
 
 
 def flow(completed: int, dead: int = 0, *, span_s: float = 2.0, **more: object) -> QueueFlow:
@@ -216,3 +217,43 @@ def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
     assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1)
     assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None)
     assert total_rates([]) == TotalRates(None, None, None)
+
+
+def test_rates_filled_in_are_those_of_now_whatever_came_before() -> None:
+    dice = random.Random(7)
+    base = QueueStats(source="main", backend="bullmq", name="q", key="q", depth=3, latency_s=1.0)
+    reused = 0
+    for _ in range(60):
+        window, at, queue, former = FlowWindow(), 1000.0, base, None
+        for _ in range(80):
+            at += dice.choice([2.0, 2.0, 2.0, 40.0, 400.0])
+            kinds: list[dict[str, Any]] = [
+                {"completed": 3, "runtimes_s": (0.5,) * 6},
+                {"completed": 0, "dead": 2},
+                {"quality": Quality.UNKNOWN, "reason": "wrong type"},
+                {"quality": Quality.ESTIMATED, "reason": "trimmed"},
+                {"hidden": (State.COMPLETED,)},
+                {"ended": 4, "hidden": (State.COMPLETED,)},
+                {"progressed": True},
+                {"progressed": False},
+                {"unlisted": (State.DEAD,), "unlisted_reason": "not kept"},
+            ]
+            if dice.random() < 0.8:
+                window.add(at, flow(**{"completed": 0, **(dice.choice(kinds) if dice.random() < 0.1 else {})}), queue)
+            if dice.random() < 0.2:
+                queue = msgspec.structs.replace(base, depth=dice.randrange(4), latency_s=dice.choice([None, 1.0, 9.0]))
+            filled = window.fill(queue, at)
+            assert filled == with_rates(queue, window.rates(at))
+            reused += filled is former
+            former = filled
+    assert reused > 100
+
+
+def test_a_queue_in_which_nothing_ends_costs_little() -> None:
+    queue = QueueStats(source="main", backend="bullmq", name="q", key="q", depth=0)
+    still, busy = FlowWindow(), FlowWindow()
+    for tick in range(100):
+        still.add(1000.0 + 2 * tick, flow(0), queue)
+        busy.add(1000.0 + 2 * tick, flow(1), queue)
+        still.fill(queue, 1000.0 + 2 * tick)
+    assert calls_of(lambda: still.fill(queue, 1200.0)) < calls_of(lambda: busy.fill(queue, 1200.0)) / 5

@@ -83,6 +83,12 @@ local function first_of(reply, n)
   return false
 end
 
+-- Whether no job is on its way to an end: one command where that is so, as in a queue at rest.
+local function rests(base)
+  return read('EXISTS', base .. 'wait', base .. 'paused', base .. 'active', base .. 'prioritized', base .. 'delayed',
+    base .. 'waiting-children') == 0
+end
+
 -- How many jobs are on their way to an end, by all lists.
 local function unended(base)
   local total = 0
@@ -119,12 +125,14 @@ local function kept(base, since)
   local oldest = tonumber(first_of(read('ZRANGE', base .. 'completed', 0, 0, 'WITHSCORES'), 2) or nil)
   local start = string.format('%.0f', math.max(since, oldest and oldest - 1 or 0))
   local completed, dead = read('ZCARD', base .. 'completed'), read('ZCARD', base .. 'failed')
+  local empty = rests(base)
   return {
     read('ZCOUNT', base .. 'completed', '(' .. start, '+inf'),
     read('ZCOUNT', base .. 'failed', '(' .. start, '+inf'),
     oldest and start or false,
-    cut(read('GET', base .. 'id'), 20), unended(base),
-    type(completed) == 'number' and type(dead) == 'number' and completed + dead or 0, options(base),
+    cut(read('GET', base .. 'id'), 20), empty and 0 or unended(base),
+    type(completed) == 'number' and type(dead) == 'number' and completed + dead or 0,
+    not empty and options(base),
   }
 end
 
@@ -173,7 +181,9 @@ for i = 3, #ARGV, 3 do
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
       row[8], row[9], row[10], row[11], row[12], row[14] = tally(base, events)
     end
-    if not whole or length == 0 then row[13] = kept(base, since) end
+    -- BullMQ writes an event with each job that is added: a queue without any that keeps events had none yet.
+    local unused = length == 0 and #events == 0 and row[4] and string.match(row[4], '^[1-9]%d*$')
+    if not unused and (not whole or length == 0) then row[13] = kept(base, since) end
   end
   rows[#rows + 1] = row
 end

@@ -1,71 +1,126 @@
--- The figures of many queues. ARGV: `<prefix>:<queue>` of each.
--- Returns per queue, flat since each table costs Redis as much as several values: {size of each list..., meta fields,
--- tail of wait, score of the head of delayed, PTTL limiter, limiter, stalled-check there 0/1, meta-paused there 0/1,
--- oldest, processedOn of the job that has been active for longest, how many of the MOST_ACTIVE oldest have no lock}, as
--- `Row` in stats.py has it; what cannot be since a list is empty is not asked for. `oldest` holds timestamp, processedOn,
--- atm, attemptsMade, opts, one job after the other, of the jobs at the ends of the waiting lists, among which the one
--- that waits longest is found.
-local LIMIT = 4096
+-- The figures of many queues. ARGV: by turns `<prefix>:<queue>` and what the last look at it left, or ''.
+-- Returns per queue, flat since each table costs Redis as much as several values: {size of each list..., PTTL limiter,
+-- stalled-check there 0/1, meta-paused there 0/1, meta fields...}, and where a list of jobs that have not ended is filled,
+-- more: {..., the first characters of the tail of wait, score of the head of delayed, limiter, oldest, processedOn of the
+-- job that has been active for longest, how many of the MOST_ACTIVE oldest have no lock, the ids of the jobs whose fields
+-- were read and are all short}, as `_row` in stats.py has it; what cannot be since a list is empty is not asked for.
+-- `oldest` holds timestamp, processedOn, atm, attemptsMade, opts, one job after the other, of the jobs at the ends of the
+-- waiting lists, among which the one that waits longest is found.
+-- What the last look left only says how to ask, never what to answer: '1' for each of KEYS_ that was not there, else '0',
+-- then those ids. One command tells whether all that was missing still is, and fields that were short when the same jobs
+-- were looked at are read without asking first how long they are.
+local LIMIT, IDS_LIMIT = 4096, 1000
 local MOST_ACTIVE = 20
 local NOTHING = {}
+local KEYS_ = {
+  'wait', 'paused', 'prioritized', 'active', 'delayed', 'waiting-children', 'failed', 'completed',
+  'limiter', 'stalled-check', 'meta-paused',
+}
+local ASKED = {'LLEN', 'LLEN', 'ZCARD', 'LLEN', 'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'PTTL', 'EXISTS', 'EXISTS'}
+local LISTS, LIMITER, META_PAUSED, YES = 6, 9, 11, 49
+local NO_KEY = -2  -- as PTTL says it
 -- No number is longer, and what is longer is not read.
 local NUMBER, TIMES = 40, {'timestamp', 'processedOn', 'atm', 'attemptsMade'}
 -- The options of a job that was added without any: `{"attempts":0}`.
 local NO_DELAY = 14
+local byte, sub = string.byte, string.sub
+-- Whether a field of the queue at hand was too long to be read.
+local long
 
 local function is_job(id)
-  return type(id) == 'string' and string.sub(id, 1, 2) ~= '0:'
+  return type(id) == 'string' and sub(id, 1, 2) ~= '0:'
 end
 
 local function filled(size)
   return type(size) == 'number' and size > 0
 end
 
-local function details(found, key)
-  local job = fields(key, NUMBER, TIMES)
-  if failed(job) then return end
-  for n = 1, #TIMES do job[n] = type(job[n]) == 'string' and job[n] end
-  local at, size = #found, read('HSTRLEN', key, 'opts')
-  found[at + 1], found[at + 2], found[at + 3], found[at + 4] = job[1], job[2], job[3], job[4]
-  found[at + 5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
+local function shorter(value, limit)
+  if type(value) ~= 'string' then return false end
+  if #value > limit then long = true end
+  return #value <= limit and value
 end
 
--- The next job of `wait`, and the newest one where that was added earlier, as in a queue that serves the last first.
+-- Of a job, a number; `short` where it was so when the job was looked at last.
+local function number(key, name, short)
+  if short then return shorter(read('HGET', key, name), NUMBER) end
+  local found = fields(key, NUMBER, {name})[1]
+  if type(found) == 'table' then long = true end
+  return shorter(found, NUMBER)
+end
+
+local function details(found, key, short)
+  local job
+  if short then
+    job = read('HMGET', key, 'timestamp', 'processedOn', 'atm', 'attemptsMade', 'opts')
+    if failed(job) then return end
+    local opts = shorter(job[5], LIMIT)
+    job[5] = opts and #opts > NO_DELAY and opts
+  else
+    job = fields(key, NUMBER, TIMES)
+    if failed(job) then return end
+    local size = read('HSTRLEN', key, 'opts')
+    if size > LIMIT then long = true end
+    job[5] = size > NO_DELAY and size <= LIMIT and read('HGET', key, 'opts')
+  end
+  local at = #found
+  for n = 1, #TIMES do
+    if type(job[n]) == 'table' then long = true end
+    found[at + n] = shorter(job[n], NUMBER)
+  end
+  found[at + 5] = job[5]
+end
+
+-- The ids of the next job of `wait` and of the newest one, of the next of `paused` and of `prioritized`; '' for none.
 local function ends(base, tail, waiting, paused, prioritized)
-  local found = {}
+  local next_, newest, stopped, first = '', '', '', ''
   if filled(waiting) then
     if not is_job(tail) then tail = read('LINDEX', base .. 'wait', -2) end
     if is_job(tail) then
-      details(found, base .. tail)
-      local head = waiting > 1 and read('LINDEX', base .. 'wait', 0)
-      if is_job(head) then
-        local added, next_added = fields(base .. head, NUMBER, {'timestamp'})[1], found[1]
-        if type(added) == 'string' and next_added and added < next_added then details(found, base .. head) end
-      end
+      next_ = tail
+      newest = waiting > 1 and read('LINDEX', base .. 'wait', 0)
+      newest = is_job(newest) and newest or ''
     end
   end
   if filled(paused) then
     local id = read('LINDEX', base .. 'paused', -1)
-    if is_job(id) then details(found, base .. id) end
+    stopped = is_job(id) and id or ''
   end
   if filled(prioritized) then
     local id = read('ZRANGE', base .. 'prioritized', 0, 0)[1]
-    if is_job(id) then details(found, base .. id) end
+    first = is_job(id) and id or ''
   end
+  return next_, newest, stopped, first
+end
+
+-- The newest of `wait` counts where it was added earlier than the next, as in a queue that serves the last first.
+local function oldest(base, next_, newest, stopped, first, short)
+  local found = {}
+  if next_ ~= '' then
+    details(found, base .. next_, short)
+    if newest ~= '' then
+      local added, next_added = number(base .. newest, 'timestamp', short), found[1]
+      if added and next_added and added < next_added then details(found, base .. newest, short) end
+    end
+  end
+  if stopped ~= '' then details(found, base .. stopped, short) end
+  if first ~= '' then details(found, base .. first, short) end
   return found
 end
 
--- A worker puts what it takes at the left of `active`, and holds a lock on it that it renews.
+-- The id of the oldest active job, and how many of those that were looked at have no lock. A worker puts what it takes at
+-- the left of `active`, and holds a lock on it that it renews.
 local function running(base, active)
-  if not filled(active) then return false, false end
-  local ids = read('LRANGE', base .. 'active', -MOST_ACTIVE, -1)
-  if failed(ids) then return false, false end
-  if #ids == 0 then return false, 0 end
-  local oldest, count = base .. ids[#ids], #ids
+  if not filled(active) then return '', false end
+  -- A table costs Redis more than a value.
+  local ids = active == 1 and {read('LINDEX', base .. 'active', -1) or nil}
+    or read('LRANGE', base .. 'active', -MOST_ACTIVE, -1)
+  if failed(ids) then return '', false end
+  if #ids == 0 then return '', 0 end
+  local first, count = ids[#ids], #ids
   for i = 1, count do ids[i] = base .. ids[i] .. ':lock' end
   local locked = read('EXISTS', unpack(ids))
-  local began = fields(oldest, NUMBER, {'processedOn'})[1]
-  return type(began) == 'string' and began, not failed(locked) and count - locked
+  return first, not failed(locked) and count - locked
 end
 
 -- The score of the next delayed job; false when there is none.
@@ -75,37 +130,69 @@ local function due(base, delayed)
   return failed(head) and head or head[2] or false
 end
 
--- PTTL of the limiter, and whether `stalled-check` is there: one command where neither is, as in a queue at rest.
-local function timers(base)
-  local limiter, check = base .. 'limiter', base .. 'stalled-check'
-  local there = read('EXISTS', limiter, check)
-  if there == 0 then return -2, 0 end
-  local ttl = read('PTTL', limiter)
-  if failed(there) or failed(ttl) then return ttl, there end
-  return ttl, there - (ttl == -2 and 0 or 1)
+-- Which of KEYS_ are asked for together, as they were missing, and which one by one. Most queues are alike in that.
+local plans = {}
+local function plan_of(before)
+  local known = sub(before, 1, #KEYS_)
+  local plan = plans[known]
+  if not plan then
+    plan = {missing = {}, others = {}}
+    for n = 1, #KEYS_ do
+      local where = byte(known, n) == YES and plan.missing or plan.others
+      where[#where + 1] = n
+    end
+    plans[known] = plan
+  end
+  return plan.missing, plan.others
+end
+
+-- The row without what only filled lists have: sizes, timers, meta.
+local function sizes(base, before)
+  local meta = cut(
+    read('HMGET', base .. 'meta', 'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'), LIMIT)
+  local of = failed(meta) and NOTHING or meta
+  local bull = not (of[2] or of[6])
+  local missing, others = plan_of(before)
+  local row = {
+    0, 0, 0, 0, 0, 0, 0, 0, NO_KEY, 0, 0,
+    failed(meta) and meta or of[1] or false, of[2] or false, of[3] or false, of[4] or false, of[5] or false, of[6] or false,
+  }
+  if #missing > 0 then
+    local names = {}
+    for n = 1, #missing do names[n] = base .. KEYS_[missing[n]] end
+    if read('EXISTS', unpack(names)) ~= 0 then
+      for _, n in ipairs(missing) do row[n] = read(ASKED[n], base .. KEYS_[n]) end
+    end
+  end
+  for i = 1, #others do
+    local n = others[i]
+    if n ~= META_PAUSED or bull then row[n] = read(ASKED[n], base .. KEYS_[n]) end
+  end
+  return row
 end
 
 local rows = {}
-for i = 1, #ARGV do
-  local base = ARGV[i] .. ':'
-  local meta = cut(
-    read('HMGET', base .. 'meta', 'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'), LIMIT)
-  local bull = failed(meta) or not (meta[2] or meta[6])
-  local limit_ttl, checked = timers(base)
-  local waiting, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
-  local prioritized, delayed = read('ZCARD', base .. 'prioritized'), read('ZCARD', base .. 'delayed')
-  local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
-  local active = read('LLEN', base .. 'active')
-  local began, lost = running(base, active)
-  local of = failed(meta) and NOTHING or meta
-  rows[i] = {
-    waiting, paused, prioritized, active, delayed,
-    read('ZCARD', base .. 'waiting-children'), read('ZCARD', base .. 'failed'), read('ZCARD', base .. 'completed'),
-    failed(meta) and meta or of[1] or false, of[2] or false, of[3] or false, of[4] or false, of[5] or false,
-    of[6] or false, tail, due(base, delayed),
-    limit_ttl, filled(limit_ttl) and read('GETRANGE', base .. 'limiter', 0, NUMBER - 1),
-    checked, bull and read('EXISTS', base .. 'meta-paused') or 0,
-    ends(base, tail, waiting, paused, prioritized), began, lost,
-  }
+for i = 1, #ARGV, 2 do
+  local base, before = ARGV[i] .. ':', ARGV[i + 1]
+  local row, rests = sizes(base, before), true
+  for n = 1, LISTS do rests = rests and row[n] == 0 end
+  if not rests or row[LIMITER] ~= NO_KEY then
+    long = false
+    local waiting, paused, prioritized, active, delayed = unpack(row, 1, 5)
+    local tail = filled(waiting) and cut(read('LINDEX', base .. 'wait', -1), LIMIT)
+    local next_, newest, stopped, first = ends(base, tail, waiting, paused, prioritized)
+    local began, lost = running(base, active)
+    local ids = table.concat({next_, newest, stopped, first, began}, ' ')
+    local short = #before > #KEYS_ and sub(before, #KEYS_ + 1) == ids
+    local at = #row
+    row[at + 1] = type(tail) == 'string' and sub(tail, 1, 2) or tail
+    row[at + 2] = due(base, delayed)
+    row[at + 3] = filled(row[LIMITER]) and read('GETRANGE', base .. 'limiter', 0, NUMBER - 1)
+    row[at + 4] = oldest(base, next_, newest, stopped, first, short)
+    row[at + 5] = began ~= '' and number(base .. began, 'processedOn', short)
+    row[at + 6] = lost
+    row[at + 7] = not long and #ids <= IDS_LIMIT and ids
+  end
+  rows[#rows + 1] = row
 end
 return rows

@@ -1,6 +1,6 @@
 -- How many messages wait in some queues of one prefix, and what stands in `unacked`.
 -- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
--- name and a priority; ARGV[4]: what the app calls `unacked`; then queue names.
+-- name and a priority; ARGV[4]: what the app calls `unacked`, or '' when it is not asked for; then queue names.
 -- Returns {{waiting or error...}, {all unacknowledged, {kind, id, ...} or false when unread}}: kind = "now", "eta", "retry",
 -- or "first" of a message of protocol 1, with its wrapped body in place of the id.
 local read = redis.pcall
@@ -10,17 +10,25 @@ local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
 end
 
+local STEPS = {}
+for step = 1, 9 do STEPS[step] = ARGV[3] .. step end
+
 local waiting = {}
 for i = 5, #ARGV do
   local key, total = ARGV[1] .. ARGV[i], 0
-  for step = 0, 9 do
-    local size = read('LLEN', step == 0 and key or key .. ARGV[3] .. step)
+  local lists = {}
+  for n = 1, #STEPS do lists[n] = key .. STEPS[n] end
+  -- Most queues hold no message of another priority: one command tells.
+  local last = read('EXISTS', unpack(lists)) == 0 and 0 or #STEPS
+  for n = 0, last do
+    local size = read('LLEN', n == 0 and key or lists[n])
     if failed(size) then total = size break end
     total = total + size
   end
   waiting[#waiting + 1] = total
 end
 
+if ARGV[4] == '' then return {waiting, {false, false}} end
 local key = ARGV[1] .. ARGV[4]
 local all = read('HLEN', key)
 if failed(all) then return {waiting, {all, false}} end

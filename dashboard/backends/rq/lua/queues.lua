@@ -1,32 +1,153 @@
--- What plain commands cannot read of queues in one round trip. ARGV[1] says what: heads, orders, retrying or workers.
+-- What plain commands cannot read of queues in one round trip. ARGV[1] says what: figures, ended, orders or workers.
 
 local function short(key, field, limit)
   local size = redis.pcall('HSTRLEN', key, field)
   return type(size) == 'number' and size > 0 and size <= limit and redis.call('HGET', key, field)
 end
 
--- When the oldest waiting job of each queue was enqueued, of those that were looked at.
--- ARGV: heads, prefix of job hashes, the queues' lists. Answers per queue: text of enqueued_at, or false.
+-- The reply to a command; an error is a value like any other.
+local read = redis.pcall
+
+local function filled(size)
+  return type(size) == 'number' and size > 0
+end
+
+-- When the oldest waiting job was enqueued, of those that were looked at: the text of its enqueued_at, or false.
 -- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied. Their text sorts by time. The job may be
 -- gone whose id stands in line.
-local function heads()
-  local answers, looks = {}, {1000}
-  for i = 3, #ARGV do
-    local length = redis.pcall('LLEN', ARGV[i])
-    answers[#answers + 1] = type(length) == 'number' and oldest(length, function(place)
-      local at = short(ARGV[2] .. redis.call('LINDEX', ARGV[i], place), 'enqueued_at', 40)
-      return at and string.match(at, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d.*') or nil
-    end, looks) or false
+local function head(line, length, jobs, looks)
+  return oldest(length, function(place)
+    local at = short(jobs .. redis.call('LINDEX', line, place), 'enqueued_at', 40)
+    return at and string.match(at, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d.*') or nil
+  end, looks) or false
+end
+
+-- How many of the scheduled jobs ran before and are tried again, among the `most` soonest, and how many were looked at.
+-- RQ keeps both alike. `left` = {how many of all queues may still be looked at}.
+local function retrying(set, jobs, most, left)
+  local ids = left[1] > 0 and redis.call('ZRANGE', set, 0, math.min(left[1], most) - 1) or {}
+  local count = 0
+  for _, id in ipairs(ids) do
+    local key = jobs .. id
+    local counts = short(key, 'retries_left', 40) or short(key, 'number_of_retries', 40)
+    if counts and short(key, 'started_at', 40) and not short(key, 'repeats_left', 40) then count = count + 1 end
+  end
+  left[1] = left[1] - #ids
+  return count, #ids
+end
+
+-- What there is of each queue. ARGV: figures, prefix, now in whole seconds, how many scheduled jobs of each are looked at;
+-- then by turns a queue's name, and '1' for each of SIZED that it had not at the last look, else '0', or ''. What was
+-- missing is asked for together: one command where it still is, as in a queue at rest.
+-- Answers per queue, flat: the replies to what `_commands` in stats.py asks, in its order, of the next scheduled job only
+-- the score; then enqueued_at of the oldest waiting job, how many of the scheduled ones are tried again, of how many.
+local SIZED = {':wip:', ':scheduled:', ':deferred:', ':failed:', ':canceled:', ':workers:'}
+local ASKED = {'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'SCARD', 'LLEN', 'LLEN'}
+local YES = 49
+local function figures()
+  local prefix, second, most = ARGV[2], ARGV[3], tonumber(ARGV[4])
+  local answers, looks, left, jobs = {}, {1000}, {1000}, prefix .. ':job:'
+  local finished, after = prefix .. ':finished:', '(' .. second
+  local args, stems, plans = ARGV, {}, {}
+  for n = 1, #SIZED do stems[n] = prefix .. SIZED[n] end
+  for i = 5, #args, 2 do
+    local name, before = args[i], args[i + 1]
+    local line = prefix .. ':queue:' .. name
+    local wip, scheduled, failed = stems[1] .. name, stems[2] .. name, stems[4] .. name
+    local keys = {
+      wip, scheduled, stems[3] .. name, failed, stems[5] .. name, stems[6] .. name, line, line .. ':intermediate',
+    }
+    local plan = plans[before]
+    if not plan then
+      plan = {missing = {}, others = {}}
+      for n = 1, #keys do
+        local where = string.byte(before, n) == YES and plan.missing or plan.others
+        where[#where + 1] = n
+      end
+      plans[before] = plan
+    end
+    local sizes, missing = {0, 0, 0, 0, 0, 0, 0, 0}, {}
+    for n, key in ipairs(plan.missing) do missing[n] = keys[key] end
+    if #missing > 0 and read('EXISTS', unpack(missing)) ~= 0 then
+      for _, n in ipairs(plan.missing) do sizes[n] = read(ASKED[n], keys[n]) end
+    end
+    for _, n in ipairs(plan.others) do sizes[n] = read(ASKED[n], keys[n]) end
+    local lost, first, expired, again, looked = sizes[1], false, sizes[4], 0, 0
+    if filled(sizes[1]) then lost = read('ZCOUNT', wip, 0, second) end
+    if filled(sizes[4]) then expired = read('ZCOUNT', failed, 0, second) end
+    if filled(sizes[2]) then
+      first = read('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+      first = first.err and first or first[2] or false
+      again, looked = retrying(scheduled, jobs, most, left)
+    elseif type(sizes[2]) ~= 'number' then
+      first = sizes[2]
+    end
+    answers[#answers + 1] = {
+      sizes[7], sizes[1], lost, sizes[2], first, sizes[3], sizes[4], expired,
+      read('ZCOUNT', finished .. name, after, '+inf'), sizes[5], sizes[6], sizes[8],
+      filled(sizes[7]) and head(line, sizes[7], jobs, looks), again, looked,
+    }
+  end
+  return answers
+end
+
+-- How many ended jobs of each queue stand above some bounds. ARGV: ended, prefix; six bounds of an anchor: three of finished
+-- jobs, three of failed ones, each from the highest to the lowest; the six of the anchor before, or '' for each; from and to
+-- of what ended within the window, of finished and of failed ones; up to where the newest ids of both are looked for, from
+-- where, how many; then by turns a queue's name and what more of it is asked for: `w` the window, `n` the newest.
+-- Answers per queue, flat: the counts above the six, and of jobs without expiry; the same for the anchor before; the counts
+-- of the window; two lists of ids; each where it was asked for. False where a registry cannot be read.
+local function above(found, done, dead, bounds, first)
+  local at, count = #found, 1
+  -- Where none is above a bound, none is above a higher one.
+  for n = 3, 1, -1 do
+    if count ~= 0 then count = redis.call('ZCOUNT', done, bounds[first + n], '+inf') end
+    found[at + n] = count
+  end
+  count = 1
+  for n = 6, 4, -1 do
+    if count ~= 0 then count = redis.call('ZCOUNT', dead, bounds[first + n], '+inf') end
+    found[at + n] = count
+  end
+  found[at + 7] = redis.call('ZCOUNT', dead, '-inf', '(0')
+end
+
+local function ended_in(done, dead, more, args)
+  local found = {}
+  above(found, done, dead, args, 2)
+  if more == '' and args[9] == '' then return found end
+  if string.find(more, 'w', 1, true) then
+    found[#found + 1] = redis.call('ZCOUNT', done, args[15], args[16])
+    found[#found + 1] = redis.call('ZCOUNT', dead, args[17], args[18])
+  elseif args[9] ~= '' then
+    above(found, done, dead, args, 8)
+  end
+  if string.find(more, 'n', 1, true) then
+    local to_done, to_dead = string.match(args[19], '^(%S+) (%S+)$')
+    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', done, to_done, args[20], 'LIMIT', 0, args[21])
+    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', dead, to_dead, args[20], 'LIMIT', 0, args[21])
+  end
+  return found
+end
+
+local function ended()
+  local answers, args = {}, ARGV
+  local finished, failed = args[2] .. ':finished:', args[2] .. ':failed:'
+  for i = 22, #args, 2 do
+    local fine, answer = pcall(ended_in, finished .. args[i], failed .. args[i], args[i + 1], args)
+    answers[#answers + 1] = fine and answer
   end
   return answers
 end
 
 -- How long the next job of each list is to be kept when it has ended, and whether it may be tried again.
--- ARGV: orders, prefix of job hashes, then lists of waiting ids, and sorted sets of them with a `z` before the key, as
--- lists have an `l`. Answers per list: {id, result_ttl, failure_ttl, retries_left}, or false when it is empty.
+-- ARGV: orders, prefix of job hashes, then by turns lists of waiting ids, and sorted sets of them with a `z` before the
+-- key, as lists have an `l`, and the id that was next at the last look, or ''. Answers per list: {id, result_ttl,
+-- retries_left}, the id alone where it is the same, or false when it is empty.
+local ID_LIMIT = 200
 local function orders()
   local answers = {}
-  for i = 3, #ARGV do
+  for i = 3, #ARGV, 2 do
     local kind, key = string.sub(ARGV[i], 1, 1), string.sub(ARGV[i], 2)
     local id
     if kind == 'l' then
@@ -39,9 +160,12 @@ local function orders()
     end
     local answer = false
     if type(id) == 'string' then
-      answer = {string.sub(id, 1, 200)}
-      for _, field in ipairs({'result_ttl', 'failure_ttl', 'retries_left'}) do
-        answer[#answer + 1] = short(ARGV[2] .. id, field, 20)
+      if #id < ID_LIMIT and id == ARGV[i + 1] then
+        answer = id
+      else
+        answer = {
+          string.sub(id, 1, ID_LIMIT), short(ARGV[2] .. id, 'result_ttl', 20), short(ARGV[2] .. id, 'retries_left', 20),
+        }
       end
     end
     answers[#answers + 1] = answer
@@ -79,25 +203,5 @@ local function workers()
   return answers
 end
 
--- How many of the scheduled jobs of each queue ran before and are tried again, among the soonest. RQ keeps both alike.
--- ARGV: retrying, prefix of job hashes, how many of each queue are looked at, the queues' sorted sets.
--- Answers per queue {how many are, how many were looked at}, or false where it is no sorted set.
-local function retrying()
-  local answers, left = {}, 1000
-  for i = 4, #ARGV do
-    local ids = redis.pcall('ZRANGE', ARGV[i], 0, math.min(left, tonumber(ARGV[3])) - 1)
-    if left <= 0 then ids = {} end
-    local count = 0
-    for _, id in ipairs(ids.err and {} or ids) do
-      local key = ARGV[2] .. id
-      local counts = short(key, 'retries_left', 40) or short(key, 'number_of_retries', 40)
-      if counts and short(key, 'started_at', 40) and not short(key, 'repeats_left', 40) then count = count + 1 end
-    end
-    left = left - (ids.err and 0 or #ids)
-    answers[#answers + 1] = not ids.err and {count, #ids}
-  end
-  return answers
-end
-
-local reads = {heads = heads, orders = orders, retrying = retrying, workers = workers}
+local reads = {figures = figures, ended = ended, orders = orders, workers = workers}
 return reads[ARGV[1]]()

@@ -3,7 +3,8 @@
 -- Returns {{length, when the oldest of its jobs that were looked at was enqueued or false, 1 where its next job was not read
 -- for want of room}... per queue,
 -- {schedule, retry, dead sizes, earliest schedule score, earliest retry score} or false,
--- {{info, concurrency, {queue of each running job...}} per live process}, {paused queues...}}.
+-- {{info, concurrency, {queue of each running job...}} per live process}, {paused queues...}}; of the last three only what
+-- all queues have in common when that is wanted.
 local namespace = ARGV[1]
 
 -- When a job was enqueued, as its payload has it; nil where it does not say.
@@ -91,4 +92,4 @@ for _, identity in ipairs(ARGV[2] == '1' and some(namespace .. 'processes') or {
     processes[#processes + 1] = {fields[1], fields[2], running}
   end
 end
-return {queues, sets, processes, some(namespace .. 'paused')}
+return {queues, sets, processes, ARGV[2] == '1' and some(namespace .. 'paused') or {}}
