@@ -84,6 +84,8 @@ class FlowWindow:
     def __init__(self) -> None:
         self._pieces: deque[_Piece] = deque()
         self._newest: QueueFlow | None = None  # without its run times
+        self._first: tuple[_Piece, QueueFlow] | None = None  # the first look, which may reach back
+        self._first_at: float | None = None
         self._times: dict[int, int] = {}  # run times of all pieces by bucket
         self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
@@ -97,6 +99,8 @@ class FlowWindow:
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
         """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
         self._append(at, flow)
+        if flow.wrong_look_back:
+            self._forget_first()
         moved = self._moved(at, queue)
         known = flow.quality is not Quality.UNKNOWN
         for state in flow.hidden:
@@ -189,10 +193,13 @@ class FlowWindow:
         return None if self._finished_at is None else now - self._finished_at
 
     def _append(self, at: float, flow: QueueFlow) -> None:
+        first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
         if not self._pieces or not self._pieces[-1].takes(at, flow):
             self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}))
         piece = self._pieces[-1]
+        if first:
+            self._first, self._first_at = (piece, self._newest), at
         piece.at = at
         piece.span_s += flow.span_s
         piece.ended += _ended(flow)
@@ -203,6 +210,18 @@ class FlowWindow:
             self._times[bucket] = self._times.get(bucket, 0) + 1
         if flow.runtimes_s:
             self._percentiles = None
+
+    def _forget_first(self) -> None:
+        """Take out what the first look told; run times stand, since those that were seen are right."""
+        if self._first is None:
+            return
+        (piece, flow), self._first = self._first, None
+        piece.span_s -= flow.span_s
+        piece.ended -= _ended(flow)
+        piece.dead -= flow.dead
+        if self._buckets and self._buckets[0][0] == self._first_at:
+            self._buckets[0][1] -= _ended(flow)
+            self._buckets[0][2] -= flow.dead
 
     def _forget(self, piece: _Piece) -> None:
         for bucket, count in piece.times.items():

@@ -21,6 +21,7 @@ from tests.workloads import rq_jobs
 
 GOOD, BAD = 9, 3
 TRUTH = (12, 3, 0.25)
+NOTHING = (None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -126,4 +127,45 @@ def test_failures_that_were_dropped_are_not_taken_for_retries(workers: redis.Red
     assert told(row) == (None, None, None)
     assert row.counts.dead is None
     assert "failure_ttl" in (row.flow_reason or "")
+    source.close()
+
+
+@pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
+def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
+    workers: redis.Redis, server: EmbeddedRedis, user: str
+) -> None:
+    workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
+    for options, first, later in (
+        ({}, TRUTH, (24, 6, 0.25)),
+        ({"result_ttl": 0}, NOTHING, TRUTH),
+        ({"result_ttl": 20}, NOTHING, TRUTH),
+        ({"result_ttl": 86_400}, NOTHING, TRUTH),
+        ({"failure_ttl": 60}, NOTHING, TRUTH),
+    ):
+        forget_ended(workers)
+        run(workers, "alone", **dict(options))
+        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
+        row = looks.look()["alone"]
+        assert told(row) == first, options
+        assert first == TRUTH or "second look" in (row.flow_reason or "")
+        run(workers, "alone", **dict(options))
+        assert told(looks.look()["alone"]) == later, options
+    source.close()
+
+
+def test_what_the_first_look_saw_does_not_cover_up_jobs_without_a_record(
+    workers: redis.Redis, server: EmbeddedRedis
+) -> None:
+    source = Source("main", server.url)
+    forget_ended(workers)
+    for name in ("alpha", "alone"):
+        run(workers, name)
+    looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+    assert told(looks.look()["alpha"]) == TRUTH
+    for name in ("alpha", "alone"):
+        run(workers, name, result_ttl=0)
+    rows = looks.look()
+    assert told(rows["alpha"])[0] is None
+    assert told(rows["alone"]) == TRUTH  # the look back may have missed such jobs, so it counts no more
     source.close()

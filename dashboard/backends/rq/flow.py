@@ -35,6 +35,7 @@ from dashboard.sources import Command, Reply, Source
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}
+TTL_FIELDS: Mapping[State, str] = {State.COMPLETED: "result_ttl", State.DEAD: "failure_ttl"}
 # How far a worker's clock may be off.
 SKEW_S = 30
 # An anchor is kept for this long, so that most looks need one count per bound; `low` must stay ahead of the clock.
@@ -43,7 +44,7 @@ LOW_S = 30.0
 # Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
 SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
-TIMES = Shape(small=("started_at", "ended_at", "retries_left"), limit_bytes=64)
+TIMES = Shape(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 100
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
 BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
@@ -57,6 +58,8 @@ HIDDEN = {
 BRIEF = "Ended jobs are dropped within seconds here (result_ttl or failure_ttl is short)."
 TOGETHER = "Counted by the workers, for several queues together."
 FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
+NO_LOOK_BACK = "No look back: ended jobs have other times to live than RQ's default. Rates begin with the second look."
+NOTHING_SEEN = "No look back: no successful job of the last minutes is listed. Rates begin with the second look."
 UNREADABLE = "This queue's registries cannot be read."
 
 
@@ -133,6 +136,13 @@ class _Found:
     runtimes: list[float] = field(default_factory=list)
     retries: bool = False  # a job was seen that may be, or was, tried again
     next_job: tuple[str, bool] | None = None
+    first: bool = False  # the queue was never looked at before
+    other_ttls: bool = False  # a job was seen that is not kept for RQ's default times
+
+    def note_ttls(self, ttls: Mapping[State, str | None]) -> None:
+        """Take in how long a job says to be kept; None where it says nothing."""
+        if any(ttl is not None and ttl != str(TTLS_S[state]) for state, ttl in ttls.items()):
+            self.other_ttls = True
 
 
 def read_flow(
@@ -181,17 +191,19 @@ def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
 def _plainly(
     source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: Cursor
 ) -> tuple[dict[str, Worker], tuple[str, ...], list[Reply]]:
-    """The workers by plain commands, new ones one look later; the keys of all; the replies to `commands`."""
+    """The workers by plain commands, the keys of all, the replies to `commands`. Cost: 1 round trip; 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
     replies = source.batch([*commands, *sets, *hashes])
     found, rest = replies[: len(commands)], replies[len(commands) :]
+    keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
+    new = [key for key in dict.fromkeys(keys) if key not in before.keys][:MAX_WORKERS]
+    of_new = source.batch([("HMGET", key, *FIELDS) for key in new]) if new else []
     workers = {
         key: worker_of(key, *values)
-        for key, values in zip(before.keys, rest[len(sets) :], strict=True)
+        for key, values in zip([*before.keys, *new], [*rest[len(sets) :], *of_new], strict=True)
         if isinstance(values, list) and isinstance(values[0], bytes)
     }
-    keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
     return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
 
 
@@ -225,8 +237,10 @@ class _Orders:
             answer = found.get(queue.queue)
             if answer is None or not isinstance(row, list):
                 continue
-            job_id, result_ttl, _, retries_left = row
+            job_id, result_ttl, failure_ttl, retries_left = row
             answer.retries = answer.retries or retries_left is not None
+            ttls = {State.COMPLETED: result_ttl, State.DEAD: failure_ttl}
+            answer.note_ttls({state: text(raw) if isinstance(raw, bytes) else None for state, raw in ttls.items()})
             if key.startswith("l"):
                 answer.next_job = (text(job_id), result_ttl == b"0")
 
@@ -272,7 +286,9 @@ class _Asked:
             disturbed = again.disturbed(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
         ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
-        return _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        found = _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        found.first = seen is None
+        return found
 
 
 BOUNDS = 3 * len(TTLS_S) + 1
@@ -375,6 +391,8 @@ def _balanced(
         if any(answer.retries for answer in crew.queues):
             retried_at = now
         lost: tuple[State, ...] = ()
+        # A first look back finds records of jobs that no look at the workers' counts goes with.
+        first = any(answer.first for answer in crew.queues)
         for answer, known in zip(crew.queues, last, strict=True):
             old = known or Seen(anchor, answer.counts, busy=False, newest=0.0)
             each = Seen(
@@ -382,8 +400,8 @@ def _balanced(
                 counts=answer.counts,
                 busy=any(answer.came.values()),
                 newest=answer.newest,
-                completed=old.completed.add(now, completed, records[State.COMPLETED]),
-                failed=old.failed.add(now, failed, records[State.DEAD]),
+                completed=old.completed if first else old.completed.add(now, completed, records[State.COMPLETED]),
+                failed=old.failed if first else old.failed.add(now, failed, records[State.DEAD]),
                 brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
                 retried_at=retried_at,
                 next_job=answer.next_job,
@@ -431,6 +449,7 @@ def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
     newest: dict[str, float] = {}
     for (answer, _), record in zip(wanted, records, strict=True):
         answer.retries = answer.retries or record.text("retries_left") is not None
+        answer.note_ttls({state: record.text(name) for state, name in TTL_FIELDS.items()})
         started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
         if started is None or ended is None or ended < started:
             continue
@@ -448,6 +467,15 @@ def _unread(ref: QueueRef) -> QueueFlow:
 
 
 def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
+    if found.first and (found.other_ttls or not found.came[State.COMPLETED]):
+        return QueueFlow(
+            key=found.queue.queue,
+            completed=0,
+            dead=0,
+            span_s=0.0,
+            quality=Quality.UNKNOWN,
+            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN,
+        )
     unrecorded = seen.completed.hides(now)
     # A failed attempt that is tried again leaves no record either.
     lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
@@ -473,4 +501,5 @@ def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
         hidden=hidden,
         unlisted=unlisted,
         unlisted_reason=reason if unlisted else None,
+        wrong_look_back=found.other_ttls or bool(unlisted),
     )

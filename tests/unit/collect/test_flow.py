@@ -50,6 +50,19 @@ def test_the_first_look_back_leaves_the_window_bit_by_bit() -> None:
     assert window.rates(1300.0).throughput_per_min == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_look_back_that_was_wrong_is_forgotten(quiet: bool) -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0 if quiet else 20, 0 if quiet else 20, span_s=300.0))
+    window.add(1002.0, flow(0))
+    for tick in range(2, 31):
+        window.add(1000.0 + 2 * tick, flow(3, 1, wrong_look_back=tick >= 5))
+    rates = window.rates(1060.0)
+    assert rates.throughput_per_min == pytest.approx(4 * 29)
+    assert rates.error_ratio == pytest.approx(0.25)
+    assert (rates.finished_15min, rates.failed_15min) == (4 * 29, 29)
+
+
 def test_the_time_really_covered_divides_and_not_the_time_that_passed() -> None:
     window = FlowWindow()
     window.add(1000.0, flow(60, span_s=30.0))
