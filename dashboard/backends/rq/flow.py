@@ -191,7 +191,7 @@ def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
 def _plainly(
     source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: Cursor
 ) -> tuple[dict[str, Worker], tuple[str, ...], list[Reply]]:
-    """The workers by plain commands, the keys of all, the replies to `commands`. Cost: 1 round trip; 2 with new workers."""
+    """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
     replies = source.batch([*commands, *sets, *hashes])
