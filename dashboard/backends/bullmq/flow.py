@@ -45,6 +45,10 @@ HIDDEN = {
 }
 UNTRACED = "more jobs ended than are kept: the app removes them at once, or somebody removed jobs that had not ended"
 ENDS = (State.COMPLETED, State.DEAD)
+# Of so many jobs at least it must be seen that they are kept, before it is believed of all.
+ENOUGH = 5
+# A first look at a stream that was trimmed to less than this tells no rate.
+SHORTEST_STREAM_S = 10.0
 # So much less than the events tell may be due to clocks.
 SMALL_SHARE = 0.05
 
@@ -61,6 +65,10 @@ class Look(NamedTuple):
     listed: int = 0  # ended jobs that were kept then
     unsplit_at: float = -math.inf  # seconds; when it was last unknown how many of the ended jobs failed
     untold_at: float = -math.inf  # and how many ended
+    gone_at: tuple[float, float] = (
+        -math.inf,
+        -math.inf,
+    )  # when a completed job was last removed at once, and a failed one
 
 
 class Kept(NamedTuple):
@@ -130,7 +138,8 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     running.update(zip(started[::2], started[1::2], strict=True))
     look = Look(last_id or (before.last_id if before else b""), now, _newest(running), _gone(gone, before))
     if before is not None:
-        look = look._replace(unsplit_at=before.unsplit_at, untold_at=before.untold_at)
+        look = look._replace(unsplit_at=before.unsplit_at, untold_at=before.untold_at, gone_at=before.gone_at)
+    look = look._replace(gone_at=_gone_at(gone, look))
     if not seen and length == 0 and not (before and before.last_id) and keys.whole(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
@@ -142,12 +151,14 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     start = since
     if before is None:
         start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
+        if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
+            return _unknown(key, reason), look
     if kept:
         sets = _kept(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
             completed, dead, start, reason = sets.completed, sets.dead, since, CUT_KEPT
         elif before is not None:
-            completed, dead, look = _completed_by_ids(completed, dead, sets, gone, in_vain, look, before)
+            completed, dead, look = _completed_by_ids(completed, dead, sets, in_vain, look, before)
             reason = CUT
     return _by_events(key, look, completed, dead, _span_s(start, now, before), reason, times), look
 
@@ -168,21 +179,21 @@ def _first_start(
 
 
 def _completed_by_ids(
-    completed: int, dead: int, kept: Kept, gone: Sequence[Reply] | None, in_vain: int, look: Look, before: Look
+    completed: int, dead: int, kept: Kept, in_vain: int, look: Look, before: Look
 ) -> tuple[int, int, Look]:
     """(completed, dead, the look that says what of it is unknown), where some events are missing.
 
     How many ended is known from how many ids were given out and how many jobs have not ended; how many of them failed,
     where all that failed are kept, or all that completed.
     """
-    _, _, done_gone, dead_gone = gone or (None, None, 0, 0)
-    # That nothing older was dropped, and that none of those was of which an event tells.
-    all_dead = kept.dead_before and not dead_gone and kept.dead_since >= dead > 0
+    # That nothing older was dropped, and that none was lately of those of which an event tells, and these are some.
+    all_done, all_dead = (_stay(state, look) for state in ENDS)
+    all_dead = all_dead and kept.dead_before and kept.dead_since >= dead >= ENOUGH
     all_done = (
-        kept.start_ms is not None
+        all_done
+        and kept.start_ms is not None
         and kept.start_ms <= before.at_ms
-        and not done_gone
-        and kept.completed >= completed > 0
+        and kept.completed >= completed >= ENOUGH
     )
     dead = max(dead, kept.dead_since)
     completed = max(completed, kept.completed)
@@ -255,6 +266,19 @@ def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, boo
         known if flag is None else flag == 1 for flag, known in zip((flags or (None, None))[:2], old, strict=True)
     )
     return completed, dead
+
+
+def _gone_at(flags: Sequence[Reply] | None, look: Look) -> tuple[float, float]:
+    """When a completed job was last seen to be removed at once, and a failed one."""
+    done, dead = (
+        look.at_ms / 1000 if count else at for count, at in zip((flags or (0,) * 4)[2:], look.gone_at, strict=True)
+    )
+    return done, dead
+
+
+def _stay(state: State, look: Look) -> bool:
+    """Whether of late no job of `state` was seen to be removed at once."""
+    return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
 
 def _unlisted(gone: tuple[bool, bool]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ belongs to the queue where it is the only one; where there are several, their ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from dashboard.backends.balance import BALANCED, Balance
@@ -46,6 +46,8 @@ SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
 TIMES = Shape(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 100
+# So many queues that the settings do not show are read along, as their workers may serve shown ones, too.
+MAX_OTHERS = 50
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
 BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {
@@ -138,11 +140,13 @@ class _Found:
     next_job: tuple[str, bool] | None = None
     first: bool = False  # the queue was never looked at before
     other_ttls: bool = False  # a job was seen that is not kept for RQ's default times
+    traceless: bool = False  # a job was seen whose success leaves no record
 
     def note_ttls(self, ttls: Mapping[State, str | None]) -> None:
         """Take in how long a job says to be kept; None where it says nothing."""
         if any(ttl is not None and ttl != str(TTLS_S[state]) for state, ttl in ttls.items()):
             self.other_ttls = True
+        self.traceless = self.traceless or ttls[State.COMPLETED] == "0"
 
 
 def read_flow(
@@ -154,8 +158,11 @@ def read_flow(
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
     asked = _Asked(before, anchor, now, len(refs))
-    per_queue = [asked.commands(queue) for _, queue in refs]
-    commands = [command for several in per_queue for command in several]
+    queues = [queue for _, queue in refs]
+    others = _others(queues, before)
+    per_queue = [asked.commands(queue) for queue in (*queues, *others)]
+    commands: list[Command] = [("SISMEMBER", names.directory(queue.prefix), queue.queue) for queue in others]
+    commands += [command for several in per_queue for command in several]
     orders = _Orders(refs, before, now)
     prefixes = sorted({queue.prefix for _, queue in refs})
     answered = scripts.run(
@@ -169,11 +176,13 @@ def read_flow(
         scripted, replies = answered
         workers = {worker.key: worker for reply in scripted[: len(prefixes)] for worker in workers_of(reply) or ()}
         keys = tuple(workers)
+    workers = _remembered(workers, before)
     found: dict[str, _Found] = {}
     left = iter(replies)
-    for (_, queue), several in zip(refs, per_queue, strict=True):
+    there = [True] * len(queues) + [reply == 1 for reply in islice(left, len(others))]
+    for queue, is_there, several in zip((*queues, *others), there, per_queue, strict=True):
         answer = asked.answer(queue, list(islice(left, len(several))))
-        if answer is not None:
+        if answer is not None and is_there:
             found[queue.queue] = answer
     if answered is not None:
         orders.answer(found, answered[0][len(prefixes) :])
@@ -182,6 +191,30 @@ def read_flow(
     unread = [_unread(ref) for ref, queue in refs if queue.queue not in flows]
     flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
     return FlowDelta(queues=(*flow, *unread), together=together), Cursor(now, anchor, seen, workers, keys)
+
+
+def _others(queues: Sequence[QueueKeys], before: Cursor) -> list[QueueKeys]:
+    """Queues that are not shown and whose jobs the workers of these count, too; those of MAX_OTHERS at most."""
+    shown = {queue.queue for queue in queues}
+    named = {
+        other.queue: other
+        for worker in before.workers.values()
+        for name in worker.queues.split(",")
+        if (other := QueueKeys(worker.key.partition(":worker:")[0], name)).queue not in shown
+    }
+    return list(islice(named.values(), MAX_OTHERS))
+
+
+def _remembered(workers: Mapping[str, Worker], before: Cursor) -> dict[str, Worker]:
+    """`workers` that do not tell any more what they serve, with what they told before; others left out."""
+    found = {}
+    for key, worker in workers.items():
+        known = before.workers.get(key)
+        if worker.queues:
+            found[key] = worker
+        elif known is not None:
+            found[key] = replace(worker, queues=known.queues)
+    return found
 
 
 def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
@@ -202,7 +235,7 @@ def _plainly(
     workers = {
         key: worker_of(key, *values)
         for key, values in zip([*before.keys, *new], [*rest[len(sets) :], *of_new], strict=True)
-        if isinstance(values, list) and isinstance(values[0], bytes)
+        if isinstance(values, list) and any(isinstance(value, bytes) for value in values)
     }
     return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
 
@@ -331,8 +364,10 @@ def _done(worker: Worker, before: Cursor) -> tuple[int, int]:
     """How many jobs `worker` completed since `before`, and how many attempts failed."""
     known = before.workers.get(worker.key)
     if known is not None and known.birth == worker.birth:
-        return max(0, worker.completed - known.completed), max(0, worker.failed - known.failed)
-    if before.queues and worker.born_after(before.at):
+        # Fewer than before: Redis was emptied once more, and it counts anew.
+        completed = worker.completed - (known.completed if worker.completed >= known.completed else 0)
+        return completed, worker.failed - (known.failed if worker.failed >= known.failed else 0)
+    if (known is not None and worker.birth is None) or (before.queues and worker.born_after(before.at)):
         return worker.completed, worker.failed
     return 0, 0
 
@@ -433,7 +468,10 @@ def _balanced(
 
 
 def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
-    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went."""
+    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went, or is not
+    known to Redis any more."""
+    if not crew.workers and not answer.first and answer.traceless and any(answer.came.values()):
+        return True
     if before.next_job is None or crew.workers or any(answer.came.values()):
         return False
     job_id, leaves_nothing = before.next_job
