@@ -24,6 +24,8 @@ BUCKET_S = 15.0
 # The oldest job of a queue has changed when the new one was added so much later: clocks are not read at one instant.
 HEAD_MOVES_S = 0.05
 _LOG_RATIO = math.log(BUCKET_RATIO)
+# Who finished a job less than this ago is there, whatever the library says.
+WORKED_S = 15.0
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
@@ -76,6 +78,7 @@ class Rates:
     progress_known: bool = False
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
+    worked_off: bool = False  # jobs were seen to end in the last WORKED_S
 
 
 class FlowWindow:
@@ -90,18 +93,20 @@ class FlowWindow:
         self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
         self._finished_at: float | None = None
+        self._worked_at: float | None = None  # as seen from one look to the next
         self._progress_known = False
         self._depth: int | None = None
         self._head_at: float | None = None  # when the oldest waiting job was added, by our clock
         self._hidden_at: dict[State, float] = {}  # when the ends of a state last left no trace
         self._uncounted_at: float | None = None  # when what ended altogether was last unknown for that
 
-    def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
-        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
+    def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None, *, blur_s: float = 0.0) -> None:
+        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look, which were
+        read in the `blur_s` seconds before."""
         self._append(at, flow)
         if flow.wrong_look_back:
             self._forget_first()
-        moved = self._moved(at, queue)
+        moved = self._moved(at, queue, blur_s)
         known = flow.quality is not Quality.UNKNOWN
         for state in flow.hidden:
             self._hidden_at[state] = at
@@ -110,17 +115,19 @@ class FlowWindow:
         finished = _ended(flow) if known else 0
         counted = known and (not flow.hidden or flow.ended is not None)
         if flow.progressed or (not counted and moved):
-            self._finished_at = at
+            self._finished_at = self._worked_at = at
         self._progress_known = counted or moved is not None or flow.progressed is not None
         if finished <= 0:
             return
         self._finished_at = at
+        if flow.span_s < FLOW_WINDOW_S:
+            self._worked_at = at
         if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
             self._buckets.append([at, 0.0, 0.0])
         self._buckets[-1][1] += finished
         self._buckets[-1][2] += flow.dead
 
-    def _moved(self, at: float, queue: QueueStats | None) -> bool | None:
+    def _moved(self, at: float, queue: QueueStats | None, blur_s: float) -> bool | None:
         """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
 
         None where that cannot be told: while as many or more wait, only the age of the oldest one tells.
@@ -132,7 +139,7 @@ class FlowWindow:
         self._depth = queue.depth
         age_s = queue.latency_s if queue.depth else None
         found = None if age_s is None else at - age_s
-        replaced = head_at is not None and found is not None and found > head_at + HEAD_MOVES_S
+        replaced = head_at is not None and found is not None and found > head_at + HEAD_MOVES_S + blur_s
         if head_at is None or found is None or replaced or found < head_at:
             self._head_at = found
         if depth is not None and (queue.depth < depth or replaced):
@@ -157,6 +164,7 @@ class FlowWindow:
                 reason=newest.reason if newest and worst else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
+                worked_off=_since(self._worked_at, now) < WORKED_S,
             )
         span_s = ended = dead = 0.0
         for piece in self._pieces:
@@ -185,6 +193,7 @@ class FlowWindow:
             else sum(bucket[2] for bucket in self._buckets),
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
+            worked_off=_since(self._worked_at, now) < WORKED_S,
             unlisted=newest.unlisted,
             unlisted_reason=newest.unlisted_reason,
         )
@@ -286,11 +295,13 @@ def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
     """`queue` with its rates filled in.
 
     Where the library was told to keep no ended jobs, an empty list of them says nothing: its count becomes unknown, and
-    a note tells why.
+    a note tells why. That nobody works there is not believed while jobs end: workers whose connections have no name, or
+    that Redis forgot when it was emptied, are seen by what they do.
     """
     empty = [state for state in rates.unlisted if queue.counts.of(state) == 0]
     return msgspec.structs.replace(
         queue,
+        workers=None if queue.workers == 0 and rates.worked_off else queue.workers,
         counts=_without(queue.counts, empty) if empty else queue.counts,
         notes=(*queue.notes, rates.unlisted_reason) if rates.unlisted_reason else queue.notes,
         unlisted_reason=rates.unlisted_reason,

@@ -254,6 +254,7 @@ class Sampler:
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
+        begun = monotonic_s()
         queues = read_each(backend.stats, refs, _unreadable)
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         now = monotonic_s()
@@ -270,7 +271,7 @@ class Sampler:
         flows.windows = {key: window for key, window in flows.windows.items() if key in keys}
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key))
+            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key), blur_s=now - begun)
         nothing = FlowWindow()
         if delta.together is None:
             flows.together = None

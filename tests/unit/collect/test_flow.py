@@ -229,3 +229,29 @@ def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
     assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1)
     assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None)
     assert total_rates([]) == TotalRates(None, None, None)
+
+
+def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:
+    nobody = QueueStats(source="main", backend="rq", name="a", key="q", depth=5, latency_s=9.0, workers=0)
+    window = FlowWindow()
+    window.add(1000.0, flow(5, span_s=300.0), nobody)  # they may have ended long before
+    assert with_rates(nobody, window.rates(1000.0)).workers == 0
+    window.add(1002.0, flow(1), nobody)
+    assert with_rates(nobody, window.rates(1002.0)).workers is None
+    window.add(1020.0, flow(0), nobody)
+    assert with_rates(nobody, window.rates(1020.0)).workers == 0
+    # Nor while they are taken, where ends leave no trace.
+    hidden = flow(0, quality=Quality.ESTIMATED, hidden=(State.COMPLETED, State.DEAD))
+    window.add(1022.0, hidden, msgspec.structs.replace(nobody, depth=4))
+    assert with_rates(nobody, window.rates(1022.0)).workers is None
+
+
+def test_a_slow_look_is_not_taken_for_a_job_that_was_taken() -> None:
+    window = FlowWindow()
+    hidden = flow(0, quality=Quality.ESTIMATED, hidden=(State.COMPLETED, State.DEAD))
+    waiting = QueueStats(source="main", backend="rq", name="a", key="q", depth=5)
+    for at, age_s, blur_s in ((1000.0, 60.0, 0.0), (1003.0, 62.0, 1.0), (1004.0, 64.0, 0.0), (1006.0, 66.0, 0.0)):
+        window.add(at, hidden, msgspec.structs.replace(waiting, latency_s=age_s), blur_s=blur_s)
+        assert window.rates(at).finished_ago_s is None
+    window.add(1008.0, hidden, msgspec.structs.replace(waiting, latency_s=67.0), blur_s=0.0)  # the next one is younger
+    assert window.rates(1008.0).finished_ago_s == 0
