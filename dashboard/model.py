@@ -153,7 +153,8 @@ class QueueFlow(Value, frozen=True, kw_only=True):
     `completed` or `dead` counts is then a part of the truth, and no rate may be made of it. `ended` is what ended
     altogether where that is known nevertheless. `progressed`: whether jobs of the queue were worked off, where it takes
     more than these counts to tell; None where nothing tells. `unlisted`: states whose lists stay empty since the
-    library was told to keep nothing.
+    library was told to keep nothing. `wrong_look_back`: what the first look told of the time before it was not all that
+    ended then, and is to be forgotten.
     """
 
     key: str
@@ -168,6 +169,7 @@ class QueueFlow(Value, frozen=True, kw_only=True):
     progressed: bool | None = None
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
+    wrong_look_back: bool = False
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ BUCKET_S = 15.0
 # The oldest job of a queue has changed when the new one was added so much later: clocks are not read at one instant.
 HEAD_MOVES_S = 0.05
 _LOG_RATIO = math.log(BUCKET_RATIO)
+# Who finished a job less than this ago is there, whatever the library says.
+WORKED_S = 15.0
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
@@ -75,6 +77,7 @@ class Rates(Value, frozen=True, kw_only=True):
     progress_known: bool = False
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
+    worked_off: bool = False  # jobs were seen to end in the last WORKED_S
 
 
 class FlowWindow:
@@ -83,10 +86,13 @@ class FlowWindow:
     def __init__(self) -> None:
         self._pieces: deque[_Piece] = deque()
         self._newest: QueueFlow | None = None  # without its run times
+        self._first: tuple[_Piece, QueueFlow] | None = None  # the first look, which may reach back
+        self._first_at: float | None = None
         self._times: dict[int, int] = {}  # run times of all pieces by bucket
         self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
         self._finished_at: float | None = None
+        self._worked_at: float | None = None  # as seen from one look to the next
         self._progress_known = False
         self._depth: int | None = None
         self._head_at: float | None = None  # when the oldest waiting job was added, by our clock
@@ -97,12 +103,16 @@ class FlowWindow:
         self._still: Rates | None = None
         self._filled: tuple[QueueStats, QueueStats] | None = None
 
-    def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None) -> None:
-        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look."""
+    def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None, *, blur_s: float = 0.0) -> None:
+        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look, which were
+        read in the `blur_s` seconds before."""
         if self._still is not None and not self._goes_on(flow):
             self._still = None
         self._append(at, flow)
-        moved = self._moved(at, queue)
+        if flow.wrong_look_back:
+            self._forget_first()
+            self._still = None
+        moved = self._moved(at, queue, blur_s)
         known = flow.quality is not Quality.UNKNOWN
         for state in flow.hidden:
             self._hidden_at[state] = at
@@ -111,13 +121,16 @@ class FlowWindow:
         finished = _ended(flow) if known else 0
         counted = known and (not flow.hidden or flow.ended is not None)
         if flow.progressed or (not counted and moved):
-            self._finished_at = at
+            self._finished_at = self._worked_at = at
+            self._still = None
         progress_known = counted or moved is not None or flow.progressed is not None
         if progress_known is not self._progress_known:
             self._progress_known, self._still = progress_known, None
         if finished <= 0:
             return
         self._finished_at = at
+        if flow.span_s < FLOW_WINDOW_S:
+            self._worked_at = at
         if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
             self._buckets.append([at, 0.0, 0.0])
         self._buckets[-1][1] += finished
@@ -138,7 +151,7 @@ class FlowWindow:
         """`queue` with the rates of the five minutes before `now`, as `with_rates`."""
         if self._still is None or self._filled is None or self._pieces[0].at <= now - FLOW_WINDOW_S:
             rates = self.rates(now)
-            self._still = rates if self._is_still() else None
+            self._still = rates if self._is_still(now) else None
             filled = with_rates(queue, rates)
         else:
             former, filled = self._filled
@@ -150,12 +163,14 @@ class FlowWindow:
         self._filled = queue, filled
         return filled
 
-    def _is_still(self) -> bool:
+    def _is_still(self, now: float) -> bool:
         """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
+        if _since(self._worked_at, now) < WORKED_S:
+            return False
         quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
         return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
 
-    def _moved(self, at: float, queue: QueueStats | None) -> bool | None:
+    def _moved(self, at: float, queue: QueueStats | None, blur_s: float) -> bool | None:
         """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
 
         None where that cannot be told: while as many or more wait, only the age of the oldest one tells.
@@ -167,7 +182,7 @@ class FlowWindow:
         self._depth = queue.depth
         age_s = queue.latency_s if queue.depth else None
         found = None if age_s is None else at - age_s
-        replaced = head_at is not None and found is not None and found > head_at + HEAD_MOVES_S
+        replaced = head_at is not None and found is not None and found > head_at + HEAD_MOVES_S + blur_s
         if head_at is None or found is None or replaced or found < head_at:
             self._head_at = found
         if depth is not None and (queue.depth < depth or replaced):
@@ -191,6 +206,7 @@ class FlowWindow:
                 reason=newest.reason if newest and self._pieces else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
+                worked_off=_since(self._worked_at, now) < WORKED_S,
             )
         worst = self._pieces[0]
         span_s = ended = dead = 0.0
@@ -222,6 +238,7 @@ class FlowWindow:
             else sum(bucket[2] for bucket in self._buckets),
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
+            worked_off=_since(self._worked_at, now) < WORKED_S,
             unlisted=newest.unlisted,
             unlisted_reason=newest.unlisted_reason,
         )
@@ -230,10 +247,13 @@ class FlowWindow:
         return None if self._finished_at is None else now - self._finished_at
 
     def _append(self, at: float, flow: QueueFlow) -> None:
+        first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
         if not self._pieces or not self._pieces[-1].takes(at, flow):
             self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}))
         piece = self._pieces[-1]
+        if first:
+            self._first, self._first_at = (piece, self._newest), at
         piece.at = at
         piece.span_s += flow.span_s
         piece.ended += _ended(flow)
@@ -244,6 +264,18 @@ class FlowWindow:
             self._times[bucket] = self._times.get(bucket, 0) + 1
         if flow.runtimes_s:
             self._percentiles = None
+
+    def _forget_first(self) -> None:
+        """Take out what the first look told; run times stand, since those that were seen are right."""
+        if self._first is None:
+            return
+        (piece, flow), self._first = self._first, None
+        piece.span_s -= flow.span_s
+        piece.ended -= _ended(flow)
+        piece.dead -= flow.dead
+        if self._buckets and self._buckets[0][0] == self._first_at:
+            self._buckets[0][1] -= _ended(flow)
+            self._buckets[0][2] -= flow.dead
 
     def _forget(self, piece: _Piece) -> None:
         for bucket, count in piece.times.items():
@@ -308,11 +340,13 @@ def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
     """`queue` with its rates filled in.
 
     Where the library was told to keep no ended jobs, an empty list of them says nothing: its count becomes unknown, and
-    a note tells why.
+    a note tells why. That nobody works there is not believed while jobs end: workers whose connections have no name, or
+    that Redis forgot when it was emptied, are seen by what they do.
     """
     empty = [state for state in rates.unlisted if queue.counts.of(state) == 0]
     return msgspec.structs.replace(
         queue,
+        workers=None if queue.workers == 0 and rates.worked_off else queue.workers,
         counts=_without(queue.counts, empty) if empty else queue.counts,
         notes=(*queue.notes, rates.unlisted_reason) if rates.unlisted_reason else queue.notes,
         unlisted_reason=rates.unlisted_reason,

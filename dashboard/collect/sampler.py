@@ -257,6 +257,7 @@ class Sampler:
         refs = backend.distinct(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
+        begun = monotonic_s()
         flows = self._flows.setdefault((source.name, backend.name), _Flow())
         queues = read_each(lambda some: backend.stats_again(some, flows.seen), refs, _unreadable)
         now = monotonic_s()
@@ -275,7 +276,7 @@ class Sampler:
                 del left[key]
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key))
+            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key), blur_s=now - begun)
         nothing = FlowWindow()
         if delta.together is None:
             flows.together = None

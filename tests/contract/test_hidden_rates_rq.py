@@ -21,6 +21,7 @@ from tests.workloads import rq_jobs
 
 GOOD, BAD = 9, 3
 TRUTH = (12, 3, 0.25)
+NOTHING = (None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -126,4 +127,107 @@ def test_failures_that_were_dropped_are_not_taken_for_retries(workers: redis.Red
     assert told(row) == (None, None, None)
     assert row.counts.dead is None
     assert "failure_ttl" in (row.flow_reason or "")
+    source.close()
+
+
+@pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
+def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
+    workers: redis.Redis, server: EmbeddedRedis, user: str
+) -> None:
+    workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
+    for options, first, later in (
+        ({}, TRUTH, (24, 6, 0.25)),
+        ({"result_ttl": 0}, NOTHING, TRUTH),
+        ({"result_ttl": 20}, NOTHING, TRUTH),
+        ({"result_ttl": 86_400}, NOTHING, TRUTH),
+        ({"failure_ttl": 60}, NOTHING, TRUTH),
+    ):
+        forget_ended(workers)
+        run(workers, "alone", **dict(options))
+        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
+        row = looks.look()["alone"]
+        assert told(row) == first, options
+        assert first == TRUTH or "second look" in (row.flow_reason or "")
+        run(workers, "alone", **dict(options))
+        assert told(looks.look()["alone"]) == later, options
+    source.close()
+
+
+def test_what_the_first_look_saw_does_not_cover_up_jobs_without_a_record(
+    workers: redis.Redis, server: EmbeddedRedis
+) -> None:
+    source = Source("main", server.url)
+    forget_ended(workers)
+    for name in ("alpha", "alone"):
+        run(workers, name)
+    looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+    assert told(looks.look()["alpha"]) == TRUTH
+    for name in ("alpha", "alone"):
+        run(workers, name, result_ttl=0)
+    rows = looks.look()
+    assert told(rows["alpha"])[0] is None
+    assert told(rows["alone"]) == TRUTH  # the look back may have missed such jobs, so it counts no more
+    source.close()
+
+
+@pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
+def test_workers_count_on_when_redis_was_emptied(workers: redis.Redis, server: EmbeddedRedis, user: str) -> None:
+    workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
+    with working(server.url, "simple", "spare") as name, working(server.url, "simple", "one", "two") as other:
+        keys = [f"rq:worker:{each}" for each in (name, other)]
+
+        def empty() -> None:
+            """As FLUSHALL does for these workers."""
+            workers.delete(*keys, *(f"rq:finished:{each}" for each in ("spare", "one", "two")))
+            workers.srem("rq:workers", *keys)
+
+        def run_both() -> None:
+            for each in ("spare", "one"):
+                for number in range(GOOD + BAD):
+                    call = rq_jobs.add if number < GOOD else rq_jobs.fail
+                    Queue(each, connection=workers).enqueue(call, number, result_ttl=0)
+            wait_until(
+                lambda: (
+                    [workers.hmget(key, "successful_job_count", "failed_job_count") for key in keys]
+                    == [[b"9", b"3"]] * 2
+                ),
+                what="all jobs",
+            )
+
+        run_both()
+        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
+        looks.look()
+        empty()
+        run_both()
+        rows = looks.look()
+        assert told(rows["spare"]) == told(rows["one"]) == TRUTH
+        # Who looks only now knows nothing of these workers.
+        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
+        looks.look()
+        empty()
+        run_both()
+        rows = looks.look()
+        assert told(rows["spare"])[::2] == told(rows["one"])[::2] == (None, None)
+    source.close()
+
+
+@pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
+def test_jobs_of_a_queue_that_is_not_shown_are_not_those_of_another(
+    workers: redis.Redis, server: EmbeddedRedis, user: str
+) -> None:
+    workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+    source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
+    forget_ended(workers)
+    run(workers, "alpha")
+    looks = Looks(RQ(source, SourceSettings(name="main", url=url, queues=("alpha",))))
+    for _ in range(3):
+        looks.look()
+    run(workers, "beta")
+    rows = looks.look()
+    assert rows.keys() == {"alpha"}
+    assert told(rows["alpha"]) == TRUTH
+    run(workers, "beta", result_ttl=0)
+    assert told(looks.look()["alpha"])[0] is None  # it may have been this one
     source.close()

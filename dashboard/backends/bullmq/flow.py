@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -29,8 +30,15 @@ NOTHING_GONE = (False, False)
 NO_SCRIPTS = "this Redis user may not run scripts, so only the finished jobs that are kept are counted"
 NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept are counted"
 NOTHING_KEPT = "neither events nor finished jobs are kept, so nothing tells what ended"
-BUSY = "more events than are read at once: the newest were counted"
-BUSY_KEPT = "more events than are read at once: the finished jobs that are kept were counted"
+FIRST_BUSY = "more events than are read at once: a first look reaches back {span:.0f} s"
+FIRST_TRIMMED = "the events stream is short: a first look reaches back {span:.0f} s"
+CUT = "some events were trimmed or are more than are read at once: counted by the ids given out and the jobs kept"
+CUT_KEPT = "some events were trimmed or are more than are read at once: the finished jobs that are kept were counted"
+UNSPLIT = (
+    "some events were trimmed or are more than are read at once, and ended jobs are removed: how many failed is unknown"
+)
+UNTOLD = "some events were trimmed or are more than are read at once, and ended jobs are removed: what ended is unknown"
+REMOVED_BEFORE = "not all finished jobs are kept, and nothing else tells what ended: rates begin with the second look"
 HIDDEN = {
     (State.COMPLETED,): "completed jobs leave no trace here: removeOnComplete is set",
     (State.DEAD,): "failed jobs leave no trace here: removeOnFail is set",
@@ -38,9 +46,12 @@ HIDDEN = {
 }
 UNTRACED = "more jobs ended than are kept: the app removes them at once, or somebody removed jobs that had not ended"
 ENDS = (State.COMPLETED, State.DEAD)
+# Of so many jobs at least it must be seen that they are kept, before it is believed of all.
+ENOUGH = 5
+# A first look at a stream that was trimmed to less than this tells no rate.
+SHORTEST_STREAM_S = 10.0
 # So much less than the events tell may be due to clocks.
 SMALL_SHARE = 0.05
-TRIMMED = "the events stream is short: it reaches back {span:.0f} s"
 
 
 class Look(NamedTuple):
@@ -53,6 +64,12 @@ class Look(NamedTuple):
     balance: Balance = BALANCED  # of what ended, where no events tell
     left: int | None = None  # jobs that were ever added, less those that have not ended
     listed: int = 0  # ended jobs that were kept then
+    unsplit_at: float = -math.inf  # seconds; when it was last unknown how many of the ended jobs failed
+    untold_at: float = -math.inf  # and how many ended
+    gone_at: tuple[float, float] = (
+        -math.inf,
+        -math.inf,
+    )  # when a completed job was last removed at once, and a failed one
 
 
 class Kept(NamedTuple):
@@ -66,6 +83,8 @@ class Kept(NamedTuple):
     removes: tuple[bool, bool] | None = (
         None  # whether a job of now says that it is removed when it completed, or failed
     )
+    dead_since: int = 0  # failed jobs since the last look
+    dead_before: bool = False  # a job that failed earlier is kept
 
 
 def read(
@@ -108,49 +127,111 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
-        span_s = max((row - before.at_ms) / 1000, 0.001)
-        look = Look(before.last_id, row, before.started, before.gone, before.balance, before.left, before.listed)
-        if before.gone == NOTHING_GONE:
-            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
-        unlisted = _unlisted(before.gone)
-        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, **unlisted), look
-    now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row
+        look = before._replace(at_ms=row)
+        return _by_events(key, look, 0, 0, _span_s(before.at_ms, row, before), None), look
+    now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row[
+        :14
+    ]
+    added, unended, in_vain = row[14:]
     running = dict(before.started) if before else {}
     started, ended = started or (), ended or ()
     times = [ms / 1000 for ms in runtimes or ()] + _matched(running, ended)
     running.update(zip(started[::2], started[1::2], strict=True))
     look = Look(last_id or (before.last_id if before else b""), now, _newest(running), _gone(gone, before))
-    if not seen and length == 0 and keys.whole(limit):
+    if before is not None:
+        look = look._replace(unsplit_at=before.unsplit_at, untold_at=before.untold_at, gone_at=before.gone_at)
+    look = look._replace(gone_at=_gone_at(gone, look))
+    if not seen and length == 0 and not (before and before.last_id) and keys.whole(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
         return _from_kept(key, _kept(kept), look, before, NO_EVENTS)
-    sets = _kept(kept) if kept else None
+    look = look._replace(left=_left(added, unended))
     reason = None
     start = since
-    whole = sets is not None and _are_all(sets, completed, dead, before)
-    if sets is not None:
-        look = look._replace(left=sets.left)
-    if sets is not None and whole and sets.start_ms is not None and sets.start_ms <= since:
-        completed, dead, reason = sets.completed, sets.dead, BUSY_KEPT
-    elif sets is not None:
-        start, reason = oldest_ms, BUSY
-    elif seen and seen == length:
-        # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
-        start = oldest_ms
-        if (before and before.last_id) or length >= (keys.whole(limit) or DEFAULT_MAX_EVENTS):
-            reason = TRIMMED.format(span=(now - oldest_ms) / 1000)
+    if before is None:
+        start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
+        if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
+            return _unknown(key, reason), look
+    if kept:
+        sets = _kept(kept)
+        if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
+            completed, dead, start, reason = sets.completed, sets.dead, since, CUT_KEPT
+        elif before is not None:
+            completed, dead, look = _completed_by_ids(completed, dead, sets, in_vain, look, before)
+            reason = CUT
+    return _by_events(key, look, completed, dead, _span_s(start, now, before), reason, times), look
+
+
+def _first_start(
+    since: int, oldest_ms: int, seen: int, length: int, limit: Reply, now: int, *, more: bool
+) -> tuple[int, str | None]:
+    """(from when on the events tell all at the first look, why that is later than `since`)."""
+    span = (now - oldest_ms) / 1000
+    if more:
+        return oldest_ms, FIRST_BUSY.format(span=span)
+    if seen != length:
+        return since, None
+    # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
+    most = keys.whole(limit if isinstance(limit, bytes) else None)
+    trimmed = length >= (DEFAULT_MAX_EVENTS if most is None else most)
+    return oldest_ms, FIRST_TRIMMED.format(span=span) if trimmed else None
+
+
+def _completed_by_ids(
+    completed: int, dead: int, kept: Kept, in_vain: int, look: Look, before: Look
+) -> tuple[int, int, Look]:
+    """(completed, dead, the look that says what of it is unknown), where some events are missing.
+
+    How many ended is known from how many ids were given out and how many jobs have not ended; how many of them failed,
+    where all that failed are kept, or all that completed.
+    """
+    # That nothing older was dropped, and that none was lately of those of which an event tells, and these are some.
+    all_done, all_dead = (_stay(state, look) for state in ENDS)
+    all_dead = all_dead and kept.dead_before and kept.dead_since >= dead >= ENOUGH
+    all_done = (
+        all_done
+        and kept.start_ms is not None
+        and kept.start_ms <= before.at_ms
+        and kept.completed >= completed >= ENOUGH
+    )
+    dead = max(dead, kept.dead_since)
+    completed = max(completed, kept.completed)
+    if all_dead and all_done:
+        return completed, dead, look
+    seen = completed + dead
+    ended = None if look.left is None or before.left is None else look.left - before.left
+    now_s = look.at_ms / 1000
+    if ended is None or ended < seen * (1 - SMALL_SHARE) or (in_vain and ended - in_vain > seen * (1 + SMALL_SHARE)):
+        return completed, dead, look._replace(untold_at=now_s)
+    rest = 0 if in_vain else max(0, ended - seen)
+    if all_done:
+        return completed, dead + rest, look
+    if rest > SMALL_SHARE * ended and not all_dead:
+        look = look._replace(unsplit_at=now_s)
+    return completed + rest, dead, look
+
+
+def _by_events(
+    key: str, look: Look, completed: int, dead: int, span_s: float, reason: str | None, times: Sequence[float] = ()
+) -> QueueFlow:
+    """The flow by events. What a look of the last minutes could not tell is unknown as long as rates look back."""
+    untold, unsplit = (look.at_ms / 1000 - at < FLOW_WINDOW_S for at in (look.untold_at, look.unsplit_at))
+    if untold or unsplit:
+        reason = UNTOLD if untold else UNSPLIT
     return QueueFlow(
         key=key,
         completed=completed,
         dead=dead,
-        span_s=_span_s(start, now, before),
+        span_s=span_s,
         quality=Quality.ESTIMATED if reason else Quality.EXACT,
         reason=reason,
         runtimes_s=tuple(time for time in times if time >= 0)[:MAX_RUNTIMES],
+        hidden=ENDS if untold else (State.DEAD,) if unsplit else (),
+        ended=None if untold or not unsplit else completed + dead,
         **_unlisted(look.gone),
-    ), look
+    )
 
 
 def _are_all(kept: Kept, completed: int, dead: int, before: Look | None) -> bool:
@@ -183,9 +264,22 @@ def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, boo
     """Whether the newest job that completed, and that failed, is gone; where none ended since, as before."""
     old = before.gone if before else (False, False)
     completed, dead = (
-        known if flag is None else flag == 1 for flag, known in zip(flags or (None, None), old, strict=True)
+        known if flag is None else flag == 1 for flag, known in zip((flags or (None, None))[:2], old, strict=True)
     )
     return completed, dead
+
+
+def _gone_at(flags: Sequence[Reply] | None, look: Look) -> tuple[float, float]:
+    """When a completed job was last seen to be removed at once, and a failed one."""
+    done, dead = (
+        look.at_ms / 1000 if count else at for count, at in zip((flags or (0,) * 4)[2:], look.gone_at, strict=True)
+    )
+    return done, dead
+
+
+def _stay(state: State, look: Look) -> bool:
+    """Whether of late no job of `state` was seen to be removed at once."""
+    return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
 
 @cache
@@ -196,7 +290,7 @@ def _unlisted(gone: tuple[bool, bool]) -> Mapping[str, Any]:
 
 
 def _kept(replies: Sequence[Reply]) -> Kept:
-    completed, dead, start, added, unended, listed, opts = replies
+    completed, dead, start, added, unended, listed, opts, dead_since, dead_before = replies
     return Kept(
         completed=_int(completed),
         dead=_int(dead),
@@ -204,6 +298,8 @@ def _kept(replies: Sequence[Reply]) -> Kept:
         left=_left(added, unended),
         listed=_int(listed),
         removes=removes(opts) if isinstance(opts, bytes) else None,
+        dead_since=_int(dead_since),
+        dead_before=dead_before == 1,
     )
 
 
@@ -246,9 +342,12 @@ def _from_kept(key: str, kept: Kept, look: Look, before: Look | None, reason: st
     balance, gone = before.balance if before else BALANCED, before.gone if before else (False, False)
     if before is not None and before.left is not None and kept.left is not None:
         came = max(kept.completed + kept.dead, kept.listed - before.listed)
-        balance = balance.add(look.at_ms / 1000, kept.left - before.left, came)
+        # Fewer than before: the queue was emptied and begins anew.
+        balance = balance.add(look.at_ms / 1000, max(0, kept.left - before.left), came)
     gone = kept.removes or gone
     look = look._replace(balance=balance, left=kept.left, listed=kept.listed, gone=gone)
+    if before is None and (kept.left is None or kept.left - kept.listed > SMALL_SHARE * kept.left):
+        return _unknown(key, REMOVED_BEFORE), look
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     untraced = balance.hides(look.at_ms / 1000)
     hidden = (states or ENDS) if untraced else states if before is None else ()

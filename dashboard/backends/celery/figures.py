@@ -372,6 +372,10 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
     nameless = now - keeper.nameless_at < FLOW_WINDOW_S
     traces = keeper.traces
     hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides(prefix, now)}
+    known: Collection[tuple[str, str | None]] = shown
+    if hiding or nameless:
+        # Workers serve queues that the settings do not show, too.
+        known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
@@ -392,7 +396,7 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                 flows.append(_unknown(ref.key, EACH))
         elif nameless:
             flow = _unknown(ref.key, NO_QUEUE)
-            flows.append(msgspec.structs.replace(flow, progressed=_progress(prefix, ended, traces, shown, now)))
+            flows.append(msgspec.structs.replace(flow, progressed=_progress(prefix, ended, traces, known, now)))
         elif prefix in hiding:
             errors = traces.errors_alone((prefix, queue), now)
             flows.append(
@@ -400,7 +404,7 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                     _flow(ref.key, ended, [(prefix, queue)], span_s),
                     hidden=(State.COMPLETED,) if errors else BOTH,
                     reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_progress(prefix, ended, traces, shown, now),
+                    progressed=_progress(prefix, ended, traces, known, now),
                 )
             )
         else:
@@ -436,11 +440,11 @@ def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
 
 
 def _progress(
-    prefix: str, ended: Ended, traces: Traces, shown: Collection[tuple[str, str | None]], now: float
+    prefix: str, ended: Ended, traces: Traces, known: Collection[tuple[str, str | None]], now: float
 ) -> bool | None:
     """Whether a queue of `prefix` was worked off: workers tell what they begin, of all their queues together."""
     if ended.started[prefix]:
-        return True if sum(where[0] == prefix for where in shown) == 1 else None
+        return True if sum(where[0] == prefix for where in known) == 1 else None
     idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
     return False if idle and traces.workers.get(prefix) is not None else None
 

@@ -86,7 +86,12 @@ def place(ref: QueueRef) -> Place:
 
 def place_of(key: bytes) -> Place:
     """The place of an entry of `queues_key`, which is a Place's key."""
-    return _parsed(key.decode("utf-8", "surrogateescape"))
+    return place_of_key(key.decode("utf-8", "surrogateescape"))
+
+
+def place_of_key(key: str) -> Place:
+    """The place whose `key` that is."""
+    return _parsed(key)
 
 
 @lru_cache(maxsize=20_000)

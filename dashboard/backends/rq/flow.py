@@ -18,7 +18,7 @@ belongs to the queue where it is the only one; where there are several, their ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ from dashboard.sources import Command, Reply, Source
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}
+TTL_FIELDS: Mapping[State, str] = {State.COMPLETED: "result_ttl", State.DEAD: "failure_ttl"}
 # How far a worker's clock may be off.
 SKEW_S = 30
 # An anchor is kept for this long, so that most looks need one count per bound; `low` must stay ahead of the clock.
@@ -44,8 +45,10 @@ LOW_S = 30.0
 # Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
 SAMPLE_TOTAL = 400
 SAMPLE_QUEUE = 20
-TIMES = Shape(small=("started_at", "ended_at", "retries_left"), limit_bytes=64)
+TIMES = Shape(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 50
+# So many queues that the settings do not show are read along, as their workers may serve shown ones, too.
+MAX_OTHERS = 50
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
 BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {
@@ -58,6 +61,8 @@ HIDDEN = {
 BRIEF = "Ended jobs are dropped within seconds here (result_ttl or failure_ttl is short)."
 TOGETHER = "Counted by the workers, for several queues together."
 FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
+NO_LOOK_BACK = "No look back: ended jobs have other times to live than RQ's default. Rates begin with the second look."
+NOTHING_SEEN = "No look back: no successful job of the last minutes is listed. Rates begin with the second look."
 UNREADABLE = "This queue's registries cannot be read."
 
 
@@ -65,8 +70,13 @@ class NextJob(NamedTuple):
     """What the next job of a line says of itself."""
 
     id: str
-    leaves_nothing: bool  # its success is to leave no record
     retries: bool  # it may be tried again
+    ttls: tuple[str | None, ...]  # its `result_ttl` and its `failure_ttl`, as it tells them
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether its success is to leave no record."""
+        return self.ttls[0] == "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,15 @@ class _Found:
     runtimes: list[float] = field(default_factory=list)
     retries: bool = False  # a job was seen that may be, or was, tried again
     next_job: NextJob | None = None
+    first: bool = False  # the queue was never looked at before
+    other_ttls: bool = False  # a job was seen that is not kept for RQ's default times
+    traceless: bool = False  # a job was seen whose success leaves no record
+
+    def note_ttls(self, ttls: Mapping[State, str | None]) -> None:
+        """Take in how long a job says to be kept; None where it says nothing."""
+        if any(ttl is not None and ttl != str(TTLS_S[state]) for state, ttl in ttls.items()):
+            self.other_ttls = True
+        self.traceless = self.traceless or ttls[State.COMPLETED] == "0"
 
 
 def read_flow(
@@ -154,34 +173,41 @@ def read_flow(
         before = Cursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
     asked = _Asked(before, anchor, now, len(refs))
+    queues = [queue for _, queue in refs]
+    others = _others(queues, before)
+    there: list[Command] = [("SISMEMBER", names.directory(queue.prefix), queue.queue) for queue in others]
     orders = _Orders(refs, before, now)
     prefixes = sorted({queue.prefix for _, queue in refs})
     heads = [workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes]
-    groups = asked.groups(refs)
+    groups = asked.groups([*queues, *others])
     answered = scripts.run(
-        script("queues"), [*heads, *(asked.call(prefix, queues) for prefix, queues in groups), *orders.calls()]
+        script("queues"), [*heads, *(asked.call(prefix, some) for prefix, some in groups), *orders.calls()], there
     )
     found: dict[str, _Found] = {}
     if answered is None:
-        per_queue = [asked.commands(queue) for _, queue in refs]
-        commands = [command for several in per_queue for command in several]
+        per_queue = [asked.commands(queue) for queue in (*queues, *others)]
+        commands = [*there, *(command for several in per_queue for command in several)]
         workers, keys, replies = _plainly(source, prefixes, commands, before)
-        left = iter(replies)
+        known, left = replies[: len(there)], iter(replies[len(there) :])
         rows: list[tuple[QueueKeys, Reply]] = [
-            (queue, list(islice(left, len(several)))) for (_, queue), several in zip(refs, per_queue, strict=True)
+            (queue, list(islice(left, len(several))))
+            for queue, several in zip((*queues, *others), per_queue, strict=True)
         ]
     else:
         scripted, counted = answered[0][: len(prefixes)], answered[0][len(prefixes) :]
+        known = answered[1]
         workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
         keys = tuple(workers)
         rows = [
             (queue, row)
-            for (_, queues), reply in zip(groups, counted, strict=False)
-            for queue, row in zip(queues, reply if isinstance(reply, list) else [None] * len(queues), strict=True)
+            for (_, some), reply in zip(groups, counted, strict=False)
+            for queue, row in zip(some, reply if isinstance(reply, list) else [None] * len(some), strict=True)
         ]
+    workers = _remembered(workers, before)
+    gone = {queue.queue for queue, reply in zip(others, known, strict=True) if reply != 1}
     for queue, row in rows:
         answer = asked.answer(queue, row) if isinstance(row, list) else None
-        if answer is not None:
+        if answer is not None and queue.queue not in gone:
             found[queue.queue] = answer
     if answered is not None:
         orders.answer(found, counted[len(groups) :])
@@ -192,6 +218,30 @@ def read_flow(
     return FlowDelta(queues=(*flow, *unread), together=together), Cursor(now, anchor, seen, workers, keys)
 
 
+def _others(queues: Sequence[QueueKeys], before: Cursor) -> list[QueueKeys]:
+    """Queues that are not shown and whose jobs the workers of these count, too; those of MAX_OTHERS at most."""
+    shown = {queue.queue for queue in queues}
+    named = {
+        other.queue: other
+        for worker in before.workers.values()
+        for name in worker.queues.split(",")
+        if (other := QueueKeys(worker.key.partition(":worker:")[0], name)).queue not in shown
+    }
+    return list(islice(named.values(), MAX_OTHERS))
+
+
+def _remembered(workers: Mapping[str, Worker], before: Cursor) -> dict[str, Worker]:
+    """`workers` that do not tell any more what they serve, with what they told before; others left out."""
+    found = {}
+    for key, worker in workers.items():
+        known = before.workers.get(key)
+        if worker.queues:
+            found[key] = worker
+        elif known is not None:
+            found[key] = replace(worker, queues=known.queues)
+    return found
+
+
 def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
     return [key for key in workers if key.startswith(f"{prefix}:worker:")][:MAX_WORKERS]
 
@@ -199,17 +249,19 @@ def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
 def _plainly(
     source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: Cursor
 ) -> tuple[dict[str, Worker], tuple[str, ...], list[Reply]]:
-    """The workers by plain commands, new ones one look later; the keys of all; the replies to `commands`."""
+    """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
     replies = source.batch([*commands, *sets, *hashes])
     found, rest = replies[: len(commands)], replies[len(commands) :]
+    keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
+    new = [key for key in dict.fromkeys(keys) if key not in before.keys][:MAX_WORKERS]
+    of_new = source.batch([("HMGET", key, *FIELDS) for key in new]) if new else []
     workers = {
         key: worker_of(key, *values)
-        for key, values in zip(before.keys, rest[len(sets) :], strict=True)
-        if isinstance(values, list) and isinstance(values[0], bytes)
+        for key, values in zip([*before.keys, *new], [*rest[len(sets) :], *of_new], strict=True)
+        if isinstance(values, list) and any(isinstance(value, bytes) for value in values)
     }
-    keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
     return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
 
 
@@ -251,14 +303,16 @@ class _Orders:
                 job = before if isinstance(row, bytes) else _next_job(row)
                 if job is not None:
                     answer.retries = answer.retries or job.retries
+                    answer.note_ttls(dict(zip(TTLS_S, job.ttls, strict=True)))
                     answer.next_job = job if key.startswith("l") else answer.next_job
 
 
 def _next_job(row: Reply) -> NextJob | None:
     if not isinstance(row, list):
         return None
-    job_id, result_ttl, retries_left = row
-    return NextJob(text(job_id), result_ttl == b"0", retries_left is not None)
+    job_id, *ttls, retries_left = row
+    kept_s = tuple(text(raw) if isinstance(raw, bytes) else None for raw in ttls)
+    return NextJob(text(job_id), retries_left is not None, kept_s)
 
 
 class _Asked:
@@ -272,10 +326,10 @@ class _Asked:
         self._all = queues <= SAMPLE_TOTAL // (2 * SAMPLE_QUEUE)
         self._each = min(SAMPLE_QUEUE, max(1, SAMPLE_TOTAL // (2 * max(1, queues if self._all else busy))))
 
-    def groups(self, refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[tuple[str, list[QueueKeys]]]:
+    def groups(self, wanted: Sequence[QueueKeys]) -> list[tuple[str, list[QueueKeys]]]:
         """Queues by prefix, in portions that one call of the script reads."""
         spaces: dict[str, list[QueueKeys]] = {}
-        for _, queue in refs:
+        for queue in wanted:
             spaces.setdefault(queue.prefix, []).append(queue)
         return [
             (prefix, queues[at : at + QUEUES_PER_SCRIPT])
@@ -333,7 +387,9 @@ class _Asked:
             disturbed = again.disturbed(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
         ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
-        return _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        found = _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        found.first = seen is None
+        return found
 
 
 BOUNDS = 3 * len(TTLS_S) + 1
@@ -387,8 +443,10 @@ def _done(worker: Worker, before: Cursor) -> tuple[int, int]:
     """How many jobs `worker` completed since `before`, and how many attempts failed."""
     known = before.workers.get(worker.key)
     if known is not None and known.birth == worker.birth:
-        return max(0, worker.completed - known.completed), max(0, worker.failed - known.failed)
-    if before.queues and worker.born_after(before.at):
+        # Fewer than before: Redis was emptied once more, and it counts anew.
+        completed = worker.completed - (known.completed if worker.completed >= known.completed else 0)
+        return completed, worker.failed - (known.failed if worker.failed >= known.failed else 0)
+    if (known is not None and worker.birth is None) or (before.queues and worker.born_after(before.at)):
         return worker.completed, worker.failed
     return 0, 0
 
@@ -448,6 +506,8 @@ def _balanced(
             retried_at = now
         lost: tuple[State, ...] = ()
         quiet = not (completed or failed or disturbed or any(records.values()))
+        # A first look back finds records of jobs that no look at the workers' counts goes with.
+        first = any(answer.first for answer in crew.queues)
         for answer, known in zip(crew.queues, last, strict=True):
             if known is not None and quiet and _as_before(answer, known, anchor, retried_at):
                 seen[answer.queue.queue] = known
@@ -466,8 +526,8 @@ def _balanced(
                 counts=answer.counts,
                 busy=any(answer.came.values()),
                 newest=answer.newest,
-                completed=old.completed.add(now, completed, records[State.COMPLETED]),
-                failed=old.failed.add(now, failed, records[State.DEAD]),
+                completed=old.completed if first else old.completed.add(now, completed, records[State.COMPLETED]),
+                failed=old.failed if first else old.failed.add(now, failed, records[State.DEAD]),
                 brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
                 retried_at=retried_at,
                 next_job=answer.next_job,
@@ -511,7 +571,10 @@ def _as_before(answer: _Found, known: Seen, anchor: float, retried_at: float) ->
 
 
 def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
-    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went."""
+    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went, or is not
+    known to Redis any more."""
+    if not crew.workers and not answer.first and answer.traceless and any(answer.came.values()):
+        return True
     if before.next_job is None or crew.workers or any(answer.came.values()):
         return False
     same = answer.next_job is not None and answer.next_job.id == before.next_job.id
@@ -527,6 +590,7 @@ def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
     newest: dict[str, float] = {}
     for (answer, _), record in zip(wanted, records, strict=True):
         answer.retries = answer.retries or record.text("retries_left") is not None
+        answer.note_ttls({state: record.text(name) for state, name in TTL_FIELDS.items()})
         started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
         if started is None or ended is None or ended < started:
             continue
@@ -544,6 +608,15 @@ def _unread(ref: QueueRef) -> QueueFlow:
 
 
 def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
+    if found.first and (found.other_ttls or not found.came[State.COMPLETED]):
+        return QueueFlow(
+            key=found.queue.queue,
+            completed=0,
+            dead=0,
+            span_s=0.0,
+            quality=Quality.UNKNOWN,
+            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN,
+        )
     unrecorded = seen.completed.hides(now)
     # A failed attempt that is tried again leaves no record either.
     lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
@@ -569,4 +642,5 @@ def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
         hidden=hidden,
         unlisted=unlisted,
         unlisted_reason=reason if unlisted else None,
+        wrong_look_back=found.other_ttls or bool(unlisted),
     )

@@ -22,7 +22,7 @@ class Worker:
     """A worker whose hash has not expired."""
 
     key: str
-    queues: str  # their names, joined by commas
+    queues: str  # their names, joined by commas; "" where Redis does not know them any more
     version: str | None
     completed: int  # jobs since its birth
     failed: int  # attempts since its birth, those that are retried among them
@@ -86,12 +86,12 @@ def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
     return tuple(worker_of(text(key), *fields) for key, *fields in reply)
 
 
-def worker_of(key: str, queues: bytes, *fields: bytes | None) -> Worker:
+def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> Worker:
     """A worker from its hash: the values of FIELDS."""
     version, completed, failed, birth = (text(value) if value else None for value in fields)
     return Worker(
         key=key,
-        queues=text(queues),
+        queues=text(queues or b""),
         version=version,
         completed=number(completed) or 0 if completed else 0,
         failed=number(failed) or 0 if failed else 0,

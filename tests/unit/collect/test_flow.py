@@ -51,6 +51,19 @@ def test_the_first_look_back_leaves_the_window_bit_by_bit() -> None:
     assert window.rates(1300.0).throughput_per_min == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_look_back_that_was_wrong_is_forgotten(quiet: bool) -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0 if quiet else 20, 0 if quiet else 20, span_s=300.0))
+    window.add(1002.0, flow(0))
+    for tick in range(2, 31):
+        window.add(1000.0 + 2 * tick, flow(3, 1, wrong_look_back=tick >= 5))
+    rates = window.rates(1060.0)
+    assert rates.throughput_per_min == pytest.approx(4 * 29)
+    assert rates.error_ratio == pytest.approx(0.25)
+    assert (rates.finished_15min, rates.failed_15min) == (4 * 29, 29)
+
+
 def test_the_time_really_covered_divides_and_not_the_time_that_passed() -> None:
     window = FlowWindow()
     window.add(1000.0, flow(60, span_s=30.0))
@@ -257,3 +270,29 @@ def test_a_queue_in_which_nothing_ends_costs_little() -> None:
         busy.add(1000.0 + 2 * tick, flow(1), queue)
         still.fill(queue, 1000.0 + 2 * tick)
     assert calls_of(lambda: still.fill(queue, 1200.0)) < calls_of(lambda: busy.fill(queue, 1200.0)) / 5
+
+
+def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:
+    nobody = QueueStats(source="main", backend="rq", name="a", key="q", depth=5, latency_s=9.0, workers=0)
+    window = FlowWindow()
+    window.add(1000.0, flow(5, span_s=300.0), nobody)  # they may have ended long before
+    assert with_rates(nobody, window.rates(1000.0)).workers == 0
+    window.add(1002.0, flow(1), nobody)
+    assert with_rates(nobody, window.rates(1002.0)).workers is None
+    window.add(1020.0, flow(0), nobody)
+    assert with_rates(nobody, window.rates(1020.0)).workers == 0
+    # Nor while they are taken, where ends leave no trace.
+    hidden = flow(0, quality=Quality.ESTIMATED, hidden=(State.COMPLETED, State.DEAD))
+    window.add(1022.0, hidden, msgspec.structs.replace(nobody, depth=4))
+    assert with_rates(nobody, window.rates(1022.0)).workers is None
+
+
+def test_a_slow_look_is_not_taken_for_a_job_that_was_taken() -> None:
+    window = FlowWindow()
+    hidden = flow(0, quality=Quality.ESTIMATED, hidden=(State.COMPLETED, State.DEAD))
+    waiting = QueueStats(source="main", backend="rq", name="a", key="q", depth=5)
+    for at, age_s, blur_s in ((1000.0, 60.0, 0.0), (1003.0, 62.0, 1.0), (1004.0, 64.0, 0.0), (1006.0, 66.0, 0.0)):
+        window.add(at, hidden, msgspec.structs.replace(waiting, latency_s=age_s), blur_s=blur_s)
+        assert window.rates(at).finished_ago_s is None
+    window.add(1008.0, hidden, msgspec.structs.replace(waiting, latency_s=67.0), blur_s=0.0)  # the next one is younger
+    assert window.rates(1008.0).finished_ago_s == 0

@@ -4,8 +4,11 @@
 -- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
 -- (first look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
 -- {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
--- gone, the newest failed one}: 1 or 0, false where there was none or a person may have removed it}.
-local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT = 1000, 20, 200, 200
+-- gone, the newest failed one: 1 or 0, false where there was none or a person may have removed it; how many of the
+-- newest completed jobs are gone, of the newest failed ones}, how many jobs were ever added, how many have not ended, how
+-- many events tell that an id was given out for nothing or that a job was removed}.
+local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT, LOOKED_UP = 1000, 20, 200, 200, 10
+local IN_VAIN = {duplicated = true, deduplicated = true, debounced = true, removed = true, cleaned = true}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function clock()
@@ -31,18 +34,19 @@ local function filled(list)
   return #list > 0 and list
 end
 
--- Newest first, so that the start that comes up next belongs to the end seen before.
-local function tally(base, events)
+-- `cut_short`: these are not all events since the last look. Newest first, so that the start that comes up next belongs to the end seen before.
+local function tally(base, events, cut_short)
   local completed, dead = 0, 0
   local runtimes, started, ended, done = {}, {}, {}, {}
-  local last, removed, cleaned = {}, {}, false
+  local last, removed, cleaned, in_vain = {completed = {}, failed = {}}, {}, false, 0
   for i = 1, #events do
     local event, job = event_of(events[i])
+    if IN_VAIN[event] then in_vain = in_vain + 1 end
     if event == 'completed' or event == 'failed' then
       if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
       if job then
         done[job] = ms_of(events[i][1])
-        last[event] = last[event] or job
+        if #last[event] < LOOKED_UP and #job <= ID_LIMIT then last[event][#last[event] + 1] = job end
       end
     elseif event == 'removed' and job then
       removed[job] = true
@@ -68,14 +72,18 @@ local function tally(base, events)
       ended[#ended + 1] = stop
     end
   end
-  local gone = {false, false}
+  local gone = {false, false, 0, 0}
   for n, event in ipairs({'completed', 'failed'}) do
-    local job = last[event]
-    if job and not cleaned and not removed[job] and #job <= ID_LIMIT then
-      gone[n] = 1 - (tonumber(read('EXISTS', base .. job)) or 1)
+    for place, job in ipairs(last[event]) do
+      -- Where all events are there, the newest job is enough.
+      if (place == 1 or cut_short) and not cleaned and not removed[job] then
+        local is_gone = 1 - (tonumber(read('EXISTS', base .. job)) or 1)
+        if place == 1 then gone[n] = is_gone end
+        gone[n + 2] = gone[n + 2] + is_gone
+      end
     end
   end
-  return completed, dead, filled(runtimes), filled(started), filled(ended), gone
+  return completed, dead, filled(runtimes), filled(started), filled(ended), gone, in_vain
 end
 
 local function first_of(reply, n)
@@ -119,20 +127,23 @@ local function options(base)
 end
 
 -- {completed, failed, start, how many were ever added, how many have not ended, how many ended jobs are kept, options
--- of a job}. Completed and failed are counted since `start`, which is later than `since` where the app's
--- removeOnComplete dropped jobs that ended after it; false where no completed job is kept.
+-- of a job, failed ones since `since`, whether one is kept that failed before: 1 or 0}. Completed and failed are counted
+-- since `start`, which is later than `since` where the app's removeOnComplete dropped jobs that ended after it; false
+-- where no completed job is kept.
 local function kept(base, since)
   local oldest = tonumber(first_of(read('ZRANGE', base .. 'completed', 0, 0, 'WITHSCORES'), 2) or nil)
   local start = string.format('%.0f', math.max(since, oldest and oldest - 1 or 0))
   local completed, dead = read('ZCARD', base .. 'completed'), read('ZCARD', base .. 'failed')
   local empty = rests(base)
+  local first_failed = tonumber(first_of(read('ZRANGE', base .. 'failed', 0, 0, 'WITHSCORES'), 2) or nil)
   return {
     read('ZCOUNT', base .. 'completed', '(' .. start, '+inf'),
     read('ZCOUNT', base .. 'failed', '(' .. start, '+inf'),
     oldest and start or false,
     cut(read('GET', base .. 'id'), 20), empty and 0 or unended(base),
-    type(completed) == 'number' and type(dead) == 'number' and completed + dead or 0,
-    not empty and options(base),
+    type(completed) == 'number' and type(dead) == 'number' and completed + dead or 0, not empty and options(base),
+    read('ZCOUNT', base .. 'failed', '(' .. string.format('%.0f', since), '+inf'),
+    (first_failed or math.huge) <= since and 1 or 0,
   }
 end
 
@@ -170,20 +181,27 @@ for i = 3, #ARGV, 3 do
   local row
   if failed(events) then
     row = events
-  elseif #events == 0 and last ~= '' then
+  elseif #events == 0 and last ~= '' and read('XLEN', base .. 'events') ~= 0 then
     row = now
   else
     pool = pool - #events
     local length = read('XLEN', base .. 'events')
-    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false}
+    -- Of events that were trimmed, and of more than are read at once, nothing is known.
+    local cut_short = not whole or (last ~= '' and #events == length)
+    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false, false, 0, 0}
     if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
-      row[8], row[9], row[10], row[11], row[12], row[14] = tally(base, events)
+      row[8], row[9], row[10], row[11], row[12], row[14], row[17] = tally(base, events, cut_short)
     end
     -- BullMQ writes an event with each job that is added: a queue without any that keeps events had none yet.
     local unused = length == 0 and #events == 0 and row[4] and string.match(row[4], '^[1-9]%d*$')
-    if not unused and (not whole or length == 0) then row[13] = kept(base, since) end
+    if unused then
+      row[15], row[16] = false, 0
+    else
+      row[15], row[16] = cut(read('GET', base .. 'id'), 20), rests(base) and 0 or unended(base)
+      if cut_short or length == 0 then row[13] = kept(base, since) end
+    end
   end
   rows[#rows + 1] = row
 end

@@ -164,7 +164,8 @@ local function orders()
         answer = id
       else
         answer = {
-          string.sub(id, 1, ID_LIMIT), short(ARGV[2] .. id, 'result_ttl', 20), short(ARGV[2] .. id, 'retries_left', 20),
+          string.sub(id, 1, ID_LIMIT), short(ARGV[2] .. id, 'result_ttl', 20), short(ARGV[2] .. id, 'failure_ttl', 20),
+          short(ARGV[2] .. id, 'retries_left', 20),
         }
       end
     end
@@ -175,7 +176,8 @@ end
 
 -- The live workers: those whose hash has not expired. A killed worker's key stays in the set, its hash does not.
 -- ARGV: workers, the set of worker keys, how many workers and how many bytes of queue names to answer at most, keys of
--- workers that are answered even when they have left the set.
+-- workers that are answered even when they have left the set. Their queues are empty where Redis was emptied meanwhile:
+-- a worker goes on to tell that it lives and what it counts, and not what it serves.
 -- Answers {key, queues, version, successful_job_count, failed_job_count, birth} per worker; false when there are more
 -- than that.
 local function workers()
@@ -188,12 +190,12 @@ local function workers()
   for _, key in ipairs(asked) do
     local size = not seen[key] and redis.pcall('HSTRLEN', key, 'queues')
     seen[key] = true
-    if type(size) == 'number' and size > 0 then
+    if type(size) == 'number' and (size > 0 or short(key, 'last_heartbeat', 64)) then
       bytes = bytes - size
       if bytes < 0 then
         return false
       end
-      local worker = {key, redis.call('HGET', key, 'queues')}
+      local worker = {key, redis.call('HGET', key, 'queues') or ''}
       for _, field in ipairs({'version', 'successful_job_count', 'failed_job_count', 'birth'}) do
         worker[#worker + 1] = short(key, field, 64)
       end
