@@ -104,14 +104,18 @@ def stats(
     running = keeper.running if keeper is not None else frozenset[str]()
     revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
+    marks: dict[tuple[str, str], bytes] = {}
     for ((prefix, _), queues), reply in zip(groups, replies, strict=True):
-        waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
+        waiting, taken, *more = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
+        marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
             # Which worker serves which queue Redis does not tell; where no worker is, none does.
             found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None)
         for n, ref in enumerate(refs):
             if ref.shared and keys.place(ref).prefix == prefix:
                 found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
+    if keeper is not None:
+        keeper.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
 
 
@@ -358,6 +362,7 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
     if hiding or nameless:
         # Workers serve queues that the settings do not show, too.
         known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
+    moved = traces.moved()
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
@@ -378,7 +383,8 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                 flows.append(_unknown(ref.key, EACH))
         elif nameless:
             flow = _unknown(ref.key, NO_QUEUE)
-            flows.append(msgspec.structs.replace(flow, progressed=_progress(prefix, ended, traces, known, now)))
+            progress = _progress((prefix, queue), moved, ended, traces, known, now)
+            flows.append(msgspec.structs.replace(flow, progressed=progress))
         elif prefix in hiding:
             errors = traces.errors_alone((prefix, queue), now)
             flows.append(
@@ -386,11 +392,14 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                     _flow(ref.key, ended, [(prefix, queue)], span_s),
                     hidden=(State.COMPLETED,) if errors else BOTH,
                     reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_progress(prefix, ended, traces, known, now),
+                    progressed=_progress((prefix, queue), moved, ended, traces, known, now),
                 )
             )
         else:
-            flows.append(_silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper))
+            flow = _silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
+            if flow.quality is Quality.UNKNOWN:
+                flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
+            flows.append(flow)
     return FlowDelta(queues=tuple(flows)), now
 
 
@@ -422,11 +431,20 @@ def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
 
 
 def _progress(
-    prefix: str, ended: Ended, traces: Traces, known: Collection[tuple[str, str | None]], now: float
+    where: tuple[str, str],
+    moved: Mapping[tuple[str, str], bool],
+    ended: Ended,
+    traces: Traces,
+    known: Collection[tuple[str, str | None]],
+    now: float,
 ) -> bool | None:
-    """Whether a queue of `prefix` was worked off: workers tell what they begin, of all their queues together."""
+    """Whether a queue was worked off: its next message is another one, or else, workers tell what they begin, of all
+    queues of the prefix together."""
+    if where in moved:
+        return moved[where]
+    prefix = where[0]
     if ended.started[prefix]:
-        return True if sum(where[0] == prefix for where in known) == 1 else None
+        return True if sum(each[0] == prefix for each in known) == 1 else None
     idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
     return False if idle and traces.workers.get(prefix) is not None else None
 

@@ -115,6 +115,14 @@ class Traces:
     failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
     started_at: dict[str, float] = field(default_factory=dict)  # when workers last began a task
     workers: dict[str, int | None] = field(default_factory=dict)  # alive, as the figures told last
+    # What the figures told last of the next message of each queue, by (prefix, queue), and what at the last look.
+    next_marks: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    marks_before: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def moved(self) -> dict[tuple[str, str], bool]:
+        """Whether the next message of each queue is another one than at the last call, where there was one."""
+        before, self.marks_before = self.marks_before, self.next_marks
+        return {where: mark != before[where] for where, mark in self.next_marks.items() if before.get(where)}
 
     def hides(self, prefix: str, now: float) -> bool:
         """Whether tasks ended lately that left no record."""
