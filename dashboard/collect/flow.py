@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -310,16 +310,21 @@ def _since(at: float | None, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TotalRates:
-    """Rates of many queues together; None where no queue tells."""
+    """Rates of many queues together; None where no queue tells.
+
+    `throughput_unknown`, `failed_unknown`: of how many queues the sums lack what finished, and what failed.
+    """
 
     throughput_per_min: float | None
     failed_per_min: float | None
     error_ratio: float | None
+    throughput_unknown: int = 0
+    failed_unknown: int = 0
 
 
 def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = ()) -> TotalRates:
     """The sums of what is known; the ratio is that of the queues that tell both what finished and what failed."""
-    queues = list(queues)
+    queues, sources = list(queues), list(sources)
     finished = [queue.throughput_per_min for queue in queues] + [source.together_per_min for source in sources]
     known = [value for value in finished if value is not None]
     failed = [queue.failed_per_min for queue in queues if queue.failed_per_min is not None]
@@ -329,11 +334,29 @@ def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = (
         if queue.failed_per_min is not None and queue.throughput_per_min is not None
     ]
     of_pairs = sum(pair[1] for pair in pairs)
+    together = {source.name for source in sources if source.together_per_min is not None}
     return TotalRates(
         throughput_per_min=sum(known) if known else None,
         failed_per_min=sum(failed) if failed else None,
         error_ratio=sum(pair[0] for pair in pairs) / of_pairs if of_pairs else None,
+        throughput_unknown=_unknown(queues, lambda queue: queue.throughput_per_min, together),
+        failed_unknown=_unknown(queues, lambda queue: queue.failed_per_min, ()),
     )
+
+
+def _unknown(
+    queues: Iterable[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
+) -> int:
+    """How many queues lack a figure that no entry of theirs together tells; `together` = sources that tell it."""
+    shared: dict[tuple[str, str, str | None], list[QueueStats]] = {}
+    alone: dict[tuple[str, str, str | None], list[QueueStats]] = {}
+    for queue in queues:
+        (shared if queue.shared else alone).setdefault((queue.source, queue.backend, queue.prefix), []).append(queue)
+    count = 0
+    for where in shared.keys() | alone.keys():
+        told = where[0] in together or any(figure(queue) is not None for queue in shared.get(where, ()))
+        count += 0 if told else sum(figure(queue) is None for queue in alone.get(where) or shared[where])
+    return count
 
 
 def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:

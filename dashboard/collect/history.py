@@ -114,7 +114,7 @@ class HistoryKeeper:
             error_ratio=extend(
                 old.totals.error_ratio,
                 0.0
-                if sums.throughput_per_min == 0
+                if sums.throughput_per_min == 0 and not sums.throughput_unknown
                 else None
                 if sums.error_ratio is None
                 else round(sums.error_ratio, 4),

@@ -261,7 +261,8 @@ def _query(backend: Backend) -> JobQuery:
 def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
     """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
 
-    The error ratio is that of the queues that tell both what finished and what failed.
+    `throughput_unknown` and `failed_unknown` are how many queues these two sums lack since they tell no rate. The error
+    ratio is that of the queues that tell both what finished and what failed.
     """
     sums = total_rates(queues, sources)
     return {
@@ -273,6 +274,8 @@ def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) ->
         "throughput_per_min": _rounded(sums.throughput_per_min),
         "failed_per_min": _rounded(sums.failed_per_min),
         "error_ratio": _rounded(sums.error_ratio, 4),
+        "throughput_unknown": sums.throughput_unknown,
+        "failed_unknown": sums.failed_unknown,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +134,8 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
             _path(past.depth), _change(past.depth, sums["depth"], step_s),
         ),
         Figure(
-            "Finished / min", short(sums["throughput_per_min"]),
-            _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes"),
+            "Finished / min", _jobs(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking(sums),
             _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
             estimated=estimated,
         ),
@@ -143,7 +143,8 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
             "Error ratio", percent(sums["error_ratio"]),
             "jobs that failed for good, of those that ended within five minutes"
             if sums["error_ratio"] is not None
-            else "nothing ended within five minutes" if sums["throughput_per_min"] == 0
+            else "nothing ended within five minutes"
+            if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
             else "unknown: no queue tells both what finished and what failed",
             _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, estimated,
@@ -159,6 +160,14 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
 
 def _jobs(value: float | None, more: bool) -> str:
     return f"{full(value)}+" if more and value is not None else short(value)
+
+
+def _lacking(sums: Mapping[str, Any]) -> str:
+    """How many queues the sum lacks."""
+    count = sums["throughput_unknown"]
+    if not count or sums["throughput_per_min"] is None:
+        return ""
+    return f"; {count} {'queue tells' if count == 1 else 'queues tell'} no rate, so there may be more"
 
 
 def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:

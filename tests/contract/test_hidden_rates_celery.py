@@ -82,6 +82,17 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         assert "ignore_result" in (rows["mute:*"].flow_reason or "")
         assert rows["mute:alpha"].progress_known or rows["mute:alpha"].depth == 0
 
+        # The worker of the other queue begins tasks all the time, and this one stands; more and more wait in it.
+        for _ in range(2):
+            mute.app.send_task("shop.send", ("anna", False), queue="beta")
+            looks.look()
+            run(backend, mute, "two@shop", "alpha")
+            standing = looks.look()["mute:beta"]
+            assert (standing.progress_known, standing.finished_ago_s) == (True, None)
+        mute.marks.rpop("mute:beta")
+        mute.app.send_task("shop.send", ("anna", False), queue="beta")
+        assert looks.look()["mute:beta"].finished_ago_s == 0  # as many wait, and the next one is another
+
         # From here on some are stored and some not; of the other queue's tasks only errors.
         run(backend, shop, "one@shop", "beta", ignore_result=True)
         rows = looks.look()
@@ -97,12 +108,12 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     assert keeper is not None
     shown = {("", queue) for queue in queues}
     keeper.traces.workers = {"": 1}
-    assert _progress("", Ended(), keeper.traces, shown, 1000.0) is False
+    assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1000.0) is False
     begun = Ended()
     begun.started[""] = 5
     keeper.traces.started_at[""] = 1000.0
-    assert _progress("", begun, keeper.traces, shown, 1000.0) is (True if len(queues) == 1 else None)
-    assert _progress("", Ended(), keeper.traces, shown, 1010.0) is None
-    assert _progress("", Ended(), keeper.traces, shown, 1040.0) is False
+    assert _progress(("", "alpha"), {}, begun, keeper.traces, shown, 1000.0) is (True if len(queues) == 1 else None)
+    assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1010.0) is None
+    assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1040.0) is False
     keeper.traces.workers = {"": None}
-    assert _progress("", Ended(), keeper.traces, shown, 1040.0) is None
+    assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1040.0) is None

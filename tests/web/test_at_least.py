@@ -8,8 +8,10 @@ import pytest
 import redis
 
 from dashboard.backends.celery import index
-from dashboard.model import State
+from dashboard.collect.history import History
+from dashboard.model import QueueStats, Snapshot, State
 from dashboard.web.deck import EXTENSION
+from dashboard.web.overview import figures
 from tests.contract.test_celery import bind, record
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -53,3 +55,20 @@ def test_more_than_is_counted_is_told_everywhere(
     assert (preview["matched"], preview["exact"]) == (10, False)
     new = client.get("/bulk/new?source=main&backend=celery&queue=*&state=dead&action=delete")
     assert "At least 10 now" in new.text
+
+
+def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
+    known = QueueStats(source="main", backend="rq", name="a", key="a", throughput_per_min=12.0, failed_per_min=0.0)
+    unknown = QueueStats(source="main", backend="rq", name="b", key="b")
+
+    def finished(*queues: QueueStats) -> tuple[str, str]:
+        snapshot = Snapshot(sampled_at=1.0, interval_s=2.0, sequence=1, sampler="", epoch=0, sources=(), queues=queues)
+        figure = figures(snapshot, History(), ())[1]
+        return figure.value, figure.title
+
+    assert finished(known) == ("12", "12 jobs ended per minute, over five minutes")
+    assert finished(known, unknown) == (
+        "12+",
+        "12 jobs ended per minute, over five minutes; 1 queue tells no rate, so there may be more",
+    )
+    assert finished(unknown)[0] == "\N{EN DASH}"

@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import (
     KEPT,
@@ -87,7 +86,11 @@ def stats(
     # What workers took is read once for all queues of a prefix, and with the first of them.
     firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
     calls: list[tuple[str | int, ...]] = [
-        (prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else "", *(name for _, name in queues))
+        (
+            *(prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else ""),
+            "1" if keeper is not None and keeper.wants_marks(prefix) else "",
+            *(name for _, name in queues),
+        )
         for n, ((prefix, separator), queues) in enumerate(groups)
     ]
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
@@ -111,14 +114,18 @@ def stats(
     running = keeper.running if keeper is not None else frozenset[str]()
     revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
+    marks: dict[tuple[str, str], bytes] = {}
     for group, (((prefix, _), queues), reply) in enumerate(zip(groups, replies, strict=True)):
-        waiting, taken = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
+        waiting, taken, *more = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
+        marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
             # Which worker serves which queue Redis does not tell; where no worker is, none does.
             found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
         for n, ref in enumerate(refs if firsts[prefix] == group else ()):
             if ref.shared and keys.place(ref).prefix == prefix:
                 found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
+    if keeper is not None:
+        keeper.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
 
 
@@ -369,13 +376,14 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
     places = {ref.key: keys.place(ref) for ref in refs}
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
     # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
-    nameless = now - keeper.nameless_at < FLOW_WINDOW_S
+    nameless = keeper.is_nameless(now)
     traces = keeper.traces
     hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides(prefix, now)}
     known: Collection[tuple[str, str | None]] = shown
     if hiding or nameless:
         # Workers serve queues that the settings do not show, too.
         known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
+    moved = traces.moved()
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
@@ -396,7 +404,8 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                 flows.append(_unknown(ref.key, EACH))
         elif nameless:
             flow = _unknown(ref.key, NO_QUEUE)
-            flows.append(msgspec.structs.replace(flow, progressed=_progress(prefix, ended, traces, known, now)))
+            progress = _progress((prefix, queue), moved, ended, traces, known, now)
+            flows.append(msgspec.structs.replace(flow, progressed=progress))
         elif prefix in hiding:
             errors = traces.errors_alone((prefix, queue), now)
             flows.append(
@@ -404,11 +413,14 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
                     _flow(ref.key, ended, [(prefix, queue)], span_s),
                     hidden=(State.COMPLETED,) if errors else BOTH,
                     reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_progress(prefix, ended, traces, known, now),
+                    progressed=_progress((prefix, queue), moved, ended, traces, known, now),
                 )
             )
         else:
-            flows.append(_silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper))
+            flow = _silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
+            if flow.quality is Quality.UNKNOWN:
+                flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
+            flows.append(flow)
     return FlowDelta(queues=tuple(flows)), now
 
 
@@ -440,11 +452,20 @@ def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
 
 
 def _progress(
-    prefix: str, ended: Ended, traces: Traces, known: Collection[tuple[str, str | None]], now: float
+    where: tuple[str, str],
+    moved: Mapping[tuple[str, str], bool],
+    ended: Ended,
+    traces: Traces,
+    known: Collection[tuple[str, str | None]],
+    now: float,
 ) -> bool | None:
-    """Whether a queue of `prefix` was worked off: workers tell what they begin, of all their queues together."""
+    """Whether a queue was worked off: its next message is another one, or else, workers tell what they begin, of all
+    queues of the prefix together."""
+    if where in moved:
+        return moved[where]
+    prefix = where[0]
     if ended.started[prefix]:
-        return True if sum(where[0] == prefix for where in known) == 1 else None
+        return True if sum(each[0] == prefix for each in known) == 1 else None
     idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
     return False if idle and traces.workers.get(prefix) is not None else None
 

@@ -127,6 +127,14 @@ class Traces:
     failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
     started_at: dict[str, float] = field(default_factory=dict)  # when workers last began a task
     workers: dict[str, int | None] = field(default_factory=dict)  # alive, as the figures told last
+    # What the figures told last of the next message of each queue, by (prefix, queue), and what at the last look.
+    next_marks: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    marks_before: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def moved(self) -> dict[tuple[str, str], bool]:
+        """Whether the next message of each queue is another one than at the last call, where there was one."""
+        before, self.marks_before = self.marks_before, self.next_marks
+        return {where: mark != before[where] for where, mark in self.next_marks.items() if before.get(where)}
 
     def hides(self, prefix: str, now: float) -> bool:
         """Whether tasks ended lately that left no record."""
@@ -203,6 +211,16 @@ class Keeper:
         """End the feeds."""
         for listener in {id(each): each for each in (self.listener, self.workers)}.values():
             listener.close()
+
+    def is_nameless(self, now: float) -> bool:
+        """Whether results of late did not name their queue."""
+        return now - self.nameless_at < FLOW_WINDOW_S
+
+    def wants_marks(self, prefix: str) -> bool:
+        """Whether it takes more than records to tell which queue is worked off: some are missing, or name no queue, or
+        none was ever heard."""
+        now = monotonic_s()
+        return self.is_nameless(now) or prefix not in self.traces.recorded or self.traces.hides(prefix, now)
 
     def tend(self) -> None:
         """Take in what the feed told, go on looking through the records, forget what has expired.

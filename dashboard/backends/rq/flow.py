@@ -537,7 +537,7 @@ def _balanced(
             if not several:
                 # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
                 answer.came[State.COMPLETED] += each.completed.grown(old.completed)
-            flows[answer.queue.queue] = _flow(answer, each, now, several=several)
+            flows[answer.queue.queue] = _flow(answer, each, now, several=several, served=crew.workers > 0)
             lost = max(lost, flows[answer.queue.queue].hidden, key=len)
         if several and State.COMPLETED in lost:
             dead = crew.failed if State.DEAD in lost else records[State.DEAD]
@@ -607,8 +607,9 @@ def _unread(ref: QueueRef) -> QueueFlow:
     return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
 
 
-def _flow(found: _Found, seen: Seen, now: float, *, several: bool) -> QueueFlow:
-    if found.first and (found.other_ttls or not found.came[State.COMPLETED]):
+def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool) -> QueueFlow:
+    nothing_good = not found.came[State.COMPLETED] and (served or found.came[State.DEAD] > 0)
+    if found.first and (found.other_ttls or nothing_good):
         return QueueFlow(
             key=found.queue.queue,
             completed=0,

@@ -227,8 +227,8 @@ def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
         row(0, throughput_per_min=700.0, failed_per_min=None),
     ]
     source = SourceStats(name="s", address="", reachable=True, together_per_min=33.0)
-    assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1)
-    assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None)
+    assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1, 0, 1)
+    assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None, 1, 1)
     assert total_rates([]) == TotalRates(None, None, None)
 
 
@@ -270,6 +270,18 @@ def test_a_queue_in_which_nothing_ends_costs_little() -> None:
         busy.add(1000.0 + 2 * tick, flow(1), queue)
         still.fill(queue, 1000.0 + 2 * tick)
     assert calls_of(lambda: still.fill(queue, 1200.0)) < calls_of(lambda: busy.fill(queue, 1200.0)) / 5
+
+
+def test_the_total_says_how_many_queues_it_lacks() -> None:
+    def told(*queues: QueueStats) -> tuple[int, int]:
+        sums = total_rates(queues)
+        return sums.throughput_unknown, sums.failed_unknown
+
+    everything = row(0, shared=True, throughput_per_min=9.0)
+    assert told(row(0), row(0)) == (2, 2)
+    assert told(row(0), everything) == (0, 1)
+    assert told(row(0, prefix="other"), everything) == (1, 2)
+    assert told(row(0, shared=True), row(0, throughput_per_min=1.0, failed_per_min=0.0)) == (0, 0)
 
 
 def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:

@@ -84,6 +84,12 @@ def test_unknown_stays_unknown() -> None:
     assert history.totals.depth == (None,)
 
 
+def test_the_ratio_of_nothing_is_zero_only_where_all_is_known() -> None:
+    for others, ratio in (((), 0.0), ((queue("b", 0, rate=None),), None)):
+        history = HistoryKeeper().add(snapshot(1000.0, queue("a", 0, rate=0.0), *others))
+        assert history.totals.error_ratio == (ratio,)
+
+
 def test_a_queue_that_is_gone_leaves_the_history() -> None:
     keeper = HistoryKeeper()
     keeper.add(snapshot(1000.0, queue("a", 1), queue("b", 1)))

@@ -1,8 +1,10 @@
 -- How many messages wait in some queues of one prefix, and what stands in `unacked`.
 -- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
--- name and a priority; ARGV[4]: what the app calls `unacked`, or '' when it is not asked for; then queue names.
--- Returns {{waiting or error...}, {all unacknowledged, {kind, id, ...} or false when unread}}: kind = "now", "eta", "retry",
--- or "first" of a message of protocol 1, with its wrapped body in place of the id.
+-- name and a priority; ARGV[4]: what the app calls `unacked`, or '' when it is not asked for; ARGV[5]: '1' where marks are
+-- wanted; then queue names.
+-- Returns {{waiting or error...}, {all unacknowledged, {kind, id, ...} or false when unread}, {mark...}}: kind = "now",
+-- "eta", "retry", or "first" of a message of protocol 1, with its wrapped body in place of the id; a queue's mark is another
+-- one whenever its next message is, and '' where none waits, or it was not read.
 local read = redis.pcall
 local LIMIT, MOST_BYTES, MOST_ANSWERED, LONGEST_ID = 262144, 4194304, 524288, 200
 
@@ -13,26 +15,35 @@ end
 local STEPS = {}
 for step = 1, 9 do STEPS[step] = ARGV[3] .. step end
 
-local waiting = {}
-for i = 5, #ARGV do
-  local key, total = ARGV[1] .. ARGV[i], 0
+local MARK_BYTES = 120  -- a message ends with its delivery tag
+local mark_room = ARGV[5] == '1' and 1048576 or 0 -- of messages that are read for their marks, and one more
+local waiting, marks = {}, {}
+for i = 6, #ARGV do
+  local key, total, heads = ARGV[1] .. ARGV[i], 0, {}
   local lists = {}
   for n = 1, #STEPS do lists[n] = key .. STEPS[n] end
   -- Most queues hold no message of another priority: one command tells.
   local last = read('EXISTS', unpack(lists)) == 0 and 0 or #STEPS
   for n = 0, last do
-    local size = read('LLEN', n == 0 and key or lists[n])
+    local list = n == 0 and key or lists[n]
+    local size = read('LLEN', list)
     if failed(size) then total = size break end
     total = total + size
+    if size > 0 and mark_room > 0 then
+      local head = read('LINDEX', list, -1)
+      mark_room = mark_room - #head
+      heads[#heads + 1] = string.sub(head, -MARK_BYTES)
+    end
   end
   waiting[#waiting + 1] = total
+  marks[#marks + 1] = #heads > 0 and redis.sha1hex(table.concat(heads)) or ''
 end
 
-if ARGV[4] == '' then return {waiting, {false, false}} end
+if ARGV[4] == '' then return {waiting, {false, false}, marks} end
 local key = ARGV[1] .. ARGV[4]
 local all = read('HLEN', key)
-if failed(all) then return {waiting, {all, false}} end
-if all > tonumber(ARGV[2]) then return {waiting, {all, false}} end
+if failed(all) then return {waiting, {all, false}, marks} end
+if all > tonumber(ARGV[2]) then return {waiting, {all, false}, marks} end
 local found, room, answered = {}, MOST_BYTES, MOST_ANSWERED
 
 local function kind_of(headers)
@@ -44,17 +55,17 @@ for _, tag in ipairs(all > 0 and read('HKEYS', key) or {}) do
   local value, length = short_field(key, tag, LIMIT)
   room = room - (value and length or 0)
   -- Which of them wait for a time stays unknown where there is too much to read.
-  if room < 0 then return {waiting, {all, false}} end
+  if room < 0 then return {waiting, {all, false}, marks} end
   local fine, entry = pcall(cjson.decode, value or '')
   local message = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1] or {}
   local headers, at = type(message.headers) == 'table' and message.headers or {}, #found
   if headers.id == nil and type(message.body) == 'string' then
     found[at + 1], found[at + 2] = 'first', message.body
     answered = answered - #message.body
-    if answered < 0 then return {waiting, {all, false}} end
+    if answered < 0 then return {waiting, {all, false}, marks} end
   else
     found[at + 1] = kind_of(headers)
     found[at + 2] = type(headers.id) == 'string' and string.sub(headers.id, 1, LONGEST_ID) or ''
   end
 end
-return {waiting, {all, found}}
+return {waiting, {all, found}, marks}
