@@ -205,13 +205,17 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
     return walk(value, 0), cut
 
 
-def written(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON, each Number as it was, and what is invisible as an escape, so that a form sends it unchanged."""
+def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
+    """`value` as JSON, each Number as it was, and what is invisible as an escape, so that a form sends it unchanged.
+
+    `compact`: no blank stands between its parts.
+    """
     parts: list[str] = []
+    colon, blank = (":", "") if compact else (": ", " ")
 
     def write(item: Any, margin: str) -> None:
         if isinstance(item, dict):
-            block("{}", [(f"{_quoted(key)}: ", child) for key, child in item.items()], margin)
+            block("{}", [(f"{_quoted(key)}{colon}", child) for key, child in item.items()], margin)
         elif isinstance(item, list):
             block("[]", [("", child) for child in item], margin)
         elif isinstance(item, Number):
@@ -224,7 +228,7 @@ def written(value: Any, indent: int | None = None) -> str:
         parts.append(signs[0])
         for n, (name, child) in enumerate(children):
             line = f"\n{inner}" if indent else ""
-            parts.append(f"{',' if n else ''}{line if indent else ' ' if n else ''}{name}")
+            parts.append(f"{',' if n else ''}{line if indent else blank if n else ''}{name}")
             write(child, inner)
         parts.append(f"\n{margin}{signs[1]}" if indent and children else signs[1])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -345,3 +347,43 @@ def test_schedules_of_redbeat_are_found_under_any_prefix(
     assert redis_client.llen("mails") == 1
     assert other.act_on_schedule(found, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
     assert other.schedules(refs) == []
+
+
+@pytest.mark.parametrize("escape", [False, True], ids=["plain", "slashes escaped"])
+def test_messages_of_protocol_1_with_another_correlation_id(
+    server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis, escape: bool
+) -> None:
+    """As gocelery writes them: no headers, and a correlation id that is not the task's."""
+    bind(redis_client, "alpha")
+    ids = [f"{'?' * (n % 3)}{uuid.UUID(int=n)}" for n in range(12)]
+    for n, task_id in enumerate(ids):
+        call = {"id": task_id, "task": "shop.note", "args": [f"key-{n}"], "kwargs": {}, "retries": 0, "eta": None}
+        properties = {"body_encoding": "base64", "correlation_id": "one for all", "delivery_tag": f"tag-{n}"}
+        body = base64.b64encode(json.dumps(call).encode()).decode()
+        envelope = {"body": body, "headers": None, "content-type": "application/json", "properties": properties}
+        raw, entry = (
+            json.dumps(each).replace("/", "\\/" if escape else "/") for each in (envelope, [envelope, "", "alpha"])
+        )
+        if n < 11:
+            redis_client.lpush("alpha", raw)
+        else:
+            redis_client.hset("unacked", "tag", entry)
+            redis_client.zadd("unacked_index", {"tag": 1})
+    refs = discover(backend)
+    alpha = refs["alpha"]
+    waiting, held = ids[:11], ids[11]
+    assert sorted(listed(backend, alpha, State.WAITING)) == sorted(waiting)
+    for task_id in ids:
+        assert backend.job(alpha, task_id).id == task_id
+    with pytest.raises(NotFound):
+        backend.job(alpha, ids[1][1:])
+    picks = [Pick(id=task_id) for task_id in waiting]
+    for some in (picks[:1], picks):  # few are looked for in another way than many
+        kept = backend.take(alpha, State.WAITING, some)
+        assert [each.id for each in kept if isinstance(each, Kept)] == [pick.id for pick in some]
+    deleted = backend.delete(alpha, State.WAITING, [each for each in kept if isinstance(each, Kept)])
+    assert {each.outcome for each in deleted} == {Outcome.DONE}
+    assert redis_client.llen("alpha") == 0
+    (acted,) = backend.act(refs["*"], Action.DUPLICATE, State.WAITING, [Pick(id=held)], Wishes())
+    assert acted.outcome is Outcome.DONE, acted
+    assert listed(backend, alpha, State.WAITING) == [acted.new_id]

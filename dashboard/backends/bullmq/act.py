@@ -34,7 +34,7 @@ from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.bullmq.repeatkey import parse
 from dashboard.backends.lines import locate
 from dashboard.backends.members import short_fields
-from dashboard.backends.payload import printable, written
+from dashboard.backends.payload import loads, printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.sources import Argument, Command, Reply, Source
@@ -434,14 +434,14 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
 
 
 def _copied_options(raw: bytes | None) -> str | None:
+    """The options that a copy takes along, each number as it is written; None where they are no JSON object."""
     try:
-        options: Any = json.loads(raw or b"{}")
-    except (ValueError, RecursionError):
+        options: Any = loads(raw or b"{}", exact=True, limit=COPIED_BYTES)
+    except ValueError:
         return None
     if not isinstance(options, dict):
         return None
-    kept = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+    return written({name: value for name, value in options.items() if name not in _OWN_OPTIONS}, compact=True)
 
 
 def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
@@ -478,7 +478,7 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
         return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
     priority = json.loads(options).get("priority")
     arguments = [base, int(source.now_s() * 1000), fields[0], fields[1] or b"{}", options]
-    reply = _run(source, "add", [f"{base}id"], [*arguments, priority if isinstance(priority, int) else 0])
+    reply = _run(source, "add", [f"{base}id"], [*arguments, priority if type(priority) is int else 0])
     if isinstance(reply, list) and isinstance(reply[0], bytes):
         return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
     return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Outcome, Pick
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.asking import reason, refused
-from dashboard.backends.celery.message import NAMELESS, decode, digest, headers_of, job_id, taken
+from dashboard.backends.celery.message import NAMELESS, decode, digest, headers_of, job_id, taken, wrapped_forms
 from dashboard.backends.members import read_plainly, short_fields
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
 from dashboard.backends.script import Scripts
@@ -25,9 +25,13 @@ LOOK_THROUGH, PER_READ = 20_000, 500
 OVERLAP = 100
 # How many bytes of messages one call reads, and all calls for one queue: no more are looked through then.
 READ_BYTES, MOST_READ_BYTES = 4 * 1024 * 1024, 512 * 1024 * 1024
+# So many ids are looked for in bodies that are wrapped.
+FEW_IDS = 4
+# What a piece of such a body begins with, as in `lua/messages.lua`.
+WRAPPED = b"\0"
 # What stands in place of a message that is too long to be sent, before its stamp; as in `lua/lists.lua`.
 STAMPED = b"\0stamp "
-# A message of protocol 1 has its id in the body, which is wrapped, and as its correlation id.
+# A message of protocol 1 has its id in the body, which is wrapped, and most clients write it as its correlation id.
 _ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
 _CORRELATION_ID = re.compile(rb'"correlation_id": ?"((?:[^"\\]|\\.)*+)"')
 
@@ -62,6 +66,11 @@ def _bytes(text_: str) -> bytes:
         return text_.encode("utf-8", "surrogatepass")
 
 
+def _forms(ids: Iterable[str]) -> set[bytes]:
+    """Ids as JSON may write them."""
+    return {_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
+
+
 class _Search:
     """The picks that are still looked for, by what tells them."""
 
@@ -84,10 +93,17 @@ class _Search:
 
     @property
     def written_ids(self) -> list[bytes]:
-        """The ids that are still looked for, as JSON may write them."""
-        ids = [pick.id for n, pick in enumerate(self._picks) if n not in self.found]
-        forms = {json.dumps(each, ensure_ascii=ascii_)[1:-1] for each in ids for ascii_ in (True, False)}
-        return sorted(map(_bytes, forms))
+        """The ids that are still looked for, as JSON may write them, and pieces of the bodies that wrap them.
+
+        A piece begins with a zero byte. Of many ids without a stamp any body may be the one: to look for each of them
+        in each message would take Redis too long.
+        """
+        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
+        plain = {pick.id for pick in left if pick.stamp is None}
+        pieces = {b""} if plain else set()
+        if len(plain) <= FEW_IDS:
+            pieces = {piece for form in _forms(plain) for piece in wrapped_forms(form)}
+        return [*sorted(_forms(pick.id for pick in left)), *(WRAPPED + piece for piece in sorted(pieces))]
 
     @property
     def stamps(self) -> list[str]:
@@ -100,12 +116,13 @@ class _Search:
         """Look at one message."""
         raw, mark = message.raw, message.mark
         short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
-        match = _ID.search(short) or _CORRELATION_ID.search(short)
+        own = _ID.search(short)
+        match = own or _CORRELATION_ID.search(short)
         name = match.group(1) if match else mark.encode()
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
-        # JSON may write an id in several ways: Python escapes `ä`, PHP `/`.
-        if not waiting and (name in self._by_id or not match or b"\\" in name):
+        # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
+        if not waiting and (name in self._by_id or not own or b"\\" in name):
             decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
             name = _bytes(job_id(mark, headers_of(decoded)))
             self._ids.add(name)

@@ -28,6 +28,7 @@ from dashboard.backends.celery.message import (
     row,
     state_of,
     taken,
+    wrapped_forms,
 )
 from dashboard.backends.celery.record import Home, home_of
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
@@ -459,6 +460,8 @@ class _Look:
             json.dumps(wanted)[1:-1].encode(),
             json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
         }
+        # In protocol 1 it stands in the body, which is wrapped; some clients give the message another correlation id.
+        self._written |= {form for written in self._written for form in wrapped_forms(written)}
         self._nameless = wanted.startswith(NAMELESS)  # a digest stands nowhere in the message
 
     @property

@@ -14,6 +14,42 @@ local function foreign(base)
   return 'not supported: this queue belongs to ' .. shown .. '; Queuedeck reads it but does not change it'
 end
 
+-- What each key of a queue must be, where it is there. A script that fails half way does not take back what it has done.
+local TYPES = {
+  {'meta', 'hash'}, {'wait', 'list'}, {'paused', 'list'}, {'active', 'list'}, {'prioritized', 'zset'}, {'delayed', 'zset'},
+  {'waiting-children', 'zset'}, {'completed', 'zset'}, {'failed', 'zset'}, {'marker', 'zset'}, {'priority', 'zset'},
+  {'repeat', 'zset'}, {'stalled', 'set'}, {'events', 'stream'}, {'id', 'string'}, {'pc', 'string'},
+}
+local COUNTERS = {'id', 'pc'}
+local SAY = '; nothing was changed. Look at the key with redis-cli'
+
+local function wrong_type(key, wanted)
+  local found = call('TYPE', key).ok
+  if found ~= 'none' and found ~= wanted then return 'is a ' .. found .. ', not a ' .. wanted .. SAY end
+end
+
+local function why_unwritable(base)
+  for _, each in ipairs(TYPES) do
+    local why = wrong_type(base .. each[1], each[2])
+    if why then return 'the key "' .. each[1] .. '" of this queue ' .. why end
+  end
+  for _, name in ipairs(COUNTERS) do
+    local value = call('GETRANGE', base .. name, 0, 20)
+    if value ~= '' and not string.match(value, '^-?%d+$') then
+      return 'the key "' .. name .. '" of this queue is no whole number' .. SAY
+    end
+  end
+  return foreign(base)
+end
+
+local looked_at = {}
+
+-- Why nothing may be written to a queue; nil where it may.
+local function unwritable(base)
+  if looked_at[base] == nil then looked_at[base] = why_unwritable(base) or false end
+  return looked_at[base] or nil
+end
+
 -- One answer for each of `count` jobs.
 local function for_each(count, answer)
   local answers = {}
@@ -45,7 +81,7 @@ end
 
 local function event(base, kind, ...)
   if kind == 'bull' then return end
-  local most = call('HGET', base .. 'meta', 'opts.maxLenEvents') or 10000
+  local most = string.match(call('HGET', base .. 'meta', 'opts.maxLenEvents') or '', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$') or 10000
   call('XADD', base .. 'events', 'MAXLEN', '~', most, '*', ...)
 end
 
@@ -183,10 +219,15 @@ end
 local function foreign_parent(key)
   local parent, base = parent_of(key)
   if not parent then return nil end
+  for _, each in ipairs({{'', 'hash'}, {':dependencies', 'set'}, {':processed', 'hash'}, {':failed', 'hash'},
+    {':unsuccessful', 'zset'}}) do
+    local why = wrong_type(parent .. each[1], each[2])
+    if why then return 'a key of its parent ' .. why end
+  end
   local bases = base and {{base}} or divisions(parent)
   for _, each in ipairs(bases) do
-    if call('TYPE', each[1] .. 'meta').ok == 'hash' then
-      local why = foreign(each[1])
+    if base or call('TYPE', each[1] .. 'meta').ok == 'hash' then
+      local why = unwritable(each[1])
       if why then return (string.gsub(why, 'this queue', 'the queue of its parent')) end
     end
   end
@@ -206,7 +247,7 @@ end
 
 -- What a job that goes leaves to the next one of its deduplication id: the key that bars it, and the job kept for then.
 local function forget_duplicates(base, id, dedup)
-  if not dedup or call('GET', base .. 'de:' .. dedup) ~= id then return end
+  if not dedup or redis.pcall('GET', base .. 'de:' .. dedup) ~= id then return end
   call('DEL', base .. 'de:' .. dedup, base .. 'dn:' .. dedup)
 end
 

@@ -3,7 +3,7 @@
 -- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or why not.
 local source = KEYS[1]
 local base, verb, prev, now, reset = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
-local why = foreign(base)
+local why = unwritable(base)
 if why then return for_each(#KEYS - 1, why) end
 -- What a worker writes into a job that stalled too often, so that the next one fails it without running it.
 local STALLED = 'job stalled more than allowable limit'

@@ -19,7 +19,7 @@ local function remove(id)
   end
   for _, part in ipairs(PARTS) do call('DEL', key .. part) end
 end
-if call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
+if call('TYPE', base .. 'active').ok == 'list' and call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
 call('HSET', base .. 'meta', 'paused', 1)
 if kind == 'bull' then call('SET', base .. 'meta-paused', 1) end
 call('DEL', base .. 'marker')
@@ -34,11 +34,17 @@ for _, name in ipairs({'wait', 'paused', 'prioritized', 'delayed', 'waiting-chil
   end
   if most <= 0 then return 'more' end
 end
-for _, id in ipairs(call('ZRANGE', base .. 'repeat', 0, 99)) do
-  call('DEL', base .. 'repeat:' .. id)
-  call('ZREM', base .. 'repeat', id)
+if call('TYPE', base .. 'repeat').ok == 'zset' then
+  for _, id in ipairs(call('ZRANGE', base .. 'repeat', 0, 99)) do
+    call('DEL', base .. 'repeat:' .. id)
+    call('ZREM', base .. 'repeat', id)
+  end
+  if call('EXISTS', base .. 'repeat') == 1 then return 'more' end
 end
-if call('EXISTS', base .. 'repeat') == 1 then return 'more' end
+-- What is left under these names is nothing of the library.
+for _, name in ipairs({'wait', 'paused', 'active', 'prioritized', 'delayed', 'waiting-children', 'failed', 'completed', 'repeat'}) do
+  call('DEL', base .. name)
+end
 for _, name in ipairs({'id', 'pc', 'events', 'limiter', 'stalled', 'stalled-check', 'priority', 'meta-paused',
   'metrics:completed', 'metrics:completed:data', 'metrics:failed', 'metrics:failed:data', 'meta'}) do
   call('DEL', base .. name)

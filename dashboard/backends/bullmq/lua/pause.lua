@@ -2,7 +2,7 @@
 -- Returns {how many ids are left to be moved}; a resume is asked again until none is.
 local base, verb, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if call('EXISTS', base .. 'meta', base .. 'id', base .. 'wait') == 0 then return 'gone' end
-local why = foreign(base)
+local why = unwritable(base)
 if why then return why end
 local kind = generation(base)
 

@@ -1,7 +1,7 @@
 -- Put jobs back that stand in `active` and that no worker holds, as the library does it with those that stalled.
 -- KEYS: the hash of each job. ARGV: base, then the id of each job. Returns an outcome per job: done, gone, changed or why not.
 local base = ARGV[1]
-local why = foreign(base)
+local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
 local kind = generation(base)
 local answers = {}

@@ -3,7 +3,7 @@
 -- run), signature ('' = any); next to run first. A list '' = it stands in none. Returns an outcome per job: done, gone,
 -- changed, why not, or 'lost': not where it was seen in a list.
 local base = ARGV[1]
-local why = foreign(base)
+local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
 local kind = generation(base)
 local answers = {}
@@ -57,7 +57,22 @@ local function take_out(list, jobs)
   if far > 0 then call('LREM', list, far, NOBODY) end
 end
 
+-- A job may stand in its queue twice. What is left of it there would be run as a job without a name or data.
+-- So many entries of lists are passed by in all.
+local WALK, walked = 200000, 0
+local function elsewhere(id)
+  for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
+    call('ZREM', base .. name, id)
+  end
+  for _, name in ipairs({'wait', 'paused'}) do
+    local length = call('LLEN', base .. name)
+    walked = walked + length
+    if length > 0 and walked <= WALK then call('LREM', base .. name, 0, id) end
+  end
+end
+
 local function finish(job)
+  if job.name ~= '' then elsewhere(job.id) end
   if job.there then release(job.key) end
   if job.there then forget_duplicates(base, job.id, call('HGET', job.key, 'deid')) end
   if kind == 'bull' then call('ZREM', base .. 'priority', job.id) end

@@ -4,7 +4,7 @@
 -- '', its ms to live, dump of the job kept for after it or '', parent key or '', '1' when the parent waited for it, token of
 -- the deletion or '', six dumps. A list '' = it stood in none. Returns an outcome per job, 'again' where this deletion was undone before, or 'later' where others were passed by so many.
 local base, walk = ARGV[1], tonumber(ARGV[2])
-local why = foreign(base)
+local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
 local walked = 0
 local kind = generation(base)
@@ -113,7 +113,7 @@ for n = 1, #KEYS do
     end
     if ARGV[at + 7] ~= '' and ARGV[at + 8] == '1' then
       local parent, its, pid = parent_of(key)
-      if its and not foreign(its) and call('ZSCORE', its .. 'waiting-children', pid) then
+      if its and not unwritable(its) and call('ZSCORE', its .. 'waiting-children', pid) then
         call('SADD', parent .. ':dependencies', key)
       end
     end

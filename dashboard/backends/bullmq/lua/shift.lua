@@ -7,8 +7,8 @@ local answers = {}
 
 -- What the queue as a whole has against it.
 local function unfit()
-  local why = foreign(base) or foreign(to)
-  if why then return foreign(base) and why or (string.gsub(why, 'this queue', 'the other queue')) end
+  local why = unwritable(base) or unwritable(to)
+  if why then return unwritable(base) and why or (string.gsub(why, 'this queue', 'the other queue')) end
   if base == to then return 'it stands in that queue already' end
   if call('EXISTS', to .. 'meta') == 0 and call('EXISTS', to .. 'id') == 0 then return 'there is no queue of that name' end
   if (kind == 'bull') ~= (its == 'bull') then return 'one of the two queues is of Bull, the other of BullMQ' end

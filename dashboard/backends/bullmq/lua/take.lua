@@ -5,7 +5,7 @@
 -- place, size, signature, dedup key or '', its ms to live, dump of the job kept for after it or '', parent key or '', '1'
 -- when the parent waits for it, dump...}; no dumps when it is too large.
 local base, largest, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local why = foreign(base)
+local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
 local kind = generation(base)
 local unlisted = ARGV[4] == '-'
@@ -41,7 +41,7 @@ local function whole(id, key, name, score, before, at)
   if small and given and size > room then return 'later' end
   local fields = call('HMGET', key, 'deid', 'parentKey')
   local dedup, ttl, following = '', 0, ''
-  if fields[1] and call('GET', base .. 'de:' .. fields[1]) == id then
+  if fields[1] and redis.pcall('GET', base .. 'de:' .. fields[1]) == id then
     dedup, ttl = base .. 'de:' .. fields[1], call('PTTL', base .. 'de:' .. fields[1])
     following = call('DUMP', base .. 'dn:' .. fields[1]) or ''
   end

@@ -1,7 +1,7 @@
 -- Remove a schedule and its next run, where that has not started.
 -- KEYS: repeat. ARGV: base, schedule id, then the beginnings of the ids of its runs where it is of an older release.
 local base, id = ARGV[1], ARGV[2]
-local why = foreign(base)
+local why = unwritable(base)
 if why then return why end
 local at = call('ZSCORE', KEYS[1], id)
 if not at then return 'gone' end

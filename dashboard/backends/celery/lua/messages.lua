@@ -21,10 +21,24 @@ local function named(message, ids, name)
   end
 end
 
--- Whether a message may be one of `ids`, as they are written in it; nil where none is. One with an escaped quote in it is
--- left to the caller. A message of protocol 1 has its id in the body, which is wrapped, and as its correlation id.
-local function may_have(message, ids)
+-- Whether a message may be one of `ids`, as they are written in it; nil where it has none. One with an escaped quote in
+-- it is left to the caller. A message of protocol 1 has its id in the body, which is wrapped: `wrapped` are pieces of it
+-- of which one is to stand there. Most clients write it as the correlation id, too.
+local function may_have(message, ids, wrapped)
   local may = named(message, ids, '"id":')
-  if may == nil then return named(message, ids, '"correlation_id":') or nil end
-  return may
+  if may ~= nil then return may end
+  if named(message, ids, '"correlation_id":') then return true end
+  for _, piece in ipairs(wrapped) do
+    if string.find(message, piece, 1, true) then return true end
+  end
+  return nil
+end
+
+-- {id, true, ...}, {piece, ...} from arguments `first` to `last`; a piece begins with a zero byte.
+local function ids_of(first, last)
+  local ids, wrapped = {}, {}
+  for n = first, last do
+    if string.sub(ARGV[n], 1, 1) == '\0' then wrapped[#wrapped + 1] = string.sub(ARGV[n], 2) else ids[ARGV[n]] = true end
+  end
+  return ids, wrapped
 end

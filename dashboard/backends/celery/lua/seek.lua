@@ -1,18 +1,18 @@
 -- Messages of one list that may be some jobs, from the end that is served next. ARGV: key, after how many, how many are
--- looked at, how many bytes are read, how many of one message; then how many ids, the ids as they are written in messages,
--- and the stamps of messages that have none or are long.
+-- looked at, how many bytes are read, how many of one message; then how many ids, the ids as they are written in messages
+-- (see ids_of), and the stamps of messages that have none or are long.
 -- Returns {the list's size, {message or false, its length, its stamp where it is long, how many are served before it,
 -- ...}, after how many to go on, bytes read}.
 local key, first, rows, longest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
-local ids, stamps, room = {}, {}, tonumber(ARGV[4])
-for n = 7, 6 + tonumber(ARGV[6]) do ids[ARGV[n]] = true end
+local stamps, room = {}, tonumber(ARGV[4])
+local ids, wrapped = ids_of(7, 6 + tonumber(ARGV[6]))
 for n = 7 + tonumber(ARGV[6]), #ARGV do stamps[ARGV[n]] = true end
 local size, found, given = redis.pcall('LLEN', key), {}, 0
 if type(size) ~= 'number' then return {size, found, first, 0} end
 
 local function may_be(message)
   if #message > WHOLE then return stamps[stamp_of(message)] end
-  local may = may_have(message, ids)
+  local may = may_have(message, ids, wrapped)
   if may == nil then return stamps[stamp_of(message)] end
   return may
 end

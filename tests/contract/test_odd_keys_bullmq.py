@@ -1,0 +1,174 @@
+"""Acts on queues of BullMQ in which keys have wrong types, ids stand twice, or options hold what JSON.parse refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.test_act_bullmq import REF, consuming, drive, kept, marks, outcomes
+from tests.waiting import wait_until
+
+VERSIONS = ("bullmq:6.7.0", "bullmq:5.81.5", "bullmq:4.18.3", None)
+LISTS = ("wait", "paused", "active")
+SETS = ("failed", "completed", "delayed", "prioritized", "waiting-children")
+WRONG = (*LISTS, *SETS, "stalled", "events", "marker", "priority", "pc", "id")
+
+
+@pytest.fixture
+def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]:
+    source = Source("main", server.url)
+    yield BullMQ(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+def fill(client: redis.Redis, version: str | None) -> None:
+    """A dead job, a scheduled one with a priority, one that nobody holds, and one that waits."""
+    client.flushdb()
+    if version:
+        client.hset("bull:alpha:meta", mapping={"opts.maxLenEvents": 10000, "version": version})
+    client.set("bull:alpha:id", 4)
+    client.zadd("bull:alpha:failed", {"dead": 1_700_000_000_000})
+    client.zadd("bull:alpha:delayed", {"later": 1_700_000_000_000 * 4096})
+    client.lpush("bull:alpha:active", "lost")
+    client.lpush("bull:alpha:wait", "next")
+    for job_id in ("dead", "later", "lost", "next"):
+        job = {"name": job_id, "data": "{}", "opts": "{}", "timestamp": 1, "priority": 2 * (job_id == "later")}
+        client.hset(f"bull:alpha:{job_id}", mapping=job | ({"processedOn": 2} if job_id == "lost" else {}))
+
+
+def places(client: redis.Redis, job_id: str) -> list[str]:
+    """The lists and sets in which an id stands, each as often as it does."""
+    found = [name for name in SETS if client.type(f"bull:alpha:{name}") == b"zset"]
+    found = [name for name in found if client.zscore(f"bull:alpha:{name}", job_id) is not None]
+    for name in LISTS:
+        if client.type(f"bull:alpha:{name}") == b"list":
+            found += [name] * client.lrange(f"bull:alpha:{name}", 0, -1).count(job_id.encode())
+    return found
+
+
+def spoil(client: redis.Redis, name: str) -> None:
+    key = f"bull:alpha:{name}"
+    client.delete(key)
+    if name in ("pc", "id"):
+        client.set(key, "many")
+    else:
+        client.hset(key, "a", 1)
+
+
+def acts(backend: BullMQ) -> list[tuple[str, Acted]]:
+    found = [
+        ("dead", *backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")])),
+        ("later", *backend.act(REF, Action.PROMOTE, State.SCHEDULED, [Pick(id="later")])),
+        ("lost", *backend.act(REF, Action.RETRY, State.ACTIVE, [Pick(id="lost")])),
+        ("next", *backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id="next")])),
+        ("alpha", backend.act_on_queue(REF, Action.PAUSE)),
+    ]
+    for job_id, state in (("dead", State.DEAD), ("next", State.WAITING), ("lost", State.ACTIVE)):
+        (taken,) = backend.take(REF, state, [Pick(id=job_id)])
+        found.append((job_id, taken if isinstance(taken, Acted) else backend.delete(REF, state, [taken])[0]))
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_key_of_a_wrong_type_loses_no_job(backend: BullMQ, redis_client: redis.Redis, version: str | None) -> None:
+    for name in WRONG:
+        fill(redis_client, version)
+        spoil(redis_client, name)
+        before = {job_id: places(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
+        dump = {key: redis_client.dump(key) for key in redis_client.keys("*")}
+        for job_id, acted in acts(backend):
+            if job_id != "alpha" and not before[job_id]:
+                continue  # the list it stood in is the one that is spoilt
+            assert acted.outcome is Outcome.REFUSED, (name, job_id, acted)
+            assert f'the key "{name}" of this queue is' in (acted.detail or ""), acted
+            assert "nothing was changed" in (acted.detail or ""), acted
+        assert {job_id: places(redis_client, job_id) for job_id in before} == before, name
+        assert {key: redis_client.dump(key) for key in redis_client.keys("*")} == dump, name
+
+
+def test_a_queue_with_keys_of_wrong_types_is_removed_whole(backend: BullMQ, redis_client: redis.Redis) -> None:
+    for name in (*WRONG, "repeat", "limiter"):
+        fill(redis_client, VERSIONS[0])
+        redis_client.delete("bull:alpha:active", "bull:alpha:lost")
+        spoil(redis_client, name)
+        acted = backend.act_on_queue(REF, Action.OBLITERATE)
+        assert (acted.outcome, acted.more) == (Outcome.DONE, False), (name, acted)
+        listed_in = {"wait": "next", "failed": "dead", "delayed": "later"}.get(
+            name
+        )  # where nothing names the job any more
+        assert redis_client.keys("*") == ([f"bull:alpha:{listed_in}".encode()] if listed_in else []), name
+
+
+def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, redis_client: redis.Redis) -> None:
+    for part, spoilt in (("top", "string"), ("top:dependencies", "string"), ("waiting-children", "string")):
+        fill(redis_client, VERSIONS[0])
+        redis_client.hset("bull:other:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
+        if part != "waiting-children":
+            redis_client.zadd("bull:other:waiting-children", {"top": 1})
+        parent = json.dumps({"id": "top", "queueKey": "bull:other"})
+        redis_client.hset("bull:alpha:dead", mapping={"parentKey": "bull:other:top", "parent": parent})
+        redis_client.set(f"bull:other:{part}", spoilt)
+        for acted in (
+            *backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")]),
+            *backend.take(REF, State.DEAD, [Pick(id="dead")]),
+        ):
+            assert isinstance(acted, Acted), part
+            assert acted.outcome is Outcome.REFUSED, (part, acted)
+            assert "of its parent" in (acted.detail or ""), acted
+        assert places(redis_client, "dead") == ["failed"], part
+
+
+@pytest.mark.parametrize("limit", ["", "many", "-5", "1e9", "1" * 400])
+def test_an_odd_length_of_the_events_stream_stops_no_act(
+    backend: BullMQ, redis_client: redis.Redis, limit: str
+) -> None:
+    fill(redis_client, VERSIONS[0])
+    redis_client.hset("bull:alpha:meta", "opts.maxLenEvents", limit)
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")])) == ["done"]
+    assert redis_client.xlen("bull:alpha:events") == 1
+
+
+@pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
+def test_of_a_deleted_job_that_stood_twice_nothing_is_left_to_run(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    ids = drive(alias, server.url, "many", count=4)["ids"]
+    twice, both, *rest = ids
+    redis_client.rpush("bull:alpha:wait", twice)
+    redis_client.zadd("bull:alpha:failed", {both: 1_700_000_000_000})
+    for job_id, state in ((twice, State.WAITING), (both, State.DEAD)):
+        taken: list[Kept] = kept(backend.take(REF, state, [Pick(id=job_id)]))
+        assert outcomes(backend.delete(REF, state, taken)) == ["done"]
+        assert places(redis_client, job_id) == []
+    with consuming(alias, server.url):
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(rest), what="the others")
+    assert marks(redis_client) == dict.fromkeys(rest, 1)
+
+
+@pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
+def test_the_options_of_a_copy_are_json_that_the_library_reads(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    (job_id,) = drive(alias, server.url, "many", count=1)["ids"]
+    options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
+    redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
+    for action, wishes in ((Action.DUPLICATE, Wishes()), (Action.EDIT, Wishes(payload='{"n": 2}'))):
+        (acted,) = backend.act(REF, action, State.WAITING, [Pick(id=job_id)], wishes)
+        assert acted.outcome is Outcome.DONE, acted
+        copied = redis_client.hget(f"bull:alpha:{acted.new_id}", "opts")
+        assert copied == options.replace(',"jobId":"x"', "").encode()
+    redis_client.hset(f"bull:alpha:{job_id}", "opts", '{"delay":NaN}')
+    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id=job_id)])
+    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "its options cannot be read")
+    redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
+    with consuming(alias, server.url):
+        wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 3, what="all three")
