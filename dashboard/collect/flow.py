@@ -184,7 +184,7 @@ class FlowWindow:
             runtime_p50_s=p50,
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
-            reason=newest.reason if newest.hidden else worst.reason,
+            reason=_reason(newest, worst),
             finished_15min=None
             if _since(self._uncounted_at, now) < SHARE_WINDOW_S
             else sum(bucket[1] for bucket in self._buckets),
@@ -257,6 +257,15 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
         if left < 0:
             return float(BUCKET_RATIO**bucket)
     return None
+
+
+def _reason(newest: QueueFlow, worst: _Piece) -> str | None:
+    """Why the rates are not exact."""
+    if newest.hidden:
+        return newest.reason
+    if worst.quality is Quality.UNKNOWN and worst.reason:
+        return f"For a part of the time: {worst.reason}"
+    return worst.reason
 
 
 def _since(at: float | None, now: float) -> float:

@@ -267,3 +267,11 @@ def test_a_slow_look_is_not_taken_for_a_job_that_was_taken() -> None:
         assert window.rates(at).finished_ago_s is None
     window.add(1008.0, hidden, msgspec.structs.replace(waiting, latency_s=67.0), blur_s=0.0)  # the next one is younger
     assert window.rates(1008.0).finished_ago_s == 0
+
+
+def test_a_reason_of_a_part_of_the_time_says_so() -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0, span_s=0.0, quality=Quality.UNKNOWN, reason="Not yet."))
+    window.add(1002.0, flow(2))
+    rates = window.rates(1002.0)
+    assert (rates.throughput_per_min, rates.reason) == (60.0, "For a part of the time: Not yet.")
