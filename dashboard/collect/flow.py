@@ -146,8 +146,8 @@ class FlowWindow:
             return True
         return None if found is None else False
 
-    def rates(self, now: float) -> Rates:
-        """The rates of the five minutes before `now`.
+    def rates(self, now: float, least_s: float = 0.0) -> Rates:
+        """The rates of the five minutes before `now`; none of less time than `least_s`.
 
         The time divided by is the time that was really looked at, so that a queue first seen a minute ago, or a stream
         that was trimmed meanwhile, is not told too low.
@@ -173,8 +173,9 @@ class FlowWindow:
                 span_s += piece.span_s * share
                 ended += piece.ended * share
                 dead += piece.dead * share
-        counted = span_s > 0 and (not newest.hidden or newest.ended is not None)
-        told = span_s > 0 and State.DEAD not in newest.hidden
+        long_enough = span_s > 0 and span_s >= least_s
+        counted = long_enough and (not newest.hidden or newest.ended is not None)
+        told = long_enough and State.DEAD not in newest.hidden
         p50, p95 = self._runtimes()
         quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
         return Rates(
