@@ -28,6 +28,8 @@ from dashboard.settings import Settings
 
 # How long the search for queues may take before what was found is judged.
 SEARCH_S = 5.0
+# While it searches it looks again and again at once: what ended in so short a time is no rate.
+LEAST_RATE_S = 10.0
 
 
 class Exit(IntEnum):
@@ -74,7 +76,9 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     here = watch(settings)
     assert here.own is not None
     try:
-        snapshot = _sample(Sampler(here, settings.sample_interval_s, holder_name(), probe=True))
+        snapshot = _sample(
+            Sampler(here, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
+        )
         store = AlertStore(Store(here.own))
         book = make_rulebook(settings)
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]

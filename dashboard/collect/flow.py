@@ -147,11 +147,11 @@ class FlowWindow:
             and (flow.unlisted, flow.unlisted_reason) == (newest.unlisted, newest.unlisted_reason)
         )
 
-    def fill(self, queue: QueueStats, now: float) -> QueueStats:
-        """`queue` with the rates of the five minutes before `now`, as `with_rates`."""
+    def fill(self, queue: QueueStats, now: float, least_s: float = 0.0) -> QueueStats:
+        """`queue` with the rates of the five minutes before `now`, none of less than `least_s`, as `with_rates`."""
         if self._still is None or self._filled is None or self._pieces[0].at <= now - FLOW_WINDOW_S:
-            rates = self.rates(now)
-            self._still = rates if self._is_still(now) else None
+            rates = self.rates(now, least_s)
+            self._still = rates if self._is_still(now, least_s) else None
             filled = with_rates(queue, rates)
         else:
             former, filled = self._filled
@@ -163,9 +163,9 @@ class FlowWindow:
         self._filled = queue, filled
         return filled
 
-    def _is_still(self, now: float) -> bool:
+    def _is_still(self, now: float, least_s: float) -> bool:
         """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
-        if _since(self._worked_at, now) < WORKED_S:
+        if _since(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
             return False
         quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
         return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
@@ -189,8 +189,8 @@ class FlowWindow:
             return True
         return None if found is None else False
 
-    def rates(self, now: float) -> Rates:
-        """The rates of the five minutes before `now`.
+    def rates(self, now: float, least_s: float = 0.0) -> Rates:
+        """The rates of the five minutes before `now`; none of less time than `least_s`.
 
         The time divided by is the time that was really looked at, so that a queue first seen a minute ago, or a stream
         that was trimmed meanwhile, is not told too low.
@@ -218,8 +218,9 @@ class FlowWindow:
                 span_s += piece.span_s * share
                 ended += piece.ended * share
                 dead += piece.dead * share
-        counted = span_s > 0 and (not newest.hidden or newest.ended is not None)
-        told = span_s > 0 and State.DEAD not in newest.hidden
+        long_enough = span_s > 0 and span_s >= least_s
+        counted = long_enough and (not newest.hidden or newest.ended is not None)
+        told = long_enough and State.DEAD not in newest.hidden
         p50, p95 = self._runtimes()
         quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
         return Rates(
@@ -229,7 +230,7 @@ class FlowWindow:
             runtime_p50_s=p50,
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
-            reason=newest.reason if newest.hidden else worst.reason,
+            reason=_reason(newest, worst),
             finished_15min=None
             if _since(self._uncounted_at, now) < SHARE_WINDOW_S
             else sum(bucket[1] for bucket in self._buckets),
@@ -302,6 +303,15 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
         if left < 0:
             return float(BUCKET_RATIO**bucket)
     return None
+
+
+def _reason(newest: QueueFlow, worst: _Piece) -> str | None:
+    """Why the rates are not exact."""
+    if newest.hidden:
+        return newest.reason
+    if worst.quality is Quality.UNKNOWN and worst.reason:
+        return f"For a part of the time: {worst.reason}"
+    return worst.reason
 
 
 def _since(at: float | None, now: float) -> float:

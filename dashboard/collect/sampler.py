@@ -79,10 +79,13 @@ class Sampler:
         clock: Callable[[], float] = now_s,
         history: History | None = None,
         probe: bool = False,
+        least_rate_s: float = 0.0,
     ) -> None:
-        """`probe`: learn by a write of our own whether a Redis takes writes, also while another process leads."""
+        """`probe`: learn by a write of our own whether a Redis takes writes, also while another process leads.
+        `least_rate_s`: tell no rates of less time than that."""
         self._watch = watch
         self._probe = probe
+        self._least_rate_s = least_rate_s
         self._interval_s = interval_s
         self._name = name
         self._clock = clock
@@ -277,14 +280,15 @@ class Sampler:
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
             flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key), blur_s=now - begun)
-        nothing = FlowWindow()
+        nothing, least_s = FlowWindow(), self._least_rate_s
         if delta.together is None:
             flows.together = None
         else:
             flows.together = flows.together or FlowWindow()
             flows.together.add(now, delta.together)
-        finished = (flows.together or nothing).rates(now).throughput_per_min
-        return [flows.windows.get(queue.key, nothing).fill(queue, now) for queue in queues], finished
+        finished = (flows.together or nothing).rates(now, least_s).throughput_per_min
+        windows = [flows.windows.get(queue.key, nothing) for queue in queues]
+        return [window.fill(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
 
 
 def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:

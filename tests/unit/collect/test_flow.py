@@ -255,8 +255,8 @@ def test_rates_filled_in_are_those_of_now_whatever_came_before() -> None:
                 window.add(at, flow(**{"completed": 0, **(dice.choice(kinds) if dice.random() < 0.1 else {})}), queue)
             if dice.random() < 0.2:
                 queue = msgspec.structs.replace(base, depth=dice.randrange(4), latency_s=dice.choice([None, 1.0, 9.0]))
-            filled = window.fill(queue, at)
-            assert filled == with_rates(queue, window.rates(at))
+            filled = window.fill(queue, at, 9.0)
+            assert filled == with_rates(queue, window.rates(at, 9.0))
             reused += filled is former
             former = filled
     assert reused > 100
@@ -308,3 +308,11 @@ def test_a_slow_look_is_not_taken_for_a_job_that_was_taken() -> None:
         assert window.rates(at).finished_ago_s is None
     window.add(1008.0, hidden, msgspec.structs.replace(waiting, latency_s=67.0), blur_s=0.0)  # the next one is younger
     assert window.rates(1008.0).finished_ago_s == 0
+
+
+def test_a_reason_of_a_part_of_the_time_says_so() -> None:
+    window = FlowWindow()
+    window.add(1000.0, flow(0, span_s=0.0, quality=Quality.UNKNOWN, reason="Not yet."))
+    window.add(1002.0, flow(2))
+    rates = window.rates(1002.0)
+    assert (rates.throughput_per_min, rates.reason) == (60.0, "For a part of the time: Not yet.")

@@ -56,6 +56,15 @@ def test_rates_come_with_the_second_look(source: Source, redis_client: redis.Red
     assert sampler.sample().queues[0].throughput_per_min == pytest.approx(10 * 60 / 2)  # ten in two looks of a second
 
 
+def test_who_looks_again_at_once_makes_no_rate_of_it(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=1)
+    redis_client.set("done:mail", 1000)
+    sampler = Sampler(watch_of(source), 2, "me", least_rate_s=3.0)
+    for looks in range(1, 5):  # of a second each
+        known = sampler.sample().queues[0].throughput_per_min is not None
+        assert known == (looks >= 3)
+
+
 def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> None:
     with start_server("redis-7") as server:
         client = redis.Redis.from_url(server.url)
