@@ -155,7 +155,7 @@ def test_a_queue_without_figures_is_sampled_beside_all_others(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(redis_client)
-    with failing(monkeypatch, BROKEN[name], "stats", "flow"):
+    with failing(monkeypatch, BROKEN[name], "stats_again", "flow"):
         client = make_app().test_client()
 
         def told() -> bool:
