@@ -25,7 +25,7 @@ ENDS = ("", "\x00", "\n")
 MANY = 9  # a repetition of more rounds than this is a run
 # All texts are tried at the first size, the slowest of them at the next ones. What is looked at again from each of its
 # characters is far above LIMIT at the second.
-SIZES = ((300, 12), (8_000, 1), (1_000_000, 1))
+SIZES = ((300, 16), (8_000, 1), (1_000_000, 1))
 # The last is as long as takes so much CPU time if the cost goes on as it did, and no shorter than the least.
 ENOUGH_S, LEAST = 0.03, 64_000
 # CPU time as a multiple of that of a scan of the same text, character by character.
@@ -100,7 +100,8 @@ def _ratio(run: Callable[[Any], None], pattern: re.Pattern[Any], recipe: tuple[s
     text: Text = _made(recipe, size)
     if isinstance(pattern.pattern, bytes):
         text = text.encode("utf-8", "replace")
-    cost = _seconds(lambda: run(text))
+    # The short ones decide which are tried longer: of a moment as short as that the machine may have its share.
+    cost = min(_seconds(lambda: run(text)) for _ in range(3 if size <= SIZES[0][0] else 1))
     if LIMIT * _scan_s(size) < cost < CEILING_S:
         cost = min(cost, _seconds(lambda: run(text)))  # whatever else the first was charged with
     return cost / _scan_s(size)
