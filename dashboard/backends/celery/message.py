@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from dashboard.backends.celery.keys import NATIVE
 from dashboard.backends.celery.record_decoding import Decoded, RawRecord, whole
 from dashboard.backends.celery.record_decoding import decode as decoded_record
+from dashboard.backends.celery.routes import Route
 from dashboard.backends.members import stamp_of
 from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import (
@@ -118,16 +119,18 @@ def _repr(value: Any) -> str:
     return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
-def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """(the envelope, the queue) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
+def taken(raw: bytes) -> tuple[dict[str, Any] | None, Route | None]:
+    """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
     try:
         entry = loads(raw)
     except ValueError:
         return None, None
     if not isinstance(entry, list) or not entry or not isinstance(entry[0], dict):
         return None, None
-    queue = entry[2] if len(entry) > 2 and isinstance(entry[2], str) else None
-    return with_headers(entry[0]), queue
+    route = None
+    if len(entry) > 2 and isinstance(entry[2], str):
+        route = Route(entry[1] if isinstance(entry[1], str) else "", entry[2])
+    return with_headers(entry[0]), route
 
 
 def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
