@@ -114,7 +114,8 @@ class _Search:
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
         # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
-        if not waiting and (name in self._by_id or not own or b"\\" in name):
+        # An id that no page can show is none, and the message goes by its stamp.
+        if not waiting and (name in self._by_id or not own or b"\\" in name or mark.encode() in self._by_id):
             decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
             name = raw_bytes(job_id(mark, headers_of(decoded)))
             self._ids.add(name)

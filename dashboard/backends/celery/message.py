@@ -30,8 +30,6 @@ from dashboard.backends.pickle_values import describe
 from dashboard.backends.searchtext import of_json, of_value
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
-# Ids of fewer bytes are not told by what stands in base64.
-SHORTEST_WRAPPED = 4
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
 NAMELESS, BEGINNING = "raw", 1024
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
@@ -154,12 +152,12 @@ def job_id(mark: str, headers: Mapping[str, Any]) -> str:
 
 
 def wrapped_forms(written: bytes) -> list[bytes]:
-    """What stands in base64 that wraps an id, wherever in it the id begins; [] for an id too short to be told by it.
+    """What stands in base64 that wraps an id, wherever in it the id begins; of a short one also elsewhere.
 
     JSON of some writers escapes each slash of base64.
     """
     found: list[bytes] = []
-    for shift in range(3 if len(written) >= SHORTEST_WRAPPED else 0):
+    for shift in range(3 if written else 0):
         whole = base64.b64encode(b"\0" * shift + written)
         # The signs at both ends depend on what stands beside the id, too.
         first, last = (8 * shift + 5) // 6, (8 * (shift + len(written))) // 6
