@@ -71,6 +71,14 @@ Command: TypeAlias = Sequence[Argument]
 Reply: TypeAlias = Any
 
 
+def raw_bytes(text: str) -> bytes:
+    """The bytes that `text` was decoded from; of half a surrogate pair, as JSON can spell it, the nearest."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
 @dataclass(slots=True)
 class Meter:
     """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
@@ -205,7 +213,7 @@ class Source:
                 if isinstance(argument, bytes):
                     data = argument
                 elif isinstance(argument, str):
-                    data = argument.encode("utf-8", "surrogateescape")
+                    data = raw_bytes(argument)
                 else:
                     data = str(argument).encode("ascii")
                 pieces.append(b"$%d\r\n%s\r\n" % (len(data), data))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dashboard.sources import Command, Source
+from dashboard.sources import Command, Source, raw_bytes
 
 # Most jobs that are acted on stand near an end; one look reads so many ids at each.
 NEAR = 2_000
@@ -45,7 +45,7 @@ def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = 
     `served_last`: workers take from its end and jobs come to its front, so that places are told by the end.
     Cost: 1 round trip; where not all stand near an end, 1 more for each 15,000 ids up to the last of them.
     """
-    wanted = {job_id.encode("utf-8", "surrogateescape"): job_id for job_id in ids}
+    wanted = {raw_bytes(job_id): job_id for job_id in ids}
     found = Places()
     # Of each stretch an id more is read than is looked at, which tells what comes after its last one.
     length, head, tail = source.batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])

@@ -14,7 +14,8 @@ from dashboard import __version__
 from dashboard.alerts.compose import glob_of
 from dashboard.clock import instant, iso
 from dashboard.model import QueueRef, QueueStats
-from dashboard.web.urls import name_bytes, quote_segment
+from dashboard.sources import raw_bytes
+from dashboard.web.urls import quote_segment
 
 UNKNOWN = "–"
 # gunicorn refuses a longer request line by default, and so do most proxies.
@@ -137,7 +138,7 @@ def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
 
 def anchor(*parts: str) -> str:
     """An HTML id that tells a row with this name from its neighbours, whatever is in the name."""
-    return "r" + hashlib.blake2b(name_bytes("\0".join(parts)), digest_size=6).hexdigest()
+    return "r" + hashlib.blake2b(raw_bytes("\0".join(parts)), digest_size=6).hexdigest()
 
 
 def _visible(char: str) -> str:

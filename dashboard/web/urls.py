@@ -13,6 +13,8 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from werkzeug.routing import BaseConverter
 
+from dashboard.sources import raw_bytes
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -22,15 +24,7 @@ _SAFE = "!$&'()*+,;=:@"
 
 def quote_segment(value: str) -> str:
     """`value` as one path segment; surrogate escapes become the bytes they stand for."""
-    return quote(name_bytes(value), safe=_SAFE)
-
-
-def name_bytes(value: str) -> bytes:
-    """The bytes of an id or a name; of one with half a surrogate pair, which JSON can spell, those that are nearest."""
-    try:
-        return value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
+    return quote(raw_bytes(value), safe=_SAFE)
 
 
 def read_segment(value: str) -> str:

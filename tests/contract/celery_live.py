@@ -46,7 +46,7 @@ class Shop:
         self.app.conf.update(self.conf)
         self.marks = redis.Redis.from_url(self.results)
 
-    def send(self, key: str, *args: Any, queue: str = "alpha", **options: Any) -> str:
+    def send(self, key: str, *args: Any, queue: str | None = "alpha", **options: Any) -> str:
         """The id of a new job that notes its runs under `key`."""
         return str(self.app.send_task("shop.mark", (key, *args), queue=queue, **options).id)
 

@@ -862,3 +862,35 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
     assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
     assert began <= int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) <= time.time()
     assert not any_redis.exists(f"it-{jid('plain')}")
+
+
+@pytest.mark.parametrize("active_job", [False, True])
+def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis.Redis, active_job: bool) -> None:
+    """As JSON of Node may spell it; Ruby reads it."""
+    argument = '{"text":"Party \\ud83c","exact":1.50}'
+    arguments, wrapped = argument, ""
+    if active_job:
+        arguments = f'{{"job_id":"old","executions":2,"continuation":{{"completed":["a"]}},"arguments":[{argument}]}}'
+        wrapped = '"wrapped":"Mail",'
+    jids = ("a" * 24, "b" * 24, "c" * 24)
+    for name in jids:
+        job = f'{{"class":"Send",{wrapped}"jid":"{name}","queue":"mails","args":[{arguments}],"retry_count":1}}'
+        any_redis.zadd("dead", {job: 5})
+    any_redis.set("stat:processed", 1)
+    any_redis.sadd("queues", "mails")
+    retried, copied, deleted = (Pick(id=f"5-{name}") for name in jids)
+    assert outcomes(backend.act(shared(), Action.RETRY, State.DEAD, [retried], Wishes())) == [DONE]
+    (acted,) = backend.act(shared(), Action.DUPLICATE, State.DEAD, [copied], Wishes())
+    assert acted.outcome is Outcome.DONE, acted
+    (kept,) = backend.take(shared(), State.DEAD, [deleted])
+    assert isinstance(kept, Kept), kept
+    assert outcomes(backend.delete(shared(), State.DEAD, [kept])) == [DONE]
+    assert outcomes(backend.restore(shared(), State.DEAD, [kept])) == [DONE]
+    left = [json.loads(each)["jid"] for each in any_redis.zrange("dead", 0, -1)]
+    assert sorted(left) == sorted(jids[1:])
+    copy, again = any_redis.lrange("queue:mails", 0, -1)
+    assert argument.encode() in copy
+    assert argument.encode() in again
+    assert (b'"job_id":"old"' in again, b'"continuation"' in again) == (active_job, active_job)
+    assert b'"job_id":"old"' not in copy
+    assert b'"continuation"' not in copy

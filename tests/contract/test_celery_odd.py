@@ -355,7 +355,7 @@ def test_messages_of_protocol_1_with_another_correlation_id(
 ) -> None:
     """As gocelery writes them: no headers, and a correlation id that is not the task's."""
     bind(redis_client, "alpha")
-    ids = [f"{'?' * (n % 3)}{uuid.UUID(int=n)}" for n in range(12)]
+    ids = ["7", "-5", "abc", *(f"{'?' * (n % 3)}{uuid.UUID(int=n)}" for n in range(9))]
     for n, task_id in enumerate(ids):
         call = {"id": task_id, "task": "shop.note", "args": [f"key-{n}"], "kwargs": {}, "retries": 0, "eta": None}
         properties = {"body_encoding": "base64", "correlation_id": "one for all", "delivery_tag": f"tag-{n}"}
@@ -376,7 +376,7 @@ def test_messages_of_protocol_1_with_another_correlation_id(
     for task_id in ids:
         assert backend.job(alpha, task_id).id == task_id
     with pytest.raises(NotFound):
-        backend.job(alpha, ids[1][1:])
+        backend.job(alpha, ids[4][1:])
     picks = [Pick(id=task_id) for task_id in waiting]
     for some in (picks[:1], picks):  # few are looked for in another way than many
         kept = backend.take(alpha, State.WAITING, some)
@@ -387,3 +387,22 @@ def test_messages_of_protocol_1_with_another_correlation_id(
     (acted,) = backend.act(refs["*"], Action.DUPLICATE, State.WAITING, [Pick(id=held)], Wishes())
     assert acted.outcome is Outcome.DONE, acted
     assert listed(backend, alpha, State.WAITING) == [acted.new_id]
+
+
+@pytest.mark.parametrize("name", ["a\u200bb", "a\x00b", "\ud83c", "a\xa0b"])
+@pytest.mark.parametrize("ascii_", [True, False])
+def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
+    backend: Celery, redis_client: redis.Redis, name: str, ascii_: bool
+) -> None:
+    bind(redis_client, "alpha")
+    for each in ("before", name, "after"):
+        raw = json.dumps(json.loads(message(each)), ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
+        redis_client.lpush("alpha", raw)
+    alpha = discover(backend)["alpha"]
+    (odd,) = (job for job in backend.jobs(alpha, JobQuery(state=State.WAITING)).jobs if job.id.startswith("raw"))
+    assert backend.job(alpha, odd.id).id == odd.id
+    for pick in (Pick(id=odd.id), Pick(id=odd.id, stamp=odd.stamp)):
+        (kept,) = backend.take(alpha, State.WAITING, [pick])
+        assert isinstance(kept, Kept), kept
+    assert [each.outcome for each in backend.delete(alpha, State.WAITING, [kept])] == [Outcome.DONE]
+    assert listed(backend, alpha, State.WAITING) == ["before", "after"]

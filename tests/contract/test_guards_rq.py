@@ -9,7 +9,7 @@ import redis
 from rq import Queue
 from rq.job import Job
 
-from dashboard.backends.acting import Pick
+from dashboard.backends.acting import Action, Pick, Wishes
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
@@ -44,3 +44,15 @@ def test_dependents_that_came_back_first_stay_tied_to_their_parent(backend: RQ, 
     assert outcomes(backend.restore(REF, State.WAITING, above)) == ["done"]
     drain(queue)
     assert len(Job.fetch(child.id, connection=queue.connection).results()) == 1
+
+
+@pytest.mark.parametrize("ttl", ["1.5", "0.5", "1e999", "9" * 30, "nan", "-1", "600"])
+def test_an_odd_time_to_live_leaves_a_retried_job_in_one_place(backend: RQ, queue: Queue, ttl: str) -> None:
+    job = queue.enqueue(rq_jobs.fail, "no")
+    drain(queue)
+    client = queue.connection
+    client.hset(job.key, "ttl", ttl)
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id=job.id)], Wishes())) == ["done"]
+    assert (client.lrange("rq:queue:alpha", 0, -1), client.zcard("rq:failed:alpha")) == ([job.id.encode()], 0)
+    left = client.ttl(job.key)
+    assert left == {"1.5": 1, "600": 600}.get(ttl, -1) or (ttl in ("1.5", "600") and 0 <= left <= 600)

@@ -206,3 +206,62 @@ def test_a_job_that_cannot_be_decoded_costs_one_row(
     found = client.get(f"/api/v1/search?q=state:waiting+library:{name}").get_json()
     assert len(found["jobs"]) == 2
     assert not found["problems"]
+
+
+def test_half_an_emoji_in_an_id_that_json_spells(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Ids and names of queues that are not keys of Redis themselves, but stand in JSON."""
+    rq_job = Queue("mail", connection=redis_client).enqueue("app.mail.send")
+    redis_client.hset(f"rq:job:{rq_job.id}", "dependency_ids", json.dumps([HALF, "other"]))
+    call = {"id": "held", "task": "app.send", "retries": 0, "eta": None, "argsrepr": "()", "kwargsrepr": "{}"}
+    envelope = {
+        "body": "W1tdLCB7fSwge31d",
+        "headers": call,
+        "content-type": "application/json",
+        "properties": {"body_encoding": "base64", "correlation_id": "held", "delivery_tag": "tag"},
+    }
+    redis_client.sadd("_kombu.binding.mail", "mail\x06\x16\x06\x16mail")
+    redis_client.hset("unacked", "tag", json.dumps([envelope, "", HALF]))
+    redis_client.zadd("unacked_index", {"tag": 1})
+    redis_client.set("celery-task-meta-ended", json.dumps({"status": "FAILURE", "result": None, "queue": HALF}))
+    wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 3, what="the queues")
+    path = f"/api/v1/queues/main/rq/mail/jobs/{rq_job.id}"
+    shown = client.get(path)
+    assert shown.status_code == 200, shown.text
+    assert shown.get_json()["id"] == rq_job.id
+    assert client.get(path.removeprefix("/api/v1")).status_code == 200
+    for job_id in ("held", "ended"):
+        for verb in ("duplicate", "retry"):
+            answer = client.post(f"/api/v1/queues/main/celery/*/jobs/{job_id}/{verb}", json={}, headers=SAME)
+            assert answer.status_code in (200, 403, 404, 409, 422), (job_id, verb, answer.text)
+            assert "could not be read" not in answer.text
+
+
+def test_what_one_process_of_sidekiq_says_hides_no_queue(client: FlaskClient, redis_client: redis.Redis) -> None:
+    redis_client.sadd("queues", "mail", "later")
+    redis_client.set("stat:processed", 1)
+    redis_client.lpush("queue:mail", json.dumps({"class": "Send", "jid": "a" * 24, "args": [], "queue": "mail"}))
+    redis_client.lpush("queue:later", '{"class":"Send","jid":"b","args":[],"queue":"later","enqueued_at":1e999}')
+    for n, odd in enumerate(('"\\ud83c"', '"\u0665"', "1e999", "[null]", '{"a":1}')):
+        name = f"host:{n}:abc"
+        info = f'{{"hostname":{odd},"pid":{odd},"tag":{odd},"concurrency":{odd},"queues":[{odd}],"labels":[{odd}],'
+        info += f'"version":{odd},"started_at":{odd},"identity":"{name}"}}'
+        redis_client.sadd("processes", name)
+        redis_client.hset(name, mapping={"info": info, "busy": 0, "beat": 1_700_000_000, "quiet": "false"})
+    wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 5, what="the queues")
+    rows = {row["name"]: row for row in client.get("/api/v1/queues").get_json()["queues"]}
+    assert [row["error"] for row in rows.values()] == [None] * 5
+    assert "\udced\udca0\udcbc" in rows  # the bytes that Ruby makes of half a surrogate pair
+    assert rows["mail"]["counts"]["waiting"] == 1
+    assert rows["later"]["latency_s"] is None  # not 0: when it was put in line is not known
+    for path in (
+        "/",
+        "/workers",
+        "/dead",
+        "/queues/main/sidekiq/mail",
+        "/metrics",
+        "/api/v1/workers",
+    ):
+        assert client.get(path).status_code == 200, path
+    assert len(client.get("/api/v1/workers").get_json()["workers"]) == 5

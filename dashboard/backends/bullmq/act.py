@@ -37,7 +37,7 @@ from dashboard.backends.members import short_fields
 from dashboard.backends.payload import loads, printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.model import JobQuery, QueueRef, Schedule, State
-from dashboard.sources import Argument, Command, Reply, Source
+from dashboard.sources import Argument, Command, Reply, Source, raw_bytes
 
 JOB_ACTIONS = {
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
@@ -524,7 +524,7 @@ def _ids(picked: Sequence[Pick]) -> list[Argument]:
 
 
 def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return raw_bytes(text)
 
 
 def _text(raw: Any) -> str:

@@ -22,6 +22,7 @@ from dashboard.backends.celery.resend import (
     sent_before,
     unguarded,
 )
+from dashboard.backends.celery.routes import UNROUTED, Routes
 from dashboard.backends.payload_edit import InvalidPayload
 from dashboard.model import QueueRef
 from dashboard.sources import Source
@@ -35,13 +36,15 @@ CHORD = "it is part of a group or chord, which would count it twice"
 def copy(
     broker: Source, name: str, ref: QueueRef, action: Action, found: Sequence[Found | Acted], wishes: Wishes
 ) -> list[Acted]:
-    """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT."""
+    """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT, 1 for routes."""
     place = keys.place(ref)
     edited = edited_call(wishes.payload) if action is Action.EDIT else None
     answers: dict[int, Acted] = {}
     work: list[tuple[int, Found, bytes, bytes, str]] = []
+    routes = Routes(broker, place.prefix)
+    routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, Found) and one.tag)
     for n, one in enumerate(found):
-        plan = one if isinstance(one, Acted) else _plan(place, one, edited)
+        plan = one if isinstance(one, Acted) else _plan(place, one, edited, routes)
         if isinstance(plan, Acted):
             answers[n] = plan
         elif isinstance(one, Found):
@@ -61,11 +64,19 @@ def copy(
     return [answers[n] for n in range(len(found))]
 
 
-def _plan(place: keys.Place, one: Found, edited: dict[str, Any] | None) -> tuple[bytes, bytes, str] | Acted:
+def _plan(
+    place: keys.Place, one: Found, edited: dict[str, Any] | None, routes: Routes
+) -> tuple[bytes, bytes, str] | Acted:
     """(list, message, new id) of a copy."""
-    message, queue = taken(one.raw) if one.tag else (decode(one.raw), place.queue)
-    if message is None or not headers_of(message) or queue is None:
+    if one.tag:
+        message, route = taken(one.raw)
+        queue = routes.queue(route)
+    else:
+        message, queue = decode(one.raw), place.queue
+    if message is None or not headers_of(message):
         return refused(one.pick.id, NO_MESSAGE)
+    if queue is None:
+        return refused(one.pick.id, UNROUTED)
     if envelope.in_a_chord(message):
         return refused(one.pick.id, CHORD)
     texts = None

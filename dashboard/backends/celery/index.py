@@ -47,7 +47,7 @@ from dashboard.clock import monotonic_s
 from dashboard.errors import QueuedeckError
 from dashboard.model import State
 from dashboard.redact import masked_logger
-from dashboard.sources import Command, Reply, Source
+from dashboard.sources import Command, Reply, Source, raw_bytes
 
 # Members of at most 200 bytes, so at most about 2 MB a source and prefix.
 KEPT = {State.DEAD: 5000, State.COMPLETED: 2000, State.CANCELED: 1000}
@@ -601,12 +601,12 @@ class Keeper:
             return []
         self._queues_told = (self.queues, monotonic_s())
         key = queues_key(self._name)
-        names = [name.encode("utf-8", "surrogateescape") for name in sorted(self.queues)[:MAX_QUEUES]]
+        names = [raw_bytes(name) for name in sorted(self.queues)[:MAX_QUEUES]]
         return [("DEL", key), ("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)]
 
 
 def _bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
+    return raw_bytes(name)
 
 
 def _queue(record: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dashboard.backends.members import shared_script
 from dashboard.model import QueueRef, State
+from dashboard.sources import raw_bytes
 
 SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app says otherwise
@@ -61,7 +62,7 @@ class Place(NamedTuple):
 
     def lists(self) -> list[bytes]:
         """The keys of the queue's messages, in the order in which a worker empties them."""
-        base = f"{self.prefix}{self.queue}".encode("utf-8", "surrogateescape")
+        base = raw_bytes(f"{self.prefix}{self.queue}")
         separator = self.separator.encode("utf-8", "surrogateescape")
         return [base, *(base + separator + str(step).encode() for step in STEPS)]
 
@@ -138,7 +139,7 @@ def record_keys(prefix: str, task_id: str, seen: Sequence[str] = ()) -> list[byt
     `seen` = the prefixes under which its results were seen. Before any was: results may have the broker's, or none;
     Celery adds a "_" to the prefix of results unless it ends in a mark.
     """
-    name = task_id.encode("utf-8", "surrogateescape")
+    name = raw_bytes(task_id)
     prefixes = dict.fromkeys((*seen, prefix, f"{prefix}_", "") if prefix else (*seen, ""))
     return [each.encode("utf-8", "surrogateescape") + RECORD.encode() + name for each in prefixes]
 

@@ -18,7 +18,7 @@ from dashboard.backends.celery.message import NAMELESS, decode, digest, headers_
 from dashboard.backends.members import read_plainly, short_fields
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
 from dashboard.backends.script import Scripts
-from dashboard.sources import Argument, Source
+from dashboard.sources import Argument, Source, raw_bytes
 
 # How many messages of a queue, and how many unacknowledged ones, are looked through for one call.
 LOOK_THROUGH, PER_READ = 20_000, 500
@@ -58,17 +58,9 @@ class Message(NamedTuple):
     mark: str
 
 
-def _bytes(text_: str) -> bytes:
-    """The bytes of an id, also of one with half a surrogate pair, which JSON may write."""
-    try:
-        return text_.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text_.encode("utf-8", "surrogatepass")
-
-
 def _forms(ids: Iterable[str]) -> set[bytes]:
     """Ids as JSON may write them."""
-    return {_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
+    return {raw_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
 
 
 class _Search:
@@ -84,7 +76,7 @@ class _Search:
             if pick.stamp is not None:
                 self._by_stamp[pick.stamp].append(n)
             else:
-                self._by_id[_bytes(pick.id)].append(n)
+                self._by_id[raw_bytes(pick.id)].append(n)
 
     @property
     def done(self) -> bool:
@@ -122,9 +114,10 @@ class _Search:
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
         # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
-        if not waiting and (name in self._by_id or not own or b"\\" in name):
+        # An id that no page can show is none, and the message goes by its stamp.
+        if not waiting and (name in self._by_id or not own or b"\\" in name or mark.encode() in self._by_id):
             decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
-            name = _bytes(job_id(mark, headers_of(decoded)))
+            name = raw_bytes(job_id(mark, headers_of(decoded)))
             self._ids.add(name)
             waiting = self._by_id.get(name)
         if waiting:
@@ -137,7 +130,7 @@ class _Search:
         return [self.found.get(n) or self._missing(pick, whole=whole, gone=gone) for n, pick in enumerate(self._picks)]
 
     def _missing(self, pick: Pick, *, whole: bool, gone: str) -> Acted:
-        if _bytes(pick.id) in self._ids:
+        if raw_bytes(pick.id) in self._ids:
             return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
         if not whole:
             return refused(pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it")

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from dashboard.backends.celery.keys import NATIVE
 from dashboard.backends.celery.record_decoding import Decoded, RawRecord, whole
 from dashboard.backends.celery.record_decoding import decode as decoded_record
+from dashboard.backends.celery.routes import Route
 from dashboard.backends.members import stamp_of
 from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import (
@@ -29,8 +30,6 @@ from dashboard.backends.pickle_values import describe
 from dashboard.backends.searchtext import of_json, of_value
 from dashboard.model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
 
-# Ids of fewer bytes are not told by what stands in base64.
-SHORTEST_WRAPPED = 4
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
 NAMELESS, BEGINNING = "raw", 1024
 NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
@@ -118,16 +117,18 @@ def _repr(value: Any) -> str:
     return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
-def taken(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """(the envelope, the queue) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
+def taken(raw: bytes) -> tuple[dict[str, Any] | None, Route | None]:
+    """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
     try:
         entry = loads(raw)
     except ValueError:
         return None, None
     if not isinstance(entry, list) or not entry or not isinstance(entry[0], dict):
         return None, None
-    queue = entry[2] if len(entry) > 2 and isinstance(entry[2], str) else None
-    return with_headers(entry[0]), queue
+    route = None
+    if len(entry) > 2 and isinstance(entry[2], str):
+        route = Route(entry[1] if isinstance(entry[1], str) else "", entry[2])
+    return with_headers(entry[0]), route
 
 
 def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -151,12 +152,12 @@ def job_id(mark: str, headers: Mapping[str, Any]) -> str:
 
 
 def wrapped_forms(written: bytes) -> list[bytes]:
-    """What stands in base64 that wraps an id, wherever in it the id begins; [] for an id too short to be told by it.
+    """What stands in base64 that wraps an id, wherever in it the id begins; of a short one also elsewhere.
 
     JSON of some writers escapes each slash of base64.
     """
     found: list[bytes] = []
-    for shift in range(3 if len(written) >= SHORTEST_WRAPPED else 0):
+    for shift in range(3 if written else 0):
         whole = base64.b64encode(b"\0" * shift + written)
         # The signs at both ends depend on what stands beside the id, too.
         first, last = (8 * shift + 5) // 6, (8 * (shift + len(written))) // 6

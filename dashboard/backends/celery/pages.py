@@ -33,6 +33,7 @@ from dashboard.backends.celery.message import (
 from dashboard.backends.celery.record import Home, home_of
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
 from dashboard.backends.celery.results import of_value as results_of_value
+from dashboard.backends.celery.routes import Routes
 from dashboard.backends.members import (
     CALL_BYTES,
     PAGE_BYTES,
@@ -50,6 +51,8 @@ from dashboard.sources import Argument, Command, Reply, Source
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
 LOOK_INTO = 500
+# Of so many that bear one id the first of a queue is found.
+MOST_NAMED = 10
 # How many bytes of them; what does not fit is not looked into.
 UNACKED_BYTES = 8 * 1024 * 1024
 # How far from the end that is served next the lists of a queue are looked through for one job, and how long. A script
@@ -222,7 +225,7 @@ class Pages:
 
     def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         cuts, total, known = self._unacked(ref, place)
-        found = self._held_messages(cuts, known)
+        found = self._held_messages(place.prefix, cuts, known)
         rows = [held for held in found if held.state is query.state]
         shown = rows[query.offset : query.offset + query.per_page]
         whole = len(cuts) >= total
@@ -233,11 +236,14 @@ class Pages:
         page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
         return page, [held.cut.raw for held in shown]
 
-    def _held_messages(self, cuts: Sequence[Cut], known: Known) -> list[Held]:
-        """Messages that workers took, each in the state that is known of it. Cost: 1 round trip."""
+    def _held_messages(self, prefix: str, cuts: Sequence[Cut], known: Known) -> list[Held]:
+        """Messages that workers took, each in the state that is known of it. Cost: 1 round trip, and that of Routes."""
         found = []
-        for cut in cuts:
-            message, queue = taken(cut.raw) if cut.whole else (None, None)
+        entries = [taken(cut.raw) if cut.whole else (None, None) for cut in cuts]
+        routes = Routes(self._broker, prefix)
+        routes.look_up(route for _, route in entries)
+        for cut, (message, route) in zip(cuts, entries, strict=True):
+            queue = routes.queue(route) or (route.routing_key if route else None)
             state = state_of(headers_of(message))
             found.append(Held(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
         names = [known.home.keys(held.task)[0] for held in found]
@@ -418,12 +424,15 @@ class Pages:
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
         """The job among the messages that workers took, or by the record of its result."""
         cuts, _, known = self._unacked(ref, place)
-        named = []
-        for cut in cuts:
-            message, queue = taken(cut.raw) if cut.whole else (None, None)
-            if job_id(cut.mark, headers_of(message)) == wanted and place.queue in (None, queue):
-                named.append(cut)
-        for held in self._held_messages(named[:1], known):
+        named = [
+            cut for cut in cuts if job_id(cut.mark, headers_of(taken(cut.raw)[0] if cut.whole else None)) == wanted
+        ]
+        held_here = [
+            held
+            for held in self._held_messages(place.prefix, named[:MOST_NAMED], known)
+            if place.queue in (None, held.queue)
+        ]
+        for held in held_here[:1]:
             if held.state is State.CANCELED:
                 record = self._recorded(ref, wanted, known.home)
                 if record is not None:

@@ -17,6 +17,7 @@ from dashboard.backends.celery.control import UNHEARD, Control, heard
 from dashboard.backends.celery.copies import UNREAD
 from dashboard.backends.celery.locate import Found
 from dashboard.backends.celery.message import headers_of, state_of, taken, when
+from dashboard.backends.celery.routes import UNROUTED, Routes
 from dashboard.backends.script import Scripts
 from dashboard.model import QueueRef, State
 from dashboard.sources import Source
@@ -66,8 +67,12 @@ class Taken:
         prefix = keys.place(ref).prefix
         answers: dict[int, Acted] = {}
         work: list[tuple[int, Found, bytes, bytes, str | None]] = []
-        for n, one in enumerate(self._held(ref, state, picks)):
-            plan = one if isinstance(one, Acted) else _plan(prefix, one, self._broker.now_s(), again=again)
+        held = self._held(ref, state, picks)
+        routes = Routes(self._broker, prefix)
+        if again:
+            routes.look_up(taken(one.raw)[1] for one in held if isinstance(one, Found))
+        for n, one in enumerate(held):
+            plan = one if isinstance(one, Acted) else _plan(prefix, one, self._broker.now_s(), routes, again=again)
             if isinstance(plan, Acted):
                 answers[n] = plan
             elif isinstance(one, Found):
@@ -100,14 +105,19 @@ def _of_state(one: Found | Acted, state: State) -> Found | Acted:
     return one if state_of(headers_of(message)) in wanted else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
 
 
-def _plan(prefix: str, one: Found, now: float, *, again: bool) -> tuple[bytes, bytes, str | None] | Acted:
+def _plan(
+    prefix: str, one: Found, now: float, routes: Routes, *, again: bool
+) -> tuple[bytes, bytes, str | None] | Acted:
     """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
-    message, queue = taken(one.raw)
-    if message is None or queue is None:
+    message, route = taken(one.raw)
+    if message is None:
         return refused(one.pick.id, NO_MESSAGE)
-    base = keys.Place(prefix, queue).lists()[0]
+    queue = routes.queue(route)
     if not again:
-        return base, b"", None
+        return keys.Place(prefix, queue or "").lists()[0], b"", None
+    if queue is None:
+        return refused(one.pick.id, UNROUTED)
+    base = keys.Place(prefix, queue).lists()[0]
     if envelope.in_a_chord(message):
         return refused(one.pick.id, CHORD)
     due = when(headers_of(message).get("eta"))

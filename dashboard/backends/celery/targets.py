@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from dashboard.backends.celery import keys
 from dashboard.backends.payload import printable
-from dashboard.sources import Source
+from dashboard.sources import Source, raw_bytes
 
 
 class Targets:
@@ -68,4 +68,4 @@ class Targets:
         return keys.Place(self._prefix, queue, self._separators.get(queue, self._separator)).lists()
 
     def _binding(self, queue: str) -> bytes:
-        return f"{self._prefix}{keys.BINDING}{queue}".encode("utf-8", "surrogateescape")
+        return raw_bytes(f"{self._prefix}{keys.BINDING}{queue}")

@@ -106,7 +106,7 @@ def jid_of(raw: bytes) -> Mapping[str, Any] | None:
     try:
         return {"jid": _JID.decode(raw).jid}
     except (ValueError, RecursionError, msgspec.MsgspecError):
-        return None
+        return decode(raw)  # it reads half a surrogate pair, too
 
 
 def row(

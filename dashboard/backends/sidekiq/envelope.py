@@ -19,6 +19,7 @@ from dashboard.backends.sidekiq.entry import arguments_of
 Fields = dict[str, msgspec.Raw]
 
 _FIELDS = msgspec.json.Decoder(Fields)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 # What a payload tells of failures; a job that is made anew has none.
 FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_class", "error_message", "error_backtrace")
 # With these set back, the next failure counts as the first one.
@@ -125,9 +126,37 @@ def readable(raw: bytes) -> Fields:
     try:
         if not raw.isascii():
             raw.decode("utf-8")
-        return _FIELDS.decode(raw)
+        return _fields(raw)
     except (ValueError, RecursionError, msgspec.DecodeError):
         raise Malformed("it is no readable job: it can only be deleted") from None
+
+
+def _fields(raw: bytes) -> Fields:
+    """The fields of a JSON object; with half a surrogate pair in it, which JSON may spell, they are written anew."""
+    try:
+        return _FIELDS.decode(raw)
+    except msgspec.DecodeError:
+        found = loads(raw, exact=True, limit=len(raw))
+        if not isinstance(found, dict):
+            raise
+    for name in found:
+        name.encode("utf-8")  # such a name cannot be written
+    return {name: _written(value) for name, value in found.items()}
+
+
+def _members(raw: bytes) -> list[msgspec.Raw]:
+    """The members of a JSON array, as `_fields`."""
+    try:
+        return _LIST.decode(raw)
+    except msgspec.DecodeError:
+        found = loads(raw, exact=True, limit=len(raw))
+        if not isinstance(found, list):
+            raise
+    return [_written(value) for value in found]
+
+
+def _written(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(written(value, compact=True).encode("utf-8"))
 
 
 def _checked(raw: bytes) -> Fields:
@@ -174,8 +203,8 @@ def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:
     """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
     old = fields["args"]
     try:
-        first, *more = msgspec.json.decode(old, type=list[msgspec.Raw])
-        envelope = _FIELDS.decode(first)
+        first, *more = _members(bytes(old))
+        envelope = _fields(bytes(first))
     except (ValueError, msgspec.DecodeError):
         envelope, more = {}, []
     if "wrapped" not in fields or "arguments" not in envelope:

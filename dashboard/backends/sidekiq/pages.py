@@ -228,39 +228,60 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock; one more for each further
-    LOOK_AT entries, or CALL_BYTES of them, that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock, and where none is at
+    its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, that are looked at.
     """
-    place = keys.place(ref)
     match = SCORED.match(wanted)
-    score, name = (match[1], match[2]) if match else ("", wanted)
-    search = _Search(source, scripts, place, name, score)
-
-    def listed(after: int) -> Job | None:
-        for where, raw, length, at, position, cut in search.step(after):
-            if isinstance(raw, bytes):
-                payload = decode(raw)
-                stamp = text(cut) if cut else stamp_of(raw)
-                if job_id(payload, stamp, at if score else None) == wanted or (
-                    at and job_id(payload, stamp, None) == name
-                ):
-                    return _job(source, ref, text(where), raw, length, at, position, wanted, cut)
-        return None
-
-    job = listed(0) or _running(source, scripts, ref, wanted)
-    started, after = monotonic_s(), search.reached
-    while job is None and name and not score and after < min(search.size, LOOK_AT_MOST):
-        if monotonic_s() - started > LOOK_SECONDS:
-            break
-        job = listed(after)
-        after = search.reached
+    whole = _Look(source, scripts, ref, wanted, wanted, "")
+    # A jid that an app gives may begin with a number, too, as a UUID may: of those the lists of queues hold the most.
+    job = _Look(source, scripts, ref, wanted, match[2], match[1]).step() if match else None
+    job = job or whole.step() or _running(source, scripts, ref, wanted)
+    started = monotonic_s()
+    while job is None and whole.more and not (match and ref.shared) and monotonic_s() - started < LOOK_SECONDS:
+        job = whole.step()
     if job is not None:
         return job
-    far = "" if score or after >= search.size else f" Only the first {after:,} of {search.size:,} were looked through."
+    far = f" Only the first {whole.after:,} of {whole.size:,} were looked through." if whole.size > whole.after else ""
     raise NotFound(
         f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
         hint=f"Sidekiq forgets jobs that succeed.{far}",
     )
+
+
+class _Look:
+    """A look, in steps, for the job that is called `wanted`, by its jid or stamp `name`, and its score or "" for any.
+
+    `after` = how many entries were looked at; `size` = of the longest list or set.
+    """
+
+    def __init__(self, source: Source, scripts: Scripts, ref: QueueRef, wanted: str, name: str, score: str) -> None:
+        self._source, self._ref, self._wanted, self._name, self._score = source, ref, wanted, name, score
+        self._search = _Search(source, scripts, keys.place(ref), name, score)
+        self.after = 0
+
+    @property
+    def size(self) -> int:
+        """Of the longest list or set, as far as it is known."""
+        return self._search.size
+
+    @property
+    def more(self) -> bool:
+        """Whether there are entries that can be looked at and were not."""
+        return bool(self._name) and not self._score and self.after < min(self.size, LOOK_AT_MOST)
+
+    def step(self) -> Job | None:
+        """The job, when it is among the next entries. Cost: 1 round trip, 2 for the job."""
+        found = None
+        for where, raw, length, at, position, cut in self._search.step(self.after):
+            if found is not None or not isinstance(raw, bytes):
+                continue
+            payload = decode(raw)
+            stamp = text(cut) if cut else stamp_of(raw)
+            own = job_id(payload, stamp, at if self._score else None)
+            if own == self._wanted or (at and job_id(payload, stamp, None) == self._name):
+                found = _job(self._source, self._ref, text(where), raw, length, at, position, self._wanted, cut)
+        self.after = self._search.reached
+        return found
 
 
 class _Search:

@@ -5,6 +5,7 @@ Payloads come whole: how many bytes of them, `members.py` states.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,11 +120,16 @@ def find(
     return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
 
+# What JSON may escape of a jid, and a jid of which something is.
+_ESCAPABLE = re.compile(r'[\x00-\x1f"\\/<>&\x7f]')
+_ESCAPED = re.compile(rb'"jid"\s*:\s*"[^"\\]*\\')
+
+
 def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
     """Whether an entry may be that job, and no other that names it in its arguments; without a jid by its stamp."""
     if job_id.startswith("raw") and job_id == f"raw{stamp_of(raw)}":
         return True
-    if wanted not in raw:
+    if wanted not in raw and not (_ESCAPABLE.search(job_id) and _ESCAPED.search(raw)):
         return False
     known = jid_of(raw)
     return known is None or known["jid"] == job_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +13,9 @@ from redis.exceptions import ResponseError
 from dashboard.backends.payload import loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
-from dashboard.backends.sidekiq.entry import MILLISECONDS
+from dashboard.backends.sidekiq.entry import MILLISECONDS, words
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Reply, Source
+from dashboard.sources import Reply, Source, raw_bytes
 
 QUEUES_PER_CALL = 40
 # So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
@@ -128,11 +129,13 @@ def _shared(processes: Sequence[Any], paused: Sequence[bytes]) -> Shared:
     for info, own_concurrency, queues in processes:
         known = loads_dict(info)
         names = known.get("queues")
-        listeners.update({name for name in names if isinstance(name, str)} if isinstance(names, list) else ())
+        listeners.update(
+            {text(raw_bytes(name)) for name in names if isinstance(name, str)} if isinstance(names, list) else ()
+        )
         running.update(text(queue) for queue in queues)
-        version = version or (known.get("version") if isinstance(known.get("version"), str) else None)
-        threads = own_concurrency if isinstance(own_concurrency, bytes) else str(known.get("concurrency", "")).encode()
-        concurrency += int(threads) if threads.isdigit() and len(threads) < 7 else 0
+        version = version or words(known.get("version"), 100)
+        threads = text(own_concurrency) if isinstance(own_concurrency, bytes) else str(known.get("concurrency", ""))
+        concurrency += int(threads) if threads.isascii() and threads.isdigit() and len(threads) < 7 else 0
     return Shared(running, listeners, frozenset(text(name) for name in paused), version, concurrency, len(processes))
 
 
@@ -211,9 +214,10 @@ def _since(enqueued_at: Reply) -> float | None:
 
 def _seconds(raw: Reply) -> float | None:
     try:
-        return float(raw) if isinstance(raw, bytes) else None
+        found = float(raw) if isinstance(raw, bytes) else math.nan
     except ValueError:
         return None
+    return found if math.isfinite(found) else None
 
 
 def _broken(ref: QueueRef, reply: ResponseError) -> QueueStats:

@@ -16,7 +16,8 @@ local function named(message, ids, name)
     if not at then return none end
     local id = string.match(message, '^ ?"([^"]*)', at + 1)
     if id and (ids[id] or string.sub(id, -1) == '\\') then return true end
-    if id then none = false end
+    -- One that no page shows as it is names no job: such a message goes by its stamp.
+    if id and not string.find(id, '[%c\\\127-\255]') then none = false end
     stop = at + 1
   end
 end

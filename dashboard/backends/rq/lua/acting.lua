@@ -142,9 +142,11 @@ local function leave_limit(id, job)
 end
 
 -- How long a job that waits is kept, as RQ does; the failed one's time to live must not end it in the line.
+local LONGEST_TTL = 1e11 -- seconds: Redis takes no more, and RQ none with a fraction
 local function keep(id, key, ttl, parents)
+  local finite = ttl and ttl >= 1 and ttl <= LONGEST_TTL
   local function each(part)
-    if ttl and ttl > 0 then call('EXPIRE', part, ttl) else call('PERSIST', part) end
+    if finite then call('EXPIRE', part, string.format('%.0f', math.floor(ttl))) else call('PERSIST', part) end
   end
   each(key)
   each(key .. ':dependents')

@@ -13,12 +13,14 @@ local function add(where, text, at, place)
   found[#found + 1] = {where, cut[1], cut[2], at, place, cut[3]}
 end
 
--- Another job may name this one in its arguments: an id anywhere in the text is only a first hint.
-local raw = is_raw(id)
+-- Another job may name this one in its arguments: an id anywhere in the text is only a first hint. What JSON may escape
+-- in it stands there in another form.
+local raw, escaped = is_raw(id), string.find(id, '[%c"\\/<>&\127]') ~= nil
+local ESCAPED = '"jid"%s*:%s*"[^"]*\\'
 local function holds(text)
   -- An entry without a jid is told by its stamp.
   if raw and 'raw' .. stamp_of(text) == id then return true end
-  if not string.find(text, id, 1, true) then return false end
+  if not string.find(text, id, 1, true) and not (escaped and string.find(text, ESCAPED)) then return false end
   local jid = lone_jid(text)
   if jid then return jid == id end
   local job = decoded(text)

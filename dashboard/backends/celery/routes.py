@@ -1,0 +1,80 @@
+"""Which queue an exchange and a routing key lead to: what a worker took names those, and mostly no queue.
+
+Layout: kombu `transport/redis.py` and `transport/virtual/exchange.py`: the set `_kombu.binding.<exchange>` of
+`routing key, pattern, queue`. A topic's pattern is a regular expression, which is not run here: the key says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dashboard.backends.celery import keys
+from dashboard.backends.payload import text
+from dashboard.sources import Source, raw_bytes
+
+# So many exchanges are looked up in one call, and about so many bindings of each.
+MAX_EXCHANGES, MAX_BINDINGS = 50, 1000
+UNROUTED = "its exchange and routing key lead to no queue, or to several: where to send it is not known"
+
+
+class Route(NamedTuple):
+    """The exchange "" is the one that leads to the queue that its routing key names."""
+
+    exchange: str
+    routing_key: str
+
+
+class Routes:
+    """The queues to which the routes of one key prefix lead, as far as they were asked for."""
+
+    def __init__(self, broker: Source, prefix: str) -> None:
+        self._broker = broker
+        self._prefix = prefix
+        self._bound: dict[str, list[tuple[str, bool, str]]] = {}  # exchange -> (routing key, is a topic's, queue)
+
+    def look_up(self, routes: Iterable[Route | None]) -> None:
+        """Ask for the bindings of their exchanges. Cost: 1 round trip; none where all name their queue."""
+        asked = {route.exchange for route in routes if route is not None and route.exchange}
+        names = sorted(asked - set(self._bound))[:MAX_EXCHANGES]
+        bindings = [raw_bytes(f"{self._prefix}{keys.BINDING}{name}") for name in names]
+        replies = self._broker.batch([("SSCAN", key, 0, "COUNT", MAX_BINDINGS) for key in bindings])
+        for name, reply in zip(names, replies, strict=True):
+            whole = isinstance(reply, list) and reply[0] == b"0"
+            self._bound[name] = [one for member in reply[1] if (one := _binding(name, text(member)))] if whole else []
+
+    def queue(self, route: Route | None) -> str | None:
+        """The queue to which a route leads; None where there is none, or more than one."""
+        if route is None or not route.exchange:
+            return route.routing_key if route else None
+        bound = self._bound.get(route.exchange, ())
+        found = {
+            queue
+            for key, topic, queue in bound
+            if key == route.routing_key or (topic and _leads(key.split("."), route.routing_key.split(".")))
+        }
+        return found.pop() if len(found) == 1 else None
+
+
+def _binding(exchange: str, member: str) -> tuple[str, bool, str] | None:
+    parts = member.split(keys.SEPARATOR)
+    if len(parts) == 3:
+        return parts[0], bool(parts[1]), parts[2]
+    found = keys.bound(exchange, member)
+    return (exchange, False, found[0]) if found else None
+
+
+def _leads(pattern: list[str], words: list[str]) -> bool:
+    """Whether a topic's key fits, as kombu has it: `*` stands for a word, `#` for one or more, which may be empty.
+
+    Cost: the product of their lengths.
+    """
+    fits = [True, *[False] * len(words)]  # after how many words
+    for part in pattern:
+        if part == "#":
+            first = fits.index(True) if True in fits else len(words)
+            fits = [n > first for n in range(len(fits))]
+        else:
+            same = (word == part or (part == "*" and word != "") for word in words)
+            fits = [False, *(before and fit for before, fit in zip(fits, same, strict=False))]
+    return fits[-1]
