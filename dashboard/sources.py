@@ -213,7 +213,10 @@ class Source:
                 if isinstance(argument, bytes):
                     data = argument
                 elif isinstance(argument, str):
-                    data = raw_bytes(argument)
+                    try:  # raw_bytes by itself: a sample passes here many thousand times
+                        data = argument.encode("utf-8", "surrogateescape")
+                    except UnicodeEncodeError:
+                        data = raw_bytes(argument)
                 else:
                     data = str(argument).encode("ascii")
                 pieces.append(b"$%d\r\n%s\r\n" % (len(data), data))

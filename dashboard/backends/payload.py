@@ -17,6 +17,7 @@ from typing import Any
 
 from dashboard.model import Payload
 from dashboard.redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
+from dashboard.sources import raw_bytes
 
 DECODE_LIMIT_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -51,6 +52,11 @@ class Number(str):
 def text(raw: bytes) -> str:
     """`raw` as text that leads back to the very same bytes (undecodable ones as surrogate escapes)."""
     return raw.decode("utf-8", "surrogateescape")
+
+
+def names_in(values: Iterable[Any]) -> list[str]:
+    """The strings among `values`, which JSON spelled, each as `text` decodes the same name elsewhere in Redis."""
+    return [name if name.isascii() else text(raw_bytes(name)) for name in values if isinstance(name, str)]
 
 
 def printable(raw: bytes | str, limit: int = 10_000) -> str:

@@ -15,10 +15,10 @@ from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Budget
 from dashboard.backends.members import ends_of_keys, short_fields
-from dashboard.backends.payload import loads_dict, text
+from dashboard.backends.payload import loads_dict, names_in, text
 from dashboard.backends.scan import scan_step
 from dashboard.backends.sidekiq.keys import PRIVATE, QUEUE, SETS, Place
-from dashboard.sources import Command, Reply, Source, raw_bytes
+from dashboard.sources import Command, Reply, Source
 
 COUNTER = "stat:processed"
 SETS_LIMIT = 1000
@@ -112,7 +112,7 @@ def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[Place]:
             sure.add(n)
         listens = loads_dict(info if isinstance(info, bytes) else None).get("queues")
         if isinstance(listens, list):
-            queues[n].extend(text(raw_bytes(name)) for name in listens if isinstance(name, str))
+            queues[n].extend(names_in(listens))
     asked: list[tuple[int, tuple[str, Command]]] = []
     for n, namespace in enumerate(namespaces):
         if n not in sure:

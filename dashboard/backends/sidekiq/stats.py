@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.payload import loads_dict, printable, text
+from dashboard.backends.payload import loads_dict, names_in, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import MILLISECONDS, words
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Reply, Source, raw_bytes
+from dashboard.sources import Reply, Source
 
 QUEUES_PER_CALL = 40
 # So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
@@ -129,9 +129,7 @@ def _shared(processes: Sequence[Any], paused: Sequence[bytes]) -> Shared:
     for info, own_concurrency, queues in processes:
         known = loads_dict(info)
         names = known.get("queues")
-        listeners.update(
-            {text(raw_bytes(name)) for name in names if isinstance(name, str)} if isinstance(names, list) else ()
-        )
+        listeners.update(set(names_in(names)) if isinstance(names, list) else ())
         running.update(text(queue) for queue in queues)
         version = version or words(known.get("version"), 100)
         threads = text(own_concurrency) if isinstance(own_concurrency, bytes) else str(known.get("concurrency", ""))
@@ -213,8 +211,10 @@ def _since(enqueued_at: Reply) -> float | None:
 
 
 def _seconds(raw: Reply) -> float | None:
+    if not isinstance(raw, bytes):
+        return None
     try:
-        found = float(raw) if isinstance(raw, bytes) else math.nan
+        found = float(raw)
     except ValueError:
         return None
     return found if math.isfinite(found) else None
