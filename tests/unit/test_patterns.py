@@ -49,10 +49,20 @@ def _trees() -> dict[str, ast.Module]:
     return {_module(path): ast.parse(path.read_text()) for path in FILES}
 
 
+@functools.cache
+def _nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All that there is in a tree; they are gone through many times."""
+    return tuple(ast.walk(tree))
+
+
 def _calls_of_re(tree: ast.AST) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[0] == "re":
+    for node in _nodes(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_re(node.func.value):
             yield node
+
+
+def _is_re(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "re"
 
 
 def _at_the_head(tree: ast.Module) -> Iterator[ast.Call]:
@@ -66,6 +76,7 @@ def _at_the_head(tree: ast.Module) -> Iterator[ast.Call]:
                 yield from _calls_of_re(node)
 
 
+@functools.cache
 def _patterns() -> dict[str, Used]:
     """Every compiled pattern of the package by module and name, with the methods that are called on that name."""
     found: dict[str, Used] = {}
@@ -105,7 +116,7 @@ def _imported(tree: ast.Module) -> dict[str, str]:
     """What a module imports by name, and where that stands."""
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -113,7 +124,7 @@ def _imported(tree: ast.Module) -> dict[str, str]:
 
 def _homes(module: str, tree: ast.Module) -> dict[str, str]:
     """What each name that is used in a module stands for, as far as it is one of the module or of another."""
-    own = {node.id: f"{module}.{node.id}" for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own = {node.id: f"{module}.{node.id}" for node in _nodes(tree) if isinstance(node, ast.Name)}
     of_classes = {
         target.id: f"{module}.{node.name}.{target.id}"
         for node in tree.body
@@ -129,7 +140,7 @@ def _homes(module: str, tree: ast.Module) -> dict[str, str]:
 def _methods(tree: ast.Module, name: str) -> set[str]:
     return {
         node.attr
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.Attribute)
         and node.attr in USES
         and (node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", None)) == name
@@ -146,7 +157,7 @@ def test_every_pattern_stands_at_the_head_of_a_module() -> None:
                 continue
             if not (module in MADE_LATER and call.func.attr == "compile"):
                 wrong.append(f"{module}:{call.lineno}: re.{call.func.attr}")
-        for node in ast.walk(tree):
+        for node in _nodes(tree):
             if isinstance(node, ast.ImportFrom) and node.module in ("re", "fnmatch", "glob"):
                 wrong.append(f"{module}:{node.lineno}: from {node.module} import")
             if isinstance(node, ast.Import) and any(alias.name in ("fnmatch", "glob") for alias in node.names):
