@@ -9,7 +9,7 @@ import redis
 
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.night import QUICK, Night
-from tests.conftest import SERVERS
+from tests.conftest import NEWEST, OLDER
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -55,7 +55,7 @@ def fill_to(client: redis.Redis, share: float) -> None:
         client.set(f"first:{number}", b"x" * 100_000)
 
 
-@pytest.mark.parametrize("name", sorted(SERVERS))
+@pytest.mark.parametrize("name", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)])
 def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: Callable[..., Night], name: str) -> None:
     night = begin(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
     mail = SmtpSink()
