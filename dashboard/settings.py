@@ -20,6 +20,7 @@ import msgspec
 from dashboard.access import parse_networks
 from dashboard.errors import ConfigurationError
 from dashboard.globs import EXPECTED, is_glob
+from dashboard.substitution import read_secret, substitute
 from dashboard.suggest import close_name
 
 ENV_PREFIX = "QUEUEDECK_"
@@ -114,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _STRUCTURED = frozenset({"sources", "users", "rules", "channels"})
+# QUEUEDECK_SECRET_KEY_FILE names a file with what QUEUEDECK_SECRET_KEY would say; no setting ends so.
+_FROM_FILE = "_file"
 _LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
 
 
@@ -133,7 +136,9 @@ def load(
     origin: dict[str, str] = {}
     layers: list[tuple[Mapping[str, Any], Callable[[str], str]]] = []
     if path:
-        layers.append((_read_toml(Path(path)), lambda name: f"{path}: {name}"))
+        read = _read_toml(Path(path))
+        written = {name: substitute(value, env, f"{path}: {name[:64]}") for name, value in read.items()}
+        layers.append((written, lambda name: f"{path}: {name}"))
     layers.append((_read_environment(env), lambda name: f"environment: {ENV_PREFIX}{name.upper()}"))
     layers.append((keywords or {}, lambda name: f"keyword {name}"))
     for layer, where in layers:
@@ -189,6 +194,11 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if not key.startswith(ENV_PREFIX) or key == f"{ENV_PREFIX}CONFIG":
             continue
         name = key.removeprefix(ENV_PREFIX).lower()
+        if name.endswith(_FROM_FILE):
+            name = name.removesuffix(_FROM_FILE)
+            if key.removesuffix(_FROM_FILE.upper()) in env:
+                raise ConfigurationError(f"environment: {key}: expected one of it and {ENV_PREFIX}{name.upper()}")
+            text = read_secret(text, f"environment: {key}")
         if name in _LISTS:
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
         elif name == "trusted_proxies":

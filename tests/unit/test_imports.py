@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.output",
         "dashboard.describe",
         "dashboard.suggest",
+        "dashboard.substitution",
         "dashboard.redact",
     ),
     ("dashboard.connections", "dashboard.sources"),
