@@ -132,6 +132,20 @@ def test_nobody_watching_is_said(client: FlaskClient) -> None:
     assert client.get("/healthz/checker").status_code == 503
 
 
+def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
+    client.get("/alerts")
+    here = client.application.extensions[EXTENSION]
+    here._health._keep_s = here._here().reader._next_look = float("inf")  # no time passes
+
+    def asked() -> int:
+        return int(redis_client.info("stats")["total_commands_processed"])
+
+    before = asked()
+    answers = [client.get(path).status_code for path in ("/readyz", "/healthz/checker", "/healthz") for _ in range(40)]
+    assert (answers[0], answers[40], answers[80]) == (200, 503, 200)
+    assert asked() - before < 10
+
+
 def test_every_page_tells_what_fires_and_who_sees_to_it(app: Flask) -> None:
     client = app.test_client()
     (alert,) = wait_until(lambda: firing(client), what="the alert")
