@@ -50,14 +50,24 @@ def local_identity(environ: Mapping[str, Any]) -> Identity | None:
     """LOCAL when the peer is this machine, asked under a local name and by no proxy that can be told from a browser.
 
     For `auth = "none"` alone. The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard
-    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx did before 1.29.7, are refused.
+    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx did before 1.29.7, are refused, and so is a browser
+    that says it sees the dashboard under another name, as behind a proxy that changes Host alone.
     """
     peer = parse_address(environ.get("REMOTE_ADDR", ""))
     if peer is None or not peer.is_loopback or host_name(environ) not in LOCAL_HOSTS:
         return None
-    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or is_forwarded(environ):
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or is_forwarded(environ) or _is_seen_elsewhere(environ):
         return None
     return LOCAL
+
+
+def _is_seen_elsewhere(environ: Mapping[str, Any]) -> bool:
+    """Whether Origin or Referer names another host. A link on a page elsewhere may lead here: browsers mark it."""
+    named = [environ.get("HTTP_ORIGIN", "null")]
+    if environ.get("HTTP_SEC_FETCH_SITE") not in ("cross-site", "same-site"):
+        named.append(environ.get("HTTP_REFERER", "null"))
+    hosts = (str(url).partition("://")[2].partition("/")[0] for url in named if url not in ("", "null"))
+    return any(host_name({"HTTP_HOST": host}) not in LOCAL_HOSTS for host in hosts)
 
 
 def parse_address(text: str) -> Address | None:

@@ -17,7 +17,7 @@ from dashboard.acts.bulk.plan import Known, MembersOf
 from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import BulkStore
 from dashboard.acts.bulk.work import Place
-from dashboard.alerts.desk import Desk
+from dashboard.alerts.desk import CheckerHealth, Desk
 from dashboard.alerts.hours import Hours
 from dashboard.alerts.preview import Preview
 from dashboard.alerts.process import Work, start
@@ -66,6 +66,7 @@ log = masked_logger(__name__)
 EXTENSION = "queuedeck"
 # As often as Sidekiq adds them up.
 CLASSES_KEPT_S = 10.0
+HEALTH_KEPT_S = 1.0  # whoever asks may be a stranger
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class Deck:
         self.settings = settings
         self.names = Names()
         self._classes: Kept[ClassBoard] = Kept(CLASSES_KEPT_S)
+        self._health: Kept[CheckerHealth] = Kept(HEALTH_KEPT_S)
         watch(settings)  # a wrong setting shall stop the start, not the first request
         check_alerts(settings)
         self._lock = threading.Lock()
@@ -195,6 +197,10 @@ class Deck:
     def desk(self) -> Desk:
         """Alerts, rules, silences and deliveries."""
         return self._here().desk
+
+    def checker_health(self) -> CheckerHealth:
+        """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
+        return self._health.get("checker", self.desk.health) or self.desk.health()
 
     def firing(self) -> Firing | None:
         """What fires, in one line, a second old at most; None while the store does not tell."""

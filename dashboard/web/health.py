@@ -19,7 +19,7 @@ def healthz() -> ResponseReturnValue:
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
     """200 while somebody watches the rules, 503 when nobody finished a full look for three intervals."""
-    ok = deck().desk.health().ok
+    ok = deck().checker_health().ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 
 

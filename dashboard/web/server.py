@@ -12,6 +12,7 @@ from typing import Any
 import gunicorn
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.http import wsgi
 
 from dashboard.errors import ConfigurationError
 from dashboard.output import say
@@ -37,6 +38,7 @@ worker_connections = CONNECTIONS
 # No header of a request says where the dashboard is or how it was reached, unless `trusted_proxies` lets it.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
+wsgi.SERVER = "queuedeck"  # the header that gunicorn adds to every answer: strangers need not know what serves
 
 
 def post_worker_init(worker: Any) -> None:

@@ -28,7 +28,7 @@ from dashboard.settings import Settings, load
 from dashboard.sources import Source, metered
 from tests.alerts.channels.sinks import HttpSink, hang, status
 from tests.processes import ROOT
-from tests.readme_users import PUBLISHER, READER
+from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
 from tests.waiting import CEILING_S, wait_until
 
 INTERVAL_S = 0.5
@@ -147,7 +147,17 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
         redis_client.hset(f"rq:job:{number}", mapping={"status": "queued", "origin": b"caf\xe9"})
         redis_client.rpush(b"rq:queue:caf\xe9", str(number))
     redis_client.sadd("rq:queues", b"rq:queue:caf\xe9")
+    # The other libraries' queues of that name; each of them waits long enough to be told of, too.
+    redis_client.sadd(b"_kombu.binding.caf\xe9", b"caf\xe9\x06\x16\x06\x16caf\xe9")
+    redis_client.set("stat:processed", 1)
+    redis_client.sadd("queues", b"caf\xe9")
+    redis_client.hset(b"bull:caf\xe9:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:5.1.0"})
+    for key in (b"caf\xe9", b"queue:caf\xe9", b"bull:caf\xe9:wait"):
+        redis_client.rpush(key, *(b'{"class":"A","args":[%d]}' % number for number in range(5)))
     work, desk = begin()
+    libraries = {"bullmq", "celery", "rq", "sidekiq"}
+
+    wait_until(lambda: {alert.state.labels.backend for alert in desk.now().firing} == libraries, what="all four alerts")
     wait_until(lambda: sink.requests, what="the message")
     assert "caf" in sink.requests[0].body.decode()
 
@@ -163,10 +173,14 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
     assert "failed" not in caplog.text
 
 
+@pytest.mark.parametrize("celery", [False, True], ids=["own keys", "and celery"])
 def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
-    begin: Callable[..., Any], sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis
+    begin: Callable[..., Any], sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis, celery: bool
 ) -> None:
     redis_client.execute_command(*PUBLISHER.replace(">PASSWORD", ">secret").split())
+    if celery:
+        redis_client.execute_command("ACL", "SETUSER", "queuedeck", *CELERY_GRANTS.split())
+        redis_client.sadd("_kombu.binding.parcels", b"parcels\x06\x16\x06\x16parcels")
     queue = Queue("mail", connection=redis_client)
     for _ in range(5):
         queue.enqueue("os.getpid")
@@ -179,6 +193,11 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     # The receiver has a message before the checker knows that it has it.
     wait_until(lambda: [each.outcome for each in desk.deliveries()] == ["sent", "sent"], what="both deliveries")
     assert work.checker.problem is None
+    with closing(Source("main", server.url)) as source:
+        found, _ = Store(source).read(with_history=False)
+    assert found is not None
+    assert [(each.reachable, each.error) for each in found.sources] == [(True, None)]
+    assert {each.ref.backend for each in found.queues} == ({"rq", "celery"} if celery else {"rq"})
 
 
 @pytest.mark.parametrize("right", [name for name, _ in WRITES])

@@ -30,6 +30,7 @@ from dashboard.alerts.machine import State
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.process import start
 from dashboard.alerts.rules import shipped
+from dashboard.backends.celery import index, workers
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import watch
@@ -148,6 +149,11 @@ class Scene:
     def work(self) -> None:
         drain(self.queue)
 
+    def workers(self, backend: str) -> set[int | None]:
+        """How many workers a library has, in a sample of now that no rule sees."""
+        queues = self._sampler.sample(epoch=1).queues
+        return {queue.workers for queue in queues if queue.backend == backend and queue.shared}
+
     def close(self) -> None:
         self._watch.close()
         self.redis.close()
@@ -216,6 +222,31 @@ def test_jobs_of_bullmq_whose_workers_were_killed(scene: Scene) -> None:
     assert not scene.has("workers-gone", "firing")  # one incident, one alert
     with bullmq(scene.server.url, "video", until="now"):
         scene.resolves("queue-no-consumers")
+
+
+@proves("queue-no-consumers")
+def test_jobs_of_celery_whose_worker_was_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel kills one that takes too much memory: its mailbox stays."""
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    shop = Shop(scene.server.url)
+    try:
+        with shop.worker(gently=False):
+            shop.await_status(shop.send("first"), "SUCCESS")
+            wait_until(lambda: scene.workers("celery") == {1}, what="the worker's heartbeat")
+            scene.passes(100)
+        assert scene.redis.scard("_kombu.binding.celery.pidbox") == 1
+        for number in range(3):
+            shop.send(str(number))
+        with monkeypatch.context() as soon:
+            for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
+                soon.setattr(workers, name, 1.0)
+            wait_until(lambda: scene.workers("celery") == {0}, what="that nobody is heard")
+            scene.fires("queue-no-consumers", 180)
+        with shop.worker(gently=False):
+            wait_until(lambda: scene.workers("celery") == {1}, what="another worker's heartbeat")
+            scene.resolves("queue-no-consumers")
+    finally:
+        shop.close()
 
 
 @proves("queue-latency")

@@ -109,6 +109,33 @@ def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_r
     assert [each["headers"]["id"] for each in waiting(any_redis)] == ["before", "after"]
 
 
+@pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash"])
+def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redis.Redis, name: str) -> None:
+    """In line and with a worker, by the id alone; in line also many at a time, as in bulk work."""
+    edited = Wishes(payload='{"args": ["edited"], "kwargs": {}}')
+    for escaped in (True, False):
+        raw = json.dumps(json.loads(message(name)), ensure_ascii=escaped)
+        any_redis.flushdb()
+        bind(any_redis, "alpha")
+        bind(any_redis, "beta")
+        any_redis.lpush("alpha", message("before"), raw, message("after"))
+        pick = Pick(id=name)
+        for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
+            assert outcomes(act(backend, action, State.WAITING, pick, on="alpha", wishes=wishes)) == [Outcome.DONE]
+        moved = act(backend, Action.MOVE, State.WAITING, pick, Pick(id="after"), wishes=Wishes(target="beta"))
+        assert outcomes(moved) == [Outcome.DONE] * 2
+        assert {each["headers"]["id"] for each in waiting(any_redis, "beta")} == {name, "after"}
+        held = json.dumps([json.loads(raw), "", "alpha"], ensure_ascii=escaped)
+        any_redis.hset("unacked", "tag", held)
+        any_redis.zadd("unacked_index", {"tag": 1})
+        # A second copy of one job is not made while it is known which one is the first.
+        any_redis.delete(*any_redis.scan_iter("{queuedeck}:*"))
+        job = backend.job(discover(backend)["*"], name)
+        assert job.id == name
+        (copied,) = act(backend, Action.DUPLICATE, State.WAITING, pick, on="*")
+        assert copied.outcome is Outcome.DONE, copied
+
+
 def picked(backend: Celery, state: State, on: str | None = None) -> list[Pick]:
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
+from tests.contract.looks import Looks, told
 from tests.contract.test_celery import SEP, bind, discover, message, record, stats, tell
 from tests.waiting import wait_until
 
@@ -114,6 +116,26 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
         assert {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")} == before
     finally:
         shop.close()
+
+
+def test_results_of_any_size_and_serializer_are_in_the_rates(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    looks = Looks(backend, lambda: library.settle(backend, redis_client))
+    looks.look()
+    record(redis_client, "small", "SUCCESS", queue="mails")
+    record(redis_client, "long", "SUCCESS", result="x" * 300_000, queue="mails")
+    for name, size in (("tall", 100_000), ("huge", 300_000)):
+        failed = {"exc_type": "Boom", "exc_message": ["x" * size], "exc_module": "x"}
+        record(redis_client, name, result=failed, queue="mails")
+    for status in ("FAILURE", "SUCCESS"):
+        packed = pickle.dumps({"status": status, "result": None, "queue": "mails", "task_id": f"packed-{status}"})
+        redis_client.set(f"celery-task-meta-packed-{status}", packed)
+        redis_client.publish(f"celery-task-meta-packed-{status}", packed)
+    rows = looks.look()
+    assert told(rows["mails"]) == (6, 3, 0.5)
+    assert (rows["*"].counts.completed, rows["*"].counts.dead) == (3, 3)
 
 
 def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_client: redis.Redis) -> None:

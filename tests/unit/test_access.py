@@ -64,6 +64,26 @@ def test_a_proxy_on_this_machine_does_not_open_the_door(header: str) -> None:
     assert local_identity(environ(**{name: "127.0.0.1"})) is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "let_in"),
+    [
+        ({"HTTP_ORIGIN": "https://queues.example.com"}, False),
+        ({"HTTP_ORIGIN": "http://127.0.0.1.example.com:9181"}, False),
+        ({"HTTP_ORIGIN": "http://localhost:9181"}, True),
+        ({"HTTP_ORIGIN": "null"}, True),
+        ({"HTTP_REFERER": "https://queues.example.com/workers"}, False),
+        ({"HTTP_REFERER": "https://queues.example.com/workers", "HTTP_SEC_FETCH_SITE": "same-origin"}, False),
+        ({"HTTP_REFERER": "https://wiki.example.com/", "HTTP_SEC_FETCH_SITE": "cross-site"}, True),
+        ({"HTTP_REFERER": "http://[::1]:9181/workers", "HTTP_SEC_FETCH_SITE": "same-origin"}, True),
+        ({"HTTP_REFERER": ""}, True),
+    ],
+    ids=str,
+)
+def test_a_browser_that_sees_another_host_is_behind_a_proxy(headers: dict[str, str], let_in: bool) -> None:
+    """As behind a proxy for development that sets Host and adds no header of its own."""
+    assert local_identity(environ(**headers)) is (LOCAL if let_in else None)
+
+
 def test_a_proxy_that_adds_nothing_is_known_by_its_old_protocol() -> None:
     assert local_identity(environ(SERVER_PROTOCOL="HTTP/1.0")) is None
     assert local_identity(environ(SERVER_PROTOCOL="HTTP/1.1")) is LOCAL

@@ -29,8 +29,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import Settings, load
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
-from tests.processes import ROOT
-from tests.readme_users import PUBLISHER, READER
+from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
 from tests.waiting import wait_until
 
 HEALTHY = ("--maxmemory", "64mb", "--appendonly", "yes")
@@ -370,9 +369,8 @@ def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: p
 
 def test_the_readme_grants_what_celery_needs(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
-    (grants,) = re.findall(r"`(\+psubscribe .*)`", (ROOT / "README.md").read_text())
     set_user(server, on_version(PUBLISHER, "redis-7"))
-    set_user(server, f"ACL SETUSER queuedeck {grants}")
+    set_user(server, f"ACL SETUSER queuedeck {CELERY_GRANTS}")
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
         client.set("celery-task-meta-1", '{"status": "FAILURE", "result": null, "task_id": "1"}')

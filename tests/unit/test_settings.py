@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dashboard.cli import main
 from dashboard.describe import describe
 from dashboard.errors import ConfigurationError
 from dashboard.settings import Settings, SourceSettings, load, redact_url
@@ -99,6 +100,13 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({}, {"redis_url": "redis://h:99999/0"}, "keyword redis_url: expected redis://"),
         ({}, {"redis_url": "redis://h:1/zero"}, "expected a database number"),
         ({}, {"secret_key": "short"}, "keyword secret_key: expected at least 32 bytes"),
+        ({}, {"secret_key": "AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS"}, "the example of the README"),
+        ({}, {"secret_key": "k" * 40, "secret_key_fallbacks": ["AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS"]}, "README"),
+        (
+            {"QUEUEDECK_SECRET_KEY": "k" * 40},
+            {"users": [{"name": "ada", "password_hash": "scrypt:32768:8:1$SALT$DIGEST", "role": "admin"}]},
+            "password_hash",
+        ),
         ({}, {"api_tokens": ["ci:root:00"]}, "keyword api_tokens: expected name:role:sha256hex"),
         ({}, {"trusted_hosts": ["https://q.example"]}, "keyword trusted_hosts: expected names"),
         ({}, {"trusted_hosts": ["q.example:443"]}, "keyword trusted_hosts: expected names"),
@@ -127,6 +135,33 @@ def test_a_missing_or_broken_file_is_told_with_its_path(tmp_path: Path) -> None:
     broken.write_text("sources = [")
     with pytest.raises(ConfigurationError, match=r"broken\.toml: not valid TOML"):
         load(config=broken, environ={})
+
+
+@pytest.mark.parametrize(
+    ("file", "spool_dir", "status", "said"),
+    [
+        ('redis_url = "redis://h:1/0"', None, 0, "The settings are right."),
+        ('redis_url = "redis://h:1/0"', "/proc/nope", 2, "spool_dir: expected a folder"),
+        ('redis_url = "redis://h:1/0"\n[[sources]]\nname = "a"\nurl = "redis://h:1/0"', None, 2, "not both"),
+        ('redis_url = "sentinel://h:1/0"', None, 2, "Redis Sentinel is not supported yet"),
+    ],
+)
+def test_the_command_says_whether_the_settings_are_right(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    spool_dir: str | None,
+    status: int,
+    said: str,
+) -> None:
+    config = tmp_path / "q.toml"
+    config.write_text(file)
+    monkeypatch.setenv("QUEUEDECK_SPOOL_DIR", spool_dir or str(tmp_path))
+    assert main(["config", "--check", "--config", str(config)]) == status
+    shown = capsys.readouterr()
+    (line,) = (shown.out + shown.err).splitlines()
+    assert said in line
 
 
 def test_no_message_repeats_a_secret() -> None:

@@ -191,6 +191,23 @@ def fill_celery(client: redis.Redis, seeds: Seeds) -> None:
         "properties": {"body_encoding": "base64", "delivery_tag": "t", "priority": 0},
     }
     client.lpush("alpha", json.dumps(message))
+    # Bodies that are not read: what the headers say of their arguments is all that is shown.
+    call = ([seeds.value()], {"password": seeds()}, {})
+    for number, (packed, content_type, compression) in enumerate(
+        (
+            (pickle.dumps(call), "application/x-python-serialize", None),
+            (zlib.compress(json.dumps(call).encode()), "application/json", "application/x-gzip"),
+        ),
+        start=3,
+    ):
+        told = {"argsrepr": f"({seeds.repr()}, '{SEEN}')", "kwargsrepr": seeds.repr(), "compression": compression}
+        other = {
+            "body": base64.b64encode(packed).decode(),
+            "content-type": content_type,
+            "content-encoding": "binary",
+            "headers": headers | told | {"id": f"c{number}"},
+        }
+        client.lpush("alpha", json.dumps(message | other))
 
 
 @pytest.fixture
@@ -209,7 +226,12 @@ def app(make_app: MakeApp, seeds: Seeds) -> Flask:
     return made
 
 
-JOBS = (("bullmq", "mails", "7"), ("rq", "cash", "r1"), ("celery", "*", "c1"), ("celery", "alpha", "c2"))
+JOBS = (
+    ("bullmq", "mails", "7"),
+    ("rq", "cash", "r1"),
+    ("celery", "*", "c1"),
+    *(("celery", "alpha", each) for each in ("c2", "c3", "c4")),
+)
 
 
 def leaked(text: str, seeds: Seeds) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import psutil
 import pytest
@@ -27,6 +28,8 @@ def test_serve_watches_the_redis_it_is_given_and_ends_cleanly(
     with serving("--redis", server.url, port=0) as served:
         assert f"\nOpen {served.url}/\n" in served.process.read_log()
         assert not served.url.endswith(":0")
+        with urllib.request.urlopen(f"{served.url}/healthz") as response:
+            assert response.headers["Server"] == "queuedeck"
         url = f"{served.url}/api/v1/overview"
         answer = wait_until(lambda: (found := get_json(url))["queues"] and found, what="a queue")
         assert answer["queues"][0]["depth"] == 3
@@ -72,6 +75,7 @@ def test_two_workers_share_one_leader(
         (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
         (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
         (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
+        (["--redis", "redis+sentinel://127.0.0.1:1/0"], "Redis Sentinel is not supported yet"),
         (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),
     ],
 )
