@@ -55,10 +55,14 @@ class Capability(StrEnum):
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all values here: immutable, keyword-only, cheap to encode."""
+    """Base of all values here: immutable, keyword-only, cheap to encode.
+
+    Those of which there are many have `gc=False`, as they are in no cycle: else each collection looks at them all. And
+    `array_like=True`: published without the names of their fields, see collect/parts.py.
+    """
 
 
-class QueueRef(Value, frozen=True, kw_only=True):
+class QueueRef(Value, frozen=True, kw_only=True, gc=False):
     """A queue's address: unique by (source, backend, name); `key` is the backend's own way to its Redis keys."""
 
     source: str
@@ -68,7 +72,7 @@ class QueueRef(Value, frozen=True, kw_only=True):
     shared: bool = False  # the one entry for sets that a library keeps for all queues together
 
 
-class Counts(Value, frozen=True, kw_only=True):
+class Counts(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """Jobs per state; None where the library has no such state or cannot count it in O(1)."""
 
     waiting: int | None = None
@@ -86,7 +90,7 @@ class Counts(Value, frozen=True, kw_only=True):
         return count
 
 
-class NativeCount(Value, frozen=True, kw_only=True):
+class NativeCount(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """One of the library's own lists: its word, the state we file it under, how many jobs it holds."""
 
     native: str
@@ -94,7 +98,7 @@ class NativeCount(Value, frozen=True, kw_only=True):
     count: int | None
 
 
-class QueueStats(Value, frozen=True, kw_only=True):
+class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """One queue at one moment. `error` says what is wrong with this row; its figures are then partly None."""
 
     source: str
@@ -143,7 +147,7 @@ def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
     return tuple(state for state in State if state in found)
 
 
-class QueueFlow(Value, frozen=True, kw_only=True):
+class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     """What ended in one queue between two looks: `completed` well, `dead` for good, over `span_s` seconds.
 
     `span_s` is the time really covered, which may be shorter than the time that passed (a trimmed stream).

@@ -21,7 +21,7 @@ Point = float | int | None
 Series = tuple[Point, ...]
 
 
-class QueueHistory(Value, frozen=True, kw_only=True, array_like=True):
+class QueueHistory(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """One queue's series, oldest first, `step_s` of the History apart, aligned at the end; None is a gap."""
 
     depth: Series = ()  # the highest of each step

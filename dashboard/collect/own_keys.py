@@ -26,6 +26,7 @@ TYPES: Final = {
 }
 # (what a name begins with, what it ends with, its type); the first that fits counts.
 FAMILIES: Final = (
+    ("part:", "", "string"),  # there are hundreds of them
     *(("inst:", "", "hash"), ("msg:", "", "hash"), ("due:", "", "zset"), ("chain:", "", "list")),
     ("unnamed:", "", "zset"),
     *(("snapshot:", "", "string"), ("history:", "", "string"), ("sampling:", "", "string")),

@@ -72,7 +72,8 @@ class Reader:
         self._looked_at = -math.inf  # monotonic
 
     def current(self) -> Reading:
-        """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands; a sample without a leader."""
+        """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands, and 1 more for the parts that
+        changed where there are more than a few queues; a sample without a leader."""
         reading = self._reading
         if reading is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
             return self._aged(reading)

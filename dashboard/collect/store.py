@@ -5,16 +5,17 @@ Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.clock import monotonic_s
 from dashboard.collect import own_keys
 from dashboard.collect.history import LAST_STEP_S, History
+from dashboard.collect.parts import HISTORIES, SNAPSHOTS, Kind, SnapshotCutter, cut_history
+from dashboard.collect.publishing import Channel, part_key
 from dashboard.errors import Forbidden
 from dashboard.model import Snapshot
 from dashboard.redact import masked_logger
@@ -26,9 +27,9 @@ log = masked_logger(__name__)
 PREFIX = DEFAULT_STORE_PREFIX
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
 EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
-SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 0.4 kB a queue, 10 min to live
+SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 40 bytes for each part it lists, 10 min to live
 PROBE = f"{PREFIX}:writes"  # there only within a script
-HISTORY = f"{PREFIX}:history"  # string, at most about 1 kB a queue, 2 h to live
+HISTORY = f"{PREFIX}:history"  # the same of the last hour, 2 h to live
 
 # A lease is of 15 s; an epoch is the time of a server whose clock was that far ahead at most.
 LONGEST_LEASE_MS = 600_000
@@ -39,10 +40,6 @@ LONGEST_INTERVAL_S = 300.0
 SNAPSHOT_TTL_MS = 600_000
 HISTORY_TTL_MS = 7_200_000
 SHARED_TTL_MS = 600_000
-# The layout of the published values; a process of another version ignores what it cannot read.
-FORMAT = b"q1"
-# Begins a text that is written in hex.
-_RAW = "\0raw:"
 CLOCK_CHECK_S = 60.0
 
 # KEYS lead, epoch, then all our other keys of fixed names, so that those of another type are moved aside. ARGV holder,
@@ -79,26 +76,11 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 """
 
-# KEYS lead, snapshot, history. ARGV lead value, snapshot, its ms to live, history or "", its ms to live.
-# Answers 1, or 0 when another one leads by now: a leader that slept through its lease changes nothing.
-_PUBLISH = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
-return 1
-"""
-
 # KEYS a key that lives as long as nobody else is to sample. ARGV ms.
 _MAY_SAMPLE = """
 begin(KEYS[1], ARGV[1])
 if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
 return 0
-"""
-
-# KEYS snapshot, history. ARGV both, ms to live.
-_SHARE = """
-for n, key in ipairs(KEYS) do redis.call('SET', key, ARGV[n], 'PX', ARGV[3]) end
-return 1
 """
 
 # Each command that writes Queuedeck's own data, as it is tried: (command, the rest of it).
@@ -149,12 +131,6 @@ _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 _OTHERS = tuple(f"{PREFIX}:{name}" for name in own_keys.TYPES if name not in ("lead", "epoch"))
 
-_T = TypeVar("_T")
-
-_encoder = msgspec.msgpack.Encoder()
-_snapshots = msgspec.msgpack.Decoder(Snapshot)
-_histories = msgspec.msgpack.Decoder(History)
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -171,6 +147,8 @@ class Store:
         self.source = source
         self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
+        self._channels: dict[str, Channel] = {}  # by pointer
+        self._cutters: dict[str, SnapshotCutter] = {}
 
     @property
     def prefix(self) -> str:
@@ -205,40 +183,71 @@ class Store:
         self.script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
 
     def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
-        """Publish; False when the lead was lost meanwhile and nothing was written. Cost: 1 round trip."""
-        done = self.script(
-            _PUBLISH,
-            (LEAD, SNAPSHOT, HISTORY),
-            f"{holder}:{epoch}",
-            _encode(snapshot),
-            SNAPSHOT_TTL_MS,
-            _encode(history) if history else b"",
-            HISTORY_TTL_MS,
-        )
-        return bool(done)
+        """Publish; False when the lead was lost meanwhile and no pointer was swapped. One thread at a time.
+
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of which parts were
+        lost. No value sent is larger than PART_BYTES.
+        """
+        lead = f"{holder}:{epoch}"
+        # First, since readers ask for it when a snapshot tells that there is a newer one.
+        if history is not None and not self._histories(HISTORY, HISTORY_TTL_MS).send(cut_history(history), lead):
+            return False
+        return self._snapshots(SNAPSHOT).send(self._cutter(SNAPSHOT).cut(snapshot), lead)
 
     def read(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
         """(the published snapshot, the history when asked for); None for what is missing or of another version.
 
-        Raises BackendUnavailable. Cost: 1 round trip of 1 command, or 2 with the history or a look at the clock.
+        One of which a part cannot be had counts as missing, after a second try. Raises BackendUnavailable. Cost: 1
+        round trip of 1 command, or 2 with the history or a look at the clock; 1 more when there is something new.
         """
-        commands: list[tuple[str, ...]] = [("GET", SNAPSHOT)]
+        channels = [self._snapshots(SNAPSHOT), *([self._histories(HISTORY, HISTORY_TTL_MS)] if with_history else [])]
         checked = self._clock
         check_clock = not with_history and (checked is None or monotonic_s() - checked[1] > CLOCK_CHECK_S)
-        if with_history:
-            commands.append(("GET", HISTORY))
-        elif check_clock:
-            commands.append(("TIME",))
+        snapshot, *history = self._read(channels, check_clock=check_clock)
+        return self._timed(snapshot, history[0] if history else None)
+
+    def _read(self, channels: Sequence[Channel], *, check_clock: bool = False) -> list[Any]:
+        """What each channel says; None for one of which something is missing, also at a second look."""
+        values, lost = self._look(channels, check_clock=check_clock)
+        if lost:  # it may have been replaced between the two round trips
+            values, _ = self._look(channels)
+        return values
+
+    def _look(self, channels: Sequence[Channel], *, check_clock: bool = False) -> tuple[list[Any], bool]:
+        """(what each channel says, whether a part of one is missing)."""
         asked = monotonic_s()
-        replies = self.source.batch(commands)
-        if isinstance(replies[0], NoPermissionError):
-            raise self.source.forbidden(replies[0])
-        if check_clock and isinstance(replies[1], list):
-            seconds, micros = replies[1]
+        pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
+        raws = self.source.batch([*pointers, ("TIME",)] if check_clock else pointers)
+        if isinstance(raws[0], NoPermissionError):
+            raise self.source.forbidden(raws[0])
+        if check_clock and isinstance(raws[-1], list):
+            seconds, micros = raws[-1]
             self._note_clock(seconds, micros, asked)
-        snapshot = _decode(replies[0], _snapshots)
-        history = _decode(replies[1], _histories) if with_history else None
-        return self._timed(snapshot, history)
+        pairs = list(zip(channels, raws, strict=False))
+        wanted = [(channel, name) for channel, raw in pairs for name in channel.wanted(raw)]
+        found = self.source.batch([("GET", part_key(channel.pointer, name)) for channel, name in wanted])
+        bodies = dict(zip(wanted, found, strict=True))
+        values: list[Any] = []
+        lost = False
+        for channel, raw in pairs:
+            try:
+                values.append(channel.value(raw, {name: body for (of, name), body in bodies.items() if of is channel}))
+            except LookupError:
+                values.append(None)
+                lost = True
+        return values, lost
+
+    def _channel(self, pointer: str, kind: Kind[Any], lives_ms: int) -> Channel:
+        return self._channels.setdefault(pointer, Channel(self, pointer, kind, LEAD, lives_ms))
+
+    def _snapshots(self, pointer: str) -> Channel:
+        return self._channel(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
+
+    def _histories(self, pointer: str, lives_ms: int) -> Channel:
+        return self._channel(pointer, HISTORIES, lives_ms)
+
+    def _cutter(self, pointer: str) -> SnapshotCutter:
+        return self._cutters.setdefault(pointer, SnapshotCutter())
 
     def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
         """Both, without one whose times are none of this store."""
@@ -252,9 +261,15 @@ class Store:
         return snapshot, history
 
     def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
-        """What `share` was given last by a process of those settings. Raises as `read`. Cost: 1 round trip."""
-        snapshot, history = self.ask(("GET", f"{SNAPSHOT}:{fingerprint}"), ("GET", f"{HISTORY}:{fingerprint}"))
-        return self._timed(_decode(snapshot, _snapshots), _decode(history, _histories))
+        """What `share` was given last by a process of those settings. Raises and costs as `read`."""
+        snapshots, histories = self._shared(fingerprint)
+        return self._timed(*self._read([snapshots, histories]))
+
+    def _shared(self, fingerprint: str) -> tuple[Channel, Channel]:
+        return (
+            self._snapshots(f"{SNAPSHOT}:{fingerprint}"),
+            self._histories(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
+        )
 
     def may_sample(self, fingerprint: str, interval_s: float) -> bool:
         """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
@@ -262,9 +277,10 @@ class Store:
         return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
 
     def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
-        """Let other web processes of the same settings have a sample, while a leader has others. Cost: 1 round trip."""
-        keys = (f"{SNAPSHOT}:{fingerprint}", f"{HISTORY}:{fingerprint}")
-        self.script(_SHARE, keys, _encode(snapshot), _encode(history), SHARED_TTL_MS)
+        """Let other web processes of the same settings have a sample, while a leader has others. 2 round trips."""
+        snapshots, histories = self._shared(fingerprint)
+        histories.send(cut_history(history), "")
+        snapshots.send(self._cutter(snapshots.pointer).cut(snapshot), "")
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
@@ -276,29 +292,42 @@ class Store:
         answered = monotonic_s()
         self._clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
-    def script(self, body: str, keys: tuple[str, ...], *arguments: Argument) -> Reply:
+    def script(self, body: str, keys: tuple[str, ...], *arguments: Argument, before: Sequence[Command] = ()) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case.
 
-        Keys of another type than ours are moved aside before it begins, with one line in the log for each. Raises
-        BackendUnavailable, Forbidden. Cost: 1 round trip.
+        Keys of another type than ours are moved aside before it begins, with one line in the log for each. `before`:
+        commands that go before it in the same round trip; what they answer is not looked at. Raises BackendUnavailable,
+        Forbidden. Cost: 1 round trip.
         """
         header = self._header  # read once: another thread may be learning the same at the same time
-        whole = own_keys.SOUND + body + own_keys.END
-        rest = (len(keys), *keys, *arguments, own_keys.letters_of(keys, PREFIX), self.prefix)
         try:
             try:
-                reply = self.source.execute("EVAL", header + whole, *rest)
+                reply = self._last([*before, self.command(body, keys, *arguments, header=header)])
             except ResponseError as exc:
                 if not header or "compiling" not in str(exc).lower():
                     raise
                 self._header = ""  # Redis < 7 knows no script flags
-                reply = self.source.execute("EVAL", whole, *rest)
+                reply = self.source.execute(*self.command(body, keys, *arguments, header=""))
         except ResponseError as exc:
             raise self.source.refusal(exc) from exc
         said, *answer = reply
         for line in said.decode("utf-8", "replace").splitlines():
             log.warning("own key %s", line)
         return answer[0] if answer else None
+
+    def _last(self, commands: Sequence[Command]) -> Reply:
+        """What the last of some commands answers; raises for that one as Source.execute does. 1 round trip."""
+        if len(commands) == 1:
+            return self.source.execute(*commands[0])
+        reply = self.source.batch(commands)[-1]
+        self.source.check(reply)
+        return reply
+
+    def command(self, body: str, keys: tuple[str, ...], *arguments: Argument, header: str | None = None) -> Command:
+        """The command that runs a script as `script` does."""
+        whole = (self._header if header is None else header) + own_keys.SOUND + body + own_keys.END
+        letters = own_keys.letters_of(keys, PREFIX)
+        return ("EVAL", whole, len(keys), *keys, *arguments, letters, self.prefix)
 
     def ask(self, *commands: Command) -> list[Reply]:
         """The replies to commands that read our own keys; None for a key of another type, which counts as absent.
@@ -312,50 +341,3 @@ class Store:
                     raise self.source.refusal(reply)
                 replies[n] = None
         return replies
-
-
-def _encode(value: Snapshot | History) -> bytes:
-    """`value` as published. MessagePack holds valid UTF-8 only, Redis keys any bytes: such names travel in hex."""
-    try:
-        encoded = _encoder.encode(value)
-        if _RAW.encode() not in encoded:
-            return FORMAT + encoded
-    except UnicodeEncodeError:
-        pass
-    return FORMAT + _encoder.encode(_each_text(msgspec.to_builtins(value), _to_hex))
-
-
-def _decode(raw: Reply, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
-    if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
-        return None
-    encoded = raw[len(FORMAT) :]
-    try:
-        if _RAW.encode() not in encoded:
-            return decoder.decode(encoded)
-        return msgspec.convert(_each_text(msgspec.msgpack.decode(encoded), _from_hex), decoder.type)
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError):
-        return None
-
-
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """`value` of plain parts with every text in it changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each_text(item, change) for item in value]
-    return value
-
-
-def _to_hex(text: str) -> str:
-    raw = text.encode("utf-16-le", "surrogatepass")  # leads back to any text there is
-    return f"{_RAW}{raw.hex()}" if text.startswith(_RAW) or _has_surrogates(text) else text
-
-
-def _from_hex(text: str) -> str:
-    return bytes.fromhex(text[len(_RAW) :]).decode("utf-16-le", "surrogatepass") if text.startswith(_RAW) else text
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

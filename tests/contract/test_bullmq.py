@@ -283,6 +283,19 @@ def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redi
     assert delta.queues[0].completed == 20
 
 
+def test_a_queue_whose_events_are_all_old_has_rates_at_the_first_look(backend: BullMQ, any_redis: redis.Redis) -> None:
+    """And the other queues have theirs."""
+    an_hour_ago = int(time.time() * 1000) - 3_600_000
+    for name, at in (("alpha", an_hour_ago), ("beta", "*")):
+        any_redis.hset(f"bull:{name}:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
+        any_redis.xadd(f"bull:{name}:events", {"event": "completed", "jobId": "1"}, id=f"{at}-0" if at != "*" else at)
+    delta, _ = backend.flow(list(discover(backend).values()), None)
+    assert {flow.key: (flow.completed, flow.quality) for flow in delta.queues} == {
+        "bull:alpha": (0, Quality.EXACT),
+        "bull:beta": (1, Quality.EXACT),
+    }
+
+
 def test_workers_are_counted_by_the_names_of_their_connections(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
 ) -> None:

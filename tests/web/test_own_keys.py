@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from dashboard.acts.bulk.undoing import undo_of
 from dashboard.acts.bulk.work import ENDED
 from dashboard.alerts.channels.base import Delivered
-from dashboard.collect import own_keys
+from dashboard.collect import own_keys, parts
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import PREFIX, Store
 from dashboard.collect.watch import watch
@@ -136,7 +136,14 @@ class Stage:
 
 
 @pytest.fixture
-def stage(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]) -> Iterator[Stage]:
+def stage(
+    make_app: MakeApp,
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    dead: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stage]:
+    monkeypatch.setattr(parts, "INLINE_BYTES", -1)  # a few queues have parts, too
     channel = {"id": "ops", "kind": "webhook", "url": "https://hooks.example/x"}
     app = make_app(rules=[DEEP], channels=[channel], checker="off")
     client = app.test_client()

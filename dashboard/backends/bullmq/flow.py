@@ -165,14 +165,14 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
 
 
 def _first_start(
-    since: int, oldest_ms: int, seen: int, length: int, limit: Reply, now: int, *, more: bool
+    since: int, oldest_ms: int | None, seen: int, length: int, limit: Reply, now: int, *, more: bool
 ) -> tuple[int, str | None]:
     """(from when on the events tell all at the first look, why that is later than `since`)."""
+    if oldest_ms is None or (seen != length and not more):
+        return since, None  # older events are there, but none later than `since` was passed over
     span = (now - oldest_ms) / 1000
     if more:
         return oldest_ms, FIRST_BUSY.format(span=span)
-    if seen != length:
-        return since, None
     # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
     most = keys.whole(limit if isinstance(limit, bytes) else None)
     trimmed = length >= (DEFAULT_MAX_EVENTS if most is None else most)
