@@ -93,7 +93,11 @@ def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
 
 def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
     """The line that lets the user of one of the others act on a library too: what is granted already stays."""
-    keys = [] if version < (7, 0) else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), "{queuedeck}:*")]
+    keys = (
+        []
+        if version < (7, 0)
+        else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), f"{backend.source.prefix}:*")]
+    )
     channels = [] if version < (6, 2) else [f"&{pattern}" for pattern in backend.changed_channels(refs)]
     return " ".join(["ACL SETUSER", NAME, *keys, *channels, *(f"+{name}" for name in acting_commands(backend.name))])
 
