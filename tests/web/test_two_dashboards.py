@@ -15,6 +15,7 @@ from rq import Queue
 from dashboard.acts.audit import Actor
 from dashboard.acts.bulk.work import Place, Spec
 from dashboard.backends.acting import Action
+from dashboard.backends.base import Discovery
 from dashboard.collect import sampler as sampling
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
@@ -201,6 +202,75 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     told = client.get("/api/v1/overview").get_json()
     assert len(told["queues"]) == 120
     assert client.get("/queues/main/bullmq/b59").status_code == 200
+
+
+NARROWER: dict[str, dict[str, Any]] = {
+    "queues": {"queues": ["m*"]},
+    "backends": {"backends": ["rq"]},
+    "prefixes": {"backends": ["bullmq"], "prefixes": ["shop"]},
+    "url": {"url": "another database"},
+}
+WANTED = {
+    "queues": [("bullmq", "mail"), ("rq", "mail")],
+    "backends": [("rq", "cash"), ("rq", "mail")],
+    "prefixes": [("bullmq", "orders")],
+    "url": [],
+}
+
+
+@pytest.mark.parametrize("setting", NARROWER)
+def test_narrower_settings_adopt_what_they_name(
+    make_app: MakeApp,
+    lead: Lead,
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+) -> None:
+    """Before their own search has found anything."""
+    for name in ("mail", "cash"):
+        Queue(name, connection=redis_client).enqueue("app.send")
+    bull(redis_client, "mail")
+    redis_client.hset("shop:orders:meta", "version", "bullmq:5.0.0")
+    redis_client.lpush("shop:orders:wait", "1")
+    one = lead(redis_url=server.url)
+    wait_until(lambda: len(one.sample().queues) == 4, what="all queues")
+    former, past = one.sample(1), one.history
+    assert past.totals.depth
+    changed = dict(NARROWER[setting])
+    if "url" in changed:
+        changed["url"] = server.url.replace("/0", "/5")
+    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url} | changed]}))
+    try:
+        for backend in watched.backends["main"]:
+            monkeypatch.setattr(backend, "discover", lambda cursor, budget: Discovery((), complete=False, cursor=1))
+        narrower = Sampler(watched, 2.0, "narrower")
+        narrower.adopt(former, past)
+        sample = narrower.sample()
+        assert [(queue.backend, queue.name) for queue in sample.queues] == WANTED[setting]
+        # The sums of the hour before were of other queues.
+        assert narrower.history.totals.depth == ()
+    finally:
+        watched.close()
+
+
+def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    """By the name that the settings know it by, whatever it was called beside another one of that name."""
+    bull(redis_client, "mail")
+    redis_client.hset("shop:mail:meta", "version", "bullmq:5.0.0")
+    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url, "queues": ["mail"]}]}))
+    try:
+        one = Sampler(watched, 2.0, "one")
+        wait_until(lambda: len(one.sample().queues) == 2, what="both queues")
+        former = one.sample()
+        assert [queue.name for queue in former.queues] == ["mail", "shop:mail"]
+        two = Sampler(watched, 2.0, "two")
+        two.adopt(former, one.history)
+        for backend in watched.backends["main"]:
+            backend.discover = lambda cursor, budget: Discovery((), complete=False, cursor=1)  # type: ignore[method-assign]
+        assert [queue.name for queue in two.sample().queues] == ["mail", "shop:mail"]
+    finally:
+        watched.close()
 
 
 @pytest.mark.parametrize("prefix", ["", "queuedeck", "{}", "{a}{b}", "a b{c}", "{a*}", "x" * 200 + "{a}", "{a", "a}"])
