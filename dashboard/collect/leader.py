@@ -31,6 +31,12 @@ def holder_name(fingerprint: str = "") -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
+def is_of_others(holder: str, fingerprint: str) -> bool:
+    """Whether a `holder_name` is that of a process with other settings; not where one of the two has no fingerprint."""
+    _, dot, theirs = holder.rpartition(".")
+    return bool(dot and fingerprint) and theirs != fingerprint[:8]
+
+
 class Leadership:
     """This process's side of the lease. `renew` is called by one thread, the properties may be read by any."""
 
