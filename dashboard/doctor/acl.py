@@ -42,10 +42,14 @@ _IN_PYTHON = re.compile(r"""\(\s{0,40}"([A-Z]{3,20})",""")
 # patterns that do not let it in, those of keys first}. It touches no key.
 _MAY_ACT: Final = """
 local refused, closed, many, at = {}, {}, tonumber(ARGV[1]), 2
+local function may(...) -- not where the command was renamed or disabled
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
+  return known and allowed
+end
 while ARGV[at] ~= '' do
   local allowed
-  if at - 1 <= many then allowed = redis.acl_check_cmd('SET', ARGV[at], '')
-  else allowed = redis.acl_check_cmd('PUBLISH', ARGV[at], '') end
+  if at - 1 <= many then allowed = may('SET', ARGV[at], '')
+  else allowed = may('PUBLISH', ARGV[at], '') end
   if not allowed then closed[#closed + 1] = at - 1 end
   at = at + 1
 end
@@ -54,10 +58,10 @@ local bare = {multi = true, exec = true, unwatch = true, discard = true}
 for n = at + 1, #ARGV do
   local name = ARGV[n]
   local allowed
-  if bare[name] then allowed = redis.acl_check_cmd(name)
-  elseif name == 'eval' then allowed = redis.acl_check_cmd(name, '', '0')
-  elseif name == 'publish' then allowed = redis.acl_check_cmd(name, channel, '')
-  else allowed = redis.acl_check_cmd(name, key, key, key, key) end
+  if bare[name] then allowed = may(name)
+  elseif name == 'eval' then allowed = may(name, '', '0')
+  elseif name == 'publish' then allowed = may(name, channel, '')
+  else allowed = may(name, key, key, key, key) end
   if not allowed then refused[#refused + 1] = name end
 end
 return {refused, closed}
