@@ -264,6 +264,27 @@ def test_bulk_work_of_the_other_is_left_to_it(
     assert caplog.messages.count(f"bulk work {work_id} is left to others: alpha is not watched here") == 1
 
 
+def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_published(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling deploy that adds a source."""
+    redis_client.mset({f"noise:{number}": "" for number in range(3_000)})
+    for number in range(60):
+        bull(redis_client, f"b{number}")
+    before = [{"name": "alpha", "url": server.url}]
+    one = lead(sources=before)
+    wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
+    store = Store(one._watch.own)  # type: ignore[arg-type]
+    epoch = store.lease("the-leader", 15).epoch
+    assert epoch is not None
+    assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
+    monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
+    client = make_app(sources=[*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]).test_client()
+    told = client.get("/api/v1/overview").get_json()
+    assert (len(told["queues"]), bool(told["other_settings"])) == (60, True)
+    assert client.get("/queues/alpha/bullmq/b59").status_code == 200
+
+
 def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
