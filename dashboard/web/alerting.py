@@ -230,7 +230,8 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old."""
+    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old,
+    or none is shown, and `problem` says why where it is known."""
     desk = deck().desk
     board, health = desk.now(), desk.health()
     problem = None if health.ok else deck().checker_problem

@@ -19,6 +19,7 @@ from dashboard.alerts.check import judge
 from dashboard.backends.acting import Action, Outcome
 from dashboard.backends.base import Discovery
 from dashboard.collect import sampler as sampling
+from dashboard.collect.leader import Leadership, holder_name
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import fingerprint_of, watch
@@ -27,6 +28,7 @@ from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
 from dashboard.model import QueueRef, State
 from dashboard.settings import load
+from dashboard.sources import Source
 from dashboard.web import firing
 from dashboard.web.deck import EXTENSION
 from tests.alerts.rig import DEEP
@@ -243,6 +245,22 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
     client = make_app(**ours).test_client()
     told = client.get("/api/v1/alerts").get_json()
     assert (told["alerts"], told["watched"]) == ([], False)
+
+
+def test_a_checker_that_does_not_lead_says_that_its_rules_are_not_evaluated(
+    server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and only of a leader with other settings."""
+    source = Source("main", server.url)
+    one, same, other = (Leadership(Store(source), holder_name(name * 16)) for name in "aab")
+    for leadership in (one, same, other, other):
+        leadership.renew()
+    source.close()
+    assert one.epoch is not None
+    lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{one.holder} leads with other settings")
+    assert "store_prefix" in lines[0]
 
 
 def by_rule(client: Any, rule_id: str) -> list[dict[str, Any]]:
