@@ -392,7 +392,7 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
-        elif not keeper.would_miss_none(prefix):
+        elif not keeper.knows_all_runs(prefix):
             flows.append(_unknown(ref.key, JUST_BEGUN))
         elif queue is None:
             everything = {**ended.completed, **ended.dead}

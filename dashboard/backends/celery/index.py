@@ -205,7 +205,7 @@ class Keeper:
         """Whether a worker that beats would be known by now."""
         return self.workers.connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
 
-    def would_miss_none(self, prefix: str) -> bool:
+    def knows_all_runs(self, prefix: str) -> bool:
         """Whether tasks of `prefix` that end without a record would be known: each of its workers has told twice by now
         how many it ran, or has had the time to."""
         if monotonic_s() - self._since > HEARD_ALL_AFTER_S:

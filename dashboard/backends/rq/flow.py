@@ -463,7 +463,7 @@ class _Crew:
     completed: int = 0
     failed: int = 0
     workers: int = 0
-    veterans: int = 0  # of the workers, those that have run for as long as the first look looks back
+    long_running: int = 0  # of the workers, those that have run for as long as the first look looks back
 
 
 def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor, now: float) -> list[_Crew]:
@@ -483,13 +483,13 @@ def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: C
             first.completed += other.completed
             first.failed += other.failed
             first.workers += other.workers
-            first.veterans += other.veterans
+            first.long_running += other.long_running
             crews.update((answer.queue.queue, first) for answer in other.queues)
         completed, failed = _done(worker, before)
         first.completed += completed
         first.failed += failed
         first.workers += 1
-        first.veterans += worker.born_before(now - FLOW_WINDOW_S)
+        first.long_running += worker.born_before(now - FLOW_WINDOW_S)
     return list({id(crew): crew for crew in crews.values()}.values())
 
 
@@ -617,7 +617,7 @@ def _unread(ref: QueueRef) -> QueueFlow:
 def _flow(found: _Found, seen: Seen, now: float, *, several: bool, crew: _Crew) -> QueueFlow:
     nothing_good = not found.came[State.COMPLETED] and (crew.workers > 0 or found.came[State.DEAD] > 0)
     # A FLUSHALL takes the records and the workers' own entries with it.
-    no_proof = not crew.veterans and any(found.came.values())
+    no_proof = not crew.long_running and any(found.came.values())
     if found.first and (found.other_ttls or nothing_good or no_proof):
         return QueueFlow(
             key=found.queue.queue,
