@@ -30,6 +30,7 @@ _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z
 _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
+_TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 # What may stand behind the `?` of a Redis URL; the values of the TLS ones are those of Celery and redis-py.
 URL_OPTIONS = {
@@ -39,6 +40,7 @@ URL_OPTIONS = {
 }
 CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
 KEY_LIMIT = 200
+MAX_BIN_BYTES = 2**40
 MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
@@ -184,7 +186,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as exc:
         raise ConfigurationError(f"{path}: cannot be read: {exc.strerror or exc}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except RecursionError:
+        raise ConfigurationError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as exc:  # TOMLDecodeError, UnicodeDecodeError, and what a number of thousands of digits raises
         raise ConfigurationError(f"{path}: not valid TOML: {exc}") from None
 
 
@@ -193,6 +197,8 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
     for key, text in env.items():
         if not key.startswith(ENV_PREFIX) or key == f"{ENV_PREFIX}CONFIG":
             continue
+        if any("\ud800" <= character <= "\udfff" for character in f"{key}{text}"):
+            raise ConfigurationError(f"environment: {ascii(key)[1:-1]}: expected UTF-8")
         name = key.removeprefix(ENV_PREFIX).lower()
         if name.endswith(_FROM_FILE):
             name = name.removesuffix(_FROM_FILE)
@@ -206,7 +212,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         elif name in _STRUCTURED:
             try:
                 values[name] = msgspec.json.decode(text)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
                 raise ConfigurationError(f"environment: {key}: expected a JSON array of objects") from None
         else:
             values[name] = text
@@ -262,10 +268,14 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         raise fail("secret_key", "expected a secret of your own, not the example of the README")
     if settings.auth == "none" and settings.users:
         raise fail("auth", 'expected "auto" with users: "none" would let everybody at this machine in')
-    if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
-        raise fail("public_url", "expected an http:// or https:// URL")
-    if settings.ping_url is not None and urlsplit(settings.ping_url).scheme not in ("http", "https"):
-        raise fail("ping_url", "expected an https:// URL")
+    if settings.public_url is not None and not _is_web_url(settings.public_url):
+        raise fail("public_url", "expected an http:// or https:// URL with a host")
+    if settings.ping_url is not None and not _is_web_url(settings.ping_url):
+        raise fail("ping_url", "expected an https:// URL with a host")
+    if settings.spool_dir is not None and (not settings.spool_dir or "\0" in settings.spool_dir):
+        raise fail("spool_dir", "expected the path of a folder")
+    if settings.redis_url is None and not settings.sources and "sources" in origin:
+        raise fail("sources", "expected at least one source, or none of this setting")
     for token in settings.api_tokens:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
@@ -278,8 +288,8 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
             raise fail("dlq_queues", f"expected {EXPECTED}")
     if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
         raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
-    if settings.bin_max_bytes < 0:
-        raise fail("bin_max_bytes", "expected bytes, 0 or more")
+    if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
+        raise fail("bin_max_bytes", f"expected bytes, 0 to {MAX_BIN_BYTES}")
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         raise fail("bulk_max_jobs", "expected a number from 1 to 1000000")
     _check_users(settings, origin.get("users", "users"))
@@ -288,6 +298,15 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         if url is not None:
             _check_url(url, origin.get(name, name))
     _check_sources(settings, origin.get("sources", "sources"))
+
+
+def _is_web_url(url: str) -> bool:
+    """Whether it is an http:// or https:// URL with a host, and a port that there can be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        return False
 
 
 def _check_proxies(settings: Settings, where: str) -> None:
@@ -349,6 +368,8 @@ def _check_sources(settings: Settings, where: str) -> None:
         for glob in source.queues:
             if not is_glob(glob):
                 raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
+        if not all(source.prefixes):
+            raise ConfigurationError(f"{at}: prefixes: expected no empty one; leave it out to look for all")
 
 
 def _check_url(url: str, where: str) -> None:
@@ -364,15 +385,19 @@ def _check_url(url: str, where: str) -> None:
     ):
         if word in parts.scheme:
             raise ConfigurationError(f"{where}: {hint}; {expected}")
-    if parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
+    if not url.isprintable() or parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
         raise ConfigurationError(f"{where}: {expected}")
     _check_options(parts.scheme, parts.query, where)
     if parts.scheme != "unix":
         if not parts.hostname:
             raise ConfigurationError(f"{where}: {expected}")
         database = parts.path.strip("/")
-        if database and not database.isdigit():
+        if database and not _is_database(database):
             raise ConfigurationError(f"{where}: expected a database number after the port, as /0")
+
+
+def _is_database(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9
 
 
 def _check_options(scheme: str, query: str, where: str) -> None:
@@ -383,9 +408,11 @@ def _check_options(scheme: str, query: str, where: str) -> None:
             raise ConfigurationError(
                 f"{where}: unknown option {shown} behind the ?; known for {scheme}:// are {', '.join(sorted(known))}"
             )
-        if name == "db" and not value.isdecimal():
+        if name == "db" and not _is_database(value):
             raise ConfigurationError(f"{where}: db: expected a number")
         if name == "ssl_cert_reqs" and value.lower() not in CERT_REQS:
             raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
+        if name in _TLS_FILES and not os.access(value, os.R_OK):
+            raise ConfigurationError(f"{where}: {name}: expected a file that can be read")
         if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
             raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")

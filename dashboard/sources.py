@@ -167,6 +167,7 @@ class Source:
         )
         self._connections = Renewal()
         self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
+        self._sentinel: bool | None = None  # whether this server is one; asked for when a command is missing
         self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
 
     def __repr__(self) -> str:
@@ -272,6 +273,8 @@ class Source:
                 meter.add(commands, time.perf_counter() - started, sent_bytes, trips * self._way_s, len(pieces))
         if asks:
             self._note_time(replies.pop())
+        if any(isinstance(reply, CommandMissing) for reply in replies):
+            self._check_sentinel()
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
             raise self.unavailable(replies[0])
         first = replies[0]
@@ -349,6 +352,16 @@ class Source:
         health = parse_info(info, keys if isinstance(keys, int) else None)
         self._connections.found(health.role)
         return replace(health, write_probe=written) if probe else health
+
+    def _check_sentinel(self) -> None:
+        """Raises BackendUnavailable where commands are missing because the server is a Sentinel. Cost: none, or 1 round
+        trip for the first missing command."""
+        if self._sentinel is None:
+            self._sentinel = False  # also where INFO is missing
+            told = self.batch([("INFO", "server")])[0]
+            self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
+        if self._sentinel:
+            raise self.unavailable(ResponseError(_SENTINEL))
 
     def _check_kind(self, fields: Mapping[str, str]) -> None:
         """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
@@ -430,6 +443,11 @@ class Source:
         if isinstance(exc, CommandMissing):
             _, message, hint = _explain(exc, self.address)
             return Forbidden(message, hint=hint)
+        if "unknown redis command" in str(exc).lower():
+            return Forbidden(
+                f"{self.address} does not have a command that a script needs: it was renamed or disabled there",
+                hint="Allow it, or name another Redis by store_url. Run `queuedeck doctor` to see what is missing.",
+            )
         return Forbidden(
             f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
             hint="Grant the command to this user with ACL SETUSER, or go on without it.",

@@ -14,7 +14,7 @@ from dashboard.acts.bin import Batch, Bin, new_batch
 from dashboard.backends.acting import MAX_BATCH, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend
 from dashboard.clock import now_s
-from dashboard.errors import BackendUnavailable, Conflict, OutcomeUnknown, QueuedeckError, Unsupported
+from dashboard.errors import BackendUnavailable, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from dashboard.model import QueueRef, QueueStats, Schedule, State, Worker
 
 BackendOf = Callable[[str, str], Backend]
@@ -43,6 +43,17 @@ class Result:
     def worst(self) -> Acted | None:
         """The first that was not done; None when all were."""
         return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
+
+
+def check_server(backend: Backend, server: str) -> None:
+    """Raises Conflict where the backend's source is not at `server`: a dashboard with other settings on the same store
+    may use one name for another Redis. "" is any."""
+    here = backend.source.address
+    if server and server != here:
+        raise Conflict(
+            f"These jobs are of {server}, and the source {backend.source.name!r} is {here} here.",
+            hint="Do it in the dashboard whose source that is; give each dashboard a store_prefix of its own.",
+        )
 
 
 class Actions:
@@ -152,7 +163,7 @@ class Actions:
             if any(job.blob is None for job in kept):
                 taken = [_too_large(each) if isinstance(each, Kept) and each.blob is None else each for each in taken]
                 kept = [each for each in taken if isinstance(each, Kept)]
-            about = Batch(ref=ref, state=state, who=who, at=now_s())
+            about = Batch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
             if not self.bin.put(batch, about, kept):
                 raise Conflict(
                     "The bin has no room for these jobs, so they could not be put back.",
@@ -191,10 +202,15 @@ class Actions:
     def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> Result:
         """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
 
-        Raises NotFound when there are none any more. Bounded by the bin's cap.
+        Raises NotFound when there are none any more, Conflict where its source is another server here, or not
+        watched. Bounded by the bin's cap.
         """
         about, count = self.bin.about(batch)
-        backend = self._backend_of(about.ref.source, about.ref.backend)
+        try:
+            backend = self._backend_of(about.ref.source, about.ref.backend)
+        except NotFound as exc:  # as such it would mean that nothing is left to undo
+            raise Conflict(exc.message, hint="Undo it in the dashboard that watches it.") from exc
+        check_server(backend, about.server)
         event = audit.event(
             actor,
             "undo",

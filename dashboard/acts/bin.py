@@ -91,6 +91,7 @@ class Batch(Value, frozen=True, kw_only=True):
     state: State | None
     who: str
     at: float
+    server: str = ""  # the address of its source at that time; "" is not known
 
     @property
     def place(self) -> State:

@@ -9,6 +9,8 @@ from enum import IntEnum
 import msgspec
 
 from dashboard.alerts.compose import OPS, subject, text_of
+from dashboard.alerts.desk import judge_beat
+from dashboard.alerts.editor import alerts_elsewhere
 from dashboard.alerts.evaluate import Evaluator, Finding
 from dashboard.alerts.local import REFUSED, UNREACHABLE, rule_for
 from dashboard.alerts.machine import Labels
@@ -17,10 +19,10 @@ from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.alerts.setup import check, make_rulebook
 from dashboard.alerts.store import AlertStore
-from dashboard.collect.leader import holder_name
+from dashboard.collect.leader import holder_name, is_of_others
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
-from dashboard.collect.watch import watch
+from dashboard.collect.watch import Watch, watch
 from dashboard.errors import QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.output import say
@@ -87,10 +89,16 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
         kept: Kept | None = None
         troubles: dict[tuple[str, Severity, Labels], Trouble] = {}
         try:
-            rules = book.rules(store.look().rules)
-            kept, _ = store.memory()
+            look = store.look()
+            elsewhere = look.beat is not None and is_of_others(look.beat.holder, here.fingerprint)
+            if elsewhere and judge_beat(look.now, look.beat, settings.sample_interval_s).ok:
+                problems.append(f"stored alerts: {alerts_elsewhere().message} {alerts_elsewhere().hint}")
+            if not elsewhere:
+                rules = book.rules(look.rules)
+            if not elsewhere or _are_same_sources(store.store, here):
+                kept, _ = store.memory()
             by_id = {rule.id: rule for rule in rules}
-            for state in store.load().states.values():
+            for state in () if elsewhere else store.load().states.values():
                 if state.active and state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
@@ -116,6 +124,13 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     ordered = sorted(told_of, key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels)))
     problems = list(dict.fromkeys(problems))
     return _status(ordered, problems), ordered, problems
+
+
+def _are_same_sources(store: Store, here: Watch) -> bool:
+    """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
+    published, _ = store.read(with_history=False)
+    addresses = {source.name: source.address for source in published.sources} if published else {}
+    return addresses == {source.name: source.address for source in here.sources.values()}
 
 
 def _sample(sampler: Sampler) -> Snapshot:

@@ -7,7 +7,7 @@ caller's business. Raises BackendUnavailable and Forbidden as the store does; ea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ import msgspec
 from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
 from dashboard.alerts.channels.base import public
-from dashboard.alerts.editor import RuleEditor
+from dashboard.alerts.editor import RuleEditor, alerts_elsewhere
 from dashboard.alerts.evaluate import Situation
 from dashboard.alerts.hours import Hours
 from dashboard.alerts.machine import Labels, Phase, State
@@ -31,6 +31,7 @@ from dashboard.alerts.setup import make_channels, make_rulebook
 from dashboard.alerts.store import AlertStore, Beat, Look
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History
+from dashboard.collect.leader import is_of_others
 from dashboard.collect.store import AHEAD_S, Store
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.model import Snapshot
@@ -161,22 +162,49 @@ class Dead:
 class Desk:
     """Thread-safe. Opens no connection by itself."""
 
-    def __init__(self, settings: Settings, store: Store, rulebook: Rulebook | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        rulebook: Rulebook | None = None,
+        *,
+        is_elsewhere: Callable[[], bool] = lambda: False,
+        fingerprint: str = "",
+    ) -> None:
+        """`is_elsewhere`: whether a dashboard with other settings evaluates alerts on this store now. Then its alerts,
+        rules, silences and deliveries are not answered as ours, and every change raises Conflict. `fingerprint` of
+        these settings: what others evaluated before they stopped is not ours either."""
+        self._is_elsewhere = is_elsewhere
+        self._fingerprint = fingerprint
         self._settings = settings
         self._store = store
         self._alerts = AlertStore(store)
         self._outbox = Outbox(store)
         self._rulebook = rulebook or make_rulebook(settings)
         self._channels = tuple(make_channels(settings))
-        self.editor = RuleEditor(store, self._rulebook, self._channels)
+        self.editor = RuleEditor(store, self._rulebook, self._channels, is_elsewhere=is_elsewhere)
         self._hours: tuple[Hours | None, float] = (None, float("-inf"))  # with when that was read, monotonic
         self._last: tuple[tuple[str, int], Sequence[State]] | None = None
+
+    @property
+    def elsewhere(self) -> Conflict | None:
+        """Why alerts are not ours to show or change; None where they are. Cost: none."""
+        return alerts_elsewhere() if self._is_elsewhere() else None
+
+    def _check_here(self) -> None:
+        if (problem := self.elsewhere) is not None:
+            raise problem
 
     # What is
 
     def now(self) -> Board:
-        """All alerts. Cost: 1 round trip, 2 more when anything changed since the last call."""
+        """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything changed since
+        the last call."""
+        if self.elsewhere is not None:
+            return Board(self._store.now_s(), (), ())
         look = self._alerts.look()
+        if look.beat is not None and is_of_others(look.beat.holder, self._fingerprint):
+            return Board(look.now, (), ())
         rows = self._states(look)
         alerts = [_alert(state, look.mutes, look.now) for state in rows]
         return Board(
@@ -195,7 +223,8 @@ class Desk:
         return last[1]
 
     def alert(self, fp: str) -> Alert:
-        """One instance. Raises NotFound. Cost: 3 round trips."""
+        """One instance. Raises NotFound, Conflict. Cost: 3 round trips."""
+        self._check_here()
         board = self.now()
         for alert in (*board.firing, *board.pending):
             if alert.state.fp == fp:
@@ -204,6 +233,8 @@ class Desk:
 
     def history(self, most: int = 100) -> tuple[Past, ...]:
         """Episodes, the newest first. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
         (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
         found: dict[str, dict[str, Episode]] = {}
         for raw in _entries(rows):
@@ -214,8 +245,13 @@ class Desk:
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
     def health(self) -> CheckerHealth:
-        """For `/healthz/checker`: well while the last full tick is younger than three intervals. Cost: 1 round trip."""
+        """For `/healthz/checker`: well while the last full tick is younger than three intervals; not well while others
+        evaluate by their settings. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
         now, beat = self._alerts.heartbeat()
+        if beat is not None and is_of_others(beat.holder, self._fingerprint):
+            beat = None
         return judge_beat(now, beat, self._settings.sample_interval_s)
 
     # Rules
@@ -225,6 +261,11 @@ class Desk:
 
         Cost: 2 round trips; some 2 µs for each rule and queue.
         """
+        if self.elsewhere is not None:
+            alone = Situation(now=self._store.now_s(), channels=self._channels)
+            rules = self._rulebook.rules() if rules is None else rules
+            interval_s = self._settings.sample_interval_s
+            return {rule.id: one for rule, one in previews(snapshot, history, rules, alone, None, interval_s, None)}
         look, (kept, sights) = self._alerts.look(), self._alerts.memory()
         situation = Situation(
             now=look.now,
@@ -243,6 +284,8 @@ class Desk:
 
         Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
         """
+        if self.elsewhere is not None:
+            return None
         last, asked = self._hours
         if (last is None or now - last.at >= last.step_s) and monotonic_s() - asked >= HOURS_ASKED_S:
             last = self._alerts.hours()
@@ -253,11 +296,14 @@ class Desk:
 
     def silences(self) -> tuple[Silence, ...]:
         """All silences and maintenance windows that are not over, the first to end first. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
         look = self._alerts.look()
         return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
 
     def keep_silence(self, silence: Silence) -> None:
-        """Be silent as drafted. Raises Unsupported when there are too many. Cost: 1 round trip."""
+        """Be silent as drafted. Raises Unsupported when there are too many, Conflict. Cost: 1 round trip."""
+        self._check_here()
         if not self._put_silence(silence, replace=False):
             raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
 
@@ -297,7 +343,8 @@ class Desk:
         return silence
 
     def expire_silence(self, silence_id: str) -> Silence:
-        """End a silence now. Raises NotFound. Cost: 2 round trips."""
+        """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
+        self._check_here()
         look = self._alerts.look()
         for silence in look.mutes.silences:
             if silence.id == silence_id and silence.until > look.now:
@@ -335,7 +382,8 @@ class Desk:
 
     def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
         """Note that somebody sees to these episodes (by fingerprint), at most MAX_TOGETHER; those that are over or new
-        are left out. Answers the fingerprints noted. Cost: 2 round trips, one more for each."""
+        are left out. Answers the fingerprints noted. Raises Conflict. Cost: 2 round trips, one more for each."""
+        self._check_here()
         wanted = dict(islice(episodes.items(), MAX_TOGETHER))
         board, noted = self.now(), []
         for alert in board.firing:
@@ -347,13 +395,16 @@ class Desk:
         return tuple(noted)
 
     def withdraw(self, fp: str) -> None:
-        """Take an acknowledgement back. Cost: 1 round trip."""
+        """Take an acknowledgement back. Raises Conflict. Cost: 1 round trip."""
+        self._check_here()
         self._store.script(_WITHDRAW, (keys.ACKS,), fp)
 
     # Messages
 
     def deliveries(self, most: int = 100) -> tuple[Attempt, ...]:
         """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
         found = []
         (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
         for raw in _entries(rows):
@@ -365,6 +416,8 @@ class Desk:
 
     def given_up(self) -> tuple[Dead, ...]:
         """Messages given up, the newest first. Cost: 2 round trips."""
+        if self.elsewhere is not None:
+            return ()
         (names,) = self._store.ask(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
         pairs = list(zip(names[::2], names[1::2], strict=False)) if names else []
         rows = self._store.ask(*(("HGET", keys.message(_text(name)), "body") for name, _ in pairs))
@@ -376,13 +429,15 @@ class Desk:
         return tuple(found)
 
     def send_again(self, message_id: str) -> None:
-        """Send a given-up message after all, under its old id. Raises NotFound. Cost: 2 round trips."""
+        """Send a given-up message after all, under its old id. Raises NotFound, Conflict. Cost: 2 round trips."""
+        self._check_here()
         (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
         if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
             raise NotFound("This message was not given up, or it is too old to be kept.")
 
     def dismiss(self, message_id: str) -> None:
-        """Take note of a given-up message: it counts no longer. Raises NotFound. Cost: 1 round trip."""
+        """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
+        self._check_here()
         if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
             raise NotFound("This message was not given up.")
 
@@ -393,8 +448,9 @@ class Desk:
     def test_fire(self, channel: str, *, by: str) -> str:
         """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `deliveries`.
 
-        Raises NotFound, Forbidden when one was sent just now. Cost: 3 round trips.
+        Raises NotFound, Conflict, Forbidden when one was sent just now. Cost: 3 round trips.
         """
+        self._check_here()
         if channel not in self._channels:
             raise NotFound(f"There is no channel {channel!r}.")
         if not self._store.script(_LIMIT, (f"{keys.pace(channel)}:test",), TEST_EVERY_S):

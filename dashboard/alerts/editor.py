@@ -6,7 +6,7 @@ cost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -32,10 +32,28 @@ return 1
 """
 
 
+def alerts_elsewhere() -> Conflict:
+    """Why alerts are not ours to show or change while a dashboard with other settings leads on the same store."""
+    return Conflict(
+        "Alerts are evaluated by another dashboard with other settings.",
+        hint="Set a store_prefix of its own for one of the two, or give both the same settings.",
+    )
+
+
 class RuleEditor:
     """Thread-safe. Opens no connection by itself. `channels` are the names that a rule may tell."""
 
-    def __init__(self, store: Store, rulebook: Rulebook, channels: Collection[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rulebook: Rulebook,
+        channels: Collection[str],
+        *,
+        is_elsewhere: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_elsewhere`: whether the stored rules are those of a dashboard with other settings. Then the rules of
+        these settings are all there are, and every change raises Conflict."""
+        self._is_elsewhere = is_elsewhere
         self._store = store
         self._alerts = AlertStore(store)
         self._rulebook = rulebook
@@ -43,6 +61,8 @@ class RuleEditor:
 
     def entries(self) -> tuple[Entry, ...]:
         """All rules with their origin, those that are off too. Cost: 1 round trip."""
+        if self._is_elsewhere():
+            return self._rulebook.entries()
         return self._rulebook.entries(self._stored_rules())
 
     def entry(self, rule_id: str) -> Entry:
@@ -68,6 +88,7 @@ class RuleEditor:
         Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
         Unsupported for a rule of the TOML file. Cost: 3 round trips.
         """
+        self._check_here()
         draft = self.read({**values, "version": 1})
         for _ in range(TRIES):
             stored = self._stored_rules()
@@ -103,6 +124,7 @@ class RuleEditor:
 
         Cost: 2 round trips.
         """
+        self._check_here()
         for _ in range(TRIES):
             stored = self._stored_rules()
             entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
@@ -116,6 +138,10 @@ class RuleEditor:
             if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
                 return
         raise Conflict("Somebody else is changing the rules just now. Nothing was removed; try again.")
+
+    def _check_here(self) -> None:
+        if self._is_elsewhere():
+            raise alerts_elsewhere()
 
     def _stored_rules(self) -> bytes:
         (stored,) = self._store.ask(("GET", keys.RULES))

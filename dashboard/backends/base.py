@@ -335,6 +335,11 @@ class Backend(abc.ABC):
         globs = self.settings.queues
         return not globs or any(glob_matches(glob, queue) for glob in globs)
 
+    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+        """The ref as `discover` brings it, of one that another process found by its own settings and that `distinct`
+        may have renamed; None where these settings do not want that queue. Cost: none."""
+        return ref if ref.shared or self.shows(ref.name) else None
+
     def named_queues(self) -> tuple[str, ...]:
         """Queues that the settings name outright, to be shown even before they exist.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -30,9 +30,20 @@ def foreseen(what: str, queue: str | None = None) -> Iterator[None]:
         yield
     except QueuedeckError:
         raise
+    except ResponseError as exc:
+        if "unknown redis command" not in str(exc).lower():
+            _raise_unreadable(what, queue, exc)
+        cause = "a command that a script needs was renamed or disabled on this server"
+        raise UnreadableData(
+            f"{what} could not be read: {cause}", hint="Allow it: `queuedeck doctor` names it."
+        ) from exc
     except Exception as exc:
-        log.exception("%s%s could not be read", what, f" of {queue!r}" if queue is not None else "")
-        raise UnreadableData(f"{what} could not be read: {_cause(exc)}", hint=HINT) from exc
+        _raise_unreadable(what, queue, exc)
+
+
+def _raise_unreadable(what: str, queue: str | None, exc: Exception) -> NoReturn:
+    log.exception("%s%s could not be read", what, f" of {queue!r}" if queue is not None else "")
+    raise UnreadableData(f"{what} could not be read: {_cause(exc)}", hint=HINT) from exc
 
 
 def readable(decode: Callable[[], T], instead: Callable[[str], T]) -> T:

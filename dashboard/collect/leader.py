@@ -11,7 +11,7 @@ import secrets
 import socket
 
 from dashboard.clock import monotonic_s
-from dashboard.collect.store import Store
+from dashboard.collect.store import Lease, Store
 from dashboard.errors import QueuedeckError
 from dashboard.redact import masked_logger
 
@@ -31,6 +31,12 @@ def holder_name(fingerprint: str = "") -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
+def is_of_others(holder: str, fingerprint: str) -> bool:
+    """Whether a `holder_name` is that of a process with other settings; not where one of the two has no fingerprint."""
+    _, dot, theirs = holder.rpartition(".")
+    return bool(dot and fingerprint) and theirs != fingerprint[:8]
+
+
 class Leadership:
     """This process's side of the lease. `renew` is called by one thread, the properties may be read by any."""
 
@@ -38,6 +44,7 @@ class Leadership:
         self._store = store
         self.holder = holder
         self._epoch: int | None = None
+        self._others_lead = False  # as the last renewal told
         self._until = 0.0  # monotonic
         self._check_at = 0.0  # monotonic: when to see again what the user may write
         self._refused: tuple[str, ...] = ()
@@ -63,8 +70,21 @@ class Leadership:
         self.problem = self.fault = None
         if lease.epoch != self._epoch:
             log.info("leading with epoch %s" if lease.epoch else "following %s", lease.epoch or lease.holder)
+        self._note_others(lease)
         self._epoch, self._until = lease.epoch, asked + LEASE_S
         return self.epoch
+
+    def _note_others(self, lease: Lease) -> None:
+        """One line in the log when a process with other settings takes the lead."""
+        _, _, own = self.holder.rpartition(".")
+        others = lease.epoch is None and "." in self.holder and is_of_others(lease.holder.partition(":")[0], own)
+        if others and not self._others_lead:
+            log.warning(
+                "%s leads with other settings on the same store: the rules of this process are not evaluated. Set "
+                "another store_prefix for one of the two, or stop one.",
+                lease.holder,
+            )
+        self._others_lead = others
 
     def _check_rights(self) -> None:
         """Raises Forbidden for a user who may take the lead, but not do all that a leader writes.

@@ -106,7 +106,7 @@ class Reader:
             history = newer
         self._note_other(published)
         if self._other is not None:
-            return self._shared()
+            return self._shared(published)
         if published is not None:
             followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
             if newer is None and published.epoch and not followed:
@@ -132,12 +132,13 @@ class Reader:
                 log.warning("%s", other)
         self._other = other
 
-    def _shared(self) -> Reading:
-        """A sample by the settings of this process, shared with other processes of the same settings."""
+    def _shared(self, published: Snapshot | None) -> Reading:
+        """A sample by the settings of this process, shared with other processes of the same settings. The first begins
+        with the queues that the other published, as far as these settings want them."""
         known, past = self._reading.snapshot if self._reading else None, History()
         try:
             snapshot, history = self._store.read_shared(self._fingerprint)
-            known, past = snapshot or known, history or past
+            known, past = snapshot or known or published, history or past
             if snapshot is not None and self._age(snapshot) <= 2 * self._interval_s:
                 return self._reading_of(snapshot, history or History())
             if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:

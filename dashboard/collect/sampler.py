@@ -14,7 +14,7 @@ from dashboard.backends.odd_data import read_each
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow
-from dashboard.collect.history import History, HistoryKeeper, known_sum
+from dashboard.collect.history import History, HistoryKeeper, QueueHistory, known_sum
 from dashboard.collect.watch import Watch
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
 from dashboard.model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
@@ -103,16 +103,34 @@ class Sampler:
         return self._keeper.history
 
     def adopt(self, snapshot: Snapshot | None, history: History) -> None:
-        """Go on with what another sampler published: its queues are there until a whole search has not found them, and
-        its history is ours when it is the newer one."""
+        """Continue from what another sampler published: its queues, as far as these settings name them, are known until
+        a whole search has not found them; its history is used when it is the newer one, without the sums of a sampler
+        with other settings."""
         if snapshot is not None and snapshot.sampler != self._name and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
             for queue in snapshot.queues:
-                search = self._search_for(queue)
-                if search is not None:
-                    search.add(queue.ref)
+                if self._is_same_source(snapshot, queue.source):
+                    self._adopt_queue(queue)
         if history.last_at > self._keeper.history.last_at:
+            if snapshot is not None and snapshot.fingerprint not in ("", self._watch.fingerprint):
+                history = self._without_others(snapshot, history)
             self._keeper = HistoryKeeper(history)
+
+    def _is_same_source(self, snapshot: Snapshot, name: str) -> bool:
+        """Whether a source of a snapshot is the server and database that has this name here."""
+        source = self._watch.sources.get(name)
+        return source is not None and any(
+            stats.name == name and stats.address == source.address for stats in snapshot.sources
+        )
+
+    def _without_others(self, snapshot: Snapshot, history: History) -> History:
+        same = {name for name in self._watch.sources if self._is_same_source(snapshot, name)}
+        return msgspec.structs.replace(
+            history,
+            totals=QueueHistory(),
+            queues={key: one for key, one in history.queues.items() if key.partition("\0")[0] in same},
+            memory={name: series for name, series in history.memory.items() if name in same},
+        )
 
     def sample(self, epoch: int = 0) -> Snapshot:
         """A new snapshot. A source or backend that cannot be read is told in it, never raised.
@@ -223,12 +241,10 @@ class Sampler:
         )
         return stats, lost
 
-    def _search_for(self, queue: QueueStats) -> _Search | None:
-        """The search that may find a queue; None where this process does not look for it."""
+    def _adopt_queue(self, queue: QueueStats) -> None:
         for backend in self._watch.backends.get(queue.source, ()):
-            if backend.name == queue.backend and (queue.shared or backend.shows(queue.name)):
-                return self._searches.setdefault((queue.source, backend.name), _Search())
-        return None
+            if backend.name == queue.backend and (ref := backend.wanted_ref(queue.ref)) is not None:
+                self._searches.setdefault((queue.source, backend.name), _Search()).add(ref)
 
     def _search_of(self, source: Source, backend: Backend) -> _Search:
         return self._searches.setdefault((source.name, backend.name), _Search())

@@ -98,7 +98,8 @@ _TRY_WRITES = (
 local refused = {}
 local function try(name, ...)
   if redis.acl_check_cmd then
-    if not redis.acl_check_cmd(name, KEYS[1], ...) then refused[#refused + 1] = name end
+    local known, allowed = pcall(redis.acl_check_cmd, name, KEYS[1], ...)
+    if not known or not allowed then refused[#refused + 1] = name end -- not known: renamed or disabled
     return
   end
   if ARGV[1] ~= '1' or refused[1] == 'DEL' then return end

@@ -42,10 +42,14 @@ _IN_PYTHON = re.compile(r"""\(\s{0,40}"([A-Z]{3,20})",""")
 # patterns that do not let it in, those of keys first}. It touches no key.
 _MAY_ACT: Final = """
 local refused, closed, many, at = {}, {}, tonumber(ARGV[1]), 2
+local function may(...) -- not where the command was renamed or disabled
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
+  return known and allowed
+end
 while ARGV[at] ~= '' do
   local allowed
-  if at - 1 <= many then allowed = redis.acl_check_cmd('SET', ARGV[at], '')
-  else allowed = redis.acl_check_cmd('PUBLISH', ARGV[at], '') end
+  if at - 1 <= many then allowed = may('SET', ARGV[at], '')
+  else allowed = may('PUBLISH', ARGV[at], '') end
   if not allowed then closed[#closed + 1] = at - 1 end
   at = at + 1
 end
@@ -54,10 +58,10 @@ local bare = {multi = true, exec = true, unwatch = true, discard = true}
 for n = at + 1, #ARGV do
   local name = ARGV[n]
   local allowed
-  if bare[name] then allowed = redis.acl_check_cmd(name)
-  elseif name == 'eval' then allowed = redis.acl_check_cmd(name, '', '0')
-  elseif name == 'publish' then allowed = redis.acl_check_cmd(name, channel, '')
-  else allowed = redis.acl_check_cmd(name, key, key, key, key) end
+  if bare[name] then allowed = may(name)
+  elseif name == 'eval' then allowed = may(name, '', '0')
+  elseif name == 'publish' then allowed = may(name, channel, '')
+  else allowed = may(name, key, key, key, key) end
   if not allowed then refused[#refused + 1] = name end
 end
 return {refused, closed}
@@ -93,7 +97,11 @@ def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
 
 def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
     """The line that lets the user of one of the others act on a library too: what is granted already stays."""
-    keys = [] if version < (7, 0) else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), "{queuedeck}:*")]
+    keys = (
+        []
+        if version < (7, 0)
+        else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), f"{backend.source.prefix}:*")]
+    )
     channels = [] if version < (6, 2) else [f"&{pattern}" for pattern in backend.changed_channels(refs)]
     return " ".join(["ACL SETUSER", NAME, *keys, *channels, *(f"+{name}" for name in acting_commands(backend.name))])
 

@@ -59,7 +59,7 @@ def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[Finding]:
         if fields.get("master_link_status") == "down":
             yield problem("Its link to the primary is down: its data stands still.")
     if fields.get("cluster_enabled") == "1":
-        yield note("Redis Cluster: only the queues on this node are seen.")
+        yield note("Redis Cluster: supported only where this node has all slots.")
 
 
 def _memory(health: RedisHealth) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from dashboard.alerts.mutes import Silence
 from dashboard.alerts.preview import Preview, muted
 from dashboard.alerts.rulebook import Entry
 from dashboard.clock import instant, iso
-from dashboard.errors import ConfigurationError, Forbidden, Unsupported
+from dashboard.errors import ConfigurationError, Forbidden, QueuedeckError, Unsupported
 from dashboard.sources import metered
 from dashboard.web import htmx, page
 from dashboard.web.deck import deck
@@ -31,6 +31,13 @@ api_bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
 NOW = "alerts/_now.html"
 SHOWN = 20
+
+
+@edit_bp.before_request
+def refuse_elsewhere() -> None:
+    """Raises Conflict while alerts are evaluated by a dashboard with other settings."""
+    if (elsewhere := deck().desk.elsewhere) is not None:
+        raise elsewhere
 
 
 @bp.get("/alerts")
@@ -223,7 +230,8 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old."""
+    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old,
+    or none is shown, and `problem` says why where it is known."""
     desk = deck().desk
     board, health = desk.now(), desk.health()
     problem = None if health.ok else deck().checker_problem
@@ -231,15 +239,21 @@ def alerts() -> Response:
         alerts=shown_firing(board),
         pending=[shown(alert) for alert in board.pending],
         watched=health.ok,
-        problem=problem.message if problem else None,
+        problem=_one_line(problem),
     )
+
+
+def _one_line(problem: QueuedeckError | None) -> str | None:
+    """What is wrong and what to do."""
+    return f"{problem.message.rstrip('.')}. {problem.hint or ''}".rstrip() if problem else None
 
 
 @api_bp.get("/rules")
 def rules() -> Response:
-    """The rules in force, with where each comes from."""
+    """The rules in force, with where each comes from. `problem`: why they are not evaluated; else null."""
     board = deck().rule_board()
-    return jsonify(rules=[told(entry, board.previews.get(entry.rule.id)) for entry in board.entries])
+    listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
+    return jsonify(rules=listed, problem=_one_line(deck().desk.elsewhere))
 
 
 @api_bp.get("/rules/<segment:rule_id>")
@@ -293,7 +307,8 @@ def silences() -> Response:
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
             for each in deck().desk.silences()
-        ]
+        ],
+        problem=_one_line(deck().desk.elsewhere),
     )
 
 
@@ -308,7 +323,8 @@ def deliveries() -> Response:
                 "at": iso(instant(each.at)),
             }
             for each in deck().desk.deliveries()
-        ]
+        ],
+        problem=_one_line(deck().desk.elsewhere),
     )
 
 

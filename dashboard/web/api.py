@@ -64,7 +64,9 @@ def overview() -> Response:
 
 
 def _alerts() -> list[dict[str, Any]] | None:
-    """What fires now; None when the store does not tell."""
+    """What fires now; None when the store does not tell, or alerts are evaluated by other settings."""
+    if deck().desk.elsewhere is not None:
+        return None
     try:
         return shown_firing(deck().desk.now())
     except (BackendUnavailable, Forbidden):

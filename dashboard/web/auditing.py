@@ -6,6 +6,7 @@ import re
 
 from flask import Blueprint, render_template, request
 
+from dashboard.backends.acting import Action
 from dashboard.errors import Unsupported
 from dashboard.sources import metered
 from dashboard.web import page
@@ -25,12 +26,16 @@ def index() -> str:
     """The newest acts first; `before` = the id of the last one seen."""
     with metered() as meter:
         events = deck().actions.record.events(count=PER_PAGE, before=before())
+        # Also of a delete whose answer was lost: here it is found again.
+        batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
+        left = deck().actions.bin.left(batches)
     price = page.price(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(
         "audit/index.html",
         **page.shell(deck().reading(), price),
         events=events,
+        left=left,
         before=request.args.get("before"),
         last=last,
         past=PAST,

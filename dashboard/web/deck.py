@@ -203,7 +203,7 @@ class Deck:
         return self._health.get("checker", self.desk.health) or self.desk.health()
 
     def firing(self) -> Firing | None:
-        """What fires, in one line, a second old at most; None while the store does not tell."""
+        """What fires, in one line, a second old at most; None while it is not known."""
         return self._here().firing.current()
 
     def forget_firing(self) -> None:
@@ -226,8 +226,12 @@ class Deck:
 
     @property
     def checker_problem(self) -> QueuedeckError | None:
-        """Why this process cannot take part in sampling and alerting; None where it can, or is not meant to."""
-        work = self._here().work
+        """Why this process cannot take part in sampling and alerting, or others do by other settings; None where it
+        can, or is not meant to."""
+        here = self._here()
+        if (elsewhere := here.desk.elsewhere) is not None:
+            return elsewhere
+        work = here.work
         return work.checker.problem if work is not None else None
 
     @property
@@ -429,11 +433,12 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
 
     triage = Triage(here.backend, settings.dlq_queues, Book(store), interval_s)
     actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own), triage.left, triage.forget)
-    bulk = BulkStore(store)
+    addresses = {source.name: source.address for source in here.sources.values()}
+    bulk = BulkStore(store, addresses.get)
     runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
     if settings.checker == "auto" and not settings.read_only:
         runner.start()
-    desk = Desk(settings, store)
+    desk = Desk(settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=here.fingerprint)
     return _Process(
         os.getpid(),
         here,

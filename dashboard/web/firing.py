@@ -78,11 +78,14 @@ class FiringWatch:
         self._next_look = float("-inf")  # monotonic
 
     def current(self) -> Firing | None:
-        """What fires; None while the store does not tell. Never raises. Cost: mostly none, else as Desk.now."""
+        """What fires; None while the store does not tell, or alerts are evaluated by other settings. Never raises.
+
+        Cost: mostly none, else as Desk.now.
+        """
         if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
             return self._last
         try:
-            self._last = summary(self._desk.now())
+            self._last = summary(self._desk.now()) if self._desk.elsewhere is None else None
         except (BackendUnavailable, Forbidden):
             self._last = None
         finally:

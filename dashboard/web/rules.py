@@ -20,7 +20,7 @@ from dashboard.collect.reader import Reading
 from dashboard.errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.sources import metered
 from dashboard.web import htmx, page
-from dashboard.web.alerting import told
+from dashboard.web.alerting import refuse_elsewhere, told
 from dashboard.web.deck import deck
 from dashboard.web.graph import Graph, graph
 from dashboard.web.request_input import Body, form_fields, form_flag, form_word, json_body
@@ -53,6 +53,9 @@ REDUCERS = {
 # Fields of the forms that store a rule.
 _FORM = (*FIELDS, "enabled", "notify_resolved", "do")
 UNREADABLE = "The rules cannot be stored now."
+
+
+edit_bp.before_request(refuse_elsewhere)
 
 
 @bp.get("/rules")

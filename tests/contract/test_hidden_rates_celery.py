@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
+from dashboard.backends.celery import index
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.figures import _progress
 from dashboard.backends.celery.index import Ended
@@ -18,6 +20,7 @@ from dashboard.sources import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.looks import Looks, told
+from tests.contract.test_celery import SEP, tell
 from tests.waiting import wait_until
 
 GOOD, BAD = 9, 3
@@ -117,3 +120,37 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1040.0) is False
     keeper.traces.workers = {"": None}
     assert _progress(("", "alpha"), {}, Ended(), keeper.traces, shown, 1040.0) is None
+
+
+def test_rates_are_unknown_until_each_worker_has_told_twice(
+    backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that, tasks that leave no record would be missed, and the visible part would pass for all."""
+    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
+    library = CeleryLibrary()
+    looks = Looks(backend, lambda: library.settle(backend, redis_client))
+    redis_client.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"a@h.celery.pidbox")
+    record = json.dumps({"status": "SUCCESS", "queue": "alpha", "task_id": "seen"})
+
+    def beat(number: int, processed: int) -> None:
+        told_by = {"hostname": "a@h", "pid": 1, "active": 0, "processed": processed, "timestamp": number}
+        wait_until(lambda: tell(redis_client, "/0.celeryev/worker.heartbeat", told_by), what="a listener")
+
+    def end_one() -> None:
+        redis_client.set("celery-task-meta-seen", record, ex=3600)
+        wait_until(lambda: redis_client.publish("celery-task-meta-seen", record), what="a listener")
+
+    looks.look()
+    for number in range(2):
+        end_one()
+        row = looks.look()["alpha"]
+        assert told(row) == NOTHING
+        assert "Listening has just begun" in (row.flow_reason or "")
+        beat(number, 100)  # the first of them: the look after it still knows nothing of what came between
+    end_one()
+    beat(2, 101)
+    assert told(looks.look()["alpha"])[0] == 1
+    for number in range(3, 6):
+        beat(number, 101 + 10 * number)
+        looks.look()
+    assert told(looks.look()["alpha"]) == NOTHING  # tasks ended that left no record

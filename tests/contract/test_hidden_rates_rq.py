@@ -22,6 +22,7 @@ from tests.workloads import rq_jobs
 GOOD, BAD = 9, 3
 TRUTH = (12, 3, 0.25)
 NOTHING = (None, None, None)
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,9 @@ def workers(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     with connected(server.url) as client:
         client.flushall()
         with working(server.url, "simple", "alpha", "beta"), working(server.url, "simple", "alone"):
+            wait_until(lambda: len(client.smembers("rq:workers")) == 2, what="both workers in Redis")
+            for key in client.smembers("rq:workers"):
+                client.hset(key, "birth", LONG_AGO)  # they have run for longer than a first look looks back
             yield client
 
 
@@ -147,10 +151,36 @@ def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
         run(workers, "alone", **dict(options))
         looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
         row = looks.look()["alone"]
-        assert told(row) == first, options
+        assert told(row) == first, (options, row.flow_reason)
         assert first == TRUTH or "second look" in (row.flow_reason or "")
         run(workers, "alone", **dict(options))
         assert told(looks.look()["alone"]) == later, options
+    source.close()
+
+
+@pytest.mark.parametrize("workers_are", ["forgotten", "young"])
+def test_a_first_look_after_redis_was_emptied_tells_nothing(
+    workers: redis.Redis, server: EmbeddedRedis, workers_are: str
+) -> None:
+    """The records that are left are those of a part of the five minutes; which part, nothing tells."""
+    source = Source("main", server.url)
+    with working(server.url, "simple", "emptied") as name:
+        run(workers, "emptied")
+        # As by FLUSHALL, for this queue and its worker.
+        workers.delete("rq:finished:emptied", "rq:failed:emptied", *workers.scan_iter("rq:job:*"))
+        if workers_are == "forgotten":
+            workers.srem("rq:workers", f"rq:worker:{name}")
+            workers.delete(f"rq:worker:{name}")
+        queue = Queue("emptied", connection=workers)
+        jobs = [queue.enqueue(rq_jobs.add, number) for number in range(GOOD)]
+        wait_until(lambda: queue.finished_job_registry.count == len(jobs), what="all jobs")
+        looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+        row = looks.look()["emptied"]
+        assert told(row) == NOTHING
+        assert "second look" in (row.flow_reason or "")
+        queue.enqueue(rq_jobs.add, 1)
+        wait_until(lambda: queue.finished_job_registry.count == len(jobs) + 1, what="one more")
+        assert told(looks.look()["emptied"])[0] == 1
     source.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dashboard.alerts.setup import check as check_alerts
 from dashboard.cli import main
 from dashboard.describe import describe
 from dashboard.errors import ConfigurationError
@@ -224,3 +225,50 @@ def test_the_settings_that_hold_are_described_without_a_secret() -> None:
     assert '"name":"a"' in sources
     assert '"url":"redis://h:1/0"' in sources
     assert "mail-*" in sources
+
+
+WRONG_TEXTS = {
+    "public_url without an end": ('public_url = "http://[::1"', "public_url: expected an http"),
+    "public_url without a host": ('public_url = "https://"', "public_url: expected an http"),
+    "public_url with a port that cannot be": ('public_url = "https://h:99999999"', "public_url: expected an http"),
+    "ping_url without an end": ('ping_url = "https://[::1"', "ping_url: expected an https"),
+    "spool_dir with a NUL": (r'spool_dir = "a\u0000b"', "spool_dir: expected the path"),
+    "spool_dir without a name": ('spool_dir = ""', "spool_dir: expected the path"),
+    "no sources": ("sources = []", "sources: expected at least one"),
+    "a database that cannot be": ('redis_url = "redis://h/99999999999999999999"', "expected a database number"),
+    "a URL with a NUL": (r'redis_url = "redis://h\u0000x"', "redis_url: expected redis://"),
+    "a certificate that is not there": (
+        'redis_url = "rediss://h?ssl_ca_certs=/nonexistent/ca.pem"',
+        "ssl_ca_certs: expected a file that can be read",
+    ),
+    "an empty prefix": ('[[sources]]\nname = "a"\nurl = "redis://h"\nprefixes = [""]', "prefixes: expected no empty"),
+    "more bytes than there are": ("bin_max_bytes = 999999999999999999", "bin_max_bytes: expected bytes"),
+    "arrays without an end": ("a = " + "[" * 3000, "nested too deeply"),
+    "tables without an end": ("a = " + "{a = " * 3000, "nested too deeply"),
+    "thousands of digits": ("k = " + "9" * 6000, "not valid TOML"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_TEXTS)
+def test_a_file_of_wrong_settings_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+    text, expected = WRONG_TEXTS[what]
+    path = tmp_path / "queuedeck.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as raised:
+        check_alerts(load(config=path, environ={}))
+    assert expected in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("SOURCES", "[" * 5000, "expected a JSON array"),
+        ("SECRET_KEY", "\udcff" * 40, "expected UTF-8"),
+        ("REDIS_URL", "redis://\udcff/0", "expected UTF-8"),
+        ("RULES", '[{"id": "\udcff"}]', "expected UTF-8"),
+    ],
+)
+def test_a_wrong_environment_is_refused_in_one_line(name: str, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"QUEUEDECK_{name}: {expected}"):
+        load(environ={f"QUEUEDECK_{name}": text})

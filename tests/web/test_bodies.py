@@ -286,8 +286,12 @@ def test_a_delete_whose_answer_is_lost_can_be_found_and_undone(
     assert names == {"batch"}
     batches = [each["batch"] for each in client.get("/api/v1/undo").get_json()["batches"]]
     assert any(batch in page.text for batch in batches)
-    for batch in batches:
-        assert client.post(f"/api/v1/undo/{batch}", headers=SAME).get_json()["restored"] == 1
+    # Also once that page is closed.
+    offered = [text for text in batches if f'name="batch" value="{text}"' in client.get("/audit").text]
+    assert offered == batches
+    assert client.post("/undo", data={"batch": batches[0]}, headers=SAME).status_code == 303
+    assert f'value="{batches[0]}"' not in client.get("/audit").text
+    assert client.post(f"/api/v1/undo/{batches[1]}", headers=SAME).get_json()["restored"] == 1
     assert redis_client.llen("rq:queue:mail") == 3
     assert client.get("/api/v1/undo").get_json()["batches"] == []
 

@@ -16,6 +16,9 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis, find_binary, reserved_port
+from dashboard.doctor import main as doctor
+from dashboard.settings import load
+from dashboard.web.deck import EXTENSION
 from tests.conftest import start_server
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -109,9 +112,46 @@ def test_each_page_says_what_the_server_is(
     assert not source["reachable"]
     assert message in source["error"]
     assert "not supported yet" in source["hint"] or "Point the URL at the primary" in source["hint"]
-    for page in ("/", "/workers", "/dead"):
+    for page in ("/", "/workers", "/dead", "/alerts", "/alerts/rules", "/bulk", "/audit", "/queues/main/rq/mail"):
         assert message in html.unescape(answers[page].text), page
+    for name in ("alerts", "rules", "silences", "deliveries", "bulk", "audit"):
+        answer = answers[f"/api/v1/{name}"]
+        assert answer.status_code == 503
+        assert message in answer.get_json()["error"]["message"], name
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_the_doctor_says_that_it_is_a_sentinel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with sentinel(tmp_path) as url:
+        doctor(load(environ={}, keywords={"redis_url": url}))
+    out = capsys.readouterr().out
+    assert "is a Sentinel" in out
+    assert "Grant" not in out
+
+
+@pytest.mark.parametrize("name", ["SET", "XADD", "TYPE", "TIME"])
+def test_a_command_that_scripts_need_and_that_was_renamed(
+    name: str, make_app: MakeApp, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so in words, once; the queues are read all the same."""
+    with start_server("redis-7", "--rename-command", name, "") as server:
+        with redis.Redis.from_url(server.url) as own:
+            own.hset("bull:orders:meta", mapping={"version": "bullmq:5.1.0"})
+            own.rpush("bull:orders:wait", "7")
+        app = make_app(redis_url=server.url, checker="auto", sample_interval_s=0.5)
+        extension = app.extensions[EXTENSION]
+        client = app.test_client()
+        problem = wait_until(lambda: (client.get("/"), extension.checker_problem)[1], what="why it does not check")
+        answers = [client.get(page).status_code for page in ("/", "/search?q=7", "/queues/main/bullmq/orders")]
+        told = client.get("/api/v1/overview").get_json()
+        extension.stop()
+        doctor(load(environ={}, keywords={"redis_url": server.url}))
+    assert answers == [200, 200, 200]
+    assert [queue["depth"] for queue in told["queues"]] == [1]
+    assert name in problem.message or "does not have a command that a script needs" in problem.message
+    assert "acl_check_cmd" not in f"{problem.message} {caplog.text} {capsys.readouterr().out}"
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert len([line for line in caplog.messages if line.startswith("cannot ask for the lead")]) == 1
 
 
 @pytest.fixture

@@ -13,9 +13,13 @@ from msgspec.structs import replace
 from rq import Queue
 
 from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import Action
+from dashboard.acts.bulk.undoing import batch_of, undo_of
+from dashboard.acts.bulk.work import Phase, Place, Spec
+from dashboard.alerts.check import judge
+from dashboard.backends.acting import Action, Outcome
+from dashboard.backends.base import Discovery
 from dashboard.collect import sampler as sampling
+from dashboard.collect.leader import Leadership, holder_name
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import fingerprint_of, watch
@@ -24,6 +28,8 @@ from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
 from dashboard.model import QueueRef, State
 from dashboard.settings import load
+from dashboard.sources import Source
+from dashboard.web import firing
 from dashboard.web.deck import EXTENSION
 from tests.alerts.rig import DEEP
 from tests.waiting import wait_until
@@ -32,6 +38,9 @@ from tests.web.conftest import MakeApp
 PAGES = ("/", "/workers", "/schedules", "/dead", "/search?q=x", "/alerts", "/alerts/rules", "/alerts/silences", "/bulk")
 PARTS = ("/_overview", "/alerts/_now", "/healthz", "/readyz", "/metrics")
 API = ("overview", "queues", "dead", "search?q=x", "workers", "schedules", "alerts", "rules", "bulk", "audit")
+SAME = {"Sec-Fetch-Site": "same-origin"}
+ACTOR = Actor(name="anna", role="admin")
+ELSEWHERE = "Alerts are evaluated by another dashboard with other settings."
 OTHER = "samples with other settings on the same store"
 Lead = Callable[..., Sampler]
 
@@ -167,6 +176,98 @@ def test_with_a_prefix_each_nobody_is_in_the_way(
     assert redis_client.keys("{queuedeck}:*") == []
 
 
+def test_alerts_of_the_other_are_not_shown_as_ours(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor can they be changed; what is left behind when the other has stopped is not ours either."""
+    for _ in range(11):
+        Queue("mail", connection=redis_client).enqueue("app.send")
+    bull(redis_client, "orders")
+    own = {"id": "only-ours", "metric": "queue.depth", "warning": 5}
+    made = {"id": "made-there", "metric": "queue.depth", "warning": 1, "for_s": 0}
+    channel = {"id": "hook", "kind": "webhook", "url": "https://example.com/hook"}
+    one = {"name": "main", "url": server.url}
+    theirs = make_app(sources=[{**one, "backends": ["rq"]}], checker="auto", rules=[DEEP], sample_interval_s=0.5)
+    leader = theirs.test_client()
+    (alert,) = wait_until(lambda: by_rule(leader, DEEP["id"]), what="the alert of the leader")
+    assert leader.post("/api/v1/rules", json=made, headers=SAME).status_code == 201
+    assert leader.post("/silences", data={"rule": "made-there", "hours": "1"}, headers=SAME).status_code == 303
+    ours = {"sources": [{**one, "backends": ["bullmq"]}], "rules": [own], "channels": [channel]}
+    client = make_app(**ours).test_client()
+    told = client.get("/api/v1/alerts").get_json()
+    assert (told["alerts"], told["pending"], told["watched"]) == ([], [], False)
+    assert told["problem"].startswith(ELSEWHERE)
+    assert "store_prefix" in told["problem"]
+    assert client.get("/api/v1/overview").get_json()["alerts"] is None
+    for name in ("silences", "deliveries"):
+        told = client.get(f"/api/v1/{name}").get_json()
+        assert (told[name], told["problem"][: len(ELSEWHERE)]) == ([], ELSEWHERE)
+    told = client.get("/api/v1/rules").get_json()
+    ids = {rule["id"] for rule in told["rules"]}
+    assert "only-ours" in ids
+    assert ids.isdisjoint({"made-there", DEEP["id"]})
+    assert told["problem"].startswith(ELSEWHERE)
+    for path in ("/alerts", "/alerts/_now", "/alerts/silences", "/alerts/rules", "/alerts/rule/only-ours"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert ELSEWHERE in answer.text, path
+        assert alert["fingerprint"] not in answer.text
+        assert "made-there" not in answer.text
+        assert firing.HEADER not in answer.headers
+        assert 'method="post"' not in answer.text, path
+    assert client.get("/healthz/checker").status_code == 503
+    figures = client.get("/metrics").text
+    assert "queuedeck_alerting_up{} 0" in figures
+    assert "queuedeck_alerts_firing" not in figures
+    silence = leader.get("/api/v1/silences").get_json()["silences"][0]["id"]
+    acts = [
+        (f"/alerts/{alert['fingerprint']}/ack", {"episode": alert["episode"]}),
+        ("/silences", {"rule": "deep", "hours": "1"}),
+        (f"/silences/{silence}/expire", {}),
+        ("/channels/hook/test", {}),
+        ("/deliveries/again", {"id": "x"}),
+        ("/alerts/rules", {"id": "mine", "metric": "queue.depth", "warning": "1"}),
+        ("/alerts/rule/made-there/remove", {"version": "1"}),
+    ]
+    for path, form in acts:
+        answer = client.post(path, data=form, headers=SAME)
+        assert (answer.status_code, ELSEWHERE in answer.text) == (409, True), path
+    answer = client.post("/api/v1/rules", json=made | {"id": "mine"}, headers=SAME)
+    assert (answer.status_code, answer.get_json()["error"]["message"]) == (409, ELSEWHERE)
+    # `queuedeck check`: by its own settings, and it says that nobody evaluates them.
+    _, troubles, problems = judge(load(environ={}, keywords=ours))
+    assert {trouble.rule.id for trouble in troubles}.isdisjoint({DEEP["id"], "made-there"})
+    assert any(ELSEWHERE in problem for problem in problems)
+    doctor(load(environ={}, keywords=ours))
+    assert "checks alerts" in capsys.readouterr().out
+    theirs.extensions[EXTENSION].stop()
+    redis_client.delete("{queuedeck}:snapshot")
+    client = make_app(**ours).test_client()
+    told = client.get("/api/v1/alerts").get_json()
+    assert (told["alerts"], told["watched"]) == ([], False)
+
+
+def test_a_checker_that_does_not_lead_says_that_its_rules_are_not_evaluated(
+    server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and only of a leader with other settings."""
+    source = Source("main", server.url)
+    one, same, other = (Leadership(Store(source), holder_name(name * 16)) for name in "aab")
+    for leadership in (one, same, other, other):
+        leadership.renew()
+    source.close()
+    assert one.epoch is not None
+    lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{one.holder} leads with other settings")
+    assert "store_prefix" in lines[0]
+
+
+def by_rule(client: Any, rule_id: str) -> list[dict[str, Any]]:
+    """The alerts of a rule that fire."""
+    return [alert for alert in client.get("/api/v1/alerts").get_json()["alerts"] if alert["rule"] == rule_id]
+
+
 def test_bulk_work_of_the_other_is_left_to_it(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +280,70 @@ def test_bulk_work_of_the_other_is_left_to_it(
     work = extension.bulk.get(work_id)
     assert (work.phase.value, work.held) == ("collecting", False)
     assert caplog.messages.count(f"bulk work {work_id} is left to others: alpha is not watched here") == 1
+
+
+def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_published(
+    make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling deploy that adds a source."""
+    redis_client.mset({f"noise:{number}": "" for number in range(3_000)})
+    for number in range(60):
+        bull(redis_client, f"b{number}")
+    before = [{"name": "alpha", "url": server.url}]
+    one = lead(sources=before)
+    wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
+    store = Store(one._watch.own)  # type: ignore[arg-type]
+    epoch = store.lease("the-leader", 15).epoch
+    assert epoch is not None
+    assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
+    monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
+    client = make_app(sources=[*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]).test_client()
+    told = client.get("/api/v1/overview").get_json()
+    assert (len(told["queues"]), bool(told["other_settings"])) == (60, True)
+    assert client.get("/queues/alpha/bullmq/b59").status_code == 200
+
+
+def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both call their one source `main`, as it is called by default: the same ids are other jobs there."""
+    there = server.url.replace("/0", "/4")
+    store = server.url.replace("/0", "/3")
+    theirs = make_app(redis_url=there, store_url=store).extensions[EXTENSION]
+    app = make_app(redis_url=server.url, store_url=store)
+    ours, client = app.extensions[EXTENSION], app.test_client()
+    with redis.Redis.from_url(there) as elsewhere:
+        for one in (redis_client, elsewhere):
+            bull(one, "orders")
+            one.hset("bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "timestamp": 1})
+        ref = QueueRef(source="main", backend="bullmq", name="orders", key="bull:orders")
+        place = Place(ref=ref, state=State.WAITING)
+        work_id = theirs.bulk.create(Spec(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0))
+        for _ in range(3):
+            ours.runner.turn()
+        assert redis_client.llen("bull:orders:wait") == 1
+        left = f"bulk work {work_id} is left to others: main at {there} is not watched here"
+        assert caplog.messages.count(left) == 1
+        wait_until(lambda: theirs.runner.turn() and theirs.bulk.get(work_id).phase is Phase.DONE, what="the end")
+        assert elsewhere.llen("bull:orders:wait") == 0
+        redis_client.delete("bull:orders:wait", "bull:orders:1")
+        batch = batch_of(work_id, place, theirs.bulk.get(work_id).spec)
+        answer = client.post(f"/api/v1/undo/{batch}", json={}, headers=SAME)
+        assert (answer.status_code, there in answer.get_json()["error"]["message"]) == (409, True)
+        answer = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
+        assert answer.status_code == 409
+        assert not redis_client.exists("bull:orders:1")
+        other = make_app(sources=[{"name": "x", "url": server.url}], store_url=store).test_client()
+        for path in (f"undo/{batch}", f"bulk/{work_id}/undo"):
+            answer = other.post(f"/api/v1/{path}", json={}, headers=SAME)
+            told = answer.get_json()["error"]["message"]
+            assert (answer.status_code, "no source 'main'" in told) == (409, True), path
+        undo_id = theirs.bulk.create(undo_of(theirs.bulk.get(work_id), ACTOR))
+        for _ in range(3):
+            ours.runner.turn()
+        assert theirs.bulk.get(undo_id).phase is Phase.COLLECTING
+        assert theirs.actions.undo(ACTOR, batch).count(Outcome.DONE) == 1
+        assert elsewhere.llen("bull:orders:wait") == 1
 
 
 def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
@@ -201,6 +366,75 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     told = client.get("/api/v1/overview").get_json()
     assert len(told["queues"]) == 120
     assert client.get("/queues/main/bullmq/b59").status_code == 200
+
+
+NARROWER: dict[str, dict[str, Any]] = {
+    "queues": {"queues": ["m*"]},
+    "backends": {"backends": ["rq"]},
+    "prefixes": {"backends": ["bullmq"], "prefixes": ["shop"]},
+    "url": {"url": "another database"},
+}
+WANTED = {
+    "queues": [("bullmq", "mail"), ("rq", "mail")],
+    "backends": [("rq", "cash"), ("rq", "mail")],
+    "prefixes": [("bullmq", "orders")],
+    "url": [],
+}
+
+
+@pytest.mark.parametrize("setting", NARROWER)
+def test_narrower_settings_adopt_what_they_name(
+    make_app: MakeApp,
+    lead: Lead,
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+) -> None:
+    """Before their own search has found anything."""
+    for name in ("mail", "cash"):
+        Queue(name, connection=redis_client).enqueue("app.send")
+    bull(redis_client, "mail")
+    redis_client.hset("shop:orders:meta", "version", "bullmq:5.0.0")
+    redis_client.lpush("shop:orders:wait", "1")
+    one = lead(redis_url=server.url)
+    wait_until(lambda: len(one.sample().queues) == 4, what="all queues")
+    former, past = one.sample(1), one.history
+    assert past.totals.depth
+    changed = dict(NARROWER[setting])
+    if "url" in changed:
+        changed["url"] = server.url.replace("/0", "/5")
+    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url} | changed]}))
+    try:
+        for backend in watched.backends["main"]:
+            monkeypatch.setattr(backend, "discover", lambda cursor, budget: Discovery((), complete=False, cursor=1))
+        narrower = Sampler(watched, 2.0, "narrower")
+        narrower.adopt(former, past)
+        sample = narrower.sample()
+        assert [(queue.backend, queue.name) for queue in sample.queues] == WANTED[setting]
+        # The sums of the hour before were of other queues.
+        assert narrower.history.totals.depth == ()
+    finally:
+        watched.close()
+
+
+def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    """By the name that the settings know it by, whatever it was called beside another one of that name."""
+    bull(redis_client, "mail")
+    redis_client.hset("shop:mail:meta", "version", "bullmq:5.0.0")
+    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url, "queues": ["mail"]}]}))
+    try:
+        one = Sampler(watched, 2.0, "one")
+        wait_until(lambda: len(one.sample().queues) == 2, what="both queues")
+        former = one.sample()
+        assert [queue.name for queue in former.queues] == ["mail", "shop:mail"]
+        two = Sampler(watched, 2.0, "two")
+        two.adopt(former, one.history)
+        for backend in watched.backends["main"]:
+            backend.discover = lambda cursor, budget: Discovery((), complete=False, cursor=1)  # type: ignore[method-assign]
+        assert [queue.name for queue in two.sample().queues] == ["mail", "shop:mail"]
+    finally:
+        watched.close()
 
 
 @pytest.mark.parametrize("prefix", ["", "queuedeck", "{}", "{a}{b}", "a b{c}", "{a*}", "x" * 200 + "{a}", "{a", "a}"])

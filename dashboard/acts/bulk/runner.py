@@ -229,9 +229,12 @@ class Runner:
         """A source that the work is about and that the settings of this process do not name; those of another may."""
         for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
             try:
-                self._backend_of(source, backend)
+                here = self._backend_of(source, backend).source.address
             except NotFound:
                 return source
+            server = work.spec.servers.get(source)
+            if server is not None and server != here:
+                return f"{source} at {server}"
         return None
 
     def _collect(self, work: Work) -> Phase | None:

@@ -169,8 +169,10 @@ class BulkWorkNotFound(NotFound):
 class BulkStore:
     """Bulk work of one store, thread-safe. All methods raise BackendUnavailable."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
+        """`address_of` a source by name: noted with new work, so that no process with other settings runs it."""
         self._store = store
+        self._address_of = address_of
 
     def create(self, spec: Spec, event_of: Callable[[str], Event] | None = None) -> str:
         """The id of new work; of an undo that is under way already, the id of that.
@@ -178,6 +180,7 @@ class BulkStore:
         `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
         runs it may record. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
         """
+        spec = self._addressed(spec)
         work_id = secrets.token_hex(6)
         undo = spec.action is Action.UNDO
         event = event_of(work_id) if event_of else None
@@ -193,6 +196,11 @@ class BulkStore:
         if event is not None and made_id == work_id:
             log_recorded(event, kept=made[1] == 1)
         return made_id
+
+    def _addressed(self, spec: Spec) -> Spec:
+        names = {place.ref.source for place in spec.places} - spec.servers.keys()
+        found = {name: address for name in names if (address := self._address_of(name)) is not None}
+        return replace(spec, servers={**found, **spec.servers})
 
     def undo_of(self, name: str) -> Work | None:
         """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.

@@ -58,6 +58,7 @@ class Spec(Value, frozen=True, kw_only=True):
     undoes: str | None = None  # UNDO: the bulk work that deleted them, where it was one
     reason: str | None = None
     created_at: float = 0.0
+    servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where that was asked for
 
     @property
     def homeward(self) -> bool:

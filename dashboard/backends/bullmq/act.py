@@ -359,7 +359,7 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
     left.sort(key=lambda pair: pair[1].place)
     done: dict[str, Acted] = {}
     while left:
-        arguments: list[Argument] = [base, WALK, BACK, int(source.now_s()), BACK_KEPT_S]
+        arguments: list[Argument] = [base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
             arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
             arguments += [blob.following, blob.parent, blob.waits, blob.token, *blob.dumps]

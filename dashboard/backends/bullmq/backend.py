@@ -69,6 +69,13 @@ class BullMQ(Backend):
         refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.shows(queue.queue))
         return Discovery(refs, complete=following == 0, cursor=following)
 
+    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+        prefixes = self.settings.prefixes
+        queue = keys.split(ref.key, prefixes) if ref.name == ref.key else keys.of(ref)
+        if queue is None or (prefixes and queue.prefix not in prefixes) or not self.shows(queue.queue):
+            return None
+        return self._ref(queue)
+
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken by one of the default prefix bears its prefix too."""
         taken: dict[str, int] = {}

@@ -138,6 +138,10 @@ class Celery(Backend):
         known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
         return {redbeat.PREFIX, *self._redbeats, *known}
 
+    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+        place = keys.place(ref)
+        return self._ref(place) if place.queue is None or self.shows(place.queue) else None
+
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
         names = Counter(ref.name for ref in refs)

@@ -41,6 +41,7 @@ EACH = "each queue tells its own rate"
 HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
 ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
 BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
+JUST_BEGUN = "Listening has just begun: rates follow once each worker has told how many tasks it ran, in about 10 s."
 SILENT = "No result and no worker heartbeat was heard, so nothing tells what ended."
 # While all workers are silent for so long, nothing is being worked off.
 IDLE_AFTER_S = 30.0
@@ -111,6 +112,8 @@ def stats(
     told = _told(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
         keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+        found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
+        keeper.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
     running = keeper.running if keeper is not None else frozenset[str]()
     revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
@@ -389,6 +392,8 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown(ref.key, "listening has just begun"))
+        elif not keeper.knows_all_runs(prefix):
+            flows.append(_unknown(ref.key, JUST_BEGUN))
         elif queue is None:
             everything = {**ended.completed, **ended.dead}
             alone = not any(place.queue is not None for place in places.values())

@@ -127,6 +127,7 @@ class Traces:
     failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
     started_at: dict[str, float] = field(default_factory=dict)  # when workers last began a task
     workers: dict[str, int | None] = field(default_factory=dict)  # alive, as the figures told last
+    mailboxes: dict[str, int] = field(default_factory=dict)  # of workers, those of killed ones among them; as told last
     # What the figures told last of the next message of each queue, by (prefix, queue), and what at the last look.
     next_marks: dict[tuple[str, str], bytes] = field(default_factory=dict)
     marks_before: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -188,6 +189,8 @@ class Keeper:
         self.ended = Ended()
         self.traces = Traces()
         self._beats: dict[str, tuple[object, int, int]] = {}  # worker -> its process, tasks begun, tasks ended
+        self._first_beats: dict[str, object] = {}  # worker -> the time in its first beat
+        self._heard_again: set[str] = set()
         self._whole_since = monotonic_s()  # since when nothing that workers tell was missed
         self._records: Counter[str] = Counter()  # of runs, in the present look, by prefix
         self._late_runs: Counter[str] = Counter()
@@ -201,6 +204,15 @@ class Keeper:
     def heard_all_workers(self) -> bool:
         """Whether a worker that beats would be known by now."""
         return self.workers.connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
+
+    def knows_all_runs(self, prefix: str) -> bool:
+        """Whether tasks of `prefix` that end without a record would be known: each of its workers has told twice by now
+        how many it ran, or has had the time to."""
+        if monotonic_s() - self._since > HEARD_ALL_AFTER_S:
+            return True
+        beats = [(name, str(beat.get("prefix", ""))) for name, beat in list(self.workers.heartbeats.items())]
+        heard = [name for name, where in beats if where == prefix]
+        return len(heard) >= self.traces.mailboxes.get(prefix, 0) and self._heard_again.issuperset(heard)
 
     @property
     def running(self) -> frozenset[str]:
@@ -312,6 +324,8 @@ class Keeper:
             begun, active = beat.get("processed"), beat.get("active")
             if not isinstance(begun, int) or not isinstance(active, int):
                 continue
+            if self._first_beats.setdefault(name, beat.get("at")) != beat.get("at"):
+                self._heard_again.add(name)
             process, ended, prefix = beat.get("pid"), begun - active, str(beat.get("prefix", ""))
             self._beats[name] = (process, begun, ended)
             before = known.get(name)

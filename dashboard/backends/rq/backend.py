@@ -74,6 +74,9 @@ class RQ(Backend):
         """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
         return discover(self, self.prefixes, cursor, budget)
 
+    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+        return super().wanted_ref(ref) if keys.queue_keys(ref.key, self.prefixes) is not None else None
+
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         """As the contract says; 3 round trips where the Redis user may not run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))

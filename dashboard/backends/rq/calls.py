@@ -14,6 +14,7 @@ from dashboard.backends.payload import printable
 from dashboard.backends.rq import keys, words
 from dashboard.backends.rq.keys import QueueKeys
 from dashboard.clock import EPOCH, instant
+from dashboard.settings import DEFAULT_STORE_PREFIX
 from dashboard.sources import Argument, Command, Reply, Source
 
 # A script of so many jobs takes one to three milliseconds. Fewer do not make others wait less: Redis runs all scripts
@@ -46,7 +47,7 @@ def each(
     `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
     calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
     """
-    text, head = text_of(name), beginning(source, queue)
+    text, head = text_of(name, source.prefix), beginning(source, queue)
     parts = list(_portions(steps, per_script))
     commands: list[Command] = []
     before = 0
@@ -100,6 +101,7 @@ def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
 
 
 @cache
-def text_of(name: str) -> str:
-    """The text that is sent, without the comments: the server reads it again with each call."""
-    return _COMMENT.sub("", keys.script("acting") + keys.script(name))
+def text_of(name: str, own_prefix: str) -> str:
+    """The text that is sent, without the comments: the server reads it again with each call. Our own keys in it begin
+    with `own_prefix`, as `Source.prefix`."""
+    return _COMMENT.sub("", keys.script("acting") + keys.script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)

@@ -28,7 +28,7 @@ def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Act
 def _obliterate(source: Source, queue: QueueKeys, name: str) -> Acted:
     scripts = JOBS_PER_STEP // calls.JOBS_PER_SCRIPT
     head = calls.beginning(source, queue)
-    script = calls.text_of("obliterate")
+    script = calls.text_of("obliterate", source.prefix)
     command: Command = ("EVAL", script, 1, queue.queue, *head, calls.JOBS_PER_SCRIPT)
     replies = source.batch([command] * scripts)
     if replies[-1] == b"more":

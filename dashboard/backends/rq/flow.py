@@ -63,6 +63,10 @@ TOGETHER = "Counted by the workers, for several queues together."
 FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
 NO_LOOK_BACK = "No look back: ended jobs have other times to live than RQ's default. Rates begin with the second look."
 NOTHING_SEEN = "No look back: no successful job of the last minutes is listed. Rates begin with the second look."
+NO_PROOF = (
+    "No look back: no worker here has run for five minutes, so nothing shows that the records go back so far. "
+    "Rates begin with the second look."
+)
 UNREADABLE = "This queue's registries cannot be read."
 
 
@@ -459,9 +463,10 @@ class _Crew:
     completed: int = 0
     failed: int = 0
     workers: int = 0
+    long_running: int = 0  # of the workers, those that have run for as long as the first look looks back
 
 
-def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor) -> list[_Crew]:
+def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor, now: float) -> list[_Crew]:
     crews = {key: _Crew([answer]) for key, answer in found.items()}
     for worker in workers.values():
         prefix = worker.key.partition(":worker:")[0]
@@ -478,11 +483,13 @@ def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: C
             first.completed += other.completed
             first.failed += other.failed
             first.workers += other.workers
+            first.long_running += other.long_running
             crews.update((answer.queue.queue, first) for answer in other.queues)
         completed, failed = _done(worker, before)
         first.completed += completed
         first.failed += failed
         first.workers += 1
+        first.long_running += worker.born_before(now - FLOW_WINDOW_S)
     return list({id(crew): crew for crew in crews.values()}.values())
 
 
@@ -493,7 +500,7 @@ def _balanced(
     seen: dict[str, Seen] = {}
     flows: dict[str, QueueFlow] = {}
     together: list[int] = []
-    for crew in _crews(found, workers, before):
+    for crew in _crews(found, workers, before, now):
         several = len(crew.queues) > 1
         records = {state: sum(answer.came[state] for answer in crew.queues) for state in TTLS_S}
         disturbed = {state for answer in crew.queues for state in answer.disturbed}
@@ -537,7 +544,7 @@ def _balanced(
             if not several:
                 # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
                 answer.came[State.COMPLETED] += each.completed.grown(old.completed)
-            flows[answer.queue.queue] = _flow(answer, each, now, several=several, served=crew.workers > 0)
+            flows[answer.queue.queue] = _flow(answer, each, now, several=several, crew=crew)
             lost = max(lost, flows[answer.queue.queue].hidden, key=len)
         if several and State.COMPLETED in lost:
             dead = crew.failed if State.DEAD in lost else records[State.DEAD]
@@ -607,16 +614,18 @@ def _unread(ref: QueueRef) -> QueueFlow:
     return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
 
 
-def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool) -> QueueFlow:
-    nothing_good = not found.came[State.COMPLETED] and (served or found.came[State.DEAD] > 0)
-    if found.first and (found.other_ttls or nothing_good):
+def _flow(found: _Found, seen: Seen, now: float, *, several: bool, crew: _Crew) -> QueueFlow:
+    nothing_good = not found.came[State.COMPLETED] and (crew.workers > 0 or found.came[State.DEAD] > 0)
+    # A FLUSHALL takes the records and the workers' own entries with it.
+    no_proof = not crew.long_running and any(found.came.values())
+    if found.first and (found.other_ttls or nothing_good or no_proof):
         return QueueFlow(
             key=found.queue.queue,
             completed=0,
             dead=0,
             span_s=0.0,
             quality=Quality.UNKNOWN,
-            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN,
+            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF,
         )
     unrecorded = seen.completed.hides(now)
     # A failed attempt that is tried again leaves no record either.

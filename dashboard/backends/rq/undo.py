@@ -173,7 +173,7 @@ def _restore(source: Source, queue: QueueKeys, into: str, state: State, blobs: M
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
         steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
-        fixed = (into, flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, BACK, BACK_KEPT_S)
+        fixed = (into, flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, source.own_key(BACK), BACK_KEPT_S)
         replies = calls.each(
             source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
         )

@@ -32,6 +32,11 @@ class Worker:
         """Whether it listens to `queue`, whose own name may hold commas."""
         return f",{queue}," in f",{self.queues},"
 
+    def born_before(self, seconds: float) -> bool:
+        """Whether it is known to have started before that instant, in seconds since 1970."""
+        birth = moment(self.birth)
+        return birth is not None and birth.timestamp() < seconds
+
     def born_after(self, seconds: float) -> bool:
         """Whether it started after that instant, in seconds since 1970."""
         birth = moment(self.birth)

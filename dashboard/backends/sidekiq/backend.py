@@ -83,6 +83,10 @@ class Sidekiq(Backend):
         )
         return Discovery(refs, complete=following is None, cursor=following)
 
+    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+        place = keys.place(ref)
+        return self._ref(place) if place.queue is None or self.shows(place.queue) else None
+
     def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken in another namespace bears its namespace too."""
         taken = Counter(ref.name for ref in refs)

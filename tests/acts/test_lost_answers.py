@@ -1,0 +1,68 @@
+"""A delete whose answer is lost is found again in all libraries: the audit names the batch, and its undo works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.acts.actions import Actions
+from dashboard.acts.audit import Actor, Audit
+from dashboard.acts.bin import Bin
+from dashboard.backends import registry
+from dashboard.backends.acting import Action, Outcome
+from dashboard.collect.store import Store
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import OutcomeUnknown
+from dashboard.model import JobQuery, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.acts.test_own_prefix import FILL, JOBS, the_queue
+
+
+@pytest.mark.parametrize("library", FILL)
+def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
+    library: str, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILL[library](redis_client, JOBS)
+    own, source = Source("main", server.url), Source("main", server.url)
+    (kind,) = registry.wanted((library,))
+    backend: Any = kind(source, SourceSettings(name="main", url=server.url))
+    backend.own = own
+    actions = Actions(lambda *_: backend, Bin(Store(own), 2**20), Audit(own))
+    actor = Actor(name="anna", role="admin")
+    delete, read = backend.delete, Source._read
+    try:
+        ref = the_queue(backend)
+        before = redis_client.dbsize()
+        picks = backend.picks(ref, JobQuery(state=State.WAITING))
+        assert len(picks) == JOBS
+
+        def cut(*arguments: Any) -> Any:
+            """The commands arrive, and no reply comes back."""
+
+            def lost(self: Source, connection: Any, replies: list[Any]) -> None:
+                read(self, connection, replies)
+                raise ConnectionResetError("connection reset by peer")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Source, "_read", lost)
+                return delete(*arguments)
+
+        monkeypatch.setattr(backend, "delete", cut)
+        with pytest.raises(OutcomeUnknown) as raised:
+            actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
+        monkeypatch.setattr(backend, "delete", delete)
+        assert backend.stats([ref])[0].depth == 0
+        (event, *_) = actions.record.events(count=5)
+        assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
+        ((batch, about, left, _),) = actions.bin.newest(5)
+        assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
+        assert actions.undo(actor, batch).count(Outcome.DONE) == JOBS
+        assert backend.stats([ref])[0].depth == JOBS
+        assert redis_client.dbsize() >= before
+    finally:
+        backend.close()
+        source.close()
+        own.close()

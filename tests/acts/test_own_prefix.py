@@ -1,0 +1,89 @@
+"""With a `store_prefix` of its own no act of any library writes a key of ours under the default one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import dashboard
+from dashboard.backends import registry
+from dashboard.backends.acting import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.base import Budget
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.doctor import acl
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import DEFAULT_STORE_PREFIX, SourceSettings
+from dashboard.sources import Source
+from tests.bench import bulk
+
+PREFIX = "{team}"
+JOBS = 4
+FILL: dict[str, Callable[[redis.Redis, int], None]] = {
+    "bullmq": bulk.wait_bullmq,
+    "celery": bulk.wait_celery,
+    "rq": bulk.wait_rq,
+    "sidekiq": bulk.wait_sidekiq,
+}
+# What must be there after a deletion and its undoing, where a library forgets jobs that ran.
+KEPT = {"bullmq": {b"back"}, "celery": set(), "rq": {b"back"}, "sidekiq": set()}
+
+
+@pytest.mark.parametrize("library", FILL)
+def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    FILL[library](redis_client, JOBS)
+    source = Source("main", server.url, PREFIX)
+    (kind,) = registry.wanted((library,))
+    backend: Any = kind(source, SourceSettings(name="main", url=server.url))
+    backend.own = source
+    try:
+        ref = the_queue(backend)
+        picks = [Pick(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs]
+        assert len(picks) == JOBS
+        taken = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+        assert {one.outcome for one in backend.delete(ref, State.WAITING, taken)} == {Outcome.DONE}
+        assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
+        noted = own_keys(redis_client, PREFIX)
+        assert bool(noted) == (library not in ("bullmq",)), noted
+        assert {one.outcome for one in backend.restore(ref, State.WAITING, taken)} == {Outcome.DONE}
+        assert KEPT[library] <= own_keys(redis_client, PREFIX)
+        # What was put back by this dashboard is known to it: a second undo brings no job twice.
+        again = backend.restore(ref, State.WAITING, taken)
+        assert Outcome.DONE not in {one.outcome for one in again}
+        for action in backend.offered(State.WAITING):
+            backend.act(ref, action, State.WAITING, picks[:1], Wishes())
+        backend.act_on_queue(ref, Action.PAUSE)
+        backend.act_on_queue(ref, Action.OBLITERATE)
+        assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
+        assert f"~{PREFIX}:*" in acl.acting_line(backend, [ref]).split()
+    finally:
+        backend.close()
+        source.close()
+
+
+def own_keys(client: redis.Redis, prefix: str) -> set[bytes]:
+    """Our own keys there, without the prefix."""
+    return {key.removeprefix(f"{prefix}:".encode()) for key in client.scan_iter(f"{prefix}:*", count=1000)}
+
+
+def the_queue(backend: Any) -> QueueRef:
+    """The one queue there is."""
+
+    cursor, found = None, {}
+    while True:
+        step = backend.discover(cursor, Budget(100, 5.0))
+        found |= {ref.key: ref for ref in step.found if ref.name == bulk.QUEUE}
+        if step.complete:
+            (ref,) = found.values()
+            return ref
+        cursor = step.cursor
+
+
+def test_no_script_names_a_key_of_ours() -> None:
+    """Of scripts no key is renamed: they get it as a key or argument, those of RQ by `calls.text_of`."""
+    root = Path(dashboard.__file__).parent
+    named = {path.relative_to(root).as_posix() for path in root.rglob("*.lua") if "{queuedeck}" in path.read_text()}
+    assert named == {"backends/rq/lua/acting.lua"}
