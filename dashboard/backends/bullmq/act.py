@@ -128,7 +128,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True):
 @cache
 def _script(name: str) -> str:
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("acts", name))
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
 def picks(source: Source, ref: QueueRef, query: JobQuery) -> list[Pick]:
@@ -459,20 +459,18 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
-    """As the contract says. Cost: 1 round trip, 2 to run it once."""
+    """As the contract says. Cost: 1 round trip, 2 to run it once; 4 where its job alone tells what to run."""
     if schedule.ref is None:
         return Acted(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
+    old = parse(schedule.id)
+    runs = [_raw(start) for start in old.jobs] if old else []
     if action is Action.REMOVE_SCHEDULE:
-        old = parse(schedule.id)
-        runs = [_raw(start) for start in old.jobs] if old else []
         reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
         return _outcomes([schedule.id], [reply])[0]
-    key = _raw(f"{base}repeat:{schedule.id}")
-    fields = short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES)
-    if not isinstance(fields[0], bytes):
-        detail = "its template cannot be read: it is a repeatable job of an older release"
-        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=detail)
+    fields = _template(source, base, schedule.id, runs)
+    if isinstance(fields, str):
+        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
     options = _copied_options(fields[2])
     if options is None:
         return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
@@ -482,6 +480,26 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
     if isinstance(reply, list) and isinstance(reply[0], bytes):
         return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
     return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
+
+
+def _template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
+    """Name, data and options of what a schedule runs, or why they are not known."""
+    key = _raw(f"{base}repeat:{schedule_id}")
+    found = short_fields(source, [(key, name) for name in ("name", "data", "opts", "ic")], COPIED_BYTES)
+    *fields, count = found
+    if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+        return fields
+    # Before job schedulers the data and the options stand in the job of the next run alone.
+    starts = [_raw(f"repeat:{schedule_id}:"), *runs]
+    run = _run(source, "nextrun", [], [base, _raw(schedule_id), *starts])
+    if isinstance(run, bytes):
+        key = _raw(base) + run
+        fields = list(short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES))
+        if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+            return fields
+    elif isinstance(fields[0], bytes) and count is not None:
+        return fields  # a scheduler whose template holds no data
+    return "its data stands in the job of its next run, which was not found or is too large"
 
 
 def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:

@@ -161,8 +161,9 @@ def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
     for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
         exists, score = answers[n], answers[len(jobs) + n]
         same = isinstance(score, bytes) and keys.number(score) == entry.next_ms
-        # In which list the job stands would take a look through all of them.
-        found.append(Kept(row, None, exists == 1, None, "" if exists == 0 and same else None))
+        # In which list the job stands would take a look through all of them; the id of an older release's is a guess.
+        gone = exists == 0 and same and entry.old is None
+        found.append(Kept(row, None, exists == 1, None, "" if gone else None))
     return found
 
 

@@ -56,6 +56,16 @@ for i = 4, #ARGV, 8 do
       end
     end
   end
+  -- The id of a run of an older release is guessed; of others it is exact.
+  if not job and next_ms and (failed(values) or ARGV[i + 6] ~= '' or read('EXISTS', key) == 0) then
+    local run, whole = odd_run(base, string.sub(key, #base + 8), next_ms)
+    if run then
+      job = {0, fields(base .. run, limit, job_names)}
+      where = standing(base, run)
+    elseif not whole then
+      where = false
+    end
+  end
   -- A worker may have gone on to the run after it since the times were read.
   local score = read('ZSCORE', base .. 'repeat', string.sub(key, #base + 8))
   if failed(score) or not score or tonumber(score) ~= next_ms then where = false end
