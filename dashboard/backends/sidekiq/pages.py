@@ -229,8 +229,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
     Cost: 2 round trips where scripts are permitted, else 3; one more for what it is tied to, two for an iterable one,
-    and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, that are looked
-    at.
+    and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, looked at.
     """
     match = SCORED.match(wanted)
     whole = _Look(source, scripts, ref, wanted, wanted, "")

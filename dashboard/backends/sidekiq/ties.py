@@ -2,8 +2,8 @@
 
 Source: sidekiq-unique-jobs 6 to 9, `lib/sidekiq_unique_jobs/key.rb`, `lua/lock.lua`: a lock is a hash `DIGEST:LOCKED`
 with a field for each job that holds it, and expires only where the app gave it a time. sidekiq 7.3 and 8
-`lib/sidekiq/job/iterable.rb`: how far an iterable job has come is a hash `it-JID` that lives for 30 days; a retry goes on
-there, and neither deleting a job nor making a copy of it touches it.
+`lib/sidekiq/job/iterable.rb`: how far an iterable job has come is a hash `it-JID` that lives for 30 days; a retry goes
+on there, and neither deleting a job nor making a copy of it touches it.
 """
 
 from __future__ import annotations
