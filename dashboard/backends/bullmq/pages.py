@@ -25,7 +25,7 @@ from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.clock import instant
-from dashboard.errors import BackendUnavailable, NotFound
+from dashboard.errors import NotFound, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
 from dashboard.sources import Command, Reply, Source
 
@@ -72,11 +72,9 @@ def _listed(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
     if sizes and all(isinstance(size, ResponseError) for size in sizes):
-        raise BackendUnavailable(
+        raise WrongType(
             f"The {lists[0].native} list of {ref.name!r} cannot be read: its key has the wrong type.",
             source=source.name,
-            reason="protocol",
-            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
         )
     if not there and not any(sizes):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")

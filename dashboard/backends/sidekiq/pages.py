@@ -27,7 +27,7 @@ from dashboard.backends.sidekiq.entry import (
     without_data,
 )
 from dashboard.clock import monotonic_s
-from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.errors import NotFound, Unsupported, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Reply, Source
 
@@ -169,12 +169,7 @@ def _check(source: Source, ref: QueueRef, size: Reply) -> None:
     if isinstance(size, NoPermissionError):
         raise source.forbidden(size)
     if isinstance(size, ResponseError):
-        raise BackendUnavailable(
-            f"The list of {ref.name!r} cannot be read: its key has the wrong type.",
-            source=source.name,
-            reason="protocol",
-            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
-        )
+        raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
 
 
 def _row(
