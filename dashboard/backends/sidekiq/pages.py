@@ -199,8 +199,11 @@ def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
 
 def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     place = keys.place(ref)
-    (rows,) = workers.replies(source, scripts, [place.namespace])
-    jobs = [job for job in workers.running(rows) if job.queue == place.queue]
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    if told.why:
+        raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
+    doubt = not told.whole or any(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
+    jobs = [job for job in workers.running(told.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
     page = JobPage(
@@ -216,6 +219,7 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         per_page=query.per_page,
         total=len(jobs),
         order=keys.ORDERS[State.ACTIVE],
+        at_least=doubt,
     )
     return page, [job.payload for job in shown]
 
@@ -312,8 +316,8 @@ class _Search:
 
 def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
     place = keys.place(ref)
-    (rows,) = workers.replies(source, scripts, [place.namespace])
-    for running in workers.running(rows):
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    for running in workers.running(told.rows):
         payload = decode(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
             found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
