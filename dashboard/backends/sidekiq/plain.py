@@ -25,6 +25,7 @@ from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
 SOME = ("COUNT", 2100)
+MOST_MEMBERS = 2000
 WORK_BYTES = 1024 * 1024  # of a longer field of a process nothing is read
 BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
 MOST_THREADS = 1000
@@ -183,7 +184,7 @@ def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dic
 
 
 def _scanned(reply: Reply) -> list[bytes]:
-    return list(reply[1]) if isinstance(reply, list) else []
+    return list(reply[1][:MOST_MEMBERS]) if isinstance(reply, list) else []
 
 
 def _enqueued_at(head: Reply) -> bytes | None:

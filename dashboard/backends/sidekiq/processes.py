@@ -12,7 +12,7 @@ from dashboard.backends.sidekiq import keys
 from dashboard.sources import Reply
 
 # So many portions of one namespace are read; of processes beyond them nothing is known.
-PORTIONS = 40
+PORTIONS = 60
 
 
 class Processes(NamedTuple):

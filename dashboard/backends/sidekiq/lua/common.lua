@@ -63,7 +63,7 @@ local function some(key)
 end
 
 -- What one call may take out of processes: {bytes, commands}, about a millisecond.
-local function process_room() return {1048576, 1000} end
+local function process_room() return {1048576, 500} end
 
 -- {thread id, work or false, ...} of a process; false where that cannot be read. The key was called otherwise up to 6.4.1.
 local function work_of(identity, room)
@@ -113,6 +113,8 @@ end
 
 local function queue_of(work)
   if not work then return nil end
+  local name = string.match(work, '^{"queue":"([^"\\]*)"')
+  if name then return name end
   local head = string.match(string.sub(work, 1, 4096), '^{"queue":("[^"]*")')
   if head then
     local fine, name = pcall(cjson.decode, '[' .. head .. ']')
