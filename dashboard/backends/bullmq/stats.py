@@ -176,7 +176,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
         return Seen(ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None)
     meta = row.meta
     fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
-    bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
+    bull = bool(fields) and not fields.get("version") and not fields.get("opts.maxLenEvents")
     native = _native(row.sizes, row.tail, bull=bull)
     waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
@@ -199,7 +199,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
         native=native,
         depth=waiting,
         latency_s=0.0 if waiting == 0 else None,
-        overdue_s=0.0 if row.due is None else None,
+        overdue_s=0.0 if row.due is None and _of(native, "delayed") is not None else None,
         active_age_s=0.0 if active == 0 else None,
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
         notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
