@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -36,8 +36,8 @@ from dashboard.backends.lines import locate
 from dashboard.backends.members import short_fields
 from dashboard.backends.payload import loads, printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
-from dashboard.model import JobQuery, QueueRef, Schedule, State
-from dashboard.sources import Argument, Command, Reply, Source, raw_bytes
+from dashboard.model import QueueRef, Schedule, State
+from dashboard.sources import Argument, Reply, Source, raw_bytes
 
 JOB_ACTIONS = {
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
@@ -129,49 +129,6 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True):
 def _script(name: str) -> str:
     folder = files(__package__).joinpath("lua")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
-
-
-def picks(source: Source, ref: QueueRef, query: JobQuery) -> list[Pick]:
-    """Ids and stamps of a page. Cost: 1 round trip for one list of the state, 2 for several."""
-    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
-    sizes = [0] * len(lists)
-    if len(lists) > 1:
-        counts: list[Command] = [
-            ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
-        ]
-        sizes = [reply if isinstance(reply, int) else 0 for reply in source.batch(counts)]
-    commands: list[Command] = []
-    offset, left = query.offset, query.per_page
-    for entry, size in zip(lists, sizes, strict=True):
-        if left > 0 and (len(lists) == 1 or offset < size):
-            last = offset + left - 1
-            commands.append(_range(f"{ref.key}:{entry.native}", entry, offset, last))
-            left -= max(0, min(size, last + 1) - offset)
-            offset = 0
-        else:
-            offset = max(0, offset - size)
-            commands.append(("EXISTS", f"{ref.key}:meta"))
-    found: list[Pick] = []
-    for entry, reply in zip(lists, source.batch(commands), strict=True):
-        if isinstance(reply, list):
-            found += _picks(entry, reply)
-    return found[: query.per_page]
-
-
-def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
-    if entry.kind == "zset":
-        return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
-    return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
-
-
-def _picks(entry: keys.NativeList, reply: list[bytes]) -> Iterable[Pick]:
-    if entry.kind == "zset":
-        for job_id, score in zip(reply[::2], reply[1::2], strict=True):
-            yield Pick(id=_text(job_id), stamp=score.decode("ascii", "replace"))
-        return
-    for job_id in reversed(reply) if entry.from_tail else reply:
-        if not job_id.startswith(keys.MARKER):
-            yield Pick(id=_text(job_id))
 
 
 def act(
