@@ -35,6 +35,16 @@ class BackendUnavailable(QueuedeckError):
         self.reason = reason
 
 
+class WrongType(BackendUnavailable):
+    """A key of a queue holds another type of data than its library writes there; waiting does not help."""
+
+    code = "wrong_type"
+
+    def __init__(self, message: str, *, source: str) -> None:
+        hint = "Something other than the library wrote to it. Look at it with TYPE in redis-cli."
+        super().__init__(message, source=source, reason="protocol", hint=hint)
+
+
 class OutcomeUnknown(BackendUnavailable):
     """Redis was lost while it deleted jobs, so nobody knows which are gone. `batch` holds all that can be put back."""
 

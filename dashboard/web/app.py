@@ -89,6 +89,7 @@ _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (errors.Forbidden, 403),
     (errors.Conflict, 409),
     (errors.Unsupported, 422),
+    (errors.WrongType, 409),
     (errors.BackendUnavailable, 503),
     (errors.UnreadableData, 503),
 )

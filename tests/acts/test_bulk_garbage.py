@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.acts.bulk.runner import Runner
 from dashboard.acts.bulk.store import ALL, KEEP_S, OPEN
-from dashboard.acts.bulk.work import Phase
+from dashboard.acts.bulk.work import ENDED, Phase, Place
 from dashboard.backends.acting import Action
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
 from tests.acts.conftest import Bench, turn_until
 from tests.acts.shelf import bury
 from tests.acts.test_bulk_vanished import record
@@ -68,3 +73,21 @@ def test_a_jobs_entry_that_is_garbage_costs_that_job_alone(bench: Bench) -> None
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is not Phase.RUNNING, what="its end")
     work = bench.bulk.get(work_id)
     assert (work.phase, work.done) == (Phase.DONE, JOBS - 2)
+
+
+def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: Source) -> None:
+    settings = SourceSettings(name="main", url="redis://127.0.0.1")
+    bullmq = BullMQ(source, settings)
+    bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
+    bench.client.set("bull:mail:failed", "something else")
+    ref = QueueRef(source="main", backend="bullmq", name="mail", key="bull:mail")
+    spec = bench.spec(q="boom", places=(Place(ref=ref, state=State.DEAD),))
+    runner = Runner(
+        bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
+    )
+    work_id = bench.bulk.create(spec)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
+    work = bench.bulk.get(work_id)
+    assert work.phase is Phase.FAILED
+    assert "its key has the wrong type" in (work.note or "")
+    runner.stop()

@@ -894,3 +894,21 @@ def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis
     assert (b'"job_id":"old"' in again, b'"continuation"' in again) == (active_job, active_job)
     assert b'"job_id":"old"' not in copy
     assert b'"continuation"' not in copy
+
+
+def test_how_far_an_iterable_job_has_come_stays_with_it_and_with_no_copy(
+    backend: Sidekiq, any_redis: redis.Redis
+) -> None:
+    any_redis.zadd("retry", {payload(jid="iterable"): 7})
+    any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
+    (pick,) = seen(backend, State.RETRYING)
+    for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, Wishes(payload="[1]"))):
+        (copied,) = act(backend, action, State.RETRYING, [pick], wishes)
+        assert copied.outcome is DONE
+        assert copied.new_id != "iterable"
+    kept = taken(backend, State.RETRYING)
+    assert outcomes(backend.delete(shared(), State.RETRYING, kept)) == [DONE]
+    assert any_redis.keys("it-*") == [b"it-iterable"]  # Sidekiq's own delete leaves it, too
+    assert any_redis.hgetall("it-iterable") == {b"ex": b"2", b"rt": b"3.5", b"c": b"900"}
+    assert outcomes(backend.restore(shared(), State.RETRYING, kept)) == [DONE]
+    assert dict(backend.job(shared(), "7-iterable").facts)["Cursor"] == "900"

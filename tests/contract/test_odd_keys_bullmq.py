@@ -172,3 +172,38 @@ def test_the_options_of_a_copy_are_json_that_the_library_reads(
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     with consuming(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 3, what="all three")
+
+
+def test_what_a_key_of_a_wrong_type_hides_is_unknown(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    drive("bullmq", server.url, "fill")
+    drive("bullmq", server.url, "schedule")
+    (before,) = backend.stats([REF])
+    dump = {key: redis_client.dump(key) for key in redis_client.scan_iter()}
+
+    def with_wrong(name: str) -> None:
+        for key, value in dump.items():
+            redis_client.restore(key, 0, value, replace=True)
+        redis_client.delete(f"bull:alpha:{name}")
+        redis_client.set(f"bull:alpha:{name}", "x")
+
+    with_wrong("meta")
+    (stats,) = backend.stats([REF])
+    assert (stats.counts, stats.paused, stats.library_version) == (before.counts, None, None)
+    assert not [note for note in stats.notes if "Bull" in note]
+    with_wrong("delayed")
+    (stats,) = backend.stats([REF])
+    assert (before.overdue_s, stats.overdue_s, stats.counts.scheduled) == (0.0, None, None)
+    for name in ("delayed", "wait", "completed"):
+        with_wrong(name)
+        assert not [each for each in backend.schedules([REF]) if each.problem], name
+    with_wrong("repeat")
+    (hidden,) = backend.schedules([REF])
+    assert (hidden.id, hidden.problem) == ("repeat", "its key cannot be read: it has the wrong type")
+    parent = redis_client.zrange("bull:alpha:waiting-children", 0, 0)[0].decode()
+    for part, said in (("logs", "its logs has"), ("dependencies", "its children has")):
+        with_wrong(f"{parent}:{part}")
+        job = backend.job(REF, parent)
+        assert f"{said} the wrong type" in (job.problem or "")
+        assert (job.logs_total if part == "logs" else job.children_total) is None

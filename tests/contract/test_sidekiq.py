@@ -212,6 +212,37 @@ def test_a_batch_and_a_lock_are_told(backend: Sidekiq, any_redis: redis.Redis) -
     assert facts("ent")["Unique for (s)"] == "600"
 
 
+def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    """Keys as `lib/sidekiq/job/iterable.rb` of Sidekiq 7.3 and 8 writes them."""
+    jid = "0123456789abcdef01234567"
+    any_redis.set("stat:processed", 1)
+    any_redis.zadd("retry", {payload(retry_count=1): 7})
+    ref = discover(backend)["*"]
+
+    def facts() -> dict[str, str]:
+        return dict(backend.job(ref, f"7-{jid}").facts)
+
+    named = {"Runs begun", "Time spent in them", "Cursor", "Asked to stop", "Iteration"}
+    assert not named & set(facts())
+    any_redis.hset(f"it-{jid}", mapping={"ex": 3, "rt": "12.5", "c": '{"id":900,"password":"hush"}'})
+    told = facts()
+    assert (told["Runs begun"], told["Time spent in them"], "Asked to stop" in told) == ("3", "12.5 s", False)
+    assert told["Cursor"].startswith('{"id": 900, "password": ')
+    assert "hush" not in told["Cursor"]
+    any_redis.hset(f"it-{jid}", mapping={"cancelled": 1_700_000_000, "c": "null"})
+    assert (facts()["Cursor"], facts()["Asked to stop"]) == ("none yet", "2023-11-14T22:13:20.000Z")
+    any_redis.hset(f"it-{jid}", mapping={"c": '"' + "x" * 100_000 + '"', "ex": "many", "rt": "", "cancelled": "no"})
+    told = facts()
+    assert told["Cursor"] == "100002 bytes: not read"
+    assert (told["Runs begun"], told["Time spent in them"], "Asked to stop" in told) == ("unknown", "unknown", False)
+    for odd in ("not json", '"\\ud83c"', b"\xff\xfe", "[" * 50_000):
+        any_redis.hset(f"it-{jid}", "c", odd)
+        assert len(facts()["Cursor"]) <= 201
+    any_redis.delete(f"it-{jid}")
+    any_redis.set(f"it-{jid}", "x")
+    assert named & set(facts()) == {"Iteration"}
+
+
 def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, any_redis: redis.Redis) -> None:
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "WelcomeJob"}
     enqueue(any_redis, payload(**wrapper, args=[{"job_id": "x", "arguments": ["anna", 7]}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -94,3 +95,49 @@ def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis
     stats = backend.stats([ref])[0]
     assert stats.latency_s is not None
     assert stats.latency_s >= 60
+
+
+@pytest.mark.parametrize("field", ["paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents"])
+def test_meta_of_any_size_stays_there(backend: BullMQ, redis_client: redis.Redis, field: str) -> None:
+    add(redis_client, "1")
+    redis_client.hset("bull:alpha:meta", field, "9" * 9 * MIB)
+    before = sent_bytes(redis_client)
+    ref = discover(backend)["alpha"]
+    seen: dict[str, Any] = {}
+    for _ in range(3):
+        (stats,) = backend.stats_again([ref], seen)
+        assert (stats.counts.waiting, stats.error) == (1, None)
+    if field == "version":
+        assert stats.read_only is not None
+    assert sent_bytes(redis_client) - before < MIB
+
+
+def test_ids_of_any_size_cost_one_row_each(backend: BullMQ, redis_client: redis.Redis) -> None:
+    for job_id in ("1", "2", "3"):
+        add(redis_client, job_id)
+    long = "x" * 9 * MIB
+    redis_client.lpush("bull:alpha:wait", long)  # the newest: it is served last
+    redis_client.zadd("bull:alpha:failed", {long: 1})
+    ref = discover(backend)["alpha"]
+    backend.stats([ref])
+    if backend._scripts.refused:
+        return  # a list tells how long its members are to scripts alone
+    before = sent_bytes(redis_client)
+    for state in (State.WAITING, State.DEAD):
+        query = JobQuery(state=state)
+        page = backend.jobs(ref, query)
+        assert page.total == 4
+        assert [job.id for job in page.jobs if not job.problem] == ids_of(backend, state)
+        (odd,) = [job for job in page.jobs if job.problem]
+        assert (odd.problem or "").startswith(f"its id is {9 * MIB} bytes long: not read.")
+        assert len(backend.window(ref, query).rows) == 4
+    # Behind more bytes than one call reads, nothing is read: neither of lists nor of sets.
+    redis_client.rpush("bull:alpha:wait", *(f"{n}{long}" for n in range(17)))
+    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    assert (page.total, len(page.jobs)) == (21, 21)
+    assert sum("the ids before it are very long" in (job.problem or "") for job in page.jobs) == 5
+    assert sent_bytes(redis_client) - before < MIB
+
+
+def ids_of(backend: BullMQ, state: State) -> list[str]:
+    return [pick.id for pick in backend.picks(discover(backend)["alpha"], JobQuery(state=state))]

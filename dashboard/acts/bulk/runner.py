@@ -27,7 +27,7 @@ from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
 from dashboard.acts.wire import pack
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
 from dashboard.clock import monotonic_s, now_s
-from dashboard.errors import BackendUnavailable, NotFound, QueuedeckError
+from dashboard.errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
 from dashboard.model import QueueRef
 from dashboard.redact import masked_logger
 from dashboard.sources import Meter, metered
@@ -206,6 +206,8 @@ class Runner:
                 case _:
                     slot.due = monotonic_s() + LOOK_EVERY_S
                     phase = self._store.write(work_id, self._holder, expected=work.phase)
+        except WrongType as exc:
+            phase = self._end(work, Phase.FAILED, exc.message)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch is done again once its Redis answers.
             slot.unsure = True

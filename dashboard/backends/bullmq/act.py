@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -36,8 +36,8 @@ from dashboard.backends.lines import locate
 from dashboard.backends.members import short_fields
 from dashboard.backends.payload import loads, printable, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
-from dashboard.model import JobQuery, QueueRef, Schedule, State
-from dashboard.sources import Argument, Command, Reply, Source, raw_bytes
+from dashboard.model import QueueRef, Schedule, State
+from dashboard.sources import Argument, Reply, Source, raw_bytes
 
 JOB_ACTIONS = {
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
@@ -128,50 +128,7 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True):
 @cache
 def _script(name: str) -> str:
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("acts", name))
-
-
-def picks(source: Source, ref: QueueRef, query: JobQuery) -> list[Pick]:
-    """Ids and stamps of a page. Cost: 1 round trip for one list of the state, 2 for several."""
-    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
-    sizes = [0] * len(lists)
-    if len(lists) > 1:
-        counts: list[Command] = [
-            ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
-        ]
-        sizes = [reply if isinstance(reply, int) else 0 for reply in source.batch(counts)]
-    commands: list[Command] = []
-    offset, left = query.offset, query.per_page
-    for entry, size in zip(lists, sizes, strict=True):
-        if left > 0 and (len(lists) == 1 or offset < size):
-            last = offset + left - 1
-            commands.append(_range(f"{ref.key}:{entry.native}", entry, offset, last))
-            left -= max(0, min(size, last + 1) - offset)
-            offset = 0
-        else:
-            offset = max(0, offset - size)
-            commands.append(("EXISTS", f"{ref.key}:meta"))
-    found: list[Pick] = []
-    for entry, reply in zip(lists, source.batch(commands), strict=True):
-        if isinstance(reply, list):
-            found += _picks(entry, reply)
-    return found[: query.per_page]
-
-
-def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
-    if entry.kind == "zset":
-        return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
-    return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
-
-
-def _picks(entry: keys.NativeList, reply: list[bytes]) -> Iterable[Pick]:
-    if entry.kind == "zset":
-        for job_id, score in zip(reply[::2], reply[1::2], strict=True):
-            yield Pick(id=_text(job_id), stamp=score.decode("ascii", "replace"))
-        return
-    for job_id in reversed(reply) if entry.from_tail else reply:
-        if not job_id.startswith(keys.MARKER):
-            yield Pick(id=_text(job_id))
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
 def act(
@@ -459,20 +416,18 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
-    """As the contract says. Cost: 1 round trip, 2 to run it once."""
+    """As the contract says. Cost: 1 round trip, 2 to run it once; 4 where its job alone tells what to run."""
     if schedule.ref is None:
         return Acted(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
+    old = parse(schedule.id)
+    runs = [_raw(start) for start in old.jobs] if old else []
     if action is Action.REMOVE_SCHEDULE:
-        old = parse(schedule.id)
-        runs = [_raw(start) for start in old.jobs] if old else []
         reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
         return _outcomes([schedule.id], [reply])[0]
-    key = _raw(f"{base}repeat:{schedule.id}")
-    fields = short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES)
-    if not isinstance(fields[0], bytes):
-        detail = "its template cannot be read: it is a repeatable job of an older release"
-        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=detail)
+    fields = _template(source, base, schedule.id, runs)
+    if isinstance(fields, str):
+        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
     options = _copied_options(fields[2])
     if options is None:
         return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
@@ -482,6 +437,26 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
     if isinstance(reply, list) and isinstance(reply[0], bytes):
         return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
     return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
+
+
+def _template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
+    """Name, data and options of what a schedule runs, or why they are not known."""
+    key = _raw(f"{base}repeat:{schedule_id}")
+    found = short_fields(source, [(key, name) for name in ("name", "data", "opts", "ic")], COPIED_BYTES)
+    *fields, count = found
+    if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+        return fields
+    # Before job schedulers the data and the options stand in the job of the next run alone.
+    starts = [_raw(f"repeat:{schedule_id}:"), *runs]
+    run = _run(source, "nextrun", [], [base, _raw(schedule_id), *starts])
+    if isinstance(run, bytes):
+        key = _raw(base) + run
+        fields = list(short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES))
+        if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+            return fields
+    elif isinstance(fields[0], bytes) and count is not None:
+        return fields  # a scheduler whose template holds no data
+    return "its data stands in the job of its next run, which was not found or is too large"
 
 
 def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:

@@ -131,7 +131,7 @@ class BullMQ(Backend):
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         self._check(query)
-        return act.picks(self.source, ref, query)
+        return pages.picks(self.source, self._scripts, ref, query)
 
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES

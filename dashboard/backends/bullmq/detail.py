@@ -47,8 +47,8 @@ class Found(NamedTuple):
     scores: list[Reply]  # per SETS
     locked: int
     place: list[Reply] | None  # [list, how many are served before it]
-    logs: tuple[list[bytes], int]
-    links: list[tuple[bytes, int, list[bytes]]]
+    logs: tuple[list[bytes], int | None]  # the total is None where the key has a wrong type, as in links
+    links: list[tuple[bytes, int | None, list[bytes]]]
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Job | None:
@@ -113,7 +113,7 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
     positions = [_sound(next(replies)) for _ in lists]
     lengths = [_sound(next(replies)) for _ in lists]
     rank = _sound(next(replies))
-    log_total, *link_totals = (_sound(reply) or 0 for reply in replies)
+    log_total, *link_totals = (_sound(reply) for reply in replies)
     names = [
         name
         for name, size in zip((*SMALL, *BIG), sizes, strict=True)
@@ -242,6 +242,10 @@ def _troubles(found: Found, state: State | None) -> Iterable[str]:
         yield gone
     elif state is None:
         yield "it stands in none of the queue's lists: between two states, or left behind"
+    if found.logs[1] is None:
+        yield "the key of its logs has the wrong type"
+    if any(total is None for _, total, _ in found.links):
+        yield "a key of its children has the wrong type"
     if state is State.ACTIVE and not found.locked and found.place is not None:
         yield "no worker holds its lock: its worker died or hangs"
 
@@ -289,7 +293,9 @@ def _parent(ref: QueueRef, fields: Fields) -> JobLink | None:
     return _link(ref, raw, None, None)
 
 
-def _children(ref: QueueRef, links: Sequence[tuple[bytes, int, list[bytes]]]) -> tuple[tuple[JobLink, ...], int | None]:
+def _children(
+    ref: QueueRef, links: Sequence[tuple[bytes, int | None, list[bytes]]]
+) -> tuple[tuple[JobLink, ...], int | None]:
     """(the children that are listed, at most LINKS of a kind; how many there are)."""
     children: dict[bytes, JobLink] = {}
     for kind, _, members in links:
@@ -297,7 +303,9 @@ def _children(ref: QueueRef, links: Sequence[tuple[bytes, int, list[bytes]]]) ->
         for member in members:
             native = "pending" if word == "dependencies" else word
             children[member] = _link(ref, member, LINK_STATES[word], native)
-    total = max(sum(total for _, total, _ in links), len(children))
+    if any(total is None for _, total, _ in links):
+        return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), None
+    total = max(sum(total or 0 for _, total, _ in links), len(children))
     # A failed child may stand in two of the sets: then the sum counts it twice, and what is listed is nearer the truth.
     whole = all(len(members) == total for _, total, members in links)
     return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), (

@@ -52,11 +52,12 @@ def step(source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]) -
 def confirmed(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -> list[str]:
     """Those of the key bases that really are queues; a job or a scheduler may be called `meta` too."""
     metas = list(dict.fromkeys((*bullmq, *bull)))
-    commands = [("HMGET", f"{base}:meta", "opts.maxLenEvents", "version") for base in metas]
+    commands = [("HSTRLEN", f"{base}:meta", field) for base in metas for field in ("opts.maxLenEvents", "version")]
     signs = [(command, f"{base}:{key}") for base in bull for command, key in BULL_SIGNS]
     replies = source.batch([*commands, *signs])
-    known = [base for base, reply in zip(metas, replies, strict=False) if isinstance(reply, list) and any(reply)]
-    rest = replies[len(metas) :]
+    sizes = [isinstance(reply, int) and reply > 0 for reply in replies[: len(commands)]]
+    known = [base for n, base in enumerate(metas) if any(sizes[2 * n : 2 * n + 2])]
+    rest = replies[len(commands) :]
     width = len(BULL_SIGNS)
     legacy = [base for n, base in enumerate(bull) if _is_bull(rest[n * width : (n + 1) * width])]
     return list(dict.fromkeys((*known, *legacy)))

@@ -75,11 +75,16 @@ class Fields:
 
     @property
     def attempts(self) -> int | None:
-        """Tries made so far; Bull and BullMQ before 5 call the field differently, and all write it with the first."""
+        """Tries made so far; None where what is left of the hash does not tell.
+
+        Bull and BullMQ before 5 call the field differently, and all write it as the first try ends; every job that was
+        added has a time or a name.
+        """
         for name in ("atm", "attemptsMade"):
             if self.raw.get(name) is not None:
-                return self.whole(name)
-        return 0
+                tries = self.whole(name)
+                return tries if tries is None or tries >= 0 else None
+        return 0 if any(self.raw.get(name) is not None for name in ("timestamp", "name")) else None
 
     @property
     def progress(self) -> Any:
@@ -94,11 +99,15 @@ class Fields:
 
 
 def max_attempts(options: Mapping[str, Any] | None) -> int | None:
-    """How often a job may be tried: at least once, whatever the option says; None without options."""
+    """How often a job may be tried: at least once, whatever the option says; None without options, or where it is no
+    whole number.
+    """
     if options is None:
         return None
     attempts = options.get("attempts")
-    return max(1, attempts) if isinstance(attempts, int) else 1
+    if attempts is None:
+        return 1
+    return max(1, attempts) if isinstance(attempts, int) and not isinstance(attempts, bool) else None
 
 
 def error(reason: str | None, stack: str | None = None) -> JobError | None:

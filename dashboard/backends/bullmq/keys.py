@@ -170,5 +170,7 @@ def script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")
     texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name)]
-    # The text is sent with each call: only what goes through lists of any size has the functions for that.
+    # The text is sent with each call: only what needs the functions for lists of any size, or for runs, has them.
+    if name == "schedules":
+        texts.insert(1, folder.joinpath("runs.lua").read_text("utf-8"))
     return "\n".join((shared_script(), *texts) if name == "job" else texts)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dashboard.backends.acting import Pick
 from dashboard.backends.bullmq import keys, rows
 from dashboard.backends.bullmq.jobdata import (
     MESSAGE_LIMIT,
@@ -25,7 +26,7 @@ from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.searchtext import ends, joined, of_json
 from dashboard.clock import instant
-from dashboard.errors import BackendUnavailable, NotFound
+from dashboard.errors import NotFound, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
 from dashboard.sources import Command, Reply, Source
 
@@ -36,6 +37,7 @@ class Entry(NamedTuple):
     native: str
     job_id: bytes
     score: bytes | None
+    unread: int | None = None  # how long its id is, which was too long to be read; 0 = not even that is known
 
 
 def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
@@ -72,11 +74,9 @@ def _listed(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
     if sizes and all(isinstance(size, ResponseError) for size in sizes):
-        raise BackendUnavailable(
+        raise WrongType(
             f"The {lists[0].native} list of {ref.name!r} cannot be read: its key has the wrong type.",
             source=source.name,
-            reason="protocol",
-            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
         )
     if not there and not any(sizes):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
@@ -102,7 +102,12 @@ def _entries(
     if isinstance(reply, ResponseError):
         return [reply], [], True
     sizes, found, there = reply
-    places = [Entry(native.decode(), job_id, score) for native, job_id, score in zip(*[iter(found)] * 3, strict=True)]
+    places = [
+        Entry(native.decode(), job_id, score)
+        if isinstance(job_id, bytes)
+        else Entry(native.decode(), b"", score, unread=job_id[0])
+        for native, job_id, score in zip(*[iter(found)] * 3, strict=True)
+    ]
     return sizes, places, bool(there)
 
 
@@ -177,7 +182,24 @@ def _bytes(reply: Reply) -> bytes | None:
     return reply if isinstance(reply, bytes) else None
 
 
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    """Ids and stamps of a page, without those whose ids are too long to be read. Cost: 1 round trip, 2 without scripts.
+
+    Where a list cannot be read its jobs are left out.
+    """
+    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
+    _, entries, _ = _entries(source, scripts, ref, query, lists)
+    return [
+        Pick(id=text(entry.job_id), stamp=_stamp(entry))
+        for entry in entries
+        if entry.unread is None and (entry.native != "wait" or not entry.job_id.startswith(keys.MARKER))
+    ]
+
+
 def _row_job(ref: QueueRef, entry: Entry, row: rows.Row) -> Job:
+    if entry.unread is not None:
+        why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
+        return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
     return readable(lambda: _job(ref, entry, row), lambda why: _without_data(ref, entry, why))
 
 

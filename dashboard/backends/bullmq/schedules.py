@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.bullmq import keys, plain
@@ -67,15 +67,33 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Sch
 
     Cost: 2 round trips where scripts are permitted, else 3; 1 when there is none.
     """
-    entries = [
-        entry for ref, row in zip(refs, _lists(source, scripts, refs), strict=True) for entry in _entries(ref, row)
-    ]
+    rows = _lists(source, scripts, refs)
+    entries = [entry for ref, row in zip(refs, rows, strict=True) for entry in _entries(ref, row)]
+    hidden = [_hidden(ref) for ref, row in zip(refs, rows, strict=True) if _is_wrong_type(row)]
     entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
     entries = entries[:MAX_SCHEDULES]
-    return [
+    found = [
         readable(partial(_schedule, entry, kept, source.now_s()), partial(_unreadable, entry))
         for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)
     ]
+    return [*found, *hidden][:MAX_SCHEDULES]
+
+
+def _is_wrong_type(row: Reply) -> bool:
+    return isinstance(row, ResponseError) and "WRONGTYPE" in str(row)
+
+
+def _hidden(ref: QueueRef) -> Schedule:
+    """A row in the place of the schedules of a queue that a key of a wrong type hides."""
+    return Schedule(
+        id="repeat",
+        source=ref.source,
+        backend=ref.backend,
+        kind="repeatable",
+        queue=ref.name,
+        ref=ref,
+        problem="its key cannot be read: it has the wrong type",
+    )
 
 
 def _unreadable(entry: Entry, why: str) -> Schedule:
@@ -114,7 +132,7 @@ def _lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[R
 
 
 def _entries(ref: QueueRef, row: Reply) -> Iterable[Entry]:
-    """The entries of one queue; none where the key has the wrong type, which the queue's own row tells."""
+    """The entries of one queue; none where the key has the wrong type."""
     pairs = zip(*[iter(row)] * 2, strict=True) if isinstance(row, list) else ()
     for member, score in pairs:
         short = member[:ID_LIMIT_BYTES]
@@ -161,8 +179,9 @@ def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
     for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
         exists, score = answers[n], answers[len(jobs) + n]
         same = isinstance(score, bytes) and keys.number(score) == entry.next_ms
-        # In which list the job stands would take a look through all of them.
-        found.append(Kept(row, None, exists == 1, None, "" if exists == 0 and same else None))
+        # In which list the job stands would take a look through all of them; the id of an older release's is a guess.
+        gone = exists == 0 and same and entry.old is None
+        found.append(Kept(row, None, exists == 1, None, "" if gone else None))
     return found
 
 

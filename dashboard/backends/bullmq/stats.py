@@ -24,7 +24,6 @@ META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvent
 # What is asked of each queue by plain commands: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (
     *(("LLEN" if entry.kind == "list" else "ZCARD", entry.native) for entry in keys.LISTS),
-    ("HMGET", "meta", *META),
     ("LINDEX", "wait", "-1"),
     ("ZRANGE", "delayed", "0", "0", "WITHSCORES"),
     ("PTTL", "limiter"),
@@ -35,6 +34,8 @@ PLAN: tuple[tuple[str, ...], ...] = (
 # Longer options are left unread; the age of such a job is then unknown.
 OPTS_LIMIT = 4096
 NUMBER_LIMIT = 40  # no number is longer
+NOBODY = "\0nobody"  # a field that no hash has
+TOO_LONG = b"?"  # in the place of a field of `meta` that is longer than OPTS_LIMIT
 # What `Queue.rateLimit` writes to stop a queue whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
 # What is known of one of the oldest jobs: timestamp, processedOn, atm, attemptsMade, opts.
@@ -139,7 +140,9 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
     commands: list[Command] = [
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
     ]
-    *replies, clients = source.batch([*commands, ("CLIENT", "LIST")])
+    lengths: list[Command] = [("HSTRLEN", f"{ref.key}:meta", name) for ref in refs for name in META]
+    *replies, clients = source.batch([*commands, *lengths, ("CLIENT", "LIST")])
+    told, replies = replies[len(commands) :], replies[: len(commands)]
     rows = [replies[start : start + len(PLAN)] for start in range(0, len(replies), len(PLAN))]
     tails = {
         n: f"{ref.key}:".encode("utf-8", "surrogateescape") + tail
@@ -147,7 +150,10 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
         if isinstance(tail := row[PLAN.index(("LINDEX", "wait", "-1"))], bytes) and not tail.startswith(keys.MARKER)
     }
     limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
-    values, _ = plain.fields(source, list(tails.values()), limits)
+    sizes_of = [told[n : n + len(META)] for n in range(0, len(told), len(META))]
+    values, metas = plain.fields(
+        source, list(tails.values()), limits, [_meta(*one) for one in zip(refs, sizes_of, strict=True)]
+    )
     oldest = {
         n: [None if isinstance(value, list) else value for value in reply]
         for n, reply in zip(tails, values, strict=True)
@@ -155,12 +161,22 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
     }
     found: list[Row | ResponseError] = []
     for n, row in enumerate(rows):
-        sizes, (meta, tail, head, *timers) = row[: len(keys.LISTS)], row[len(keys.LISTS) :]
+        sizes, (tail, head, *timers) = row[: len(keys.LISTS)], row[len(keys.LISTS) :]
+        meta = metas[n] if not isinstance(sizes_of[n][0], ResponseError) else sizes_of[n][0]
+        if isinstance(meta, list):
+            long = [isinstance(size, int) and size > OPTS_LIMIT for size in sizes_of[n]]
+            meta = [TOO_LONG if cut else value for cut, value in zip(long, meta, strict=True)]
         limit_ttl, limit, alive, bull_paused = timers
         found.append(
             Row(sizes, limit_ttl, alive, bull_paused, meta, tail, _score(head), limit, oldest=oldest.get(n, []))
         )
     return found, clients
+
+
+def _meta(ref: QueueRef, sizes: Sequence[Reply]) -> Command:
+    """What reads META without what is too long."""
+    fit = [isinstance(size, int) and size <= OPTS_LIMIT for size in sizes]
+    return ("HMGET", f"{ref.key}:meta", *(name if short else NOBODY for name, short in zip(META, fit, strict=True)))
 
 
 def _score(reply: Reply) -> Reply:
@@ -176,7 +192,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
         return Seen(ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None)
     meta = row.meta
     fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
-    bull = not fields.get("version") and not fields.get("opts.maxLenEvents")
+    bull = bool(fields) and not fields.get("version") and not fields.get("opts.maxLenEvents")
     native = _native(row.sizes, row.tail, bull=bull)
     waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
@@ -199,7 +215,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
         native=native,
         depth=waiting,
         latency_s=0.0 if waiting == 0 else None,
-        overdue_s=0.0 if row.due is None else None,
+        overdue_s=0.0 if row.due is None and _of(native, "delayed") is not None else None,
         active_age_s=0.0 if active == 0 else None,
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
         notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
@@ -223,7 +239,10 @@ def _hint(row: Row, *, bull: bool) -> bytes:
     """What of this look the script is told at the next one; see stats.lua."""
     missing = [size == 0 for size in row.sizes]
     missing += [row.limit_ttl == -2, row.alive == 0, bull and row.bull_paused == 0]
-    return b"".join(b"1" if each else b"0" for each in missing) + (row.short if isinstance(row.short, bytes) else b"")
+    fields = [] if isinstance(row.meta, ResponseError) else [each for each in row.meta if isinstance(each, bytes)]
+    short = all(each != TOO_LONG and len(each) < OPTS_LIMIT for each in fields)
+    known = b"".join(b"1" if each else b"0" for each in (*missing, short))
+    return known + (row.short if isinstance(row.short, bytes) else b"")
 
 
 def _as_of(seen: Seen, workers: Counted | None, now: float) -> QueueStats:

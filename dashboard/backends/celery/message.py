@@ -246,10 +246,15 @@ def _row(
         state=state,
         native_state=native or NATIVE[state],
         scheduled_for=when(headers.get("eta")),
-        attempts=retries if isinstance(retries, int) else None,
-        priority=priority if isinstance(priority, int) else None,
+        attempts=_count(retries),
+        priority=_count(priority),
         summary=_summary(headers),
     )
+
+
+def _count(value: Any) -> int | None:
+    """A whole number that is not below zero; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _summary(headers: Mapping[str, Any]) -> str | None:
@@ -394,7 +399,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
         problem = UNREADABLE if raw.whole else too_large("record", raw.size)
     elif not decoded.whole:
         problem = too_large("record", raw.size) if not raw.whole else "parts of its record cannot be read"
-    retries = record.get("retries")
+    retries = _count(record.get("retries"))
     summary = None if "name" in record or not decoded.whole else NO_NAME
     return Job(
         id=task_id,
@@ -406,7 +411,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
         name=words(record.get("name"), 300),
         native_state=words(status, 40) or (NATIVE[state] if state else None),
         finished_at=when(record.get("date_done")),
-        attempts=retries + 1 if isinstance(retries, int) and not isinstance(retries, bool) else None,
+        attempts=None if retries is None else retries + 1,
         worker=words(record.get("worker"), 200),
         error=record_error(record),
         summary=printable(raw.head, 200) if status is None else summary,

@@ -45,7 +45,7 @@ from dashboard.backends.members import (
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
-from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.errors import NotFound, Unsupported, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Argument, Command, Reply, Source
 
@@ -558,12 +558,7 @@ def _check(source: Source, ref: QueueRef, sizes: list[Reply]) -> None:
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
         if isinstance(size, ResponseError):
-            raise BackendUnavailable(
-                f"The list of {ref.name!r} cannot be read: its key has the wrong type.",
-                source=source.name,
-                reason="protocol",
-                hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
-            )
+            raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
 
 
 def _page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> JobPage:

@@ -16,7 +16,7 @@ from dashboard.backends.rq.keys import LISTS, QueueKeys, job_id_of
 from dashboard.backends.rq.records import Reader
 from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of, without_data
 from dashboard.clock import instant
-from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.errors import NotFound, Unsupported, WrongType
 from dashboard.model import JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Command, Reply, Source
 
@@ -134,12 +134,7 @@ def _checked(source: Source, commands: Sequence[Command], key: str) -> list[Repl
         if isinstance(reply, NoPermissionError):
             raise source.forbidden(reply) from reply
         if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
-            raise BackendUnavailable(
-                f"{key} holds another type of data than RQ's",
-                source=source.name,
-                reason="protocol",
-                hint="Something else wrote to this key; look at it with redis-cli TYPE.",
-            )
+            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
         if isinstance(reply, ResponseError):
             raise source.refusal(reply)
     return replies

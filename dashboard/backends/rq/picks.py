@@ -11,7 +11,7 @@ from dashboard.backends.payload import text
 from dashboard.backends.rq.keys import LISTS, QueueKeys, script
 from dashboard.backends.rq.words import ENDED
 from dashboard.backends.script import Scripts
-from dashboard.errors import BackendUnavailable, Unsupported
+from dashboard.errors import Unsupported, WrongType
 from dashboard.model import JobQuery, State
 from dashboard.sources import Argument, Source
 
@@ -60,12 +60,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
             wrong = "WRONGTYPE" in str(reply)
             if not wrong:
                 raise source.refusal(reply)
-            raise BackendUnavailable(
-                f"{key} holds another type of data than RQ's",
-                source=source.name,
-                reason="protocol",
-                hint="Something else wrote to this key; look at it with redis-cli TYPE.",
-            )
+            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [
         Pick(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)

@@ -133,7 +133,6 @@ def row(
             scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
             problem=f"no readable job: {size} bytes that are no JSON object",
         )
-    tried = payload.get("retry_count")
     return Job(
         **common,
         queue=words(payload.get("queue"), 200) or ref.name,
@@ -143,7 +142,7 @@ def row(
         enqueued_at=enqueued_at(payload),
         scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
         finished_at=at if state is State.DEAD else None,
-        attempts=tried + 1 if isinstance(tried, int) else 0,
+        attempts=_attempts(payload),
         max_attempts=_max_attempts(payload),
         summary=arguments(payload),
         error=error(payload),
@@ -320,13 +319,23 @@ def _brief(value: Any) -> str:
     return printable(line.encode("utf-8", "replace"), 200)
 
 
+def _attempts(payload: Mapping[str, Any]) -> int | None:
+    """Tries that failed: Sidekiq counts from the first failure on; None where a failure is told without its number."""
+    count = payload.get("retry_count")
+    if count is None:
+        failed = any(payload.get(name) is not None for name in ("error_class", "error_message", "failed_at"))
+        return None if failed or "class" not in payload else 0
+    return count + 1 if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+
+
 def _max_attempts(payload: Mapping[str, Any]) -> int | None:
+    """How often a job may be tried. Sidekiq takes whatever is no whole number as its default."""
     retry = payload.get("retry")
-    if retry is True:
-        return DEFAULT_RETRIES + 1
+    if retry is None:
+        return None
     if retry is False:
         return 1
-    return retry + 1 if isinstance(retry, int) else None
+    return max(1, retry + 1) if isinstance(retry, int) and retry is not True else DEFAULT_RETRIES + 1
 
 
 def _number(score: bytes | None) -> float | None:

@@ -74,5 +74,6 @@ def script(name: str, shared: str = "common") -> str:
     `shared`: "common" for those that only read, "writing" for those that move jobs.
     """
     folder = files(__package__).joinpath("lua")
-    parts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name))
+    names = (shared, "brief", name) if name in ("stats", "processes") else (shared, name)
+    parts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in names)
     return "\n".join((shared_script("oldest" if name == "stats" else None), *parts))

@@ -27,7 +27,7 @@ from dashboard.backends.sidekiq.entry import (
     without_data,
 )
 from dashboard.clock import monotonic_s
-from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.errors import NotFound, Unsupported, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Reply, Source
 
@@ -169,12 +169,7 @@ def _check(source: Source, ref: QueueRef, size: Reply) -> None:
     if isinstance(size, NoPermissionError):
         raise source.forbidden(size)
     if isinstance(size, ResponseError):
-        raise BackendUnavailable(
-            f"The list of {ref.name!r} cannot be read: its key has the wrong type.",
-            source=source.name,
-            reason="protocol",
-            hint="Something other than the library wrote to it. Look at it with TYPE in redis-cli.",
-        )
+        raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
 
 
 def _row(
@@ -204,8 +199,11 @@ def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
 
 def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     place = keys.place(ref)
-    (rows,) = workers.replies(source, scripts, [place.namespace])
-    jobs = [job for job in workers.running(rows) if job.queue == place.queue]
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    if told.why:
+        raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
+    doubt = not told.whole or any(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
+    jobs = [job for job in workers.running(told.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
     page = JobPage(
@@ -221,6 +219,7 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         per_page=query.per_page,
         total=len(jobs),
         order=keys.ORDERS[State.ACTIVE],
+        at_least=doubt,
     )
     return page, [job.payload for job in shown]
 
@@ -228,8 +227,8 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more for a job with a lock, and where none is at
-    its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, that are looked at.
+    Cost: 2 round trips where scripts are permitted, else 3; one more for what it is tied to, two for an iterable one,
+    and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, looked at.
     """
     match = SCORED.match(wanted)
     whole = _Look(source, scripts, ref, wanted, wanted, "")
@@ -317,8 +316,8 @@ class _Search:
 
 def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
     place = keys.place(ref)
-    (rows,) = workers.replies(source, scripts, [place.namespace])
-    for running in workers.running(rows):
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    for running in workers.running(told.rows):
         payload = decode(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
             found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from dashboard.backends.members import (
     PAGE_READ_BYTES,
     Member,
@@ -22,10 +24,11 @@ from dashboard.backends.sidekiq.entry import enqueued_at, jid_of
 from dashboard.sources import Command, Reply, Source
 
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
-SOME = ("COUNT", 1000)
+SOME = ("COUNT", 2100)
+MOST_MEMBERS = 2000
 WORK_BYTES = 1024 * 1024  # of a longer field of a process nothing is read
 BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
-MOST_THREADS = 10_000
+MOST_THREADS = 1000
 
 
 def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
@@ -33,14 +36,15 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
     commands: list[Command] = []
     for namespace, wanted, *queues in calls:
         if wanted == "1":
-            commands += [("SSCAN", f"{namespace}processes", 0, *SOME), ("SSCAN", f"{namespace}paused", 0, *SOME)]
+            commands += [("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)]
+            commands += [("SSCAN", f"{namespace}paused", 0, *SOME)]
             commands += [("ZCARD", f"{namespace}{key}") for key in ("schedule", "retry", "dead")]
             commands += [("ZRANGE", f"{namespace}{key}", 0, 0, "WITHSCORES") for key in ("schedule", "retry")]
         commands += [("LLEN", f"{namespace}queue:{name}") for name in queues]
     replies = iter(source.batch(commands))
     firsts = []
     for namespace, wanted, *queues in calls:
-        head = [next(replies) for _ in range(7)] if wanted == "1" else [None] * 7
+        head = [next(replies) for _ in range(8)] if wanted == "1" else [None] * 8
         firsts.append(
             (
                 namespace,
@@ -49,21 +53,17 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
                 first_members(source, [f"{namespace}queue:{name}" for name in queues]),
             )
         )
-    processes = _processes(source, [(namespace, _scanned(head[0])) for namespace, head, _, _ in firsts])
+    processes = _processes(source, [(namespace, _scanned(head[1])) for namespace, head, _, _ in firsts])
     answers: list[Reply] = []
-    for namespace, (_, paused, *sets), sizes, heads in firsts:
+    for namespace, (count, identities, paused, *sets), sizes, heads in firsts:
         # Of a call that did not want what all queues have in common nothing of that is looked at.
         earliest = [reply[1] if isinstance(reply, list) and reply else None for reply in sets[3:]]
         answers.append(
             [
                 [[size, _enqueued_at(head), None] for size, head in zip(sizes, heads, strict=True)],
                 [*sets[:3], *earliest],
-                [
-                    [fields[0], fields[1], [_queue_of(work) for work in running[1::2]]]
-                    for _, fields, running in processes.get(namespace, ())
-                    if fields
-                ],
-                _scanned(paused),
+                [[_brief(*row) for row in processes.get(namespace, ())], [], count, len(_scanned(identities))],
+                paused if isinstance(paused, ResponseError) else _scanned(paused),
             ]
         )
     return answers
@@ -137,8 +137,17 @@ def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
 
 def work(source: Source, namespace: str) -> Reply:
     """As `work.lua`. Cost: 7 round trips."""
-    identities = _scanned(source.batch([("SSCAN", f"{namespace}processes", 0, *SOME)])[0])
-    return _processes(source, [(namespace, identities)]).get(namespace, [])
+    count, scanned = source.batch([("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)])
+    identities = _scanned(scanned)
+    return [_processes(source, [(namespace, identities)]).get(namespace, []), [], count, len(identities)]
+
+
+def _brief(_: bytes, fields: list[Any] | ResponseError | None, running: list[Any] | None) -> list[Any]:
+    """A process as `brief.lua` tells it."""
+    if not isinstance(fields, list):
+        return [fields, None, None if fields is not None else []]
+    queues = None if running is None else [_queue_of(work) for work in running[1::2]]
+    return [fields[0], fields[1], queues]
 
 
 def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dict[str, list[list[Any]]]:
@@ -150,10 +159,13 @@ def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dic
     fields = iter(short_fields(source, [(key, name) for *_, key in places for name in PROCESS_FIELDS], WORK_BYTES))
     lengths = iter(source.batch([("HLEN", key + end) for *_, key in places for end in (b":work", b":workers")]))
     hashes: dict[bytes, bytes] = {}
+    odd: set[bytes] = set()
     for *_, key in places:
         # The key was called otherwise up to 6.4.1.
         for size, name in zip((next(lengths), next(lengths)), (key + b":work", key + b":workers"), strict=True):
-            if isinstance(size, int) and 0 < size <= MOST_THREADS:
+            if isinstance(size, ResponseError) or size > MOST_THREADS:
+                odd.add(key)
+            elif size > 0:
                 hashes.setdefault(key, name)
     threads = dict(zip(hashes, source.batch([("HKEYS", name) for name in hashes.values()]), strict=True))
     asked = [(key, thread) for key, names in threads.items() if isinstance(names, list) for thread in names]
@@ -164,13 +176,15 @@ def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dic
     found: dict[str, list[list[Any]]] = {}
     for space, identity, key in places:
         known = [next(fields) for _ in PROCESS_FIELDS]
-        alive = isinstance(known[0], bytes)
-        found.setdefault(space, []).append([identity, known if alive else None, running.get(key, [])])
+        told: Any = known if isinstance(known[0], bytes) else None
+        if isinstance(known[0], ResponseError):
+            told = known[0]
+        found.setdefault(space, []).append([identity, told, None if key in odd else running.get(key, [])])
     return found
 
 
 def _scanned(reply: Reply) -> list[bytes]:
-    return list(reply[1]) if isinstance(reply, list) else []
+    return list(reply[1][:MOST_MEMBERS]) if isinstance(reply, list) else []
 
 
 def _enqueued_at(head: Reply) -> bytes | None:

@@ -24,7 +24,7 @@ def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[Pick])
     Source: sidekiq `lib/sidekiq/job/iterable.rb` (cancel!).
     """
     place = keys.place(ref)
-    (rows,) = workers.replies(source, scripts, [place.namespace])
+    ((rows, _, _),) = workers.replies(source, scripts, [place.namespace])
     stamps = {}
     for job in workers.running(rows):
         if place.queue == job.queue:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.members import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
@@ -57,7 +59,12 @@ def read(
     found: list[Schedule] = []
     listed = [(space, key) for (space, _), reply in zip(sets, first, strict=True) for key in _scanned(reply)]
     crons = list(dict.fromkeys(listed))[:MOST_CRONS]
+    for (space, name), reply in zip(sets, first, strict=True):
+        if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+            found.append(_unreadable(source, space, name, CRON))
     for n, namespace in enumerate(namespaces):
+        if isinstance(tables[n * width], ResponseError) and "WRONGTYPE" in str(tables[n * width]):
+            found.append(_unreadable(source, namespace, f"{namespace}{SCHEDULER[0]}", SCHEDULER_KIND))
         found.extend(_scheduler(source, namespace, tables[n * width : (n + 1) * width], refs))
     wanted = [(space.encode("utf-8", "surrogateescape") + key, name) for space, key in crons for name in CRON_FIELDS]
     fields = iter(short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts))
@@ -69,6 +76,12 @@ def read(
         found.append(Schedule(id="cron_jobs:*", source=source.name, backend="sidekiq", kind=CRON, problem=unseen))
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))[:MAX_SCHEDULES]
+
+
+def _unreadable(source: Source, namespace: str, key: str, kind: str) -> Schedule:
+    """A row in the place of those that a key of a wrong type hides."""
+    why = "its key cannot be read: it has the wrong type"
+    return Schedule(id=key, source=source.name, backend="sidekiq", kind=kind, facts=_space(namespace), problem=why)
 
 
 def _tables(

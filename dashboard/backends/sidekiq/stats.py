@@ -14,6 +14,7 @@ from dashboard.backends.payload import loads_dict, names_in, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import MILLISECONDS, words
+from dashboard.backends.sidekiq.processes import Processes, read_all
 from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
 from dashboard.sources import Reply, Source
 
@@ -28,10 +29,13 @@ class Shared(NamedTuple):
 
     running: Counter[str]
     listeners: Counter[str]
-    paused: frozenset[str]
+    paused: frozenset[str] | None  # None: that cannot be read
     version: str | None
     concurrency: int
     processes: int
+    whole: bool = True  # no process is missing
+    doubt: bool = False  # more jobs may run than are counted
+    why: str | None = None  # why nothing is known of the processes
 
 
 class Seen(NamedTuple):
@@ -66,7 +70,7 @@ def read(
     seen = {} if seen is None else seen
     common = {namespace: replies[n] for namespace, n in firsts.items()}
     known = {
-        namespace: _shared(reply[2], reply[3])
+        namespace: _shared(read_all(scripts, "processes", namespace, reply[2]), reply[3])
         for namespace, reply in common.items()
         if not isinstance(reply, ResponseError)
     }
@@ -122,19 +126,29 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str
             yield namespace, queues[start : start + QUEUES_PER_CALL]
 
 
-def _shared(processes: Sequence[Any], paused: Sequence[bytes]) -> Shared:
+def _shared(found: Processes, paused: Reply) -> Shared:
     running: Counter[str] = Counter()
     listeners: Counter[str] = Counter()
-    version, concurrency = None, 0
-    for info, own_concurrency, queues in processes:
+    version, concurrency, alive = None, 0, 0
+    whole, doubt = found.whole, not found.whole
+    for info, own_concurrency, queues in found.rows:
+        if isinstance(info, ResponseError):
+            whole, doubt = False, True
+        if not isinstance(info, bytes):
+            continue
+        alive += 1
+        doubt = doubt or queues is None
         known = loads_dict(info)
         names = known.get("queues")
         listeners.update(set(names_in(names)) if isinstance(names, list) else ())
-        running.update(text(queue) for queue in queues)
+        running.update(text(queue) for queue in queues or ())
         version = version or words(known.get("version"), 100)
         threads = text(own_concurrency) if isinstance(own_concurrency, bytes) else str(known.get("concurrency", ""))
         concurrency += int(threads) if threads.isascii() and threads.isdigit() and len(threads) < 7 else 0
-    return Shared(running, listeners, frozenset(text(name) for name in paused), version, concurrency, len(processes))
+    names_paused = frozenset(text(name) for name in paused) if isinstance(paused, list) else None
+    return Shared(
+        running, listeners, names_paused, version, concurrency, alive, whole=whole, doubt=doubt, why=found.why
+    )
 
 
 def _queue(
@@ -147,8 +161,10 @@ def _queue(
     seen: dict[str, Seen],
 ) -> QueueStats:
     """The stats of one queue: made anew where what is told of it changed, else with its latency as of now."""
-    active, workers, paused = shared.running.get(name, 0), shared.listeners.get(name, 0), name in shared.paused
-    told = (ref, figures, active, workers, paused, shared.version)
+    active = None if shared.why else shared.running.get(name, 0)
+    workers = shared.listeners.get(name, 0) if shared.whole else None
+    paused = None if shared.paused is None else name in shared.paused
+    told = (ref, figures, active, workers, paused, shared.version, shared.doubt)
     before = seen.get(ref.key)
     if before is None or before.told != told:
         before = seen[ref.key] = _seen(told, namespace)
@@ -158,7 +174,7 @@ def _queue(
 
 
 def _seen(told: tuple[Any, ...], namespace: str) -> Seen:
-    ref, (size, enqueued_at, _), active, workers, paused, version = told
+    ref, (size, enqueued_at, _), active, workers, paused, version, doubt = told
     waiting = size if isinstance(size, int) else None
     queue = QueueStats(
         source=ref.source,
@@ -176,6 +192,7 @@ def _seen(told: tuple[Any, ...], namespace: str) -> Seen:
         depth=waiting,
         latency_s=0.0 if waiting == 0 else None,
         workers=workers,
+        at_least=(State.ACTIVE,) if doubt and active is not None else (),
         notes=(SEE_ALL,),
         error=_line(size) if isinstance(size, ResponseError) else None,
     )
@@ -199,10 +216,15 @@ def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> Q
             NativeCount(native=keys.NATIVE[state], state=state, count=count) for state, count in counted.items()
         ),
         overdue_s=max(0.0, now - min(due)) if due else 0.0,
-        workers=shared.processes,
-        notes=(f"{shared.processes} process{'' if shared.processes == 1 else 'es'}, {shared.concurrency} threads",),
-        error=next((_line(size) for size in sizes if isinstance(size, ResponseError)), None),
+        workers=shared.processes if shared.whole else None,
+        notes=() if shared.why else (_processes_note(shared),),
+        error=next((_line(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
     )
+
+
+def _processes_note(shared: Shared) -> str:
+    noun = "process" if shared.processes == 1 and shared.whole else "processes"
+    return f"{'' if shared.whole else 'at least '}{shared.processes} {noun}, {shared.concurrency} threads"
 
 
 def _since(enqueued_at: Reply) -> float | None:

@@ -6,16 +6,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+from redis.exceptions import ResponseError
+
 from dashboard.backends.payload import finite, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
+from dashboard.backends.sidekiq.processes import Processes, read_all
 from dashboard.model import QueueRef, Work, Worker, WorkerState
 from dashboard.sources import Reply, Source
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
 SUSPECT_AFTER_S = 30.0
 MAX_WORK = 100
+NO_RECORD = "its record is no JSON object"
 
 
 class Running(NamedTuple):
@@ -28,27 +33,44 @@ class Running(NamedTuple):
 
 
 def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
-    """The processes of `namespaces`, by identity; `refs` by key. Cost: 1 round trip, 2 each without scripts."""
+    """The processes of `namespaces`, by identity; `refs` by key.
+
+    Cost: 1 round trip, and 1 for each further portion of processes; 3 to 12 each without scripts.
+    """
     found: list[Worker] = []
-    for namespace, rows in zip(namespaces, replies(source, scripts, namespaces), strict=True):
-        found.extend(_worker(source, namespace, row, refs) for row in rows)
+    for namespace, told in zip(namespaces, replies(source, scripts, namespaces), strict=True):
+        found.extend(_worker(source, namespace, row, refs) for row in told.rows)
+        if not told.whole:
+            found.append(_not_told(source, namespace, told.why or "there are more processes than were read"))
     return sorted(found, key=lambda worker: worker.id)
 
 
-def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[list[Any]]:
-    """What `work.lua` answers for each namespace; [] for one that cannot be read."""
+def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[Processes]:
+    """The processes of each namespace, as `work.lua` has them. Cost: as `read`."""
     answered = scripts.run(keys.script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
         answered[0] if answered is not None else [plain.work(source, namespace) for namespace in namespaces]
     )
-    return [reply if isinstance(reply, list) else [] for reply in found]
+    return [read_all(scripts, "work", namespace, reply) for namespace, reply in zip(namespaces, found, strict=True)]
+
+
+def _not_told(source: Source, namespace: str, why: str) -> Worker:
+    """A row in the place of processes that nothing is known of."""
+    return Worker(
+        id=f"{namespace}processes",
+        source=source.name,
+        backend="sidekiq",
+        state=WorkerState.UNKNOWN,
+        reason=why,
+        problem=why,
+    )
 
 
 def running(rows: Iterable[Sequence[Any]]) -> list[Running]:
     """All jobs that run in the processes of one namespace, longest running first."""
     found = []
     for identity, _, work in rows:
-        for raw in work[1::2]:
+        for raw in (work or ())[1::2]:
             known = loads_dict(raw)
             # Early 6.0 writes the payload as an object, later releases as a text of JSON.
             payload = known.get("payload")
@@ -71,11 +93,16 @@ def _json(payload: Any) -> bytes:
 
 
 def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[str, QueueRef]) -> Worker:
-    identity, fields, _ = row
+    identity, fields, running_jobs = row
     jobs = running([row])
     work = tuple(_work(namespace, job, refs) for job in jobs[:MAX_WORK])
     name = text(identity)
     space = ((keys.NAMESPACE, namespace),) if namespace else ()
+    if isinstance(fields, ResponseError):
+        why = "its record has the wrong type" if "WRONGTYPE" in str(fields) else "its record cannot be read"
+        return msgspec.structs.replace(
+            _not_told(source, namespace, why), id=f"{namespace}{name}", facts=space, work=work
+        )
     if not isinstance(fields, list):
         return Worker(
             facts=space,
@@ -117,7 +144,7 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
         heartbeat_at=moment(heartbeat),
         rss_bytes=int(memory * 1024) if memory is not None else None,
         facts=(*space, *_facts(info, rtt_us)),
-        problem=None if info else "its record is no JSON object",
+        problem=None if info and running_jobs is not None else "what it runs cannot be read" if info else NO_RECORD,
     )
 
 

@@ -48,11 +48,22 @@ def test_a_time_that_no_calendar_holds_is_unknown(raw: bytes) -> None:
 
 
 def test_attempts_count_from_nothing_and_try_at_least_once() -> None:
-    assert Fields({"atm": None, "attemptsMade": None}).attempts == 0
+    assert Fields({"atm": None, "attemptsMade": None, "timestamp": b"1700000000000"}).attempts == 0
+    assert Fields({"name": b"x"}).attempts == 0
     assert Fields({"atm": None, "attemptsMade": b"3"}).attempts == 3
     assert max_attempts({"attempts": 0}) == 1
     assert max_attempts({"attempts": 5}) == 5
-    assert max_attempts({"attempts": "many"}) == 1
+    assert max_attempts({}) == 1
+    assert max_attempts({"attempts": None}) == 1
+
+
+def test_attempts_of_which_nothing_tells_are_unknown() -> None:
+    assert Fields({}).attempts is None
+    # What a worker writes of a job that was removed while it ran.
+    assert Fields({"progress": b"50", "processedOn": b"1700000000000", "pb": b"w"}).attempts is None
+    assert Fields({"timestamp": b"1", "attemptsMade": b"-3"}).attempts is None
+    for odd in ("many", 2.5, True, [3]):
+        assert max_attempts({"attempts": odd}) is None
     assert max_attempts(None) is None
 
 

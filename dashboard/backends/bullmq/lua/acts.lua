@@ -131,28 +131,6 @@ local function lock_of(key)
   return call('EXISTS', key .. ':lock') == 1
 end
 
-local OPTIONS_BYTES, SCHEDULES = 65536, 1000
-
--- The options of a job; an empty table where they cannot be read.
-local function options_of(key)
-  if call('HSTRLEN', key, 'opts') > OPTIONS_BYTES then return {} end
-  local readable, found = pcall(cjson.decode, call('HGET', key, 'opts') or '')
-  return readable and type(found) == 'table' and found or {}
-end
-
-local function text_of(value)
-  if type(value) == 'number' then return string.format('%.0f', value) end
-  return type(value) == 'string' and value or nil
-end
-
--- Whether an entry of `repeat` is that of a run: `name:jobId:endDate:tz:pattern`, of which Bull leaves parts out.
-local function made_by(member, name, own)
-  if member == text_of(own.key) then return true end
-  local tail = text_of(own.pattern) or text_of(own.cron) or text_of(own.every)
-  local head = name .. ':' .. (text_of(own.jobId) or '') .. ':'
-  return tail and string.sub(member, 1, #head) == head and string.sub(member, -#tail - 1) == ':' .. tail
-end
-
 -- The next run of a schedule: removing it ends the schedule without a word. The time in its id is the score of its
 -- schedule, which its hash names; before 5.0, and in Bull, only its options may.
 local function next_run(base, key, id)

@@ -2,7 +2,8 @@
 -- ARGV: `<prefix>:<queue>`, job id, JSON [field...], longest small value, JSON [big field...], longest part shown of a
 -- big value, longest big value that is touched at all, how many log rows, how many links of a kind.
 -- Returns {{small value or false or {length}...}, {{part, length} or false...}, {score in each sorted set or false...},
--- lock 0/1, place {list, index} or false, {log rows, log total}, {{kind, total, {key...}}...}}, or an error.
+-- lock 0/1, place {list, index} or false, {log rows, log total}, {{kind, total, {key...}}...}}, or an error; a total is
+-- false where its key has a wrong type.
 local base, id = ARGV[1] .. ':', ARGV[2]
 local key = base .. id
 local small_limit, part_limit, touch_limit = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -39,7 +40,8 @@ end
 -- The members of a set, or the fields of a hash: never its values, which may be huge.
 local function members(kind, counter, small, scan)
   local total = read(counter, key .. ':' .. kind)
-  if failed(total) or total == 0 then return {kind, 0, {}} end
+  if failed(total) then return {kind, false, {}} end
+  if total == 0 then return {kind, 0, {}} end
   local keys = {}
   if total <= 4 * link_rows or small[1] == "ZRANGE" then
     keys = read(small[1], key .. ':' .. kind, unpack(small, 2))
@@ -74,9 +76,8 @@ if not failed(logs_total) and logs_total > 0 then
     found[#found + 1] = cut(row, LOG_ROW_LIMIT)
   end)
   for n = #found, 1, -1 do logs[#logs + 1] = found[n] end
-else
-  logs_total = 0
 end
+if failed(logs_total) then logs_total = false end
 return {
   small, bigs, scores, read('EXISTS', key .. ':lock'), where, {logs, logs_total},
   {

@@ -1,6 +1,10 @@
 -- Which jobs stand on one page of one or more lists put one after the other.
 -- ARGV: `<prefix>:<queue>`, offset, rows, then per list: native word, 'list' or 'zset', '1' when the page starts at its end.
--- Returns {{size...}, {native, id, score...}, how many of `meta` and `id` are there}; a size is an error where the key has the wrong type.
+-- Returns {{size...}, {native, id, score...}, how many of `meta` and `id` are there}; a size is an error where the key has
+-- the wrong type. In the place of an id that is too long stands {its length}, of one behind too many bytes of others {0}.
+-- Redis tells how long an id is only by reading it.
+local ID_LIMIT, ROOM, AT_ONCE = 16384, 4194304, 16
+local bytes = 0
 local base, offset, rows = ARGV[1] .. ':', tonumber(ARGV[2]), tonumber(ARGV[3])
 local sizes, found = {}, {}
 
@@ -10,12 +14,29 @@ local function marker(key)
   return type(tail) == 'string' and string.sub(tail, 1, 2) == '0:'
 end
 
-local function list_rows(key, from, to, backwards)
-  if not backwards then return read('LRANGE', key, from, to) end
+local function id_of(id)
+  bytes = bytes + #id
+  if #id > ID_LIMIT then return {#id} end
+  return id
+end
+
+local function add(native, id, score)
+  local at = #found
+  found[at + 1], found[at + 2], found[at + 3] = native, id, score
+end
+
+local function list_rows(native, key, from, to, backwards)
+  if not backwards then
+    for _, id in ipairs(read('LRANGE', key, from, to)) do add(native, id_of(id), false) end
+    return
+  end
   local ids = read('LRANGE', key, -to - 1, -from - 1)
-  local turned = {}
-  for i = #ids, 1, -1 do turned[#turned + 1] = ids[i] end
-  return turned
+  for n = #ids, 1, -1 do add(native, id_of(ids[n]), false) end
+end
+
+local function set_rows(native, key, from, to, backwards)
+  local flat = read(backwards and 'ZREVRANGE' or 'ZRANGE', key, from, to, 'WITHSCORES')
+  for n = 1, #flat, 2 do add(native, id_of(flat[n]), flat[n + 1]) end
 end
 
 for i = 4, #ARGV, 3 do
@@ -30,20 +51,16 @@ for i = 4, #ARGV, 3 do
   if not failed(size) then
     if offset < size and rows > 0 then
       local last = math.min(size, offset + rows) - 1
-      if kind == 'list' then
-        local ids = list_rows(key, offset + skip, last + skip, backwards)
-        for n = 1, #ids do
-          found[#found + 1] = native
-          found[#found + 1] = ids[n]
-          found[#found + 1] = false
+      local read_rows = kind == 'list' and list_rows or set_rows
+      local first = offset
+      while first <= last do
+        local stop = math.min(last, first + AT_ONCE - 1)
+        if bytes > ROOM then
+          for _ = first, stop do add(native, {0}, false) end
+        else
+          read_rows(native, key, first + skip, stop + skip, backwards)
         end
-      else
-        local pairs_ = read(backwards and 'ZREVRANGE' or 'ZRANGE', key, offset, last, 'WITHSCORES')
-        for n = 1, #pairs_, 2 do
-          found[#found + 1] = native
-          found[#found + 1] = pairs_[n]
-          found[#found + 1] = pairs_[n + 1]
-        end
+        first = stop + 1
       end
       rows = rows - (last - offset + 1)
       offset = 0

@@ -11,7 +11,7 @@ local NEAR = 1000
 
 local function in_list(key, id)
   local size = read('LLEN', key)
-  if failed(size) or size == 0 then return false, true end
+  if failed(size) or size == 0 then return false, not failed(size) end
   for _, rank in ipairs({1, -1}) do
     local at = read('LPOS', key, id, 'RANK', rank, 'MAXLEN', NEAR)
     if at and not failed(at) then return true, true end
@@ -20,12 +20,12 @@ local function in_list(key, id)
 end
 
 local function standing(base, id)
+  local certain = true
   for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed', 'waiting-children'}) do
     local score = read('ZSCORE', base .. set, id)
-    if score and not failed(score) then return set end
+    if failed(score) then certain = false elseif score then return set end
   end
   if read('EXISTS', base .. id .. ':lock') == 1 then return 'active' end
-  local certain = true
   for _, list in ipairs({'active', 'wait', 'paused'}) do
     local found, whole = in_list(base .. list, id)
     if found then return list end
@@ -54,6 +54,16 @@ for i = 4, #ARGV, 8 do
         before = fields(start .. string.format(MS, next_ms - every), 40, {'processedOn'})
         before = not failed(before) and before[1]
       end
+    end
+  end
+  -- The id of a run of an older release is guessed; of others it is exact.
+  if not job and next_ms and (failed(values) or ARGV[i + 6] ~= '' or read('EXISTS', key) == 0) then
+    local run, whole = odd_run(base, string.sub(key, #base + 8), next_ms)
+    if run then
+      job = {0, fields(base .. run, limit, job_names)}
+      where = standing(base, run)
+    elseif not whole then
+      where = false
     end
   end
   -- A worker may have gone on to the run after it since the times were read.

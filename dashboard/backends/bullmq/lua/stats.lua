@@ -7,7 +7,7 @@
 -- `oldest` holds timestamp, processedOn, atm, attemptsMade, opts, one job after the other, of the jobs at the ends of the
 -- waiting lists, among which the one that waits longest is found.
 -- What the last look left only says how to ask, never what to answer: '1' for each of KEYS_ that was not there, else '0',
--- then those ids. One command tells whether all that was missing still is, and fields that were short when the same jobs
+-- '1' where all fields of meta were short, then those ids. One command tells whether all that was missing still is, and fields that were short when the same jobs
 -- were looked at are read without asking first how long they are.
 local LIMIT, IDS_LIMIT = 4096, 1000
 local MOST_ACTIVE = 20
@@ -146,10 +146,23 @@ local function plan_of(before)
   return plan.missing, plan.others
 end
 
+local META = {'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'}
+-- In the place of a field of meta that is too long to be read.
+local TOO_LONG = '?'
+
+local function meta_of(base, short)
+  if short then return cut(read('HMGET', base .. 'meta', unpack(META)), LIMIT) end
+  local found = fields(base .. 'meta', LIMIT, META)
+  if failed(found) then return found end
+  for n = 1, #META do
+    if type(found[n]) == 'table' then found[n] = TOO_LONG end
+  end
+  return found
+end
+
 -- The row without what only filled lists have: sizes, timers, meta.
 local function sizes(base, before)
-  local meta = cut(
-    read('HMGET', base .. 'meta', 'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'), LIMIT)
+  local meta = meta_of(base, byte(before, #KEYS_ + 1) == YES)
   local of = failed(meta) and NOTHING or meta
   local bull = not (of[2] or of[6])
   local missing, others = plan_of(before)
@@ -183,7 +196,7 @@ for i = 1, #ARGV, 2 do
     local next_, newest, stopped, first = ends(base, tail, waiting, paused, prioritized)
     local began, lost = running(base, active)
     local ids = table.concat({next_, newest, stopped, first, began}, ' ')
-    local short = #before > #KEYS_ and sub(before, #KEYS_ + 1) == ids
+    local short = #before > #KEYS_ + 1 and sub(before, #KEYS_ + 2) == ids
     local at = #row
     row[at + 1] = type(tail) == 'string' and sub(tail, 1, 2) or tail
     row[at + 2] = due(base, delayed)

@@ -8,11 +8,15 @@ if not at then return 'gone' end
 local kind = generation(base)
 local starts = {'repeat:' .. id .. ':'}
 for n = 3, #ARGV do starts[#starts + 1] = ARGV[n] end
-if call('EXISTS', KEYS[1] .. ':' .. id) == 0 and #starts == 1 then
+local odd = run_of(base, id, starts)
+if call('EXISTS', KEYS[1] .. ':' .. id) == 0 and #starts == 1 and not odd then
   return 'it is a repeatable job of an older release, whose id tells nothing of its runs; only the app can remove it'
 end
+local runs = {odd}
 for _, start in ipairs(starts) do
-  local run = start .. at
+  if start .. at ~= odd then runs[#runs + 1] = start .. at end
+end
+for _, run in ipairs(runs) do
   if call('ZREM', base .. 'delayed', run) == 1 then
     if is_hash(base .. run) then forget_duplicates(base, run, call('HGET', base .. run, 'deid')) end
     for _, part in ipairs(PARTS) do call('DEL', base .. run .. part) end

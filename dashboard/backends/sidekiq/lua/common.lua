@@ -1,7 +1,7 @@
 -- Shared by all scripts that only read. Every value is cut before it leaves the server.
 -- Longer ones than DECODE_LIMIT are never decoded, nor told by what stands in them: only by their stamp.
 local LIMIT, DECODE_LIMIT = 65536, 4194304
-local MOST_THREADS = 10000
+local MOST_THREADS = 1000
 -- The reply to a command; an error is a value like any other.
 local read = redis.pcall
 
@@ -44,21 +44,38 @@ local function entry(text)
   return {fine and shown or string.sub(text, 1, 1024), #text, stamp}
 end
 
--- Members of a small set: never more than a thousand or so.
+-- The members of a set that is small where its library alone writes it: MOST_MEMBERS at most; then how many it has, or
+-- an error.
+local MOST_MEMBERS = 2000
 local function some(key)
-  local reply = read('SSCAN', key, 0, 'COUNT', 1000)
-  if failed(reply) then return {} end
-  return reply[2]
+  local size = read('SCARD', key)
+  if failed(size) then return {}, size end
+  if size <= MOST_MEMBERS then return read('SMEMBERS', key), size end
+  local cursor, found = '0', {}
+  repeat
+    local reply = redis.call('SSCAN', key, cursor, 'COUNT', 500)
+    cursor = reply[1]
+    for _, member in ipairs(reply[2]) do
+      if #found < MOST_MEMBERS then found[#found + 1] = member end
+    end
+  until cursor == '0' or #found >= MOST_MEMBERS
+  return found, size
 end
 
--- {thread id, work or false, ...} of a process; the key was called otherwise up to 6.4.1. `room` = {bytes left}.
+-- What one call may take out of processes: {bytes, commands}, about a millisecond.
+local function process_room() return {1048576, 500} end
+
+-- {thread id, work or false, ...} of a process; false where that cannot be read. The key was called otherwise up to 6.4.1.
 local function work_of(identity, room)
+  room[2] = room[2] - 2
   for _, name in ipairs({':work', ':workers'}) do
     local key, work = identity .. name, {}
     local size = read('HLEN', key)
-    if filled(size) and size <= MOST_THREADS then
+    if failed(size) or size > MOST_THREADS then return false end
+    if size > 0 then
+      room[2] = room[2] - 2 * size
       for _, thread in ipairs(read('HKEYS', key)) do
-        local value, length = short_field(key, thread, math.min(room[1], DECODE_LIMIT))
+        local value, length = short_field(key, thread, math.max(LIMIT, math.min(room[1], DECODE_LIMIT)))
         if value then room[1] = room[1] - length end
         work[#work + 1] = thread
         work[#work + 1] = value
@@ -69,15 +86,35 @@ local function work_of(identity, room)
   return {}
 end
 
--- The fields of a process; false for one that is missing or too long.
-local function fields_of(key, ...)
+-- The fields of a process; false for one that is missing or too long; an error where its key is of a wrong type.
+local function fields_of(key, room, ...)
   local found = {}
-  for n, name in ipairs({...}) do found[n] = short_field(key, name, LIMIT) end
+  for n, name in ipairs({...}) do
+    local value, length = short_field(key, name, LIMIT)
+    if failed(length) then return length end
+    found[n] = value
+    room[2] = room[2] - 2
+  end
   return found
+end
+
+-- What row(identity, key, room) makes of each of `identities`, until the room of a call is used up; then those left.
+local function rows_of(namespace, identities, row)
+  local room, rows, left = process_room(), {}, {}
+  for n, identity in ipairs(identities) do
+    if n == 1 or room[1] > 0 and room[2] > 0 then
+      rows[#rows + 1] = row(identity, namespace .. identity, room)
+    else
+      left[#left + 1] = identity
+    end
+  end
+  return rows, left
 end
 
 local function queue_of(work)
   if not work then return nil end
+  local name = string.match(work, '^{"queue":"([^"\\]*)"')
+  if name then return name end
   local head = string.match(string.sub(work, 1, 4096), '^{"queue":("[^"]*")')
   if head then
     local fine, name = pcall(cjson.decode, '[' .. head .. ']')

@@ -3,8 +3,8 @@
 -- Returns {{length, when the oldest of its jobs that were looked at was enqueued or false, 1 where its next job was not read
 -- for want of room}... per queue,
 -- {schedule, retry, dead sizes, earliest schedule score, earliest retry score} or false,
--- {{info, concurrency, {queue of each running job...}} per live process}, {paused queues...}}; of the last three only what
--- all queues have in common when that is wanted.
+-- {rows of the first processes as brief.lua has them, {further identity...}, how many there are or an error, how many were
+-- listed}, {paused queues...} or an error}; of the last three only what all queues have in common when that is wanted.
 local namespace = ARGV[1]
 
 -- When a job was enqueued, as its payload has it; nil where it does not say.
@@ -47,7 +47,7 @@ local function seconds(at)
 end
 
 -- The first job of each queue is always looked at; so many others of all queues, and so many bytes of them.
-local HEADS_BYTES, OTHERS_BYTES, WORK_BYTES = 4194304, 524288, 8388608
+local HEADS_BYTES, OTHERS_BYTES = 4194304, 524288
 local other_bytes = 0
 local queues, read_bytes, looks = {}, 0, {600}
 for i = 3, #ARGV do
@@ -81,15 +81,8 @@ if ARGV[2] == '1' then
   }
 end
 
-local processes, room = {}, {WORK_BYTES}
-for _, identity in ipairs(ARGV[2] == '1' and some(namespace .. 'processes') or {}) do
-  local key = namespace .. identity
-  local fields = fields_of(key, 'info', 'concurrency')
-  if fields[1] then
-    local running = {}
-    local work = work_of(key, room)
-    for n = 2, #work, 2 do running[#running + 1] = queue_of(work[n]) or '' end
-    processes[#processes + 1] = {fields[1], fields[2], running}
-  end
-end
-return {queues, sets, processes, ARGV[2] == '1' and some(namespace .. 'paused') or {}}
+if ARGV[2] ~= '1' then return {queues, false, {}, {}} end
+local identities, count = some(namespace .. 'processes')
+local rows, left = rows_of(namespace, identities, brief)
+local paused, known = some(namespace .. 'paused')
+return {queues, sets, {rows, left, count, #identities}, failed(known) and known or paused}

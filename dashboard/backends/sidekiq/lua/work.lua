@@ -1,18 +1,21 @@
--- The processes of one namespace and what they run. ARGV[1]: namespace with its colon, or ''.
--- Returns per identity {identity, {info, concurrency, busy, beat, quiet, rss, rtt_us} or false when it died,
--- {thread id, {work, its length}...}}.
+-- Processes of one namespace and what they run. ARGV: namespace with its colon, or ''; then identities, none = the first.
+-- Returns {{identity, {info, concurrency, busy, beat, quiet, rss, rtt_us} or false when it died or an error,
+-- {thread id, work...} or false where that cannot be read}...}, {identity that was left out for want of room...}, how many
+-- there are or an error, how many were listed.
 local namespace = ARGV[1]
-local processes, room = {}, {8388608}
-for _, identity in ipairs(some(namespace .. 'processes')) do
-  local key = namespace .. identity
-  local fields = fields_of(key, 'info', 'concurrency', 'busy', 'beat', 'quiet', 'rss', 'rtt_us')
-  local alive = fields[1] and true or false
-  local running = {}
+
+local function whole(identity, key, room)
+  local fields = fields_of(key, room, 'info', 'concurrency', 'busy', 'beat', 'quiet', 'rss', 'rtt_us')
   local work = work_of(key, room)
-  for n = 1, #work - 1, 2 do
+  local running = work and {}
+  for n = 1, work and #work - 1 or 0, 2 do
     running[#running + 1] = string.sub(work[n], 1, 200)
     running[#running + 1] = work[n + 1] and #work[n + 1] <= LIMIT and work[n + 1] or '{"queue":""}'
   end
-  processes[#processes + 1] = {string.sub(identity, 1, 1000), alive and fields, running}
+  return {string.sub(identity, 1, 1000), (failed(fields) or fields[1]) and fields, running or false}
 end
-return processes
+
+local identities, count = {unpack(ARGV, 2)}, 0
+if #identities == 0 then identities, count = some(namespace .. 'processes') end
+local rows, left = rows_of(namespace, identities, whole)
+return {rows, left, count, #identities}

@@ -1,0 +1,58 @@
+"""Sidekiq's processes as the scripts tell them, read in portions that each hold Redis for a millisecond or two."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from dashboard.backends.payload import printable
+from dashboard.backends.script import Scripts
+from dashboard.backends.sidekiq import keys
+from dashboard.sources import Reply
+
+# So many portions of one namespace are read; of processes beyond them nothing is known.
+PORTIONS = 60
+
+
+class Processes(NamedTuple):
+    """The processes of one namespace.
+
+    `rows` = as `lua/work.lua` or `lua/brief.lua` has them; `whole` = no process is missing; `why` = why there are none
+    to tell of, where the key that lists them cannot be read.
+    """
+
+    rows: list[Any]
+    whole: bool
+    why: str | None = None
+
+
+def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Processes:
+    """All processes: the `first` that were told, and those left by calls of `script`.
+
+    Cost: 1 round trip for each further portion, PORTIONS at most.
+    """
+    if not isinstance(first, list):
+        return Processes([], whole=False, why=_line(first))
+    rows, left, count, listed = first
+    if isinstance(count, ResponseError):
+        return Processes([], whole=False, why=_line(count))
+    found = list(rows)
+    for _ in range(PORTIONS):
+        if not left:
+            break
+        answered = scripts.run(keys.script(script), [(namespace, *left)])
+        reply: Any = answered[0][0] if answered is not None else None
+        if not isinstance(reply, list):
+            break
+        found += reply[0]
+        left = reply[1]
+    return Processes(found, whole=not left and listed >= count)
+
+
+def _line(reply: Reply) -> str:
+    if isinstance(reply, NoPermissionError):
+        return "the Redis user may not read the processes"
+    if "WRONGTYPE" in str(reply):
+        return 'the key "processes" has the wrong type'
+    return printable(str(reply), 200)

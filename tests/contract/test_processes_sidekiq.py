@@ -1,0 +1,116 @@
+"""Many processes of Sidekiq, and records that cannot be read: unknown is not zero, and no call holds Redis long."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.sidekiq import processes
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import WrongType
+from dashboard.model import JobQuery, QueueRef, QueueStats, State, WorkerState
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
+from tests.contract.sidekiq_worker import payload
+from tests.contract.sizes import address_of_user
+from tests.contract.test_sidekiq import READER
+
+SHARED = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
+WORK = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
+ACTIVE = JobQuery(state=State.ACTIVE)
+
+
+@pytest.fixture(params=[True, False], ids=["scripts", "plain"])
+def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Sidekiq]:
+    source = Source("main", address_of_user(server, redis_client, READER, scripts=request.param))
+    yield Sidekiq(source, SourceSettings(name="main", url=server.url))
+    source.close()
+
+
+def fill(client: redis.Redis, count: int, threads: int) -> None:
+    info = json.dumps({"hostname": "web", "pid": 1, "queues": ["work"], "concurrency": threads, "version": "7.3.9"})
+    fields = {"info": info, "busy": threads, "beat": time.time(), "quiet": "false", "concurrency": threads}
+    work = json.dumps({"queue": "work", "payload": payload("running"), "run_at": time.time()})
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.set("stat:processed", 1).sadd("queues", "work").lpush("queue:work", payload("waits"))
+        for n in range(count):
+            pipeline.sadd("processes", f"web:{n}:aa").hset(f"web:{n}:aa", mapping=fields)
+            pipeline.hset(f"web:{n}:aa:work", mapping={f"t{thread}": work for thread in range(threads)})
+        pipeline.execute()
+
+
+def figures(backend: Sidekiq) -> tuple[QueueStats, QueueStats]:
+    shared, work = backend.stats([SHARED, WORK])
+    return shared, work
+
+
+def test_many_processes_are_counted_and_no_call_reads_many(backend: Sidekiq, redis_client: redis.Redis) -> None:
+    fill(redis_client, 700, 3)
+    backend.stats([SHARED])  # asks the server once what it knows
+    redis_client.config_resetstat()
+    shared, work = figures(backend)
+    assert (shared.workers, work.workers, work.counts.active, work.at_least) == (700, 700, 2100, ())
+    assert shared.notes == ("700 processes, 2100 threads",)
+    stats = redis_client.info("commandstats")
+    calls = stats.get("cmdstat_eval_ro", {"calls": 0})["calls"]
+    if calls:
+        read = sum(stats[f"cmdstat_{name}"]["calls"] for name in ("hget", "hstrlen", "hlen", "hkeys"))
+        assert read / calls <= 550, (read, calls)
+    assert len(backend.workers([SHARED, WORK])) == 700
+    assert backend.jobs(WORK, ACTIVE).total == 2100
+
+
+def test_beyond_what_is_read_the_figures_are_at_least(
+    backend: Sidekiq, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(redis_client, 2100, 1)
+    monkeypatch.setattr(processes, "PORTIONS", 1)
+    shared, work = figures(backend)
+    assert (shared.workers, work.workers) == (None, None)
+    assert shared.notes[0].startswith("at least ")
+    assert work.at_least == (State.ACTIVE,)
+    assert work.counts.active is not None
+    assert 0 < work.counts.active < 2100
+    more = [worker for worker in backend.workers([SHARED, WORK]) if worker.id == "processes"]
+    assert [worker.problem for worker in more] == ["there are more processes than were read"]
+    assert backend.jobs(WORK, ACTIVE).at_least
+
+
+def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
+    fill(redis_client, 2, 1)
+    assert [row.problem for row in backend.workers([SHARED, WORK])] == [None, None]
+    redis_client.delete("web:0:aa:work")
+    redis_client.set("web:0:aa:work", "x")
+    shared, work = figures(backend)
+    assert (shared.workers, work.workers, work.counts.active, work.at_least) == (2, 2, 1, (State.ACTIVE,))
+    assert [row.problem for row in backend.workers([SHARED, WORK])] == ["what it runs cannot be read", None]
+    redis_client.delete("web:0:aa")
+    redis_client.set("web:0:aa", "x")
+    shared, work = figures(backend)
+    assert (shared.workers, work.workers, work.counts.active, work.at_least) == (None, None, 1, (State.ACTIVE,))
+    told = {row.id: (row.state, row.problem) for row in backend.workers([SHARED, WORK])}
+    assert told["web:0:aa"] == (WorkerState.UNKNOWN, "its record has the wrong type")
+    assert backend.jobs(WORK, ACTIVE).at_least
+    redis_client.delete("processes", "paused")
+    redis_client.mset({"processes": "x", "paused": "x"})
+    shared, work = figures(backend)
+    why = 'the key "processes" has the wrong type'
+    assert (shared.workers, shared.error, shared.counts.dead) == (None, why, 0)
+    assert (work.workers, work.counts.active, work.counts.waiting, work.paused) == (None, None, 1, None)
+    assert [(row.state, row.problem) for row in backend.workers([SHARED, WORK])] == [(WorkerState.UNKNOWN, why)]
+    with pytest.raises(WrongType, match="processes"):
+        backend.jobs(WORK, ACTIVE)
+
+
+def test_schedules_behind_a_key_of_a_wrong_type_are_not_hidden_silently(
+    backend: Sidekiq, redis_client: redis.Redis
+) -> None:
+    fill(redis_client, 1, 1)
+    redis_client.mset({"cron_jobs:default": "x", "schedules": "x"})
+    told = {each.id: each.problem for each in backend.schedules([SHARED, WORK])}
+    assert told == dict.fromkeys(("cron_jobs:default", "schedules"), "its key cannot be read: it has the wrong type")

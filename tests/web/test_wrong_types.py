@@ -1,0 +1,132 @@
+"""A key of a wrong type costs one line of its queue: no page and no API list breaks, and all other queues are right."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import State
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.sidekiq_worker import failed, jid, payload
+from tests.contract.test_odd_data import KINDS
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+from tests.web.test_dead import SAME
+
+PAGES = ("/", "/dead", "/workers", "/schedules", "/search?q=good", "/metrics")
+LISTS = ("overview", "queues", "dead", "search?q=good", "workers", "schedules", "redis")
+Dump = dict[bytes, bytes]
+
+
+def fill_bullmq(server: EmbeddedRedis, client: redis.Redis) -> None:
+    library = BullMQLibrary()
+    library.fill(server.url)  # alpha, beta
+    library.drive("schedule", server.url, "alpha")
+    client.set("bull:alpha:limiter", 1, px=60_000)
+    client.sadd("bull:alpha:stalled", "1")
+    client.hset("bull:alpha:metrics:completed", mapping={"count": 1, "prevTS": 1, "prevCount": 0})
+    client.lpush("bull:alpha:metrics:completed:data", 1)
+
+
+def fill_sidekiq(server: EmbeddedRedis, client: redis.Redis) -> None:
+    client.mset({"stat:processed": 1, "stat:failed": 0})
+    for queue in ("alpha", "beta"):
+        client.sadd("queues", queue)
+        client.lpush(f"queue:{queue}", payload(f"good {queue}", queue=queue))
+    for name in ("schedule", "retry", "dead"):
+        client.zadd(name, {failed(f"good {name}"): 1_700_000_000})
+    info = {"hostname": "web", "pid": 1, "queues": ["alpha", "beta"], "concurrency": 5, "version": "7.3.9"}
+    client.sadd("processes", "web:1:aa")
+    client.hset("web:1:aa", mapping={"info": json.dumps(info), "busy": 1, "beat": time.time(), "quiet": "false"})
+    work = {"queue": "alpha", "payload": payload("running"), "run_at": time.time()}
+    client.hset("web:1:aa:work", "t1", json.dumps(work))
+    client.sadd("paused", "beta")
+    client.sadd("cron_jobs:default", "cron_job:default:a")
+    client.hset("cron_job:default:a", mapping={"name": "a", "cron": "* * * * *", "klass": "A", "status": "enabled"})
+    client.hset("schedules", "nightly", json.dumps({"cron": "0 0 * * *", "class": "N"}))
+    client.hset(f"it-{jid('good alpha')}", mapping={"ex": 1, "rt": "1", "c": "4"})
+    client.hset(time.strftime("j|%Y%m%d|%H:%M", time.gmtime()), mapping={"Mark|p": 3, "Mark|ms": 100})
+
+
+FILLS: dict[str, Callable[[EmbeddedRedis, redis.Redis], None]] = {"bullmq": fill_bullmq, "sidekiq": fill_sidekiq}
+
+
+def spoilt(keys: list[bytes]) -> Iterator[bytes]:
+    """One key of each kind: of the keys of jobs that differ in nothing but the id, one."""
+    seen: set[bytes] = set()
+    for key in keys:
+        kind = re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", b"N", key)
+        if b":beta" not in key and kind not in seen:
+            seen.add(kind)
+            yield key
+
+
+def read_all(client: FlaskClient, library: str, queues: list[str]) -> dict[str, tuple[int, str]]:
+    """Status and text of every page and list."""
+    paths = [*PAGES, *(f"/api/v1/{name}" for name in LISTS)]
+    for queue in queues:
+        paths += [f"/queues/main/{library}/{queue}", f"/api/v1/queues/main/{library}/{queue}"]
+        paths += [f"/queues/main/{library}/{queue}?state={state.value}" for state in State]
+        paths += [f"/api/v1/queues/main/{library}/{queue}/jobs?state={state.value}" for state in State]
+    answers = {path: client.get(path) for path in paths}
+    return {path: (answer.status_code, answer.text) for path, answer in answers.items()}
+
+
+@pytest.mark.parametrize("library", FILLS)
+def test_a_key_of_a_wrong_type_costs_one_line(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, library: str
+) -> None:
+    FILLS[library](server, redis_client)
+    client = make_app().test_client()
+    queues: list[str] = []
+
+    def found() -> bool:
+        queues[:] = [queue["name"] for queue in client.get("/api/v1/queues").get_json()["queues"]]
+        return {"alpha", "beta"} <= set(queues)
+
+    wait_until(found, what="both queues")
+    named = [name for name in queues if name != "beta"]
+    fine = {path: status for path, (status, _) in read_all(client, library, named).items()}
+    assert set(fine.values()) <= {200, 422}
+    beta = f"/api/v1/queues/main/{library}/beta/jobs?state=waiting"
+    before = client.get(beta).get_json()
+    ids = [job_ids(client, library, state) for state in ("dead", "waiting", "scheduled")]
+    dump: Dump = {key: redis_client.dump(key) for key in sorted(redis_client.scan_iter())}
+    kinds = cycle(list(KINDS.values())[:5])
+    for key in spoilt(list(dump)):
+        was = redis_client.type(key)
+        while True:
+            write = next(kinds)
+            redis_client.delete(key)
+            write(redis_client, key)
+            if redis_client.type(key) != was:
+                break
+        for path, (status, text) in read_all(client, library, named).items():
+            others = () if path in PAGES or not path.startswith("/api") else (404, 409)
+            assert status == fine[path] or status in others, (key, redis_client.type(key), path, text[:500])
+            if status == 409:
+                assert "type" in json.loads(text)["error"]["message"], text
+        after = client.get(beta).get_json()
+        assert [job["id"] for job in after["jobs"]] == [job["id"] for job in before["jobs"]], key
+        for queue, job_id in ids:
+            for verb in ("retry", "promote", "duplicate", "delete"):
+                path = f"/api/v1/queues/main/{library}/{queue}/jobs/{job_id}/{verb}"
+                acted = client.post(path, headers=SAME, json={})
+                assert acted.status_code < 500, (key, redis_client.type(key), path, acted.text)
+        for other, value in dump.items():
+            redis_client.restore(other, 0, value, replace=True)
+
+
+def job_ids(client: FlaskClient, library: str, state: str) -> tuple[str, str]:
+    """The queue and id of a job in that state."""
+    queue = "*" if library == "sidekiq" and state != "waiting" else "alpha"
+    (job, *_) = client.get(f"/api/v1/queues/main/{library}/{queue}/jobs?state={state}").get_json()["jobs"]
+    return queue, job["id"]
