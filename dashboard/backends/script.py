@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cache
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -11,6 +13,14 @@ from dashboard.sources import Argument, Command, Reply, Source
 
 # A user without scripting may be granted it later; asking again costs one refused command.
 ASK_AGAIN_S = 300.0
+
+_COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
+
+
+@cache
+def compact(script: str) -> str:
+    """A script without its lines of comment and its indents: the server is sent its text, and reads it, each time."""
+    return _COMMENT.sub("", script)
 
 
 class Scripts:
@@ -48,10 +58,11 @@ class Scripts:
 
     def command(self, script: str, *arguments: Argument) -> Command:
         """The command that runs `script`, to travel with others; its reply is an error where scripts are refused."""
-        return (self._command, script, 0, *arguments)
+        return (self._command, compact(script), 0, *arguments)
 
     def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:
-        return self._source.batch_in_pieces([*([(self._command, script, 0, *call)] for call in calls), also])
+        text = compact(script)
+        return self._source.batch_in_pieces([*([(self._command, text, 0, *call)] for call in calls), also])
 
 
 def _unknown_command(reply: Reply) -> bool:

@@ -47,11 +47,11 @@ class _Piece:
             return 1.0 if self.at > start else 0.0
         return max(0.0, min(1.0, (self.at - start) / self.span_s))
 
-    def takes(self, at: float, flow: QueueFlow) -> bool:
-        """Whether what ended by `at` belongs into it, too: it is short, or nothing ended in either."""
+    def takes(self, at: float, flow: QueueFlow, ended: int) -> bool:
+        """Whether the `ended` jobs of `flow` by `at` belong into it, too: it is short, or nothing ended in either."""
         if flow.quality is not self.quality or flow.reason != self.reason:
             return False
-        if not (self.ended or self.dead or flow.dead or _ended(flow)):
+        if not (self.ended or self.dead or flow.dead or ended):
             return True
         return at - (self.at - self.span_s) <= PIECE_S
 
@@ -108,7 +108,8 @@ class FlowWindow:
         read in the `blur_s` seconds before."""
         if self._still is not None and not self._goes_on(flow):
             self._still = None
-        self._append(at, flow)
+        ended = _ended(flow)
+        self._append(at, flow, ended)
         if flow.wrong_look_back:
             self._forget_first()
             self._still = None
@@ -118,7 +119,7 @@ class FlowWindow:
             self._hidden_at[state] = at
         if flow.hidden and flow.ended is None:
             self._uncounted_at = at
-        finished = _ended(flow) if known else 0
+        finished = ended if known else 0
         counted = known and (not flow.hidden or flow.ended is not None)
         if flow.progressed or (not counted and moved):
             self._finished_at = self._worked_at = at
@@ -214,7 +215,7 @@ class FlowWindow:
             if _WORST[piece.quality] >= _WORST[worst.quality]:
                 worst = piece
             if piece.quality is not Quality.UNKNOWN:
-                share = piece.share_since(start)
+                share = 1.0 if piece.at - piece.span_s >= start else piece.share_since(start)
                 span_s += piece.span_s * share
                 ended += piece.ended * share
                 dead += piece.dead * share
@@ -247,17 +248,17 @@ class FlowWindow:
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
 
-    def _append(self, at: float, flow: QueueFlow) -> None:
+    def _append(self, at: float, flow: QueueFlow, ended: int) -> None:
         first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
-        if not self._pieces or not self._pieces[-1].takes(at, flow):
+        if not self._pieces or not self._pieces[-1].takes(at, flow, ended):
             self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}))
         piece = self._pieces[-1]
         if first:
             self._first, self._first_at = (piece, self._newest), at
         piece.at = at
         piece.span_s += flow.span_s
-        piece.ended += _ended(flow)
+        piece.ended += ended
         piece.dead += flow.dead
         for time_s in flow.runtimes_s:
             bucket = round(math.log(max(time_s, SHORTEST_S)) / _LOG_RATIO)

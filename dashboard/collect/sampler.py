@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,19 @@ LATER_BUDGET = (20, 0.15)
 # scanned less often, so that searching stays a small part of what Redis does.
 SEARCH_PAUSE_S = 4.0
 LONG_SEARCH_PAUSE_S = 60.0
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Without looks for garbage in cycles inside the block: a sample makes none, and each of the many looks at all that
+    is remembered of all queues, which took a sixth of the time for 10,000."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(slots=True)
@@ -138,6 +153,10 @@ class Sampler:
         Cost per source: 1 round trip for its health, per backend those of `stats` and `flow`; searching for queues
         comes on top while it is due.
         """
+        with _collecting_later():
+            return self._sample(epoch)
+
+    def _sample(self, epoch: int) -> Snapshot:
         sources: list[SourceStats] = []
         queues: list[QueueStats] = []
         for source in self._watch.sources.values():
@@ -295,7 +314,10 @@ class Sampler:
                 del left[key]
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            flows.windows.setdefault(flow.key, FlowWindow()).add(now, flow, rows.get(flow.key), blur_s=now - begun)
+            window = flows.windows.get(flow.key)
+            if window is None:
+                window = flows.windows[flow.key] = FlowWindow()
+            window.add(now, flow, rows.get(flow.key), blur_s=now - begun)
         nothing, least_s = FlowWindow(), self._least_rate_s
         if delta.together is None:
             flows.together = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from dashboard.backends.acting import Acted, Outcome
 from dashboard.backends.payload import printable
 from dashboard.backends.rq import keys, words
 from dashboard.backends.rq.keys import QueueKeys
+from dashboard.backends.script import compact
 from dashboard.clock import EPOCH, instant
 from dashboard.settings import DEFAULT_STORE_PREFIX
 from dashboard.sources import Argument, Command, Reply, Source
@@ -82,7 +82,6 @@ def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
     return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
 
 
-_COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
 _OUTCOMES = frozenset({"done", "gone", "changed"})
 
 
@@ -104,4 +103,4 @@ def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
 def text_of(name: str, own_prefix: str) -> str:
     """The text that is sent, without the comments: the server reads it again with each call. Our own keys in it begin
     with `own_prefix`, as `Source.prefix`."""
-    return _COMMENT.sub("", keys.script("acting") + keys.script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)
+    return compact(keys.script("acting") + keys.script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)
