@@ -53,7 +53,8 @@ def members(
     """The jobs of a group, or of any with None, `most` of them at most, among the first `rows` of each list.
 
     `reading` tells of which kind most of them are. A list that cannot be read is named in its place.
-    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading` does not know.
+    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading`
+    does not know.
     """
     known = _known(reading)
     found = 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from dashboard.backends.payload import finite, loads_dict, printable, text
+from dashboard.backends.odd_data import worker_row
+from dashboard.backends.payload import count_of, finite, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
@@ -31,7 +33,9 @@ def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapp
     """The processes of `namespaces`, by identity; `refs` by key. Cost: 1 round trip, 2 each without scripts."""
     found: list[Worker] = []
     for namespace, rows in zip(namespaces, replies(source, scripts, namespaces), strict=True):
-        found.extend(_worker(source, namespace, row, refs) for row in rows)
+        for row in rows:
+            decode = partial(_worker, source, namespace, row, refs)
+            found.append(worker_row(decode, f"{namespace}{text(row[0])}", source.name, "sidekiq"))
     return sorted(found, key=lambda worker: worker.id)
 
 
@@ -161,4 +165,4 @@ def _number(raw: Any) -> float | None:
 
 def _whole(raw: Any) -> int | None:
     value = _number(raw)
-    return int(value) if value is not None and abs(value) < 1e15 else None
+    return count_of(value)
