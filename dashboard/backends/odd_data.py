@@ -10,7 +10,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dashboard.errors import QueuedeckError, UnreadableData
-from dashboard.model import Job, QueueRef, Searched
+from dashboard.model import Job, QueueRef, Schedule, Searched, Worker, WorkerState
 from dashboard.redact import masked_logger
 
 log = masked_logger(__name__)
@@ -60,6 +60,24 @@ def readable(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
 def searched_row(decode: Callable[[], Searched], job: Job) -> Searched:
     """What `decode` answers; where it fails, `job` without the text to search in, and with the problem."""
     return readable(decode, lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text=""))
+
+
+def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backend: str) -> Worker:
+    """What `decode` answers; where it fails, a worker of which no more than its id and the problem is known."""
+
+    def unreadable(why: str) -> Worker:
+        return Worker(id=worker_id, source=source, backend=backend, state=WorkerState.UNKNOWN, problem=why)
+
+    return readable(decode, unreadable)
+
+
+def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, backend: str, kind: str) -> Schedule:
+    """What `decode` answers; where it fails, a schedule of which no more than its id and the problem is known."""
+
+    def unreadable(why: str) -> Schedule:
+        return Schedule(id=schedule_id, source=source, backend=backend, kind=kind, problem=why)
+
+    return readable(decode, unreadable)
 
 
 def read_each(

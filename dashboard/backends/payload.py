@@ -107,6 +107,9 @@ def loads_dict(raw: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+MOST_COUNTED = 1e15
+
+
 def finite(value: Any) -> float | None:
     """A number of decoded JSON as a float; None for anything else, and for one that no float holds."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -116,6 +119,15 @@ def finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def count_of(value: Any) -> int | None:
+    """A number of decoded JSON as what counts something: whole, 0 or more; None for anything else.
+
+    None also for one above 1e15: no store of ours, and no reader of our JSON, holds it exactly.
+    """
+    number = finite(value)
+    return int(number) if number is not None and 0 <= number <= MOST_COUNTED else None
 
 
 def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:

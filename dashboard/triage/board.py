@@ -12,8 +12,8 @@ from dashboard.sources import Meter, metered
 from dashboard.triage import groups
 from dashboard.triage.book import Book, Remarks
 from dashboard.triage.groups import Reading
-from dashboard.triage.lists import BackendOf, is_dlq, places
-from dashboard.triage.members import Found, members
+from dashboard.triage.lists import BackendOf, is_dlq, places, uncounted
+from dashboard.triage.members import Found, Unread, members
 from dashboard.triage.rows import Rows
 
 # Reading takes no more than a sixth of the time: what took a second is kept for five.
@@ -124,12 +124,18 @@ class Triage:
         most: int,
         rows_per_list: int,
         only: Collection[tuple[QueueRef, State]] | None = None,
-    ) -> Iterator[Found]:
-        """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost."""
+    ) -> Iterator[Found | Unread]:
+        """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost.
+
+        Queues of which nobody knows whether they hold dead letters are named after them.
+        """
         lists = places(queues, self._backend_of, self._dlq_globs)
         wanted = [place for place in lists if only is None or place.at in only]
         reading = self.board(queues).reading
-        return members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+        yield from members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+        for queue, why in uncounted(queues, self._backend_of, self._dlq_globs):
+            if only is None or any(ref == queue.ref for ref, _ in only):
+                yield Unread(queue.ref, why)
 
     def is_dlq(self, queue: QueueStats) -> bool:
         """Whether the settings name the queue for dead letters."""

@@ -17,6 +17,19 @@ TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A list that could not be read to its end, so that jobs of it may be left out; `why` in one line."""
+
+    queue: QueueRef
+    why: str
+
+    @property
+    def line(self) -> str:
+        """The queue and what is wrong with it."""
+        return unread_line(self.queue.source, self.queue.backend, self.queue.name, self.why)
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """One job, the list in which it stands, and the queue out of which it came there, where its data tells."""
 
@@ -25,17 +38,23 @@ class Found:
     home: str | None
 
 
+def unread_line(source: str, library: str, queue: str, why: str) -> str:
+    """A queue that could not be read, in one line; `*` names all queues of a library."""
+    return f"{queue} ({library} on {source}): {why}"
+
+
 # What is known of a job: its kind and its home.
 _Known = tuple[str, str | None]
 
 
 def members(
     lists: Sequence[Place], backend_of: BackendOf, reading: Reading, fingerprint: str | None, most: int, rows: int
-) -> Iterator[Found]:
+) -> Iterator[Found | Unread]:
     """The jobs of a group, or of any with None, `most` of them at most, among the first `rows` of each list.
 
-    `reading` tells of which kind most of them are. A list that cannot be read is left out. Cost: at most 2 round trips
-    for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading` does not know.
+    `reading` tells of which kind most of them are. A list that cannot be read is named in its place.
+    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading`
+    does not know.
     """
     known = _known(reading)
     found = 0
@@ -46,8 +65,8 @@ def members(
                     return
                 found += 1
                 yield one
-        except Unreadable:
-            continue
+        except Unreadable as exc:
+            yield Unread(place.queue.ref, str(exc))
 
 
 def _known(reading: Reading) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:

@@ -231,7 +231,8 @@ def create(body: BulkBody) -> tuple[Response, int]:
     if not body.preview:
         bulk.check_target(spec)
     seen = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
-    told = {"matched": seen.matched, "exact": seen.exact, "scanned": seen.scanned, "total": seen.total}
+    told: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
+    told |= {"scanned": seen.scanned, "total": seen.total}
     if body.preview:
         return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
     check_matches(seen)
@@ -350,6 +351,8 @@ def _work(work: Work) -> dict[str, Any]:
         "canary_failed": work.canary_failed,
         "note": work.note,
         "truncated": work.truncated,
+        "unread": list(work.unread),
+        "unread_count": work.unread_count,
         "undoes": work.spec.undoes,
         "undoable": work.undoable,
         "restored": work.restored,

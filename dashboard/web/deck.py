@@ -58,6 +58,7 @@ from dashboard.sources import Source
 from dashboard.triage.board import Board, Triage
 from dashboard.triage.book import Book
 from dashboard.triage.groups import Member
+from dashboard.triage.members import Unread, unread_line
 from dashboard.web.firing import Firing, FiringWatch
 from dashboard.web.formatting import percent
 
@@ -254,14 +255,22 @@ class Deck:
         """What runs bulk work in this process."""
         return self._here().runner
 
-    def members_of(self, fingerprint: str | None, lists: tuple[Place, ...], most: int) -> Iterable[tuple[Place, Pick]]:
-        """The jobs of an error group, or of dead-letter lists, as they are now; see triage.members for its cost."""
+    def members_of(
+        self, fingerprint: str | None, lists: tuple[Place, ...], most: int
+    ) -> Iterable[tuple[Place, Pick] | Unread]:
+        """The jobs of an error group, or of dead-letter lists, as they are now, and what could not be read.
+
+        See triage.members for its cost.
+        """
         here = self._here()
         snapshot = here.reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
         homes = Homes(queues)
         only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
         for found in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
+            if isinstance(found, Unread):
+                yield found
+                continue
             ref, state = found.place.at
             place = Place(ref=ref, state=state, home=homes.of(ref, found.home))
             yield place, Pick(id=found.mark[0], stamp=found.mark[1])
@@ -280,7 +289,9 @@ class Deck:
             if fingerprint is not None or (each.ref, each.state) in only
         ]
         whole = all(group.whole for group in groups) and not board.reading.truncated
-        return Known(tuple(members), whole, board.reading.scanned, board.reading.total)
+        asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
+        unread = tuple(unread_line(*each) for each in board.reading.problems if fingerprint or each[:3] in asked)
+        return Known(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
 
     def dead(self) -> Board:
         """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""

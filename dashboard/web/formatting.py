@@ -54,9 +54,16 @@ def one_line(text: str, limit: int = 200) -> str:
     return printable(" ".join(text[: limit * 4].split()), limit)
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False  # a whole number that no float holds
+
+
 def short(value: float | None) -> str:
     """A count or rate in at most five characters: 7, 0.25, 42.1, 940, 12.4k, 3.1M; a dash for None."""
-    if value is None or not math.isfinite(value):
+    if value is None or not _finite(value):
         return UNKNOWN
     if value < 0:
         return f"-{short(-value)}"
@@ -73,7 +80,7 @@ def short(value: float | None) -> str:
 
 def full(value: float | None) -> str:
     """All digits with thousands apart: 12,431; two decimals at most; a dash for None."""
-    if value is None or not math.isfinite(value):
+    if value is None or not _finite(value):
         return UNKNOWN
     text = f"{value:,.2f}"
     return text.rstrip("0").rstrip(".")
@@ -81,7 +88,7 @@ def full(value: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Two units at most: 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not _finite(seconds):
         return UNKNOWN
     if seconds < 0:
         return f"-{duration(-seconds)}"
@@ -102,7 +109,7 @@ def duration(seconds: float | None) -> str:
 
 def percent(ratio: float | None) -> str:
     """A share 0..1 as per cent: 0 %, <0.1 %, 0.4 %, 12 %; a dash for None."""
-    if ratio is None or not math.isfinite(ratio):
+    if ratio is None or not _finite(ratio):
         return UNKNOWN
     value = ratio * 100
     if 0 < value < 0.1:
@@ -112,7 +119,7 @@ def percent(ratio: float | None) -> str:
 
 def size(count: float | None) -> str:
     """Bytes in binary units as Redis counts them: 512 B, 1.2 MiB; a dash for None."""
-    if count is None or not math.isfinite(count):
+    if count is None or not _finite(count):
         return UNKNOWN
     # A value that would be rounded up to 1024 is told in the next unit.
     step = next((step for step in range(len(_SIZES) - 1) if abs(count) < 1023.5 * 1024**step), len(_SIZES) - 1)

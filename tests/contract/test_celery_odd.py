@@ -345,6 +345,18 @@ def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.
     assert "throw it away" in dict(job.facts)["Revoked"]
 
 
+def test_a_binding_of_another_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    redis_client.set("_kombu.binding.cash", "x")
+    redis_client.lpush("_kombu.binding.celery.pidbox", "x")
+    redis_client.set("shop-_kombu.binding.none", "x")  # nothing of Celery's beside it
+    redis_client.lpush("cash", message("t1"))
+    found = discover(backend)
+    assert found.keys() == {"*", "mails", "cash"}
+    assert backend.stats([found["cash"]])[0].depth == 1
+    assert listed(backend, found["cash"], State.WAITING) == ["t1"]
+
+
 @pytest.mark.parametrize("prefix", ["myapp:redbeat:", "shop", "redbeat:"])
 def test_schedules_of_redbeat_are_found_under_any_prefix(
     backend: Celery, redis_client: redis.Redis, prefix: str

@@ -265,3 +265,52 @@ def test_what_one_process_of_sidekiq_says_hides_no_queue(client: FlaskClient, re
     ):
         assert client.get(path).status_code == 200, path
     assert len(client.get("/api/v1/workers").get_json()["workers"]) == 5
+
+
+def test_bulk_work_on_a_group_names_what_it_could_not_read(
+    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(redis_client)
+    client = make_app().test_client()
+    group = wait_until(
+        lambda: next((each for each in client.get("/api/v1/dead").get_json()["groups"] if each["count"] == 2), None),
+        what="the group of both queues",
+    )
+    spec = {"action": "delete", "fingerprint": group["fingerprint"], "pace_per_s": 0}
+
+    def ended(bulk_id: str) -> dict[str, Any]:
+        url = f"/api/v1/bulk/{bulk_id}"
+        return wait_until(
+            lambda: (work := client.get(url).get_json())["state"] in ("done", "failed") and work, what="the end"
+        )
+
+    with failing(monkeypatch, BullMQ, "window", "picks", "jobs"):
+        answer = client.post("/api/v1/bulk", json=spec, headers=SAME)
+        assert answer.status_code == 201, answer.get_json()
+        work = ended(answer.get_json()["bulk_id"])
+        assert (work["state"], work["done"], work["matched"], work["unread_count"]) == ("done", 1, 1, 1)
+        assert [line for line in work["unread"] if line.startswith("bad (bullmq on main): ") and "Odd" in line]
+        page = client.get(f"/bulk/{work['bulk_id']}").text
+        assert "1 list could not be read" in page
+        assert "bad (bullmq on main)" in page
+        assert any("1 list could not be read" in (event["detail"] or "") for event in audit(client))
+        # Nothing but that list is left: it could not be done at all.
+        wait_until(
+            lambda: not client.post("/api/v1/bulk", json={**spec, "preview": True}, headers=SAME).get_json()["exact"],
+            what="a reading of it",
+        )
+        seen = client.post("/api/v1/bulk", json={**spec, "preview": True}, headers=SAME).get_json()
+        assert [line for line in seen["unread"] if line.startswith("bad (bullmq on main): ")]
+        answer = client.post("/api/v1/bulk", json=spec, headers=SAME)
+        if answer.status_code == 201:
+            work = ended(answer.get_json()["bulk_id"])
+            assert (work["state"], work["done"]) == ("failed", 0)
+            assert "bad (bullmq on main)" in work["note"]
+    work = ended(client.post("/api/v1/bulk", json=spec, headers=SAME).get_json()["bulk_id"])
+    assert (work["state"], work["done"], work["unread"]) == ("done", 1, [])
+
+
+def audit(client: FlaskClient) -> list[dict[str, Any]]:
+    """The newest events of the audit."""
+    events: list[dict[str, Any]] = client.get("/api/v1/audit").get_json()["events"]
+    return events

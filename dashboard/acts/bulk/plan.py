@@ -16,11 +16,13 @@ from dashboard.collect.search import matching, parse
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, QueueStats, State
 from dashboard.sources import metered
+from dashboard.triage.members import Unread
 
 BackendOf = Callable[[str, str], Backend]
 # (fingerprint, lists, at most so many) -> the jobs of an error group, or with None all dead letters of those lists;
 # each with its list and, where known, its home; see triage.
-MembersOf = Callable[[str | None, tuple[Place, ...], int], Iterable[tuple[Place, Pick]]]
+# A queue that could not be read comes with Unread in place of a job.
+MembersOf = Callable[[str | None, tuple[Place, ...], int], Iterable[tuple[Place, Pick] | Unread]]
 SAMPLES = 3
 # Rows that a filter looks through for a preview; the work itself looks further.
 PREVIEW_ROWS = 5_000
@@ -44,17 +46,22 @@ class Preview:
     places: tuple[Place, ...] = ()  # where they stand, most jobs first; of an error group only
     homes: Mapping[str, int] = field(default_factory=dict)
     homeless: int = 0
+    unread: tuple[str, ...] = ()  # queues that could not be read, and why: jobs of theirs may be left out
     beyond: bool = False  # there are more than one piece of work may have, and `matched` is what it may have
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more."""
+    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more.
+
+    `unread` = queues that could not be read, and why.
+    """
 
     jobs: tuple[tuple[Place, Job], ...]
     whole: bool
     scanned: int
     total: int
+    unread: tuple[str, ...] = ()
 
 
 # (fingerprint, lists) -> what is known of the jobs that MembersOf would tell; costs nothing.
@@ -101,13 +108,14 @@ def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Pre
     places = Counter(replace(place, home=None) for place, _ in jobs)
     return Preview(
         matched=min(len(jobs), most),
-        exact=known.whole and len(jobs) <= most,
+        exact=known.whole and not known.unread and len(jobs) <= most,
         scanned=known.scanned,
         total=known.total,
         samples=tuple(job for _, job in jobs[:SAMPLES]),
         places=tuple(place for place, _ in places.most_common()),
         homes=dict(homes.most_common()),
         homeless=homeless,
+        unread=known.unread,
         beyond=len(jobs) > most,
     )
 
@@ -131,11 +139,15 @@ class _Offered:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A job of the work and the place it stands in; `scanned` rows were looked at until then. No job: none fits yet."""
+    """A job of the work and the place it stands in; `scanned` rows were looked at until then. No job: none fits yet.
 
-    place: Place
+    `unread` = in place of a job, a queue that could not be read, and why.
+    """
+
+    place: Place | None
     pick: Pick | None
     scanned: int
+    unread: str | None = None
 
 
 def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[Listed]:
@@ -146,7 +158,11 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
     """
     if spec.fingerprint is not None or spec.homeward:
         offered = _Offered(spec, backend_of)
-        for n, (place, pick) in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
+        for n, found in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
+            if isinstance(found, Unread):
+                yield Listed(None, None, n, found.line)
+                continue
+            place, pick = found
             if not offered.at(place) or (spec.homeward and place.home is None):
                 yield Listed(place, None, n)
                 continue

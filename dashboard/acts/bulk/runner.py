@@ -23,7 +23,7 @@ from dashboard.acts.bulk import plan
 from dashboard.acts.bulk.canary import judge
 from dashboard.acts.bulk.store import BulkStore, BulkWorkNotFound
 from dashboard.acts.bulk.undoing import batch_of, deleted
-from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.acts.bulk.work import ENDED, MAX_UNREAD, Phase, Place, Spec, Work
 from dashboard.acts.wire import pack
 from dashboard.backends.acting import MAX_BATCH, Acted, Action, Outcome, Pick
 from dashboard.clock import monotonic_s, now_s
@@ -247,13 +247,16 @@ class Runner:
         first: list[str] = []
         matched = scanned = 0
         truncated = False
+        unread: dict[str, None] = {}
         told = monotonic_s()
         for found in self._listed(spec):
             if found.pick is not None and matched >= self._most:
                 truncated = True
                 break
             scanned = found.scanned
-            if found.pick is not None:
+            if found.unread is not None:
+                unread[found.unread] = None
+            if found.pick is not None and found.place is not None:
                 matched += 1
                 pending.append((places.setdefault(found.place, len(places)), found.pick))
                 if len(first) < audit.MAX_IDS:
@@ -269,6 +272,9 @@ class Runner:
                     return phase
         if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
             return None
+        told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
+        if unread and not matched:
+            return self._end(work, Phase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
         self._actions.record.asked(replace(event_of(work, matched), ids=tuple(first)))
         following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
         return self._store.write(
@@ -279,6 +285,7 @@ class Runner:
             matched=matched,
             scanned=scanned,
             truncated=int(truncated),
+            **told_of,
             spec=pack(replace(spec, places=tuple(places))),
         )
 
@@ -399,7 +406,7 @@ class Runner:
             work.id, self._holder, expected=work.phase, to=Phase.PAUSED, note=note, before=Phase.RUNNING.value, **told
         )
 
-    def _end(self, work: Work, phase: Phase, note: str | None) -> Phase | None:
+    def _end(self, work: Work, phase: Phase, note: str | None, **told: Any) -> Phase | None:
         event = self._event_at_end(replace(work, phase=phase, note=note))
         return self._store.write(
             *(work.id, self._holder),
@@ -408,6 +415,7 @@ class Runner:
             event=event,
             ended_at=now_s(),
             note=note or "",
+            **told,
         )
 
     def _event_at_end(self, work: Work) -> audit.Event:
@@ -419,7 +427,11 @@ class Runner:
         except QueuedeckError:
             ids = ()  # what was done is told all the same
         event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
-        return replace(event, detail=work.note or work.phase.value)
+        detail = work.note or work.phase.value
+        if work.unread_count:
+            lists = "1 list" if work.unread_count == 1 else f"{work.unread_count} lists"
+            detail = f"{detail}; {lists} could not be read"
+        return replace(event, detail=detail)
 
 
 def _together(action: Action, first: tuple[int, Pick], one: tuple[int, Pick]) -> bool:

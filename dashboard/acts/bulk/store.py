@@ -443,6 +443,8 @@ def _work(work_id: str, reply: Any) -> Work | None:
         note=fields.get("note", b"").decode("utf-8", "replace") or None,
         scanned=None if scanned is None else int(scanned),
         truncated=bool(count("truncated")),
+        unread=unpack(fields.get("unread"), tuple[str, ...]) or (),
+        unread_count=count("unread_count"),
         restored=count("restored"),
         ended_at=number("ended_at"),
         batch=work_id if spec.action.value == "delete" else None,

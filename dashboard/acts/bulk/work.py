@@ -14,6 +14,10 @@ DEFAULT_PACE_PER_S = 100.0
 DEFAULT_CANARY_WAIT_S = 60.0
 
 
+# Lists that could not be read, which work names one by one.
+MAX_UNREAD = 20
+
+
 class Phase(StrEnum):
     """How far bulk work is."""
 
@@ -81,6 +85,8 @@ class Work(Value, frozen=True, kw_only=True):
     note: str | None = None  # why it stands still, or what went wrong
     scanned: int | None = None
     truncated: bool = False  # there were more jobs than one piece of work may have
+    unread: tuple[str, ...] = ()  # queues that could not be read when the jobs were listed, MAX_UNREAD at most, and why
+    unread_count: int = 0  # all of them
     ended_at: float | None = None
     restored: int = 0  # deleted jobs that were put back
     held: bool | None = None  # whether a process runs it; None where nobody asked

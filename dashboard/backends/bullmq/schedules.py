@@ -17,7 +17,7 @@ from dashboard.backends.bullmq.jobdata import Fields, missing, problem
 from dashboard.backends.bullmq.repeatkey import RepeatKey, parse
 from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
 from dashboard.backends.odd_data import readable
-from dashboard.backends.payload import json_payload, loads_dict, of_decoded, printable, text
+from dashboard.backends.payload import count_of, json_payload, loads_dict, of_decoded, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant, iso
 from dashboard.model import Payload, QueueRef, Schedule
@@ -206,7 +206,7 @@ def _schedule(entry: Entry, kept: Kept, now: float) -> Schedule:
         wrong = "its data is gone, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "its next run is no time"
-    runs = fields.whole("ic") if scheduler else _whole(repeat.get("count"))
+    runs = fields.whole("ic") if scheduler else count_of(repeat.get("count"))
     stuck = None if wrong else _stuck(kept)
     ended = _ended(told, runs, now) if stuck else None
     if ended:
@@ -263,10 +263,6 @@ def _pattern(told: Mapping[str, str | None]) -> str | None:
         return told["pattern"]
     every = keys.number(told["every"].encode() if told["every"] else None)
     return f"every {every / 1000:g} s" if every else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _payload(fields: Fields) -> Payload | None:

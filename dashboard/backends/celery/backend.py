@@ -100,10 +100,13 @@ class Celery(Backend):
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         if isinstance(cursor, tuple):
             return self._discover_redbeat(cursor[1], budget)
-        found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*", key_type="set")
+        found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*")
         exchanges = [key for key in dict.fromkeys(found) if not key.endswith((b".pidbox", b"celeryev"))]
         replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
         places = [keys.Place("", name) for name in self.named_queues()] if cursor is None else []
+        places += self._unbound(
+            [key for key, reply in zip(exchanges, replies, strict=True) if not isinstance(reply, list)]
+        )
         for key, reply in zip(exchanges, replies, strict=True):
             prefix, _, exchange = text(key).partition(keys.BINDING)
             for member in reply[1] if isinstance(reply, list) else ():
@@ -121,6 +124,17 @@ class Celery(Backend):
         if following == 0 and self._there:
             return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
         return Discovery(refs, complete=following == 0, cursor=following)
+
+    def _unbound(self, bindings: Sequence[bytes]) -> list[keys.Place]:
+        """The queues of bindings that are no sets: those that have a list of the exchange's name, as is usual.
+
+        Nothing else tells that these messages are Celery's. Cost: 1 round trip where there is such a binding.
+        """
+        parts = [text(key).partition(keys.BINDING) for key in bindings]
+        places = [keys.Place(prefix, exchange) for prefix, _, exchange in parts if exchange]
+        replies = self.broker.batch([("EXISTS", *place.lists()) for place in places]) if places else []
+        there = [place for place, reply in zip(places, replies, strict=True) if isinstance(reply, int) and reply]
+        return [one for place in there for one in (keys.Place(place.prefix, None), place)]
 
     def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
         """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""

@@ -24,7 +24,7 @@ from dashboard.backends.celery.message import headers_of, state_of, with_headers
 from dashboard.backends.celery.results import NOTHING, Results
 from dashboard.backends.celery.results import of_reply as results_of_reply
 from dashboard.backends.celery.workers import is_alive, mailboxes
-from dashboard.backends.payload import printable, text
+from dashboard.backends.payload import count_of, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
@@ -153,7 +153,7 @@ def _told(
         ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
         known = [beat for beat in beats.values() if beat.get("prefix", "") == prefix]
         alive = [beat for beat in known if is_alive(beat, now)]
-        running = [active for beat in alive if isinstance(active := beat.get("active"), int)]
+        running = [active for beat in alive if (active := count_of(beat.get("active"))) is not None]
         nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
         found[prefix] = Told(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
@@ -162,7 +162,7 @@ def _told(
             workers=len(alive) if alive else 0 if nobody else None,
             results=results.get(prefix, NOTHING),
             unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
-            ran=any(isinstance(done := beat.get("processed"), int) and done > 0 for beat in known),
+            ran=any(count_of(beat.get("processed")) for beat in known),
         )
     return found
 

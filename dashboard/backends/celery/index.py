@@ -587,7 +587,7 @@ class Keeper:
         beats = self.workers.heartbeats
         if not beats:
             return []
-        kept = ("hostname", "pid", "active", "processed", "loadavg", "sw_ver", "freq", "at", "prefix")
+        kept = ("pid", "active", "processed", "loadavg", "sw_ver", "at", "prefix")
         now = self._broker.now_s()
         silent = sorted((beat["at"], name) for name, beat in beats.items() if now - beat["at"] > DEAD_AFTER_S)
         for number, (at, name) in enumerate(silent):

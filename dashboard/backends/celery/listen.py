@@ -11,7 +11,7 @@ import base64
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError
 
 from dashboard.backends.celery.keys import RECORD
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord
-from dashboard.backends.payload import loads, loads_dict, text
+from dashboard.backends.payload import count_of, finite, loads, loads_dict, text
 from dashboard.clock import monotonic_s
 from dashboard.redact import masked_logger
 from dashboard.sources import Source
@@ -203,7 +203,18 @@ class Listener:
         name = event.get("hostname") if isinstance(event, dict) else None
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
             prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
-            self.heartbeats[name] = {**event, "prefix": prefix, "at": self._source.now_s()}
+            self.heartbeats[name] = {**_beat(event), "prefix": prefix, "at": self._source.now_s()}
+
+
+def _beat(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a heartbeat; a figure that is none is left out, whoever sent it."""
+    version, load = event.get("sw_ver"), event.get("loadavg")
+    figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
+    return {
+        **{name: count_of(event.get(name)) for name in ("pid", "active", "processed")},
+        "sw_ver": version[:40] if isinstance(version, str) else None,
+        "loadavg": figures if None not in figures else [],
+    }
 
 
 def _length(record: RawRecord) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,13 +24,14 @@ from dashboard.backends.celery.message import words
 from dashboard.backends.celery.resend import sent_before, unguarded
 from dashboard.backends.celery.targets import Targets
 from dashboard.backends.members import short_fields
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, finite, loads_dict, text
+from dashboard.backends.odd_data import schedule_row
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, count_of, finite, loads_dict, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
 from dashboard.model import Payload, QueueRef, Schedule
 from dashboard.sources import Source
 
-PREFIX = "redbeat:"
+PREFIX, KIND = "redbeat:", "RedBeat"
 DUE, LOCK = ":schedule", ":lock"
 # Schedules of so many apps are looked for on one server.
 MAX_PREFIXES = 50
@@ -67,13 +69,16 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: C
         for pair in zip(fields[::2], fields[1::2], strict=True)
     ]
     known = {keys.place(ref).queue: ref for ref in reversed(refs)}
-    entries = [_schedule(source, *entry, known) for entry in zip(names, scores, records, strict=True)]
+    entries = [
+        schedule_row(partial(_schedule, source, *entry, known), text(entry[0]), source.name, "celery", KIND)
+        for entry in zip(names, scores, records, strict=True)
+    ]
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(entries, key=lambda entry: (entry.next_run_at or latest, entry.id))
 
 
 def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]) -> Schedule:
-    common: dict[str, Any] = {"id": text(key), "source": source.name, "backend": "celery", "kind": "RedBeat"}
+    common: dict[str, Any] = {"id": text(key), "source": source.name, "backend": "celery", "kind": KIND}
     definition = loads_dict(record[0]) if isinstance(record, list) else {}
     if not definition:
         return Schedule(**common, problem="its entry cannot be read")
@@ -91,7 +96,7 @@ def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mappi
         next_run_at=instant(due) if due >= 0 and enabled is not False else None,
         last_run_at=_time(meta.get("last_run_at")),
         paused=enabled is False,
-        runs=runs if isinstance(runs, int) else None,
+        runs=count_of(runs),
         payload=Payload(kind="json", value=shown, text=json.dumps(shown, ensure_ascii=False, indent=2), truncated=cut),
     )
 

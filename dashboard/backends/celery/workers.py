@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.index import DEAD_AFTER_S, SUSPECT_AFTER_S, heartbeats
-from dashboard.backends.payload import printable, text
+from dashboard.backends.odd_data import worker_row
+from dashboard.backends.payload import count_of, printable, text
 from dashboard.clock import instant
 from dashboard.model import Worker, WorkerState
 from dashboard.sources import Source
@@ -35,7 +37,10 @@ def read(broker: Source, own: Source | None, places: Collection[keys.Place]) -> 
             (boxes is None or name in boxes) and not _is_silent(beat, now, LISTED_S)
         ):
             names.add(name)
-    return [_worker(broker.name, name, beats.get(name), now) for name in sorted(names)]
+    return [
+        worker_row(partial(_worker, broker.name, name, beats.get(name), now), name, broker.name, "celery")
+        for name in sorted(names)
+    ]
 
 
 def mailboxes(broker: Source, prefixes: Sequence[str], separators: Collection[str]) -> dict[str, frozenset[str] | None]:
@@ -63,13 +68,14 @@ def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: floa
     host = name.partition("@")[2] or None
     if beat is None:
         return Worker(id=name, source=source, backend="celery", state=WorkerState.UNKNOWN, reason=SILENT, hostname=host)
-    at, active, processed = (_number(beat.get(part)) for part in ("at", "active", "processed"))
+    at = _number(beat.get("at"))
+    active, processed, pid = (count_of(beat.get(part)) for part in ("active", "processed", "pid"))
     age_s = now - at if at is not None else None
     state, reason = (WorkerState.BUSY if active else WorkerState.IDLE), None
     if age_s is not None and age_s > SUSPECT_AFTER_S:
         state = WorkerState.DEAD if age_s > DEAD_AFTER_S else WorkerState.SUSPECT
         reason = f"no heartbeat for {age_s:.0f} s"
-    pid, version = _number(beat.get("pid")), beat.get("sw_ver")
+    version = beat.get("sw_ver")
     load = beat.get("loadavg")
     return Worker(
         id=name,
@@ -78,11 +84,11 @@ def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: floa
         state=state,
         reason=reason,
         hostname=host,
-        pid=int(pid) if pid is not None else None,
+        pid=pid,
         version=printable(version, 40) if isinstance(version, str) else None,
-        busy=int(active) if active is not None else None,
+        busy=active,
         heartbeat_at=instant(at),
-        processed=int(processed) if processed is not None else None,
+        processed=processed,
         facts=(("Load of its machine", ", ".join(str(part)[:8] for part in load[:3])),)
         if isinstance(load, list)
         else (),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.members import short_fields
-from dashboard.backends.payload import bounded, finite, loads, printable, text
+from dashboard.backends.odd_data import schedule_row, worker_row
+from dashboard.backends.payload import bounded, count_of, finite, loads, printable, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import call_parts, moment, number
 from dashboard.backends.rq.records import Reader, Record, Shape
@@ -75,7 +77,8 @@ def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: 
         if isinstance(replies[len(listed) + n], ResponseError):
             record = replies[len(listed) + n]
         work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
-        found.append(_worker(source, prefix, key, record, work, refs))
+        decode = partial(_worker, source, prefix, key, record, work, refs)
+        found.append(worker_row(decode, _worker_id(prefix, key), source.name, "rq"))
     return sorted(found, key=lambda worker: worker.id)
 
 
@@ -104,11 +107,7 @@ def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, Qu
 def _worker(
     source: Source, prefix: str, key: bytes, record: Reply, work: Sequence[Work], refs: Mapping[str, QueueRef]
 ) -> Worker:
-    name = text(key).removeprefix(f"{prefix}:worker:")
-    common: dict[str, Any] = {
-        "id": name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}",
-        "source": source.name,
-    }
+    common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
     if isinstance(record, ResponseError):
         wrong = "its record is of the wrong type"
         return Worker(**common, backend="rq", state=WorkerState.UNKNOWN, problem=wrong)
@@ -119,14 +118,14 @@ def _worker(
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
     state, reason = _state(fields, source.now_s(), busy=bool(work))
     # RQ writes each with the first job that ends so: it counts what is not there as none.
-    completed, failed = (number(fields.get(f"{how}_job_count", "0")) for how in ("successful", "failed"))
+    completed, failed = (count_of(number(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed"))
     return Worker(
         **common,
         backend="rq",
         state=state,
         reason=reason,
         hostname=_shown(fields.get("hostname")),
-        pid=number(fields.get("pid")),
+        pid=count_of(number(fields.get("pid"))),
         version=_shown(fields.get("version")),
         queues=tuple(printable(queue, 200) for queue in shown[:100]),
         concurrency=1,
@@ -138,6 +137,11 @@ def _worker(
         failed=failed,
         facts=tuple(_facts(fields)),
     )
+
+
+def _worker_id(prefix: str, key: bytes) -> str:
+    name = text(key).removeprefix(f"{prefix}:worker:")
+    return name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}"
 
 
 def _state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[WorkerState, str | None]:
@@ -195,33 +199,40 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
     if not isinstance(jobs, list):
         wrong = "its list of jobs cannot be read"
         return [Schedule(id=scheduler, source=source, backend="rq", kind="cron", problem=wrong)]
-    found = []
-    for n, job in enumerate(jobs[:MAX_SCHEDULES]):
-        job = job if isinstance(job, dict) else {}
-        queue = job.get("queue_name")
-        ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
-        every, cron = finite(job.get("interval")), job.get("cron")
-        value, _ = bounded({name: _written(job.get(name)) for name in ("args", "kwargs")})
-        found.append(
-            Schedule(
-                id=f"{scheduler}#{n}",
-                source=source,
-                backend="rq",
-                kind="cron",
-                name=_word(job.get("func_name")) or _word(job.get("name")),
-                queue=ref.name if ref else _word(queue),
-                ref=ref,
-                pattern=_word(cron) or (None if every is None else f"every {every:g} s"),
-                next_run_at=moment(job["next_enqueue_time"]) if isinstance(job.get("next_enqueue_time"), str) else None,
-                last_run_at=moment(job["latest_enqueue_time"])
-                if isinstance(job.get("latest_enqueue_time"), str)
-                else None,
-                payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
-                facts=(("Scheduler", scheduler),),
-                problem=None if job else "its entry is no JSON object",
-            )
+    return [
+        schedule_row(
+            partial(_schedule, source, prefix, scheduler, n, job, refs), f"{scheduler}#{n}", source, "rq", "cron"
         )
-    return found
+        for n, job in enumerate(jobs[:MAX_SCHEDULES])
+    ]
+
+
+def _schedule(source: str, prefix: str, scheduler: str, n: int, job: Any, refs: Mapping[str, QueueRef]) -> Schedule:
+    """One entry of the list of a scheduler."""
+    job = job if isinstance(job, dict) else {}
+    queue = job.get("queue_name")
+    ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
+    every, cron = finite(job.get("interval")), job.get("cron")
+    value, _ = bounded({name: _written(job.get(name)) for name in ("args", "kwargs")})
+    return Schedule(
+        id=f"{scheduler}#{n}",
+        source=source,
+        backend="rq",
+        kind="cron",
+        name=_word(job.get("func_name")) or _word(job.get("name")),
+        queue=ref.name if ref else _word(queue),
+        ref=ref,
+        pattern=_word(cron) or (None if every is None else f"every {every:g} s"),
+        next_run_at=_moment(job.get("next_enqueue_time")),
+        last_run_at=_moment(job.get("latest_enqueue_time")),
+        payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
+        facts=(("Scheduler", scheduler),),
+        problem=None if job else "its entry is no JSON object",
+    )
+
+
+def _moment(value: Any) -> datetime | None:
+    return moment(value) if isinstance(value, str) else None
 
 
 def _written(value: Any) -> Any:

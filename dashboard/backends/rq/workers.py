@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dashboard.backends.payload import text
+from dashboard.backends.payload import count_of, text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.decode import moment, number
 from dashboard.backends.script import Scripts
@@ -98,8 +98,8 @@ def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> Worker:
         key=key,
         queues=text(queues or b""),
         version=version,
-        completed=number(completed) or 0 if completed else 0,
-        failed=number(failed) or 0 if failed else 0,
+        completed=count_of(number(completed)) or 0,
+        failed=count_of(number(failed)) or 0,
         birth=birth,
     )
 

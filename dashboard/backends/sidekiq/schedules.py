@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import MAX_SCHEDULES
 from dashboard.backends.members import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
+from dashboard.backends.odd_data import schedule_row
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys
@@ -71,7 +73,8 @@ def read(
     now = instant(source.now_s()) or EPOCH
     for namespace, key in crons:
         record = [field if isinstance(field, bytes) else None for field in (next(fields) for _ in CRON_FIELDS)]
-        found.append(_cron(source, namespace, key, record, refs, now))
+        decode = partial(_cron, source, namespace, key, record, refs, now)
+        found.append(schedule_row(decode, _cron_id(namespace, key), source.name, "sidekiq", CRON))
     if crons and unseen:
         found.append(Schedule(id="cron_jobs:*", source=source.name, backend="sidekiq", kind=CRON, problem=unseen))
     latest = datetime.max.replace(tzinfo=UTC)
@@ -98,10 +101,9 @@ def _tables(
 def _cron(
     source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef], now: datetime
 ) -> Schedule:
-    name = text(key).removeprefix(keys.CRON_JOB)
     if not isinstance(record, list) or not any(record):
         return Schedule(
-            id=f"{namespace}{name}",
+            id=_cron_id(namespace, key),
             source=source.name,
             backend="sidekiq",
             kind=CRON,
@@ -115,7 +117,7 @@ def _cron(
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
     return Schedule(
-        id=f"{namespace}{name}",
+        id=_cron_id(namespace, key),
         source=source.name,
         backend="sidekiq",
         kind=CRON,
@@ -132,32 +134,51 @@ def _cron(
     )
 
 
+def _cron_id(namespace: str, key: bytes) -> str:
+    return f"{namespace}{text(key).removeprefix(keys.CRON_JOB)}"
+
+
 def _scheduler(
     source: Source, namespace: str, tables: Sequence[Reply], refs: Mapping[str, QueueRef]
 ) -> Iterable[Schedule]:
-    configs, following, last, states = (_pairs(table) for table in tables)
+    configs, *others = (_pairs(table) for table in tables)
     for name, raw in configs.items():
-        config = loads_dict(raw)
-        every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
-        queue = words(config.get("queue"), 200)
-        ref = refs.get(keys.Place(namespace, queue).key) if queue else None
-        state = loads_dict(states.get(name)).get("enabled")
-        yield Schedule(
-            id=f"{namespace}{text(name)}",
-            source=source.name,
-            backend="sidekiq",
-            kind=SCHEDULER_KIND,
-            name=words(config.get("class"), 200) or text(name),
-            queue=ref.name if ref else queue,
-            ref=ref,
-            pattern=_pattern(every),
-            next_run_at=moment(_text(following.get(name))),
-            last_run_at=moment(_text(last.get(name))),
-            paused=not state if isinstance(state, bool) else None,
-            payload=json_payload(raw),
-            facts=_space(namespace),
-            problem=None if config else "its configuration is no JSON object",
-        )
+        at = [other.get(name) for other in others]
+        decode = partial(_scheduled, source, namespace, name, raw, at, refs)
+        yield schedule_row(decode, f"{namespace}{text(name)}", source.name, "sidekiq", SCHEDULER_KIND)
+
+
+def _scheduled(
+    source: Source,
+    namespace: str,
+    name: bytes,
+    raw: bytes,
+    at: Sequence[bytes | None],
+    refs: Mapping[str, QueueRef],
+) -> Schedule:
+    """One entry of sidekiq-scheduler; `at` = its next time, its last and its state."""
+    following, last, state = at
+    config = loads_dict(raw)
+    every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
+    queue = words(config.get("queue"), 200)
+    ref = refs.get(keys.Place(namespace, queue).key) if queue else None
+    enabled = loads_dict(state).get("enabled")
+    return Schedule(
+        id=f"{namespace}{text(name)}",
+        source=source.name,
+        backend="sidekiq",
+        kind=SCHEDULER_KIND,
+        name=words(config.get("class"), 200) or text(name),
+        queue=ref.name if ref else queue,
+        ref=ref,
+        pattern=_pattern(every),
+        next_run_at=moment(_text(following)),
+        last_run_at=moment(_text(last)),
+        paused=not enabled if isinstance(enabled, bool) else None,
+        payload=json_payload(raw),
+        facts=_space(namespace),
+        problem=None if config else "its configuration is no JSON object",
+    )
 
 
 def _space(namespace: str) -> tuple[tuple[str, str], ...]:

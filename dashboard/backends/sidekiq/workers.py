@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.payload import finite, loads_dict, printable, text
+from dashboard.backends.odd_data import worker_row
+from dashboard.backends.payload import count_of, finite, loads_dict, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.backends.sidekiq import keys, plain
 from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
@@ -39,7 +41,9 @@ def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapp
     """
     found: list[Worker] = []
     for namespace, told in zip(namespaces, replies(source, scripts, namespaces), strict=True):
-        found.extend(_worker(source, namespace, row, refs) for row in told.rows)
+        for row in told.rows:
+            decode = partial(_worker, source, namespace, row, refs)
+            found.append(worker_row(decode, f"{namespace}{text(row[0])}", source.name, "sidekiq"))
         if not told.whole:
             found.append(_not_told(source, namespace, told.why or "there are more processes than were read"))
     return sorted(found, key=lambda worker: worker.id)
@@ -188,4 +192,4 @@ def _number(raw: Any) -> float | None:
 
 def _whole(raw: Any) -> int | None:
     value = _number(raw)
-    return int(value) if value is not None and abs(value) < 1e15 else None
+    return count_of(value)

@@ -1,0 +1,94 @@
+"""A key of another type than its library's costs its queue or its row: never a page, never another queue."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web.deck import EXTENSION
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.library import Library
+from tests.contract.rq_library import RQLibrary
+from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.contract.test_odd_data import KINDS
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+
+LIBRARIES: dict[str, Library] = {"celery": CeleryLibrary(), "rq": RQLibrary(), "sidekiq": SidekiqLibrary()}
+STATES = ("waiting", "active", "scheduled", "retrying", "dead", "completed", "canceled", "blocked")
+PAGES = (
+    *(
+        "/",
+        "/dead",
+        "/workers",
+        "/schedules",
+        "/metrics",
+        "/search?q=shop",
+        "/api/v1/search?q=alpha",
+        "/api/v1/overview",
+    ),
+    *("/api/v1/dead", "/api/v1/workers", "/api/v1/schedules", "/api/v1/redis"),
+)
+ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{24,32}")
+
+
+def pages(library: str, queues: dict[str, Any]) -> list[str]:
+    """Every page and answer that shows something of a library's queue `alpha` and of all queues together."""
+    found = list(PAGES)
+    for name in queues.keys() & {"alpha", "*"}:
+        found.append(f"/api/v1/queues/main/{library}/{name}")
+        for state in STATES:
+            found.append(f"/queues/main/{library}/{name}?state={state}")
+            found.append(f"/api/v1/queues/main/{library}/{name}/jobs?state={state}")
+    return found
+
+
+def told(client: FlaskClient, library: str) -> dict[str, dict[str, Any]]:
+    """The queues of a library, by name, as sampled last."""
+    return {
+        queue["name"]: queue
+        for queue in client.get("/api/v1/queues").get_json()["queues"]
+        if queue["backend"] == library
+    }
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_key_may_be_of_another_type(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, library: str
+) -> None:
+    LIBRARIES[library].fill(server.url)
+    wanted = sorted(key for key in redis_client.scan_iter() if not key.startswith(b"{queuedeck}"))
+    # Of the keys of single jobs one of each kind.
+    wanted = list({ID.sub(b"", key): key for key in wanted}.values())
+    assert len(wanted) > 8
+    client = make_app(sample_interval_s=0.5).test_client()
+    wait_until(lambda: {"alpha", "beta"} <= told(client, library).keys(), what="both queues")
+    urls = pages(library, told(client, library))
+    wrong: list[Any] = []
+    for n, key in enumerate(wanted):
+        dump, kind = redis_client.dump(key), redis_client.type(key).decode()
+        others = [name for name in KINDS if name != kind]
+        other = others[n % len(others)]
+        redis_client.delete(key)
+        KINDS[other](redis_client, key)
+        client.application.extensions[EXTENSION].forget_boards()
+        for url in urls:
+            answer = client.get(url)
+            refused = answer.status_code == 503 and " type" in answer.text
+            if answer.status_code >= 500 and not refused:
+                wrong.append((key, other, url, answer.status_code))
+            if answer.status_code == 200 and url == "/api/v1/workers" and answer.get_json()["problems"]:
+                wrong.append((key, other, url, answer.get_json()["problems"]))
+        redis_client.delete(key)
+        redis_client.restore(key, 0, dump)
+    assert wrong == []
+    assert not [each.message for each in caplog.records if "this sample failed" in each.message]
+    wait_until(
+        lambda: all(told(client, library).get(name, {"error": "lost"})["error"] is None for name in ("alpha", "beta")),
+        what="both queues again",
+    )
