@@ -40,8 +40,12 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Headers, as WSGI names them, that say that somebody else stands behind the peer. A proxy on this machine that sends
 # one of them must not let anybody in; one that sends none cannot be told from a browser.
 FORWARDING_PREFIXES = (
-    *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED", "HTTP_X_ORIGINAL", "HTTP_X_REAL", "HTTP_X_ENVOY"),
+    *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARD", "HTTP_X_ORIGINAL", "HTTP_X_REAL", "HTTP_X_ENVOY"),
     *("HTTP_X_AMZN", "HTTP_X_AZURE", "HTTP_X_PROXY", "HTTP_X_REMOTE", "HTTP_X_CLUSTER", "HTTP_X_CLIENT", "HTTP_CF_"),
+    *("HTTP_X_NGINX", "HTTP_X_SCHEME", "HTTP_X_HOST", "HTTP_X_URL_SCHEME", "HTTP_X_REWRITE", "HTTP_X_ARR_"),
+    *("HTTP_X_VARNISH", "HTTP_X_AKAMAI", "HTTP_AKAMAI_", "HTTP_X_APPENGINE", "HTTP_X_CLOUD", "HTTP_X_VERCEL"),
+    *("HTTP_X_SSL", "HTTP_SSL_", "HTTP_CLOUDFRONT_", "HTTP_FASTLY_", "HTTP_FLY_", "HTTP_TAILSCALE_", "HTTP_X_SUCURI"),
+    *("HTTP_CDN_", "HTTP_CLIENT_", "HTTP_FRONT_END_", "HTTP_SURROGATE_", "HTTP_X_TRAEFIK", "HTTP_X_COMING_FROM"),
 )
 FORWARDING_SUFFIX = "_IP"  # X-Real-IP, True-Client-IP, Fastly-Client-IP …
 
@@ -98,11 +102,13 @@ def _is_forwarding(name: str) -> bool:
 
 
 def host_name(environ: Mapping[str, Any]) -> str:
-    """The Host header without its port, in lower case; brackets of an IPv6 address stay."""
+    """The Host header without its port, in lower case; brackets of an IPv6 address stay.
+
+    As it stands where something else than a port follows: "localhost:1@evil.example" is not localhost.
+    """
     host = str(environ.get("HTTP_HOST", "")).strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    name, sign, port = host.rpartition(":")
+    return name if sign and (port == "" or (port.isascii() and port.isdigit())) else host
 
 
 def token_identity(environ: Mapping[str, Any], tokens: Iterable[str]) -> Identity | None:

@@ -30,8 +30,8 @@ _QUOTE = r"""\\{0,7}["']"""
 _QUOTED = re.compile(_QUOTE)
 # A name and what stands between it and its value, in code, JSON, headers, query strings and log lines.
 _NAMED = re.compile(
-    r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)((?:\\{0,7}["']){1,2})?+([ \t]{0,3})"""
-    r"""(=>|[=:](?![:=]))([ \t]{0,3}+)"""
+    r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)((?:\\{0,7}["']){1,2})?+([ \t]{0,40})"""
+    r"""(=>|:=|[=:](?![:=]))([ \t]{0,40}+)"""
 )
 _FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
 _ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
@@ -45,10 +45,30 @@ _VALUE_NAME = re.compile(
     rf"""({_QUOTE}(?i:{_VALUES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}})({_QUOTE}[^"'\\\n]{{1,4000}}+{_QUOTE}|[\w.+-]{{1,100}}+)"""
     rf"""(?=,\s{{0,40}}{_QUOTE}(?i:{_NAMES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}{_QUOTE}([\w .-]{{1,100}}+){_QUOTE})"""
 )
+# <add key="password" value="x"/>
+_ATTRIBUTES = re.compile(
+    rf"""(?<![\w-])(?i:{_NAMES})[ ]?=[ ]?{_QUOTE}([\w .:-]{{1,100}}+){_QUOTE}\s{{1,40}}(?i:{_VALUES})[ ]?=[ ]?"""
+)
+# A name and its value in a query string or JSON that is itself part of an address: password%3Dx, %22pin%22%3A%22x%22.
+_PERCENT = re.compile(
+    r"""(?:(?<![\w.-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))([A-Za-z_][\w.-]{0,99}+)"""
+    r"""((?:%(?:25){0,2}(?:22|27|5[DdCc])){0,4}+%(?:25){0,2}3[AaDd](?:\+|%(?:25){0,2}(?:20|22|27|5[Cc])){0,8}+)"""
+    r"""((?:[^\s%&"'<>]|%(?!(?:25){0,2}(?:22|26|27|2[Cc]|3[Bb]|5[Cc]|7[Dd])))++)"""
+)
+# The same in HTML: &quot;password&quot;: &quot;x&quot;.
+_ENTITY = "&(?:quot|apos|#34|#39|#x22|#x27);"
+_ESCAPED = re.compile(
+    rf"(?<![\w.-])([A-Za-z_][\w.-]{{0,99}}+)({_ENTITY}\s{{0,9}}(?:=>|=&gt;|[=:])\s{{0,9}}{_ENTITY})"
+    rf"((?:(?!{_ENTITY})[^\n])++)"
+)
 # A pair within a list of pairs: [["Authorization", "Bearer x"], ("Cookie", "y")].
 _PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,40}}""")
 
 _OPENING = re.compile(r"""[bBuUrRfF]{0,2}(\\{0,7})(["'])""")
+_TRIPLE = re.compile(r"""[bBuUrRfF]{0,2}("{3}|'{3})""")
+# What YAML writes below the name: "password: |" and lines that are set in.
+_BLOCK = re.compile(r"[|>][+-]?[1-9]?[+-]?[ \t]*+(?:\n[ \t]++[^\n]*+)++")
+_GAP = re.compile(r"\s{0,100}+")
 # A run of backslashes is looked at once, from its beginning.
 _CLOSING = re.compile(r"""(?<!\\)(\\*+)(["'\n])""")
 _BRACKETS = re.compile(r"""[\[({]|[\])}]|\n|(?<!\\)\\*+["']""")
@@ -79,14 +99,14 @@ _PLAIN = _NOTHING | words(
     " issue login logout unauthorized forbidden malformed unexpected short long weak mismatch unsupported"
 )
 # What may stand between a part of a name and the sign behind the name; of so many parts in a text it is looked for.
-_ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["']){0,2}[ \t]{0,3}[=:]""")
+_ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["']){0,2}[ \t]{0,40}[=:]""")
 LOOKS = 100
 
 
 def _names_in(text: str, low: str) -> tuple[bool, bool]:
     """(whether a name of a secret may be in the text, whether one may stand before `=` or `:`)."""
     signs = "=" in text or ":" in text
-    if not signs and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
+    if not signs and "%" not in text and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
         return False, False
     hinted = False
     looks = LOOKS
@@ -122,6 +142,11 @@ def mask_named(text: str) -> str:
         text = _mask_assigned(text)
     if "val" in text or "Val" in text or "VAL" in text or '"v"' in text or "'v'" in text:
         text = _VALUE_NAME.sub(_mask_before, _mask_behind(_NAME_VALUE, text))
+        text = _mask_behind(_ATTRIBUTES, text)
+    if "%" in text:
+        text = _PERCENT.sub(_mask_last, text)
+    if "&" in text:
+        text = _ESCAPED.sub(_mask_last, text)
     if "--" in text:
         text = _mask_behind(_FLAG, text)
     if "</" in text:
@@ -171,8 +196,14 @@ def _two_words(text: str, start: int, name: str) -> int:
 def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> tuple[int, int] | None:
     """From where to where the value is masked; None where it is none."""
     at, sign, name = found.end(), found[4], found[1]
+    if quoted:  # JSON may put the value on the next line
+        at = _gap_end(text, at)
+    if (triple := _TRIPLE.match(text, at)) is not None:
+        return _triple_region(text, triple)
     if (opening := _OPENING.match(text, at)) is not None:
         return _quoted_region(text, opening)
+    if sign == ":" and (block := _BLOCK.match(text, at)) is not None:
+        return block.span()
     before = text[found.start(1) - 1] if found.start(1) else ""
     if (
         sign == ":"
@@ -241,6 +272,19 @@ def _quoted_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
     return None if value in ("", MASK) or (len(value) < 10 and value.lower() in _NOTHING) else (begin, end)
 
 
+def _gap_end(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return gap.end() if gap is not None else at
+
+
+def _triple_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
+    """What stands between three quotes; to the end of the text without the second three."""
+    begin = opening.end()
+    end = text.find(opening[1], begin)
+    end = len(text) if end < 0 else end
+    return None if text[begin:end].strip() in ("", MASK) else (begin, end)
+
+
 def _bracket_region(text: str, at: int, *, same_line: bool) -> tuple[int, int] | None:
     """What stands between brackets; to the end of the text or line without the closing one."""
     level, within = 0, ""
@@ -288,6 +332,12 @@ def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
             parts += (text[done : region[0]], MASK)
             done = region[1]
     return "".join((*parts, text[done:])) if parts else text
+
+
+def _mask_last(found: re.Match[str]) -> str:
+    if strength_of(found[1]) == NO or (len(found[3]) <= 20 and found[3].lower() in _NOTHING):
+        return found[0]
+    return f"{found[1]}{found[2]}{MASK}"
 
 
 def _mask_before(found: re.Match[str]) -> str:

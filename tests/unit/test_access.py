@@ -28,7 +28,12 @@ def test_another_machine_is_not(peer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "[::2]", "0.0.0.0"]
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "[::2]", "0.0.0.0"),
+        *("localhost:1@evil.example", "localhost:80.evil.example", "[::1]evil.example", "[::1].evil.example:80"),
+        *("localhost.", "127.1", "localhost:80:80", "localhost:\u0661", "localhost,evil.example", "2130706433"),
+    ],
 )
 def test_a_foreign_host_name_is_not_even_from_this_machine(host: str) -> None:
     assert local_identity(environ(HTTP_HOST=host)) is None
@@ -54,7 +59,10 @@ FORWARDING = (
         "X-Amzn-Trace-Id",
         "X-Azure-ClientIP",
     ),
-    *("X-Remote-Addr", "X-ProxyUser-Ip"),
+    *("X-Remote-Addr", "X-ProxyUser-Ip", "X-Forwarder-For", "X-NginX-Proxy", "X-Scheme", "X-Host", "X-URL-Scheme"),
+    *("X-ARR-LOG-ID", "X-Varnish", "Akamai-Origin-Hop", "X-Akamai-Edgescape", "X-AppEngine-Country", "X-SSL-Client-CN"),
+    *("X-Cloud-Trace-Context", "X-Vercel-Id", "CloudFront-Viewer-Country", "Fastly-SSL", "Fly-Client-IP", "CDN-Loop"),
+    *("Fly-Region", "Tailscale-User-Login", "Front-End-Https", "Surrogate-Capability", "Client-IP", "X-Rewrite-URL"),
 )
 
 

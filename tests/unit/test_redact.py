@@ -96,6 +96,19 @@ def test_a_count_is_no_secret(name: str, value: object, hidden: bool) -> None:
         ('{"value": "x", "name": "password"}', f'{{"value": "{MASK}", "name": "password"}}'),
         ('[["Accept", "a"], ["Cookie", "x=y"]]', f'[["Accept", "a"], ["Cookie", "{MASK}"]]'),
         ("[('Authorization', 'Basic x')]", f"[('Authorization', '{MASK}')]"),
+        # JSON, YAML and settings set over lines and in columns
+        ('{"password":\n    "x", "n": 1}', f'{{"password":\n    "{MASK}", "n": 1}}'),
+        ("password      =       x", f"password      =       {MASK}"),
+        ("password: |\n  x\n  y\nuser: ann", f"password: {MASK}\nuser: ann"),
+        ("password: >-\n  x", f"password: {MASK}"),
+        ('password := "x"', f'password := "{MASK}"'),
+        ('password = """x\ny""", 1', f'password = """{MASK}""", 1'),
+        # text within addresses and HTML
+        ("next=%2Fa%3Fpassword%3Dx%26page%3D2", f"next=%2Fa%3Fpassword%3D{MASK}%26page%3D2"),
+        ("a%2526token%253Dx%2526b", f"a%2526token%253D{MASK}%2526b"),
+        ("%7B%22pin%22%3A+%22x%22%7D", f"%7B%22pin%22%3A+%22{MASK}%22%7D"),
+        ("{&quot;password&quot;: &quot;x&quot;}", f"{{&quot;password&quot;: &quot;{MASK}&quot;}}"),
+        ('<add key="password" value="x"/>', f'<add key="password" value="{MASK}"/>'),
         # logs, headers, addresses, command lines
         ("password=opensesame token=abcdefgh done", f"password={MASK} token={MASK} done"),
         ("GET /?token=abc&page=2", f"GET /?token={MASK}&page=2"),
