@@ -14,6 +14,11 @@ from typing import Any
 MAX_OPCODES = 20_000
 
 
+# Protocol 2 and later begin with a byte of their own, JSON never does. A tuple, list, dictionary or object of protocols
+# 0 and 1 begins with one of the others and ends with a dot, which no JSON does.
+_NEWER, _OLDER, _LAST = b"\x80", (b"(", b"]", b"}", b"c", b"i"), b"."
+
+
 class Unreadable(ValueError):
     """The bytes are no pickle that can be walked within the limits; the message says why."""
 
@@ -58,6 +63,11 @@ def read(data: bytes) -> Any:
         raise
     except Exception as exc:  # hostile bytes fail in many ways: wrong stack, bad numbers, broken text
         raise Unreadable(f"no readable pickle: {type(exc).__name__}") from None
+
+
+def may_be_pickle(data: bytes) -> bool:
+    """Whether the bytes begin and end as a pickle of a compound value does; of protocols 0 and 1 a text may, too."""
+    return data.startswith(_NEWER) or (data.startswith(_OLDER) and data.endswith(_LAST))
 
 
 def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, Any]]:

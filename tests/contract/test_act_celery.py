@@ -578,6 +578,32 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
     assert json.loads(shop.marks.hget("given", "edited") or b"") == [[], {"pin": 2}]
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
+    server: EmbeddedRedis, redis_client: redis.Redis, live: Celery, protocol: int
+) -> None:
+    shop = Shop(server.url, conf={"task_protocol": protocol})
+    shop.send("late", queue="alpha", expires=-60, retries=2)
+    shop.send("soon", queue="alpha", expires=86_400, retries=2)
+    picks = picked(live, State.WAITING)
+    copies = act(live, Action.DUPLICATE, State.WAITING, *picks)
+    wishes = Wishes(payload='{"args": ["edited"], "kwargs": {}}')
+    late = next(pick for pick in picks if live.job(discover(live)["alpha"], pick.id).payload.value["args"] == ["late"])
+    (edit,) = act(live, Action.EDIT, State.WAITING, late, wishes=wishes)
+    assert outcomes([*copies, edit]) == [Outcome.DONE] * 3
+    new = {str(each.new_id) for each in (*copies, edit)}
+    found = [
+        one["headers"] if protocol == 2 else json.loads(base64.b64decode(one["body"])) for one in waiting(redis_client)
+    ]
+    made = [one for one in found if one["id"] in new]
+    assert [one["retries"] for one in made] == [0] * 3
+    assert sorted(one["expires"] is None for one in made) == [False, True, True]
+    with shop.worker():
+        for each in (*copies, edit):
+            shop.await_status(str(each.new_id), "SUCCESS")
+    shop.close()
+
+
 def test_members_of_a_chord_are_not_copied(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     body = base64.b64encode(json.dumps([[], {}, {"chord": {"task": "x"}}]).encode()).decode()

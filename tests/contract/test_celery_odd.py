@@ -345,6 +345,19 @@ def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.
     assert "throw it away" in dict(job.facts)["Revoked"]
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_messages_of_protocol_1_in_every_pickle(backend: Celery, redis_client: redis.Redis, protocol: int) -> None:
+    bind(redis_client, "mails")
+    call = {"task": "shop.send", "id": "t1", "args": [1], "kwargs": {"password": "hunter2"}, "retries": 0}
+    one = {**json.loads(message("t1")), "headers": {}, "content-type": "application/x-python-serialize"}
+    one["body"] = base64.b64encode(pickle.dumps(call, protocol)).decode()
+    one["properties"] |= {"body_encoding": "base64"}
+    redis_client.lpush("mails", json.dumps(one))
+    job = backend.job(discover(backend)["mails"], "t1")
+    assert (job.name, job.problem) == ("shop.send", None)
+    assert "hunter2" not in str(job)
+
+
 def test_a_binding_of_another_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.set("_kombu.binding.cash", "x")

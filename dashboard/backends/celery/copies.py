@@ -44,7 +44,7 @@ def copy(
     routes = Routes(broker, place.prefix)
     routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, Found) and one.tag)
     for n, one in enumerate(found):
-        plan = one if isinstance(one, Acted) else _plan(place, one, edited, routes)
+        plan = one if isinstance(one, Acted) else _plan(place, one, edited, routes, broker.now_s())
         if isinstance(plan, Acted):
             answers[n] = plan
         elif isinstance(one, Found):
@@ -65,7 +65,7 @@ def copy(
 
 
 def _plan(
-    place: keys.Place, one: Found, edited: dict[str, Any] | None, routes: Routes
+    place: keys.Place, one: Found, edited: dict[str, Any] | None, routes: Routes, now: float
 ) -> tuple[bytes, bytes, str] | Acted:
     """(list, message, new id) of a copy."""
     if one.tag:
@@ -87,7 +87,7 @@ def _plan(
             return invalid(one.pick.id, str(exc))
     new_id = envelope.new_id()
     step = 0 if one.tag else one.step
-    changed = envelope.copied(message, new_id, queue, texts)
+    changed = envelope.copied(message, new_id, queue, texts, begun_at=now)
     if changed is None:
         return refused(one.pick.id, UNREAD)
     return place._replace(queue=queue).lists()[step], changed, new_id

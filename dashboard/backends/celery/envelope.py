@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dashboard.backends.celery.message import FIRST, FIRST_PROTOCOL, headers_of, is_first
-from dashboard.backends.payload import loads, written
+from dashboard.backends.celery.message import FIRST, FIRST_PROTOCOL, headers_of, is_first, when
+from dashboard.backends.payload import finite, loads, written
 
 SHOWN_CHARS: Final = 1024  # Celery's own bound of argsrepr
 PIDBOX: Final = "celery.pidbox"
@@ -133,13 +133,21 @@ def due_now(message: Mapping[str, Any]) -> bytes | None:
 
 
 def copied(
-    message: Mapping[str, Any], task_id: str, queue: str, texts: tuple[bytes, bytes] | None = None
+    message: Mapping[str, Any],
+    task_id: str,
+    queue: str,
+    texts: tuple[bytes, bytes] | None = None,
+    *,
+    begun_at: float | None = None,
 ) -> bytes | None:
     """A new task of the same content that may run at once, or with other arguments and keyword arguments, as JSON
     texts; None where the body would have to be changed and is no JSON.
+
+    With `begun_at`, in seconds since 1970, it is a wish of its own: no attempt was made yet, and an expiry that has
+    passed by then is left out, with which no worker would run it. Without, it is the same wish once more.
     """
     if is_first(headers_of(message)):
-        return _first_copied(message, task_id, queue, texts)
+        return _first_copied(message, task_id, queue, texts, begun_at)
     body = None
     if texts is not None:
         following = followers(message)
@@ -147,7 +155,7 @@ def copied(
             return None
         body = call_body(*texts, json.dumps(following).encode())
     old = headers_of(message)
-    headers = {**old, "id": task_id, "eta": None}
+    headers = {**old, "id": task_id, "eta": None} | _anew(old, begun_at)
     headers.pop("redelivered", None)
     if old.get("root_id") == old.get("id"):
         headers["root_id"] = task_id
@@ -166,13 +174,33 @@ def copied(
     return _dumps({**message, **changed, "headers": headers, "properties": properties})
 
 
+def _anew(call: Mapping[str, Any], begun_at: float | None) -> dict[str, Any]:
+    """What is otherwise in the headers, or the body of protocol 1, of a call that begins anew."""
+    if begun_at is None:
+        return {}
+    return {"retries": 0} | ({"expires": None} if _has_expired(call.get("expires"), begun_at) else {})
+
+
+def _has_expired(expires: Any, now: float) -> bool:
+    """As Celery tells: a time as text, in UTC where it names no zone, or in seconds since 1970."""
+    at = when(expires)
+    if at is not None:
+        return at.timestamp() < now
+    seconds = finite(expires)
+    return seconds is not None and seconds < now
+
+
 def _first_copied(
-    message: Mapping[str, Any], task_id: str, queue: str, texts: tuple[bytes, bytes] | None
+    message: Mapping[str, Any],
+    task_id: str,
+    queue: str,
+    texts: tuple[bytes, bytes] | None,
+    begun_at: float | None,
 ) -> bytes | None:
     content = _first_content(message)
     if content is None:
         return None
-    content |= {"id": task_id, "eta": None}
+    content |= {"id": task_id, "eta": None} | _anew(content, begun_at)
     if texts is not None:
         args, kwargs = (loads(text, exact=True, limit=len(text)) for text in texts)
         content |= {"args": args, "kwargs": kwargs}

@@ -24,7 +24,7 @@ from dashboard.backends.payload import (
     loads,
     printable,
 )
-from dashboard.backends.pickle_reader import Unreadable
+from dashboard.backends.pickle_reader import Unreadable, may_be_pickle
 from dashboard.backends.pickle_reader import read as read_pickle
 from dashboard.backends.pickle_values import describe
 from dashboard.backends.searchtext import of_json, of_value
@@ -99,7 +99,7 @@ def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _unpickled(data: bytes) -> Any:
-    if data[:1] != b"\x80" or len(data) > DECODE_LIMIT_BYTES:
+    if not may_be_pickle(data) or len(data) > DECODE_LIMIT_BYTES:
         return None
     try:
         return describe(read_pickle(data))

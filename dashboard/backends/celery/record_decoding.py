@@ -80,7 +80,7 @@ def decode(raw: RawRecord) -> Decoded:
     head = raw.head
     if head.startswith(b"{"):
         return _json(raw)
-    if head[:1] == b"\x80" and head[1:2] and head[1] < 8:
+    if _is_pickle(raw):
         return _pickle(raw)
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return _msgpack(raw)
@@ -88,11 +88,19 @@ def decode(raw: RawRecord) -> Decoded:
     return Decoded(fields, "yaml" if "status" in fields else None, raw.whole)
 
 
+def _is_pickle(raw: RawRecord) -> bool:
+    """Whether a record is a pickled dictionary; one of protocol 0 or 1 is known by its end, too."""
+    head = raw.head
+    if head[:1] == b"\x80":
+        return head[1:2] != b"" and head[1] < 8
+    return raw.whole and head[:1] in (b"(", b"}") and head.endswith(b".")
+
+
 def outline(raw: RawRecord) -> Decoded:
     """As `decode`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
     raw = _inflated(raw)
     head = raw.head
-    if head[:1] == b"\x80" and head[1:2] and head[1] < 8:
+    if _is_pickle(raw):
         if raw.whole and len(head) <= SHORT_BYTES:
             return decode(raw)
         first = {

@@ -26,8 +26,9 @@ EXPLAINED: Mapping[Action, str] = {
     "(a revoked job under a new one, because workers remember revoked ids). Lost are priority, time limits, expiry, "
     "callbacks, the rest of a chain and the place in a chord; tuples arrive as lists. A record without result_extended "
     "has no name and arguments and is refused.",
-    Action.DUPLICATE: "Sends the same content once more under a new id. From a message all goes along; from a record "
-    "priority, time limits, callbacks and the rest of a chain are lost. A second copy within a minute is refused.",
+    Action.DUPLICATE: "Sends the same content once more under a new id. From a message all goes along but the "
+    "attempts made and an expiry that has passed; from a record priority, time limits, callbacks and the rest of a "
+    "chain are lost. A second copy within a minute is refused.",
     Action.EDIT: 'Sends a new job under a new id with the arguments written here, as {"args": [...], "kwargs": {...}}; '
     "the old one stays as it is.",
     Action.PROMOTE: "A message that waits in the queue loses its set time and is next to run. One that a worker holds "

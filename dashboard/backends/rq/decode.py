@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboard.backends.payload import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
-from dashboard.backends.pickle_reader import Unreadable, read
+from dashboard.backends.pickle_reader import Unreadable, may_be_pickle, read
 from dashboard.backends.pickle_values import described
 from dashboard.model import JobError, Payload
 
 STACK_LIMIT = 64 * 1024
 DESCRIPTION_LIMIT = 10_000
-_PICKLE = b"\x80"  # protocol 2 and later begin with this byte, JSON never does
 _CALL = re.compile(r"([A-Za-z_][\w.<>]{0,299})\((.*)\)\s*\Z", re.DOTALL)
 # The line of a traceback that names the exception; the message may go on for more lines.
 _RAISED = re.compile(r"([A-Za-z_][\w.]{0,199})(?:: ?(.*))?\Z", re.DOTALL)
@@ -114,12 +113,14 @@ def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
     if cut:
         note = f"more than {DECODE_LIMIT_BYTES} bytes when unpacked"
         return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
-    if not found.startswith(_PICKLE):
+    if not may_be_pickle(found):
         return json_payload(found, None)
     try:
         value, cut = described(read(found))
         return _plain(value, len(raw), cut=cut)
     except Unreadable as exc:
+        if not found.startswith(b"\x80"):
+            return json_payload(found, None)  # a text that looks like one of the older protocols
         note = f"pickled, cannot be shown without running it: {exc}"
         return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
 

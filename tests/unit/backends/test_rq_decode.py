@@ -143,8 +143,9 @@ def test_what_is_not_packed_is_read_as_it_is() -> None:
     assert inflate(zlib.compress(b"x" * 100)[:-6])[1] is False
 
 
-def test_a_call_shows_function_and_arguments() -> None:
-    data = zlib.compress(pickle.dumps(("app.f", None, (1, "x"), {"password": "hunter2"})))
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_call_shows_function_and_arguments(protocol: int) -> None:
+    data = zlib.compress(pickle.dumps(("app.f", None, (1, "x"), {"password": "hunter2"}), protocol))
     name, payload = call(data, None, "ignored")
     assert name == "app.f"
     assert payload.kind == "json"
@@ -163,6 +164,7 @@ def test_a_call_that_cannot_be_shown_shows_its_description() -> None:
 
 def test_unknown_serializers_are_told_as_text_or_binary() -> None:
     assert serialized(b"Unserializable return value").kind == "text"
+    assert serialized(b"could not be read.").kind == "text"
     assert serialized(bytes(range(32)) * 10).kind == "binary"
 
 
