@@ -66,6 +66,8 @@ def poll(host: str, port: int, path: str, *, pollers: int, seconds: float, tags:
             if answer is None:
                 continue
             status, tag, size = answer
+            if status not in (200, 304):
+                raise ConnectionError(f"the server answered {status}")
             now = time.perf_counter()
             result.latencies_s.append(now - poller.sent_at)
             result.statuses[status] = result.statuses.get(status, 0) + 1
