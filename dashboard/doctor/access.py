@@ -86,7 +86,7 @@ def examine(source: Source) -> list[Finding]:
 
 def examine_store(source: Source, fingerprint: str = "") -> list[Finding]:
     """Whether our own data can be written here, and whether that of others lies here: `fingerprint` is of these
-    settings. Raises BackendUnavailable. Cost: 3 round trips."""
+    settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more where many queues are published."""
     return [*_examine_writing(source), *_examine_others(source, fingerprint)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -267,12 +268,11 @@ def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) ->
     ratio is that of the queues that tell both what finished and what failed.
     """
     sums = total_rates(queues, sources)
+    counts = [queue.counts for queue in queues]
+    states = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
     return {
         "depth": known_sum(queue.depth for queue in queues),
-        **{
-            state.value: known_sum(queue.counts.of(state) for queue in queues)
-            for state in (State.ACTIVE, State.SCHEDULED, State.RETRYING, State.BLOCKED, State.DEAD)
-        },
+        **{state: known_sum(map(attrgetter(state), counts)) for state in states},
         "throughput_per_min": _rounded(sums.throughput_per_min),
         "failed_per_min": _rounded(sums.failed_per_min),
         "error_ratio": _rounded(sums.error_ratio, 4),

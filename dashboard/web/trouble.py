@@ -120,7 +120,7 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> list[Trouble]:
             "dead growing",
             f"gained {full(dead_more)} dead letter{'' if dead_more == 1 else 's'} within {GROWTH_WINDOW_S // 60} min",
         )
-    return sorted(found, key=_worst_first)
+    return sorted(found, key=_worst_first) if len(found) > 1 else found
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:

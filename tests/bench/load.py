@@ -23,19 +23,22 @@ class Result:
     """What the pollers saw: latencies in seconds, answers by status, bytes of all answers."""
 
     latencies_s: list[float] = field(default_factory=list)
+    changed_s: list[float] = field(default_factory=list)  # of answers that bring something new
     statuses: dict[int, int] = field(default_factory=dict)
     received_bytes: int = 0
     elapsed_s: float = 0.0
 
     def report(self) -> dict[str, float]:
         """Figures for the table."""
-        ordered = sorted(self.latencies_s)
+        ordered, changed = sorted(self.latencies_s), sorted(self.changed_s)
         count = len(ordered)
         return {
             "requests": count,
             "per_s": count / self.elapsed_s,
             "p50_ms": ordered[count // 2] * 1000,
             "p95_ms": ordered[int(count * 0.95)] * 1000,
+            "changed": len(changed),
+            "changed_p95_ms": changed[int(len(changed) * 0.95)] * 1000 if changed else 0.0,
             "bytes_each": self.received_bytes / count,
             "share_304": self.statuses.get(304, 0) / count,
         }
@@ -66,8 +69,12 @@ def poll(host: str, port: int, path: str, *, pollers: int, seconds: float, tags:
             if answer is None:
                 continue
             status, tag, size = answer
+            if status not in (200, 304):
+                raise ConnectionError(f"the server answered {status}")
             now = time.perf_counter()
             result.latencies_s.append(now - poller.sent_at)
+            if status == 200:
+                result.changed_s.append(now - poller.sent_at)
             result.statuses[status] = result.statuses.get(status, 0) + 1
             result.received_bytes += size
             del poller.buffer[:size]

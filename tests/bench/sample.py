@@ -1,10 +1,11 @@
-"""What one sample costs, its publishing included, at first and after five minutes.
+"""What one sample costs, and its publishing, at first and after five minutes.
 
-    python -m tests.bench.sample QUEUES [bullmq | rq | sidekiq | celery] [rest]
+    python -m tests.bench.sample QUEUES [bullmq | rq | sidekiq | celery] [rest] [samples=150]
 
 With `rest` no job waits, runs or is to run, and none ends. Else a few do in each queue, and two end in each second one.
 A process of its own, so that its memory and its CPU are those of a leader. Five minutes are 150 samples; they follow
-each other without a pause, and the clock of the rates is moved on by two seconds each time.
+each other without a pause, and the clock of the rates is moved on by two seconds each time. Fewer samples take less
+time, and stand for less.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Costs:
     commands: list[float] = field(default_factory=list)
     trips: list[float] = field(default_factory=list)
     sent_bytes: list[float] = field(default_factory=list)
-    redis_s: list[float] = field(default_factory=list)
+    redis_s: list[float] = field(default_factory=list)  # without the publishing
+    publish_s: list[float] = field(default_factory=list)  # of Redis, too
+    publish_bytes: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
 
@@ -65,7 +68,7 @@ class Clock:
         return self.now_s
 
 
-def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work) -> dict[str, float]:
+def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, samples: int) -> dict[str, float]:
     """The cost of a sample with publishing: medians of the last EACH, `first_…` of the first."""
     clock = Clock()
     sampling.monotonic_s = clock  # type: ignore[assignment]
@@ -76,17 +79,28 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work) -
     while not sampler.sample().sources[0].discovered:
         clock.now_s += INTERVAL_S
     costs = Costs()
-    for _ in range(SAMPLES):
+    for _ in range(samples):
         work(client, queues)
         one(sampler, store, epoch, client, costs)
         clock.now_s += INTERVAL_S
     waits = []
+    longest_us = 0
+    client.config_set("slowlog-max-len", 10_000)
     for _ in range(EACH):
         work(client, queues)
         with pinged(server.port) as ping:  # a third process on the processors: its samples are not among those above
             one(sampler, store, epoch, client, Costs())
         clock.now_s += INTERVAL_S
         waits.append(ping)
+    for _ in range(EACH):
+        work(client, queues)
+        snapshot = sampler.sample(epoch)
+        client.config_set("slowlog-log-slower-than", 0)
+        client.slowlog_reset()
+        assert store.publish("bench", epoch, snapshot, sampler.history)
+        longest_us = max(longest_us, *(entry["duration"] for entry in client.slowlog_get(10_000)))
+        client.config_set("slowlog-log-slower-than", -1)
+        clock.now_s += INTERVAL_S
     snapshot = sampler.sample(epoch)
     found = sum(not queue.shared for queue in snapshot.queues)
     assert found == queues, f"{found} of {queues} queues were found"
@@ -99,6 +113,10 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work) -
         "round_trips": last["trips"],
         "kB": last["sent_bytes"] / 1000,
         "redis_cpu_ms": last["redis_s"] * 1000,
+        "first_redis_cpu_ms": statistics.median(costs.redis_s[:EACH]) * 1000,
+        "publish_kB": last["publish_bytes"] / 1000,
+        "publish_redis_ms": last["publish_s"] * 1000,
+        "publish_longest_ms": longest_us / 1000,
         "wall_ms": last["wall_s"] * 1000,
         "cpu_ms": last["cpu_s"] * 1000,
         "first_cpu_ms": statistics.median(costs.cpu_s[:EACH]) * 1000,
@@ -118,15 +136,21 @@ def one(sampler: Sampler, store: Store, epoch: int, client: redis.Redis, costs: 
     with metered() as meter:
         snapshot = sampler.sample(epoch)
         history = sampler.history
+        cpu_s = time.process_time() - cpu_s
+        wall_s = time.perf_counter() - started
+        sampled_s, sampled = redis_cpu_s(client), client.info("stats")
+        started, publish_s = time.perf_counter(), time.process_time()
         assert store.publish("bench", epoch, snapshot, history if history.version != published else None)
-    costs.cpu_s.append(time.process_time() - cpu_s)
-    costs.wall_s.append(time.perf_counter() - started)
+    costs.cpu_s.append(cpu_s + time.process_time() - publish_s)
+    costs.wall_s.append(wall_s + time.perf_counter() - started)
     after = client.info("stats")
-    costs.redis_s.append(redis_cpu_s(client) - redis_s)
+    costs.redis_s.append(sampled_s - redis_s)
+    costs.publish_s.append(redis_cpu_s(client) - sampled_s)
     costs.commands.append(meter.commands)
     costs.trips.append(meter.round_trips)
     traffic = ("total_net_input_bytes", "total_net_output_bytes")
     costs.sent_bytes.append(sum(after[name] - before[name] for name in traffic))
+    costs.publish_bytes.append(after[traffic[0]] - sampled[traffic[0]])
 
 
 def yardstick(client: redis.Redis, queues: int) -> float:
@@ -148,17 +172,20 @@ def yardstick(client: redis.Redis, queues: int) -> float:
 
 def main() -> None:
     """Print the figures of one size as JSON."""
-    words = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if not word.startswith("samples=")]
+    counts = [word.removeprefix("samples=") for word in sys.argv[1:] if word.startswith("samples=")]
     named = [word for word in words[1:] if word in LIBRARIES]
-    if not words or not words[0].isdecimal() or len(named) > 1 or set(words[1:]) - {*LIBRARIES, "rest"}:
-        sys.exit(f"usage: python -m tests.bench.sample QUEUES [{' | '.join(LIBRARIES)}] [rest]")
+    wrong = len(named) > 1 or set(words[1:]) - {*LIBRARIES, "rest"} or not all(map(str.isdecimal, counts))
+    if not words or not words[0].isdecimal() or wrong:
+        sys.exit(f"usage: python -m tests.bench.sample QUEUES [{' | '.join(LIBRARIES)}] [rest] [samples={SAMPLES}]")
     queues, library, rests = int(words[0]), LIBRARIES[named[0] if named else "bullmq"], "rest" in words
+    samples = max(2 * EACH, int(counts[0])) if counts else SAMPLES
     with EmbeddedRedis() as server:
         client = redis.Redis.from_url(server.url)
         library.fill(client, queues)
         if rests:
             rest(client, queues, library)
-        figures = bench(server, client, queues, (lambda *_: None) if rests else library.work)
+        figures = bench(server, client, queues, (lambda *_: None) if rests else library.work, samples)
         figures["pipeline_ms"] = yardstick(client, queues)
         client.close()
     print(json.dumps(figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -45,6 +46,32 @@ def test_a_sample_costs_one_round_trip_for_health_and_those_of_the_backend(
     assert meter.round_trips == 3
     assert snapshot.sources[0].round_trips == 3
     assert snapshot.sources[0].commands == 2 + 50 + 50
+
+
+def test_a_sample_looks_for_no_cycles_and_leaves_that_to_later(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that fails; and a process that never looks for any is left so."""
+    fill(redis_client, mail=1)
+    sampler = Sampler(watch_of(source), 2, "me")
+    seen = []
+    health = source.health
+    monkeypatch.setattr(source, "health", lambda **options: seen.append(gc.isenabled()) or health(**options))
+    assert gc.isenabled()
+    sampler.sample()
+    assert gc.isenabled()
+    monkeypatch.setattr(sampler, "_clock", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sampler.sample()
+    assert gc.isenabled()
+    assert seen == [False, False]
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            sampler.sample()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_rates_come_with_the_second_look(source: Source, redis_client: redis.Redis) -> None:
