@@ -132,7 +132,7 @@ def create_app(
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, authenticator)
-    request_input.install(app)  # after the guard, so that a stranger's body is not read
+    request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
     app.wsgi_app = _behind_proxies(EncodedPath(app.wsgi_app), settings)  # type: ignore[assignment, method-assign]
     return app

@@ -235,7 +235,8 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.search": {"q": _TEXT, "cursor": _TEXT},
     "api.workers": _NARROWED,
     "api.schedules": _NARROWED,
-    "api_dead.dead": {"group_by": _TEXT, **_NARROWED},
+    "api_dead.dead": {"group_by": _TEXT, **_NARROWED, "queue": _TEXT, "q": _TEXT},
+    "api_dead.group": {"page": _WHOLE, "per_page": _WHOLE},
     "api_audit.audit": {"before": _TEXT},
 }
 

@@ -1,14 +1,15 @@
-"""What a request that changes something may carry. Every field is known and checked, or the request is refused.
+"""What a request may carry. Every field is known and checked, or the request is refused.
 
-A view declares its input by `json_body` or `form_fields`; `install` stops the start for one that declares nothing. What
-is not read would be ignored, and a `dry_run` that is ignored deletes jobs.
+A view that changes something declares its input by `json_body` or `form_fields`; `install` stops the start for one that
+declares nothing. What is not read would be ignored, and a `dry_run` that is ignored deletes jobs. Reads of the API take
+the query parameters that its description names: a filter with a slip in it would show everything.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import wraps
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FORM = "application/x-www-form-urlencoded"
+API = "/api/v1/"
 OBJECT = "Expected a JSON object."
 OBJECT_HINT = 'Send one as {"reason": "…"}, or no body at all.'
 # Of a name that is not known: longer ones are cut before they are compared and shown.
@@ -96,8 +98,11 @@ def body_of(view: Any) -> type[msgspec.Struct] | None:
     return declared if isinstance(declared, type) and issubclass(declared, msgspec.Struct) else None
 
 
-def install(app: Flask) -> None:
-    """Refuse bodies of reads. Raises ConfigurationError for a route that changes something and declares no input."""
+def install(app: Flask, parameters: Mapping[str, Collection[str]]) -> None:
+    """Refuse bodies of reads, and query parameters beside `parameters`, by endpoint, of reads of the API.
+
+    Raises ConfigurationError for a route that changes something and declares no input.
+    """
     for rule in app.url_map.iter_rules():
         changes = (rule.methods or set()) - SAFE_METHODS
         if changes and not hasattr(app.view_functions[rule.endpoint], _DECLARED):
@@ -107,6 +112,8 @@ def install(app: Flask) -> None:
     def refuse_body() -> None:
         if request.method in SAFE_METHODS and read_body():
             raise BadRequest(f"A {request.method} takes no body; what it asks for stands in the address.")
+        if request.method in SAFE_METHODS and request.path.startswith(API) and request.endpoint:
+            _check_query(parameters.get(request.endpoint, ()))
 
 
 def read_body() -> bytes:
@@ -137,6 +144,14 @@ def _refuse_query() -> None:
             f"Unknown query parameter {_shown(name)}: what changes something takes none.",
             hint="Fields belong in the body.",
         )
+
+
+def _check_query(known: Collection[str]) -> None:
+    for name, values in request.args.lists():
+        if name not in known:
+            raise _unknown(name, known, "query parameter")
+        if len(values) > 1:
+            raise Unsupported(f"{name}: sent {len(values)} times, expected once.")
 
 
 def check_form(*names: str, many: Collection[str] = ()) -> None:
@@ -234,13 +249,13 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-def _unknown(name: str, known: Iterable[str]) -> Unsupported:
+def _unknown(name: str, known: Iterable[str], kind: str = "field") -> Unsupported:
     names = list(known)
     if not names:
-        return Unsupported(f"Unknown field {_shown(name)}: no field is known here.")
+        return Unsupported(f"Unknown {kind} {_shown(name)}: no {kind} is known here.")
     close = close_name(name, names)
     meant = f" Did you mean {close}?" if close else ""
-    return Unsupported(f"Unknown field {_shown(name)}.{meant} Known fields: {', '.join(names)}.")
+    return Unsupported(f"Unknown {kind} {_shown(name)}.{meant} Known {kind}s: {', '.join(names)}.")
 
 
 def _explained(message: str, shape: type[msgspec.Struct]) -> str:

@@ -113,8 +113,12 @@ def client() -> FlaskClient:
     def as_form() -> dict[str, Any]:
         return {"for_good": form_flag("for_good"), "pick": request.form.getlist("pick")}
 
+    @app.get("/api/v1/read")
+    def of_the_api() -> dict[str, Any]:
+        return dict(request.args)
+
     _answer_errors(app)
-    install(app)
+    install(app, {"of_the_api": ("state", "page")})
     return app.test_client()
 
 
@@ -158,6 +162,22 @@ def test_a_read_takes_no_body(client: FlaskClient) -> None:
     assert client.get("/api/read").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("sate=dead", "Unknown query parameter 'sate'. Did you mean state? Known query parameters: state, page."),
+        ("state=dead&limit=5", "Unknown query parameter 'limit'. Known query parameters: state, page."),
+        ("state=dead&state=active", "state: sent 2 times, expected once."),
+    ],
+)
+def test_an_unknown_query_parameter_of_the_api_is_refused(client: FlaskClient, query: str, message: str) -> None:
+    answer = client.get(f"/api/v1/read?{query}")
+    assert (answer.status_code, answer.get_json()["error"]["message"]) == (422, message)
+    assert client.get("/api/v1/read?state=dead&page=2").get_json() == {"state": "dead", "page": "2"}
+    # A page keeps the marks that others add to its address.
+    assert client.get("/api/read?utm_source=mail").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/api/json", "/api/form"])
 def test_a_query_parameter_of_a_change_is_refused(client: FlaskClient, path: str) -> None:
     answer = client.post(f"{path}?dry_run=1")
@@ -188,4 +208,4 @@ def test_a_route_that_changes_something_declares_its_input() -> None:
     app = Flask(__name__)
     app.add_url_rule("/x", "x", lambda: "", methods=["PUT"])
     with pytest.raises(ConfigurationError, match="/x"):
-        install(app)
+        install(app, {})
