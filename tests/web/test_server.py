@@ -72,6 +72,8 @@ def test_two_workers_share_one_leader(
         (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
         (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
         (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
+        (["--host", "a" * 300], "cannot listen on aaa"),
+        (["--host", "\udcff"], r"cannot listen on \udcff:"),
         (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),
     ],
 )
