@@ -132,8 +132,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except (OSError, OverflowError) as exc:
+    except (OSError, OverflowError, UnicodeError, TypeError) as exc:  # the last two: no name that a host can have
         listener.close()
         reason = getattr(exc, "strerror", None) or exc
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}", hint="Choose another --port.") from None
+        raise ConfigurationError(
+            f"cannot listen on {ascii(host)[1:-1]}:{port}: {reason}", hint="Choose another --port."
+        ) from None
     return listener
