@@ -231,8 +231,10 @@ def test_flow_looks_back_for_a_queue_that_is_new(stage: Stage) -> None:
     gamma = next(flow for flow in delta.queues if flow.key == stage.ref("gamma").key)
     assert (gamma.completed, gamma.dead) == (5, 3)
     assert len(gamma.runtimes_s) == 8
-    first, _ = stage.flow([stage.ref("gamma")], None)
-    assert [(flow.completed, flow.dead) for flow in first.queues] == [(5, 3)]
+    (first,) = stage.flow([stage.ref("gamma")], None)[0].queues
+    # RQ: no worker is there that has run for as long as the look goes back.
+    unproven = stage.library.backend.name == "rq" and first.quality is Quality.UNKNOWN
+    assert unproven or (first.completed, first.dead) == (5, 3)
 
 
 @newest_in_gate

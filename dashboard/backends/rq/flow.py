@@ -544,7 +544,10 @@ def _balanced(
             if not several:
                 # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
                 answer.came[State.COMPLETED] += each.completed.grown(old.completed)
-            flows[answer.queue.queue] = _flow(answer, each, now, several=several, crew=crew)
+            # A queue that comes after the first look at all is new: what is recorded of it ended since.
+            proven = crew.long_running > 0 or before.at < now
+            served = crew.workers > 0
+            flows[answer.queue.queue] = _flow(answer, each, now, several=several, served=served, proven=proven)
             lost = max(lost, flows[answer.queue.queue].hidden, key=len)
         if several and State.COMPLETED in lost:
             dead = crew.failed if State.DEAD in lost else records[State.DEAD]
@@ -614,10 +617,11 @@ def _unread(ref: QueueRef) -> QueueFlow:
     return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
 
 
-def _flow(found: _Found, seen: Seen, now: float, *, several: bool, crew: _Crew) -> QueueFlow:
-    nothing_good = not found.came[State.COMPLETED] and (crew.workers > 0 or found.came[State.DEAD] > 0)
+def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool, proven: bool) -> QueueFlow:
+    """`served`: a worker serves the queue; `proven`: its records are known to go back as far as a first look does."""
+    nothing_good = not found.came[State.COMPLETED] and (served or found.came[State.DEAD] > 0)
     # A FLUSHALL takes the records and the workers' own entries with it.
-    no_proof = not crew.long_running and any(found.came.values())
+    no_proof = not proven and any(found.came.values())
     if found.first and (found.other_ttls or nothing_good or no_proof):
         return QueueFlow(
             key=found.queue.queue,
