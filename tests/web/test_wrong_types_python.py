@@ -14,12 +14,11 @@ from dashboard.web.deck import EXTENSION
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
 from tests.contract.rq_library import RQLibrary
-from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.test_odd_data import KINDS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
-LIBRARIES: dict[str, Library] = {"celery": CeleryLibrary(), "rq": RQLibrary(), "sidekiq": SidekiqLibrary()}
+LIBRARIES: dict[str, Library] = {"celery": CeleryLibrary(), "rq": RQLibrary()}
 STATES = ("waiting", "active", "scheduled", "retrying", "dead", "completed", "canceled", "blocked")
 PAGES = (
     *(
