@@ -362,6 +362,13 @@ def test_a_delayed_job_that_nobody_promotes_is_overdue(backend: BullMQ, any_redi
 
 
 @pytest.mark.every_server
+def test_figures_are_read_by_scripts_on_every_server(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", "version", "bullmq:6.7.0")
+    any_redis.config_resetstat()
+    stats(backend)
+    assert {"cmdstat_eval", "cmdstat_eval_ro"} & any_redis.info("commandstats").keys()
+
+
 def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
     meta = {"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000, "concurrency": 5, "max": 10, "duration": 60000}
     any_redis.hset("bull:alpha:meta", mapping=meta)
