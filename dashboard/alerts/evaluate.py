@@ -395,18 +395,29 @@ class _Run:
             yield _Subject(each, figure, self._frozen[index])
 
     def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
-        """The sum or the highest over all queues in scope; unknown while one of them is."""
+        """The sum or the highest over all queues in scope; none where there is no such queue.
+
+        What cannot be read now, a queue of a sum or all of a source, makes it a lower bound.
+        """
         queues = self._snapshot.queues
         indexes, figures = self._evaluator.matches(rule, queues)[0], self._evaluator.figures(rule, queues)
-        frozen = any(queues[index].source in self._down for index in indexes)
-        numbers = [0.0 if figure is IDLE else figure for figure in figures]
-        known = [number for number in numbers if number is not None]
+        whole = all(
+            source.reachable and source.discovered
+            for source in self._snapshot.sources
+            if fits(rule.source, source.name)
+        )
+        if whole and not indexes:
+            return
+        pairs = zip(indexes, figures, strict=True)
+        rows = [figure for index, figure in pairs if queues[index].source not in self._down]
+        known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
         figure: Figure = None
-        if known and (len(known) == len(numbers) or rule.scope == "max"):
+        if known:
             figure = sum(known) if rule.scope == "sum" else max(known)
-            if any(isinstance(number, AtLeast) for number in known):
+            unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
+            if unknown or any(isinstance(number, AtLeast) for number in known):
                 figure = AtLeast(figure)
-        yield _Subject(Labels(), figure, frozen)
+        yield _Subject(Labels(), figure, frozen=figure is None and not whole)
 
     def _libraries(self, rule: Rule) -> Iterator[_Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}
@@ -421,9 +432,13 @@ class _Run:
 
     def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
         """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
-        if labels.source in self._down or labels.source in self._unread:
+        if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
             self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, 0.0))
-        elif state.severity not in rule.severities or not self._still_in_scope(rule, labels):
+        elif (
+            state.metric != rule.metric
+            or state.severity not in rule.severities
+            or not self._still_in_scope(rule, labels)
+        ):
             self.removed(state, "rule changed")
         else:
             after = machine.absent(state, self._situation.now, self._evaluator.interval_s)
@@ -453,6 +468,11 @@ class _Run:
             for state in known:
                 if state.severity is severity:
                     before = state
+            if before is not None and before.metric != rule.metric:
+                if before.active or before.told:  # what it was told of is in another unit
+                    self.removed(before, "rule changed")
+                    continue
+                before = machine.anew(rule, before)
             if frozen and before is None:
                 continue
             health, value = (Health.UNKNOWN, None) if frozen else machine.judge(rule, severity, figure)
@@ -489,6 +509,7 @@ class _Run:
             muted=muted,
             acked=situation.mutes.acked(after),
             channels=self._channels_for(rule, after) if rule else (),
+            existing=situation.channels,
         )
         self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
 

@@ -149,6 +149,12 @@ def begin(rule: Rule, severity: Severity, labels: Labels, now: float) -> State:
     )
 
 
+def anew(rule: Rule, state: State) -> State:
+    """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
+    begun = begin(rule, state.severity, state.labels, state.evaluated_at)
+    return replace(begun, events=state.events, flapping=state.flapping)
+
+
 def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[Health, float | None]:
     """(what the figure means, the figure as a number)."""
     if figure is None:
@@ -294,32 +300,45 @@ def speak(
     muted: bool,
     acked: bool,
     channels: Sequence[str],
+    existing: tuple[str, ...] | None = None,
 ) -> tuple[State, tuple[Say, ...]]:
     """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
 
-    An end is told even while muted, but only to those who were told of the beginning: they wait for it.
+    An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
+    the rule names and that was not told is told while the alert lasts. Of the channels that were told, one that is not
+    in `existing` (None = all exist) is forgotten: where none is left, nobody was told.
     """
+    quiet = muted or acked
+    # Compared first, which costs nothing on a bad night: mostly all channels are told.
+    if existing is not None and state.told_to != existing and not set(state.told_to).issubset(existing):
+        left = tuple(channel for channel in state.told_to if channel in existing)
+        state = replace(state, told_to=left) if left else _closed(state)
     events = state.events
     if events and now - min(events) >= FLAP_WINDOW_S:
         events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
+    if quiet and state.told and flapping != was_flapping and (flapping or state.active):
+        flapping = was_flapping  # it is told when the mute is over
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
         if state.told:
             return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)
-        if state.phase is not Phase.FIRING or muted or acked or not channels:
+        if state.phase is not Phase.FIRING or quiet or not channels:
             return state, ()
         return _said(_opened(state, channels), "flapping", tuple(channels))
     if not state.active:
         return _end_told(state, rule)
-    if state.phase is not Phase.FIRING or muted or acked or not channels:
+    if state.phase is not Phase.FIRING or quiet or not channels:
         return state, ()
     if not state.told:
         return _said(_opened(state, channels), "firing", tuple(channels))
     if was_flapping:  # the true state, in the thread that was open when it began to flap
         return _said(state, "firing", state.told_to)
+    if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
+        say = Say("firing", state.told, 1, untold, state.told_started_at)
+        return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _said(state, "reminder", state.told_to)
     return state, ()
@@ -335,7 +354,11 @@ def _end_told(state: State, rule: Rule | None) -> tuple[State, tuple[Say, ...]]:
     told: tuple[Say, ...] = ()
     if rule is None or rule.notify_resolved:
         state, told = _said(state, "resolved", state.told_to)
-    return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
+    return _closed(state), told
+
+
+def _closed(state: State) -> State:
+    return replace(state, told="", told_to=(), told_started_at=None, told_count=0)
 
 
 def _said(state: State, kind: Kind, to: tuple[str, ...]) -> tuple[State, tuple[Say, ...]]:

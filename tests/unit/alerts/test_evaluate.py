@@ -436,3 +436,112 @@ def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool)
     watch = Watch(rule(metric="redis.fragmentation_ratio", op="ge", critical=1.5, **AT_ONCE))
     watch.see(sample(sources=[source(allocator_frag_bytes=wasted_mib * 1024 * 1024, allocator_frag_ratio=3.0)]))
     assert bool(watch.firing) is fires
+
+
+def says_of(turns: Sequence[Turn]) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
+
+
+def test_a_channel_of_another_name_is_told_of_what_goes_on_and_of_its_end() -> None:
+    watch = Watch(rule(**AT_ONCE), channels=("ops",))
+    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    watch.channels = ("ops-new",)
+    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
+    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    ((kind, ended, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert (kind, ended, to) == ("resolved", episode, ("ops-new",))
+
+
+def test_a_channel_that_is_new_is_told_of_what_goes_on_and_one_that_is_gone_of_nothing() -> None:
+    watch = Watch(rule(**AT_ONCE), channels=("ops", "chief"))
+    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    watch.channels = ("chief", "boss")
+    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
+    ((kind, _, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert (kind, to) == ("resolved", ("chief", "boss"))
+
+
+def test_a_rule_that_names_another_channel_tells_it_of_what_goes_on_and_both_of_the_end() -> None:
+    watch = Watch(rule(channels=["ops"], **AT_ONCE))
+    watch.see(sample([queue("a", 50)]))
+    watch.rules = (replace(watch.rules[0], channels=("chief",)),)
+    assert [say[3] for say in says_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
+    assert [say[3] for say in says_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
+
+
+def test_without_the_channels_that_were_told_no_end_is_told() -> None:
+    watch = Watch(rule(**AT_ONCE), channels=("ops",))
+    watch.see(sample([queue("a", 50)]))
+    watch.channels = ("chief",)
+    assert says_of(watch.see(sample([queue("a", 1)]))) == []
+    assert not watch.firing
+
+
+def test_a_rule_that_looks_at_another_figure_ends_what_fired_and_begins_anew() -> None:
+    watch = Watch(rule(**AT_ONCE))
+    watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    watch.rules = (rule(metric="queue.latency_s", **AT_ONCE),)
+    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [(change.kind, change.reason) for change in turn.changes] == [("resolved", "rule changed")]
+    assert turn.after.metric == "queue.depth"
+    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [say.kind for say in turn.says] == ["firing"]
+    assert (turn.after.metric, turn.after.value) == ("queue.latency_s", 90.0)
+
+
+def test_what_waits_to_fire_begins_anew_when_the_rule_looks_at_another_figure() -> None:
+    watch = Watch(rule(for_s=60, new_instance_grace_s=0))
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=25)
+    watch.rules = (rule(metric="queue.latency_s", for_s=60, new_instance_grace_s=0),)
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=25)
+    assert not watch.firing
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=10)
+    assert watch.firing == {("deep", "critical", "a")}
+
+
+@pytest.mark.parametrize("scope", ["sum", "max"])
+def test_what_fires_of_all_queues_together_ends_when_there_is_none(scope: str) -> None:
+    watch = Watch(rule(scope=scope, queues=["mail*"], **AT_ONCE))
+    watch.see(sample([queue("mail", 50)]))
+    watch.see(sample([queue("other", 50)], [source(), source("second", reachable=False)]), times=400)
+    assert watch.firing  # the other Redis may have one
+    watch.see(sample([queue("other", 50)]), times=301)
+    assert not watch.firing
+    assert watch.told[-1] == ("deep", "resolved", None)
+
+
+@pytest.mark.parametrize("scope", ["sum", "max"])
+@pytest.mark.parametrize("found", [{"reachable": False, "discovered": False}, {"discovered": False}])
+def test_queues_of_a_redis_that_is_not_read_yet_are_no_end(scope: str, found: dict[str, bool]) -> None:
+    """A process that starts while one Redis is down, or not searched yet, knows none of its queues."""
+    watch = Watch(rule(scope=scope, **AT_ONCE))
+    second = source("second")
+    watch.see(sample([queue("a", 4), queue("b", 50, source="second")], [source(), second]))
+    assert watch.firing
+    watch.see(sample([queue("a", 4)], [source(), replace(second, **found)]), times=30)
+    assert watch.firing
+    watch.see(sample([queue("a", 4), queue("b", 1, source="second")], [source(), second]))
+    assert not watch.firing
+
+
+def test_what_is_known_of_a_sum_may_fire_alone() -> None:
+    watch = Watch(rule(scope="sum", **AT_ONCE))
+    watch.see(sample([queue("a", 4), queue("b", None)]))
+    assert not watch.firing
+    watch.see(sample([queue("a", 40), queue("b", None)]))
+    assert watch.firing
+
+
+@pytest.mark.parametrize(("reducer", "op"), [("max", "gt"), ("mean", "gt"), ("p95", "gt"), ("min", "lt")])
+def test_a_figure_that_became_unknown_neither_fires_nor_ends_by_what_was_before(reducer: str, op: str) -> None:
+    fields: dict[str, Any] = {**AT_ONCE, "for_s": 20, "op": op, "critical": 10 if op == "gt" else 5}
+    watch = Watch(rule(reducer=reducer, window_s=600, **fields))
+    bad, well = (50, 1) if op == "gt" else (1, 50)
+    watch.see(sample([queue("a", bad)]), times=3)
+    watch.see(sample([queue("a", None)]), times=100)
+    assert not watch.firing
+    watch.see(sample([queue("a", bad)]), times=12)
+    assert watch.firing
+    watch.see(sample([queue("a", well)]))
+    watch.see(sample([queue("a", None)]), times=400)
+    assert watch.firing
