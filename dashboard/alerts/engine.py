@@ -215,7 +215,9 @@ class Engine:
             self._fresh = False
             return True
         now = monotonic_s()
-        if now - self._tidied_at >= TIDY_EVERY_S:
+        # A store whose clock was set back since: messages wait there for a time that is far ahead.
+        set_back = look.beat is not None and look.beat.at > look.now
+        if set_back or now - self._tidied_at >= TIDY_EVERY_S:
             self._tidied_at = now
             self._tidy(look.now)
         kept, sights = None, None

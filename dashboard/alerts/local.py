@@ -262,7 +262,7 @@ class LocalMode:
         message = compose(notes[0].id_on(name), kind, notes, self._links, name)
         delivered = self._channels[name].send(message, DEADLINE_S)
         if not delivered.ok and not delivered.permanent:
-            asked = delivered.retry_after_s
+            asked = delivered.retry_after_s or None
             return back_off_s(attempt, dice) if asked is None else min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
         with self._guard:
             assert self._spool is not None

@@ -95,7 +95,8 @@ class Process:
 
     def restart(self) -> None:
         """Forget all that this process knows."""
-        self.engine = Engine(self.alerts, self._book, INTERVAL_S, self.holder, tuple(self.channels))
+        channels, tidy = tuple(self.channels), self.outbox.tidy
+        self.engine = Engine(self.alerts, self._book, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.lease(self.holder, lease_s).epoch

@@ -213,6 +213,83 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     assert claim.attempts == 1
 
 
+def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process: Make, any_redis: redis.Redis) -> None:
+    """A `Retry-After` of 0, of less, or of a date that is over."""
+    ops = Recorder(answers=[Delivered(ok=False, status="503", retry_after_s=0.0)] * 2)
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    hurry(any_redis, by_ms=2100)
+    process.deliver()
+    hurry(any_redis, by_ms=600_000)
+    claim = process.outbox.claim("ops", "t", groups=True, spacing_s=0)
+    assert claim is not None
+    assert claim.attempts == 3
+
+
+def set_back(client: redis.Redis, *, by_ms: int = 3_600_000) -> None:
+    """What is stored when the clock of Redis was set back since."""
+    hurry(client, by_ms=-by_ms)
+    for name, score in client.zrange(keys.UNSENT, 0, -1, withscores=True):
+        client.zadd(keys.UNSENT, {name: score + by_ms})
+    for key in client.keys(f"{PREFIX}:msg:*"):
+        client.hincrby(key, "made", by_ms)
+    client.hincrby(keys.HEARTBEAT, "at", by_ms)
+
+
+@pytest.mark.parametrize("by_ms", [3_600_000, 30_000])
+def test_a_clock_of_redis_that_is_set_back_holds_no_message_up(
+    make_process: Make, any_redis: redis.Redis, by_ms: int
+) -> None:
+    ops = Recorder()
+    process = make_process("one", ops)
+    process.tick(deep(50, 60))
+    set_back(any_redis, by_ms=by_ms)
+    assert process.deliver() == 0
+    process.tick(deep(50, 60))
+    process.deliver()
+    assert [(message.kind, len(message.lines)) for message in ops.arrived] == [("firing", 2)]
+    assert process.alerts.look().undelivered == {}
+
+
+def test_what_waits_for_its_next_attempt_does_not_wait_an_hour_more(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder(answers=[LATER])
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    set_back(any_redis)
+    process.tick(deep(50))
+    process.deliver()
+    assert ops.kinds == ["firing"]
+
+
+def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
+    ops = Recorder()
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    assert process.outbox.claim("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    set_back(any_redis)
+    process.tick(deep(50))
+    assert process.deliver() == 0  # whoever claimed it may still send it
+    hurry(any_redis, by_ms=60_001)
+    process.deliver()
+    assert ops.kinds == ["firing"]
+
+
+def test_a_channel_of_another_name_gets_what_the_old_one_was_not_sent(make_process: Make) -> None:
+    make_process("one", Recorder("ops")).tick(deep(50))
+    renamed = Recorder("ops-new")
+    process = make_process("one", renamed)
+    process.tick(deep(50))
+    process.deliver()
+    process.tick(deep(0))
+    process.deliver()
+    assert renamed.kinds == ["firing", "resolved"]
+    assert renamed.arrived[1].references == renamed.arrived[0].id
+
+
 def test_a_leader_that_slept_through_its_lease_changes_nothing(make_process: Make, any_redis: redis.Redis) -> None:
     first, second = make_process("one"), make_process("two")
     epoch = first.lease()
