@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import msgspec
 
-from dashboard.alerts.compose import OPS, subject, text_of
+from dashboard.alerts.compose import OPS, duration, subject, text_of
 from dashboard.alerts.desk import judge_beat
 from dashboard.alerts.editor import alerts_elsewhere
 from dashboard.alerts.evaluate import Evaluator, Finding
@@ -18,7 +18,7 @@ from dashboard.alerts.memory import Kept, Memory
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.rules import Rule, Severity
 from dashboard.alerts.setup import check, make_rulebook
-from dashboard.alerts.store import AlertStore
+from dashboard.alerts.store import AlertStore, Look
 from dashboard.collect.leader import holder_name, is_of_others
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
@@ -32,6 +32,9 @@ from dashboard.settings import Settings
 SEARCH_S = 5.0
 # While it searches it looks again and again at once: what ended in so short a time is no rate.
 LEAST_RATE_S = 10.0
+
+# Stored alerts count for so long after the last full tick, so that a restart of the checker is no recovery.
+OLD_S = 300.0
 
 
 class Exit(IntEnum):
@@ -98,8 +101,11 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
             if not elsewhere or _are_same_sources(store.store, here):
                 kept, _ = store.memory()
             by_id = {rule.id: rule for rule in rules}
-            for state in () if elsewhere else store.load().states.values():
-                if state.active and state.rule_id in by_id:
+            stored = () if elsewhere else [state for state in store.load().states.values() if state.active]
+            late = _late(look, settings.sample_interval_s) if stored else None
+            problems += [late] if late else []
+            for state in () if _is_old(look) else stored:
+                if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
                     troubles[key] = Trouble(rule, state.severity, state.labels, state.value, "fires")
@@ -124,6 +130,20 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     ordered = sorted(told_of, key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels)))
     problems = list(dict.fromkeys(problems))
     return _status(ordered, problems), ordered, problems
+
+
+def _is_old(look: Look) -> bool:
+    """Whether what is stored was left by a checker that ended: nobody would say that it is over."""
+    return look.beat is None or look.now - look.beat.at > OLD_S
+
+
+def _late(look: Look, interval_s: float) -> str | None:
+    """What to say of stored alerts that no checker judges now; None while one does."""
+    if judge_beat(look.now, look.beat, interval_s).ok:
+        return None
+    since = "within a day" if look.beat is None else f"for {duration(look.now - look.beat.at)}"
+    left_out = "; what fired then is left out" if _is_old(look) else ""
+    return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
 
 
 def _are_same_sources(store: Store, here: Watch) -> bool:

@@ -106,3 +106,25 @@ def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
 def _writable(client: redis.Redis) -> bool:
     kept = unpack(client.get(keys.MEMORY), Kept)
     return kept is not None and "main" in kept.writable
+
+
+def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[..., Night]) -> None:
+    night = begin()
+    checker = night.check()
+    night.fill()
+    night.tells("deep", "firing")
+    checker.kill()
+    night.drain()
+
+    def found() -> tuple[Exit, list[str], str]:
+        code, troubles, problems = judge(load(config=night.configure(), environ={}))
+        return code, [trouble.rule.id for trouble in troubles], "; ".join(problems)
+
+    night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
+    code, rules, problems = found()  # it may be a restart
+    assert (code, rules) == (Exit.CRITICAL, ["deep"])
+    assert "no full look for 1 min" in problems
+    night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
+    code, rules, problems = found()
+    assert (code, rules) == (Exit.UNKNOWN, [])
+    assert "Start queuedeck checker" in problems

@@ -328,3 +328,27 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     metrics = client.get("/metrics").text
     assert "queuedeck_alerting_up{} 0" in metrics
     assert "alerts_firing" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"alerts": "off"}, "Alerts are switched off. Set alerts"), ({"checker": "off"}, "only reads (checker")],
+)
+def test_that_nobody_is_meant_to_watch_is_told_with_what_to_set(
+    make_app: MakeApp, settings: dict[str, str], why: str
+) -> None:
+    client = make_app(**{"checker": "auto", **settings}).test_client()
+    answer = client.get("/api/v1/alerts").get_json()
+    assert answer["watched"] is False
+    assert why in answer["problem"]
+    assert why in unescape(client.get("/alerts").text)
+    assert client.get("/healthz/checker").status_code == 503
+
+
+def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
+    make_app: MakeApp, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    client = make_app(checker="auto").test_client()
+    answer = client.post("/deliveries/again", data={"id": "ep:firing:1:gone"}, headers=SAME)
+    assert answer.status_code == 404
+    assert "There is no channel 'gone' any more. Take note" in unescape(answer.text)
