@@ -108,7 +108,7 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
                 if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
-                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value, "fires")
+                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
         now = [

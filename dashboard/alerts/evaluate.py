@@ -67,6 +67,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
             or after.phase is Phase.PENDING
             or before.flapping != after.flapping
             or before.told != after.told
+            or (before.unknown_s > 0) != (after.unknown_s > 0)
         )
 
 
@@ -433,7 +434,8 @@ class _Run:
     def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
         """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
         if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
-            self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, 0.0))
+            interval_s = self._evaluator.interval_s
+            self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, interval_s))
         elif (
             state.metric != rule.metric
             or state.severity not in rule.severities

@@ -86,7 +86,8 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     seen: int = 0  # samples of that
     healthy_s: float = 0.0
     absent_s: float = 0.0
-    value: float | None = None
+    unknown_s: float = 0.0  # for so long the figure has not been known, or what it is of not been there
+    value: float | None = None  # the last one that was known
     peak: float | None = None
     episode: str = ""
     started_at: float | None = None
@@ -98,6 +99,11 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     quiet_s: float = 0.0  # since the last of them
     events: tuple[float, ...] = ()  # when it began or ended, within the last hour
     flapping: bool = False
+
+    @property
+    def value_now(self) -> float | None:
+        """The figure as of the last look; None where it is not known."""
+        return None if self.unknown_s else self.value
 
     @property
     def active(self) -> bool:
@@ -189,7 +195,7 @@ def step(
     """The state after one sample, and what changed by it."""
     passed = passed_s(state, now, interval_s)
     if health is Health.UNKNOWN:
-        return replace(state, evaluated_at=now), None
+        return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
     state = _seen(rule, state, value, now, passed)
     if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
         return state, None
@@ -212,6 +218,7 @@ def _seen(rule: Rule, state: State, value: float | None, now: float, passed: flo
         state,
         evaluated_at=now,
         absent_s=0.0,
+        unknown_s=0.0,
         value=value,
         threshold=rule.threshold(state.severity),
         rule_name=rule.title,
@@ -279,7 +286,8 @@ def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]
 def absent(state: State, now: float, interval_s: float) -> tuple[State, Change | None]:
     """The state after a sample in which what it looks at was not there."""
     gone_s = state.absent_s + passed_s(state, now, interval_s)
-    state = replace(state, evaluated_at=now, absent_s=gone_s)
+    unknown_s = state.unknown_s + gone_s - state.absent_s
+    state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
     if gone_s < GONE_S or state.phase is Phase.OK:
         return state, None
     return removed(state, now, "gone")

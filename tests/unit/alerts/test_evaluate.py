@@ -545,3 +545,17 @@ def test_a_figure_that_became_unknown_neither_fires_nor_ends_by_what_was_before(
     watch.see(sample([queue("a", well)]))
     watch.see(sample([queue("a", None)]), times=400)
     assert watch.firing
+
+
+def test_an_alert_whose_figure_is_not_known_any_more_goes_on_and_shows_no_old_figure() -> None:
+    watch = Watch(rule(repeat_every_s=100, **AT_ONCE))
+    watch.see(sample([queue("a", 50)]))
+    watch.see(sample([queue("a", None)]), times=30)
+    (state,) = watch.states.values()
+    assert (state.active, state.value, state.value_now, state.unknown_s) == (True, 50, None, 60.0)
+    watch.see(sample(), times=30)  # it is not even there
+    (state,) = watch.states.values()
+    assert (state.active, state.value_now, state.unknown_s) == (True, None, 120.0)
+    watch.see(sample([queue("a", 40)]))
+    (state,) = watch.states.values()
+    assert (state.value_now, state.unknown_s) == (40, 0.0)
