@@ -258,10 +258,24 @@ def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are on, those first that may mute others, so that one tick does not tell of both."""
-    on = [rule for rule in rules if rule.enabled]
-    muting = {name for rule in on for name in rule.inhibited_by}
-    return sorted(on, key=lambda rule: (rule.metric != UNREACHABLE, rule.id not in muting))
+    """The rules that are on, each after those that mute it, so that one tick does not tell of both.
+
+    Of rules that mute each other the first one speaks.
+    """
+    on = sorted((rule for rule in rules if rule.enabled), key=lambda rule: rule.metric != UNREACHABLE)
+    by_id = {rule.id: rule for rule in on}
+    ordered: dict[str, Rule] = {}
+    begun: set[str] = set()
+    waiting = [(rule, False) for rule in reversed(on)]
+    while waiting:
+        rule, is_ready = waiting.pop()
+        if is_ready:
+            ordered.setdefault(rule.id, rule)
+        elif rule.id not in begun:
+            begun.add(rule.id)
+            waiting.append((rule, True))
+            waiting += [(by_id[name], False) for name in reversed(rule.inhibited_by) if name in by_id]
+    return list(ordered.values())
 
 
 def in_scope(rule: Rule, queue: QueueStats) -> bool:

@@ -559,3 +559,22 @@ def test_an_alert_whose_figure_is_not_known_any_more_goes_on_and_shows_no_old_fi
     watch.see(sample([queue("a", 40)]))
     (state,) = watch.states.values()
     assert (state.value_now, state.unknown_s) == (40, 0.0)
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a"), ("b", "a", "c")])
+def test_a_rule_is_muted_by_one_that_is_muted_itself(names: tuple[str, str, str]) -> None:
+    cause, middle, effect = names
+    rules = [
+        rule(id=cause, **AT_ONCE),
+        rule(id=middle, inhibited_by=[cause], **AT_ONCE),
+        rule(id=effect, inhibited_by=[middle], **AT_ONCE),
+    ]
+    watch = Watch(*sorted(rules, key=lambda each: each.id))
+    watch.see(sample([queue("mail", 50)]), times=3)
+    assert watch.told == [(cause, "firing", "mail")]
+
+
+def test_of_two_rules_that_mute_each_other_one_is_told() -> None:
+    watch = Watch(rule(id="a", inhibited_by=["b"], **AT_ONCE), rule(id="b", inhibited_by=["a"], **AT_ONCE))
+    watch.see(sample([queue("mail", 50)]), times=3)
+    assert len(watch.told) == 1
