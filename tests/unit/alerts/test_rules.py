@@ -128,6 +128,29 @@ def test_a_window_that_comes_back_ends_with_this_time(
     assert Silence(id="w", until=over - 60, by="ada", weekly=weekly).ends_at(at) == over - 60
 
 
+@pytest.mark.parametrize(
+    ("day", "from_min", "minutes", "begin", "end"),
+    [
+        ("2026-10-25", 150, 60, "02:30+02:00", "03:30+01:00"),  # half past two comes twice: no gap between
+        ("2026-10-25", 90, 60, "01:30+02:00", "02:30+02:00"),  # over for good the first time
+        ("2026-10-25", 120, 30, "02:00+02:00", "02:30+02:00"),
+        ("2026-10-25", 170, 20, "02:50+02:00", "03:10+01:00"),
+        ("2026-03-29", 150, 60, "03:00+02:00", "03:30+02:00"),  # there is no half past two
+        ("2026-03-29", 120, 45, "03:00+02:00", "03:45+02:00"),
+        ("2026-03-29", 60, 90, "01:00+01:00", "03:30+02:00"),
+    ],
+)
+def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
+    day: str, from_min: int, minutes: int, begin: str, end: str
+) -> None:
+    weekly = Weekly(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
+    since, over = (datetime.fromisoformat(f"{day}T{text}").timestamp() for text in (begin, end))
+    first = int(since) - 4 * 3600
+    covered = [at for at in range(first, first + 12 * 3600, 60) if weekly.covers(at)]
+    assert covered == list(range(int(since), int(over), 60))
+    assert {weekly.ends_at(at) for at in covered} == {over}
+
+
 def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
     weekly = Weekly(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=24 * 60)
     assert Silence(id="w", until=2e9, by="ada", weekly=weekly).ends_at(1.8e9) > 1.8e9 + 6 * 86_400
