@@ -17,13 +17,13 @@ from dashboard.alerts.machine import Labels
 from dashboard.alerts.memory import Kept, Memory
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.rules import Rule, Severity
-from dashboard.alerts.setup import check, make_rulebook
+from dashboard.alerts.setup import check, make_rulebook, source_name
 from dashboard.alerts.store import AlertStore, Look
 from dashboard.collect.leader import holder_name, is_of_others
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
-from dashboard.errors import QueuedeckError
+from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.output import say
 from dashboard.settings import Settings
@@ -111,6 +111,8 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
                     troubles[key] = Trouble(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
+            for trouble in _store_down(settings, here, exc, rules):
+                troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
         now = [
             Trouble(found.rule, found.severity, found.labels, found.value, "now")
             for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
@@ -127,7 +129,7 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     # As everywhere: a critical mutes the warning of the same rule and place.
     muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
     told_of = [trouble for key, trouble in troubles.items() if key not in muted]
-    ordered = sorted(told_of, key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels)))
+    ordered = sorted(told_of, key=_worst_first)
     problems = list(dict.fromkeys(problems))
     return _status(ordered, problems), ordered, problems
 
@@ -183,6 +185,15 @@ def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
     return found
 
 
+def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules: tuple[Rule, ...]) -> list[Trouble]:
+    """That a store which is none of the sources does not answer, as a checker tells it; nothing can be evaluated."""
+    name = source_name(settings)
+    rule = rule_for(rules, UNREACHABLE, name)
+    if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
+        return []
+    return [Trouble(rule, rule.severities[0], Labels(source=name), None, "now", problem.message)]
+
+
 def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
     """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
     return [
@@ -192,6 +203,12 @@ def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | N
         and source.name not in settled
         and rule_for(rules, REFUSED, source.name) is not None
     ]
+
+
+def _worst_first(trouble: Trouble) -> tuple[bool, bool, str, str]:
+    """For sorting: a Redis that does not answer stands before what nobody knows because of that."""
+    is_critical = trouble.severity is Severity.CRITICAL
+    return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
 
 
 def _status(troubles: list[Trouble], problems: list[str]) -> Exit:
