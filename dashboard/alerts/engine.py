@@ -80,6 +80,7 @@ class Engine:
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
         self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
         self.mutes = Mutes()  # likewise
+        self._page_rules = b""  # likewise, as they are stored
         self.last_epoch = 0  # the highest that this process has seen lead
 
     @property
@@ -105,7 +106,8 @@ class Engine:
             if epoch != self._epoch:
                 self._take_over(lead, look)
                 self._epoch = epoch
-            self._sync(lead, look)
+            if self._sync(lead, look):
+                look = self._store.look()
             if not self._tick(lead, look, snapshot, history):
                 return False
         except LostLead:
@@ -126,7 +128,8 @@ class Engine:
             return
         look = self._store.look()
         self._followed_at = monotonic_s()
-        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
+        if look.born or not self._known:  # else the store has lost what people had set
+            self._note_settings(look)
         if look.beat is not None:
             self.last_epoch = max(self.last_epoch, look.beat.epoch)
         known = self._known
@@ -145,17 +148,21 @@ class Engine:
         self._fresh = False
         log.info("alerting as %s; %d instances stored", lead, len(self.states))
 
-    def _sync(self, lead: str, look: Look) -> None:
-        """Have in `_known` what the store holds; give back to it what it has lost."""
+    def _note_settings(self, look: Look) -> None:
+        self.rules, self.mutes, self._page_rules = self._rulebook.rules(look.rules), look.mutes, look.rules
+
+    def _sync(self, lead: str, look: Look) -> bool:
+        """Have in `_known` what the store holds; give back to it what it has lost. Whether it had lost anything."""
         lost = not look.born
         back = look.changes < self._changes
         if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
             self._changes = look.changes
             self._confirm(look)
-            return
+            return False
         known = self._store.load()
         same = self._known is not None and self._known.born == known.born
         if not known.born:
+            self._store.put_back(lead, self._page_rules, self._mutes_at(look.now))
             self._restore(lead, secrets.token_hex(8), look.now)
         elif same and known.changes < self._changes:  # an older copy of the data came back
             self._restore(lead, known.born, look.now)
@@ -166,12 +173,17 @@ class Engine:
         self._changes = 0
         self._written.clear()
         self._fresh = True
+        return not known.born
+
+    def _mutes_at(self, now: float) -> Mutes:
+        """The mutes as last seen that are not over."""
+        return Mutes(silences=tuple(each for each in self.mutes.silences if each.until > now), acks=self.mutes.acks)
 
     def _restore(self, lead: str, born: str, now: float) -> None:
         """The store has lost data: write what this process knows, which is nothing at the very first start."""
         states = dict(self.states)
         if states:
-            log.warning("the store has lost its data; %d alert instances are put back", len(states))
+            log.warning("the store has lost its data; %d alert instances, rules and silences are put back", len(states))
         messages = {message.id: message for message in self._unconfirmed.values()}
         for state in states.values():
             for message in self._retold(state, now):
@@ -198,7 +210,7 @@ class Engine:
     def _tick(self, lead: str, look: Look, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
-        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
+        self._note_settings(look)
         situation = Situation(
             now=look.now,
             mutes=look.mutes,

@@ -114,6 +114,19 @@ for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'PX', ARGV[2 * i
 return 1
 """
 
+# KEYS lead, rules, silences, acks. ARGV lead value, rules or "", number of silences, then id and body of each silence,
+# then fingerprint and body of each acknowledgement. Writes what is not there. Answers 1, or 0 when another one leads.
+_PUT_BACK = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SET', KEYS[2], ARGV[2]) end
+local silences = tonumber(ARGV[3])
+for i = 4, #ARGV - 1, 2 do
+  local key = i < 4 + 2 * silences and KEYS[3] or KEYS[4]
+  if redis.call('HEXISTS', key, ARGV[i]) == 0 then redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
+end
+return 1
+"""
+
 # KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
 _RECORD = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
 
@@ -316,6 +329,20 @@ class AlertStore:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]
         return bool(self.store.script(_BEAT, tuple(names), *arguments))
+
+    def put_back(self, lead: str, rules: bytes, mutes: Mutes) -> None:
+        """Write what people had set before the store lost its data: rules, silences, acknowledgements.
+
+        Raises LostLead. Cost: 1 round trip.
+        """
+        names = (LEAD, keys.RULES, keys.SILENCES, keys.ACKS)
+        arguments: list[Argument] = [lead, rules, len(mutes.silences)]
+        for silence in mutes.silences:
+            arguments += [silence.id, msgspec.json.encode(silence)]
+        for fp, ack in mutes.acks.items():
+            arguments += [fp, msgspec.json.encode(ack)]
+        if not self.store.script(_PUT_BACK, names, *arguments):
+            raise LostLead
 
     def heartbeat(self) -> tuple[float, Beat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""

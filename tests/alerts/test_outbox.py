@@ -13,9 +13,11 @@ from dashboard.alerts import keys
 from dashboard.alerts.channels import text
 from dashboard.alerts.channels.base import Delivered, Message
 from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.desk import Desk
 from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
 from dashboard.collect.store import LEAD, PREFIX
 from dashboard.errors import BackendUnavailable
+from dashboard.settings import load
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 
@@ -227,6 +229,10 @@ def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process
     assert claim.attempts == 3
 
 
+def any_redis_url(client: redis.Redis) -> str:
+    return f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"
+
+
 def set_back(client: redis.Redis, *, by_ms: int = 3_600_000) -> None:
     """What is stored when the clock of Redis was set back since."""
     hurry(client, by_ms=-by_ms)
@@ -341,6 +347,42 @@ def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: 
     }
     assert len({message.episode for message in firing}) <= 2
     assert ops.kinds[-1] == "resolved"
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
+    make_process: Make, any_redis: redis.Redis, follows: bool
+) -> None:
+    """A rule made on the page goes on watching, and what is silenced or seen to stays quiet."""
+    ops = Recorder()
+    leader, other = make_process("one", ops), make_process("two", ops)
+    desk = Desk(load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook)
+    leader.tick(deep(50))
+    made = desk.editor.save({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
+    desk.keep_silence(desk.draft_silence(for_s=3600, by="ann", rule="own"))
+    over = desk.draft_silence(for_s=3600, by="ann", rule="deep")
+    desk.keep_silence(over)
+    desk.expire_silence(over.id)
+    leader.tick(deep(50))
+    leader.deliver()
+    (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
+    desk.acknowledge(seen.fp, episode=seen.episode, by="ann")
+    leader.tick(deep(50))
+    other.engine.follow()
+    any_redis.flushall()
+    survivor = other if follows else leader
+    if follows:
+        other.engine.follow()  # it looks before anybody leads
+    for _ in range(3):
+        survivor.tick(deep(50))
+    survivor.deliver()
+    assert {message.rule_id for message in ops.arrived} == {"deep"}
+    assert desk.editor.entry("own").rule == made
+    assert [silence.rule for silence in desk.silences()] == ["own"]
+    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in desk.now().firing} == {
+        "deep": "ann",
+        "own": None,
+    }
 
 
 def test_an_end_names_the_message_in_which_its_beginning_was_told(make_process: Make) -> None:
