@@ -525,7 +525,6 @@ class _Run:
             muted=muted,
             acked=situation.mutes.acked(after),
             channels=self._channels_for(rule, after) if rule else (),
-            existing=situation.channels,
         )
         self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
 

@@ -308,19 +308,14 @@ def speak(
     muted: bool,
     acked: bool,
     channels: Sequence[str],
-    existing: tuple[str, ...] | None = None,
 ) -> tuple[State, tuple[Say, ...]]:
     """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
 
     An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
-    the rule names and that was not told is told while the alert lasts. Of the channels that were told, one that is not
-    in `existing` (None = all exist) is forgotten: where none is left, nobody was told.
+    was not told, since it is new or has another name by now, is told while the alert lasts. One that is not there any
+    more still gets the end: another process may have it.
     """
     quiet = muted or acked
-    # Compared first, which costs nothing on a bad night: mostly all channels are told.
-    if existing is not None and state.told_to != existing and not set(state.told_to).issubset(existing):
-        left = tuple(channel for channel in state.told_to if channel in existing)
-        state = replace(state, told_to=left) if left else _closed(state)
     events = state.events
     if events and now - min(events) >= FLAP_WINDOW_S:
         events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
@@ -344,6 +339,7 @@ def speak(
         return _said(_opened(state, channels), "firing", tuple(channels))
     if was_flapping:  # the true state, in the thread that was open when it began to flap
         return _said(state, "firing", state.told_to)
+    # Compared first, which costs nothing on a bad night: mostly all channels are told.
     if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
         say = Say("firing", state.told, 1, untold, state.told_started_at)
         return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
@@ -362,11 +358,7 @@ def _end_told(state: State, rule: Rule | None) -> tuple[State, tuple[Say, ...]]:
     told: tuple[Say, ...] = ()
     if rule is None or rule.notify_resolved:
         state, told = _said(state, "resolved", state.told_to)
-    return _closed(state), told
-
-
-def _closed(state: State) -> State:
-    return replace(state, told="", told_to=(), told_started_at=None, told_count=0)
+    return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
 
 
 def _said(state: State, kind: Kind, to: tuple[str, ...]) -> tuple[State, tuple[Say, ...]]:
