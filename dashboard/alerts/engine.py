@@ -17,6 +17,7 @@ from dashboard.alerts.rules import Rule
 from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History, Series
+from dashboard.errors import QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.redact import masked_logger
 
@@ -62,7 +63,9 @@ class Engine:
         self._rulebook = rulebook
         self._interval_s = interval_s
         self._holder = holder
-        self._channels = tuple(channels)
+        self._own_channels = tuple(channels)
+        self._channels = self._own_channels  # and those of other processes, which deliver there
+        self._met_at = float("-inf")
         self._errors_of = errors_of
         self._wake = wake
         self._delivers = delivers
@@ -96,8 +99,8 @@ class Engine:
     def lead(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """One tick as the leader; False when another one leads and nothing was written.
 
-        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change; what pages
-        see of the last hour travels with the third, once a minute.
+        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change, and one each
+        FOLLOW_EVERY_S; what pages see of the last hour travels with the third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
@@ -108,6 +111,7 @@ class Engine:
                 self._epoch = epoch
             if self._sync(lead, look):
                 look = self._store.look()
+            self._meet()
             if not self._tick(lead, look, snapshot, history):
                 return False
         except LostLead:
@@ -121,13 +125,14 @@ class Engine:
     def follow(self) -> None:
         """Know what the leader knows, in case the store forgets it. Raises BackendUnavailable.
 
-        Cost: 1 round trip each FOLLOW_EVERY_S, 2 more when something changed.
+        Cost: 2 round trips each FOLLOW_EVERY_S, 2 more when something changed.
         """
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
             return
         look = self._store.look()
         self._followed_at = monotonic_s()
+        self._meet()
         if look.born or not self._known:  # else the store has lost what people had set
             self._note_settings(look)
         if look.beat is not None:
@@ -137,6 +142,18 @@ class Engine:
         if look.born and (known is None or (known.born, known.changes) != (look.born, look.changes)):
             self._known = self._store.load()
         self._fresh = False
+
+    def _meet(self) -> None:
+        """Know the channels of all processes: one without channels may lead, and another one has some."""
+        if monotonic_s() - self._met_at < FOLLOW_EVERY_S:
+            return
+        self._met_at = monotonic_s()
+        try:
+            met = self._store.meet(self._own_channels)
+        except QueuedeckError as exc:  # a store that takes no writes tells of that elsewhere
+            log.debug("the channels of other processes are not known: %s", exc.message)
+            return
+        self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
     def _take_over(self, lead: str, look: Look) -> None:
         kept, _ = self._store.memory()

@@ -26,6 +26,8 @@ INSTANCE_TTL_MS = 7 * 86_400_000
 MEMORY_TTL_MS = 600_000
 HOURS_TTL_MS = 7_200_000
 HEARTBEAT_TTL_MS = 86_400_000
+CHANNELS_TTL_MS = 30_000
+MAX_CHANNELS = 200
 MAX_EPISODES = 5000
 # Instances of one script: each costs some 20 µs of Redis.
 CHUNK = 200
@@ -125,6 +127,21 @@ for i = 4, #ARGV - 1, 2 do
   if redis.call('HEXISTS', key, ARGV[i]) == 0 then redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 end
 return 1
+"""
+
+# KEYS channels. ARGV ms that a process counts after its last look, most ids, then the ids of this one. Answers the ids
+# of all processes.
+_MEET = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], now, ARGV[i]) end
+local all, found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), {}
+for i = 1, #all, 2 do
+  if math.abs(now - tonumber(all[i + 1])) > tonumber(ARGV[1]) then redis.call('ZREM', KEYS[1], all[i])
+  elseif #found < tonumber(ARGV[2]) then found[#found + 1] = all[i] end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return found
 """
 
 # KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
@@ -329,6 +346,11 @@ class AlertStore:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]
         return bool(self.store.script(_BEAT, tuple(names), *arguments))
+
+    def meet(self, channels: Sequence[str]) -> tuple[str, ...]:
+        """Note that this process has these channels; ids of those of all processes, sorted. Cost: 1 round trip."""
+        found = self.store.script(_MEET, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
+        return tuple(sorted(map(_text, found)))
 
     def put_back(self, lead: str, rules: bytes, mutes: Mutes) -> None:
         """Write what people had set before the store lost its data: rules, silences, acknowledgements.

@@ -296,6 +296,28 @@ def test_a_channel_of_another_name_gets_what_the_old_one_was_not_sent(make_proce
     assert renamed.arrived[1].references == renamed.arrived[0].id
 
 
+def test_a_leader_without_channels_tells_those_of_another_process(make_process: Make) -> None:
+    """A dashboard by its Redis URL alone, and a checker whose file names the channels."""
+    ops = Recorder()
+    dashboard, checker = make_process("one", None), make_process("two", ops)
+    checker.engine.follow()
+    dashboard.tick(deep(50))
+    checker.deliver()
+    dashboard.tick(deep(0))
+    checker.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+
+
+def test_channels_of_a_process_that_ended_are_forgotten(make_process: Make, any_redis: redis.Redis) -> None:
+    checker = make_process("two", Recorder())
+    assert checker.alerts.meet(["ops"]) == ("ops",)
+    assert checker.alerts.meet(["chief"]) == ("chief", "ops")
+    any_redis.zincrby(keys.CHANNELS, -30_001, "ops")
+    assert checker.alerts.meet([]) == ("chief",)
+    any_redis.zincrby(keys.CHANNELS, 3_600_000, "chief")  # the clock of Redis was set back
+    assert checker.alerts.meet([]) == ()
+
+
 def test_a_leader_that_slept_through_its_lease_changes_nothing(make_process: Make, any_redis: redis.Redis) -> None:
     first, second = make_process("one"), make_process("two")
     epoch = first.lease()
