@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import msgspec
 
-from dashboard.alerts.compose import OPS, subject, text_of
+from dashboard.alerts.compose import OPS, duration, subject, text_of
 from dashboard.alerts.desk import judge_beat
 from dashboard.alerts.editor import alerts_elsewhere
 from dashboard.alerts.evaluate import Evaluator, Finding
@@ -17,13 +17,13 @@ from dashboard.alerts.machine import Labels
 from dashboard.alerts.memory import Kept, Memory
 from dashboard.alerts.metrics import METRICS
 from dashboard.alerts.rules import Rule, Severity
-from dashboard.alerts.setup import check, make_rulebook
-from dashboard.alerts.store import AlertStore
+from dashboard.alerts.setup import check, make_rulebook, source_name
+from dashboard.alerts.store import AlertStore, Look
 from dashboard.collect.leader import holder_name, is_of_others
 from dashboard.collect.sampler import Sampler
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Watch, watch
-from dashboard.errors import QueuedeckError
+from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.output import say
 from dashboard.settings import Settings
@@ -32,6 +32,9 @@ from dashboard.settings import Settings
 SEARCH_S = 5.0
 # While it searches it looks again and again at once: what ended in so short a time is no rate.
 LEAST_RATE_S = 10.0
+
+# Stored alerts count for so long after the last full tick, so that a restart of the checker is no recovery.
+OLD_S = 300.0
 
 
 class Exit(IntEnum):
@@ -98,13 +101,18 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
             if not elsewhere or _are_same_sources(store.store, here):
                 kept, _ = store.memory()
             by_id = {rule.id: rule for rule in rules}
-            for state in () if elsewhere else store.load().states.values():
-                if state.active and state.rule_id in by_id:
+            stored = () if elsewhere else [state for state in store.load().states.values() if state.active]
+            late = _late(look, settings.sample_interval_s) if stored else None
+            problems += [late] if late else []
+            for state in () if _is_old(look) else stored:
+                if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
-                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value, "fires")
+                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
+            for trouble in _store_down(settings, here, exc, rules):
+                troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
         now = [
             Trouble(found.rule, found.severity, found.labels, found.value, "now")
             for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
@@ -121,9 +129,23 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     # As everywhere: a critical mutes the warning of the same rule and place.
     muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
     told_of = [trouble for key, trouble in troubles.items() if key not in muted]
-    ordered = sorted(told_of, key=lambda each: (each.severity is not Severity.CRITICAL, each.rule.id, str(each.labels)))
+    ordered = sorted(told_of, key=_worst_first)
     problems = list(dict.fromkeys(problems))
     return _status(ordered, problems), ordered, problems
+
+
+def _is_old(look: Look) -> bool:
+    """Whether what is stored was left by a checker that ended: nobody would say that it is over."""
+    return look.beat is None or look.now - look.beat.at > OLD_S
+
+
+def _late(look: Look, interval_s: float) -> str | None:
+    """What to say of stored alerts that no checker judges now; None while one does."""
+    if judge_beat(look.now, look.beat, interval_s).ok:
+        return None
+    since = "within a day" if look.beat is None else f"for {duration(look.now - look.beat.at)}"
+    left_out = "; what fired then is left out" if _is_old(look) else ""
+    return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
 
 
 def _are_same_sources(store: Store, here: Watch) -> bool:
@@ -163,6 +185,15 @@ def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
     return found
 
 
+def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules: tuple[Rule, ...]) -> list[Trouble]:
+    """That a store which is none of the sources does not answer, as a checker tells it; nothing can be evaluated."""
+    name = source_name(settings)
+    rule = rule_for(rules, UNREACHABLE, name)
+    if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
+        return []
+    return [Trouble(rule, rule.severities[0], Labels(source=name), None, "now", problem.message)]
+
+
 def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
     """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
     return [
@@ -172,6 +203,12 @@ def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | N
         and source.name not in settled
         and rule_for(rules, REFUSED, source.name) is not None
     ]
+
+
+def _worst_first(trouble: Trouble) -> tuple[bool, bool, str, str]:
+    """For sorting: a Redis that does not answer stands before what nobody knows because of that."""
+    is_critical = trouble.severity is Severity.CRITICAL
+    return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
 
 
 def _status(troubles: list[Trouble], problems: list[str]) -> Exit:

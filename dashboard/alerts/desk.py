@@ -429,8 +429,12 @@ class Desk:
         return tuple(found)
 
     def send_again(self, message_id: str) -> None:
-        """Send a given-up message after all, under its old id. Raises NotFound, Conflict. Cost: 2 round trips."""
+        """Send a given-up message after all, under its old id. Raises NotFound, also where its channel is gone,
+        Conflict. Cost: 2 round trips."""
         self._check_here()
+        channel = message_id.rpartition(":")[2]
+        if channel not in self._channels:
+            raise NotFound(f"There is no channel {channel!r} any more. Take note of the message instead.")
         (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
         if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
             raise NotFound("This message was not given up, or it is too old to be kept.")

@@ -17,6 +17,7 @@ from dashboard.alerts.rules import Rule
 from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
 from dashboard.clock import monotonic_s
 from dashboard.collect.history import History, Series
+from dashboard.errors import QueuedeckError
 from dashboard.model import Snapshot
 from dashboard.redact import masked_logger
 
@@ -62,7 +63,9 @@ class Engine:
         self._rulebook = rulebook
         self._interval_s = interval_s
         self._holder = holder
-        self._channels = tuple(channels)
+        self._own_channels = tuple(channels)
+        self._channels = self._own_channels  # and those of other processes, which deliver there
+        self._met_at = float("-inf")
         self._errors_of = errors_of
         self._wake = wake
         self._delivers = delivers
@@ -80,6 +83,7 @@ class Engine:
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
         self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
         self.mutes = Mutes()  # likewise
+        self._page_rules = b""  # likewise, as they are stored
         self.last_epoch = 0  # the highest that this process has seen lead
 
     @property
@@ -95,8 +99,8 @@ class Engine:
     def lead(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """One tick as the leader; False when another one leads and nothing was written.
 
-        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change; what pages
-        see of the last hour travels with the third, once a minute.
+        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change, and one each
+        FOLLOW_EVERY_S; what pages see of the last hour travels with the third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
@@ -105,7 +109,9 @@ class Engine:
             if epoch != self._epoch:
                 self._take_over(lead, look)
                 self._epoch = epoch
-            self._sync(lead, look)
+            if self._sync(lead, look):
+                look = self._store.look()
+            self._meet()
             if not self._tick(lead, look, snapshot, history):
                 return False
         except LostLead:
@@ -119,14 +125,16 @@ class Engine:
     def follow(self) -> None:
         """Know what the leader knows, in case the store forgets it. Raises BackendUnavailable.
 
-        Cost: 1 round trip each FOLLOW_EVERY_S, 2 more when something changed.
+        Cost: 2 round trips each FOLLOW_EVERY_S, 2 more when something changed.
         """
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
             return
         look = self._store.look()
         self._followed_at = monotonic_s()
-        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
+        self._meet()
+        if look.born or not self._known:  # else the store has lost what people had set
+            self._note_settings(look)
         if look.beat is not None:
             self.last_epoch = max(self.last_epoch, look.beat.epoch)
         known = self._known
@@ -134,6 +142,18 @@ class Engine:
         if look.born and (known is None or (known.born, known.changes) != (look.born, look.changes)):
             self._known = self._store.load()
         self._fresh = False
+
+    def _meet(self) -> None:
+        """Know the channels of all processes: one without channels may lead, and another one has some."""
+        if monotonic_s() - self._met_at < FOLLOW_EVERY_S:
+            return
+        self._met_at = monotonic_s()
+        try:
+            met = self._store.meet(self._own_channels)
+        except QueuedeckError as exc:  # a store that takes no writes tells of that elsewhere
+            log.debug("the channels of other processes are not known: %s", exc.message)
+            return
+        self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
     def _take_over(self, lead: str, look: Look) -> None:
         kept, _ = self._store.memory()
@@ -145,17 +165,21 @@ class Engine:
         self._fresh = False
         log.info("alerting as %s; %d instances stored", lead, len(self.states))
 
-    def _sync(self, lead: str, look: Look) -> None:
-        """Have in `_known` what the store holds; give back to it what it has lost."""
+    def _note_settings(self, look: Look) -> None:
+        self.rules, self.mutes, self._page_rules = self._rulebook.rules(look.rules), look.mutes, look.rules
+
+    def _sync(self, lead: str, look: Look) -> bool:
+        """Have in `_known` what the store holds; give back to it what it has lost. Whether it had lost anything."""
         lost = not look.born
         back = look.changes < self._changes
         if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
             self._changes = look.changes
             self._confirm(look)
-            return
+            return False
         known = self._store.load()
         same = self._known is not None and self._known.born == known.born
         if not known.born:
+            self._store.put_back(lead, self._page_rules, self._mutes_at(look.now))
             self._restore(lead, secrets.token_hex(8), look.now)
         elif same and known.changes < self._changes:  # an older copy of the data came back
             self._restore(lead, known.born, look.now)
@@ -166,12 +190,17 @@ class Engine:
         self._changes = 0
         self._written.clear()
         self._fresh = True
+        return not known.born
+
+    def _mutes_at(self, now: float) -> Mutes:
+        """The mutes as last seen that are not over."""
+        return Mutes(silences=tuple(each for each in self.mutes.silences if each.until > now), acks=self.mutes.acks)
 
     def _restore(self, lead: str, born: str, now: float) -> None:
         """The store has lost data: write what this process knows, which is nothing at the very first start."""
         states = dict(self.states)
         if states:
-            log.warning("the store has lost its data; %d alert instances are put back", len(states))
+            log.warning("the store has lost its data; %d alert instances, rules and silences are put back", len(states))
         messages = {message.id: message for message in self._unconfirmed.values()}
         for state in states.values():
             for message in self._retold(state, now):
@@ -198,7 +227,7 @@ class Engine:
     def _tick(self, lead: str, look: Look, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
-        self.rules, self.mutes = self._rulebook.rules(look.rules), look.mutes
+        self._note_settings(look)
         situation = Situation(
             now=look.now,
             mutes=look.mutes,
@@ -215,7 +244,9 @@ class Engine:
             self._fresh = False
             return True
         now = monotonic_s()
-        if now - self._tidied_at >= TIDY_EVERY_S:
+        # A store whose clock was set back since: messages wait there for a time that is far ahead.
+        set_back = look.beat is not None and look.beat.at > look.now
+        if set_back or now - self._tidied_at >= TIDY_EVERY_S:
             self._tidied_at = now
             self._tidy(look.now)
         kept, sights = None, None

@@ -67,6 +67,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
             or after.phase is Phase.PENDING
             or before.flapping != after.flapping
             or before.told != after.told
+            or (before.unknown_s > 0) != (after.unknown_s > 0)
         )
 
 
@@ -257,10 +258,24 @@ def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are on, those first that may mute others, so that one tick does not tell of both."""
-    on = [rule for rule in rules if rule.enabled]
-    muting = {name for rule in on for name in rule.inhibited_by}
-    return sorted(on, key=lambda rule: (rule.metric != UNREACHABLE, rule.id not in muting))
+    """The rules that are on, each after those that mute it, so that one tick does not tell of both.
+
+    Of rules that mute each other the first one speaks.
+    """
+    on = sorted((rule for rule in rules if rule.enabled), key=lambda rule: rule.metric != UNREACHABLE)
+    by_id = {rule.id: rule for rule in on}
+    ordered: dict[str, Rule] = {}
+    begun: set[str] = set()
+    waiting = [(rule, False) for rule in reversed(on)]
+    while waiting:
+        rule, is_ready = waiting.pop()
+        if is_ready:
+            ordered.setdefault(rule.id, rule)
+        elif rule.id not in begun:
+            begun.add(rule.id)
+            waiting.append((rule, True))
+            waiting += [(by_id[name], False) for name in reversed(rule.inhibited_by) if name in by_id]
+    return list(ordered.values())
 
 
 def in_scope(rule: Rule, queue: QueueStats) -> bool:
@@ -395,18 +410,29 @@ class _Run:
             yield _Subject(each, figure, self._frozen[index])
 
     def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
-        """The sum or the highest over all queues in scope; unknown while one of them is."""
+        """The sum or the highest over all queues in scope; none where there is no such queue.
+
+        What cannot be read now, a queue of a sum or all of a source, makes it a lower bound.
+        """
         queues = self._snapshot.queues
         indexes, figures = self._evaluator.matches(rule, queues)[0], self._evaluator.figures(rule, queues)
-        frozen = any(queues[index].source in self._down for index in indexes)
-        numbers = [0.0 if figure is IDLE else figure for figure in figures]
-        known = [number for number in numbers if number is not None]
+        whole = all(
+            source.reachable and source.discovered
+            for source in self._snapshot.sources
+            if fits(rule.source, source.name)
+        )
+        if whole and not indexes:
+            return
+        pairs = zip(indexes, figures, strict=True)
+        rows = [figure for index, figure in pairs if queues[index].source not in self._down]
+        known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
         figure: Figure = None
-        if known and (len(known) == len(numbers) or rule.scope == "max"):
+        if known:
             figure = sum(known) if rule.scope == "sum" else max(known)
-            if any(isinstance(number, AtLeast) for number in known):
+            unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
+            if unknown or any(isinstance(number, AtLeast) for number in known):
                 figure = AtLeast(figure)
-        yield _Subject(Labels(), figure, frozen)
+        yield _Subject(Labels(), figure, frozen=figure is None and not whole)
 
     def _libraries(self, rule: Rule) -> Iterator[_Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}
@@ -421,9 +447,14 @@ class _Run:
 
     def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
         """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
-        if labels.source in self._down or labels.source in self._unread:
-            self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, 0.0))
-        elif state.severity not in rule.severities or not self._still_in_scope(rule, labels):
+        if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
+            interval_s = self._evaluator.interval_s
+            self._turn(rule, state, machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, interval_s))
+        elif (
+            state.metric != rule.metric
+            or state.severity not in rule.severities
+            or not self._still_in_scope(rule, labels)
+        ):
             self.removed(state, "rule changed")
         else:
             after = machine.absent(state, self._situation.now, self._evaluator.interval_s)
@@ -453,6 +484,11 @@ class _Run:
             for state in known:
                 if state.severity is severity:
                     before = state
+            if before is not None and before.metric != rule.metric:
+                if before.active or before.told:  # what it was told of is in another unit
+                    self.removed(before, "rule changed")
+                    continue
+                before = machine.anew(rule, before)
             if frozen and before is None:
                 continue
             health, value = (Health.UNKNOWN, None) if frozen else machine.judge(rule, severity, figure)

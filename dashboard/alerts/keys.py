@@ -17,6 +17,7 @@ SILENCES = f"{PREFIX}:silences"  # hash id -> JSON; at most MAX_SILENCES
 ACKS = f"{PREFIX}:acks"  # hash fingerprint -> JSON; removed with the instance
 UNSENT = f"{PREFIX}:unsent"  # zset of message ids by the ms of their making; none is older than 24 h
 DEAD = f"{PREFIX}:dead"  # zset of given-up message ids by ms; at most MAX_DEAD
+CHANNELS = f"{PREFIX}:channels"  # zset of channel ids by ms of the last look of a process that has them; 30 s to live
 SENT = f"{PREFIX}:sent"  # stream, one entry an attempt, about 10 000
 
 MAX_LIVE = 20_000

@@ -19,6 +19,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -227,34 +228,47 @@ class LocalMode:
             self._sender.start()
 
     def _send_all(self) -> None:
-        """Tell every channel what is to be told, until the outage is over and all of it is told."""
+        """Tell every channel what is to be told, all at once, until the outage is over and all of it is told."""
         dice = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
         attempts: dict[str, int] = {}
         due: dict[str, float] = {}
-        while not self._stop.is_set():
-            self._change.clear()
-            with self._guard:
-                spool = self._spool
-            if spool is None or self._finish(spool):
-                return
-            for name in spool.channels:
-                if self._stop.is_set():
-                    return
-                if monotonic_s() >= due.get(name, 0.0):
-                    wait_s = self._send(name, attempts.get(name, 0) + 1, dice)
+        sending: dict[str, Future[float]] = {}
+        # One that hangs must not hold up the others.
+        senders = ThreadPoolExecutor(max_workers=max(1, len(self._channels)), thread_name_prefix="queuedeck-local")
+        try:
+            while not self._stop.is_set():
+                self._change.clear()
+                for name in [name for name, future in sending.items() if future.done()]:
+                    wait_s = sending.pop(name).result()
                     attempts[name] = attempts.get(name, 0) + 1 if wait_s else 0
                     due[name] = monotonic_s() + wait_s
-            self._change.wait(0.5)
+                with self._guard:
+                    spool = self._spool
+                if spool is None or self._finish(spool):
+                    return
+                for name in spool.channels:
+                    if name not in sending and monotonic_s() >= due.get(name, 0.0) and self._is_waiting(spool, name):
+                        future = senders.submit(self._send, name, attempts.get(name, 0) + 1, dice)
+                        future.add_done_callback(lambda _: self._change.set())
+                        sending[name] = future
+                self._change.wait(0.5)
+        finally:
+            senders.shutdown()  # each send in hand is noted
+
+    @staticmethod
+    def _is_waiting(spool: Spool, name: str) -> bool:
+        """Whether a channel has still to hear of the outage, or of its end."""
+        if name in spool.given_up or name in spool.ended_told:
+            return False
+        return name not in spool.told or spool.ended is not None
 
     def _send(self, name: str, attempt: int, dice: random.Random) -> float:
         """Tell one channel what it has still to hear; the seconds to wait before it is tried again."""
         with self._guard:
             spool = self._spool
-        if spool is None or name in spool.given_up or name in spool.ended_told:
+        if spool is None or not self._is_waiting(spool, name):
             return 0.0
         begun = name in spool.told
-        if begun and spool.ended is None:
-            return 0.0
         notes = [spool.note] if not begun else []
         if spool.ended is not None:
             notes.append(spool.ended)
@@ -262,7 +276,7 @@ class LocalMode:
         message = compose(notes[0].id_on(name), kind, notes, self._links, name)
         delivered = self._channels[name].send(message, DEADLINE_S)
         if not delivered.ok and not delivered.permanent:
-            asked = delivered.retry_after_s
+            asked = delivered.retry_after_s or None
             return back_off_s(attempt, dice) if asked is None else min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
         with self._guard:
             assert self._spool is not None

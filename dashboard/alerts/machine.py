@@ -86,7 +86,8 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     seen: int = 0  # samples of that
     healthy_s: float = 0.0
     absent_s: float = 0.0
-    value: float | None = None
+    unknown_s: float = 0.0  # for so long the figure has not been known, or what it is of not been there
+    value: float | None = None  # the last one that was known
     peak: float | None = None
     episode: str = ""
     started_at: float | None = None
@@ -98,6 +99,11 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     quiet_s: float = 0.0  # since the last of them
     events: tuple[float, ...] = ()  # when it began or ended, within the last hour
     flapping: bool = False
+
+    @property
+    def value_now(self) -> float | None:
+        """The figure as of the last look; None where it is not known."""
+        return None if self.unknown_s else self.value
 
     @property
     def active(self) -> bool:
@@ -149,6 +155,12 @@ def begin(rule: Rule, severity: Severity, labels: Labels, now: float) -> State:
     )
 
 
+def anew(rule: Rule, state: State) -> State:
+    """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
+    begun = begin(rule, state.severity, state.labels, state.evaluated_at)
+    return replace(begun, events=state.events, flapping=state.flapping)
+
+
 def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[Health, float | None]:
     """(what the figure means, the figure as a number)."""
     if figure is None:
@@ -183,7 +195,7 @@ def step(
     """The state after one sample, and what changed by it."""
     passed = passed_s(state, now, interval_s)
     if health is Health.UNKNOWN:
-        return replace(state, evaluated_at=now), None
+        return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
     state = _seen(rule, state, value, now, passed)
     if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
         return state, None
@@ -206,6 +218,7 @@ def _seen(rule: Rule, state: State, value: float | None, now: float, passed: flo
         state,
         evaluated_at=now,
         absent_s=0.0,
+        unknown_s=0.0,
         value=value,
         threshold=rule.threshold(state.severity),
         rule_name=rule.title,
@@ -273,7 +286,8 @@ def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]
 def absent(state: State, now: float, interval_s: float) -> tuple[State, Change | None]:
     """The state after a sample in which what it looks at was not there."""
     gone_s = state.absent_s + passed_s(state, now, interval_s)
-    state = replace(state, evaluated_at=now, absent_s=gone_s)
+    unknown_s = state.unknown_s + gone_s - state.absent_s
+    state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
     if gone_s < GONE_S or state.phase is Phase.OK:
         return state, None
     return removed(state, now, "gone")
@@ -297,29 +311,38 @@ def speak(
 ) -> tuple[State, tuple[Say, ...]]:
     """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
 
-    An end is told even while muted, but only to those who were told of the beginning: they wait for it.
+    An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
+    was not told, since it is new or has another name by now, is told while the alert lasts. One that is not there any
+    more still gets the end: another process may have it.
     """
+    quiet = muted or acked
     events = state.events
     if events and now - min(events) >= FLAP_WINDOW_S:
         events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
+    if quiet and state.told and flapping != was_flapping and (flapping or state.active):
+        flapping = was_flapping  # it is told when the mute is over
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
         if state.told:
             return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)
-        if state.phase is not Phase.FIRING or muted or acked or not channels:
+        if state.phase is not Phase.FIRING or quiet or not channels:
             return state, ()
         return _said(_opened(state, channels), "flapping", tuple(channels))
     if not state.active:
         return _end_told(state, rule)
-    if state.phase is not Phase.FIRING or muted or acked or not channels:
+    if state.phase is not Phase.FIRING or quiet or not channels:
         return state, ()
     if not state.told:
         return _said(_opened(state, channels), "firing", tuple(channels))
     if was_flapping:  # the true state, in the thread that was open when it began to flap
         return _said(state, "firing", state.told_to)
+    # Compared first, which costs nothing on a bad night: mostly all channels are told.
+    if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
+        say = Say("firing", state.told, 1, untold, state.told_started_at)
+        return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _said(state, "reminder", state.told_to)
     return state, ()

@@ -127,11 +127,12 @@ class Memory:
 
     def _of_queue(self, key: str, queue: QueueStats, passed_s: float) -> QueueFacts:
         depth = queue.depth
+        waits = bool(depth) or (queue.overdue_s or 0.0) > 0
         return QueueFacts(
             no_progress_s=self._stuck_s(key, queue, passed_s) if depth is not None else None,
             paused_s=None
             if depth is None or queue.paused is None
-            else _add(self._paused, key, passed_s, lasts=bool(depth) and queue.paused),
+            else _add(self._paused, key, passed_s, lasts=waits and queue.paused),
             dead_growth_per_h=self._dead_growth(key, queue),
         )
 

@@ -64,7 +64,8 @@ def _counted(queue: QueueStats, state: State, figure: float | None) -> float | N
 
 
 def _latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.latency_s
+    # Of a paused queue jobs wait because somebody wanted that, and `queue.paused_s` tells of it; nor is anything over.
+    return None if queue.paused and queue.depth else queue.latency_s
 
 
 def _no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
@@ -99,7 +100,7 @@ def _stalled(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
 
 
 def _overdue(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.overdue_s
+    return None if queue.paused and queue.overdue_s else queue.overdue_s  # as the latency of a paused queue
 
 
 def _consumers(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
@@ -199,7 +200,12 @@ def _later(name: str, unit: Unit, meaning: str) -> Metric:
 
 _TABLE: tuple[Metric, ...] = (
     _queue("queue.depth", "count", "jobs waiting now; scheduled and active ones not counted", _depth),
-    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 when none waits", _latency),
+    _queue(
+        "queue.latency_s",
+        "s",
+        "age of the oldest waiting job; 0 when none waits; unknown while the queue is paused",
+        _latency,
+    ),
     _queue(
         *(
             "queue.no_progress_s",
@@ -219,7 +225,9 @@ _TABLE: tuple[Metric, ...] = (
     _queue("queue.dead_growth_per_h", "per_h", "rise of the dead letters within an hour; falls count 0", _dead_growth),
     _queue("queue.active_age_s", "s", "how long the oldest active job has been running", _active_age),
     _queue("queue.stalled", "count", "active jobs whose lock or worker is gone", _stalled),
-    _queue("queue.overdue_s", "s", "how late the earliest scheduled job is", _overdue),
+    _queue(
+        "queue.overdue_s", "s", "how late the earliest scheduled job is; unknown while the queue is paused", _overdue
+    ),
     _queue("queue.consumers", "count", "workers that serve the queue, while jobs wait", _consumers),
     _queue("queue.paused_s", "s", "how long it has been paused with jobs waiting", _paused),
     _later("queue.enqueue_idle_s", "s", "since a job was last enqueued"),
@@ -261,7 +269,9 @@ def workers_of_library(queues: list[QueueStats]) -> Figure:
     counted: list[int] = []
     for queue in queues:
         counts = queue.counts
-        busy = busy or bool(queue.depth or counts.active or counts.scheduled or counts.retrying)
+        # What waits in a paused queue needs no worker.
+        waiting = not queue.paused and (queue.depth or counts.scheduled or counts.retrying)
+        busy = busy or bool(counts.active or waiting)
         if queue.workers is not None:
             if queue.shared:
                 counted = [queue.workers]  # the row of all queues counts every process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,39 +30,53 @@ class Weekly(Value, frozen=True, kw_only=True):
     timezone: str = "UTC"
 
     def covers(self, now: float) -> bool:
-        """Whether `now` (seconds since 1970) lies in it; the begin counts in local time, so it may cross midnight."""
-        return self.left_min(now) is not None
+        """Whether `now` (seconds since 1970) lies in it; begin and end are local time, so it may cross midnight.
+
+        Where the clock is put back it begins and ends the first time that the clock shows that; where it is put forward
+        over the begin, it begins then.
+        """
+        return _end_of_stretch(self, int(now // 60) * 60) is not None
 
     def ends_at(self, now: float) -> float:
         """When the stretch in which `now` lies is over: seconds since 1970, at most two weeks later.
 
         One that begins where another one ends goes on with it.
         """
-        return _end_of_stretch(self, int(now // 60) * 60)
-
-    def left_min(self, now: float) -> int | None:
-        """The minutes of local time that are left of the stretch in which the minute of `now` lies; None outside."""
-        local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.timezone))
-        left = 0
-        for days_ago in range(1 + (self.from_min + self.minutes) // DAY_MIN):
-            day = local - timedelta(days=days_ago)
-            since = local.hour * 60 + local.minute + days_ago * DAY_MIN - self.from_min
-            if day.weekday() in self.days and 0 <= since < self.minutes:
-                left = max(left, self.minutes - since)
-        return left or None
+        minute = int(now // 60) * 60
+        return _end_of_stretch(self, minute) or float(minute)
 
 
-@lru_cache(maxsize=1024)  # a page asks it for each of its alerts
-def _end_of_stretch(weekly: Weekly, now: int) -> float:
+@lru_cache(maxsize=1024)  # a tick and a page ask it for each of their alerts
+def _end_of_stretch(weekly: Weekly, now: int) -> float | None:
+    """When the stretch in which the minute of `now` lies is over; None outside of one."""
     zone = ZoneInfo(weekly.timezone)
-    end = float(now)
+    end: float | None = None
     for _ in range(2 * len(weekly.days)):
-        left = weekly.left_min(end)
-        if left is None:
+        at = now if end is None else end
+        today = datetime.fromtimestamp(at, UTC).astimezone(zone).date()
+        ends = []
+        for days_ago in range(1 + (weekly.from_min + weekly.minutes) // DAY_MIN):
+            day = today - timedelta(days=days_ago)
+            if day.weekday() in weekly.days:
+                begin = datetime.combine(day, time()) + timedelta(minutes=weekly.from_min)
+                over = (begin + timedelta(minutes=weekly.minutes)).replace(tzinfo=zone).timestamp()
+                if at < over and _begin(begin, zone) <= at:
+                    ends.append(over)
+        if not ends:
             break
-        local = datetime.fromtimestamp(end, UTC).astimezone(zone).replace(second=0, microsecond=0, tzinfo=None)
-        end = (local + timedelta(minutes=left)).replace(tzinfo=zone).timestamp()
+        end = max(ends)
     return end
+
+
+def _begin(clock: datetime, zone: ZoneInfo) -> float:
+    """The first instant at which a clock of the zone shows that time, or a later one of that day."""
+    shown = clock.replace(tzinfo=zone).timestamp()
+    skipped = clock.replace(tzinfo=zone, fold=1).timestamp()
+    while skipped < shown:  # the clock is put forward over it
+        if datetime.fromtimestamp(skipped, zone).replace(tzinfo=None) >= clock:
+            return skipped
+        skipped += 60
+    return shown
 
 
 class Silence(Value, frozen=True, kw_only=True):

@@ -127,7 +127,7 @@ def note_of(
         labels=state.labels,
         op=rule.op if rule else "gt",
         threshold=state.threshold,
-        value=state.value,
+        value=state.value_now,
         peak=state.peak,
         started_at=say.started_at,
         ended_at=now if say.kind == "resolved" else None,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from dashboard.alerts.channels.base import Channel, Delivered, Message
 from dashboard.alerts.compose import Links, compose
-from dashboard.alerts.outbox import OLDEST_MS, Attempt, Claim, Outbox
+from dashboard.alerts.outbox import LONGEST_PAUSE_MS, OLDEST_MS, Attempt, Claim, Outbox
 from dashboard.clock import monotonic_s, now_s
 from dashboard.errors import BackendUnavailable, QueuedeckError
 from dashboard.redact import masked_logger
@@ -25,7 +25,7 @@ POLL_S = 0.5
 TROUBLE_S = 2.0  # before the store is asked again after it failed
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 300.0
-LONGEST_RETRY_AFTER_S = 900.0
+LONGEST_RETRY_AFTER_S = LONGEST_PAUSE_MS / 1000
 MAX_ANSWER = 500
 
 
@@ -149,7 +149,7 @@ class Notifier:
             log.warning("channel %s gave up %s: %s", claim.channel, claim.id, delivered.status)
             self._close(claim, "dead", delivered, divert=True)
         else:
-            asked = delivered.retry_after_s
+            asked = delivered.retry_after_s or None  # one that asks for no pause leaves it to us
             wait_s = back_off_s(claim.attempts, self._dice)
             if asked is not None:
                 wait_s = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)

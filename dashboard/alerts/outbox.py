@@ -22,6 +22,7 @@ from dashboard.sources import Reply
 
 VISIBILITY_MS = 60_000
 OLDEST_MS = 86_400_000
+LONGEST_PAUSE_MS = 900_000  # what a provider may ask for, which is more than any pause of ours
 SENT_TTL_MS = 86_400_000
 DEAD_TTL_MS = 7 * 86_400_000
 MAX_SENT = 10_000
@@ -246,18 +247,36 @@ return 1
 """
 )
 
-# KEYS unsent, dead. ARGV most messages to look at. Makes due again what nothing would ever send, since the set of what
-# is due or the chain of it is gone, and forgets ids without a message. Answers how many are due again.
+# KEYS unsent, dead. ARGV most messages to look at, ms that a claim is visible, longest ms that one waits between two
+# attempts. Makes due again what nothing would ever send, since the set of what is due or the chain of it is gone, and
+# what a clock that was set back would send far too late; forgets ids without a message. Answers how many are due again.
 _MEND = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local mended = 0
 local function msg(id) return sound(prefix .. ':msg:' .. id, 'h') end
+local function wound_back(id, due, made, state)  -- the instant at which it is due by the clock of now; nil: as it was
+  local at = tonumber(redis.call('ZSCORE', due, id) or nil)
+  local later = (tonumber(made) or 0) - now
+  if later > 1000 then
+    redis.call('HSET', msg(id), 'made', now)
+    redis.call('ZADD', KEYS[1], now, id)
+  end
+  if not at or at <= now then return nil end
+  if state == 'sending' then return at > now + tonumber(ARGV[2]) and now + tonumber(ARGV[2]) or nil end
+  if later > 1000 then return state == 'queued' and at - later or now end
+  return at > now + tonumber(ARGV[3]) and now or nil
+end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, tonumber(ARGV[1]) - 1)) do
   if redis.call('EXISTS', msg(id)) == 0 then redis.call('ZREM', KEYS[2], id) end
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)) do
-  local m = redis.call('HMGET', msg(id), 'fp', 'channel', 'lead')
+  local m = redis.call('HMGET', msg(id), 'fp', 'channel', 'lead', 'made', 'state')
+  local at = m[1] and m[2] and wound_back(id, sound(prefix .. ':due:' .. m[2], 'z'), m[4], m[5])
+  if at then
+    redis.call('ZADD', prefix .. ':due:' .. m[2], at, id)
+    mended = mended + 1
+  end
   if not m[1] or not m[2] then
     redis.call('ZREM', KEYS[1], id)
   elseif not m[3] or m[3] == id or redis.call('EXISTS', msg(m[3])) == 0 then
@@ -451,9 +470,10 @@ class Outbox:
         self.mend()
 
     def mend(self) -> int:
-        """Make due what nothing would send any more, because a key of it was lost; how many. The leader calls it now
-        and then."""
-        return int(self.store.script(_MEND, (keys.UNSENT, keys.DEAD), keys.MAX_DEAD))
+        """Make due what nothing would send any more, because a key of it was lost or the store's clock was set back;
+        how many. The leader calls it now and then."""
+        arguments = (keys.MAX_DEAD, VISIBILITY_MS, LONGEST_PAUSE_MS)
+        return int(self.store.script(_MEND, (keys.UNSENT, keys.DEAD), *arguments))
 
     def enqueue(self, message: Queued) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""

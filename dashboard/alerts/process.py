@@ -98,7 +98,10 @@ def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
-    log.info("checking %s; %d channels", watched, len(settings.channels))
+    if settings.alerts == "off":
+        log.warning('sampling %s; rules are not watched and nobody is told, since alerts = "off"', watched)
+    else:
+        log.info("checking %s; %d channels", watched, len(settings.channels))
     work = start(settings, here, Store(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG))
     stopped.wait()
     work.stop()

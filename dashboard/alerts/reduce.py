@@ -21,7 +21,7 @@ class Reducers:
         self._touched: set[tuple[str, int, Labels]] = set()
 
     def reduce(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
-        """The figure that the rule compares; None while the window knows none."""
+        """The figure that the rule compares; None while the newest one is unknown."""
         if rule.reducer == "last":
             return figure
         key = (rule.id, rule.version, labels)
@@ -35,8 +35,8 @@ class Reducers:
             series.append((now, figure if isinstance(figure, AtLeast) else float(figure)))
         while series and now - series[0][0] > rule.window_s:
             series.popleft()
-        if figure is IDLE:
-            return IDLE
+        if figure is IDLE or figure is None:
+            return figure
         reduced = _reduced(rule.reducer, series)
         if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):
             return reduced

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -23,6 +23,8 @@ Op = Literal["gt", "ge", "lt", "le"]
 Reducer = Literal["last", "min", "max", "mean", "p95", "rate"]
 Scope = Literal["each", "sum", "max"]
 NoData = Literal["keep", "ok", "breach"]
+
+_WORDS = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
 
 # Long patterns have crashed Redis and are a way to burn time here, so they stay short and simple.
 MAX_GLOBS = 50
@@ -171,6 +173,9 @@ def parse(values: Mapping[str, Any], where: str) -> Rule:
         rule = msgspec.convert(dict(values), Rule)
     except msgspec.ValidationError as exc:
         text = str(exc)
+        field = text.rpartition("`$.")[2].rstrip("`")
+        if text.startswith("Invalid enum value") and field in _WORDS:
+            raise ConfigurationError(f"{at}: {field}: expected one of {', '.join(_WORDS[field])}") from None
         raise ConfigurationError(f"{at}: {text[:1].lower()}{text[1:]}") from None
     problem = problem_of(rule)
     if problem:
@@ -258,6 +263,8 @@ def _texts(rule: Rule) -> str | None:
     for field in ("channels", "channels_warning", "channels_critical", "inhibited_by"):
         if any(not _ID.match(name) for name in getattr(rule, field) or ()):
             return f"{field}: expected ids of letters, digits, dots, dashes or underscores"
+    if rule.id in rule.inhibited_by:
+        return "inhibited_by: expected ids of other rules; one that mutes itself is never told"
     if rule.fallback_channel is not None and not _ID.match(rule.fallback_channel):
         return "fallback_channel: expected the id of a channel"
     if rule.runbook_url is not None and not _RUNBOOK.match(rule.runbook_url):

@@ -26,6 +26,8 @@ INSTANCE_TTL_MS = 7 * 86_400_000
 MEMORY_TTL_MS = 600_000
 HOURS_TTL_MS = 7_200_000
 HEARTBEAT_TTL_MS = 86_400_000
+CHANNELS_TTL_MS = 30_000
+MAX_CHANNELS = 200
 MAX_EPISODES = 5000
 # Instances of one script: each costs some 20 µs of Redis.
 CHUNK = 200
@@ -112,6 +114,34 @@ redis.call('HSET', KEYS[2], 'at', ms, 'holder', ARGV[2], 'lead', ARGV[1], 'deliv
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'PX', ARGV[2 * i]) end
 return 1
+"""
+
+# KEYS lead, rules, silences, acks. ARGV lead value, rules or "", number of silences, then id and body of each silence,
+# then fingerprint and body of each acknowledgement. Writes what is not there. Answers 1, or 0 when another one leads.
+_PUT_BACK = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SET', KEYS[2], ARGV[2]) end
+local silences = tonumber(ARGV[3])
+for i = 4, #ARGV - 1, 2 do
+  local key = i < 4 + 2 * silences and KEYS[3] or KEYS[4]
+  if redis.call('HEXISTS', key, ARGV[i]) == 0 then redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
+end
+return 1
+"""
+
+# KEYS channels. ARGV ms that a process counts after its last look, most ids, then the ids of this one. Answers the ids
+# of all processes.
+_MEET = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], now, ARGV[i]) end
+local all, found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), {}
+for i = 1, #all, 2 do
+  if math.abs(now - tonumber(all[i + 1])) > tonumber(ARGV[1]) then redis.call('ZREM', KEYS[1], all[i])
+  elseif #found < tonumber(ARGV[2]) then found[#found + 1] = all[i] end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return found
 """
 
 # KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
@@ -316,6 +346,25 @@ class AlertStore:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]
         return bool(self.store.script(_BEAT, tuple(names), *arguments))
+
+    def meet(self, channels: Sequence[str]) -> tuple[str, ...]:
+        """Note that this process has these channels; ids of those of all processes, sorted. Cost: 1 round trip."""
+        found = self.store.script(_MEET, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
+        return tuple(sorted(map(_text, found)))
+
+    def put_back(self, lead: str, rules: bytes, mutes: Mutes) -> None:
+        """Write what people had set before the store lost its data: rules, silences, acknowledgements.
+
+        Raises LostLead. Cost: 1 round trip.
+        """
+        names = (LEAD, keys.RULES, keys.SILENCES, keys.ACKS)
+        arguments: list[Argument] = [lead, rules, len(mutes.silences)]
+        for silence in mutes.silences:
+            arguments += [silence.id, msgspec.json.encode(silence)]
+        for fp, ack in mutes.acks.items():
+            arguments += [fp, msgspec.json.encode(ack)]
+        if not self.store.script(_PUT_BACK, names, *arguments):
+            raise LostLead
 
     def heartbeat(self) -> tuple[float, Beat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""

@@ -18,7 +18,7 @@ TYPES: Final = {
     **dict.fromkeys(("hours", "rules"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "bin:sizes", "groups"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
-    **dict.fromkeys(("unsent", "dead", "bulks", "bin", "groups:seen"), "zset"),
+    **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen"), "zset"),
     # Beside the queues: what of them was deleted, put back, or seen in no list. Their scripts look after the type.
     **dict.fromkeys(("back", "away", "deleted", "missing"), "zset"),
     "probe": "string",

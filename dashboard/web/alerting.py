@@ -335,7 +335,8 @@ def shown_firing(board: Board) -> list[dict[str, Any]]:
 
 
 def shown(alert: Alert) -> dict[str, Any]:
-    """One alert as the API tells it."""
+    """One alert as the API tells it. `value` None: the figure has not been known for `unknown_s` and was `last_value`
+    before; the alert goes on until it is known."""
     state = alert.state
     return {
         "fingerprint": state.fp,
@@ -345,7 +346,9 @@ def shown(alert: Alert) -> dict[str, Any]:
         "severity": str(state.severity),
         "state": str(state.phase),
         "labels": state.labels.items(),
-        "value": state.value,
+        "value": state.value_now,
+        "last_value": state.value,
+        "unknown_s": round(state.unknown_s, 1),
         "threshold": state.threshold,
         "since": iso(instant(state.started_at)),
         "episode": state.episode or None,

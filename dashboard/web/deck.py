@@ -37,7 +37,7 @@ from dashboard.collect.sampler import Sampler
 from dashboard.collect.search import Found, Query, search
 from dashboard.collect.store import Store
 from dashboard.collect.watch import Titles, Watch, watch
-from dashboard.errors import NotFound, QueuedeckError
+from dashboard.errors import NotFound, QueuedeckError, Unsupported
 from dashboard.model import (
     Capability,
     ClassBoard,
@@ -227,13 +227,20 @@ class Deck:
 
     @property
     def checker_problem(self) -> QueuedeckError | None:
-        """Why this process cannot take part in sampling and alerting, or others do by other settings; None where it
-        can, or is not meant to."""
+        """Why this process does not take part in sampling and alerting, or others do by other settings; None where it
+        does."""
         here = self._here()
         if (elsewhere := here.desk.elsewhere) is not None:
             return elsewhere
         work = here.work
-        return work.checker.problem if work is not None else None
+        if work is not None and work.checker.problem is not None:
+            return work.checker.problem
+        if self.settings.alerts == "off":
+            return Unsupported("Alerts are switched off", hint='Set alerts = "on" to have the rules watched.')
+        if self.settings.checker == "off":
+            hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
+            return Unsupported('This dashboard only reads (checker = "off"), and nothing else checks', hint=hint)
+        return None
 
     @property
     def own_store(self) -> Store:

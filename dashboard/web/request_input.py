@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import wraps
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, get_args, get_origin
 
 import msgspec
 from flask import Flask, request
@@ -266,7 +266,7 @@ def _explained(message: str, shape: type[msgspec.Struct]) -> str:
     name = path.rstrip("`")
     if text.startswith("Invalid enum value"):
         field = next((each for each in msgspec.structs.fields(shape) if each.encode_name == name), None)
-        words = [str(word.value) for word in _enum_of(field.type)] if field else []
+        words = _words_of(field.type) if field else []
         return f"{name}: {printable(text.partition('value ')[2])[:MAX_SHOWN]} is not one of {', '.join(words)}."
     parts = text.split("`")
     parts[1::2] = [" or ".join(_WORDS.get(word, word) for word in part.split(" | ")) for part in parts[1::2]]
@@ -274,10 +274,13 @@ def _explained(message: str, shape: type[msgspec.Struct]) -> str:
     return f"{name}: {text[:1].lower()}{text[1:]}."
 
 
-def _enum_of(kind: Any) -> list[Enum]:
-    for each in (kind, *getattr(kind, "__args__", ())):
+def _words_of(kind: Any) -> list[str]:
+    """The words that a field of an enumeration or of literals takes."""
+    for each in (kind, *get_args(kind)):
+        if get_origin(each) is Literal:
+            return [str(word) for word in get_args(each)]
         if isinstance(each, type) and issubclass(each, Enum):
-            return list(each)
+            return [str(word.value) for word in each]
     return []
 
 

@@ -19,11 +19,12 @@ from tests.conftest import start_server
 
 @pytest.fixture
 def make_process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Callable[..., Process]]:
-    """Makes processes by holder, channels and rules; closed at the end."""
+    """Makes processes by holder, channels (None: without any) and rules; closed at the end."""
     made: list[Process] = []
 
-    def make(holder: str = "one", *channels: Recorder, **options: Any) -> Process:
-        process = Process(any_server.url, holder, channels or (Recorder(),), **options)
+    def make(holder: str = "one", *channels: Recorder | None, **options: Any) -> Process:
+        wanted = [channel for channel in channels if channel] if channels else [Recorder()]
+        process = Process(any_server.url, holder, wanted, **options)
         made.append(process)
         return process
 

@@ -90,12 +90,13 @@ class Process:
         self.notifier = Notifier(self.outbox, self.channels, Links("https://queues.example"))
         own = {rule["id"] for rule in rules}
         book = Rulebook([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
-        self._book = book
+        self.rulebook = book
         self.restart()
 
     def restart(self) -> None:
         """Forget all that this process knows."""
-        self.engine = Engine(self.alerts, self._book, INTERVAL_S, self.holder, tuple(self.channels))
+        channels, tidy = tuple(self.channels), self.outbox.tidy
+        self.engine = Engine(self.alerts, self.rulebook, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.lease(self.holder, lease_s).epoch

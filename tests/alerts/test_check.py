@@ -106,3 +106,50 @@ def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
 def _writable(client: redis.Redis) -> bool:
     kept = unpack(client.get(keys.MEMORY), Kept)
     return kept is not None and "main" in kept.writable
+
+
+def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[..., Night]) -> None:
+    night = begin()
+    checker = night.check()
+    night.fill()
+    night.tells("deep", "firing")
+    checker.kill()
+    night.drain()
+
+    def found() -> tuple[Exit, list[str], str]:
+        code, troubles, problems = judge(load(config=night.configure(), environ={}))
+        return code, [trouble.rule.id for trouble in troubles], "; ".join(problems)
+
+    night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
+    code, rules, problems = found()  # it may be a restart
+    assert (code, rules) == (Exit.CRITICAL, ["deep"])
+    assert "no full look for 1 min" in problems
+    night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
+    code, rules, problems = found()
+    assert (code, rules) == (Exit.UNKNOWN, [])
+    assert "Start queuedeck checker" in problems
+
+
+def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
+    begin: Callable[..., Night], any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    night = begin()
+    night.server.stop(kill=True)
+    wanted = settings(any_server.url, store_url=night.server.url)
+    code, (trouble,), _ = judge(wanted)
+    assert (code, trouble.rule.id, trouble.labels.source) == (Exit.CRITICAL, "redis-unreachable", "store")
+    off = settings(any_server.url, store_url=night.server.url, rules=[{"id": "redis-unreachable", **OFF}])
+    assert judge(off)[0] is Exit.UNKNOWN
+
+
+def test_a_redis_that_does_not_answer_stands_first(
+    begin: Callable[..., Night], any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
+    night = begin()
+    night.server.stop(kill=True)
+    any_redis.sadd("rq:queues", "rq:queue:mail")
+    any_redis.rpush("rq:queue:mail", "a", "b")
+    sources = [{"name": "main", "url": any_server.url}, {"name": "other", "url": night.server.url}]
+    deep = {"id": "a-deep", "metric": "queue.depth", "critical": 1}
+    _, troubles, _ = judge(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
+    assert [trouble.rule.id for trouble in troubles][:2] == ["redis-unreachable", "a-deep"]

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dashboard.alerts.channels.base import Delivered
+from dashboard.alerts.channels.base import Delivered, Message
+from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.compose import Links
 from dashboard.alerts.local import OTHERS_WAIT_S, REFUSED, UNREACHABLE, LocalMode, Spool, kind_of, spool_folder
 from dashboard.alerts.mutes import Mutes, Silence, Weekly
@@ -119,6 +120,32 @@ def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host
     assert "Nothing listens" in first.lines[0].label
     assert last.ended_at is not None
     assert not list(host.folder.glob("*.spool"))
+
+
+class Hanging(Recorder):
+    """Hangs until `over` is set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.over = threading.Event()
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        self.over.wait(120)
+        return super().attempt(message, deadline)
+
+
+def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
+    slow, quick = Hanging("a-slow"), Recorder("quick")
+    local = host.process(slow, quick)
+    fail_until_told(local)
+    try:
+        wait_until(lambda: quick.kinds == ["firing"], what="the alert on the quick channel")
+        local.well()
+        wait_until(lambda: quick.kinds == ["firing", "resolved"], what="its end there")
+        assert slow.arrived == []
+    finally:
+        slow.over.set()
+    wait_until(lambda: slow.kinds == ["firing", "resolved"], what="both on the slow one")
 
 
 def test_a_short_outage_is_told_to_nobody(host: Host) -> None:

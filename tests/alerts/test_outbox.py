@@ -13,9 +13,11 @@ from dashboard.alerts import keys
 from dashboard.alerts.channels import text
 from dashboard.alerts.channels.base import Delivered, Message
 from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.desk import Desk
 from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
 from dashboard.collect.store import LEAD, PREFIX
 from dashboard.errors import BackendUnavailable
+from dashboard.settings import load
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 
@@ -213,6 +215,109 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     assert claim.attempts == 1
 
 
+def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process: Make, any_redis: redis.Redis) -> None:
+    """A `Retry-After` of 0, of less, or of a date that is over."""
+    ops = Recorder(answers=[Delivered(ok=False, status="503", retry_after_s=0.0)] * 2)
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    hurry(any_redis, by_ms=2100)
+    process.deliver()
+    hurry(any_redis, by_ms=600_000)
+    claim = process.outbox.claim("ops", "t", groups=True, spacing_s=0)
+    assert claim is not None
+    assert claim.attempts == 3
+
+
+def any_redis_url(client: redis.Redis) -> str:
+    return f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"
+
+
+def set_back(client: redis.Redis, *, by_ms: int = 3_600_000) -> None:
+    """What is stored when the clock of Redis was set back since."""
+    hurry(client, by_ms=-by_ms)
+    for name, score in client.zrange(keys.UNSENT, 0, -1, withscores=True):
+        client.zadd(keys.UNSENT, {name: score + by_ms})
+    for key in client.keys(f"{PREFIX}:msg:*"):
+        client.hincrby(key, "made", by_ms)
+    client.hincrby(keys.HEARTBEAT, "at", by_ms)
+
+
+@pytest.mark.parametrize("by_ms", [3_600_000, 30_000])
+def test_a_clock_of_redis_that_is_set_back_holds_no_message_up(
+    make_process: Make, any_redis: redis.Redis, by_ms: int
+) -> None:
+    ops = Recorder()
+    process = make_process("one", ops)
+    process.tick(deep(50, 60))
+    set_back(any_redis, by_ms=by_ms)
+    assert process.deliver() == 0
+    process.tick(deep(50, 60))
+    process.deliver()
+    assert [(message.kind, len(message.lines)) for message in ops.arrived] == [("firing", 2)]
+    assert process.alerts.look().undelivered == {}
+
+
+def test_what_waits_for_its_next_attempt_does_not_wait_an_hour_more(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder(answers=[LATER])
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    process.deliver()
+    set_back(any_redis)
+    process.tick(deep(50))
+    process.deliver()
+    assert ops.kinds == ["firing"]
+
+
+def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
+    ops = Recorder()
+    process = make_process("one", ops)
+    process.tick(deep(50))
+    assert process.outbox.claim("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    set_back(any_redis)
+    process.tick(deep(50))
+    assert process.deliver() == 0  # whoever claimed it may still send it
+    hurry(any_redis, by_ms=60_001)
+    process.deliver()
+    assert ops.kinds == ["firing"]
+
+
+def test_a_channel_of_another_name_gets_what_the_old_one_was_not_sent(make_process: Make) -> None:
+    make_process("one", Recorder("ops")).tick(deep(50))
+    renamed = Recorder("ops-new")
+    process = make_process("one", renamed)
+    process.tick(deep(50))
+    process.deliver()
+    process.tick(deep(0))
+    process.deliver()
+    assert renamed.kinds == ["firing", "resolved"]
+    assert renamed.arrived[1].references == renamed.arrived[0].id
+
+
+def test_a_leader_without_channels_tells_those_of_another_process(make_process: Make) -> None:
+    """A dashboard by its Redis URL alone, and a checker whose file names the channels."""
+    ops = Recorder()
+    dashboard, checker = make_process("one", None), make_process("two", ops)
+    checker.engine.follow()
+    dashboard.tick(deep(50))
+    checker.deliver()
+    dashboard.tick(deep(0))
+    checker.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+
+
+def test_channels_of_a_process_that_ended_are_forgotten(make_process: Make, any_redis: redis.Redis) -> None:
+    checker = make_process("two", Recorder())
+    assert checker.alerts.meet(["ops"]) == ("ops",)
+    assert checker.alerts.meet(["chief"]) == ("chief", "ops")
+    any_redis.zincrby(keys.CHANNELS, -30_001, "ops")
+    assert checker.alerts.meet([]) == ("chief",)
+    any_redis.zincrby(keys.CHANNELS, 3_600_000, "chief")  # the clock of Redis was set back
+    assert checker.alerts.meet([]) == ()
+
+
 def test_a_leader_that_slept_through_its_lease_changes_nothing(make_process: Make, any_redis: redis.Redis) -> None:
     first, second = make_process("one"), make_process("two")
     epoch = first.lease()
@@ -264,6 +369,42 @@ def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: 
     }
     assert len({message.episode for message in firing}) <= 2
     assert ops.kinds[-1] == "resolved"
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
+    make_process: Make, any_redis: redis.Redis, follows: bool
+) -> None:
+    """A rule made on the page goes on watching, and what is silenced or seen to stays quiet."""
+    ops = Recorder()
+    leader, other = make_process("one", ops), make_process("two", ops)
+    desk = Desk(load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook)
+    leader.tick(deep(50))
+    made = desk.editor.save({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
+    desk.keep_silence(desk.draft_silence(for_s=3600, by="ann", rule="own"))
+    over = desk.draft_silence(for_s=3600, by="ann", rule="deep")
+    desk.keep_silence(over)
+    desk.expire_silence(over.id)
+    leader.tick(deep(50))
+    leader.deliver()
+    (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
+    desk.acknowledge(seen.fp, episode=seen.episode, by="ann")
+    leader.tick(deep(50))
+    other.engine.follow()
+    any_redis.flushall()
+    survivor = other if follows else leader
+    if follows:
+        other.engine.follow()  # it looks before anybody leads
+    for _ in range(3):
+        survivor.tick(deep(50))
+    survivor.deliver()
+    assert {message.rule_id for message in ops.arrived} == {"deep"}
+    assert desk.editor.entry("own").rule == made
+    assert [silence.rule for silence in desk.silences()] == ["own"]
+    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in desk.now().firing} == {
+        "deep": "ann",
+        "own": None,
+    }
 
 
 def test_an_end_names_the_message_in_which_its_beginning_was_told(make_process: Make) -> None:

@@ -328,3 +328,45 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     metrics = client.get("/metrics").text
     assert "queuedeck_alerting_up{} 0" in metrics
     assert "alerts_firing" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"alerts": "off"}, "Alerts are switched off. Set alerts"), ({"checker": "off"}, "only reads (checker")],
+)
+def test_that_nobody_is_meant_to_watch_is_told_with_what_to_set(
+    make_app: MakeApp, settings: dict[str, str], why: str
+) -> None:
+    client = make_app(**{"checker": "auto", **settings}).test_client()
+    answer = client.get("/api/v1/alerts").get_json()
+    assert answer["watched"] is False
+    assert why in answer["problem"]
+    assert why in unescape(client.get("/alerts").text)
+    assert client.get("/healthz/checker").status_code == 503
+
+
+def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
+    make_app: MakeApp, redis_client: redis.Redis, jobs: list[str]
+) -> None:
+    client = make_app(checker="auto").test_client()
+    answer = client.post("/deliveries/again", data={"id": "ep:firing:1:gone"}, headers=SAME)
+    assert answer.status_code == 404
+    assert "There is no channel 'gone' any more. Take note" in unescape(answer.text)
+
+
+def test_a_figure_that_cannot_be_read_any_more_is_not_shown_as_what_it_was(
+    app: Flask, redis_client: redis.Redis
+) -> None:
+    client = app.test_client()
+    (alert,) = wait_until(lambda: firing(client), what="the alert")
+    assert (alert["value"], alert["last_value"], alert["unknown_s"]) == (3, 3, 0)
+    redis_client.delete("rq:queue:mail")
+    redis_client.set("rq:queue:mail", "no list")
+
+    def unknown() -> dict[str, Any] | None:
+        found = firing(client)
+        return found[0] if found and found[0]["unknown_s"] else None
+
+    alert = wait_until(unknown, what="an unknown figure")
+    assert (alert["state"], alert["value"], alert["last_value"]) == ("firing", None, 3)
+    assert "the alert goes on until it is" in client.get("/alerts").text

@@ -157,6 +157,8 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
         ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
         ({"min_samples": "two"}, "min_samples", "a whole number"),
         ({"warning_recover": "50"}, "warning_recover", "healthy side"),
+        ({"inhibited_by": "mine"}, "inhibited_by", "mutes itself"),
+        ({"inhibited_by": "queue-ded"}, "inhibited_by", "there is no rule 'queue-ded'"),
         ({"name": "x" * 121}, "name", "120"),
     ],
 )
@@ -215,6 +217,10 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
         (body | {"warnings": 8}, "Unknown field 'warnings'. Did you mean warning?"),
         (body | {"warning": "8"}, "warning: expected a number or null, got text."),
         (body | {"version": "1"}, "version: expected a whole number or null, got text."),
+        (body | {"op": "!="}, "op: '!=' is not one of gt, ge, lt, le."),
+        (body | {"no_data": "maybe"}, "no_data: 'maybe' is not one of keep, ok, breach."),
+        (body | {"version": 2, "inhibited_by": ["api"]}, "rule 'api': inhibited_by: expected ids of other rules"),
+        (body | {"version": 2, "inhibited_by": ["gone"]}, "rule 'api': inhibited_by: there is no rule 'gone'"),
     ):
         answer = client.post(path, json=wrong, headers=SAME)
         assert (answer.status_code, answer.get_json()["error"]["message"][: len(message)]) == (422, message)
@@ -222,6 +228,15 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
     assert client.post(f"{path}/api/delete", json={"version": 2}, headers=SAME).status_code == 409
     assert client.post(f"{path}/api/delete", json={"version": 3}, headers=SAME).status_code == 200
     assert client.get(f"{path}/api").status_code == 404
+
+
+def test_a_rule_can_be_switched_off_though_one_that_mutes_it_was_removed(client: FlaskClient) -> None:
+    path = "/api/v1/rules"
+    for rule in ({"id": "cause"}, {"id": "effect", "inhibited_by": ["cause"]}):
+        made = client.post(path, json={"metric": "queue.depth", "warning": 7, **rule}, headers=SAME)
+        assert made.status_code == 201
+    assert client.post(f"{path}/cause/delete", json={"version": 1}, headers=SAME).status_code == 200
+    assert client.post(f"{path}/effect/disable", json={"version": 1}, headers=SAME).get_json()["enabled"] is False
 
 
 @pytest.fixture

@@ -101,12 +101,15 @@ class Email(Channel):
         with _Smtp(self._settings, self._context, deadline) as smtp:
             self._greet(smtp)
             _expect(smtp.mail(self._sender.addr_spec))
-            wanted = [to for to in self._to if to not in self._have.get(name, frozenset())]
+            have = self._have.get(name, frozenset())
+            wanted = [to for to in self._to if to not in have]
             answers = {to: smtp.rcpt(to) for to in wanted}
             taken = frozenset(to for to, (code, _) in answers.items() if 200 <= code < 300)
             if not taken and answers:
                 # Later, if anybody may be reached later.
                 code, said = min(answers.values(), key=lambda answer: answer[0])
+                if have and code >= 500:  # as where they had refused it at once: the others have it
+                    return self._accepted(250, b"the others have it", answers)
                 return self._refused(code, said)
             code, said = smtp.data(mail) if taken else (250, b"all have it")
             if not 200 <= code < 300:

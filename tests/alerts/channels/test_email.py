@@ -138,6 +138,17 @@ def test_one_unknown_address_does_not_keep_the_mail_from_the_others(smtp_sink: S
     assert server.to == [["a@example.com"]]
 
 
+def test_an_address_that_is_refused_later_does_not_undo_what_the_others_have(smtp_sink: Start) -> None:
+    server = smtp_sink(recipients={"b@example.com": "450 greylisted"})
+    channel = mailer(server)
+    assert not channel.send(message()).ok
+    server.recipients = {"b@example.com": "550 unknown"}
+    delivered = channel.send(message())
+    assert delivered.ok
+    assert "not to b@example.com: 550 unknown" in delivered.answer
+    assert server.to == [["a@example.com"]]
+
+
 def test_a_server_that_hangs_after_the_mail_is_left_at_the_deadline(smtp_sink: Start) -> None:
     channel = mailer(smtp_sink(data="hang"))
     with at_most(SOON_S):

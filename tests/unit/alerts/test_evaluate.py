@@ -436,3 +436,171 @@ def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool)
     watch = Watch(rule(metric="redis.fragmentation_ratio", op="ge", critical=1.5, **AT_ONCE))
     watch.see(sample(sources=[source(allocator_frag_bytes=wasted_mib * 1024 * 1024, allocator_frag_ratio=3.0)]))
     assert bool(watch.firing) is fires
+
+
+def says_of(turns: Sequence[Turn]) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
+
+
+def test_a_channel_of_another_name_is_told_of_what_goes_on_and_of_its_end() -> None:
+    watch = Watch(rule(**AT_ONCE), channels=("ops",))
+    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    watch.channels = ("ops-new",)
+    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
+    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    ((kind, ended, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert (kind, ended, to) == ("resolved", episode, ("ops", "ops-new"))
+
+
+def test_a_channel_that_is_new_is_told_of_what_goes_on() -> None:
+    watch = Watch(rule(**AT_ONCE), channels=("ops", "chief"))
+    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    watch.channels = ("chief", "boss")
+    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
+    ((kind, _, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert (kind, to) == ("resolved", ("ops", "chief", "boss"))
+
+
+def test_a_rule_that_names_another_channel_tells_it_of_what_goes_on_and_both_of_the_end() -> None:
+    watch = Watch(rule(channels=["ops"], **AT_ONCE))
+    watch.see(sample([queue("a", 50)]))
+    watch.rules = (replace(watch.rules[0], channels=("chief",)),)
+    assert [say[3] for say in says_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
+    assert [say[3] for say in says_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
+
+
+def test_a_leader_without_the_channel_that_was_told_ends_what_it_was_told() -> None:
+    """A process without channels may lead while another one has them, and delivers."""
+    watch = Watch(rule(**AT_ONCE), channels=("ops",))
+    watch.see(sample([queue("a", 50)]))
+    watch.channels = ()
+    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    assert [(say[0], say[3]) for say in says_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
+
+
+def test_a_rule_that_looks_at_another_figure_ends_what_fired_and_begins_anew() -> None:
+    watch = Watch(rule(**AT_ONCE))
+    watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    watch.rules = (rule(metric="queue.latency_s", **AT_ONCE),)
+    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [(change.kind, change.reason) for change in turn.changes] == [("resolved", "rule changed")]
+    assert turn.after.metric == "queue.depth"
+    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [say.kind for say in turn.says] == ["firing"]
+    assert (turn.after.metric, turn.after.value) == ("queue.latency_s", 90.0)
+
+
+def test_what_waits_to_fire_begins_anew_when_the_rule_looks_at_another_figure() -> None:
+    watch = Watch(rule(for_s=60, new_instance_grace_s=0))
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=25)
+    watch.rules = (rule(metric="queue.latency_s", for_s=60, new_instance_grace_s=0),)
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=25)
+    assert not watch.firing
+    watch.see(sample([queue("a", 50, latency_s=90.0)]), times=10)
+    assert watch.firing == {("deep", "critical", "a")}
+
+
+@pytest.mark.parametrize("scope", ["sum", "max"])
+def test_what_fires_of_all_queues_together_ends_when_there_is_none(scope: str) -> None:
+    watch = Watch(rule(scope=scope, queues=["mail*"], **AT_ONCE))
+    watch.see(sample([queue("mail", 50)]))
+    watch.see(sample([queue("other", 50)], [source(), source("second", reachable=False)]), times=400)
+    assert watch.firing  # the other Redis may have one
+    watch.see(sample([queue("other", 50)]), times=301)
+    assert not watch.firing
+    assert watch.told[-1] == ("deep", "resolved", None)
+
+
+@pytest.mark.parametrize("scope", ["sum", "max"])
+@pytest.mark.parametrize("found", [{"reachable": False, "discovered": False}, {"discovered": False}])
+def test_queues_of_a_redis_that_is_not_read_yet_are_no_end(scope: str, found: dict[str, bool]) -> None:
+    """A process that starts while one Redis is down, or not searched yet, knows none of its queues."""
+    watch = Watch(rule(scope=scope, **AT_ONCE))
+    second = source("second")
+    watch.see(sample([queue("a", 4), queue("b", 50, source="second")], [source(), second]))
+    assert watch.firing
+    watch.see(sample([queue("a", 4)], [source(), replace(second, **found)]), times=30)
+    assert watch.firing
+    watch.see(sample([queue("a", 4), queue("b", 1, source="second")], [source(), second]))
+    assert not watch.firing
+
+
+def test_what_is_known_of_a_sum_may_fire_alone() -> None:
+    watch = Watch(rule(scope="sum", **AT_ONCE))
+    watch.see(sample([queue("a", 4), queue("b", None)]))
+    assert not watch.firing
+    watch.see(sample([queue("a", 40), queue("b", None)]))
+    assert watch.firing
+
+
+@pytest.mark.parametrize(("reducer", "op"), [("max", "gt"), ("mean", "gt"), ("p95", "gt"), ("min", "lt")])
+def test_a_figure_that_became_unknown_neither_fires_nor_ends_by_what_was_before(reducer: str, op: str) -> None:
+    fields: dict[str, Any] = {**AT_ONCE, "for_s": 20, "op": op, "critical": 10 if op == "gt" else 5}
+    watch = Watch(rule(reducer=reducer, window_s=600, **fields))
+    bad, well = (50, 1) if op == "gt" else (1, 50)
+    watch.see(sample([queue("a", bad)]), times=3)
+    watch.see(sample([queue("a", None)]), times=100)
+    assert not watch.firing
+    watch.see(sample([queue("a", bad)]), times=12)
+    assert watch.firing
+    watch.see(sample([queue("a", well)]))
+    watch.see(sample([queue("a", None)]), times=400)
+    assert watch.firing
+
+
+def test_an_alert_whose_figure_is_not_known_any_more_goes_on_and_shows_no_old_figure() -> None:
+    watch = Watch(rule(repeat_every_s=100, **AT_ONCE))
+    watch.see(sample([queue("a", 50)]))
+    watch.see(sample([queue("a", None)]), times=30)
+    (state,) = watch.states.values()
+    assert (state.active, state.value, state.value_now, state.unknown_s) == (True, 50, None, 60.0)
+    watch.see(sample(), times=30)  # it is not even there
+    (state,) = watch.states.values()
+    assert (state.active, state.value_now, state.unknown_s) == (True, None, 120.0)
+    watch.see(sample([queue("a", 40)]))
+    (state,) = watch.states.values()
+    assert (state.value_now, state.unknown_s) == (40, 0.0)
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a"), ("b", "a", "c")])
+def test_a_rule_is_muted_by_one_that_is_muted_itself(names: tuple[str, str, str]) -> None:
+    cause, middle, effect = names
+    rules = [
+        rule(id=cause, **AT_ONCE),
+        rule(id=middle, inhibited_by=[cause], **AT_ONCE),
+        rule(id=effect, inhibited_by=[middle], **AT_ONCE),
+    ]
+    watch = Watch(*sorted(rules, key=lambda each: each.id))
+    watch.see(sample([queue("mail", 50)]), times=3)
+    assert watch.told == [(cause, "firing", "mail")]
+
+
+def test_of_two_rules_that_mute_each_other_one_is_told() -> None:
+    watch = Watch(rule(id="a", inhibited_by=["b"], **AT_ONCE), rule(id="b", inhibited_by=["a"], **AT_ONCE))
+    watch.see(sample([queue("mail", 50)]), times=3)
+    assert len(watch.told) == 1
+
+
+def test_a_paused_queue_makes_no_alert_but_that_it_is_paused_and_ends_none() -> None:
+    """Somebody pauses a queue and stops its workers, to change what they work on."""
+    watch = Watch(*shipped())
+    calm = queue("a", 50, latency_s=10.0, workers=2, throughput_per_min=9.0, finished_ago_s=1.0, paused=False)
+    watch.see(sample([calm]), times=60)
+    assert not watch.firing
+    paused = replace(calm, paused=True, workers=0, latency_s=3000.0, throughput_per_min=0.0, finished_ago_s=3000.0)
+    watch.see(sample([paused]), times=1700)
+    assert not watch.firing
+    due = replace(paused, depth=0, counts=Counts(scheduled=5), latency_s=0.0, overdue_s=900.0)
+    watch.see(sample([due]), times=300)
+    assert watch.firing == {("queue-paused", "warning", "a")}
+
+
+def test_an_alert_about_latency_does_not_end_because_the_queue_is_paused() -> None:
+    watch = Watch(*shipped())
+    late = queue("a", 50, latency_s=400.0, workers=2, throughput_per_min=9.0, finished_ago_s=1.0, paused=False)
+    watch.see(sample([late]), times=200)
+    assert watch.firing == {("queue-latency", "warning", "a")}
+    watch.see(sample([replace(late, paused=True, latency_s=2000.0)]), times=200)
+    assert watch.firing == {("queue-latency", "warning", "a")}
+    watch.see(sample([replace(late, latency_s=5.0)]), times=60)
+    assert not watch.firing

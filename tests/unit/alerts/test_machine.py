@@ -376,3 +376,23 @@ def test_counts_that_are_lower_bounds_are_figures_that_may_be_larger() -> None:
     assert isinstance(take(capped, QueueFacts(), 0), AtLeast)
     assert not isinstance(depth(capped, QueueFacts(), 0), AtLeast)
     assert take(queue(), QueueFacts(), 0) is None
+
+
+def test_flapping_is_told_when_the_mute_is_over() -> None:
+    life = Life(rule(for_s=0, min_samples=1, recover_for_s=0, repeat_every_s=0))
+    life.feed(B)
+    life.muted = True
+    for _ in range(10):
+        life.feed(H)
+        life.feed(B)
+    assert life.kinds == ["firing", "resolved"]
+    life.muted = False
+    life.feed(B)
+    assert life.kinds[2:] == ["flapping"]
+    life.muted = True
+    for _ in range(2000):  # more than an hour: it has come to rest
+        life.feed(B)
+    assert life.kinds[3:] == []
+    life.muted = False
+    life.feed(B)
+    assert life.kinds[3:] == ["firing"]

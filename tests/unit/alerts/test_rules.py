@@ -34,7 +34,9 @@ GOOD: dict[str, Any] = {"id": "r", "metric": "queue.depth", "critical": 10}
         ({"critical": float("nan")}, "critical"),
         ({"warning": 20}, "critical"),
         ({"op": "lt", "warning": 5}, "critical"),
-        ({"op": "eq"}, "op"),
+        ({"op": "eq"}, "op: expected one of gt, ge, lt, le"),
+        ({"no_data": "maybe"}, "no_data: expected one of keep, ok, breach"),
+        ({"inhibited_by": [GOOD["id"]]}, "mutes itself"),
         ({"critical_recover": 11}, "critical_recover"),
         ({"warning_recover": 1}, "warning_recover"),
         ({"metric": "queue.error_ratio", "critical": 25}, "ratio from 0 to 1"),
@@ -124,6 +126,29 @@ def test_a_window_that_comes_back_ends_with_this_time(
     silence = Silence(id="w", until=over + 9e6, by="ada", weekly=weekly)
     assert silence.ends_at(at) == over
     assert Silence(id="w", until=over - 60, by="ada", weekly=weekly).ends_at(at) == over - 60
+
+
+@pytest.mark.parametrize(
+    ("day", "from_min", "minutes", "begin", "end"),
+    [
+        ("2026-10-25", 150, 60, "02:30+02:00", "03:30+01:00"),  # half past two comes twice: no gap between
+        ("2026-10-25", 90, 60, "01:30+02:00", "02:30+02:00"),  # over for good the first time
+        ("2026-10-25", 120, 30, "02:00+02:00", "02:30+02:00"),
+        ("2026-10-25", 170, 20, "02:50+02:00", "03:10+01:00"),
+        ("2026-03-29", 150, 60, "03:00+02:00", "03:30+02:00"),  # there is no half past two
+        ("2026-03-29", 120, 45, "03:00+02:00", "03:45+02:00"),
+        ("2026-03-29", 60, 90, "01:00+01:00", "03:30+02:00"),
+    ],
+)
+def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
+    day: str, from_min: int, minutes: int, begin: str, end: str
+) -> None:
+    weekly = Weekly(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
+    since, over = (datetime.fromisoformat(f"{day}T{text}").timestamp() for text in (begin, end))
+    first = int(since) - 4 * 3600
+    covered = [at for at in range(first, first + 12 * 3600, 60) if weekly.covers(at)]
+    assert covered == list(range(int(since), int(over), 60))
+    assert {weekly.ends_at(at) for at in covered} == {over}
 
 
 def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
