@@ -164,7 +164,8 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         """One page of a list, without payloads. Raises NotFound when the queue is not there, Unsupported for a state
-        that the library has not. Cost: at most 2 round trips, whatever the length of the list.
+        that the library has not. Cost: at most 2 round trips, whatever the length of the list; 3 where what is known of
+        the rows stands in another place than the list.
         """
 
     @abc.abstractmethod
@@ -336,6 +337,11 @@ class Backend(abc.ABC):
         """Whether the settings want this queue shown."""
         globs = self.settings.queues
         return not globs or any(glob_matches(glob, queue) for glob in globs)
+
+    @classmethod
+    def list_words(cls) -> frozenset[str]:
+        """The library's own words for its lists; a job's native state that is none of them tells more. Cost: none."""
+        return frozenset(word for words in cls.states.values() for word in words)
 
     def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
         """The ref as `discover` brings it, of one that another process found by its own settings and that `distinct`
