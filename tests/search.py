@@ -13,6 +13,6 @@ def search(backend: Backend) -> list[QueueRef]:
     while True:
         step = backend.discover(cursor, Budget(commands=100, seconds=5))
         found += [ref for ref in step.found if ref not in found]
-        if step.complete:
+        if step.complete or step.problem:
             return found
         cursor = step.cursor

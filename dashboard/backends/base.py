@@ -73,12 +73,14 @@ class Discovery:
     """What one step of looking for queues brought.
 
     `found`: queues seen in this step. `complete`: with this step the whole of Redis has been seen; what was not found
-    since the previous complete step is gone. `cursor`: hand it to the next step.
+    since the previous complete step is gone. `cursor`: hand it to the next step. `problem`: why this search cannot see
+    all queues, and what to do; the search is then over, is never complete, and begins anew after a pause.
     """
 
     found: tuple[QueueRef, ...]
     complete: bool
     cursor: Any
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         """One page of a list, without payloads. Raises NotFound when the queue is not there, Unsupported for a state
-        that the library has not. Cost: at most 2 round trips, whatever the length of the list.
+        that the library has not. Cost: at most 2 round trips, whatever the length of the list; 3 where what is known of
+        the rows stands in another place than the list.
         """
 
     @abc.abstractmethod
@@ -334,6 +337,11 @@ class Backend(abc.ABC):
         """Whether the settings want this queue shown."""
         globs = self.settings.queues
         return not globs or any(glob_matches(glob, queue) for glob in globs)
+
+    @classmethod
+    def list_words(cls) -> frozenset[str]:
+        """The library's own words for its lists; a job's native state that is none of them tells more. Cost: none."""
+        return frozenset(word for words in cls.states.values() for word in words)
 
     def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
         """The ref as `discover` brings it, of one that another process found by its own settings and that `distinct`

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import Backend, Budget
+from dashboard.backends.base import Backend, Budget, Discovery
 from dashboard.backends.odd_data import read_each
+from dashboard.backends.payload import printable
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.clock import monotonic_s, now_s
 from dashboard.collect.flow import FlowWindow
@@ -57,6 +58,7 @@ class _Search:
     complete: bool = False  # at least one search came to its end
     commands: int = 0  # of the running search
     due: float = 0.0  # monotonic; when the next search may start
+    problem: str | None = None  # why the last search could not see all queues
 
     def add(self, ref: QueueRef) -> None:
         """Know a queue that somebody else found; the search that runs may have passed it before it was there."""
@@ -192,7 +194,9 @@ class Sampler:
             try:
                 if leading:
                     backend.tend()
-                self._search(source, backend)
+                problem = self._search(source, backend)
+                if problem is not None:
+                    problems.append(f"{backend.title}: {problem}")
                 with metered() as cost:
                     rows, finished = self._read(source, backend, problems)
                 queues.extend(rows)
@@ -268,19 +272,29 @@ class Sampler:
     def _search_of(self, source: Source, backend: Backend) -> _Search:
         return self._searches.setdefault((source.name, backend.name), _Search())
 
-    def _search(self, source: Source, backend: Backend) -> None:
-        """One step of looking for queues, when one is due."""
+    def _search(self, source: Source, backend: Backend) -> str | None:
+        """One step of looking for queues, when one is due; why the last search could not see all of them."""
         search = self._search_of(source, backend)
         if search.cursor is None and monotonic_s() < search.due:
-            return
+            return search.problem
         commands, seconds = LATER_BUDGET if search.complete else FIRST_BUDGET
         budget = Budget(commands, seconds)
-        step = backend.discover(search.cursor, budget)
+        try:
+            step = backend.discover(search.cursor, budget)
+        except ResponseError as exc:
+            # What was found before can be read all the same.
+            step = Discovery((), complete=False, cursor=None, problem=printable(str(exc), 200))
         search.commands += commands - budget.commands
         for ref in step.found:
             search.known[ref.key] = ref
             search.seen.add(ref.key)
-        if step.complete:
+        if step.problem is not None:
+            # What it did not find may be there.
+            search.seen, search.commands, search.complete = set(), 0, False
+            search.due, search.cursor = monotonic_s() + SEARCH_PAUSE_S, None
+            search.problem = step.problem
+        elif step.complete:
+            search.problem = None
             search.known = {key: ref for key, ref in search.known.items() if key in search.seen}
             # By what it cost, not by its steps: one slow moment of the server must not hide new queues for a minute.
             pause = SEARCH_PAUSE_S if search.commands <= LATER_BUDGET[0] else LONG_SEARCH_PAUSE_S
@@ -289,6 +303,7 @@ class Sampler:
             search.cursor = None
         else:
             search.cursor = step.cursor
+        return search.problem
 
     def _read(self, source: Source, backend: Backend, problems: list[str]) -> tuple[list[QueueStats], float | None]:
         """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""

@@ -139,7 +139,9 @@ def _holds(term: Term, row: Searched, now: float) -> bool:
     if term.field in ("source", "library") or (term.field == "state" and job.state is None):
         return not term.excluded  # whole lists were chosen by these
     if term.field == "state":
-        if job.state is not None and wanted in (job.state.value, (job.native_state or "").casefold()):
+        native = (job.native_state or "").casefold()
+        # A library's words may be several: "queued, revoked".
+        if job.state is not None and wanted in (job.state.value, native, *native.replace(",", " ").split()):
             return True
         return not term.excluded and wanted not in _STATES  # the library's own word chose the list
     if term.field == "queue":

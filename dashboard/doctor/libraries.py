@@ -28,7 +28,7 @@ def examine(backend: Backend) -> list[Finding]:
     publishes what it does.
     """
     try:
-        refs, complete = search(backend)
+        refs, unseen = search(backend)
         stats = backend.stats(refs) if refs else []
         versions = backend.versions(refs) if refs else ()
         hearing = backend.hearing() if refs else None
@@ -44,8 +44,8 @@ def examine(backend: Backend) -> list[Finding]:
         findings.append(note(f"{backend.title}: {doubt[0]}.", f"{doubt[1]}."))
     if hearing is not None:
         findings.append(_heard(backend, hearing))
-    if not complete:
-        findings.append(note(f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."))
+    if unseen is not None:
+        findings.append(unseen)
     if refs and (backend.job_actions or backend.queue_actions):
         findings.append(_may_act(backend, refs))
     return [*findings, *_broken(backend, stats)]
@@ -62,8 +62,8 @@ def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> Finding:
     return note(f"{backend.title}: may act: no.", f"To allow it, grant {' '.join(missing)}.")
 
 
-def search(backend: Backend) -> tuple[list[QueueRef], bool]:
-    """(the queues, whether the whole key space was seen)."""
+def search(backend: Backend) -> tuple[list[QueueRef], Finding | None]:
+    """(the queues, why there may be more of them; None where all were seen)."""
     deadline = time.monotonic() + SEARCH_S
     known: dict[str, QueueRef] = {}
     cursor: Any = None
@@ -71,8 +71,13 @@ def search(backend: Backend) -> tuple[list[QueueRef], bool]:
         step = backend.discover(cursor, Budget(*STEP))
         known.update((ref.key, ref) for ref in step.found)
         cursor = step.cursor
-        if step.complete or time.monotonic() > deadline:
-            return list(known.values()), step.complete
+        if step.complete:
+            return list(known.values()), None
+        if step.problem is not None:
+            return list(known.values()), warning(f"{backend.title}: {step.problem}")
+        if time.monotonic() > deadline:
+            why = f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."
+            return list(known.values()), note(why)
 
 
 def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> Finding:

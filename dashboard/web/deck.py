@@ -422,6 +422,8 @@ def addressed(job: Job, snapshot: Snapshot | None) -> Job:
 def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
     found = next((one for one in snapshot.sources if one.name == source), None) if snapshot else None
     if found is not None and found.reachable and not found.discovered:
+        if found.problems:
+            return f"Not all queues of this Redis can be seen. {found.problems[0]}"
         done = f", {percent(found.search_progress)} done" if found.search_progress else ""
         return f"This Redis is still being searched for queues{done}; reload in a moment."
     return "It may be gone, or new: new queues appear within a few seconds."

@@ -121,7 +121,12 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Job": _of(
         {
             **dict.fromkeys(("id", "source", "backend"), _TEXT),
-            **dict.fromkeys(("queue", "name", "native_state", "worker", "summary", "problem"), _or_null(_TEXT)),
+            **dict.fromkeys(("queue", "name", "worker", "summary", "problem"), _or_null(_TEXT)),
+            "native_state": _or_null(_TEXT)
+            | {
+                "description": "The library's own word for the state. Of Celery also `queued, revoked` (workers will "
+                "throw it away) and `reserved or running` (a worker took it, and nothing tells whether it runs)."
+            },
             "state": {"enum": [*(state.value for state in State), None]},
             **dict.fromkeys(("enqueued_at", "scheduled_for", "started_at", "finished_at"), _or_null(_TIME)),
             **dict.fromkeys(("attempts", "max_attempts"), _or_null(_WHOLE)),

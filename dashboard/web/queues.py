@@ -130,6 +130,7 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "span_text": span_text(reading.history),
         "tabs": _tabs(backend, queue, listing),
         "natives": _natives(backend, queue, listing.query.state),
+        "list_words": backend.list_words(),
         "listing": listing,
         "classes": classes,
         "price": page.price(meter.commands, meter.round_trips, meter.seconds * 1000),

@@ -49,6 +49,7 @@ def index() -> str:
         matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
         suggestions=[*_terms("queue", names), *_terms("name", deck().names.newest(SUGGESTED))],
         titles=deck().backend_titles,
+        list_words=lambda job: deck().backend(job.source, job.backend).list_words(),
     )
 
 

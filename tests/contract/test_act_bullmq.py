@@ -272,6 +272,45 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     assert "no JSON" in (bad.detail or "")
 
 
+RAN = {
+    **dict.fromkeys(("progress", "returnvalue", "failedReason", "processedBy", "pb", "deid", "rjk", "nrjid"), "1"),
+    **dict.fromkeys(("attemptsMade", "ats", "atm", "stc", "processedOn", "finishedOn", "delay"), "5000"),
+    "stacktrace": '["Error: x"]',
+    "parentKey": "bull:flows:1",
+    "parent": '{"id":"1"}',
+    "priority": "0",
+}
+OF_ONE_JOB = {
+    **dict.fromkeys(("jobId", "repeatJobKey", "tm"), "old"),
+    **dict.fromkeys(("delay", "timestamp", "prevMillis"), 5000),
+    **dict.fromkeys(("fpof", "cpof", "idof", "rdof"), True),
+    **dict.fromkeys(("failParentOnFailure", "removeDependencyOnFailure", "ignoreDependencyOnFailure"), True),
+    "repeat": {"every": 5000, "count": 3},
+    "parent": {"id": "1", "queue": "bull:flows"},
+    **{name: {"id": "old", "ttl": 9} for name in ("de", "deduplication", "debounce")},
+    "continueParentOnFailure": True,
+}
+
+
+@pytest.mark.parametrize("alias", RELEASES)
+def test_a_copy_holds_no_more_than_a_job_that_was_just_added(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    (added,) = drive(alias, server.url, "many", count=1)["ids"]
+    fields = redis_client.hgetall(f"bull:alpha:{added}").keys()
+    redis_client.flushdb()
+    (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
+    kept = {"attempts": 4, "backoff": {"type": "fixed", "delay": 7}, "kl": 5, "removeOnComplete": True, "lifo": True}
+    redis_client.hset(f"bull:alpha:{job_id}", mapping={**RAN, "opts": json.dumps({**OF_ONE_JOB, **kept})})
+    for action, wishes in ((Action.DUPLICATE, Wishes()), (Action.EDIT, Wishes(payload='{"n": 1}'))):
+        (made,) = backend.act(REF, action, State.DEAD, [Pick(id=job_id)], wishes)
+        hash_ = redis_client.hgetall(f"bull:alpha:{made.new_id}")
+        assert hash_.keys() == fields
+        assert json.loads(hash_[b"opts"]) == kept
+        assert hash_[b"delay"] == b"0"
+    assert not list(redis_client.scan_iter("bull:alpha:de:*"))
+
+
 def test_a_schedule_is_run_once_more_and_removed(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:

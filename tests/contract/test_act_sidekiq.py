@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 
 import msgspec
 import pytest
@@ -297,7 +298,10 @@ def test_stamps_are_written_as_the_version_does(
 
 
 def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    began = time.time()
     envelope = {"job_class": "Welcome", "job_id": "old", "arguments": ["anna"], "executions": 3, "locale": "en"}
+    envelope |= {"provider_job_id": "c" * 24, "enqueued_at": "2020-01-01T00:00:00.123456789Z"}
+    envelope |= {"exception_executions": {"[KeyError]": 2}}
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
     fill(any_redis, State.DEAD, failed(**wrapper))
     acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload='["berta", {"a": 1}]'))
@@ -307,6 +311,10 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     assert (made["arguments"], made["executions"], made["locale"]) == (["berta", {"a": 1}], 0, "en")
     assert len(made["job_id"]) == 36
     assert "bid" not in job
+    # As one that Active Job itself enqueues: after a retry of its own the envelope tells of the run before.
+    assert made["provider_job_id"] is None
+    assert made["exception_executions"] == {}
+    assert datetime.fromisoformat(made["enqueued_at"]).timestamp() >= began - 1
 
 
 INTERRUPTED = {
@@ -348,6 +356,9 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
         "lock_args": [1],
         "unique_digest": "uniquejobs:2",
         "unique_args": [1],
+        "at": 1795565996.25,
+        "interrupted_count": 2,
+        "overrated": 7,
     }
     fill(any_redis, State.DEAD, failed(**options, **own))
     picks = seen(backend, State.DEAD)

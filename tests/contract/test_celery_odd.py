@@ -22,7 +22,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources import Source, metered
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.looks import Looks, told
@@ -308,6 +308,43 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
         shop.close()
 
 
+@pytest.mark.parametrize(
+    ("flags", "figures"),
+    [((), (2, 3, (State.WAITING,))), (("--without-heartbeat",), (None, None, ()))],
+    ids=["heartbeats", "nothing"],
+)
+def test_nothing_is_said_to_be_reserved_that_a_silent_worker_may_run(
+    server: EmbeddedRedis,
+    backend: Celery,
+    redis_client: redis.Redis,
+    flags: tuple[str, ...],
+    figures: tuple[int | None, int | None, tuple[State, ...]],
+) -> None:
+    """With `acks_late` and without -E: heartbeats at most tell how many run."""
+    shop = Shop(server.url)
+    library = CeleryLibrary()
+    try:
+        with shop.worker("alpha", *flags, gently=False):
+            discover(backend)
+            library.prepare(backend, redis_client)
+            tasks = {str(shop.app.send_task("shop.busy", (str(n),), queue="alpha").id) for n in range(5)}
+            wait_until(lambda: redis_client.hlen("began") == 2, what="two that run")
+            wait_until(lambda: redis_client.hlen("unacked") == 5, what="what the worker holds")
+            shared = discover(backend)["*"]
+
+            def counted() -> tuple[Any, ...]:
+                backend.tend()
+                found = backend.stats([shared])[0]
+                return found.counts.active, found.counts.waiting, found.at_least
+
+            wait_until(lambda: counted() == figures, what="the figures")
+            page = backend.jobs(shared, JobQuery(state=State.WAITING))
+            assert {job.id: job.native_state for job in page.jobs} == dict.fromkeys(tasks, "reserved or running")
+            assert (page.total, listed(backend, shared, State.ACTIVE)) == (None, [])
+    finally:
+        shop.close()
+
+
 def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     for n in range(8):
@@ -319,21 +356,35 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     figures = backend.stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.depth) == (None, None, None)
     assert backend.sift(shared, State.WAITING, "anna", 0) is None
-    found = backend.window(shared, JobQuery(state=State.WAITING)).rows
-    assert [row.job.native_state for row in found] == ["reserved"] * 8
+
+    def words() -> list[str | None]:
+        page = backend.jobs(shared, JobQuery(state=State.WAITING))
+        found = [row.job.native_state for row in backend.window(shared, JobQuery(state=State.WAITING)).rows]
+        assert found == [job.native_state for job in page.jobs]
+        # Those that may run are not counted as waiting.
+        assert (page.total is None) == ("reserved or running" in found)
+        one = backend.job(shared, "t1")
+        assert one.native_state in found
+        assert ("With a worker" in dict(one.facts)) == (one.native_state == "reserved or running")
+        return found
+
+    assert words() == ["reserved or running"] * 8
     tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
     library.settle(backend, redis_client)
     figures = backend.stats([shared])[0]
+    assert words() == ["reserved or running"] * 8
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (2, 6, (State.WAITING,))
     tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0})
     library.settle(backend, redis_client)
     figures = backend.stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (0, 8, ())
+    assert words() == ["reserved"] * 8
     # A mailbox of a worker that was never heard may be that of one that runs something.
     redis_client.sadd(
         "_kombu.binding.celery.pidbox", *(SEP + SEP + name + b".celery.pidbox" for name in (b"a@h", b"b@h"))
     )
     assert State.ACTIVE in backend.stats([shared])[0].at_least
+    assert words() == ["reserved or running"] * 8
 
 
 def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.Redis) -> None:
@@ -343,6 +394,22 @@ def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.
     job = backend.job(discover(backend)["mails"], "t1")
     assert job.state is State.WAITING
     assert "throw it away" in dict(job.facts)["Revoked"]
+    assert job.native_state == "queued, revoked"
+    redis_client.lpush("mails", *(message(f"t{n}") for n in range(2, 52)))
+    ref, query = discover(backend)["mails"], JobQuery(state=State.WAITING)
+    wanted = {"t1": "queued, revoked", **{f"t{n}": "queued" for n in range(2, 51)}}
+    for read in (backend.jobs(ref, query).jobs, [row.job for row in backend.window(ref, query).rows]):
+        assert {job.id: job.native_state for job in read} == wanted
+        assert {job.state for job in read} == {State.WAITING}
+    with metered() as meter:
+        backend.jobs(ref, query)
+    assert meter.round_trips == 3
+    sifted = backend.sift(ref, State.WAITING, "shop", 0)
+    assert sifted is not None
+    assert {row.job.native_state for row in sifted.rows if row.job.id == "t1"} == {"queued, revoked"}
+    with metered() as meter:
+        assert len(backend.picks(ref, query)) == 50
+    assert meter.round_trips == 2
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -150,6 +150,11 @@ def test_what_is_not_there_is_not_found(stage: Stage) -> None:
         stage.backend.job(refs["alpha"], stage.filled.ids["alpha"][State.WAITING][0])
 
 
+def most_of_a_page(stage: Stage, state: State) -> int:
+    """How many round trips a page may cost; which of Celery's waiting jobs are revoked stands in their results."""
+    return 3 if stage.backend.name == "celery" and state is State.WAITING else 2
+
+
 def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
     refs = list(stage.discover().values())
     stage.backend.stats(refs)  # Redis 6 is asked once whether it knows EVAL_RO
@@ -166,7 +171,7 @@ def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
         for state in stage.library.states(ref.name):
             with metered() as meter:
                 jobs = stage.page(ref, state).jobs
-            assert meter.round_trips <= 2
+            assert meter.round_trips <= most_of_a_page(stage, state)
             for job in jobs:
                 with metered() as meter:
                     stage.backend.job(ref, job.id)
@@ -346,7 +351,7 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
             stage.backend.window(ref, query)  # Redis 6 is asked once whether it knows EVAL_RO
             with metered() as meter:
                 window = stage.backend.window(ref, query)
-            assert meter.round_trips <= 2
+            assert meter.round_trips <= most_of_a_page(stage, state)
             page = stage.backend.jobs(ref, query)
             assert [row.job.id for row in window.rows] == [job.id for job in page.jobs]
             assert window.total == page.total

@@ -64,7 +64,7 @@ def read_all(backend: Backend, known: list[QueueRef]) -> None:
         except ResponseError:
             break  # told as a problem of the source
         refs.update({ref.key: ref for ref in step.found})
-        if step.complete:
+        if step.complete or step.problem:
             break
         cursor = step.cursor
     queues = backend.distinct(list(refs.values()))

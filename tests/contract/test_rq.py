@@ -21,6 +21,7 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
+from dashboard.backends.base import Budget
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
@@ -402,6 +403,19 @@ def test_a_queue_may_have_any_bytes_as_its_name(backend: RQ, client: redis.Redis
 def test_what_stands_in_the_directory_by_mistake_is_left_out(backend: RQ, client: redis.Redis) -> None:
     client.sadd("rq:queues", "rq:queue:good", "nonsense", b"\xff")
     assert set(refs_of(backend)) == {"good"}
+
+
+def test_without_a_directory_the_queues_of_workers_are_found(backend: RQ, client: redis.Redis) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        Queue(name, connection=client).enqueue(rq_jobs.add, 1)
+    Worker([Queue(name, connection=client) for name in ("alpha", "beta")], connection=client).register_birth()
+    client.delete("rq:queues")
+    client.set("rq:queues", "x")
+    step = backend.discover(None, Budget(commands=10, seconds=5))
+    assert {ref.name for ref in step.found} == {"alpha", "beta"}
+    assert not step.complete
+    assert step.problem is not None
+    assert step.problem.startswith("rq:queues is no set, so only queues that were found before or that a worker serves")
 
 
 @pytest.mark.parametrize("kind", ["queue", "wip", "scheduled", "deferred", "failed", "finished", "canceled", "workers"])

@@ -215,6 +215,15 @@ def test_a_queue_that_cannot_be_read_is_named(own_server: Any, capsys: pytest.Ca
 # One clear line each for a server that cannot be asked.
 
 
+def test_queues_that_cannot_be_found_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server = own_server(*HEALTHY)
+    with redis.Redis.from_url(server.url) as client:
+        client.set("rq:queues", "x")
+    status, output = doctor(capsys, server.url)
+    assert status == 1, output
+    assert line_with("rq:queues is no set", output).startswith("warning  RQ: ")
+
+
 def only_line(output: str) -> str:
     _, line, count = output.splitlines()
     assert count == "1 problem, 0 warnings"

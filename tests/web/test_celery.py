@@ -31,3 +31,22 @@ def test_a_job_in_line_that_is_not_due_yet_says_so(client: FlaskClient, shop: Sh
     assert counts["counts"]["waiting"] == 2
     assert "It is not to start for 59 m" in client.get(f"/queues/main/celery/alpha/jobs/{later}").text
     assert "It is not to start" not in client.get(f"/queues/main/celery/alpha/jobs/{now}").text
+
+
+def test_a_revoked_job_in_line_says_so_wherever_it_is_listed(client: FlaskClient, shop: Shop) -> None:
+    revoked, other = shop.send("revoked"), shop.send("other")
+    shop.marks.set(f"celery-task-meta-{revoked}", f'{{"status": "REVOKED", "result": null, "task_id": "{revoked}"}}')
+    page = client.get("/queues/main/celery/alpha?state=waiting").text
+    rows = {task: row for row in page.split("<tr ")[1:] for task in (revoked, other) if task in row}
+    assert {task: "queued, revoked" in row for task, row in rows.items()} == {revoked: True, other: False}
+    found = client.get("/search?q=shop.mark+state:waiting").text
+    assert found.count("queued, revoked") == 1
+    wanted = {(revoked, "waiting", "queued, revoked"), (other, "waiting", "queued")}
+    for url, words in (
+        ("/api/v1/queues/main/celery/alpha/jobs?state=waiting", wanted),
+        ("/api/v1/search?q=shop.mark+state:waiting", wanted),
+        ("/api/v1/search?q=shop.mark+state:queued", wanted),
+    ):
+        answer = client.get(url).json
+        assert answer is not None
+        assert {(job["id"], job["state"], job["native_state"]) for job in answer["jobs"]} == words, url

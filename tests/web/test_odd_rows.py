@@ -12,11 +12,18 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
+from dashboard.backends.bullmq import running as bullmq_running
+from dashboard.backends.bullmq import schedules as bullmq_schedules
+from dashboard.backends.bullmq import workers as bullmq_workers
+from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.backends.celery import redbeat
 from dashboard.backends.celery import workers as celery_workers
 from dashboard.backends.rq import people as rq_people
 from dashboard.backends.sidekiq import schedules as sidekiq_schedules
 from dashboard.backends.sidekiq import workers as sidekiq_workers
+from dashboard.model import QueueRef, WorkerState
+from dashboard.settings import SourceSettings
+from dashboard.sources import Source
 from dashboard.web.deck import EXTENSION
 from tests.contract.test_celery import bind
 from tests.waiting import wait_until
@@ -141,9 +148,22 @@ def test_each_odd_entry_costs_its_own_row(
             assert all(value is None or (type(value) is int and 0 <= value <= 1e15) for value in figures), each
 
 
-BROKEN = {
+def fill_bullmq(client: redis.Redis) -> None:
+    """A queue with two running jobs, each with its holder, and two repeatable ones."""
+    client.hset("bull:alpha:meta", mapping={"version": "bullmq:5.81.0", "opts.maxLenEvents": 10000})
+    for name in ("a", "b"):
+        client.hset(f"bull:alpha:{name}", mapping={"name": "n", "data": "{}", "opts": "{}", "processedOn": 1})
+        client.rpush("bull:alpha:active", name)
+        client.set(f"bull:alpha:{name}:lock", f"holder-{name}:1")
+        client.zadd("bull:alpha:repeat", {name: 5})
+        client.hset(f"bull:alpha:repeat:{name}", mapping={"name": "n", "every": 5000, "ic": 1})
+
+
+BROKEN: dict[tuple[str, str], tuple[Any, str, str]] = {
+    ("workers", "bullmq"): (bullmq_workers._Queue, "_of_connection", "alpha@"),
+    ("schedules", "bullmq"): (bullmq_schedules, "_schedule", "a"),
     ("workers", "celery"): (celery_workers, "_worker", "good@h"),
-    ("workers", "rq"): (rq_people, "_worker", "good"),
+    ("workers", "rq"): (rq_people, "_running", "good"),
     ("workers", "sidekiq"): (sidekiq_workers, "_worker", "h:0:abc"),
     ("schedules", "celery"): (redbeat, "_schedule", "redbeat:0"),
     ("schedules", "rq"): (rq_people, "_schedule", "s#0"),
@@ -155,11 +175,15 @@ def test_an_entry_that_nobody_foresaw_is_shown_with_its_id(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(redis_client)
+    fill_bullmq(redis_client)
+    redis_client.client_setname("bull:alpha")
     client = make_app(sample_interval_s=0.5, checker="auto").test_client()
 
     def all_there() -> bool:
         beat(redis_client)
-        return all(broken in rows(client, *kind) for kind, (_, _, broken) in BROKEN.items())
+        return all(
+            any(each.startswith(broken) for each in rows(client, *kind)) for kind, (_, _, broken) in BROKEN.items()
+        )
 
     wait_until(all_there, what="all rows")
     for (kind, library), (module, name, _) in BROKEN.items():
@@ -178,3 +202,24 @@ def test_an_entry_that_nobody_foresaw_is_shown_with_its_id(
         assert found.keys() == before.keys(), (kind, library)
         told = [each for each in found.values() if (each["problem"] or "").startswith("it could not be read: KeyError")]
         assert len(told) == 1, (kind, library)
+
+
+def test_a_running_job_that_nobody_foresaw_hides_no_worker(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_bullmq(redis_client)
+    backend = BullMQ(source, SourceSettings(name="main", url="redis://x"))
+    refs = [QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")]
+    real = bullmq_running._holder
+
+    def odd(token: Any) -> str | None:
+        if token == b"holder-a:1":
+            raise KeyError("odd data")
+        return real(token)
+
+    monkeypatch.setattr(bullmq_running, "_holder", odd)
+    assert [work.job_id for worker in backend.workers(refs) for work in worker.work] == ["b"]
+    monkeypatch.setattr(bullmq_workers._Queue, "_holders", odd)
+    (row,) = backend.workers(refs)
+    assert (row.id, row.state) == ("alpha", WorkerState.UNKNOWN)
+    assert (row.problem or "").startswith("it could not be read: ")

@@ -90,9 +90,14 @@ NO_NAME = b"__default__"
 # Of a job with a longer field no copy is made.
 COPIED_BYTES = 4 * 1024 * 1024
 MOVED_AT_ONCE = 1_000
-# What a copy of a job must not take along.
+# What a copy of a job must not take along: what names the one job, what it was to its parent, which it has not, and the
+# trace of the call that added it. Source: bullmq 6.7 `src/utils/index.ts` (optsDecodeMap), `src/classes/job.ts`.
 _OWN_OPTIONS = frozenset(
-    {"jobId", "repeat", "repeatJobKey", "parent", "prevMillis", "timestamp", "delay", "deduplication", "de", "debounce"}
+    {
+        *("jobId", "repeat", "repeatJobKey", "prevMillis", "timestamp", "delay", "deduplication", "de", "debounce"),
+        *("parent", "failParentOnFailure", "fpof", "continueParentOnFailure", "cpof"),
+        *("ignoreDependencyOnFailure", "idof", "removeDependencyOnFailure", "rdof", "tm"),
+    }
 )
 _SET_WORDS = {State.DEAD: "failed", State.COMPLETED: "completed", State.SCHEDULED: "delayed"}
 

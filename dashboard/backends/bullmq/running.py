@@ -6,13 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from redis.exceptions import NoPermissionError
 
 from dashboard.backends.bullmq import keys, plain
 from dashboard.backends.bullmq.jobdata import Fields
 from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
+from dashboard.backends.odd_data import readable
 from dashboard.backends.payload import printable, text
 from dashboard.backends.script import Scripts
 from dashboard.model import QueueRef, Work
@@ -96,7 +97,16 @@ def _active(ref: QueueRef, row: Sequence[Reply]) -> Active:
     total, *jobs = row
     if not isinstance(total, int):
         return Active(total=0)
-    return Active(total=total, jobs=tuple(_running(ref, *job) for job in jobs))
+    return Active(
+        total=total, jobs=tuple(readable(partial(_running, ref, *job), partial(_bare, ref, job)) for job in jobs)
+    )
+
+
+def _bare(ref: QueueRef, job: Sequence[Reply], why: str) -> Running:
+    """A running job of which no more than its id is known."""
+    del why
+    job_id = job[0] if job and isinstance(job[0], bytes) else b""
+    return Running(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
 
 
 def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> Running:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from redis.exceptions import ResponseError
 
 from dashboard.backends.bullmq import keys, running
 from dashboard.backends.bullmq.clients import Connection, Connections
 from dashboard.backends.bullmq.running import Active, Running, oldest_first
+from dashboard.backends.odd_data import readable, worker_row
 from dashboard.backends.payload import printable
 from dashboard.backends.script import Scripts
 from dashboard.clock import instant
@@ -52,7 +54,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
         worker
         for ref, jobs in zip(refs, active, strict=True)
         if (key := keys.of(ref)) is not None
-        for worker in _Queue(ref, jobs, connections.of(key), now, listed=listed).workers()
+        for worker in _workers(_Queue(ref, jobs, connections.of(key), now, listed=listed))
     ]
     if not listed and not found:
         raise source.forbidden(clients)
@@ -68,13 +70,24 @@ def _taken(by_name: dict[str | None, list[tuple[Connection, str]]], language: st
     return found
 
 
+def _workers(queue: _Queue) -> Sequence[Worker]:
+    """The workers of one queue; a row with the problem where they cannot be brought together."""
+
+    def unreadable(why: str) -> list[Worker]:
+        ref, state = queue.ref, WorkerState.UNKNOWN
+        queues = (ref.name,)
+        return [Worker(id=ref.name, source=ref.source, backend=ref.backend, state=state, queues=queues, problem=why)]
+
+    return readable(lambda: list(queue.workers()), unreadable)
+
+
 class _Queue:
     """The workers of one queue."""
 
     def __init__(
         self, ref: QueueRef, active: Active, connections: Sequence[tuple[Connection, str]], now: float, *, listed: bool
     ) -> None:
-        self._ref = ref
+        self.ref = ref
         self._active = active
         self._connections = connections
         self._now = now
@@ -109,7 +122,7 @@ class _Queue:
         if name is not None and self._listed:
             state, reason = WorkerState.SUSPECT, GONE
         for holder, jobs in holders.items():
-            yield self._worker(f"{self._ref.name}/{holder}", state, jobs, reason=reason, facts=(("Name", name),))
+            yield self._worker(f"{self.ref.name}/{holder}", state, jobs, name=name, reason=reason)
 
     def _told(
         self, connections: Sequence[tuple[Connection, str]], holders: Mapping[str, list[Running]]
@@ -142,11 +155,11 @@ class _Queue:
         for name, jobs in lost.items():
             there = name in names if name is not None else bool(names)
             yield self._worker(
-                f"{self._ref.name}/{name or '?'} (lost)",
+                f"{self.ref.name}/{name or '?'} (lost)",
                 WorkerState.SUSPECT if there or not self._listed else WorkerState.DEAD,
                 jobs,
+                name=name,
                 reason=LOST if there or not self._listed else DIED,
-                facts=(("Name", name),),
             )
 
     def _connected(
@@ -158,11 +171,24 @@ class _Queue:
         jobs: Sequence[Running] | None = None,
         reason: str | None = None,
     ) -> Worker:
-        name, now = connection.worker, self._now
         # Connections through a socket file all have the same address.
         told = f"#{connection.client_id}" if connection.address.endswith(":0") else connection.address
-        return self._worker(
-            printable(f"{name or self._ref.name}@{told}", 500),
+        worker_id = printable(f"{connection.worker or self.ref.name}@{told}", 500)
+        decode = partial(self._of_connection, worker_id, connection, language, state, jobs, reason)
+        return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
+
+    def _of_connection(
+        self,
+        worker_id: str,
+        connection: Connection,
+        language: str,
+        state: WorkerState,
+        jobs: Sequence[Running] | None,
+        reason: str | None,
+    ) -> Worker:
+        name, now = connection.worker, self._now
+        return self._made(
+            worker_id,
             state,
             jobs,
             reason=reason,
@@ -178,6 +204,13 @@ class _Queue:
         )
 
     def _worker(
+        self, worker_id: str, state: WorkerState, jobs: Sequence[Running], *, name: str | None, reason: str
+    ) -> Worker:
+        """One that is seen by the jobs it holds alone."""
+        decode = partial(self._made, worker_id, state, jobs, facts=(("Name", name),), reason=reason)
+        return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
+
+    def _made(
         self,
         worker_id: str,
         state: WorkerState,
@@ -192,12 +225,12 @@ class _Queue:
         """`jobs` None: it is not told what it runs."""
         return Worker(
             id=worker_id,
-            source=self._ref.source,
-            backend=self._ref.backend,
+            source=self.ref.source,
+            backend=self.ref.backend,
             state=state,
             reason=reason,
             hostname=hostname,
-            queues=(self._ref.name,),
+            queues=(self.ref.name,),
             busy=len(jobs) if jobs is not None and (self._active.whole or not jobs) else None,
             work=oldest_first(jobs or ()),
             started_at=started_at,

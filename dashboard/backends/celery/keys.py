@@ -30,6 +30,10 @@ NATIVE = {
 }
 # What a worker took and has not begun; it waits, too.
 RESERVED = "reserved"
+# Where nothing tells which of those that workers took are being run: with `acks_late` some of them may be.
+MAYBE_RUNNING = "reserved or running"
+# What stands in line and is thrown away when a worker takes it.
+QUEUED_REVOKED = "queued, revoked"
 ORDERS = {
     State.WAITING: "next to run first",
     State.ACTIVE: "newest taken first",

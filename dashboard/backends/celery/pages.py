@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from dashboard.backends.acting import Pick
 from dashboard.backends.base import SIFT_BYTES, SIFT_ROWS
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.index import filled_key, index_key, started_key
+from dashboard.backends.celery.index import beats_of, filled_key, index_key, started_key, workers_key
 from dashboard.backends.celery.message import (
     NAMELESS,
     STATES,
@@ -34,6 +34,7 @@ from dashboard.backends.celery.record import Home, home_of
 from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, outline
 from dashboard.backends.celery.results import of_value as results_of_value
 from dashboard.backends.celery.routes import Routes
+from dashboard.backends.celery.workers import is_alive
 from dashboard.backends.members import (
     CALL_BYTES,
     PAGE_BYTES,
@@ -42,10 +43,10 @@ from dashboard.backends.members import (
     short_fields,
     unread_rows,
 )
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, count_of, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
-from dashboard.errors import NotFound, Unsupported, WrongType
+from dashboard.errors import BackendUnavailable, NotFound, Unsupported, WrongType
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, State
 from dashboard.sources import Argument, Command, Reply, Source
 
@@ -70,10 +71,12 @@ STILL_HELD = "it is still with a worker, which throws it away when its time come
 
 
 class Known(NamedTuple):
-    """What our own keys tell of tasks: where their results are, and which were told to have started."""
+    """What our own keys tell of tasks: where their results are, which were told to have started, and whether those are
+    all that run."""
 
     home: Home
     started: frozenset[str]
+    whole: bool
 
 
 class Held(NamedTuple):
@@ -84,10 +87,11 @@ class Held(NamedTuple):
     queue: str | None
     task: str
     state: State
+    maybe: bool = False  # it may be running: nothing tells
 
     def job(self, ref: QueueRef, queue: str) -> Job:
         """It as a row of a list."""
-        native = native_of(_TOGETHER, self.state)
+        native = keys.MAYBE_RUNNING if self.maybe else native_of(_TOGETHER, self.state)
         return row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
 
 
@@ -111,15 +115,17 @@ class Pages:
         self._own = own
         self._names = names
 
-    def read(self, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def read(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
         """A page, and the payloads of its rows.
 
-        Cost: 2 round trips, and as `_messages` where messages are long; 4 without scripts.
+        Cost: 2 round trips, and as `_messages` where messages are long; 4 without scripts. For waiting jobs 1 more, and
+        another one where our own keys are on another server; none of both where it is not to be `marked` which are
+        revoked.
         """
         place = keys.place(ref)
         self._check_state(place, query)
         if query.state is State.WAITING and place.queue is not None:
-            return self._waiting(ref, place, query)
+            return self._waiting(ref, place, query, marked=marked)
         if query.state in keys.TAKEN:
             return self._taken(ref, place, query)
         return self._ended(ref, place, query)
@@ -138,7 +144,7 @@ class Pages:
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
         if query.state not in keys.ENDED or self._own is None:
-            jobs = self.read(ref, query)[0].jobs
+            jobs = self.read(ref, query, marked=False)[0].jobs
             return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         place = keys.place(ref)
         self._check_state(place, query)
@@ -149,9 +155,14 @@ class Pages:
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [Pick(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
 
-    def _waiting(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def _waiting(
+        self, ref: QueueRef, place: keys.Place, query: JobQuery, *, marked: bool
+    ) -> tuple[JobPage, list[bytes]]:
         lists = place.lists()
-        sizes = self._broker.batch([("LLEN", key) for key in lists])
+        together = marked and self._own is self._broker
+        commands: list[Command] = [("LLEN", key) for key in lists]
+        replies = self._broker.batch([*commands, *([self._facts_command(ref, place)] if together else ())])
+        sizes = replies[: len(lists)]
         _check(self._broker, ref, sizes)
         if not any(sizes) and not self._exists(place):
             raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
@@ -167,11 +178,36 @@ class Pages:
                 offset = max(0, offset - size)
         found, unread = self._messages(parts)
         jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
+        if marked:
+            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(ref, place))
         first = query.offset + len(found)
         rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
         page = _page(query, _unique((*jobs, *rest)), sum(sizes))
         payloads = [cut.raw for cut in found]
         return msgspec.structs.replace(page, truncated=bool(rest)), [*payloads, *(b"" for _ in rest)]
+
+    def _facts_command(self, ref: QueueRef, place: keys.Place) -> Command:
+        return ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape"))
+
+    def _facts(self, ref: QueueRef, place: keys.Place) -> Reply:
+        """What our own keys tell of the results. Cost: 1 round trip."""
+        return None if self._own is None else self._own.batch([self._facts_command(ref, place)])[0]
+
+    def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
+        """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
+
+        Cost: 1 round trip, none for no jobs.
+        """
+        home = Home(keys.place(ref).prefix, results_of_value(facts).prefixes[::-1])
+        names = [(n, name) for n, job in enumerate(jobs) for name in home.keys(job.id)]
+        try:
+            records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for _, name in names])
+        except BackendUnavailable:
+            if self._results is self._broker:
+                raise
+            return list(jobs)
+        revoked = {n for (n, _), raw in zip(names, records, strict=True) if _status(raw) == "REVOKED"}
+        return [_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
 
     def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
         """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
@@ -230,7 +266,7 @@ class Pages:
         shown = rows[query.offset : query.offset + query.per_page]
         whole = len(cuts) >= total
         # What is acknowledged before it runs stands in no list.
-        counted = whole and query.state is not State.ACTIVE
+        counted = whole and query.state is not State.ACTIVE and not any(held.maybe for held in rows)
         jobs = tuple(held.job(ref, ref.name) for held in shown)
         page = _page(query, _unique(jobs), len(rows) if counted else None)
         page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
@@ -255,6 +291,8 @@ class Pages:
                 found[n] = held._replace(state=State.CANCELED)
             elif held.state is State.WAITING and (status == "STARTED" or held.task in known.started):
                 found[n] = held._replace(state=State.ACTIVE)
+            elif held.state is State.WAITING and held.message is not None:
+                found[n] = held._replace(maybe=not known.whole)
         return found
 
     def _unacked(self, ref: QueueRef, place: keys.Place) -> tuple[list[Cut], int, Known]:
@@ -266,26 +304,34 @@ class Pages:
         entries, index = self._names.keys(place.prefix)
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
         field = place.prefix.encode("utf-8", "surrogateescape")
-        own: list[Command] = [("HGET", keys.results_key(ref.source), field), ("SMEMBERS", started_key(ref.source))]
+        own: list[Command] = [
+            ("HGET", keys.results_key(ref.source), field),
+            ("SMEMBERS", started_key(ref.source)),
+            ("HGETALL", workers_key(ref.source)),
+        ]
+        mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
         together = self._own is self._broker
-        answered = self._scripts.run(keys.script("unacked"), [call], also=own if together else ())
+        answered = self._scripts.run(keys.script("unacked"), [call], also=[mailboxes, *(own if together else ())])
+        boxes: Reply = answered[1][0] if answered is not None else None
         if answered is not None and together:
-            told = answered[1]
+            told = answered[1][1:]
         else:
-            told = self._own.batch(own) if self._own is not None else [None, None]
-        started = told[1] if isinstance(told[1], list | set) else ()
-        known = Known(
-            Home(place.prefix, results_of_value(told[0]).prefixes[::-1]), frozenset(text(each) for each in started)
-        )
+            told = self._own.batch(own) if self._own is not None else [None] * len(own)
+        started = frozenset(text(each) for each in told[1]) if isinstance(told[1], list | set) else frozenset()
+        home = Home(place.prefix, results_of_value(told[0]).prefixes[::-1])
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (0, [])
         else:
-            tags, total = self._broker.batch([("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries)])
+            tags, total, boxes = self._broker.batch(
+                [("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries), mailboxes]
+            )
             names = tags if isinstance(tags, list) else []
             lengths = self._broker.batch([("HSTRLEN", entries, tag) for tag in names])
             raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
             values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
+        beats = [beat for beat in beats_of(told[2]).values() if beat.get("prefix", "") == place.prefix]
+        known = Known(home, started, _tells_all(beats, boxes, len(started), self._broker.now_s()))
         found = []
         for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
             if isinstance(raw, bytes):
@@ -389,13 +435,13 @@ class Pages:
                 )
                 job = _message(ref, ref.name, State.WAITING, cut, message, position)
                 if "REVOKED" in map(_status, records):
-                    return msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED)))
+                    return _revoked(msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED))))
                 return job
         return None
 
     def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
         """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
-        without scripts. Cost: 2 round trips.
+        without scripts. Cost: 2 round trips; 2 more where some are found.
         """
         lists = keys.place(ref).lists()
         sizes = self._broker.batch([("LLEN", key) for key in lists])
@@ -415,6 +461,10 @@ class Pages:
                     (row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None), cut.raw)
                     for cut in cuts
                 ]
+                if rows:
+                    place = keys.place(ref)
+                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(ref, place))
+                    rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
                 # What workers took meanwhile must not make the look stand still.
                 reached = max(before + reply[1], offset + 1)
                 return rows, reached, reached < sum(sizes)
@@ -438,8 +488,9 @@ class Pages:
                 if record is not None:
                     return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
             job = _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
-            if held.state is State.WAITING:
-                return msgspec.structs.replace(job, facts=(("With a worker", MAY_RUN), *job.facts))
+            if held.maybe:
+                facts = (("With a worker", MAY_RUN), *job.facts)
+                return msgspec.structs.replace(job, native_state=keys.MAYBE_RUNNING, facts=facts)
             return job
         return self._recorded(ref, wanted, known.home)
 
@@ -523,6 +574,24 @@ class _Look:
             before += count
             self._sizes[n] = self._after[n] = count
         return found
+
+
+def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int, now: float) -> bool:
+    """Whether the tasks that are known to have started are all that run: every worker is known, and the live ones tell
+    as many, or none.
+
+    `beats` = of the workers that were heard, `boxes` = how many workers have a mailbox. As `figures.divided`.
+    """
+    alive = [beat for beat in beats if is_alive(beat, now)]
+    counts = [count_of(beat.get("active")) for beat in alive]
+    if not beats or None in counts or not isinstance(boxes, int) or boxes > len(beats):
+        return False
+    return sum(count or 0 for count in counts) in (0, started)
+
+
+def _revoked(job: Job) -> Job:
+    """A waiting job that workers will throw away."""
+    return msgspec.structs.replace(job, native_state=keys.QUEUED_REVOKED)
 
 
 def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:

@@ -1,17 +1,30 @@
-"""Finding queues: RQ keeps a directory of every queue that was ever used, so no key space is scanned."""
+"""Finding queues: RQ keeps a directory of every queue that was ever used, so no key space is scanned.
+
+Where something else stands in the directory's place, the workers still name the queues that they serve.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
+
 from dashboard.backends.base import Backend, Budget, Discovery
+from dashboard.backends.members import short_fields
 from dashboard.backends.payload import text
 from dashboard.backends.rq import keys
 from dashboard.backends.rq.keys import DEFAULT_PREFIX, QueueKeys
 from dashboard.backends.scan import timed
 from dashboard.model import QueueRef
+from dashboard.sources import Source
 
 NAMES_PER_CALL = 1000
+NAMES_BYTES = 64 * 1024
+NO_DIRECTORY = (
+    "{key} is no set, so only queues that were found before or that a worker serves are listed. "
+    "Rename or delete it: RQ writes it anew."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,30 +33,49 @@ class _Place:
 
     prefix: int = 0
     position: int = 0
+    problem: str | None = None
 
 
 def discover(backend: Backend, prefixes: tuple[str, ...], place: _Place | None, budget: Budget) -> Discovery:
     """The queues of the next stretch of the directories, and always those that the settings name outright.
 
-    Raises redis.ResponseError when a directory is no set. Cost: 1 round trip per thousand queues, within `budget`.
+    Cost: 1 round trip per thousand queues, within `budget`; 2 more where a directory is no set.
     """
     found = [_named(name, prefixes) for name in backend.named_queues()]
     place = place or _Place()
     while place.prefix < len(prefixes):
         prefix = prefixes[place.prefix]
-        reply, server_s = timed(
-            backend.source, "SSCAN", keys.directory(prefix), place.position, "COUNT", NAMES_PER_CALL
-        )
-        position, members = reply
+        directory, problem = keys.directory(prefix), place.problem
+        try:
+            reply, server_s = timed(backend.source, "SSCAN", directory, place.position, "COUNT", NAMES_PER_CALL)
+        except ResponseError as exc:
+            if "WRONGTYPE" not in str(exc):
+                raise
+            found += _served(backend.source, prefix)
+            position, members, server_s, problem = 0, [], 0.0, NO_DIRECTORY.format(key=directory)
+        else:
+            position, members = reply
         more = budget.spend(server_s)
         queues = (keys.queue_keys(text(member), (prefix,)) for member in members)
         found += [queue for queue in queues if queue is not None]
-        place = _Place(place.prefix, int(position)) if int(position) else _Place(place.prefix + 1)
+        at_end = not int(position)
+        place = _Place(place.prefix + at_end, 0 if at_end else int(position), problem)
         if not more:
             break
-    complete = place.prefix >= len(prefixes)
     refs = {queue.shown_name: _ref(backend, queue) for queue in found if backend.shows(queue.shown_name)}
-    return Discovery(tuple(refs.values()), complete, None if complete else place)
+    if place.prefix < len(prefixes):
+        return Discovery(tuple(refs.values()), complete=False, cursor=place)
+    return Discovery(tuple(refs.values()), complete=place.problem is None, cursor=None, problem=place.problem)
+
+
+def _served(source: Source, prefix: str) -> Iterator[QueueKeys]:
+    """The queues that live workers serve. Cost: 2 round trips."""
+    reply = source.batch([("SSCAN", keys.workers(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
+    workers = reply[1][:NAMES_PER_CALL] if isinstance(reply, list) else []
+    for names in short_fields(source, [(worker, "queues") for worker in workers], NAMES_BYTES):
+        for name in text(names).split(",") if isinstance(names, bytes) else ():
+            if name:
+                yield QueueKeys(prefix, name)
 
 
 def _named(name: str, prefixes: tuple[str, ...]) -> QueueKeys:

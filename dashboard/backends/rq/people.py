@@ -76,8 +76,7 @@ def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: 
         record: Reply = values[n * width : (n + 1) * width]
         if isinstance(replies[len(listed) + n], ResponseError):
             record = replies[len(listed) + n]
-        work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
-        decode = partial(_worker, source, prefix, key, record, work, refs)
+        decode = partial(_worker, source, prefix, key, record, executions, jobs, refs)
         found.append(worker_row(decode, _worker_id(prefix, key), source.name, "rq"))
     return sorted(found, key=lambda worker: worker.id)
 
@@ -105,8 +104,15 @@ def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, Qu
 
 
 def _worker(
-    source: Source, prefix: str, key: bytes, record: Reply, work: Sequence[Work], refs: Mapping[str, QueueRef]
+    source: Source,
+    prefix: str,
+    key: bytes,
+    record: Reply,
+    executions: Reply,
+    jobs: Mapping[tuple[str, str], Record | None],
+    refs: Mapping[str, QueueRef],
 ) -> Worker:
+    work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
     common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
     if isinstance(record, ResponseError):
         wrong = "its record is of the wrong type"

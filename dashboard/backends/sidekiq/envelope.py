@@ -15,6 +15,7 @@ import msgspec
 from dashboard.backends.payload import loads, written
 from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
 from dashboard.backends.sidekiq.entry import arguments_of
+from dashboard.clock import instant, iso
 
 Fields = dict[str, msgspec.Raw]
 
@@ -26,9 +27,12 @@ FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_cla
 ATTEMPTS = ("retry_count", "failed_at", "retried_at")
 # A batch counts its jobs by their ids: one that it does not know would end it early. Locks and digests are made anew
 # from the arguments by the middleware that asks for them: an old one would free, or take, what belongs to another job.
-# An expiry is that of the old push. Source: sidekiq-unique-jobs `lib/sidekiq_unique_jobs/job.rb` (prepare, add_digest).
+# An expiry is that of the old push, a time to run at is over. How often a job was interrupted (super_fetch, reliable
+# fetch) or came over a limit (Enterprise) ends it, when it is too often: a new one begins at none.
+# Source: sidekiq-unique-jobs `lib/sidekiq_unique_jobs/job.rb` (prepare, add_digest).
 OF_THE_OLD_JOB = (
     *FAILURES,
+    *("at", "interrupted_count", "overrated"),
     *("bid", "expiry", "unique_token", "lock_digest", "lock_args", "unique_digest", "unique_args"),
 )
 # What Active Job keeps in its envelope of how far a job has come: a new one begins at the first step. Source: rails
@@ -94,7 +98,7 @@ def edited(raw: bytes, now: float, arguments: list[Any]) -> Push:
 def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> Push:
     for name in OF_THE_OLD_JOB:
         fields.pop(name, None)
-    fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"))
+    fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"), now)
     fields["jid"] = _raw(secrets.token_hex(12))
     if "created_at" in fields:
         fields["created_at"] = _as_known(fields, now)
@@ -199,7 +203,7 @@ def _as_known(fields: Fields, now: float) -> msgspec.Raw:
     return _raw(int(now * 1000) if _integer(known) is not None else now)
 
 
-def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:
+def _arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.Raw:
     """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
     old = fields["args"]
     try:
@@ -211,7 +215,15 @@ def _arguments(fields: Fields, arguments: bytes | None) -> msgspec.Raw:
         return msgspec.Raw(arguments) if arguments is not None else old
     if arguments is not None:
         envelope["arguments"] = msgspec.Raw(arguments)
-    for name, value in (("job_id", str(uuid.uuid4())), ("executions", 0), ("exception_executions", {})):
+    anew: dict[str, Any] = {
+        "job_id": str(uuid.uuid4()),
+        "provider_job_id": None,
+        "executions": 0,
+        "exception_executions": {},
+    }
+    if _text(envelope.get("enqueued_at")):
+        anew["enqueued_at"] = iso(instant(now))
+    for name, value in anew.items():
         if name in envelope:
             envelope[name] = _raw(value)
     for name in PROGRESS:

@@ -159,6 +159,25 @@ def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redi
     assert "WRONGTYPE" in (queues["odd"].error or "")
 
 
+def test_queues_stay_while_their_directory_cannot_be_read(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.collect.sampler.SEARCH_PAUSE_S", 0.0)
+    fill(redis_client, mail=3)
+    sampler = Sampler(watch_of(source), 2, "me")
+    sampler.sample()
+    redis_client.rename("lists", "aside")
+    redis_client.set("lists", "x")
+    for _ in range(2):
+        snapshot = sampler.sample()
+        assert [(queue.name, queue.depth, queue.error) for queue in snapshot.queues] == [("mail", 3, None)]
+        assert ["WRONGTYPE" in problem for problem in snapshot.sources[0].problems] == [True]
+        assert not snapshot.sources[0].discovered
+    redis_client.rename("aside", "lists")
+    after = sampler.sample().sources[0]
+    assert (after.problems, after.discovered) == ((), True)
+
+
 def test_a_queue_that_is_gone_leaves_with_the_next_search(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
