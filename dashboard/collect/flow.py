@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import msgspec
 
@@ -339,26 +340,24 @@ def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = (
     finished = [queue.throughput_per_min for queue in queues] + [source.together_per_min for source in sources]
     known = [value for value in finished if value is not None]
     failed = [queue.failed_per_min for queue in queues if queue.failed_per_min is not None]
-    pairs = [
-        (queue.failed_per_min, queue.throughput_per_min)
-        for queue in queues
-        if queue.failed_per_min is not None and queue.throughput_per_min is not None
-    ]
-    of_pairs = sum(pair[1] for pair in pairs)
+    both = [queue for queue in queues if queue.failed_per_min is not None and queue.throughput_per_min is not None]
+    of_both = sum([queue.throughput_per_min or 0.0 for queue in both])
     together = {source.name for source in sources if source.together_per_min is not None}
     return TotalRates(
         throughput_per_min=sum(known) if known else None,
         failed_per_min=sum(failed) if failed else None,
-        error_ratio=sum(pair[0] for pair in pairs) / of_pairs if of_pairs else None,
-        throughput_unknown=_unknown(queues, lambda queue: queue.throughput_per_min, together),
-        failed_unknown=_unknown(queues, lambda queue: queue.failed_per_min, ()),
+        error_ratio=sum([queue.failed_per_min or 0.0 for queue in both]) / of_both if of_both else None,
+        throughput_unknown=_unknown(queues, attrgetter("throughput_per_min"), together),
+        failed_unknown=_unknown(queues, attrgetter("failed_per_min"), ()),
     )
 
 
 def _unknown(
-    queues: Iterable[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
+    queues: Sequence[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
 ) -> int:
     """How many queues lack a figure that no entry of theirs together tells; `together` = sources that tell it."""
+    if None not in map(figure, queues):
+        return 0
     shared: dict[tuple[str, str, str | None], list[QueueStats]] = {}
     alone: dict[tuple[str, str, str | None], list[QueueStats]] = {}
     for queue in queues:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -13,8 +12,6 @@ from flask import Blueprint, Response, request
 from dashboard.backends.acting import Action
 from dashboard.backends.base import MAX_SCHEDULES, Backend
 from dashboard.clock import instant, iso
-from dashboard.collect.flow import total_rates
-from dashboard.collect.history import known_sum
 from dashboard.collect.live import Board
 from dashboard.collect.search import parse
 from dashboard.errors import BackendUnavailable, Forbidden
@@ -30,12 +27,12 @@ from dashboard.model import (
     SourceStats,
     State,
     Worker,
-    states_at_least,
 )
 from dashboard.web.alerting import shown_firing
 from dashboard.web.deck import deck
 from dashboard.web.jobquery import job_query
 from dashboard.web.verbs import job_verbs
+from dashboard.web.whole import rounded, totals
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -49,15 +46,16 @@ def overview() -> Response:
     reading = deck().reading()
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
+    whole = deck().whole(snapshot, reading.history) if snapshot else None
     return _json(
         {
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
-            "age_s": _rounded(reading.age_s),
+            "age_s": rounded(reading.age_s),
             "stale": reading.stale,
             "other_settings": reading.other,
             "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
-            "totals": totals(queues, snapshot.sources if snapshot else ()),
-            "totals_at_least": [state.value for state in states_at_least(queues)],
+            "totals": whole.totals if whole else totals(()),
+            "totals_at_least": [state.value for state in whole.at_least] if whole else [],
             "queues": [_queue(queue) for queue in queues],
             "alerts": _alerts(),
         }
@@ -130,7 +128,7 @@ def _class(each: ClassStats) -> dict[str, Any]:
         "name": each.name,
         "runs": each.runs,
         "failed": each.failed,
-        **{name: _rounded(getattr(each, name), 4) for name in times},
+        **{name: rounded(getattr(each, name), 4) for name in times},
     }
 
 
@@ -261,26 +259,6 @@ def _query(backend: Backend) -> JobQuery:
     return job_query(backend, request.args.get("state", State.WAITING.value))
 
 
-def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
-    """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
-
-    `throughput_unknown` and `failed_unknown` are how many queues these two sums lack since they tell no rate. The error
-    ratio is that of the queues that tell both what finished and what failed.
-    """
-    sums = total_rates(queues, sources)
-    counts = [queue.counts for queue in queues]
-    states = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
-    return {
-        "depth": known_sum(queue.depth for queue in queues),
-        **{state: known_sum(map(attrgetter(state), counts)) for state in states},
-        "throughput_per_min": _rounded(sums.throughput_per_min),
-        "failed_per_min": _rounded(sums.failed_per_min),
-        "error_ratio": _rounded(sums.error_ratio, 4),
-        "throughput_unknown": sums.throughput_unknown,
-        "failed_unknown": sums.failed_unknown,
-    }
-
-
 def _source(source: SourceStats) -> dict[str, Any]:
     return {
         "name": source.name,
@@ -291,9 +269,9 @@ def _source(source: SourceStats) -> dict[str, Any]:
         "unreachable_since": iso(instant(source.unreachable_since)),
         "libraries": list(source.libraries),
         "discovered": source.discovered,
-        "search_progress": _rounded(source.search_progress, 2),
+        "search_progress": rounded(source.search_progress, 2),
         "problems": list(source.problems),
-        "together_per_min": _rounded(source.together_per_min),
+        "together_per_min": rounded(source.together_per_min),
         "cost": {
             "commands": source.commands,
             "round_trips": source.round_trips,
@@ -317,13 +295,13 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
         "native_counts": {entry.native: entry.count for entry in queue.native},
         "at_least": [state.value for state in queue.at_least],
         "depth": queue.depth,
-        "latency_s": _rounded(queue.latency_s),
-        "overdue_s": _rounded(queue.overdue_s),
-        "throughput_per_min": _rounded(queue.throughput_per_min),
-        "failed_per_min": _rounded(queue.failed_per_min),
-        "error_ratio": _rounded(queue.error_ratio, 4),
-        "runtime_p50_s": _rounded(queue.runtime_p50_s, 4),
-        "runtime_p95_s": _rounded(queue.runtime_p95_s, 4),
+        "latency_s": rounded(queue.latency_s),
+        "overdue_s": rounded(queue.overdue_s),
+        "throughput_per_min": rounded(queue.throughput_per_min),
+        "failed_per_min": rounded(queue.failed_per_min),
+        "error_ratio": rounded(queue.error_ratio, 4),
+        "runtime_p50_s": rounded(queue.runtime_p50_s, 4),
+        "runtime_p95_s": rounded(queue.runtime_p95_s, 4),
         "flow_quality": queue.flow_quality.value,
         "flow_reason": queue.flow_reason,
         "workers": queue.workers,
@@ -398,10 +376,6 @@ def _value(payload: Payload | None) -> Any:
     if payload is None or payload.kind == "missing":
         return None
     return payload.value if payload.kind == "json" else payload.text
-
-
-def _rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _json(answer: dict[str, Any]) -> Response:

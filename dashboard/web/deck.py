@@ -61,6 +61,7 @@ from dashboard.triage.groups import Member
 from dashboard.triage.members import Unread, unread_line
 from dashboard.web.firing import Firing, FiringWatch
 from dashboard.web.formatting import percent
+from dashboard.web.whole import LatestWhole, Whole
 
 log = masked_logger(__name__)
 
@@ -106,6 +107,7 @@ class Deck:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = Names()
+        self._whole = LatestWhole()
         self._classes: Kept[ClassBoard] = Kept(CLASSES_KEPT_S)
         self._health: Kept[CheckerHealth] = Kept(HEALTH_KEPT_S)
         watch(settings)  # a wrong setting shall stop the start, not the first request
@@ -143,6 +145,10 @@ class Deck:
     def reading(self) -> Reading:
         """The newest reading; see Reader.current for its cost."""
         return self._here().reader.current()
+
+    def whole(self, snapshot: Snapshot, history: History) -> Whole:
+        """What the overview tells of all queues of the newest snapshot, worked out once for all viewers."""
+        return self._whole.of(snapshot, history)
 
     def queue(self, source: str, backend: str, name: str) -> QueueStats:
         """The queue at that address in the newest snapshot. Raises NotFound."""

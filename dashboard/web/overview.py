@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,14 @@ from flask import Blueprint, Response, render_template, request
 
 from dashboard.collect.history import History, Point, known_sum
 from dashboard.collect.reader import Reading
-from dashboard.model import Quality, QueueStats, Snapshot, State, states_at_least
+from dashboard.model import Snapshot, State
 from dashboard.web import htmx, page
-from dashboard.web.api import totals
 from dashboard.web.deck import deck
 from dashboard.web.formatting import duration, full, percent, short, size
 from dashboard.web.sparkline import line
 from dashboard.web.tables import TableQuery, table
-from dashboard.web.trouble import Level, Trouble, of_snapshot
+from dashboard.web.trouble import Level, Trouble
+from dashboard.web.whole import Whole
 
 bp = Blueprint("overview", __name__)
 
@@ -72,15 +72,16 @@ def context(reading: Reading, query: TableQuery) -> dict[str, Any]:
     }
     if snapshot is None:
         return answer
-    troubles = of_snapshot(snapshot, reading.history)
+    whole = deck().whole(snapshot, reading.history)
+    troubles = whole.troubles
     span = len(reading.history.totals.depth)
     return answer | {
         "troubles": troubles[:MAX_TROUBLES],
         "more_troubles": max(0, len(troubles) - MAX_TROUBLES),
-        "figures": figures(snapshot, reading.history, troubles),
-        "table": table(snapshot.queues, reading.history, query),
-        "libraries": _count(queue.backend for queue in snapshot.queues),
-        "source_counts": _count(queue.source for queue in snapshot.queues),
+        "figures": figures(whole),
+        "table": table(whole, query),
+        "libraries": whole.libraries,
+        "source_counts": whole.sources,
         "span": span,
         "span_text": span_text(reading.history),
         "spark": lambda points: line(points, span, 72, 20),
@@ -119,11 +120,9 @@ def span_text(history: History) -> str:
     return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
 
 
-def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> tuple[Figure, ...]:
+def figures(whole: Whole) -> tuple[Figure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
-    sums = totals(snapshot.queues, snapshot.sources)
-    more = states_at_least(snapshot.queues)
-    estimated = _estimated(snapshot.queues)
+    sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
     growing = any(trouble.state == "dead growing" for trouble in troubles)
@@ -137,7 +136,7 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
             "Finished / min", _jobs(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
             _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking(sums),
             _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
-            estimated=estimated,
+            estimated=whole.estimated,
         ),
         Figure(
             "Error ratio", percent(sums["error_ratio"]),
@@ -147,14 +146,14 @@ def figures(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
             else "unknown: no queue tells both what finished and what failed",
             _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
-            failing, estimated,
+            failing, whole.estimated,
         ),
         Figure(
             "Dead letters", _jobs(sums["dead"], State.DEAD in more),
             _title(sums["dead"], "jobs that will not run again by themselves"),
             _path(past.dead), _change(past.dead, sums["dead"], step_s), Level.WARNING if growing else Level.OK,
         ),
-        _memory(snapshot, history, troubles),
+        _memory(whole.snapshot, history, troubles),
     )  # fmt: skip
 
 
@@ -207,15 +206,3 @@ def _change(points: Sequence[Point], now: float | None, step_s: float, as_text: 
     if abs(now - first) < 0.005:
         return f"the same{since}"
     return ("+" if now > first else "−") + as_text(abs(now - first)) + since
-
-
-def _estimated(queues: Sequence[QueueStats]) -> str | None:
-    reasons = {queue.flow_reason or "estimated" for queue in queues if queue.flow_quality is Quality.ESTIMATED}
-    return "; ".join(sorted(reasons)[:3]) or None
-
-
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dashboard.collect.history import History, QueueHistory, known_sum
+from dashboard.collect.history import QueueHistory, known_sum
 from dashboard.model import QueueStats, State, states_at_least
-from dashboard.web.trouble import Level, Trouble, dead_growth, of_queue
+from dashboard.web.trouble import Level, Trouble
+from dashboard.web.whole import Whole
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -29,18 +30,20 @@ class Row:
         return self.troubles[0].level if self.troubles else Level.OK
 
 
-# What a column sorts by; a None sorts last in both directions. Text goes up first, figures down.
-_KEYS: dict[str, Callable[[Row], float | str | None]] = {
-    "name": lambda row: row.queue.name.casefold(),
-    "waiting": lambda row: row.queue.depth,
-    "oldest": lambda row: row.queue.latency_s,
-    "active": lambda row: row.queue.counts.active,
-    "rate": lambda row: row.queue.throughput_per_min,
-    "errors": lambda row: row.queue.error_ratio,
-    "dead": lambda row: row.queue.counts.dead,
-    "state": lambda row: row.level + len(row.troubles) / 10 + bool(row.queue.paused) / 2,
-    "trouble": lambda _row: None,
+def _state(queue: QueueStats, troubles: Sequence[Trouble]) -> float:
+    return (troubles[0].level if troubles else Level.OK) + len(troubles) / 10 + bool(queue.paused) / 2
+
+
+# What a column of figures sorts by; a None sorts last in both directions. Text goes up first, figures down.
+_FIGURES: dict[str, Callable[[QueueStats], float | None]] = {
+    "waiting": lambda queue: queue.depth,
+    "oldest": lambda queue: queue.latency_s,
+    "active": lambda queue: queue.counts.active,
+    "rate": lambda queue: queue.throughput_per_min,
+    "errors": lambda queue: queue.error_ratio,
+    "dead": lambda queue: queue.counts.dead,
 }
+_SORTS = frozenset({"name", "state", "trouble", *_FIGURES})
 ASCENDING_FIRST = frozenset({"name"})
 
 
@@ -60,7 +63,7 @@ class TableQuery:
     def of(cls, args: Mapping[str, str]) -> TableQuery:
         """The query in a URL's arguments."""
         sort = args.get("sort", "")
-        sort = sort if sort in _KEYS else "trouble"
+        sort = sort if sort in _SORTS else "trouble"
         direction = args.get("dir", "")
         page = args.get("page", "")
         return cls(
@@ -128,67 +131,77 @@ class Table:
     most_waiting: int  # scale of the bars: the largest of all queues
 
 
-def table(queues: Iterable[QueueStats], history: History, query: TableQuery) -> Table:
-    """The page of the table that `query` asks for; a page beyond the last is the last."""
-    everything = tuple(queues)
-    text = query.q.casefold()
-    rows = [
-        Row(queue, history.of(queue), tuple(of_queue(queue, dead_growth(queue, history))))
-        for queue in everything
-        if (not query.library or queue.backend == query.library)
-        and (not query.source or queue.source == query.source)
-        and text in queue.name.casefold()
-    ]
-    rows = _ordered(rows, query)
+def table(whole: Whole, query: TableQuery) -> Table:
+    """The page of the table that `query` asks for; a page beyond the last is the last. Rows are made of that alone."""
+    queues = whole.queues
+    found = _ordered(whole, query)
     if query.group:
-        rows.sort(key=lambda row: _group_of(row, query.group))  # stable: the order within a group stays
-    pages = max(1, -(-len(rows) // PER_PAGE))
+        titles = [_group_of(queue, query.group) for queue in queues]
+        found.sort(key=titles.__getitem__)  # stable: the order within a group stays
+    pages = max(1, -(-len(found) // PER_PAGE))
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
-    shown = rows[start : start + PER_PAGE]
+    shown = [Row(queues[n], whole.history.of(queues[n]), whole.of_queues[n]) for n in found[start : start + PER_PAGE]]
     return Table(
-        groups=tuple(_groups(shown, rows, query.group)),
+        groups=tuple(_groups(shown, [queues[n] for n in found] if query.group else (), len(found), query.group)),
         page=page,
         pages=pages,
         first=start + 1 if shown else 0,
         last=start + len(shown),
-        total=len(rows),
-        of=len(everything),
-        most_waiting=max((queue.depth or 0 for queue in everything), default=0),
+        total=len(found),
+        of=len(queues),
+        most_waiting=whole.most_waiting,
     )
 
 
-def _ordered(rows: list[Row], query: TableQuery) -> list[Row]:
-    by_name = sorted(rows, key=lambda row: (row.queue.name.casefold(), row.queue.backend, row.queue.source))
+def _ordered(whole: Whole, query: TableQuery) -> list[int]:
+    """The queues that match, by their number in the snapshot."""
     if query.sort == "trouble":
-        ordered = sorted(by_name, key=_trouble_key)
-        return ordered[::-1] if query.up else ordered
-    key = _KEYS[query.sort]
-    known = [row for row in by_name if key(row) is not None]
-    unknown = [row for row in by_name if key(row) is None]
-    known.sort(key=lambda row: key(row) or 0 if query.sort != "name" else str(key(row)), reverse=not query.up)
-    return known + unknown
+        found = _matching(whole, whole.by_trouble, query)
+        return found[::-1] if query.up else found
+    found = _matching(whole, whole.by_name, query)
+    if query.sort == "name":
+        # Of one name those of the first library come first in both directions.
+        return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
+    if query.sort == "state":
+        figures: list[float | None] = [
+            _state(queue, troubles) for queue, troubles in zip(whole.queues, whole.of_queues, strict=True)
+        ]
+    else:
+        figures = list(map(_FIGURES[query.sort], whole.queues))
+    known = [n for n in found if figures[n] is not None]
+    known.sort(key=lambda n: figures[n] or 0, reverse=not query.up)
+    return known + [n for n in found if figures[n] is None]
 
 
-def _trouble_key(row: Row) -> tuple[int, float, int]:
-    """Worst first; among the healthy the fullest first."""
-    weight = row.troubles[0].weight if row.troubles else 0.0
-    return (-row.level, -weight, -(row.queue.depth or 0))
+def _matching(whole: Whole, ordered: Sequence[int], query: TableQuery) -> list[int]:
+    """Those of `ordered` that are not left out, in their order; a list of their own."""
+    if not query.narrowed:
+        return list(ordered)
+    text, queues, names = query.q.casefold(), whole.queues, whole.names
+    return [
+        n
+        for n in ordered
+        if (not query.library or queues[n].backend == query.library)
+        and (not query.source or queues[n].source == query.source)
+        and text in names[n]
+    ]
 
 
-def _group_of(row: Row, group: str) -> str:
-    return row.queue.backend if group == "library" else row.queue.source
+def _group_of(queue: QueueStats, group: str) -> str:
+    return queue.backend if group == "library" else queue.source
 
 
-def _groups(shown: list[Row], rows: list[Row], group: str) -> Iterable[Group]:
+def _groups(shown: list[Row], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[Group]:
+    """The rows shown under their headings, whose sums are over `queues`."""
     if not group:
-        yield Group("", tuple(shown), len(rows), None, None, ())
+        yield Group("", tuple(shown), total, None, None, ())
         return
-    for title in dict.fromkeys(_group_of(row, group) for row in shown):
-        members = [row.queue for row in rows if _group_of(row, group) == title]
+    for title in dict.fromkeys(_group_of(row.queue, group) for row in shown):
+        members = [queue for queue in queues if _group_of(queue, group) == title]
         yield Group(
             title,
-            tuple(row for row in shown if _group_of(row, group) == title),
+            tuple(row for row in shown if _group_of(row.queue, group) == title),
             len(members),
             known_sum(queue.depth for queue in members),
             known_sum(queue.counts.dead for queue in members),

@@ -5,12 +5,12 @@ These are the signs that need no configuration. None (unknown) is never a troubl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import Any
 
 from dashboard.collect.history import History, Point
-from dashboard.model import QueueStats, Snapshot, SourceStats
+from dashboard.model import QueueStats, Snapshot, SourceStats, Value
 from dashboard.web.formatting import duration, full, percent
 
 # Age of the oldest waiting job: a queue that is drained has its jobs picked up within a minute.
@@ -41,26 +41,39 @@ class Level(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """One thing that is wrong. `weight` orders troubles of one level; `state` is a word for the table."""
+class Trouble(Value, frozen=True, kw_only=True, gc=False):
+    """One thing that is wrong. `state` is a word for the table; `rank` orders: worst first, then by weight.
+
+    Of thousands only those that are shown are put into words: `say` makes them of `figure`.
+    """
 
     level: Level
-    weight: float
+    rank: tuple[int, float]
     state: str
-    text: str
+    say: Callable[[Any], str]
+    figure: Any
     queue: QueueStats | None = None
     source: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is wrong, in words that go on after the name of the queue or source."""
+        return self.say(self.figure)
 
 
 def of_snapshot(snapshot: Snapshot, history: History) -> list[Trouble]:
     """All troubles of all sources and queues, worst first. An unreachable source speaks for its queues."""
+    return worst_of_snapshot(snapshot, [of_queue(queue, dead_growth(queue, history)) for queue in snapshot.queues])
+
+
+def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Trouble]]) -> list[Trouble]:
+    """As of_snapshot, given what is wrong with each of its queues."""
     down = {source.name for source in snapshot.sources if not source.reachable}
     found = [trouble for source in snapshot.sources for trouble in of_source(source, snapshot.sampled_at)]
-    for queue in snapshot.queues:
-        if queue.source not in down:
-            found.extend(of_queue(queue, dead_growth(queue, history)))
-    return sorted(found, key=_worst_first)
+    for queue, troubles in zip(snapshot.queues, of_queues, strict=True):
+        if troubles and queue.source not in down:
+            found.extend(troubles)
+    return sorted(found, key=_rank)
 
 
 def of_source(source: SourceStats, now: float) -> list[Trouble]:
@@ -68,7 +81,8 @@ def of_source(source: SourceStats, now: float) -> list[Trouble]:
     found: list[Trouble] = []
 
     def add(level: Level, weight: float, state: str, text: str) -> None:
-        found.append(Trouble(level=level, weight=weight, state=state, text=text, source=source.name))
+        rank = (-level, -weight)
+        found.append(Trouble(level=level, rank=rank, state=state, say=str, figure=text, source=source.name))
 
     if not source.reachable:
         since = source.unreachable_since
@@ -87,58 +101,87 @@ def of_source(source: SourceStats, now: float) -> list[Trouble]:
         add(Level.WARNING, 3e5, "clients", f"{full(health.clients)} of {full(health.max_clients)} connections are used")
     for problem in source.problems:
         add(Level.WARNING, 4e5, "unreadable", problem)
-    return sorted(found, key=_worst_first)
+    return sorted(found, key=_rank)
 
 
-def of_queue(queue: QueueStats, dead_more: int = 0) -> list[Trouble]:
+def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Trouble, ...]:
     """What is wrong with one queue, worst first; `dead_more` = how many dead letters came lately."""
     found: list[Trouble] = []
-
-    def add(level: Level, weight: float, state: str, text: str) -> None:
-        found.append(Trouble(level=level, weight=weight, state=state, text=text, queue=queue))
-
-    waiting = queue.depth or 0
+    waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
-        add(Level.CRITICAL, 1e6, "unreadable", f"cannot be read: {queue.error}")
-    if waiting and queue.workers == 0 and not queue.paused:
-        add(Level.CRITICAL, 1e5 + waiting, "no worker", f"has no worker while {_jobs(waiting)} {_wait(waiting)}")
-    elif waiting and queue.paused:
-        add(Level.WARNING, 1e5 + waiting, "paused", f"is paused while {_jobs(waiting)} {_wait(waiting)}")
-    elif queue.latency_s is not None and queue.latency_s >= LATENCY_WARNING_S:
-        level = Level.CRITICAL if queue.latency_s >= LATENCY_CRITICAL_S else Level.WARNING
-        add(level, queue.latency_s, "late", f"keeps its oldest job waiting for {duration(queue.latency_s)}")
-    if queue.overdue_s is not None and queue.overdue_s >= OVERDUE_WARNING_S and not queue.paused:
-        add(Level.WARNING, queue.overdue_s, "overdue", f"starts scheduled jobs {duration(queue.overdue_s)} late")
-    finished = (queue.throughput_per_min or 0.0) * 5
-    if queue.error_ratio is not None and queue.error_ratio >= ERROR_WARNING_RATIO and finished >= ERROR_MIN_JOBS:
-        level = Level.CRITICAL if queue.error_ratio >= ERROR_CRITICAL_RATIO else Level.WARNING
-        add(level, queue.error_ratio * 1e3, "failing", f"loses {percent(queue.error_ratio)} of its jobs")
+        found.append(_trouble(queue, Level.CRITICAL, 1e6, "unreadable", _unreadable, queue.error))
+    if waiting and queue.workers == 0 and not paused:
+        found.append(_trouble(queue, Level.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
+    elif waiting and paused:
+        found.append(_trouble(queue, Level.WARNING, 1e5 + waiting, "paused", _paused, waiting))
+    elif latency_s is not None and latency_s >= LATENCY_WARNING_S:
+        level = Level.CRITICAL if latency_s >= LATENCY_CRITICAL_S else Level.WARNING
+        found.append(_trouble(queue, level, latency_s, "late", _late, latency_s))
+    overdue_s, error_ratio = queue.overdue_s, queue.error_ratio
+    if overdue_s is not None and overdue_s >= OVERDUE_WARNING_S and not paused:
+        found.append(_trouble(queue, Level.WARNING, overdue_s, "overdue", _overdue, overdue_s))
+    if error_ratio is not None and error_ratio >= ERROR_WARNING_RATIO:
+        finished = (queue.throughput_per_min or 0.0) * 5
+        if finished >= ERROR_MIN_JOBS:
+            level = Level.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else Level.WARNING
+            found.append(_trouble(queue, level, error_ratio * 1e3, "failing", _failing, error_ratio))
     if dead_more > 0:
-        add(
-            Level.WARNING,
-            min(dead_more, 900),
-            "dead growing",
-            f"gained {full(dead_more)} dead letter{'' if dead_more == 1 else 's'} within {GROWTH_WINDOW_S // 60} min",
-        )
-    return sorted(found, key=_worst_first) if len(found) > 1 else found
+        found.append(_trouble(queue, Level.WARNING, min(dead_more, 900), "dead growing", _growing, dead_more))
+    return tuple(sorted(found, key=_rank) if len(found) > 1 else found)
+
+
+def _trouble(
+    queue: QueueStats, level: Level, weight: float, state: str, say: Callable[[Any], str], figure: Any
+) -> Trouble:
+    return Trouble(level=level, rank=(-level, -weight), state=state, say=say, figure=figure, queue=queue)
+
+
+def _unreadable(error: str) -> str:
+    return f"cannot be read: {error}"
+
+
+def _no_worker(waiting: int) -> str:
+    return f"has no worker while {_jobs(waiting)} {_wait(waiting)}"
+
+
+def _paused(waiting: int) -> str:
+    return f"is paused while {_jobs(waiting)} {_wait(waiting)}"
+
+
+def _late(latency_s: float) -> str:
+    return f"keeps its oldest job waiting for {duration(latency_s)}"
+
+
+def _overdue(overdue_s: float) -> str:
+    return f"starts scheduled jobs {duration(overdue_s)} late"
+
+
+def _failing(error_ratio: float) -> str:
+    return f"loses {percent(error_ratio)} of its jobs"
+
+
+def _growing(dead_more: int) -> str:
+    letters = "dead letter" if dead_more == 1 else "dead letters"
+    return f"gained {full(dead_more)} {letters} within {GROWTH_WINDOW_S // 60} min"
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
     """By how many the dead letters of a queue grew within GROWTH_WINDOW_S; 0 when unknown or shrunk."""
-    past = history.of(queue)
-    if past is None or queue.counts.dead is None:
+    now = queue.counts.dead
+    if not now or (past := history.of(queue)) is None:
         return 0
-    return _growth(past.dead[-max(1, GROWTH_WINDOW_S // history.step_s) :], queue.counts.dead)
+    return _growth(past.dead[-max(1, GROWTH_WINDOW_S // history.step_s) :], now)
 
 
 def _growth(points: Sequence[Point], now: int) -> int:
-    known: Iterable[Point] = (point for point in points if point is not None)
-    first = next(iter(known), None)
-    return max(0, now - int(first)) if first is not None else 0
+    for point in points:
+        if point is not None:
+            return max(0, now - int(point))
+    return 0
 
 
-def _worst_first(trouble: Trouble) -> tuple[int, float]:
-    return (-trouble.level, -trouble.weight)
+def _rank(trouble: Trouble) -> tuple[int, float]:
+    return trouble.rank
 
 
 def _jobs(count: int) -> str:

@@ -12,6 +12,7 @@ from dashboard.collect.history import History
 from dashboard.model import QueueStats, Snapshot, State
 from dashboard.web.deck import EXTENSION
 from dashboard.web.overview import figures
+from dashboard.web.whole import Whole
 from tests.contract.test_celery import bind, record
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -63,7 +64,7 @@ def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
 
     def finished(*queues: QueueStats) -> tuple[str, str]:
         snapshot = Snapshot(sampled_at=1.0, interval_s=2.0, sequence=1, sampler="", epoch=0, sources=(), queues=queues)
-        figure = figures(snapshot, History(), ())[1]
+        figure = figures(Whole(snapshot, History()))[1]
         return figure.value, figure.title
 
     assert finished(known) == ("12", "12 jobs ended per minute, over five minutes")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dashboard.collect.history import History
-from dashboard.model import Counts, QueueStats
+from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.web.tables import MAX_TEXT, PER_PAGE, Table, TableQuery, table
+from dashboard.web.whole import Whole
 
 
 def queue(name: str, **fields: Any) -> QueueStats:
@@ -28,8 +29,14 @@ def names(found: Table) -> list[str]:
     return [row.queue.name for group in found.groups for row in group.rows]
 
 
+def whole(*queues: QueueStats) -> Whole:
+    return Whole(
+        Snapshot(sampled_at=1000.0, interval_s=2, sequence=1, sampler="", epoch=0, sources=(), queues=queues), History()
+    )
+
+
 def ask(**args: str) -> Table:
-    return table(QUEUES, History(), TableQuery.of(args))
+    return table(whole(*QUEUES), TableQuery.of(args))
 
 
 @pytest.mark.parametrize(
@@ -66,13 +73,13 @@ def test_groups_sum_what_is_known() -> None:
 
 def test_pages() -> None:
     many = [queue(f"q{n:04}", depth=n) for n in range(PER_PAGE * 2 + 1)]
-    first = table(many, History(), TableQuery.of({"sort": "name"}))
+    first = table(whole(*many), TableQuery.of({"sort": "name"}))
     assert (first.page, first.pages, first.first, first.last, first.total) == (1, 3, 1, PER_PAGE, len(many))
-    last = table(many, History(), TableQuery.of({"sort": "name", "page": "99"}))
+    last = table(whole(*many), TableQuery.of({"sort": "name", "page": "99"}))
     assert (last.page, last.first, last.last) == (3, len(many), len(many))
     assert names(last) == [many[-1].name]
     assert last.most_waiting == len(many) - 1  # the scale is that of all queues, not of the page
-    none = table([], History(), TableQuery())
+    none = table(whole(), TableQuery())
     assert (none.pages, none.first, none.last, none.total) == (1, 0, 0, 0)
 
 

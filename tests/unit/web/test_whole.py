@@ -1,0 +1,89 @@
+"""The figures of all queues are worked out once per snapshot, and only what is shown is put into words."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.collect.history import History, QueueHistory, key_of
+from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
+from dashboard.web import trouble
+from dashboard.web.overview import figures
+from dashboard.web.tables import PER_PAGE, TableQuery, table
+from dashboard.web.whole import LatestWhole, Whole
+from tests.counting import calls_of
+
+QUEUES = 2000
+
+
+def queue(number: int) -> QueueStats:
+    """A queue with three troubles."""
+    return QueueStats(
+        source="main",
+        backend="rq",
+        name=f"queue-{number:04}",
+        key=f"rq:queue:queue-{number:04}",
+        depth=5 + number % 7,
+        latency_s=100.0 + number,
+        overdue_s=70.0,
+        counts=Counts(dead=5 + number % 3),
+        throughput_per_min=60.0,
+        failed_per_min=0.0,
+        error_ratio=0.0,
+    )
+
+
+def snapshot(queues: tuple[QueueStats, ...], sequence: int = 1) -> Snapshot:
+    """One sample of `queues`."""
+    source = SourceStats(name="main", address="redis://127.0.0.1:6379/0", reachable=True)
+    return Snapshot(
+        sampled_at=1000.0, interval_s=2, sequence=sequence, sampler="", epoch=1, sources=(source,), queues=queues
+    )
+
+
+def many() -> Whole:
+    """QUEUES queues with an hour of history."""
+    queues = tuple(queue(number) for number in range(QUEUES))
+    past = QueueHistory(depth=(5,) * 60, dead=(4,) * 60)
+    return Whole(snapshot(queues), History(queues={key_of(each): past for each in queues}, totals=past))
+
+
+def shown(whole: Whole, **args: str) -> int:
+    """What the overview asks for; how many rows it shows."""
+    figures(whole)
+    _ = whole.troubles, whole.libraries, whole.sources
+    return len(table(whole, TableQuery.of(args)).groups[0].rows)
+
+
+def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:
+    whole = many()
+    # With each trouble found twice and put into words it took 111 calls for each queue.
+    assert calls_of(lambda: shown(whole)) < 40 * QUEUES
+    assert len(whole.troubles) == 3 * QUEUES
+    assert whole.troubles[0].text == "keeps its oldest job waiting for 34\u202fm 59\u202fs"
+
+
+def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> None:
+    whole = many()
+    first = calls_of(lambda: shown(whole))
+    for args in ({"page": "2"}, {"dir": "up"}, {"sort": "name"}):
+        assert calls_of(lambda args=args: shown(whole, **args)) < first / 10, args  # type: ignore[misc]
+
+
+def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken: list[float | None] = []
+    monkeypatch.setattr(trouble, "duration", lambda seconds: spoken.append(seconds) or "x")
+    whole = many()
+    assert shown(whole) == PER_PAGE
+    assert spoken == []
+    assert whole.troubles[0].text == "keeps its oldest job waiting for x"
+    assert len(spoken) == 1
+
+
+def test_what_was_worked_out_is_shared_until_the_next_sample_or_history() -> None:
+    latest, history = LatestWhole(), History()
+    first = snapshot((queue(1),))
+    assert latest.of(first, history) is latest.of(first, history)
+    again, newer = latest.of(snapshot((queue(1),), 2), history), History(version=1)
+    assert again.snapshot.sequence == 2
+    assert latest.of(again.snapshot, newer).history is newer
+    assert latest.of(again.snapshot, newer).queues == again.queues
