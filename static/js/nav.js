@@ -48,7 +48,8 @@
 
   // On a phone the tabs scroll sideways: the one that is shown must be seen.
   const tab = document.querySelector(".tabs [aria-current]");
-  tab?.closest(".tabs").scrollTo({ left: tab.offsetLeft - 24 });
+  const tabs = tab?.closest(".tabs");
+  if (tabs) tabs.scrollLeft += tab.getBoundingClientRect().left - tabs.getBoundingClientRect().left - 24;
 
   document.addEventListener("click", follow);
   window.addEventListener("popstate", () => {

@@ -158,7 +158,7 @@ def dashboard(redis_url: str, port: int = 0, *, interval_s: str = INTERVAL_S, ge
 
 def wait_for_queues(url: str, count: int) -> None:
     """Return once the dashboard at `url` shows `count` queues."""
-    wait_until(lambda: get_json(f"{url}/api/v1/queues?per_page=1")["total"] >= count, what=f"{count} queues at {url}")
+    wait_until(lambda: get_json(f"{url}/api/v1/queues")["total"] >= count, what=f"{count} queues at {url}")
 
 
 Serve = Callable[..., AbstractContextManager[str]]

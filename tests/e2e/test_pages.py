@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 from playwright.sync_api import expect
-from rq import Queue
+from rq import Queue, Retry, SimpleWorker
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web.urls import quote_segment
@@ -170,6 +170,39 @@ def test_a_phone_needs_no_sideways_scroll(base: str, connection: redis.Redis, vi
     for path in ("/?q=phone-", f"/queues/main/rq/{name}", f"/queues/main/rq/{name}/jobs/{job.id}", "/nothing"):
         page.goto(base + path) if path != "/nothing" else None
         assert page.evaluate(NO_SIDEWAYS), path
+
+
+def test_a_job_on_a_phone_names_each_figure(base: str, connection: redis.Redis, visit: Visit) -> None:
+    Queue("late", connection=connection).enqueue("app.missing", retry=Retry(max=3, interval=900))
+    Queue("late", connection=connection).enqueue("app.missing")
+    SimpleWorker(["late"], connection=connection).work(burst=True)
+    page = visit(f"{base}/queues/main/rq/late?state=dead", **PHONE).page
+    cells = page.locator("table.jobs tbody tr").first.locator("td[data-label]")
+    expect(cells.first).to_be_visible()
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    shown = [cell for cell in cells.all() if cell.is_visible()]
+    assert [cell.evaluate(label) for cell in shown][:3] == ['"enqueued "', '"failed "', '"ran "']
+    assert all(cell.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth") for cell in shown)
+    assert all(cell.bounding_box()["width"] > 100 for cell in shown)  # not below the tick box
+
+
+def test_the_chosen_tab_and_the_queues_of_a_worker_are_in_sight(
+    base: str, connection: redis.Redis, visit: Visit
+) -> None:
+    Queue("tabs", connection=connection).enqueue("app.run")
+    worker = SimpleWorker(["tabs"], connection=connection)
+    worker.register_birth()
+    try:
+        page = visit(f"{base}/queues/main/rq/tabs").page
+        chosen = page.locator(".tabs [aria-current]")
+        expect(chosen).to_be_in_viewport(ratio=1)
+        assert page.locator(".tabs").evaluate("(tabs) => tabs.scrollLeft") == 0
+        page.goto(f"{base}/workers")
+        cell = page.locator("table.workers tbody td[data-label=queues]", has_text="tabs").first
+        expect(cell).to_be_visible()
+        assert cell.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth && cell.clientWidth > 100")
+    finally:
+        worker.register_death()
 
 
 def test_what_is_not_there_is_told_in_words(base: str, visit: Visit) -> None:

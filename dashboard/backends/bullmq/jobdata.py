@@ -120,7 +120,8 @@ def error(reason: str | None, stack: str | None = None) -> JobError | None:
         lines = stack.strip().split("\n")
         head, colon, _ = lines[-1 if lines[0].startswith("Traceback ") else 0].partition(":")
         name = head.rpartition(".")[2]
-        if colon and name.isidentifier():
+        # Python writes "NoneType: None" where a job fails without an exception, as for a child that failed.
+        if colon and name.isidentifier() and name != "NoneType":
             class_name = name
     return JobError(class_name=class_name, message=reason or None, stack=stack)
 

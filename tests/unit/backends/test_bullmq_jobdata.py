@@ -19,6 +19,7 @@ PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.
         ("something: went wrong", "something"),
         ("<b>no</b>: class", None),
         ("Traceback ", None),
+        ("NoneType: None", None),
     ],
 )
 def test_the_class_of_an_error_stands_in_its_stack(stack: str, class_name: str | None) -> None:
