@@ -28,6 +28,8 @@ WRITE_EVERY_S = 10.0
 KEEP_EVERY_S = 10.0
 FOLLOW_EVERY_S = 5.0
 TIDY_EVERY_S = 60.0
+# Of a clock that was set back by less nothing waits too long; two looks at it may differ by some rounding.
+CLOCK_STEP_S = 1.0
 # After the store lost its data, beginnings this young are told again, under their old ids: nobody knows if they
 # went out.
 RETELL_S = 600.0
@@ -245,7 +247,7 @@ class Engine:
             return True
         now = monotonic_s()
         # A store whose clock was set back since: messages wait there for a time that is far ahead.
-        set_back = look.beat is not None and look.beat.at > look.now
+        set_back = look.beat is not None and look.beat.at > look.now + CLOCK_STEP_S
         if set_back or now - self._tidied_at >= TIDY_EVERY_S:
             self._tidied_at = now
             self._tidy(look.now)

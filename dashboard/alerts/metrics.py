@@ -64,8 +64,7 @@ def _counted(queue: QueueStats, state: State, figure: float | None) -> float | N
 
 
 def _latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    # Of a paused queue jobs wait because somebody wanted that, and `queue.paused_s` tells of it; nor is anything over.
-    return None if queue.paused and queue.depth else queue.latency_s
+    return queue.latency_s  # in a paused queue, too: somebody may have forgotten that it is paused
 
 
 def _no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
@@ -100,7 +99,8 @@ def _stalled(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
 
 
 def _overdue(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return None if queue.paused and queue.overdue_s else queue.overdue_s  # as the latency of a paused queue
+    # A paused queue starts no scheduled job either, which says nothing of its scheduler.
+    return None if queue.paused and queue.overdue_s else queue.overdue_s
 
 
 def _consumers(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
@@ -200,12 +200,7 @@ def _later(name: str, unit: Unit, meaning: str) -> Metric:
 
 _TABLE: tuple[Metric, ...] = (
     _queue("queue.depth", "count", "jobs waiting now; scheduled and active ones not counted", _depth),
-    _queue(
-        "queue.latency_s",
-        "s",
-        "age of the oldest waiting job; 0 when none waits; unknown while the queue is paused",
-        _latency,
-    ),
+    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 when none waits", _latency),
     _queue(
         *(
             "queue.no_progress_s",
