@@ -387,6 +387,29 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     assert words() == ["reserved or running"] * 8
 
 
+def test_a_job_whose_time_has_come_runs(backend: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "mails")
+    for n, more in enumerate(
+        ({"eta": "2026-01-01T00:00:00+00:00"}, {"eta": "2026-01-01T00:00:00+00:00", "retries": 1})
+    ):
+        redis_client.hset("unacked", f"tag{n}", json.dumps([json.loads(message(f"t{n}", **more)), "", "mails"]))
+        redis_client.zadd("unacked_index", {f"tag{n}": n})
+    shared = discover(backend)["*"]
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    counts = backend.stats([shared])[0].counts
+    assert (counts.active, counts.scheduled, counts.retrying) == (None, 1, 1)
+    for n in range(2):
+        record(redis_client, f"t{n}", "STARTED")
+        redis_client.publish(f"celery-task-meta-t{n}", redis_client.get(f"celery-task-meta-t{n}") or b"")
+    library.settle(backend, redis_client)
+    counts = backend.stats([shared])[0].counts
+    assert (counts.active, counts.scheduled, counts.retrying) == (2, 0, 0)
+    assert listed(backend, shared, State.SCHEDULED) == listed(backend, shared, State.RETRYING) == []
+    assert set(listed(backend, shared, State.ACTIVE)) == {"t0", "t1"}
+    assert backend.job(shared, "t0").state is State.ACTIVE
+
+
 def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))

@@ -91,3 +91,19 @@ def test_each_key_may_be_of_another_type(
         lambda: all(told(client, library).get(name, {"error": "lost"})["error"] is None for name in ("alpha", "beta")),
         what="both queues again",
     )
+
+
+def test_queues_that_cannot_be_found_are_unknown_not_none(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    redis_client.set("rq:queues", "x")
+    redis_client.rpush("rq:queue:alpha", "1")
+    client = make_app(sample_interval_s=0.5).test_client()
+    why = "rq:queues is no set"
+    wait_until(lambda: why in client.get("/").text, what="the problem on the overview")
+    overview = client.get("/api/v1/overview").get_json()
+    (source,) = overview["sources"]
+    assert [why in problem for problem in source["problems"]] == [True]
+    assert not source["discovered"]
+    assert overview["totals"]["depth"] is None
+    missing = client.get("/api/v1/queues/main/rq/alpha")
+    assert missing.status_code == 404
+    assert why in missing.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,6 +49,8 @@ from dashboard.sources import Source
 BEAT_S = 2.5
 # The second part of a search, in its cursor.
 REDBEAT = "redbeat"
+# A longer id would leave no room for the rest of what is searched.
+LONG_ID = 200
 UNHEARD = "rates, run times and live workers are not known"
 
 
@@ -325,6 +328,9 @@ def _searched_row(job: Job, payload: bytes) -> Searched:
 
 
 def _searched(job: Job, payload: bytes) -> Searched:
+    if len(job.id) > LONG_ID:
+        # It stands in a message three times, before the arguments, and is searched by itself.
+        payload = payload.replace(json.dumps(job.id)[1:-1].encode(), b"")
     return Searched(
         job=job,
         text=joined(record_text(payload), job.error.message if job.error else None),

@@ -278,7 +278,8 @@ def divided(entries: Reply, running: Collection[str], revoked: Collection[str], 
     for kind, value in zip(entries[::2], entries[1::2], strict=True):
         name, task = _first(value) if kind == b"first" else (text(kind), text(value))
         if task not in revoked:
-            kinds[name].append(task)
+            # With `acks_late` a message stays while it runs, also one whose time has come.
+            kinds["now" if task in running and told.workers != 0 else name].append(task)
     late = 0 if told.workers == 0 else sum(task in running for task in kinds["now"])
     not_begun = len(kinds["now"]) - late
     at_least = list(doubt)

@@ -289,7 +289,7 @@ class Pages:
             status = _status(raw)
             if status == "REVOKED":
                 found[n] = held._replace(state=State.CANCELED)
-            elif held.state is State.WAITING and (status == "STARTED" or held.task in known.started):
+            elif status == "STARTED" or held.task in known.started:
                 found[n] = held._replace(state=State.ACTIVE)
             elif held.state is State.WAITING and held.message is not None:
                 found[n] = held._replace(maybe=not known.whole)
