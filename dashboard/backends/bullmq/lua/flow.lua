@@ -2,7 +2,7 @@
 -- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
 -- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
--- (first look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
+-- (first look only), last event id (of the newest event where none was read), events read, ms of the oldest read, completed, failed, {run time ms...},
 -- {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
 -- gone, the newest failed one: 1 or 0, false where there was none or a person may have removed it; how many of the
 -- newest completed jobs are gone, of the newest failed ones}, how many jobs were ever added, how many have not ended, how
@@ -170,6 +170,13 @@ local function events_of(stream, from, limit)
   return events, false
 end
 
+-- The id of the newest event, of a queue where all are older than a look reaches back: the next look then goes on from it,
+-- and sees at once that nothing happened.
+local function newest_id(stream)
+  local newest = first_of(read('XREVRANGE', stream, '+', '-', 'COUNT', 1))
+  return newest and newest[1]
+end
+
 local rows = {}
 local now = clock()
 for i = 3, #ARGV, 3 do
@@ -193,6 +200,8 @@ for i = 3, #ARGV, 3 do
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
       row[8], row[9], row[10], row[11], row[12], row[14], row[17] = tally(base, events, cut_short)
+    elseif last == '' and length ~= 0 then
+      row[5] = newest_id(base .. 'events')
     end
     -- BullMQ writes an event with each job that is added: a queue without any that keeps events had none yet.
     local unused = length == 0 and #events == 0 and row[4] and string.match(row[4], '^[1-9]%d*$')
