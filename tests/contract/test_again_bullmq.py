@@ -213,7 +213,10 @@ def test_rates_of_queues_whose_events_are_all_old_cost_few_commands(
     }
     for event in ("active", "completed", "failed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
+    redis_client.config_resetstat()
     ended = backend.flow(refs(), cursor)[0].queues
+    # Whether the newest jobs of both ends are there; jobs wait, so that nobody need ask whether the queue is empty.
+    assert commands_of(redis_client)["exists"] == 2
     assert [(flow.completed, flow.dead) for flow in ended] == [(1, 1), *[(0, 0)] * (QUEUES - 1)]
     source.close()
 

@@ -2,8 +2,8 @@
 -- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
 -- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
--- (first look only), last event id (of the newest event where none was read), events read, ms of the oldest read, completed, failed, {run time ms...},
--- {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
+-- (first look only), last event id (of the newest event where none was read), events read, ms of the oldest read,
+-- completed, failed, {run time ms...}, {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
 -- gone, the newest failed one: 1 or 0, false where there was none or a person may have removed it; how many of the
 -- newest completed jobs are gone, of the newest failed ones}, how many jobs were ever added, how many have not ended, how
 -- many events tell that an id was given out for nothing or that a job was removed}.
@@ -97,10 +97,12 @@ local function rests(base)
     base .. 'waiting-children') == 0
 end
 
--- How many jobs are on their way to an end, by all lists.
+-- How many jobs are on their way to an end, by all lists; where none waits, one command may tell that there is none.
 local function unended(base)
-  local total = 0
-  for _, list in ipairs({'wait', 'paused', 'active'}) do
+  local waiting = read('LLEN', base .. 'wait')
+  if waiting == 0 and rests(base) then return 0 end
+  local total = type(waiting) == 'number' and waiting or 0
+  for _, list in ipairs({'paused', 'active'}) do
     local size = read('LLEN', base .. list)
     total = total + (type(size) == 'number' and size or 0)
   end
@@ -109,7 +111,7 @@ local function unended(base)
     total = total + (type(size) == 'number' and size or 0)
   end
   -- The marker of 4.x is no job.
-  local tail = read('LINDEX', base .. 'wait', -1)
+  local tail = waiting ~= 0 and read('LINDEX', base .. 'wait', -1)
   if type(tail) == 'string' and string.sub(tail, 1, 2) == '0:' then total = total - 1 end
   return total
 end
@@ -208,7 +210,7 @@ for i = 3, #ARGV, 3 do
     if unused then
       row[15], row[16] = false, 0
     else
-      row[15], row[16] = cut(read('GET', base .. 'id'), 20), rests(base) and 0 or unended(base)
+      row[15], row[16] = cut(read('GET', base .. 'id'), 20), unended(base)
       if cut_short or length == 0 then row[13] = kept(base, since) end
     end
   end
