@@ -92,6 +92,7 @@ class FlowWindow:
         self._times: dict[int, int] = {}  # run times of all pieces by bucket
         self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
         self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
+        self._finished = self._failed = 0.0  # the sums of the buckets
         self._finished_at: float | None = None
         self._worked_at: float | None = None  # as seen from one look to the next
         self._progress_known = False
@@ -135,8 +136,7 @@ class FlowWindow:
             self._worked_at = at
         if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
             self._buckets.append([at, 0.0, 0.0])
-        self._buckets[-1][1] += finished
-        self._buckets[-1][2] += flow.dead
+        self._count(self._buckets[-1], finished, flow.dead)
 
     def _goes_on(self, flow: QueueFlow) -> bool:
         """Whether `flow` says the same as the one before, and that nothing ended."""
@@ -201,7 +201,9 @@ class FlowWindow:
         while self._pieces and self._pieces[0].at <= start:
             self._forget(self._pieces.popleft())
         while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
-            self._buckets.popleft()
+            _, finished, failed = self._buckets.popleft()
+            self._finished -= finished
+            self._failed -= failed
         newest = self._newest
         if newest is None or not self._pieces or newest.quality is Quality.UNKNOWN:
             return Rates(
@@ -233,12 +235,8 @@ class FlowWindow:
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
             reason=_reason(newest, worst),
-            finished_15min=None
-            if _since(self._uncounted_at, now) < SHARE_WINDOW_S
-            else sum(bucket[1] for bucket in self._buckets),
-            failed_15min=None
-            if _since(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S
-            else sum(bucket[2] for bucket in self._buckets),
+            finished_15min=None if _since(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
+            failed_15min=None if _since(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S else self._failed,
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
             worked_off=_since(self._worked_at, now) < WORKED_S,
@@ -277,8 +275,14 @@ class FlowWindow:
         piece.ended -= _ended(flow)
         piece.dead -= flow.dead
         if self._buckets and self._buckets[0][0] == self._first_at:
-            self._buckets[0][1] -= _ended(flow)
-            self._buckets[0][2] -= flow.dead
+            self._count(self._buckets[0], -_ended(flow), -flow.dead)
+
+    def _count(self, bucket: list[float], finished: int, failed: int) -> None:
+        """Add to a bucket, and so to the sums: whole numbers, so that these stay right whatever is taken off again."""
+        bucket[1] += finished
+        bucket[2] += failed
+        self._finished += finished
+        self._failed += failed
 
     def _forget(self, piece: _Piece) -> None:
         for bucket, count in piece.times.items():

@@ -13,7 +13,7 @@ import redis
 
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueRef, QueueStats
+from dashboard.model import Quality, QueueRef, QueueStats
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.bench.queues import fill_bullmq as fill
@@ -189,4 +189,48 @@ def test_rates_of_queues_that_never_had_a_job_cost_few_commands(
         "zcard": 0,
     }
     assert {(flow.completed, flow.quality.value) for flow in delta.queues} == {(0, "exact")}
+    source.close()
+
+
+def test_rates_of_queues_whose_events_are_all_old_cost_few_commands(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fill(redis_client, QUEUES)  # its events are an hour old
+    source = Source("main", server.url)
+    backend = BullMQ(source, SourceSettings(name="main", url=server.url))
+    first, cursor = backend.flow(refs(), None)
+    redis_client.config_resetstat()
+    again, cursor = backend.flow(refs(), cursor)
+    ran = commands_of(redis_client)
+    names = ("xrevrange", "xlen", "exists", "get", "hget", "llen", "zcard", "lindex")
+    assert {name: ran.get(name, 0) for name in names} == {
+        **dict.fromkeys(names, 0),
+        "xrevrange": QUEUES,
+        "xlen": QUEUES,
+    }
+    assert {(flow.completed, flow.dead, flow.quality) for flow in (*first.queues, *again.queues)} == {
+        (0, 0, Quality.EXACT)
+    }
+    for event in ("active", "completed", "failed"):
+        redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
+    redis_client.config_resetstat()
+    ended = backend.flow(refs(), cursor)[0].queues
+    # Whether the newest jobs of both ends are there; jobs wait, so that nobody need ask whether the queue is empty.
+    assert commands_of(redis_client)["exists"] == 2
+    assert [(flow.completed, flow.dead) for flow in ended] == [(1, 1), *[(0, 0)] * (QUEUES - 1)]
+    source.close()
+
+
+def test_events_of_a_stream_that_was_removed_between_looks_are_not_taken_for_older_ones(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fill(redis_client, 1)
+    source = Source("main", server.url)
+    backend = BullMQ(source, SourceSettings(name="main", url=server.url))
+    cursor = backend.flow(refs(1), None)[1]
+    redis_client.delete(BASE + "events")
+    for event in ("active", "completed"):
+        redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
+    (flow,) = backend.flow(refs(1), cursor)[0].queues
+    assert flow.completed == 1
     source.close()

@@ -272,6 +272,22 @@ def test_a_queue_in_which_nothing_ends_costs_little() -> None:
     assert calls_of(lambda: still.fill(queue, 1200.0)) < calls_of(lambda: busy.fill(queue, 1200.0)) / 5
 
 
+def test_what_ended_in_fifteen_minutes_costs_the_same_however_many_minutes_were_seen() -> None:
+    window, costs = FlowWindow(), []
+    for tick in range(900):
+        window.add(1000.0 + 2 * tick, flow(2, 1), None)
+        rates = window.rates(1000.0 + 2 * tick)
+        if tick in (160, 440):
+            costs.append(calls_of(lambda at=1000.0 + 2 * tick: window.rates(at)))  # type: ignore[misc]
+    assert costs[0] == costs[1]
+    # Buckets are dropped as a whole, by when they began.
+    assert (rates.finished_15min, rates.failed_15min) == pytest.approx((3 * 450, 450), abs=3 * 8)
+    assert rates.finished_15min == 3 * (rates.failed_15min or 0)
+    window.add(1000.0 + 2 * 899 + 902, flow(5, 2), None)
+    after = window.rates(1000.0 + 2 * 899 + 902)
+    assert (after.finished_15min, after.failed_15min) == (7, 2)
+
+
 def test_the_total_says_how_many_queues_it_lacks() -> None:
     def told(*queues: QueueStats) -> tuple[int, int]:
         sums = total_rates(queues)

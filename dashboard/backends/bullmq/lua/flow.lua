@@ -2,8 +2,8 @@
 -- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
 -- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
 -- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
--- (first look only), last event id, events read, ms of the oldest read, completed, failed, {run time ms...},
--- {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
+-- (first look only), last event id (of the newest event where none was read), events read, ms of the oldest read,
+-- completed, failed, {run time ms...}, {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
 -- gone, the newest failed one: 1 or 0, false where there was none or a person may have removed it; how many of the
 -- newest completed jobs are gone, of the newest failed ones}, how many jobs were ever added, how many have not ended, how
 -- many events tell that an id was given out for nothing or that a job was removed}.
@@ -97,10 +97,12 @@ local function rests(base)
     base .. 'waiting-children') == 0
 end
 
--- How many jobs are on their way to an end, by all lists.
+-- How many jobs are on their way to an end, by all lists; where none waits, one command may tell that there is none.
 local function unended(base)
-  local total = 0
-  for _, list in ipairs({'wait', 'paused', 'active'}) do
+  local waiting = read('LLEN', base .. 'wait')
+  if waiting == 0 and rests(base) then return 0 end
+  local total = type(waiting) == 'number' and waiting or 0
+  for _, list in ipairs({'paused', 'active'}) do
     local size = read('LLEN', base .. list)
     total = total + (type(size) == 'number' and size or 0)
   end
@@ -109,7 +111,7 @@ local function unended(base)
     total = total + (type(size) == 'number' and size or 0)
   end
   -- The marker of 4.x is no job.
-  local tail = read('LINDEX', base .. 'wait', -1)
+  local tail = waiting ~= 0 and read('LINDEX', base .. 'wait', -1)
   if type(tail) == 'string' and string.sub(tail, 1, 2) == '0:' then total = total - 1 end
   return total
 end
@@ -170,6 +172,13 @@ local function events_of(stream, from, limit)
   return events, false
 end
 
+-- The id of the newest event, of a queue where all are older than a look reaches back: the next look then goes on from it,
+-- and sees at once that nothing happened.
+local function newest_id(stream)
+  local newest = first_of(read('XREVRANGE', stream, '+', '-', 'COUNT', 1))
+  return newest and newest[1]
+end
+
 local rows = {}
 local now = clock()
 for i = 3, #ARGV, 3 do
@@ -193,13 +202,15 @@ for i = 3, #ARGV, 3 do
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
       row[8], row[9], row[10], row[11], row[12], row[14], row[17] = tally(base, events, cut_short)
+    elseif last == '' and length ~= 0 then
+      row[5] = newest_id(base .. 'events')
     end
     -- BullMQ writes an event with each job that is added: a queue without any that keeps events had none yet.
     local unused = length == 0 and #events == 0 and row[4] and string.match(row[4], '^[1-9]%d*$')
     if unused then
       row[15], row[16] = false, 0
     else
-      row[15], row[16] = cut(read('GET', base .. 'id'), 20), rests(base) and 0 or unended(base)
+      row[15], row[16] = cut(read('GET', base .. 'id'), 20), unended(base)
       if cut_short or length == 0 then row[13] = kept(base, since) end
     end
   end
