@@ -166,7 +166,7 @@ def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
 def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
     """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
     return [
-        f"{source.name}: {source.address} is a read-only replica; nothing tells whether it was meant to take writes"
+        f"{source.name}: {source.address} is a read-only replica; it is unknown whether it should accept writes"
         for source in snapshot.sources
         if source.health.write_probe == "READONLY"
         and source.name not in settled

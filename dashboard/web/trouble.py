@@ -112,7 +112,7 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> list[Trouble]:
     finished = (queue.throughput_per_min or 0.0) * 5
     if queue.error_ratio is not None and queue.error_ratio >= ERROR_WARNING_RATIO and finished >= ERROR_MIN_JOBS:
         level = Level.CRITICAL if queue.error_ratio >= ERROR_CRITICAL_RATIO else Level.WARNING
-        add(level, queue.error_ratio * 1e3, "failing", f"loses {percent(queue.error_ratio)} of its jobs")
+        add(level, queue.error_ratio * 1e3, "failing", f"has {percent(queue.error_ratio)} of its jobs failing")
     if dead_more > 0:
         add(
             Level.WARNING,
