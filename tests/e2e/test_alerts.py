@@ -89,7 +89,7 @@ def test_the_tab_tells_what_fires_until_somebody_sees_to_it(visit: Visit, url: s
     expect(banner).to_contain_text("and 1 more firing")
     banner.get_by_role("link").click()
     for left in ("(1) ", "A"):
-        page.get_by_role("link", name="Acknowledge").first.click()
+        page.get_by_role("link", name="Acknowledge", exact=True).first.click()
         page.get_by_role("button", name="I see to it").click()
         expect(page).to_have_title(re.compile(rf"^{re.escape(left)}"))
     expect(banner).to_have_text(re.compile("2 alerts firing, all acknowledged or silenced"))
