@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"queuedeck {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="the dashboard and its sampler, for a person")
+    serve = commands.add_parser("serve", help="run the dashboard")
     _add_source(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument(
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_no_auth(serve)
     serve.set_defaults(run=_serve)
 
-    demo = commands.add_parser("demo", help="a Redis of its own, real workers and the dashboard, to look at")
+    demo = commands.add_parser("demo", help="try the dashboard with its own Redis and real workers")
     demo.add_argument(
         "--port",
         type=int,
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_source(checker)
     checker.set_defaults(run=_checker)
 
-    check = commands.add_parser("check", help="one look at all rules; exits with 0, 1, 2 or 3 as Nagios wants")
+    check = commands.add_parser("check", help="evaluate all rules once (Nagios exit codes 0 to 3)")
     _add_source(check)
     check.add_argument("--json", action="store_true", help="the answer as JSON")
     check.set_defaults(run=_check)
@@ -110,7 +110,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _add_no_auth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--no-auth", action="store_true", help="no sign-in: let in whoever sits at this machine (auth = none)"
+        "--no-auth", action="store_true", help="disable sign-in: anyone on this machine has full access (auth = none)"
     )
 
 

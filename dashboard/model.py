@@ -142,8 +142,15 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
 
 
 def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
-    """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too."""
-    found = {state for queue in queues for state in queue.at_least}
+    """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too.
+
+    A queue that cannot be read has waiting jobs that no sum counts.
+    """
+    found: set[State] = set()
+    for queue in queues:
+        found.update(queue.at_least)
+        if queue.error is not None and queue.depth is None:
+            found.add(State.WAITING)
     return tuple(state for state in State if state in found)
 
 

@@ -51,8 +51,8 @@ def check_server(backend: Backend, server: str) -> None:
     here = backend.source.address
     if server and server != here:
         raise Conflict(
-            f"These jobs are of {server}, and the source {backend.source.name!r} is {here} here.",
-            hint="Do it in the dashboard whose source that is; give each dashboard a store_prefix of its own.",
+            f"These jobs belong to {server}, but the source {backend.source.name!r} of this dashboard is {here}.",
+            hint="Use the dashboard that watches that server, and give each dashboard its own store_prefix.",
         )
 
 
@@ -359,14 +359,14 @@ class Actions:
 def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
     """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
     if action not in backend.offered(state, shared=ref.shared, abandoned=True):
-        such = f"{state.value} jobs" if state else "a job that stands in no list"
+        such = f"{state.value} jobs" if state else "a job that is in no list"
         raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
 
 
 def _too_large(job: Kept) -> Acted:
     why = f"It is too large for the bin ({job.size_bytes} bytes)"
     if job.size_bytes <= MAX_KEPT_BYTES:
-        why = "What stands under its id is no job, so that the bin cannot keep it"
+        why = "The key with its id does not contain a job, so the bin cannot keep it"
     return Acted(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
 
 

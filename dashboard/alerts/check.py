@@ -197,7 +197,7 @@ def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules:
 def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
     """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
     return [
-        f"{source.name}: {source.address} is a read-only replica; nothing tells whether it was meant to take writes"
+        f"{source.name}: {source.address} is a read-only replica; it is unknown whether it should accept writes"
         for source in snapshot.sources
         if source.health.write_probe == "READONLY"
         and source.name not in settled

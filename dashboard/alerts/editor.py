@@ -36,7 +36,7 @@ def alerts_elsewhere() -> Conflict:
     """Why alerts are not ours to show or change while a dashboard with other settings leads on the same store."""
     return Conflict(
         "Alerts are evaluated by another dashboard with other settings.",
-        hint="Set a store_prefix of its own for one of the two, or give both the same settings.",
+        hint="Give one of them its own store_prefix, or give both the same settings.",
     )
 
 
@@ -109,7 +109,7 @@ class RuleEditor:
             old = read_page(stored)
             if self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
                 return rule
-        raise Conflict("Somebody else is changing the rules just now. Nothing was stored; try again.")
+        raise Conflict("Someone else is changing the rules right now. Nothing was saved; try again.")
 
     def _check_version(self, entry: Entry | None, version: int | None) -> None:
         if (entry.rule.version if entry else None) == version:
@@ -144,7 +144,7 @@ class RuleEditor:
             rest = {name: page for name, page in old.rules.items() if name != rule_id}
             if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
                 return
-        raise Conflict("Somebody else is changing the rules just now. Nothing was removed; try again.")
+        raise Conflict("Someone else is changing the rules right now. Nothing was removed; try again.")
 
     def _check_here(self) -> None:
         if self._is_elsewhere():

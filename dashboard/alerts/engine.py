@@ -283,7 +283,7 @@ class Engine:
             self._store.commit(lead, known.born, states, episodes, messages)
         if known.unreadable:
             names = sorted(known.unreadable)
-            log.warning("%d alert states could not be read and begin anew: %s", len(names), ", ".join(names[:10]))
+            log.warning("%d alert states could not be read and were reset: %s", len(names), ", ".join(names[:10]))
             known.unreadable.clear()
         self._remember(turns, states, messages, now)
 

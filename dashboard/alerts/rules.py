@@ -302,7 +302,7 @@ def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
         rule(id="redis-persistence", metric="redis.persistence_failed", name="Redis cannot save", op="ge",
              critical=1),
         rule(id="no-data", metric="source.no_data_s", name="Queues cannot be read", warning=300, for_s=0),
-        rule(id="queue-no-consumers", metric="queue.consumers", name="Nobody works on the queue", op="lt", critical=1,
+        rule(id="queue-no-consumers", metric="queue.consumers", name="Queue has no workers", op="lt", critical=1,
              for_s=120),
         rule(id="workers-gone", metric="workers.count", name="No worker is alive", op="lt", critical=1, for_s=120,
              inhibited_by=("queue-no-consumers",)),

@@ -124,7 +124,7 @@ class Reader:
         other = None
         if self._fingerprint and published.fingerprint not in ("", self._fingerprint):
             other = (
-                f"{printable(published.sampler, 80)} samples with other settings on the same store "
+                f"Another dashboard ({printable(published.sampler, 80)}) samples with other settings on the same store "
                 f"({self._store.source.address}, {self._store.prefix}:*). This process shows its own sample. Alerts "
                 "are checked with the settings of the other. Set another store_prefix for one of the two, or stop one."
             )

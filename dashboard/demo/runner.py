@@ -68,7 +68,7 @@ def _run(crew: _Crew, redis: EmbeddedRedis, signals: _Signals, port: int, token:
     if not _wait_until_ready(f"{url}healthz", board, signals):
         return 0 if signals.asked else _tell_end(board)
     names = ", ".join(dict.fromkeys(_library(child.title) for child in crew.workloads))
-    print(f"Queuedeck demo: a Redis of its own on {HOST}:{redis.port}; real work by {names}.")
+    print(f"Queuedeck demo: its own Redis on {HOST}:{redis.port}; real work by {names}.")
     print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C ends the demo and all it started)", flush=True)
     told: set[str] = set()
     while not signals.asked:

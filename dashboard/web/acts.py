@@ -37,7 +37,7 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
 # Fields of every form that acts on jobs.
 ACTION = ("action", "reason", "target", "reset_attempts")
-HOMELESS = "nothing tells out of which queue it came: name one"
+HOMELESS = "its original queue is unknown: choose one"
 
 
 @bp.post(f"{_QUEUE}/act")

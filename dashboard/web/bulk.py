@@ -210,7 +210,7 @@ def check_target(spec: Spec) -> None:
         raise Conflict("Name the queue to which these jobs shall go. Nothing was done.")
     if all(place.home is None for place, _ in deck().known_of(spec.fingerprint, spec.places).jobs):
         raise Conflict(
-            "Nothing tells out of which queue these jobs came. Nothing was done.",
+            "The original queue of these jobs is unknown. Nothing was done; choose a queue.",
             hint="Name the queue to which they shall go.",
         )
 

@@ -36,7 +36,7 @@ GROUPS, GROUP = "dead/_groups.html", "dead/_group.html"
 SAID = {
     "acknowledge": "Acknowledged. The mark goes when the error comes back.",
     "unacknowledge": "No longer acknowledged.",
-    "ignore": "Ignored. It stands apart until then.",
+    "ignore": "Ignored. It is listed under Ignored or resolved until then.",
     "notice": "No longer ignored.",
     "resolve": "Resolved. It comes back with the next job that dies of it.",
     "reopen": "Open again.",
@@ -104,7 +104,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         if remark == NOTHING_KNOWN:
             raise NotFound(
                 "No dead letter belongs to this error group (any more).",
-                hint="Its jobs were retried or deleted, or they stand further back than the window that is read.",
+                hint="Its jobs were retried or deleted, or they are further back than the window that is read.",
             )
     with metered() as meter:
         samples = kept.of(deck(), group) if group else ()

@@ -34,10 +34,11 @@ class Firing:
     def words(self) -> str:
         """The line of the banner; static/js/alerts.js makes the same one."""
         if self.level == "handled":
-            return f"{self.count} {'alert fires' if self.count == 1 else 'alerts fire'}, all seen to or silenced"
+            return f"{self.count} {'alert' if self.count == 1 else 'alerts'} firing, all acknowledged or silenced"
         rest = self.count - 1
-        more = f", and {rest} more {'fires' if rest == 1 else 'fire'}" if rest else ""
-        return f"{self.level}: {self.text}{more}" + (f" ({self.handled} seen to or silenced)" if self.handled else "")
+        more = f", and {rest} more firing" if rest else ""
+        handled = f" ({self.handled} acknowledged or silenced)" if self.handled else ""
+        return f"{self.level}: {self.text}{more}{handled}"
 
     @property
     def header(self) -> str:

@@ -144,7 +144,7 @@ def figures(whole: Whole) -> tuple[Figure, ...]:
             if sums["error_ratio"] is not None
             else "nothing ended within five minutes"
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
-            else "unknown: no queue tells both what finished and what failed",
+            else "unknown: no queue reports both finished and failed jobs",
             _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, whole.estimated,
         ),
@@ -166,7 +166,7 @@ def _lacking(sums: Mapping[str, Any]) -> str:
     count = sums["throughput_unknown"]
     if not count or sums["throughput_per_min"] is None:
         return ""
-    return f"; {count} {'queue tells' if count == 1 else 'queues tell'} no rate, so there may be more"
+    return f"; {count} {'queue reports' if count == 1 else 'queues report'} no rate, so there may be more"
 
 
 def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:

@@ -111,7 +111,7 @@ def install(app: Flask, parameters: Mapping[str, Collection[str]]) -> None:
     @app.before_request
     def refuse_body() -> None:
         if request.method in SAFE_METHODS and read_body():
-            raise BadRequest(f"A {request.method} takes no body; what it asks for stands in the address.")
+            raise BadRequest(f"A {request.method} request takes no body; put parameters in the URL.")
         if request.method in SAFE_METHODS and request.path.startswith(API) and request.endpoint:
             _check_query(parameters.get(request.endpoint, ()))
 

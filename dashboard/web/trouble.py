@@ -157,7 +157,7 @@ def _overdue(overdue_s: float) -> str:
 
 
 def _failing(error_ratio: float) -> str:
-    return f"loses {percent(error_ratio)} of its jobs"
+    return f"has {percent(error_ratio)} of its jobs failing"
 
 
 def _growing(dead_more: int) -> str:

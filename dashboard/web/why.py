@@ -36,7 +36,7 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[Reason, ...]:
     elif queue.workers is None and job.state is State.WAITING:
         found.append(Reason("How many workers there are is unknown.", "Look whether yours run."))
     found += _waits(job, now)
-    found += [Reason(f"The queue is {note}.", "It goes on by itself.") for note in queue.notes if "limited" in note]
+    found += [Reason(f"The queue is {note}.", "It continues by itself.") for note in queue.notes if "limited" in note]
     found += [
         Reason(f"{note[:1].upper()}{note[1:]}.", "Where the limit is reached, no job starts before it ends.")
         for note in queue.notes
@@ -63,7 +63,7 @@ def _waits(job: Job, now: float) -> list[Reason]:
     found: list[Reason] = []
     if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
         text = f"It is not to start for {duration(job.scheduled_for.timestamp() - now)}."
-        found.append(Reason(text, "It stands in line all the same; the worker that takes it holds it until then."))
+        found.append(Reason(text, "It is queued; the worker that picks it up will hold it until then."))
     if job.scheduled_for is not None and job.state in (State.SCHEDULED, State.RETRYING):
         left_s = job.scheduled_for.timestamp() - now
         again = "tries again" if job.state is State.RETRYING or job.attempts else "is due"
@@ -82,5 +82,5 @@ def _waits(job: Job, now: float) -> list[Reason]:
         elif job.parent is not None:
             found.append(Reason("It waits for the job it depends on.", "Look at that job.", blocks=False))
         else:
-            found.append(Reason("It waits for other jobs.", "The library does not tell which."))
+            found.append(Reason("It waits for other jobs.", "The library does not record which."))
     return found

@@ -22,10 +22,10 @@
   };
 
   const line = ({ level, count, handled, words }) => {
-    if (level === "handled") return `${count} ${count === 1 ? "alert fires" : "alerts fire"}, all seen to or silenced`;
+    if (level === "handled") return `${count} ${count === 1 ? "alert" : "alerts"} firing, all acknowledged or silenced`;
     const rest = count - 1;
-    const more = rest ? `, and ${rest} more ${rest === 1 ? "fires" : "fire"}` : "";
-    return `${level}: ${words}${more}${handled ? ` (${handled} seen to or silenced)` : ""}`;
+    const more = rest ? `, and ${rest} more firing` : "";
+    return `${level}: ${words}${more}${handled ? ` (${handled} acknowledged or silenced)` : ""}`;
   };
 
   const show = () => {
@@ -139,7 +139,7 @@
     button.setAttribute("aria-pressed", String(wanted()));
     if (!able) said.textContent = "Notifications need https, or this machine itself.";
     else if (Notification.permission === "denied") said.textContent = "This browser blocks notifications of this page.";
-    else said.textContent = wanted() ? "New incidents are told while a page of Queuedeck is open." : "";
+    else said.textContent = wanted() ? "You are notified of new alerts while Queuedeck is open." : "";
   };
 
   button?.addEventListener("click", async () => {

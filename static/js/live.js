@@ -61,7 +61,7 @@
   const showBanner = (now, old) => {
     banner.hidden = now !== "lost" && now !== "stale" && now !== "gone";
     if (banner.hidden) return;
-    const what = { lost: failure, stale: "The figures are not being renewed.", gone }[now];
+    const what = { lost: failure, stale: "Data is no longer updating.", gone }[now];
     const since = old === null ? "" : ` What you see is ${words(old)} old.`;
     // The age counts on; a screen reader shall hear of it once.
     setText(banner.querySelector("[data-banner-text]"), what);

@@ -46,7 +46,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert [each["rule"] for each in client.get("/api/v1/overview").get_json()["alerts"]] == ["deep"]
     page = client.get("/alerts").text
     assert "Mail is &lt;deep&gt;" in page
-    assert "No channel is set up" in page
+    assert "No notification channels configured" in page
     path = f"/alerts/{alert['fingerprint']}/ack"
     assert client.get(f"{path}?episode={alert['episode']}").status_code == 200
     assert firing(client)[0]["acknowledged_by"] is None  # following a link changes nothing
@@ -128,7 +128,7 @@ def test_the_rules_that_ship_are_listed_and_on(client: FlaskClient) -> None:
 
 
 def test_nobody_watching_is_said(client: FlaskClient) -> None:
-    assert "Nobody watches." in client.get("/alerts").text
+    assert "Alerting is not running." in client.get("/alerts").text
     assert client.get("/healthz/checker").status_code == 503
 
 
@@ -165,7 +165,7 @@ def test_every_page_tells_what_fires_and_who_sees_to_it(app: Flask) -> None:
         header = client.get(path, headers={"HX-Request": "true"}).headers.get("Queuedeck-Firing", "")
         assert re.fullmatch(r"warning 1 0 [0-9a-f]{12} Mail%20is%20%3Cdeep%3E%3A%20mail%20%28rq%2C%20main%29", header)
     client.post(f"/alerts/{alert['fingerprint']}/ack", data={"episode": alert["episode"]}, headers=SAME)
-    assert banner("/") == ("handled", "1 alert fires, all seen to or silenced")
+    assert banner("/") == ("handled", "1 alert firing, all acknowledged or silenced")
     assert 'href="/static/img/mark.' in client.get("/").text
 
 
@@ -222,16 +222,16 @@ def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
     assert kept["weekly"]["minutes"] == 90
     page = client.get("/alerts/silences").text
     assert "02:30 for 1\u202fh 30\u202fm" in page
-    assert '<span class="tag">waits</span> <small>1 alert</small>' in page
+    assert '<span class="tag">inactive now</span> <small>1 alert</small>' in page
     assert firing(client)[0]["silenced_until"] is None
     client.post(f"/silences/{kept['id']}/expire", headers=SAME)
     days = [now.weekday(), (now.weekday() + 1) % 7]  # midnight may pass meanwhile
     assert posted(client, **window | {"hours": "24", "from": "00:00"}, days=days).status_code == 303
-    assert '<span class="tag warning">silent</span>' in client.get("/alerts/silences").text
+    assert '<span class="tag warning">active</span>' in client.get("/alerts/silences").text
     # Today's window and that of tomorrow behind it; the weeks to come are others.
     until = datetime.fromisoformat(firing(client)[0]["silenced_until"])
     assert now < until <= now + timedelta(days=3)
-    assert f'silent, ends <time datetime="{until:%Y-%m-%dT%H:%M}' in client.get("/alerts").text
+    assert f'silenced until <time datetime="{until:%Y-%m-%dT%H:%M}' in client.get("/alerts").text
 
 
 def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
@@ -240,7 +240,7 @@ def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
     assert posted(client, queue="mail", when="later", starts=begin, hours="2").status_code == 303
     (kept,) = client.get("/api/v1/silences").get_json()["silences"]
     assert kept["starts_at"].startswith(begin)
-    assert '<span class="tag">to come</span>' in client.get("/alerts/silences").text
+    assert '<span class="tag">scheduled</span>' in client.get("/alerts/silences").text
 
 
 @pytest.mark.parametrize(
@@ -286,8 +286,10 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)
     client = app.test_client()
     app.extensions[EXTENSION].start_checker()
-    page = wait_until(lambda: (text := client.get("/alerts").text).count("given up") and text, what="giving up")
-    assert "1 message was given up" in page
+    page = wait_until(
+        lambda: (text := client.get("/alerts").text).count("could not be delivered") and text, what="giving up"
+    )
+    assert "1 notification could not be delivered" in page
     (message,) = re.findall(r'name="id" value="([^"]+)"', page)
     before = page.count(">dead</span>")
     assert client.post("/deliveries/again", data={"id": message}, headers=SAME).status_code == 303
@@ -295,7 +297,7 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
         lambda: (text := client.get("/alerts").text).count(">dead</span>") > before and text, what="giving up again"
     )
     assert client.post("/deliveries/dismiss", data={"id": message}, headers=SAME).status_code == 303
-    assert "given up" not in client.get("/alerts").text
+    assert "could not be delivered" not in client.get("/alerts").text
     assert client.post("/deliveries/again", data={"id": "none:firing:1:ops"}, headers=SAME).status_code == 404
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
     assert acts == ["dismiss message", "send again"]

@@ -70,6 +70,6 @@ def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
     assert finished(known) == ("12", "12 jobs ended per minute, over five minutes")
     assert finished(known, unknown) == (
         "12+",
-        "12 jobs ended per minute, over five minutes; 1 queue tells no rate, so there may be more",
+        "12 jobs ended per minute, over five minutes; 1 queue reports no rate, so there may be more",
     )
     assert finished(unknown)[0] == "\N{EN DASH}"

@@ -409,12 +409,12 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     query = {"fingerprint": fingerprint, "action": "move"}
     page = client.get("/bulk/new", query_string=query).text
     assert "Redrive 1 job<" in page
-    assert "2 do not tell, and stay unless you name a queue for all." in page
+    assert "2 have no recorded origin and will be left unless you choose a queue." in page
     work = client.post("/api/v1/bulk", json=query | {"pace_per_s": 0}, headers=SAME).get_json()
     assert done(client, work["bulk_id"])["outcomes"] == {"done": 1}
     assert redis_client.llen("bull:mails-dlq:wait") == 2
     page = client.get("/bulk/new", query_string=query).text
-    assert "Nothing tells out of which queue they came." in page
+    assert "Their original queue is unknown." in page
     assert "required" in page
     refused = client.post("/bulk", data=query, headers=SAME)
     assert (refused.status_code, "Nothing was done" in refused.text) == (409, True)
@@ -518,7 +518,7 @@ def test_the_preview_says_that_there_are_more_than_it_may_touch(
         lambda: (answer := client.get("/bulk/new", query_string=form)).status_code == 200 and answer.text,
         what="the queue",
     )
-    assert "There are more jobs than one piece of work may have: it takes 50" in page
+    assert "There are more jobs than the bulk limit of 50" in page
     assert "50 now" not in page
 
 
@@ -532,7 +532,7 @@ def test_the_page_says_when_no_process_can_work_on_it(
     url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
     bulk_id = url.rpartition("/")[2]
     wait_until(lambda: client.get(f"/api/v1{url}").get_json()["done"], what="the first job")
-    alone = "No process of Queuedeck works on it now"
+    alone = "No Queuedeck process is running this"
     assert alone not in client.get(url).text
     # At once, so that nobody takes the lease again in between: it ran out, and Redis takes no writes.
     with redis_client.pipeline(transaction=True) as pipe:

@@ -15,7 +15,7 @@ from tests.web.conftest import MakeApp
 def test_pages_without_anything_say_what_belongs_there(client: FlaskClient) -> None:
     assert "No worker to be seen" in client.get("/workers").text
     assert "No schedules" in client.get("/schedules").text
-    assert "What to write" in client.get("/search").text
+    assert "All terms must match" in client.get("/search").text
     for path in ("/api/v1/workers", "/api/v1/schedules"):
         assert client.get(path).get_json()["total"] == 0
 

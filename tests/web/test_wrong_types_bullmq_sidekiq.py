@@ -125,6 +125,21 @@ def test_a_key_of_a_wrong_type_costs_one_line(
             redis_client.restore(other, 0, value, replace=True)
 
 
+def test_waiting_jobs_behind_a_key_of_a_wrong_type_are_unknown(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    for queue in ("alpha", "beta"):
+        redis_client.hset(f"bull:{queue}:meta", "version", "bullmq:5.81.0")
+    redis_client.set("bull:alpha:wait", "another type")
+    redis_client.hset("bull:beta:1", mapping={"name": "good", "timestamp": 1_700_000_000_000})
+    redis_client.rpush("bull:beta:wait", "1")
+    client = make_app().test_client()
+    wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 2, what="both queues")
+    page = client.get("/queues/main/bullmq/alpha?state=waiting").text
+    assert "The waiting jobs are unknown" in page
+    assert "No jobs waiting" not in page
+    assert ">1+<" in client.get("/").text
+    assert "waiting" in client.get("/api/v1/overview").get_json()["totals_at_least"]
+
+
 def job_ids(client: FlaskClient, library: str, state: str) -> tuple[str, str]:
     """The queue and id of a job in that state."""
     queue = "*" if library == "sidekiq" and state != "waiting" else "alpha"

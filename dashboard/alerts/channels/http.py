@@ -155,7 +155,7 @@ def failure(exc: Exception) -> Delivered:
     if isinstance(known, socket.gaierror):
         return Delivered(ok=False, status="dns", answer=f"the name was not found: {known.strerror}")
     if isinstance(known, ConnectionRefusedError):
-        return Delivered(ok=False, status="refused", answer="nobody listens there")
+        return Delivered(ok=False, status="refused", answer="connection refused")
     if isinstance(known, ConnectionError):
         return Delivered(ok=False, status="reset", answer="the connection broke before an answer came")
     if isinstance(known, OSError):

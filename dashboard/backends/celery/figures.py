@@ -36,13 +36,13 @@ LOOK_INTO = 500
 NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
 TOGETHER = "what workers took and what ended is kept for all queues together"
 NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
-GAP = "the result channel was not heard all the time"
-EACH = "each queue tells its own rate"
+GAP = "the result channel was not listened to all the time"
+EACH = "each queue has its own rate"
 HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
 ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
 BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
-JUST_BEGUN = "Listening has just begun: rates follow once each worker has told how many tasks it ran, in about 10 s."
-SILENT = "No result and no worker heartbeat was heard, so nothing tells what ended."
+JUST_BEGUN = "Listening has just started. Rates appear in about 10 s, once each worker has reported its tasks."
+SILENT = "No result and no worker heartbeat was received, so the rate is unknown."
 # While all workers are silent for so long, nothing is being worked off.
 IDLE_AFTER_S = 30.0
 BOTH = (State.COMPLETED, State.DEAD)
@@ -338,7 +338,7 @@ def _shared(ref: QueueRef, unacked: Reply, taken: Divided, told: Told) -> QueueS
     ]
     if told.running is not None:
         tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
-        notes.append(f"workers tell that they run {tasks}; one that is acknowledged early stands in no list")
+        notes.append(f"workers report running {tasks}; one that is acknowledged early is in no list")
     if told.results.unlisted:
         notes.append("some results are not counted: their status cannot be read, or their id is too long")
     if all(count is None for count in told.ended):
