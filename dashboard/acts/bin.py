@@ -185,7 +185,8 @@ class Bin:
             about = unpack(meta, Batch)
             if about is not None and isinstance(size, int) and size > 1:
                 found.append((name, about, size - 1, float(until)))
-        return found
+        # Their ends are whole seconds, in which several may have been deleted.
+        return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
 
     def left(self, batches: Sequence[str]) -> dict[str, int]:
         """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""

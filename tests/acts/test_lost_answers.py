@@ -9,13 +9,13 @@ import redis
 
 from dashboard.acts.actions import Actions
 from dashboard.acts.audit import Actor, Audit
-from dashboard.acts.bin import Bin
+from dashboard.acts.bin import Batch, Bin
 from dashboard.backends import registry
-from dashboard.backends.acting import Action, Outcome
+from dashboard.backends.acting import Action, Kept, Outcome
 from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import OutcomeUnknown
-from dashboard.model import JobQuery, State
+from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources import Source
 from tests.acts.test_own_prefix import FILL, JOBS, the_queue
@@ -66,3 +66,15 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
         backend.close()
         source.close()
         own.close()
+
+
+def test_deletes_of_one_second_are_listed_newest_first(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.acts.bin.now_s", lambda: 1_000_000.5)
+    kept = Bin(Store(source), 2**20)
+    ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
+    for number, batch in enumerate(("b", "c", "a")):
+        about = Batch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
+        assert kept.put(batch, about, [Kept(id="1", stamp=None, blob=b"x", size_bytes=1)])
+    assert [batch for batch, *_ in kept.newest(5)] == ["a", "c", "b"]
