@@ -368,7 +368,7 @@ def test_tasks_that_run_are_counted_though_no_list_has_them(
     CeleryLibrary().settle(backend, any_redis)
     shared = backend.stats([ref])[0]
     assert (shared.counts.active, shared.workers) == (3, 1)
-    assert any("they run 3 tasks" in note for note in shared.notes)
+    assert any("workers report running 3 tasks" in note for note in shared.notes)
     assert [worker.id for worker in backend.workers([ref])] == ["a@h"]
 
 
