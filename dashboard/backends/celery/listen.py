@@ -37,6 +37,8 @@ RECORD_LIMIT, HEAD_BYTES = 65_536, 4096
 MAX_STARTED = 5000
 MAX_ID = 200
 RECONNECT_S = 2.0
+# So often the thread looks whether it is to end: whoever ends it waits for that.
+LOOK_UP_S = 0.2
 HEARTBEAT = b"worker.heartbeat"
 EVENTS = b".celeryev/"
 RECORDS = (f"*{RECORD}*",)
@@ -173,7 +175,7 @@ class Listener:
             feed.psubscribe(*self._channels)
             self._connected = True
             while not self._stop.is_set():
-                message = feed.get_message(timeout=1.0)
+                message = feed.get_message(timeout=LOOK_UP_S)
                 if message is not None:
                     self._take(message["channel"], message["data"])
 
