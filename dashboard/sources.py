@@ -7,7 +7,6 @@ that a page can tell its price and a test can hold it.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -18,14 +17,10 @@ import redis
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
-    AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
-    MasterDownError,
-    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -43,7 +38,19 @@ from redis.retry import Retry
 from dashboard.clock import monotonic_s, now_s
 from dashboard.connections import Renewal, connection_options
 from dashboard.errors import BackendUnavailable, Forbidden
+from dashboard.failures import (
+    REFUSING,
+    SENTINEL,
+    UNKNOWN_COMMAND,
+    explain,
+    is_about_the_server,
+    is_auth,
+    is_forbidden,
+    one_line,
+    refusal_word,
+)
 from dashboard.model import RedisHealth
+from dashboard.server_info import SERVER_TIME, info_fields, parse_info
 from dashboard.settings import DEFAULT_STORE_PREFIX, redact_url
 
 CONNECT_TIMEOUT_S = 1.0
@@ -278,7 +285,7 @@ class Source:
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
             raise self.unavailable(replies[0])
         first = replies[0]
-        if isinstance(first, AuthenticationError | BusyLoadingError) or _is_auth(first):
+        if isinstance(first, AuthenticationError | BusyLoadingError) or is_auth(first):
             raise self.unavailable(first)
         return replies
 
@@ -314,9 +321,9 @@ class Source:
             replies.append(connection.read_response())
         except ResponseError as exc:
             self._connections.refused(exc)
-            if _is_about_the_server(exc):
+            if is_about_the_server(exc):
                 raise self.unavailable(exc) from exc
-            unknown = _UNKNOWN_COMMAND.match(str(exc))
+            unknown = UNKNOWN_COMMAND.match(str(exc))
             replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
 
     def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
@@ -331,7 +338,7 @@ class Source:
         except (RedisConnectionError, RedisTimeoutError) as exc:
             raise self.unavailable(exc) from exc
         except ResponseError as exc:
-            if _is_about_the_server(exc):
+            if is_about_the_server(exc):
                 raise self.unavailable(exc) from exc
             raise
 
@@ -344,7 +351,7 @@ class Source:
         if probe:
             commands.append(("SET", PROBE, "1", "PX", PROBE_TTL_MS))
         info, keys, *rest = self.batch(commands)
-        written = _probe_word(rest[0]) if rest else None
+        written = refusal_word(rest[0]) if rest else None
         if isinstance(info, ResponseError):
             return RedisHealth(write_probe=written)
         self._note_clock(info)
@@ -361,13 +368,13 @@ class Source:
             told = self.batch([("INFO", "server")])[0]
             self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
         if self._sentinel:
-            raise self.unavailable(ResponseError(_SENTINEL))
+            raise self.unavailable(ResponseError(SENTINEL))
 
     def _check_kind(self, fields: Mapping[str, str]) -> None:
         """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
         if it were all. Cost: none, or 1 round trip in cluster mode."""
         if fields.get("redis_mode") == "sentinel":
-            raise self.unavailable(ResponseError(_SENTINEL))
+            raise self.unavailable(ResponseError(SENTINEL))
         if fields.get("cluster_enabled") == "1":
             told = self.batch([("CLUSTER", "INFO")])[0]
             cluster = info_fields(told) if isinstance(told, bytes) else {}
@@ -405,7 +412,7 @@ class Source:
             self._clock = int(reply[0]) + int(reply[1]) / 1e6, monotonic_s()
 
     def _note_clock(self, info: bytes) -> None:
-        found = _SERVER_TIME.search(info)
+        found = SERVER_TIME.search(info)
         if found is not None:
             self._clock = int(found.group(1)) / 1e6, monotonic_s()
             self._clock_due = monotonic_s() + CLOCK_CHECK_S
@@ -416,13 +423,13 @@ class Source:
         for found in (reply, *(reply if isinstance(reply, list) else ())):
             if isinstance(found, ResponseError):
                 refused = found
-            elif isinstance(found, bytes) and _REFUSING.match(found[:300].decode("ascii", "replace")):
+            elif isinstance(found, bytes) and REFUSING.match(found[:300].decode("ascii", "replace")):
                 refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
             else:
                 continue
             self._connections.refused(refused)
             known = isinstance(refused, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
-            if known or _REFUSING.match(str(refused)):
+            if known or REFUSING.match(str(refused)):
                 raise self.unavailable(refused)
 
     def close(self) -> None:
@@ -431,17 +438,17 @@ class Source:
 
     def unavailable(self, exc: Exception) -> BackendUnavailable:
         """The one line, and the way out, for an error of the connection to this server."""
-        reason, message, hint = _explain(exc, self.address)
+        reason, message, hint = explain(exc, self.address)
         return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
 
     def refusal(self, exc: Exception) -> BackendUnavailable | Forbidden:
         """What a refused command means, also one within a script: the user may not, or the server cannot."""
-        return self.forbidden(exc) if _is_forbidden(exc) else self.unavailable(exc)
+        return self.forbidden(exc) if is_forbidden(exc) else self.unavailable(exc)
 
     def forbidden(self, exc: Exception) -> Forbidden:
         """The one line for a command that the ACL of this server's user refuses, or that the server does not have."""
         if isinstance(exc, CommandMissing):
-            _, message, hint = _explain(exc, self.address)
+            _, message, hint = explain(exc, self.address)
             return Forbidden(message, hint=hint)
         if "unknown redis command" in str(exc).lower():
             return Forbidden(
@@ -449,244 +456,6 @@ class Source:
                 hint="Allow it, or name another Redis by store_url. Run `queuedeck doctor` to see what is missing.",
             )
         return Forbidden(
-            f"The Redis user may not do that on {self.address}: {_one_line(exc)}",
+            f"The Redis user may not do that on {self.address}: {one_line(exc)}",
             hint="Grant the command to this user with ACL SETUSER, or go on without it.",
         )
-
-
-def _probe_word(reply: Reply) -> str:
-    """ "ok", or the first word of the refusal as Redis sends it: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
-    if not isinstance(reply, ResponseError):
-        return "ok"
-    for kind, word in ((OutOfMemoryError, "OOM"), (ReadOnlyError, "READONLY"), (NoPermissionError, "NOPERM")):
-        if isinstance(reply, kind):
-            return word
-    return (_one_line(reply).split() or ["ERR"])[0][:20]
-
-
-def _is_auth(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith(("NOAUTH", "WRONGPASS"))
-
-
-# The first word of an error, which Redis 6 tells of a script behind words of its own.
-_REFUSING = re.compile(
-    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
-    r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
-)
-_URL = re.compile(r"(rediss?|unix)://(\S++)")
-
-
-def _one_line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split()) or type(exc).__name__
-    return _URL.sub(_without_user, text)[:200]
-
-
-def _without_user(url: re.Match[str]) -> str:
-    _, user, rest = url[2].rpartition("@")
-    return f"{url[1]}://{'…@' if user else ''}{rest}"
-
-
-# As a plain reply and, with the words in front, from within a script.
-_ELSEWHERE = re.compile(
-    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?)?"
-    r"(?:MASTERDOWN|CLUSTERDOWN|MOVED|ASK|CROSSSLOT) "
-)
-_UNKNOWN_COMMAND = re.compile(r"(?:ERR )?unknown command '?`?(\w+)", re.IGNORECASE)
-_SENTINEL = "this is a Sentinel"
-
-
-def _is_about_the_server(exc: ResponseError) -> bool:
-    """Whether the data is elsewhere, or nowhere for now, whatever the command."""
-    known = isinstance(exc, MovedError | AskError | ClusterDownError | ClusterCrossSlotError | MasterDownError)
-    return known or _ELSEWHERE.match(str(exc)) is not None
-
-
-def _is_forbidden(exc: Exception) -> bool:
-    """Redis before 7 and since words it differently within a script: "can't run this command", "no permissions"."""
-    said = str(exc).lower()
-    words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
-    return isinstance(exc, NoPermissionError) or any(each in said for each in words)
-
-
-def _explain(exc: Exception, address: str) -> tuple[str, str, str]:
-    """(reason, message, hint) for what went wrong with the server at `address`."""
-    text = _one_line(exc)
-    low = text.lower()
-    if isinstance(exc, ResponseError) and _is_about_the_server(exc):
-        return _explain_elsewhere(exc, address)
-    if text == _SENTINEL:
-        return (
-            "protocol",
-            f"{address} is a Sentinel: it watches Redis servers and holds no queues",
-            "Sentinel is not supported yet: name the Redis that holds the queues, best by an address that follows it.",
-        )
-    unknown = _UNKNOWN_COMMAND.match(text)
-    if unknown is not None:
-        return (
-            "forbidden",
-            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
-            "Allow it, or name another Redis by store_url. Of a Sentinel, name the Redis that it watches.",
-        )
-    if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
-        return (
-            "auth",
-            f"{address} does not accept a user name (Redis older than 6)",
-            "Leave the user name out of the URL.",
-        )
-    if "noauth" in low or "authentication required" in low:
-        return "auth", f"{address} asks for a password", "Put it into the URL: redis://:PASSWORD@host:port/0"
-    if (
-        isinstance(exc, AuthenticationError)
-        or "wrongpass" in low
-        or "invalid password" in low
-        or "invalid username" in low
-    ):
-        return "auth", f"{address} refuses the user name or password", "Check user and password in the URL."
-    if _is_forbidden(exc):
-        return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
-    if isinstance(exc, BusyLoadingError) or "loading" in low:
-        return "loading", f"{address} is loading its data set", "It answers when it is done."
-    if isinstance(exc, OutOfMemoryError) or "used memory > 'maxmemory'" in low:
-        return "full", f"{address} is out of memory and refuses writes", "Raise maxmemory or free memory."
-    if isinstance(exc, ReadOnlyError) or "readonly" in low:
-        return "readonly", f"{address} is a read-only replica", "Point the URL at the primary."
-    if "ssl" in low or "tls" in low or "certificate" in low or "wrong version number" in low:
-        return (
-            "tls",
-            f"{address}: TLS failed: {text}",
-            "Use rediss:// only where the server speaks TLS, and check its certificate.",
-        )
-    if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
-        hint = "Check that it runs and that nothing blocks it."
-        if address.startswith("rediss:"):  # a Redis without TLS waits for the rest of what it takes for a command
-            hint = "Check that it runs, and that it speaks TLS: if it does not, use redis://."
-        return "timeout", f"{address} did not answer in time", hint
-    if "refused" in low:
-        return "refused", f"Nothing listens on {address}", "Start Redis, or check host and port in the URL."
-    if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
-        return "refused", f"The host name of {address} is unknown", "Check the host in the URL."
-    if "out of range" in low or "invalid db" in low:
-        return "protocol", f"{address} has no such database", "Check the number at the end of the URL."
-    if "closed" in low or "reset" in low or "broken pipe" in low or "eof" in low:
-        return (
-            "lost",
-            f"{address} closed the connection",
-            "It may be restarting, or it expects TLS: then use rediss://.",
-        )
-    if "protocol error" in low:
-        return "protocol", f"What listens on {address} is no Redis", "Check host and port in the URL."
-    if "max number of clients" in low:
-        return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
-    return "protocol", f"{address}: {text}", "Check that a Redis listens there."
-
-
-def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
-    """As `_explain`, for a server that has not, or does not give, what was asked for."""
-    said = str(exc)
-    if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
-        return (
-            "readonly",
-            f"{address} is a replica that has lost its primary and answers nothing until it is back",
-            "Point the URL at the primary, or at a replica with replica-serve-stale-data yes.",
-        )
-    if isinstance(exc, ClusterDownError) or "CLUSTERDOWN" in said:
-        return (
-            "protocol",
-            f"{address} belongs to a Redis Cluster that is down",
-            "Look at CLUSTER INFO there. Redis Cluster is not supported yet: name a Redis without cluster mode.",
-        )
-    return (
-        "protocol",
-        f"{address} is one node of a Redis Cluster and has a part of the data only",
-        "Redis Cluster is not supported yet: name a Redis without cluster mode, or a cluster of one node.",
-    )
-
-
-_SERVER_TIME = re.compile(rb"^server_time_usec:(\d{1,18})\r?$", re.MULTILINE)
-_REPLICA = re.compile(r"slave\d+\Z")
-_OFFSET = re.compile(r"(?:\A|,)offset=(\d{1,18})(?:,|\Z)")
-
-
-def info_fields(info: bytes) -> dict[str, str]:
-    """The fields of INFO's text, by name, as they stand there."""
-    fields: dict[str, str] = {}
-    for line in info.decode("utf-8", "replace").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            fields[name] = value
-    return fields
-
-
-def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
-    """By how many bytes the slowest connected replica is behind; None when there is none."""
-    if written is None:
-        return None
-    offsets = [
-        int(found.group(1))
-        for name, value in fields.items()
-        if _REPLICA.match(name) and (found := _OFFSET.search(value)) is not None
-    ]
-    return max(0, written - min(offsets)) if offsets else None
-
-
-def _link_down_s(status: str | None, since: int | None) -> int | None:
-    """For how long the link of a replica has been down; None when there is none, or when it has never been up."""
-    if status is None:
-        return None
-    if status == "up":
-        return 0
-    # Redis says -1 of a link that was never made: that is no time, least of all none.
-    return since if since is not None and since >= 0 else None
-
-
-def parse_info(info: bytes, keys: int | None) -> RedisHealth:
-    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
-    fields = info_fields(info)
-
-    def number(name: str) -> int | None:
-        try:
-            return int(fields[name])
-        except (KeyError, ValueError):
-            return None
-
-    def share(name: str) -> float | None:
-        try:
-            return float(fields[name])
-        except (KeyError, ValueError):
-            return None
-
-    used, limit = number("used_memory"), number("maxmemory")
-    not_counted = number("mem_not_counted_for_evict") or 0
-    hits, misses = number("keyspace_hits"), number("keyspace_misses")
-    link = fields.get("master_link_status")
-    saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
-    return RedisHealth(
-        version=fields.get("valkey_version") or fields.get("redis_version"),
-        flavour="valkey" if "valkey_version" in fields else "redis",
-        role=fields.get("role"),
-        run_id=fields.get("run_id"),
-        uptime_s=number("uptime_in_seconds"),
-        used_memory_bytes=used,
-        maxmemory_bytes=limit or None,
-        memory_limited=None if limit is None else limit > 0,
-        memory_ratio=max(0.0, (used - not_counted) / limit) if used is not None and limit else None,
-        eviction_policy=fields.get("maxmemory_policy"),
-        clients=number("connected_clients"),
-        max_clients=number("maxclients"),
-        blocked_clients=number("blocked_clients"),
-        ops_per_s=number("instantaneous_ops_per_sec"),
-        evicted_keys=number("evicted_keys"),
-        rejected_connections=number("rejected_connections"),
-        fragmentation_ratio=share("mem_fragmentation_ratio"),
-        allocator_frag_ratio=share("allocator_frag_ratio"),
-        allocator_frag_bytes=number("allocator_frag_bytes"),
-        replicas=number("connected_slaves"),
-        replica_lag_bytes=_replica_lag(fields, number("master_repl_offset")),
-        replica_link_up=None if link is None else link == "up",
-        replica_link_down_s=_link_down_s(link, number("master_link_down_since_seconds")),
-        keyspace_hit_ratio=hits / (hits + misses)
-        if hits is not None and misses is not None and hits + misses
-        else None,
-        keys=keys,
-        persistence_ok=None if not any(saves) else all(status in (None, "ok") for status in saves),
-    )

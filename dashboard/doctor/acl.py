@@ -18,7 +18,8 @@ from dashboard.backends.base import Backend
 from dashboard.collect.store import PREFIX, WRITES
 from dashboard.errors import Forbidden, Unsupported
 from dashboard.model import QueueRef
-from dashboard.sources import Source, info_fields
+from dashboard.server_info import info_fields
+from dashboard.sources import Source
 
 Version = tuple[int, ...]
 

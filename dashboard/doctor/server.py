@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from dashboard.doctor.findings import Finding, note, ok, problem, warning
 from dashboard.model import RedisHealth
-from dashboard.sources import Source, info_fields, parse_info
+from dashboard.server_info import info_fields, parse_info
+from dashboard.sources import Source
 
 OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8

@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.substitution",
         "dashboard.redact",
     ),
-    ("dashboard.connections", "dashboard.sources"),
+    ("dashboard.failures", "dashboard.server_info", "dashboard.connections", "dashboard.sources"),
     ("dashboard.backends",),
     ("dashboard.collect",),
     ("dashboard.triage",),

@@ -16,7 +16,8 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from dashboard import connections, sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
-from dashboard.sources import Source, metered, parse_info
+from dashboard.server_info import parse_info
+from dashboard.sources import Source, metered
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
 from tests.waiting import CEILING_S, wait_until

@@ -1,0 +1,172 @@
+"""What an error of Redis means: a reason, one line that names the server, and what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+
+def refusal_word(reply: Any) -> str:
+    """ "ok", or the first word of the refusal as Redis sends it: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
+    if not isinstance(reply, ResponseError):
+        return "ok"
+    for kind, word in ((OutOfMemoryError, "OOM"), (ReadOnlyError, "READONLY"), (NoPermissionError, "NOPERM")):
+        if isinstance(reply, kind):
+            return word
+    return (one_line(reply).split() or ["ERR"])[0][:20]
+
+
+def is_auth(reply: Any) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith(("NOAUTH", "WRONGPASS"))
+
+
+# The first word of an error, which Redis 6 tells of a script behind words of its own.
+REFUSING = re.compile(
+    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
+    r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
+)
+_URL = re.compile(r"(rediss?|unix)://(\S++)")
+
+
+def one_line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return _URL.sub(_without_user, text)[:200]
+
+
+def _without_user(url: re.Match[str]) -> str:
+    _, user, rest = url[2].rpartition("@")
+    return f"{url[1]}://{'…@' if user else ''}{rest}"
+
+
+# As a plain reply and, with the words in front, from within a script.
+_ELSEWHERE = re.compile(
+    r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?)?"
+    r"(?:MASTERDOWN|CLUSTERDOWN|MOVED|ASK|CROSSSLOT) "
+)
+UNKNOWN_COMMAND = re.compile(r"(?:ERR )?unknown command '?`?(\w+)", re.IGNORECASE)
+SENTINEL = "this is a Sentinel"
+
+
+def is_about_the_server(exc: ResponseError) -> bool:
+    """Whether the data is elsewhere, or nowhere for now, whatever the command."""
+    known = isinstance(exc, MovedError | AskError | ClusterDownError | ClusterCrossSlotError | MasterDownError)
+    return known or _ELSEWHERE.match(str(exc)) is not None
+
+
+def is_forbidden(exc: Exception) -> bool:
+    """Redis before 7 and since words it differently within a script: "can't run this command", "no permissions"."""
+    said = str(exc).lower()
+    words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
+    return isinstance(exc, NoPermissionError) or any(each in said for each in words)
+
+
+def explain(exc: Exception, address: str) -> tuple[str, str, str]:
+    """(reason, message, hint) for what went wrong with the server at `address`."""
+    text = one_line(exc)
+    low = text.lower()
+    if isinstance(exc, ResponseError) and is_about_the_server(exc):
+        return _explain_elsewhere(exc, address)
+    if text == SENTINEL:
+        return (
+            "protocol",
+            f"{address} is a Sentinel: it watches Redis servers and holds no queues",
+            "Sentinel is not supported yet: name the Redis that holds the queues, best by an address that follows it.",
+        )
+    unknown = UNKNOWN_COMMAND.match(text)
+    if unknown is not None:
+        return (
+            "forbidden",
+            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
+            "Allow it, or name another Redis by store_url. Of a Sentinel, name the Redis that it watches.",
+        )
+    if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
+        return (
+            "auth",
+            f"{address} does not accept a user name (Redis older than 6)",
+            "Leave the user name out of the URL.",
+        )
+    if "noauth" in low or "authentication required" in low:
+        return "auth", f"{address} asks for a password", "Put it into the URL: redis://:PASSWORD@host:port/0"
+    if (
+        isinstance(exc, AuthenticationError)
+        or "wrongpass" in low
+        or "invalid password" in low
+        or "invalid username" in low
+    ):
+        return "auth", f"{address} refuses the user name or password", "Check user and password in the URL."
+    if is_forbidden(exc):
+        return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
+    if isinstance(exc, BusyLoadingError) or "loading" in low:
+        return "loading", f"{address} is loading its data set", "It answers when it is done."
+    if isinstance(exc, OutOfMemoryError) or "used memory > 'maxmemory'" in low:
+        return "full", f"{address} is out of memory and refuses writes", "Raise maxmemory or free memory."
+    if isinstance(exc, ReadOnlyError) or "readonly" in low:
+        return "readonly", f"{address} is a read-only replica", "Point the URL at the primary."
+    if "ssl" in low or "tls" in low or "certificate" in low or "wrong version number" in low:
+        return (
+            "tls",
+            f"{address}: TLS failed: {text}",
+            "Use rediss:// only where the server speaks TLS, and check its certificate.",
+        )
+    if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
+        hint = "Check that it runs and that nothing blocks it."
+        if address.startswith("rediss:"):  # a Redis without TLS waits for the rest of what it takes for a command
+            hint = "Check that it runs, and that it speaks TLS: if it does not, use redis://."
+        return "timeout", f"{address} did not answer in time", hint
+    if "refused" in low:
+        return "refused", f"Nothing listens on {address}", "Start Redis, or check host and port in the URL."
+    if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
+        return "refused", f"The host name of {address} is unknown", "Check the host in the URL."
+    if "out of range" in low or "invalid db" in low:
+        return "protocol", f"{address} has no such database", "Check the number at the end of the URL."
+    if "closed" in low or "reset" in low or "broken pipe" in low or "eof" in low:
+        return (
+            "lost",
+            f"{address} closed the connection",
+            "It may be restarting, or it expects TLS: then use rediss://.",
+        )
+    if "protocol error" in low:
+        return "protocol", f"What listens on {address} is no Redis", "Check host and port in the URL."
+    if "max number of clients" in low:
+        return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
+    return "protocol", f"{address}: {text}", "Check that a Redis listens there."
+
+
+def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
+    """As `explain`, for a server that has not, or does not give, what was asked for."""
+    said = str(exc)
+    if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
+        return (
+            "readonly",
+            f"{address} is a replica that has lost its primary and answers nothing until it is back",
+            "Point the URL at the primary, or at a replica with replica-serve-stale-data yes.",
+        )
+    if isinstance(exc, ClusterDownError) or "CLUSTERDOWN" in said:
+        return (
+            "protocol",
+            f"{address} belongs to a Redis Cluster that is down",
+            "Look at CLUSTER INFO there. Redis Cluster is not supported yet: name a Redis without cluster mode.",
+        )
+    return (
+        "protocol",
+        f"{address} is one node of a Redis Cluster and has a part of the data only",
+        "Redis Cluster is not supported yet: name a Redis without cluster mode, or a cluster of one node.",
+    )
