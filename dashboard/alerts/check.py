@@ -135,7 +135,7 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
 
 
 def _is_old(look: Look) -> bool:
-    """Whether what is stored was left by a checker that ended: nobody would say that it is over."""
+    """Whether the stored alerts are left over from a checker that stopped: nothing would ever resolve them."""
     return look.beat is None or look.now - look.beat.at > OLD_S
 
 
@@ -186,7 +186,7 @@ def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
 
 
 def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules: tuple[Rule, ...]) -> list[Trouble]:
-    """That a store which is none of the sources does not answer, as a checker tells it; nothing can be evaluated."""
+    """The trouble that the store is unreachable, where it is not one of the sources: no rule can be evaluated then."""
     name = source_name(settings)
     rule = rule_for(rules, UNREACHABLE, name)
     if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
@@ -206,7 +206,7 @@ def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | N
 
 
 def _worst_first(trouble: Trouble) -> tuple[bool, bool, str, str]:
-    """For sorting: a Redis that does not answer stands before what nobody knows because of that."""
+    """Sort key: an unreachable Redis comes before the alerts that are unknown because of it."""
     is_critical = trouble.severity is Severity.CRITICAL
     return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
 

@@ -113,7 +113,9 @@ class Notifier:
             self._close(claim, "skipped", note, divert=True)
             return True
         if all(member.unnamed for member in claim.members):
-            note = Delivered(ok=False, status="skipped", answer="the channel was never told their names")
+            note = Delivered(
+                ok=False, status="skipped", answer="the channel was never notified of these alerts by name"
+            )
             self._close(claim, "skipped", note)
             return True
         if claim.age_s * 1000 > OLDEST_MS:

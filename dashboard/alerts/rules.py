@@ -264,7 +264,7 @@ def _texts(rule: Rule) -> str | None:
         if any(not _ID.match(name) for name in getattr(rule, field) or ()):
             return f"{field}: expected ids of letters, digits, dots, dashes or underscores"
     if rule.id in rule.inhibited_by:
-        return "inhibited_by: expected ids of other rules; one that mutes itself is never told"
+        return "inhibited_by: expected ids of other rules; a rule that mutes itself would never notify anyone"
     if rule.fallback_channel is not None and not _ID.match(rule.fallback_channel):
         return "fallback_channel: expected the id of a channel"
     if rule.runbook_url is not None and not _RUNBOOK.match(rule.runbook_url):

@@ -74,7 +74,7 @@ class Discovery:
 
     `found`: queues seen in this step. `complete`: with this step the whole of Redis has been seen; what was not found
     since the previous complete step is gone. `cursor`: hand it to the next step. `problem`: why this search cannot see
-    all queues, and what to do; the search is then over, is never complete, and begins anew after a pause.
+    all queues, and what to do; the search is then over, is never complete, and starts again after a pause.
     """
 
     found: tuple[QueueRef, ...]

@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from dashboard.demo.embedded import EmbeddedRedis, free_port
 from tests.bench import alerts, bulk, events
 from tests.bench.queues import LIBRARIES, fill_bullmq
 from tests.bench.sample import EACH, INTERVAL_S, SAMPLES
+from tests.waiting import wait_until
 
 SAMPLED = (10, 100, 1000, 10_000)
 POLLERS = (1, 10, 50)
@@ -62,16 +62,16 @@ def dashboard(server: EmbeddedRedis) -> Iterator[int]:
 
 
 def wait_until_ready(port: int) -> None:
-    """Raises TimeoutError after a minute."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    """Wait until the dashboard on `port` answers that it is ready."""
+
+    def is_ready() -> bool:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).read()
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError("the dashboard is not ready after a minute")
+            return False
+        return True
+
+    wait_until(is_ready, what="a dashboard that is ready")
 
 
 def bench_refresh(port: int, pollers: int) -> dict[str, float]:

@@ -152,7 +152,7 @@ def stage(
     rules = [rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]
     pages = (*rules, f"/bulk/{work}", "/queues/main/rq/mail", f"{JOBS}?state=dead")
     names = {key: redis_client.type(key).decode() for key in redis_client.keys(f"{PREFIX}:*")}
-    kept = {key: (max(0, redis_client.pttl(key)), redis_client.dump(key)) for key in redis_client.keys("*")}
+    kept = {key: (max(0, redis_client.pttl(key)), redis_client.dump(key)) for key in redis_client.scan_iter("*")}
     yield Stage(app, redis_client, process, pages, kept, names)
     process.close()
 

@@ -173,7 +173,7 @@ def test_with_a_prefix_each_nobody_is_in_the_way(
         told = wait_until(shown, what="the checker")
         assert (told["other_settings"], [each["name"] for each in told["queues"]]) == (None, [queue])
         assert redis_client.exists(f"{{{name}}}:lead", f"{{{name}}}:snapshot", f"{{{name}}}:heartbeat") == 3
-    assert redis_client.keys("{queuedeck}:*") == []
+    assert set(redis_client.scan_iter("{queuedeck}:*")) == set()
 
 
 def test_alerts_of_the_other_are_not_shown_as_ours(

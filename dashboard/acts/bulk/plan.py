@@ -139,7 +139,7 @@ class _Offered:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A job of the work and the place it stands in; `scanned` rows were looked at until then. No job: none fits yet.
+    """A job that matches, with its list, after `scanned` rows were read; without a job, none has matched so far.
 
     `unread` = in place of a job, a queue that could not be read, and why.
     """

@@ -46,7 +46,7 @@ LONGEST_S = 0.1
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
 TELL_EVERY_S = 2.0
-# So often open work is looked for that nobody lists as open: the list was lost.
+# How often to look for open operations that are missing from the list of open ones, because that list was lost.
 REOPEN_EVERY_S = 60.0
 SECONDS_PER_STEP = 0.25
 # Then other work has its turn.

@@ -81,7 +81,7 @@ def _description(message: Message) -> str:
     lines = text.shown_lines(message)
     head = [_row(line) for line in lines]
     if sum(len(row) + 1 for row in head) > room:
-        # Each is named all the same: its end is told by its name too.
+        # Every alert is listed, in a shorter line if need be: its resolved message names it, too.
         head = ["• " + escape(text.line_text(line), room // len(lines) - 4) for line in lines]
     hidden = len(message.lines) - len(head)
     head += [f"and {hidden:,} more"] if hidden > 0 else []

@@ -67,7 +67,7 @@ def payload(message: Message) -> dict[str, Any]:
         longest = max(map(len, rows), default=0)
         if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
             return document
-        # Shorter lines, not fewer: the end of each that is named is told by its name too.
+        # Shorter lines, not fewer: the resolved message names every alert that is listed here.
         rows = [row if len(row) <= longest * 3 // 4 else row[: longest * 3 // 4] + "…" for row in rows]
 
 

@@ -37,7 +37,7 @@ RECORD_LIMIT, HEAD_BYTES = 65_536, 4096
 MAX_STARTED = 5000
 MAX_ID = 200
 RECONNECT_S = 2.0
-# So often the thread looks whether it is to end: whoever ends it waits for that.
+# How often the thread checks whether it should stop, and so the longest that `close` waits.
 LOOK_UP_S = 0.2
 HEARTBEAT = b"worker.heartbeat"
 EVENTS = b".celeryev/"
