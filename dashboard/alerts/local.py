@@ -314,12 +314,15 @@ class LocalMode:
         return True
 
     def _keep(self, spool: Spool) -> None:
-        """Remember, on disk too; a full disk costs the memory of it, not the alert."""
-        self._spool = spool
+        """Remember, on disk first: who comes next reads nothing older than what was seen here.
+
+        A full disk costs that file, not the alert.
+        """
         try:
             _write(self._file, spool)
         except OSError as exc:
             log.warning("the spool file cannot be written: %s", exc.strerror)
+        self._spool = spool
 
     def _take_lock(self) -> bool:
         if self._speaks:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dashboard.alerts import local as local_mode
 from dashboard.alerts.channels.base import Delivered, Message
 from dashboard.alerts.channels.deadline import Deadline
 from dashboard.alerts.compose import Links
@@ -341,6 +342,25 @@ def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
         fail_until_told(heir)
         heir.well()
         wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
+
+
+def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    ahead: list[Spool] = []
+
+    def write(file: Path, spool: Spool) -> None:
+        if local._spool == spool:
+            ahead.append(spool)
+        to_disk(file, spool)
+
+    to_disk = local_mode._write
+    monkeypatch.setattr(local_mode, "_write", write)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    local.well()
+    wait_until(lambda: not local.speaking, what="the end of the outage")
+    assert ahead == []
 
 
 def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
