@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+import hiredis
 import redis
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
@@ -74,6 +75,8 @@ MAX_CONNECTIONS = 64
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
+# Its stub says that a command is of one argument.
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis).pack_command
 # What Redis answered, in bytes; in a batch an error of one command stands in its place.
 Reply: TypeAlias = Any
 
@@ -84,6 +87,15 @@ def raw_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
+
+
+def _wire(command: Command) -> bytes:
+    """The command as it is sent; text that is not UTF-8 as the bytes that it was decoded from."""
+    try:
+        return _pack(tuple(command))
+    except UnicodeEncodeError:
+        exact = [raw_bytes(argument) if isinstance(argument, str) else argument for argument in command]
+        return _pack(tuple(exact))
 
 
 @dataclass(slots=True)
@@ -211,24 +223,9 @@ class Source:
 
     def pack(self, commands: Sequence[Command]) -> Packed:
         """`commands` in wire form for `run`; the caller keeps it as long as they stay the same."""
-        pieces: list[bytes] = []
-        renames = self.prefix != DEFAULT_STORE_PREFIX
-        for command in commands:
-            if renames:
-                command = self._with_prefix(command)
-            pieces.append(b"*%d\r\n" % len(command))
-            for argument in command:
-                if isinstance(argument, bytes):
-                    data = argument
-                elif isinstance(argument, str):
-                    try:  # raw_bytes by itself: a sample passes here many thousand times
-                        data = argument.encode("utf-8", "surrogateescape")
-                    except UnicodeEncodeError:
-                        data = raw_bytes(argument)
-                else:
-                    data = str(argument).encode("ascii")
-                pieces.append(b"$%d\r\n%s\r\n" % (len(data), data))
-        return Packed(b"".join(pieces), len(commands))
+        if self.prefix != DEFAULT_STORE_PREFIX:
+            commands = [self._with_prefix(command) for command in commands]
+        return Packed(b"".join(map(_wire, commands)), len(commands))
 
     def batch_in_pieces(self, pieces: Sequence[Sequence[Command]]) -> list[Reply]:
         """As `batch`, for commands that each keep the server for a while: it gets one piece after the other, and serves
