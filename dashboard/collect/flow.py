@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 
 import msgspec
@@ -41,6 +42,7 @@ class _Piece:
     quality: Quality
     reason: str | None
     times: dict[int, int]  # how many run times are in each bucket
+    rank: int  # of the quality: the higher, the worse
 
     def share_since(self, start: float) -> float:
         """How much of it lies after `start`, 0..1."""
@@ -55,6 +57,39 @@ class _Piece:
         if not (self.ended or self.dead or flow.dead or ended):
             return True
         return at - (self.at - self.span_s) <= PIECE_S
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What ended in several pieces."""
+
+    span_s: float = 0.0
+    ended: float = 0.0
+    dead: float = 0.0
+    worst: _Piece | None = None  # the last one of the worst quality
+    begin: float = math.inf  # of the earliest
+
+    def add(self, piece: _Piece, start: float) -> _Sums:
+        """These sums with as much of `piece` as lies after `start`."""
+        begin = piece.at - piece.span_s
+        self.begin = min(self.begin, begin)
+        if self.worst is None or piece.rank >= self.worst.rank:
+            self.worst = piece
+        if piece.quality is not Quality.UNKNOWN:
+            share = 1.0 if begin >= start else piece.share_since(start)
+            self.span_s += piece.span_s * share
+            self.ended += piece.ended * share
+            self.dead += piece.dead * share
+        return self
+
+    def include(self, later: _Sums) -> _Sums:
+        """These sums with those of later pieces."""
+        if later.worst is not None and (self.worst is None or later.worst.rank >= self.worst.rank):
+            self.worst = later.worst
+        self.span_s += later.span_s
+        self.ended += later.ended
+        self.dead += later.dead
+        return self
 
 
 def _ended(flow: QueueFlow) -> int:
@@ -86,6 +121,7 @@ class FlowWindow:
 
     def __init__(self) -> None:
         self._pieces: deque[_Piece] = deque()
+        self._middle: _Sums | None = None  # of the pieces but the first and the last one
         self._newest: QueueFlow | None = None  # without its run times
         self._first: tuple[_Piece, QueueFlow] | None = None  # the first look, which may reach back
         self._first_at: float | None = None
@@ -200,6 +236,7 @@ class FlowWindow:
         start = now - FLOW_WINDOW_S
         while self._pieces and self._pieces[0].at <= start:
             self._forget(self._pieces.popleft())
+            self._middle = None
         while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
             _, finished, failed = self._buckets.popleft()
             self._finished -= finished
@@ -212,16 +249,8 @@ class FlowWindow:
                 progress_known=self._progress_known,
                 worked_off=_since(self._worked_at, now) < WORKED_S,
             )
-        worst = self._pieces[0]
-        span_s = ended = dead = 0.0
-        for piece in self._pieces:
-            if _WORST[piece.quality] >= _WORST[worst.quality]:
-                worst = piece
-            if piece.quality is not Quality.UNKNOWN:
-                share = 1.0 if piece.at - piece.span_s >= start else piece.share_since(start)
-                span_s += piece.span_s * share
-                ended += piece.ended * share
-                dead += piece.dead * share
+        sums = self._sums(start)
+        span_s, ended, dead, worst = sums.span_s, sums.ended, sums.dead, sums.worst or self._pieces[0]
         long_enough = span_s > 0 and span_s >= least_s
         counted = long_enough and (not newest.hidden or newest.ended is not None)
         told = long_enough and State.DEAD not in newest.hidden
@@ -244,6 +273,19 @@ class FlowWindow:
             unlisted_reason=newest.unlisted_reason,
         )
 
+    def _sums(self, start: float) -> _Sums:
+        """The sums of the pieces after `start`; those of all but the first and the last one are kept."""
+        first, last = self._pieces[0], self._pieces[-1]
+        if first is last:
+            return _Sums().add(first, start)
+        middle = self._middle
+        if middle is None or middle.begin < start:
+            middle = _Sums()
+            for piece in islice(self._pieces, 1, len(self._pieces) - 1):
+                middle.add(piece, start)
+            self._middle = middle
+        return _Sums().add(first, start).include(middle).add(last, start)
+
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
 
@@ -251,7 +293,8 @@ class FlowWindow:
         first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
         if not self._pieces or not self._pieces[-1].takes(at, flow, ended):
-            self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}))
+            self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}, _WORST[flow.quality]))
+            self._middle = None
         piece = self._pieces[-1]
         if first:
             self._first, self._first_at = (piece, self._newest), at
@@ -271,6 +314,7 @@ class FlowWindow:
         if self._first is None:
             return
         (piece, flow), self._first = self._first, None
+        self._middle = None
         piece.span_s -= flow.span_s
         piece.ended -= _ended(flow)
         piece.dead -= flow.dead

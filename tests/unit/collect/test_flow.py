@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dashboard.collect.flow import FlowWindow, TotalRates, total_rates, with_rates
+from dashboard.backends.base import FLOW_WINDOW_S
+from dashboard.collect.flow import FlowWindow, TotalRates, _Sums, total_rates, with_rates
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
 from tests.counting import calls_of
 
@@ -260,6 +261,30 @@ def test_rates_filled_in_are_those_of_now_whatever_came_before() -> None:
             reused += filled is former
             former = filled
     assert reused > 100
+
+
+def test_sums_that_are_kept_are_those_of_all_pieces() -> None:
+    dice = random.Random(7)
+    for _ in range(30):
+        window, at = FlowWindow(), 1000.0
+        for _ in range(120):
+            at += dice.choice((0.5, 2.0, 16.0, 40.0))
+            some = flow(
+                dice.randrange(9),
+                dice.randrange(3),
+                span_s=dice.choice((0.5, 2.0, 16.0, 40.0, 300.0)),
+                quality=dice.choice(list(Quality)),
+                reason=dice.choice((None, "one", "two")),
+                wrong_look_back=dice.random() < 0.05,
+            )
+            window.add(at, some)
+            window.rates(at)
+            start = at - FLOW_WINDOW_S
+            found, apart = window._sums(start), _Sums()
+            for piece in window._pieces:
+                apart.add(piece, start)
+            assert found.worst is apart.worst
+            assert (found.span_s, found.ended, found.dead) == pytest.approx((apart.span_s, apart.ended, apart.dead))
 
 
 def test_a_queue_in_which_nothing_ends_costs_little() -> None:
