@@ -18,9 +18,11 @@ belongs to the queue where it is the only one; where there are several, their ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from typing import NamedTuple
+
+import msgspec
 
 from dashboard.backends.balance import BALANCED, Balance
 from dashboard.backends.base import FLOW_WINDOW_S
@@ -36,6 +38,8 @@ from dashboard.sources import Command, Reply, Source
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}
+# What a job may say of them, and mean them: the field is often left out.
+DEFAULT_TTLS = frozenset(product(*((None, str(ttl_s)) for ttl_s in TTLS_S.values())))
 TTL_FIELDS: Mapping[State, str] = {State.COMPLETED: "result_ttl", State.DEAD: "failure_ttl"}
 # How far a worker's clock may be off.
 SKEW_S = 30
@@ -83,8 +87,7 @@ class NextJob(NamedTuple):
         return self.ttls[0] == "0"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a queue: counts above the bounds of an anchor, and what its newest jobs were."""
 
     anchor: float
@@ -93,7 +96,7 @@ class Seen:
     newest: float  # when the newest sampled job ended, by the clock of its worker
     completed: Balance = BALANCED  # of the set of queues whose workers it shares
     failed: Balance = BALANCED
-    brief: Mapping[State, float] = field(default_factory=dict)  # when jobs last ended that are dropped within seconds
+    brief: Mapping[State, float] = {}  # when jobs last ended that are dropped within seconds
     retried_at: float = 0.0  # when a job was last seen that may be, or was, tried again
     next_job: NextJob | None = None
     untold_at: float = 0.0  # when such a job was last taken without any worker there to count it
@@ -110,8 +113,7 @@ class Cursor:
     keys: tuple[str, ...] = ()  # of workers, to read their hashes where scripts may not run
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(msgspec.Struct, frozen=True, gc=False):
     """Members above the bounds of one anchor."""
 
     numbers: Sequence[int]  # all of them, as they were read
@@ -141,8 +143,7 @@ class Counted:
         return {state for state in TTLS_S if self.high[state] < before.high[state]}
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(msgspec.Struct):
     """What one look found out about a queue."""
 
     queue: QueueKeys
@@ -154,7 +155,7 @@ class _Found:
     newest: float
     brief: Mapping[State, int]
     disturbed: set[State]
-    runtimes: list[float] = field(default_factory=list)
+    runtimes: list[float] = []
     retries: bool = False  # a job was seen that may be, or was, tried again
     next_job: NextJob | None = None
     first: bool = False  # the queue was never looked at before
@@ -307,7 +308,8 @@ class _Orders:
                 job = before if isinstance(row, bytes) else _next_job(row)
                 if job is not None:
                     answer.retries = answer.retries or job.retries
-                    answer.note_ttls(dict(zip(TTLS_S, job.ttls, strict=True)))
+                    answer.other_ttls = answer.other_ttls or job.ttls not in DEFAULT_TTLS
+                    answer.traceless = answer.traceless or job.leaves_nothing
                     answer.next_job = job if key.startswith("l") else answer.next_job
 
 
@@ -370,16 +372,16 @@ class _Asked:
     def answer(self, queue: QueueKeys, replies: list[Reply]) -> _Found | None:
         """What the replies tell; None when a registry cannot be read."""
         seen = self._before.queues.get(queue.queue)
+        if seen is not None and replies == seen.counts.numbers:
+            # Nothing came and nothing left, as in most queues at most looks.
+            span_s = self._now - self._before.at
+            nothing = dict.fromkeys(TTLS_S, 0)
+            return _Found(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
         numbers = [reply for reply in replies if isinstance(reply, int)]
         lists = [reply for reply in replies if isinstance(reply, list)]
         if len(numbers) + len(lists) < len(replies):
             return None
         first, rest = numbers[:BOUNDS], numbers[BOUNDS:]
-        if seen is not None and not rest and not lists and first == seen.counts.numbers:
-            # Nothing came and nothing left, as in most queues at most looks.
-            span_s = self._now - self._before.at
-            nothing = dict.fromkeys(TTLS_S, 0)
-            return _Found(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
         counts = _counted(first)
         brief: dict[State, int] = {}
         disturbed: set[State] = set()
@@ -502,13 +504,13 @@ def _balanced(
     together: list[int] = []
     for crew in _crews(found, workers, before, now):
         several = len(crew.queues) > 1
-        records = {state: sum(answer.came[state] for answer in crew.queues) for state in TTLS_S}
+        records = {state: sum([answer.came[state] for answer in crew.queues]) for state in TTLS_S}
         disturbed = {state for answer in crew.queues for state in answer.disturbed}
         # What a person removed is none of what the library was told to drop.
         completed = min(crew.completed, records[State.COMPLETED]) if State.COMPLETED in disturbed else crew.completed
         failed = min(crew.failed, records[State.DEAD]) if State.DEAD in disturbed else crew.failed
         last = [before.queues.get(answer.queue.queue) for answer in crew.queues]
-        retried_at = max((each.retried_at for each in last if each), default=0.0)
+        retried_at = max([each.retried_at for each in last if each], default=0.0)
         if any(answer.retries for answer in crew.queues):
             retried_at = now
         lost: tuple[State, ...] = ()
@@ -635,6 +637,17 @@ def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool,
     # A failed attempt that is tried again leaves no record either.
     lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
     untold = now - seen.untold_at < FLOW_WINDOW_S
+    if not (unrecorded or lost or untold or seen.brief):
+        return QueueFlow(
+            key=found.queue.queue,
+            completed=found.came[State.COMPLETED],
+            dead=found.came[State.DEAD],
+            span_s=found.span_s,
+            quality=Quality.ESTIMATED,
+            reason=found.reason,
+            runtimes_s=tuple(found.runtimes[:200]),
+            wrong_look_back=found.other_ttls,
+        )
     brief = {state for state, at in seen.brief.items() if now - at < FLOW_WINDOW_S}
     hidden = tuple(
         state for state, hides in ((State.COMPLETED, (several and unrecorded) or untold), (State.DEAD, lost)) if hides

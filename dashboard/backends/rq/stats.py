@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -198,6 +199,10 @@ def _queue(
     )
 
 
+# (RQ's own word, the state, what reads its count), of each list.
+_NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in LISTS.items())
+
+
 def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
     ref, reply, suspended, crew = told
     row = Row(*reply)
@@ -219,9 +224,7 @@ def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
         library_version=crew.versions if crew else None,
         paused=suspended,
         counts=counts,
-        native=tuple(
-            NativeCount(native=word, state=state, count=counts.of(state)) for state, (word, _) in LISTS.items()
-        ),
+        native=tuple([NativeCount(native=word, state=state, count=count(counts)) for word, state, count in _NATIVE]),
         depth=counts.waiting,
         latency_s=0.0 if counts.waiting == 0 else None,
         overdue_s=0.0 if row.due is None else None,
@@ -245,7 +248,7 @@ def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
 def _missing(row: Row) -> str:
     """Which of the keys were not there, as the script `queues` has them."""
     sizes = (row.active, row.scheduled, row.blocked, row.failed, row.canceled, row.registered, row.waiting, row.taken)
-    return "".join("1" if size == 0 else "0" for size in sizes)
+    return "".join(["1" if size == 0 else "0" for size in sizes])
 
 
 def _count(reply: Reply) -> int | None:

@@ -50,6 +50,9 @@ class Told(NamedTuple):
     versions: str | None
 
 
+NO_WORKERS = Told(0, None)
+
+
 class Crew:
     """Live workers by the queues that they serve."""
 
@@ -63,6 +66,8 @@ class Crew:
     def told(self, queue: str) -> Told:
         """What is told of the workers that listen to `queue`."""
         workers = self.of(queue)
+        if len(workers) < 2:
+            return Told(1, workers[0].version or None) if workers else NO_WORKERS
         versions = {worker.version for worker in workers if worker.version}
         return Told(len(workers), ", ".join(sorted(versions)) or None)
 
