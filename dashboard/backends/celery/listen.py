@@ -170,14 +170,18 @@ class Listener:
             self._stop.wait(RECONNECT_S)
 
     def _listen(self, client: redis.Redis) -> None:
-        feeds = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        with contextlib.closing(feeds) as feed:
+        with contextlib.closing(client.pubsub()) as feed:  # type: ignore[no-untyped-call]
             feed.psubscribe(*self._channels)
             self._connected = True
+            # `get_message` takes more time for a message than all that is done with it here.
+            connection = feed.connection
             while not self._stop.is_set():
-                message = feed.get_message(timeout=LOOK_UP_S)
-                if message is not None:
-                    self._take(message["channel"], message["data"])
+                if not connection.can_read(timeout=LOOK_UP_S):
+                    continue
+                kind, *message = connection.read_response()
+                if kind == b"pmessage":
+                    _, channel, data = message
+                    self._take(channel, data)
 
     def _take(self, channel: bytes, data: Any) -> None:
         if not isinstance(data, bytes):
