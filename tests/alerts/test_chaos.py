@@ -130,8 +130,8 @@ def test_a_sink_that_fails_gets_it_later_and_in_order(begin: Callable[..., Night
 
 def test_a_redis_that_is_killed_and_loads_its_data_for_long(begin: Callable[..., Night]) -> None:
     # It loads for two minutes, unless it is hurried.
-    night = begin("redis-7", "--appendonly", "yes", "--key-load-delay", "800")
-    night.redis.eval("for number = 1, ARGV[1] do redis.call('SET', 'ballast:' .. number, 'x') end", 0, 150_000)
+    night = begin("redis-7", "--appendonly", "yes", "--key-load-delay", "400")
+    night.redis.eval("for number = 1, ARGV[1] do redis.call('SET', 'ballast:' .. number, 'x') end", 0, 300_000)
     checker = night.check()
     night.fill()
     night.tells("deep", "firing")
