@@ -41,6 +41,7 @@ PRELOADED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tests.workloads.celery_drive",): _CELERY,
     ("tests.workloads.rq_worker",): ("rq", "rq.worker", "rq.scheduler", "tests.workloads.rq_jobs"),
     ("dashboard.cli", "checker"): _CHECKER,
+    ("dashboard.cli", "serve"): (*_CHECKER, "dashboard.web.server", "dashboard.web.buffering", "gunicorn.arbiter"),
 }
 # Settings of an interpreter that a fork can still take on.
 _TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED"}
