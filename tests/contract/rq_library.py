@@ -86,17 +86,17 @@ def start_one(queue: Queue) -> Worker:
     return worker
 
 
-def fill_queue(queue: Queue, *, most: int = 5) -> dict[State, list[str]]:
-    """Jobs in every state, `most` in each at the most; the ids of each."""
-    completed = [queue.enqueue(rq_jobs.add, number, second=2) for number in range(min(4, most))]
-    dead = [queue.enqueue(rq_jobs.fail, f"attempt {number}") for number in range(min(3, most))]
+def fill_queue(queue: Queue) -> dict[State, list[str]]:
+    """Jobs in every state; the ids of each."""
+    completed = [queue.enqueue(rq_jobs.add, number, second=2) for number in range(4)]
+    dead = [queue.enqueue(rq_jobs.fail, f"attempt {number}") for number in range(3)]
     drain(queue)
     # RQ takes the job for lost a minute after its time: the tests that are shown one picture of it take theirs.
     active = [queue.enqueue(rq_jobs.add, 7, job_timeout=7200)]
     start_one(queue)
-    waiting = [queue.enqueue(rq_jobs.add, number, meta={"tag": "x"}) for number in range(most)]
+    waiting = [queue.enqueue(rq_jobs.add, number, meta={"tag": "x"}) for number in range(5)]
     blocked = [queue.enqueue(rq_jobs.add, number, depends_on=waiting[0]) for number in range(2)]
-    scheduled = [queue.enqueue_in(timedelta(hours=number + 1), rq_jobs.add, number) for number in range(min(3, most))]
+    scheduled = [queue.enqueue_in(timedelta(hours=number + 1), rq_jobs.add, number) for number in range(3)]
     canceled = [queue.enqueue(rq_jobs.add, 1)]
     canceled[0].cancel()
     states: dict[State, list[Any]] = {

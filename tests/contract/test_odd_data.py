@@ -186,7 +186,7 @@ REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
 
 def test_each_key_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     with connected(any_server.url) as client:
-        fill_queue(Queue("alpha", connection=client), most=2)
+        fill_queue(Queue("alpha", connection=client))
     keys = sorted(any_redis.scan_iter(), key=lambda key: (key.startswith((b"rq:job:", b"rq:results:")), key))
     dumps = {key: any_redis.dump(key) for key in keys}
     for key in [*keys[:20], *keys[-3:], b"rq:queue:alpha:intermediate", b"rq:cron_schedulers", b"rq:executions:x"]:
@@ -201,7 +201,7 @@ def test_each_key_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any
 
 def test_each_field_of_a_job_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     with connected(any_server.url) as client:
-        ids = fill_queue(Queue("alpha", connection=client), most=2)
+        ids = fill_queue(Queue("alpha", connection=client))
     for state, members in ids.items():
         key = f"rq:job:{members[0]}"
         was = any_redis.hgetall(key)
