@@ -6,6 +6,7 @@ wait for other processes and some mostly compute, so a mix keeps all cores busy.
 
 from __future__ import annotations
 
+import gc
 import itertools
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for path in dict.fromkeys(item.path for item in items):
         place[path] = next(folders.setdefault(path.parent, itertools.count()))
     items.sort(key=lambda item: (place[item.path], item.path))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: looking through it for garbage cost 0.18 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Listener:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dashboard.demo.embedded import die_with_parent
+from tests import forking
 from tests.waiting import CEILING_S
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +34,7 @@ class Child:
     """A process of a test. With `pipes`, its stdin and stdout are the test's, and only stderr goes to the log."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forking.Forked
     log: Path
 
     @property
@@ -100,20 +101,29 @@ def start(
     """A running process; `environ` is added to ours. `child` is the better choice where a block can hold it."""
     handle, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=_log_folder())
     with os.fdopen(handle, "wb") as log:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=cwd,
-            env={**os.environ, **(environ or {})},
-            stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if pipes else log,
-            stderr=log,
-            start_new_session=True,
-            bufsize=0,
-            preexec_fn=die_with_parent(),
-        )
+        process = _begun([str(part) for part in command], log.fileno(), cwd, {**os.environ, **(environ or {})}, pipes)
     started = Child(name, process, Path(path))
     STARTED.append(started)
     return started
+
+
+def _begun(
+    command: list[str], log: int, cwd: Path, environ: Mapping[str, str], pipes: bool
+) -> subprocess.Popen[bytes] | forking.Forked:
+    modules = forking.preloaded_for(command, environ)
+    if modules is not None:
+        return forking.fork(modules, command, cwd=cwd, environ=environ, stderr=log, pipes=pipes)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if pipes else log,
+        stderr=log,
+        start_new_session=True,
+        bufsize=0,
+        preexec_fn=die_with_parent(),
+    )
 
 
 @contextlib.contextmanager

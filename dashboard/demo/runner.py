@@ -57,6 +57,8 @@ def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
         token = "" if no_auth else secrets.token_urlsafe(32)
         # In a file that only this user can read: what stands on a command line, everybody on the machine can.
         Path(folder, TOKEN_FILE).write_text(token)
+        if signals.asked:
+            return 0
         crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
         return _run(crew, redis, signals, port, token)

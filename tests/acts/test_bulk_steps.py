@@ -7,10 +7,12 @@ at which a kill or a race can make a difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import redis
 
+from dashboard.acts.bulk import runner as bulk_runner
 from dashboard.acts.bulk.undoing import batch_of, undo_of
 from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
 from dashboard.backends.acting import Action, Outcome
@@ -19,7 +21,8 @@ from tests.acts.conftest import ACTOR, before_exchange, expire_lease
 from tests.acts.test_bulk_libraries import DEAD, WAITING, picture
 from tests.bench.bulk import LIBRARIES, Parts
 
-JOBS = 30  # two batches
+BATCH = 3
+JOBS = BATCH + 2  # two batches
 library_by_name = pytest.mark.parametrize("library", LIBRARIES)
 
 
@@ -32,6 +35,13 @@ def server() -> Iterator[EmbeddedRedis]:
     """A Redis of its own: the tests here empty it."""
     with EmbeddedRedis() as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of BATCH jobs: a step costs what its jobs cost, and more jobs make no more steps."""
+    monkeypatch.setattr(bulk_runner, "_Slot", partial(bulk_runner._Slot, batch=BATCH))
+    monkeypatch.setattr(bulk_runner, "LEAST_BATCH", BATCH)
 
 
 def to_its_end(parts: Parts, work_id: str, holder: str) -> Work:

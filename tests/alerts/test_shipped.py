@@ -49,7 +49,8 @@ from tests.contract.sidekiq_worker import worker as sidekiq_worker
 from tests.processes import child
 from tests.waiting import wait_until
 
-INTERVAL_S = 2.0
+INTERVAL_S = 4.0
+TIMES = 5  # that a sample is judged: one each 20 s
 MIB = 1024 * 1024
 # Rules of the plan that do not ship yet, because their metric needs a history of days.
 LATER = {"queue.enqueue_idle_s", "queue.runtime_p95_ratio"}
@@ -117,8 +118,8 @@ class Scene:
 
     def passes(self, seconds: float) -> None:
         """So much time in which nobody does anything; a sample every 20 s."""
-        for _ in range(int(seconds / INTERVAL_S / 10) + 1):
-            self.look(10)
+        for _ in range(int(seconds / INTERVAL_S / TIMES) + 1):
+            self.look(TIMES)
 
     def has(self, rule: str, kind: str) -> bool:
         """Whether that was told of the rule."""
@@ -139,7 +140,7 @@ class Scene:
             assert self._now < end, f"{rule} is not {kind} within {within_s:.0f} s; told: {self.told}"
             if meanwhile is not None:
                 meanwhile()
-            self.look(1 if meanwhile else 10)
+            self.look(1 if meanwhile else TIMES)
 
     def settle(self) -> None:
         """The queue `mail` is known, empty, and no new one any more."""

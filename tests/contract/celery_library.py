@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -18,10 +16,10 @@ from dashboard.backends.celery.index import filled_key
 from dashboard.backends.celery.keys import NATIVE, RESERVED
 from dashboard.model import State
 from tests.contract.library import Filled, Library
+from tests.processes import child
 from tests.search import search
 from tests.waiting import CEILING_S, wait_until
 
-DRIVER = Path(__file__).parent.parent / "workloads" / "celery_drive.py"
 MARKS = itertools.count()
 TOGETHER = tuple(NATIVE)
 
@@ -89,12 +87,8 @@ class CeleryLibrary(Library):
 
     def drive(self, command: str, url: str, *arguments: str) -> Any:
         """What the driver answers to one command."""
-        done = subprocess.run(
-            [sys.executable, str(DRIVER), command, url, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=CEILING_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        driver = [sys.executable, "-m", "tests.workloads.celery_drive", command, url, *arguments]
+        with child(driver, name="celery-drive", pipes=True) as process:
+            answer = json.loads(process.read_line())
+            assert process.process.wait(CEILING_S) == 0, process.read_log()
+        return answer

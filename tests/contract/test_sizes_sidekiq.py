@@ -113,7 +113,8 @@ def test_a_script_call_reads_its_room_and_one_member(redis_client: redis.Redis, 
 
 @pytest.mark.parametrize("place", [0, 12_000])
 def test_short_members_are_read_many_at_a_time(redis_client: redis.Redis, place: int) -> None:
-    redis_client.lpush("queue:mails", *(payload(jid=f"j{n}") for n in range(24_000)))
+    head, tail = payload(jid="HERE").split("HERE")
+    redis_client.lpush("queue:mails", *(f"{head}j{n}{tail}" for n in range(24_000)))
     for start in (place,):
         size, found, reached, read = asked(redis_client, "page", "queue:mails", "list", start, 500, "0", CALL_BYTES)
         assert (size, reached, len(found) // 4) == (24_000, start + 500, 500)

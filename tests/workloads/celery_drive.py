@@ -1,17 +1,20 @@
-"""Drives a real Celery from the tests: celery_drive.py COMMAND URL [QUEUE GOOD BAD]; answers one line of JSON."""
+"""Drives a real Celery from the tests: `python -m tests.workloads.celery_drive COMMAND URL [QUEUE GOOD BAD]`.
+
+Answers one line of JSON. Celery imports this module as `celery_drive` from its folder, too.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.__main__ import main
 from celery.exceptions import Ignore
 
 URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
@@ -75,18 +78,23 @@ def busy(key: str) -> None:
     time.sleep(600)
 
 
-def worker(queues: str) -> subprocess.Popen[bytes]:
-    """A worker of its own process group."""
-    command = [sys.executable, "-m", "celery", "-A", "celery_drive", "worker", "-P", "threads", "-c", "2"]
-    command += ["-Q", queues, "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
-    return subprocess.Popen(
-        command,
-        cwd=Path(__file__).parent,
-        env={**os.environ, "CELERY_DRIVE_URL": URL},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def worker(queues: str) -> int:
+    """The process id of a worker of its own process group: a fork, which has imported Celery already."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.chdir(Path(__file__).parent)
+    os.environ["CELERY_DRIVE_URL"] = URL
+    arguments = ["-A", "celery_drive", "worker", "-P", "threads", "-c", "2"]
+    sys.argv = ["celery", *arguments, "-Q", queues, "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
+    try:
+        main()
+    finally:
+        os._exit(0)
 
 
 def wait_until(condition: Any) -> None:
@@ -117,8 +125,8 @@ def fill() -> dict[str, Any]:
     wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
     wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
     wait_until(lambda: app.AsyncResult(held[0]).state == "STARTED")
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    os.killpg(running, signal.SIGKILL)
+    os.waitpid(running, 0)
     # A message sent before the server has seen the end of a worker's BRPOP would go to the dead.
     wait_until(lambda: redis.info("clients")["blocked_clients"] == 0)
     waiting = {"alpha": [add("alpha") for _ in range(5)], "beta": [add("beta", priority=n) for n in (0, 9)]}
@@ -140,8 +148,8 @@ def run(queue: str, good: int, bad: int) -> dict[str, int]:
     tasks = [add(queue) for _ in range(good)] + [add(queue, fail=True) for _ in range(bad)]
     for task in tasks:
         wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE"))
-    running.terminate()
-    running.wait(60)
+    os.kill(running, signal.SIGTERM)
+    os.waitpid(running, 0)
     return {"ended": len(tasks)}
 
 
