@@ -65,7 +65,11 @@ def slowest(pattern: re.Pattern[Any], methods: set[str], most: int = SIZES[-1][0
 
     A text on which the cost grows faster than its length is not made longer than it takes to see that.
     """
-    run = _runner(pattern, methods)
+    with _ending():
+        return _slowest(pattern, _runner(pattern, methods), most)
+
+
+def _slowest(pattern: re.Pattern[Any], run: Callable[[Any], None], most: int) -> Pumped:
     recipes = list(dict.fromkeys(_recipes(pattern)))
     worst = Pumped(0.0, 0, ("", "", ""))
     for longest in sorted({min(size, most) for size, _ in SIZES}):
@@ -116,28 +120,30 @@ def _ratios(run: Callable[[Any], None], pattern: re.Pattern[Any], one: Pumped) -
 
 
 def _seconds(call: Callable[[], object]) -> float:
+    """CPU time of a call inside `_ending`, or infinity when it is ended after CEILING_S."""
     started = time.thread_time()
     try:
-        with _at_most(CEILING_S):
+        signal.setitimer(signal.ITIMER_VIRTUAL, CEILING_S)
+        try:
             call()
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except TimeoutError:
         return float("inf")
     return time.thread_time() - started
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Ends what runs inside after so much CPU time; the matcher looks at signals while it works."""
+def _ending() -> Iterator[None]:
+    """What runs inside may be ended by the timer of `_seconds`; the matcher looks at signals while it works."""
 
     def end(*_: object) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
 
@@ -188,6 +194,7 @@ class _Walk:
     def __init__(self, tree: Any, flags: int) -> None:
         self._folds = bool(flags & re.IGNORECASE)
         self._dotall = bool(flags & re.DOTALL)
+        self._known: dict[str, frozenset[str]] = {}  # one element is come to many times
         self._sets: list[frozenset[str]] = []
         self._run_sets: list[frozenset[str]] = []
         self._collect(tree, repeated=False)
@@ -216,6 +223,12 @@ class _Walk:
         return [char for _, char in sorted(kinds.items(), key=lambda kind: -sum(kind[0]))]
 
     def _members(self, op: Any, value: Any) -> frozenset[str]:
+        element = f"{op} {value}"
+        if element not in self._known:
+            self._known[element] = self._found(op, value)
+        return self._known[element]
+
+    def _found(self, op: Any, value: Any) -> frozenset[str]:
         found = frozenset(char for char in ALPHABET if self._is_in(char, op, value))
         if self._folds:
             found |= {char.swapcase() for char in found if len(char.swapcase()) == 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -69,29 +70,48 @@ def test_two_workers_share_one_leader(
         assert after - before < 50 + PER_SAMPLE * (last.sequence - first.sequence)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
-        (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
-        (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
-        (["--redis", "redis+sentinel://127.0.0.1:1/0"], "Redis Sentinel is not supported yet"),
-        (["--host", "a" * 300], "cannot listen on aaa"),
-        (["--host", "\udcff"], r"cannot listen on \udcff:"),
-        (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),
-    ],
-)
-def test_a_wrong_setting_stops_the_start_with_one_line(arguments: list[str], expected: str) -> None:
+WRONG: list[tuple[list[str], str]] = [
+    (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
+    (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
+    (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
+    (["--redis", "redis+sentinel://127.0.0.1:1/0"], "Redis Sentinel is not supported yet"),
+    (["--host", "a" * 300], "cannot listen on aaa"),
+    (["--host", "\udcff"], r"cannot listen on \udcff:"),
+    (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),
+]
+# Each command in a process of its own, all forked from one that has imported the package: that is most of the work.
+EACH_COMMAND = """
+import json, os, sys
+from dashboard.cli import main
+import dashboard.web.server
+for arguments in json.load(sys.stdin):
+    reads, writes = os.pipe()
+    if not os.fork():
+        os.dup2(writes, 2)
+        os.close(writes)
+        sys.exit(main(["serve", *arguments]))
+    os.close(writes)
+    with open(reads, encoding="utf-8") as said:
+        text = said.read()
+    print(json.dumps([os.waitstatus_to_exitcode(os.wait()[1]), text]), flush=True)
+"""
+
+
+def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "dashboard.cli", "serve", *arguments],
+        [sys.executable, "-c", EACH_COMMAND],
         cwd=ROOT,
+        input=json.dumps([arguments for arguments, _ in WRONG]),
         capture_output=True,
         text=True,
         timeout=CEILING_S,
     )
-    assert result.returncode == 2
-    assert expected in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    for (arguments, expected), (status, said) in zip(WRONG, answers, strict=True):
+        assert status == 2, (arguments, said)
+        assert expected in said, arguments
+        assert len(said.strip().splitlines()) == 1, arguments
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None:

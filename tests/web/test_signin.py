@@ -411,13 +411,13 @@ def test_hosts_whose_clocks_differ_know_each_others_sessions(
     assert client.get("/workers").status_code == status
 
 
-@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}])
-@pytest.mark.parametrize("path", ["/login", "/logout", "/undo", "/bulk"])
-def test_nothing_is_changed_for_another_site(app: Flask, headers: dict[str, str], path: str) -> None:
+def test_nothing_is_changed_for_another_site(app: Flask) -> None:
     client = app.test_client()
     sign_in(client, "ada")
-    assert client.post(path, data={}, headers=headers).status_code == 403
-    assert client.get("/workers").status_code == 200
+    for path in ("/login", "/logout", "/undo", "/bulk"):
+        for headers in ({}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+            assert client.post(path, data={}, headers=headers).status_code == 403, (path, headers)
+            assert client.get("/workers").status_code == 200, (path, headers)
 
 
 WRITES = [
@@ -452,13 +452,15 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize("path", WRITES)
-def test_a_viewer_changes_nothing(app: Flask, jobs: list[str], path: str) -> None:
+def test_a_viewer_changes_nothing(app: Flask, jobs: list[str]) -> None:
     client = app.test_client()
     sign_in(client, "vera")
-    response = client.post(path, data={}, headers=SAME)
-    assert response.status_code == 403
-    assert re.search("needs the role (operator|admin)", response.text)
+    wrong = []
+    for path in WRITES:
+        response = client.post(path, data={}, headers=SAME)
+        if response.status_code != 403 or not re.search("needs the role (operator|admin)", response.text):
+            wrong.append((path, response.status_code))
+    assert wrong == []
 
 
 def test_every_write_is_listed_above(app: Flask) -> None:
