@@ -429,13 +429,14 @@ class Searched(Value, frozen=True, kw_only=True):
 class Window(Value, frozen=True, kw_only=True):
     """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted.
 
-    `at_least`: there are `total` jobs, and maybe more that are not listed.
+    `at_least`: there are `total` jobs, and maybe more that are not listed. `problems`: as in JobPage.
     """
 
     rows: tuple[Searched, ...]
     total: int | None
     order: str
     at_least: bool = False
+    problems: tuple[str, ...] = ()
 
 
 class Sifted(Value, frozen=True, kw_only=True):
@@ -501,3 +502,4 @@ class JobPage(Value, frozen=True, kw_only=True):
     scanned: int | None = None
     truncated: bool = False
     at_least: bool = False  # there are `total` jobs, and maybe more that are not listed
+    problems: tuple[str, ...] = ()  # which parts of the list could not be read, and why; their jobs are in no figure

@@ -203,7 +203,7 @@ class Celery(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
-        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def tend(self) -> None:
         if self.own is None or not self._there:
