@@ -104,15 +104,18 @@ def native_of(place: keys.Place, state: State) -> str:
 
 
 class Pages:
-    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them."""
+    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them, under keys
+    that are called by `name`.
+    """
 
     def __init__(
-        self, broker: Source, results: Source, own: Source | None, scripts: Scripts, names: keys.Unacked
+        self, broker: Source, results: Source, own: Source | None, name: str, scripts: Scripts, names: keys.Unacked
     ) -> None:
         self._broker = broker
         self._scripts = scripts
         self._results = results
         self._own = own
+        self._name = name
         self._names = names
 
     def read(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
@@ -148,7 +151,7 @@ class Pages:
             return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         place = keys.place(ref)
         self._check_state(place, query)
-        key, last = index_key(ref.source, query.state, place.prefix), query.offset + query.per_page - 1
+        key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
         reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
         _check(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
@@ -160,7 +163,7 @@ class Pages:
         lists = place.lists()
         together = marked and self._own is self._broker
         commands: list[Command] = [("LLEN", key) for key in lists]
-        replies = self._broker.batch([*commands, *([self._facts_command(ref, place)] if together else ())])
+        replies = self._broker.batch([*commands, *([self._facts_command(place)] if together else ())])
         sizes, problems = _readable(self._broker, ref, lists, replies[: len(lists)])
         if not any(sizes) and not problems and not self._exists(place):
             raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
@@ -177,7 +180,7 @@ class Pages:
         found, unread = self._messages(parts)
         jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
         if marked:
-            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(ref, place))
+            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(place))
         first = query.offset + len(found)
         rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
         total = sum(sizes)
@@ -185,12 +188,12 @@ class Pages:
         page = msgspec.structs.replace(page, truncated=bool(rest), at_least=bool(problems), problems=problems)
         return page, [*(cut.raw for cut in found), *(b"" for _ in rest)]
 
-    def _facts_command(self, ref: QueueRef, place: keys.Place) -> Command:
-        return ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape"))
+    def _facts_command(self, place: keys.Place) -> Command:
+        return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
 
-    def _facts(self, ref: QueueRef, place: keys.Place) -> Reply:
+    def _facts(self, place: keys.Place) -> Reply:
         """What our own keys tell of the results. Cost: 1 round trip."""
-        return None if self._own is None else self._own.batch([self._facts_command(ref, place)])[0]
+        return None if self._own is None else self._own.batch([self._facts_command(place)])[0]
 
     def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
         """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
@@ -259,7 +262,7 @@ class Pages:
         return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
 
     def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-        cuts, size, known = self._unacked(ref, place)
+        cuts, size, known = self._unacked(place)
         _check(self._broker, "The messages that workers took", [size])
         total = size if isinstance(size, int) else 0
         found = self._held_messages(place.prefix, cuts, known)
@@ -296,7 +299,7 @@ class Pages:
                 found[n] = held._replace(maybe=not known.whole)
         return found
 
-    def _unacked(self, ref: QueueRef, place: keys.Place) -> tuple[list[Cut], Reply, Known]:
+    def _unacked(self, place: keys.Place) -> tuple[list[Cut], Reply, Known]:
         """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
         they cannot be read; what our own keys tell of them).
 
@@ -306,9 +309,9 @@ class Pages:
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
         field = place.prefix.encode("utf-8", "surrogateescape")
         own: list[Command] = [
-            ("HGET", keys.results_key(ref.source), field),
-            ("SMEMBERS", started_key(ref.source)),
-            ("HGETALL", workers_key(ref.source)),
+            ("HGET", keys.results_key(self._name), field),
+            ("SMEMBERS", started_key(self._name)),
+            ("HGETALL", workers_key(self._name)),
         ]
         mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
         together = self._own is self._broker
@@ -345,14 +348,14 @@ class Pages:
     def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _page(query, (), None), []
-        key = index_key(ref.source, query.state, place.prefix)
+        key = index_key(self._name, query.state, place.prefix)
         last = query.offset + query.per_page - 1
         total, reply, facts, filled = self._own.batch(
             [
                 ("ZCARD", key),
                 ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
-                ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape")),
-                ("EXISTS", filled_key(ref.source)),
+                ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape")),
+                ("EXISTS", filled_key(self._name)),
             ]
         )
         known = results_of_value(facts)
@@ -430,7 +433,7 @@ class Pages:
             message = decode(cut.raw) if cut.whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
                 place = keys.place(ref)
-                home = home_of(self._own, ref.source, place.prefix)
+                home = home_of(self._own, self._name, place.prefix)
                 records = self._results.batch(
                     [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
                 )
@@ -465,7 +468,7 @@ class Pages:
                 ]
                 if rows:
                     place = keys.place(ref)
-                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(ref, place))
+                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(place))
                     rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
                 # What workers took meanwhile must not make the look stand still.
                 reached = max(before + reply[1], offset + 1)
@@ -475,7 +478,7 @@ class Pages:
 
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
         """The job among the messages that workers took, or by the record of its result."""
-        cuts, _, known = self._unacked(ref, place)
+        cuts, _, known = self._unacked(place)
         named = [
             cut for cut in cuts if job_id(cut.mark, headers_of(taken(cut.raw)[0] if cut.whole else None)) == wanted
         ]
