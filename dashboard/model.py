@@ -10,7 +10,7 @@ to the very bytes of its key; `dashboard.web.formatting` makes it printable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -144,14 +144,36 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
 def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
     """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too.
 
-    A queue that cannot be read has waiting jobs that no sum counts.
+    A queue that cannot be read has jobs that no sum counts.
     """
     found: set[State] = set()
+    queues = tuple(queues)
+    together = with_shared_entry(queues)
     for queue in queues:
         found.update(queue.at_least)
-        if queue.error is not None and queue.depth is None:
-            found.add(State.WAITING)
+        found.update(uncounted_states(queue, together))
     return tuple(state for state in State if state in found)
+
+
+def with_shared_entry(queues: Iterable[QueueStats]) -> set[tuple[str, str]]:
+    """(source, library) of those that have an entry for what all their queues have together."""
+    return {(queue.source, queue.backend) for queue in queues if queue.shared}
+
+
+def uncounted_states(queue: QueueStats, together: Container[tuple[str, str]]) -> tuple[State, ...]:
+    """The states whose jobs are not counted as the queue cannot be read; () for one that can.
+
+    `together` = as `with_shared_entry`: there the dead letters of the queues are in that entry.
+    """
+    if queue.error is None:
+        return ()
+    states = dict.fromkeys(entry.state for entry in queue.native) or _COUNTED
+    apart = queue.shared or bool(queue.native) or (queue.source, queue.backend) not in together
+    return tuple(state for state in states if queue.counts.of(state) is None and (apart or state is not State.DEAD))
+
+
+# What is looked at most; of a queue of which nothing could be read it is not known which lists it has.
+_COUNTED = (State.WAITING, State.ACTIVE, State.DEAD)
 
 
 class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
@@ -429,13 +451,14 @@ class Searched(Value, frozen=True, kw_only=True):
 class Window(Value, frozen=True, kw_only=True):
     """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted.
 
-    `at_least`: there are `total` jobs, and maybe more that are not listed.
+    `at_least`: there are `total` jobs, and maybe more that are not listed. `problems`: as in JobPage.
     """
 
     rows: tuple[Searched, ...]
     total: int | None
     order: str
     at_least: bool = False
+    problems: tuple[str, ...] = ()
 
 
 class Sifted(Value, frozen=True, kw_only=True):
@@ -501,3 +524,4 @@ class JobPage(Value, frozen=True, kw_only=True):
     scanned: int | None = None
     truncated: bool = False
     at_least: bool = False  # there are `total` jobs, and maybe more that are not listed
+    problems: tuple[str, ...] = ()  # which parts of the list could not be read, and why; their jobs are in no figure

@@ -241,7 +241,9 @@ def _lists(
         for queue in queues:
             backend = backend_of(queue)
             count = queue.counts.of(state)
-            if not count or Capability.SEARCH not in backend.capabilities or state not in backend.states:
+            # What cannot be counted for an error is asked nevertheless: a part of it may be read, or the error is told.
+            nothing = count == 0 or (count is None and queue.error is None)
+            if nothing or Capability.SEARCH not in backend.capabilities or state not in backend.states:
                 continue
             words = backend.states[state]
             # Jobs of another state may stand in this list; there each job is asked.
@@ -314,17 +316,17 @@ class _Look:
         """Look at the rows of one list from `offset` on that are due in this `turn`; where to go on when time or room
         is up, else None.
         """
-        if self.sifts(queue, state):
+        if self.sifts(queue, state) and count is not None:
             if turn > 0:
                 return None  # it was looked through to its end
-            while offset < (count or 0):
+            while offset < count:
                 if self._full:
                     return offset
                 reached = self._sifted(queue, state, offset)
                 if reached is None:
                     break
                 offset = reached
-            if offset >= (count or 0) or self.sifts(queue, state):
+            if offset >= count or self.sifts(queue, state):
                 return None
         return self._windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
 
@@ -363,6 +365,8 @@ class _Look:
             except QueuedeckError as exc:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 return None
+            self._problems += [f"{queue.name}: {problem}" for problem in window.problems]
+            self.at_least = self.at_least or window.at_least
             self._searched += len(window.rows)
             self._seen(row.job for row in window.rows)
             now = self._now(queue)

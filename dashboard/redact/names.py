@@ -97,6 +97,8 @@ def strength_of(name: str) -> int:
         words.pop()
     if not words or words[-1] in _ABOUT or (words[-1] == "tokens" and words[0] in _COUNTED):
         return NO
+    if words[-2:] == ["account", "sid"]:
+        return NO  # Twilio's name of an account
     if _PART.search(name.lower().translate(_JOINTS)) or not _WORDS.isdisjoint(words):
         return STRONG
     while len(words) > 1 and words[-1] in _TAILS:

@@ -21,6 +21,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:(?!-----END )[\s\S])*+(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
 )
+# The token of a Telegram bot without the address before it. It has no sign of its own, but always this length.
+_BOT = re.compile(r"(?<![\w:.-])\d{8,10}+:([\w-]{35})(?![\w-])", re.ASCII)
 
 
 def _prefixed(*shapes: tuple[str, str]) -> tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]:
@@ -82,6 +84,8 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         ("PMAK-", "[a-f0-9-]{30,}+"),
         ("lin_api_", "[A-Za-z0-9]{30,}+"),
         ("ntn_", "[A-Za-z0-9]{30,}+"),
+        ("nfp_", "[A-Za-z0-9]{30,}+"),
+        ("EAA", "[A-Za-z0-9]{30,}+"),
         ("figd_", r"[\w-]{30,}+"),
         ("sbp_", "[a-f0-9]{40}"),
         ("pscale_", r"(?:tkn|pw|oauth)_[\w.-]{30,}+"),
@@ -102,7 +106,7 @@ _MARKS = re.compile(
         for mark in "_-./J"
         if (ending := [hint for hints, _ in _SHAPES for hint in hints if hint[-1] == mark])
     )
-    + r"|/(?=bot\d)|A(?=KIA|SIA|Iza|TATT3|TBB|GE-)|S(?=K[a-f0-9])|\$(?=[256$as])"
+    + r"|/(?=bot\d)|A(?=KIA|SIA|Iza|TATT3|TBB|GE-)|S(?=K[a-f0-9])|E(?=AA[A-Za-z0-9])|\$(?=[256$as])"
 )
 # "Basic authentication failed" is prose; what a scheme carries has digits, signs or capitals within.
 _ENCODED = re.compile(r"[0-9+/=_.~-]|[a-z][A-Z]")
@@ -122,6 +126,8 @@ def mask_shapes(text: str) -> str:
         text = _CARRIED.sub(_carried, text)
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(MASK, text)
+    if ":" in text:
+        text = _BOT.sub(_bot, text)
     if _MARKS.search(text) or "dapi" in text:
         for hints, pattern in _SHAPES:
             if _holds_any(text, hints):
@@ -142,6 +148,11 @@ def _carried(found: re.Match[str]) -> str:
     if prose or (found[1][1] in "aA" and not _ENCODED.search(carried.rstrip("."))):
         return found[0]
     return f"{found[1]}{MASK}"
+
+
+def _bot(found: re.Match[str]) -> str:
+    token = found[1]
+    return found[0] if token in (token.lower(), token.upper()) else MASK
 
 
 def _shape(found: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dashboard.redact.shapes import mask_shapes
-from dashboard.redact.values import mask_named
+from dashboard.redact.values import mask_commands, mask_named
 
 _ASCII_ESCAPE = re.compile(r"\\u00(2[dD]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 
@@ -17,4 +17,4 @@ def mask_text(text: str) -> str:
     """
     if "\\u00" in text:  # JSON may write any letter of a name as an escape
         text = _ASCII_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
-    return mask_shapes(mask_named(text))
+    return mask_shapes(mask_named(mask_commands(text)))

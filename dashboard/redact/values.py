@@ -64,6 +64,25 @@ _ESCAPED = re.compile(
 # A pair within a list of pairs: [["Authorization", "Bearer x"], ("Cookie", "y")].
 _PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,40}}""")
 
+# The same alone: ("password", "x").
+_LONE_PAIR = re.compile(rf"""(?<![\w\])])\(\s{{0,9}}[bBuU]?{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,9}}""")
+_END_OF_PAIR = re.compile(rf"""{_QUOTE}\s?,?\s?\)|\Z""")
+# What stands beside such a name where a text lists fields: ("password", "email").
+_FIELDS = words("email mail user username login name id host port url address phone role type account")
+# `curl -u user:password`, also as a list of arguments.
+_CURL_USER = re.compile(
+    r"""(?:(?<=[\s"'])|\A)(?:-[uU][ ]{0,4}+|--(?:proxy-)?user(?:[ ]{1,4}+|=))(?:["'],[ ]{0,4})?+"""
+    r"""(?:(?P<quote>\\{0,7}["'])[^\s:"'\\]{0,200}+:(?P<quoted>[^"'\\\n]++)|(?!-)[^\s:"'\\]{0,200}+:(?P<bare>[^\s"'\\]++))"""
+)
+# What SQL writes before the password of a user.
+_SQL = re.compile(
+    r"""(?i:(identified)\s{1,9}(?:with\s{1,9}["'`]?\w{1,60}["'`]?\s{1,9})?(?:by|as)\s{1,9}(?:password\s{1,9})?"""
+    r"""|(?:with|encrypted)\s{1,9}password\s{1,9})(?=\\{0,7}["'])"""
+)
+_SQL_BEFORE = ("create user", "alter user", "grant ")
+# The words of a value that goes on to the end of the quote in which its name stands: "password=correct horse".
+_FURTHER_WORDS = re.compile(r"""(?:[ ]{1,9}+[^\s"'\\=:;,&]++)++(?=\\{0,7}(["']))""")
+
 _OPENING = re.compile(r"""[bBuUrRfF]{0,2}(\\{0,7})(["'])""")
 _TRIPLE = re.compile(r"""[bBuUrRfF]{0,2}("{3}|'{3})""")
 # What YAML writes below the name: "password: |" and lines that are set in.
@@ -153,7 +172,64 @@ def mask_named(text: str) -> str:
         text = _ELEMENT.sub(_mask_element, text)
     if "[" in text or "(" in text:
         text = _mask_behind(_PAIR, text)
+    if "(" in text and "," in text:
+        text = _mask_lone_pairs(text)
     return text
+
+
+def mask_commands(text: str) -> str:
+    """`text` without the passwords in calls of curl and in SQL, which no name of a secret precedes. Time: linear."""
+    low = text.lower()
+    if "curl" in low:
+        text = _CURL_USER.sub(_mask_user, text)
+    if "identified" in low or "password" in low:
+        text = _mask_sql(text)
+    return text
+
+
+def _mask_user(found: re.Match[str]) -> str:
+    part = "quoted" if found["quoted"] is not None else "bare"
+    before = found[0][: found.start(part) - found.start()]
+    # Docker's -u 1000:1000 names a group.
+    return found[0] if found[part].isdigit() and before[-2:-1].isdigit() else f"{before}{MASK}"
+
+
+def _mask_sql(text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    for found in _SQL.finditer(text):
+        if found.start() < done:
+            continue
+        # "the job identified by 'x'" is prose.
+        if found[1] and not found[1].isupper():
+            before = text[max(0, found.start() - 150) : found.start()].lower()
+            if not any(words in before for words in _SQL_BEFORE):
+                continue
+        opening = _OPENING.match(text, found.end())
+        region = _quoted_region(text, opening) if opening is not None else None
+        if region is not None:
+            parts += (text[done : region[0]], MASK)
+            done = region[1]
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _mask_lone_pairs(text: str) -> str:
+    """Mask the value of each pair of a name and a value that stands alone, not between the brackets of a call."""
+    parts: list[str] = []
+    done = 0
+    for found in _LONE_PAIR.finditer(text):
+        opening = _OPENING.match(text, found.end())
+        if found.start() < done or opening is None or _strength_in_prose(found[1]) != STRONG:
+            continue
+        region = _quoted_region(text, opening)
+        if region is None or _END_OF_PAIR.match(text, region[1]) is None:
+            continue
+        value = text[region[0] : region[1]]
+        if value.lower() in _FIELDS or value.lower() in _PLAIN or (value.isidentifier() and strength_of(value) != NO):
+            continue
+        parts += (text[done : region[0]], MASK)
+        done = region[1]
+    return "".join((*parts, text[done:])) if parts else text
 
 
 def _mask_assigned(text: str) -> str:
@@ -240,6 +316,8 @@ def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> 
         return None
     rest = _REST.match(text, run.end())
     end = rest.end() if rest is not None else run.end()
+    if sign == "=" and before in ("'", '"') and (more := _FURTHER_WORDS.match(text, end)) and more[1] == before:
+        end = more.end()
     return None if text[at:end] == MASK else (at, end)
 
 

@@ -110,7 +110,7 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
         read_at=now,
         beyond=beyond,
         problems=tuple(problems),
-        at_least=any(listed.place.at_least for listed in lists),
+        at_least=bool(problems) or any(listed.place.at_least for listed in lists),
     )
 
 

@@ -150,6 +150,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
             "order": page.order,
             "scanned": page.scanned,
             "truncated": page.truncated,
+            "problems": list(page.problems),
         }
     )
 

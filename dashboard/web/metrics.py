@@ -11,7 +11,7 @@ from dashboard.access import local_identity, token_identity
 from dashboard.alerts.rules import Severity
 from dashboard.collect.reader import Reading
 from dashboard.errors import BackendUnavailable, Forbidden
-from dashboard.model import QueueStats, SourceStats, State
+from dashboard.model import QueueStats, SourceStats, State, uncounted_states, with_shared_entry
 from dashboard.web.deck import deck
 from dashboard.web.formatting import printable
 from dashboard.web.security import UnknownToken
@@ -91,6 +91,7 @@ def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()
+    together = with_shared_entry(queues)
     yield from _metric("snapshot_age_seconds", "Age of these figures.", [((), reading.age_s)])
     yield from _metric(
         "source_up",
@@ -109,8 +110,12 @@ def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
     )
     yield from _metric(
         "queue_jobs_at_least",
-        "1 where there may be more jobs of a state than queue_jobs says.",
-        [((*_of(queue), ("state", state.value)), 1) for queue in queues for state in queue.at_least],
+        "1 where there may be more jobs of a state than queue_jobs says, also where it has no sample for an error.",
+        [
+            ((*_of(queue), ("state", state.value)), 1)
+            for queue in queues
+            for state in dict.fromkeys((*queue.at_least, *uncounted_states(queue, together)))
+        ],
     )
     for gauge in QUEUE_GAUGES:
         yield from _metric(gauge.name, gauge.help, [(_of(queue), getattr(queue, gauge.field)) for queue in queues])

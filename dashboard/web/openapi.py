@@ -191,10 +191,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "scanned": _or_null(_WHOLE),
             "truncated": _FLAG,
             "cursor": _or_null(_TEXT),
-            "problems": _list(_TEXT),
+            "problems": _list(_TEXT)
+            | {"description": "What could not be read, and why. Its jobs are not listed, and not in `total`."},
         },
         "cursor",
-        "problems",
     ),
     "History": _of(
         {

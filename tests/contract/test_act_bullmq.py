@@ -311,6 +311,39 @@ def test_a_copy_holds_no_more_than_a_job_that_was_just_added(
     assert not list(redis_client.scan_iter("bull:alpha:de:*"))
 
 
+@pytest.mark.parametrize("alias", RELEASES)
+def test_jobs_that_are_to_run_first_go_where_the_library_puts_them(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
+) -> None:
+    def add(**options: Any) -> str:
+        return str(drive(alias, server.url, "add", opts=options)["id"])
+
+    def next_first() -> list[str]:
+        return [raw.decode() for raw in redis_client.lrange("bull:alpha:wait", 0, -1)][::-1]
+
+    (dead,) = drive(alias, server.url, "many", count=1, dead=True, opts={"lifo": True})["ids"]
+    plain, first = add(), add(lifo=True)
+    assert next_first() == [first, plain]  # as the library does it
+    made = [str(acted.new_id) for acted in backend.act(REF, Action.DUPLICATE, State.DEAD, [Pick(id=dead)])]
+    assert next_first() == [*made, first, plain]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id=dead)])) == ["done"]
+    line = [dead, *made, first, plain]
+    assert next_first() == line
+    edited = backend.act(REF, Action.EDIT, State.WAITING, [Pick(id=first)], Wishes(payload="{}"))[0]
+    assert next_first()[0] == edited.new_id
+    for job_id in next_first():
+        taken = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+        before = next_first()
+        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+        assert next_first() == before
+    # What stands deeper in the options is the app's own, and JSON may have spaces.
+    for options, place in (('{"note": {"lifo":true}}', -1), ('{"lifo": true}', 0)):
+        redis_client.hset(f"bull:alpha:{plain}", "opts", options)
+        (copied,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id=plain)])
+        assert next_first()[place] == copied.new_id
+
+
 def test_a_schedule_is_run_once_more_and_removed(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:

@@ -9,7 +9,7 @@ import redis
 
 from dashboard.backends.celery import index
 from dashboard.collect.history import History
-from dashboard.model import QueueStats, Snapshot, State
+from dashboard.model import QueueStats, Snapshot, State, states_at_least
 from dashboard.web.deck import EXTENSION
 from dashboard.web.overview import figures
 from dashboard.web.whole import Whole
@@ -73,3 +73,38 @@ def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
         "12 jobs ended per minute, over five minutes; 1 queue reports no rate, so there may be more",
     )
     assert finished(unknown)[0] == "\N{EN DASH}"
+
+
+def test_totals_without_queues_that_cannot_be_read_are_lower_bounds(
+    make_app: MakeApp, redis_client: redis.Redis
+) -> None:
+    for queue in ("alpha", "beta"):
+        redis_client.hset(f"bull:{queue}:meta", "version", "bullmq:5.81.0")
+    for n in range(12):
+        redis_client.zadd("bull:alpha:failed", {f"d{n}": n})
+    redis_client.lpush("bull:alpha:active", "a1")
+    for native in ("failed", "active", "completed"):
+        redis_client.set(f"bull:beta:{native}", "another type")
+    client = make_app(metrics_public=True).test_client()
+    wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 2, what="all queues")
+    overview = client.get("/api/v1/overview").get_json()
+    assert overview["totals_at_least"] == ["active", "dead", "completed"]
+    assert (overview["totals"]["active"], overview["totals"]["dead"]) == (1, 12)
+    page = client.get("/?group=library").text
+    assert ">12+<" in page
+    assert "12+ dead" in page
+    told = client.get("/metrics").text
+    for state in ("active", "dead"):
+        assert f'queue_jobs_at_least{{source="main",backend="bullmq",queue="beta",state="{state}"}} 1' in told
+    assert 'queue_jobs_at_least{source="main",backend="bullmq",queue="alpha"' not in told
+    dead = client.get("/api/v1/dead?group_by=error").get_json()
+    assert (dead["at_least"], dead["truncated"]) == (True, True)
+    assert "All 12 dead letters were read" not in client.get("/dead").text
+
+
+def test_totals_of_queues_of_which_nothing_is_known() -> None:
+    broken = QueueStats(source="main", backend="rq", name="a", key="a", error="the Redis is gone")
+    shared = QueueStats(source="main", backend="rq", name="*", key="*", shared=True)
+    assert states_at_least([broken]) == (State.WAITING, State.ACTIVE, State.DEAD)
+    assert states_at_least([broken, shared]) == (State.WAITING, State.ACTIVE)
+    assert states_at_least([shared]) == ()

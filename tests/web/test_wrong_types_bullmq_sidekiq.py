@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -145,3 +146,39 @@ def job_ids(client: FlaskClient, library: str, state: str) -> tuple[str, str]:
     queue = "*" if library == "sidekiq" and state != "waiting" else "alpha"
     (job, *_) = client.get(f"/api/v1/queues/main/{library}/{queue}/jobs?state={state}").get_json()["jobs"]
     return queue, job["id"]
+
+
+def test_of_several_lists_those_that_can_be_read_are_shown(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:5.81.0")
+    redis_client.set("bull:alpha:wait", "another type")
+    redis_client.hset("bull:alpha:7", mapping={"name": "urgent", "timestamp": 1_700_000_000_000, "data": "{}"})
+    redis_client.zadd("bull:alpha:prioritized", {"7": 1})
+    client = make_app().test_client()
+    wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 1, what="the queue")
+    why = "The wait list of 'alpha' cannot be read: its key has the wrong type."
+    listed = client.get("/api/v1/queues/main/bullmq/alpha/jobs?state=waiting").get_json()
+    assert [job["id"] for job in listed["jobs"]] == ["7"]
+    assert (listed["total"], listed["at_least"], listed["problems"]) == (1, True, [why])
+    page = client.get("/queues/main/bullmq/alpha?state=waiting").text
+    assert why in html.unescape(page)
+    assert "urgent" in page
+    assert "1–1 of 1+" in page
+    for asked in ("/api/v1/search?q=urgent", "/api/v1/queues/main/bullmq/alpha/jobs?state=waiting&q=urgent"):
+        found = client.get(asked).get_json()
+        assert [job["id"] for job in found["jobs"]] == ["7"]
+        assert (found["at_least"], found["problems"]) == (True, [f"alpha: {why}"])
+    bulk = {"action": "delete", "source": "main", "backend": "bullmq", "queue": "alpha", "state": "waiting"}
+    preview = client.post("/api/v1/bulk", json=bulk | {"preview": True}, headers=SAME).get_json()
+    line = f"alpha (bullmq on main): {why}"
+    assert (preview["matched"], preview["exact"], preview["unread"]) == (1, False, [line])
+    for more in ({"q": "urgent"}, {}):
+        work = client.post("/api/v1/bulk", json=bulk | more, headers=SAME).get_json()
+        assert (work["matched"], work["unread"]) == (1, [line])
+        url = f"/api/v1/bulk/{work['bulk_id']}"
+        wait_until(lambda url=url: client.get(url).get_json()["ended_at"], what="the end of the work")
+        done = client.get(url).get_json()
+        assert (done["unread"], done["matched"]) == ([line], 1)
+    redis_client.delete("bull:alpha:prioritized")
+    empty = client.get("/api/v1/queues/main/bullmq/alpha/jobs?state=waiting").get_json()
+    assert (empty["jobs"], empty["total"], empty["problems"]) == ([], None, [why])
+    assert why in html.unescape(client.get("/queues/main/bullmq/alpha?state=waiting").text)

@@ -14,6 +14,7 @@ from dashboard.web.deck import EXTENSION
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
 from tests.contract.rq_library import RQLibrary
+from tests.contract.test_celery import bind, message
 from tests.contract.test_odd_data import KINDS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -107,3 +108,30 @@ def test_queues_that_cannot_be_found_are_unknown_not_none(make_app: MakeApp, red
     missing = client.get("/api/v1/queues/main/rq/alpha")
     assert missing.status_code == 404
     assert why in missing.text
+
+
+def test_of_several_lists_of_celery_those_that_can_be_read_are_shown(
+    make_app: MakeApp, redis_client: redis.Redis
+) -> None:
+    bind(redis_client, "mails")
+    redis_client.lpush("mails", message("t1"))
+    redis_client.set("mails\x06\x163", "another type")
+    redis_client.set("unacked", "another type")
+    client = make_app(sample_interval_s=0.5).test_client()
+    wait_until(lambda: "mails" in told(client, "celery"), what="the queue")
+    jobs = "/api/v1/queues/main/celery/mails/jobs?state=waiting"
+    why = "The list 'mails\\x06\\x163' cannot be read: its key has the wrong type."
+    listed = client.get(jobs).get_json()
+    assert [job["id"] for job in listed["jobs"]] == ["t1"]
+    assert (listed["total"], listed["at_least"], listed["problems"]) == (1, True, [why])
+    assert "cannot be read: its key has the wrong type" in client.get("/queues/main/celery/mails?state=waiting").text
+    for asked in ("/api/v1/search?q=shop.send", f"{jobs}&q=shop.send"):
+        found = client.get(asked).get_json()
+        assert [job["id"] for job in found["jobs"]] == ["t1"]
+        assert (found["at_least"], f"mails: {why}" in found["problems"]) == (True, True)
+    for state in ("scheduled", "retrying", "active"):
+        refused = client.get(f"/api/v1/queues/main/celery/*/jobs?state={state}")
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "wrong_type")
+    redis_client.delete("mails")
+    empty = client.get(jobs).get_json()
+    assert (empty["jobs"], empty["total"], empty["problems"]) == ([], None, [why])

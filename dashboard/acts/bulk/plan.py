@@ -14,9 +14,9 @@ from dashboard.backends.base import Backend
 from dashboard.backends.odd_data import foreseen
 from dashboard.collect.search import matching, parse
 from dashboard.errors import NotFound
-from dashboard.model import Job, JobQuery, QueueStats, State
+from dashboard.model import Job, JobPage, JobQuery, QueueStats, State
 from dashboard.sources import metered
-from dashboard.triage.members import Unread
+from dashboard.triage.members import Unread, unread_line
 
 BackendOf = Callable[[str, str], Backend]
 # (fingerprint, lists, at most so many) -> the jobs of an error group, or with None all dead letters of those lists;
@@ -76,12 +76,14 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
         return Preview(len(spec.picks), exact=True, scanned=len(spec.picks), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
     samples: list[Job] = []
+    unread: list[str] = []
     for place in spec.places:
         backend = backend_of(place.ref.source, place.ref.backend)
         with foreseen(_jobs_of(place)):
             page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
+        unread += _unread(place, page)
         if spec.q is None:
             matched += page.total or 0
             samples += page.jobs
@@ -92,7 +94,22 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
                 matched += 1
                 samples.append(job)
         exact = exact and scanned < PREVIEW_ROWS
-    return Preview(min(matched, most), exact, scanned, total, tuple(samples[:SAMPLES]), beyond=matched > most)
+    shown = tuple(samples[:SAMPLES])
+    return Preview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
+
+
+def _unread(place: Place, page: JobPage) -> list[str]:
+    """The parts of a place that cannot be read, each in one line."""
+    return [unread_line(place.ref.source, place.ref.backend, place.ref.name, why) for why in page.problems]
+
+
+def _unread_of(place: Place, backend: Backend) -> list[str]:
+    """The same, asked. Cost: that of a page with one job."""
+    try:
+        with foreseen(_jobs_of(place)):
+            return _unread(place, backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1)))
+    except NotFound:
+        return []
 
 
 def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Preview:
@@ -181,6 +198,7 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
                 if fits is not None:
                     seen.add(fits.id)
                 yield Listed(place, fits, scanned + looked)
+            yield from (Listed(None, None, scanned, line) for line in _unread_of(place, backend))
             continue
         for picks in _pages(place, backend):
             for each in picks:
@@ -191,6 +209,7 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
                     yield Listed(place, each, scanned)
             if len(seen) >= most:
                 break
+        yield from (Listed(None, None, scanned, line) for line in _unread_of(place, backend))
 
 
 def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:

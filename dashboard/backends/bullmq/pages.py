@@ -44,7 +44,7 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
     """The page. Cost: 2 round trips where scripts are permitted, else 4. Raises NotFound,
     BackendUnavailable.
     """
-    total, entries = _listed(source, scripts, ref, query)
+    total, entries, problems = _listed(source, scripts, ref, query)
     found = rows.read(source, scripts, ref, [entry.job_id for entry in entries])
     return JobPage(
         jobs=tuple(_row_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
@@ -52,37 +52,49 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
         per_page=query.per_page,
         total=total,
         order=keys.ORDERS[query.state],
+        at_least=bool(problems),
+        problems=problems,
     )
 
 
 def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Window:
     """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read`."""
-    total, entries = _listed(source, scripts, ref, query)
+    total, entries, problems = _listed(source, scripts, ref, query)
     found = rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
         rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
         total=total,
         order=keys.ORDERS[query.state],
+        at_least=bool(problems),
+        problems=problems,
     )
 
 
-def _listed(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[int | None, list[Entry]]:
-    """(how many jobs the lists of the state hold, the places of the page)."""
+def _listed(
+    source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
+) -> tuple[int | None, list[Entry], tuple[str, ...]]:
+    """(how many jobs the lists of the state hold, the places of the page, which of the lists cannot be read).
+
+    The number is that of the lists that can be read; None where these are empty and others cannot be read.
+    """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     sizes, entries, there = _entries(source, scripts, ref, query, lists)
     for size in sizes:
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
-    if sizes and all(isinstance(size, ResponseError) for size in sizes):
-        raise WrongType(
-            f"The {lists[0].native} list of {ref.name!r} cannot be read: its key has the wrong type.",
-            source=source.name,
-        )
+    problems = tuple(
+        f"The {entry.native} list of {ref.name!r} cannot be read: its key has the wrong type."
+        for entry, size in zip(lists, sizes, strict=False)
+        if isinstance(size, ResponseError)
+    )
+    if sizes and len(problems) == len(sizes):
+        raise WrongType(problems[0], source=source.name)
     if not there and not any(sizes):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
     # A job added at the front by `lifo` leaves the marker of 4.x amid the others; the library counts it there.
     jobs = [entry for entry in entries if entry.native != "wait" or not entry.job_id.startswith(keys.MARKER)]
-    return sum(sizes) if all(isinstance(size, int) for size in sizes) else None, jobs
+    known = sum(size for size in sizes if isinstance(size, int))
+    return None if problems and not known else known, jobs, problems
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -151,7 +152,7 @@ class Celery(Backend):
 
     def _redbeat_prefixes(self) -> set[str]:
         """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
-        reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self.source.name))])[0] if self.own is not None else None
+        reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0] if self.own is not None else None
         known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
         return {redbeat.PREFIX, *self._redbeats, *known}
 
@@ -170,10 +171,12 @@ class Celery(Backend):
         ]
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names)
+        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name)
 
     def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, seen)
+        return figures.stats(
+            self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name, seen
+        )
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return figures.flow(refs, self._keeper, cursor)
@@ -185,7 +188,7 @@ class Celery(Backend):
         return self._pages().job(ref, job_id)
 
     def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        return read_workers(self.broker, self.own, {keys.place(ref) for ref in refs})
+        return read_workers(self.broker, self.own, self._own_name, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return redbeat.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
@@ -203,13 +206,13 @@ class Celery(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
-        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def tend(self) -> None:
         if self.own is None or not self._there:
             return
         if self._keeper is None:
-            self._keeper = Keeper(self.broker, self.results, self.own, self.source.name)
+            self._keeper = Keeper(self.broker, self.results, self.own, self._own_name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
         self._keeper.queues = self._queues
         self._keeper.redbeats = self._redbeats
@@ -257,18 +260,18 @@ class Celery(Backend):
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return Queues(self.broker, self.own, self.source.name).act(ref, action)
+        return Queues(self.broker, self.own, self._own_name).act(ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         prefixes = self._redbeat_prefixes()
-        return redbeat.RedBeat(self.beat, self.broker, self.own, self.source.name, prefixes).act(schedule, action)
+        return redbeat.RedBeat(self.beat, self.broker, self.own, self._own_name, prefixes).act(schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
-        queues = Queues(self.broker, self.own, self.source.name)
+        queues = Queues(self.broker, self.own, self._own_name)
         return queues.stop(worker, queues.apps())
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
@@ -307,11 +310,16 @@ class Celery(Backend):
         refused = [*listen.refused(self.results, listen.RECORDS), *listen.refused(self.broker, workers)]
         return Hearing(channels=(*listen.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
+    @property
+    def _own_name(self) -> str:
+        """What our own keys of this source are called by."""
+        return own_name(self.source.name, self.own, self.broker, self.results)
+
     def _acting(self) -> Acting:
-        return Acting(self.broker, self._scripts, self.results, self.own, self.source.name, self._names)
+        return Acting(self.broker, self._scripts, self.results, self.own, self._own_name, self._names)
 
     def _pages(self) -> pages.Pages:
-        return pages.Pages(self.broker, self.results, self.own, self._scripts, self._names)
+        return pages.Pages(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
 
     def _ref(self, place: keys.Place) -> QueueRef:
         return QueueRef(
@@ -341,3 +349,13 @@ def _searched(job: Job, payload: bytes) -> Searched:
 def same_database(one: Source, other: Source) -> bool:
     """Whether two sources are one database of one server, as far as their URLs tell."""
     return one is other or (one.address, one.database) == (other.address, other.database)
+
+
+def own_name(source: str, own: Source | None, broker: Source, results: Source) -> str:
+    """What our own keys of a source are called by: where they lie on another database than Celery's, dashboards may use
+    the same store, and the same name for other servers.
+    """
+    if own is None or (same_database(own, broker) and same_database(own, results)):
+        return source
+    servers = json.dumps([(each.address, each.database) for each in (broker, results)])
+    return f"{source}@{hashlib.sha256(servers.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"

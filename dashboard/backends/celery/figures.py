@@ -76,9 +76,11 @@ def stats(
     refs: Sequence[QueueRef],
     keeper: Keeper | None,
     unacked: keys.Unacked,
+    name: str,
     seen: dict[str, Seen] | None = None,
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
+    `name` = what our own keys of this source are called by.
 
     Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
     workers that were heard are silent.
@@ -95,13 +97,12 @@ def stats(
         for n, ((prefix, separator), queues) in enumerate(groups)
     ]
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
-    source = refs[0].source if refs else ""
     boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
     kept: list[Command] = [
-        *(("HGETALL", key) for key in (workers_key(source), keys.results_key(source))),
-        ("EXISTS", filled_key(source)),
+        *(("HGETALL", key) for key in (workers_key(name), keys.results_key(name))),
+        ("EXISTS", filled_key(name)),
     ]
-    kept += [("ZCARD", index_key(source, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    kept += [("ZCARD", index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
     answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
     replies = answered[0] if answered is not None else _plain(broker, groups, unacked)

@@ -1,6 +1,7 @@
 """Which tasks ended: Celery keeps a record of each, but no list of them. So Queuedeck keeps a bounded one of its own.
 
-It lies under `{queuedeck}:celery:<source>:`, one sorted set per status and prefix with the newest records, scored by
+It lies under `{queuedeck}:celery:<source>:`, with a mark of the servers in the name where these keys lie on another
+database than Celery's (`backend.own_name`): one sorted set per status and prefix with the newest records, scored by
 when they ended, and a hash of workers. It is filled by a slow look through the records when a process begins to keep
 it, and again after the feed was not heard for a while; meanwhile the live feed keeps it.
 """

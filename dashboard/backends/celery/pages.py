@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,7 +43,7 @@ from dashboard.backends.members import (
     short_fields,
     unread_rows,
 )
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, count_of, text
+from dashboard.backends.payload import DECODE_LIMIT_BYTES, count_of, printable, text
 from dashboard.backends.script import Scripts
 from dashboard.clock import monotonic_s
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported, WrongType
@@ -104,15 +104,18 @@ def native_of(place: keys.Place, state: State) -> str:
 
 
 class Pages:
-    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them."""
+    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them, under keys
+    that are called by `name`.
+    """
 
     def __init__(
-        self, broker: Source, results: Source, own: Source | None, scripts: Scripts, names: keys.Unacked
+        self, broker: Source, results: Source, own: Source | None, name: str, scripts: Scripts, names: keys.Unacked
     ) -> None:
         self._broker = broker
         self._scripts = scripts
         self._results = results
         self._own = own
+        self._name = name
         self._names = names
 
     def read(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
@@ -148,10 +151,9 @@ class Pages:
             return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         place = keys.place(ref)
         self._check_state(place, query)
-        key, last = index_key(ref.source, query.state, place.prefix), query.offset + query.per_page - 1
+        key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
         reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
-        if isinstance(reply, ResponseError):
-            return []
+        _check(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [Pick(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
 
@@ -161,10 +163,9 @@ class Pages:
         lists = place.lists()
         together = marked and self._own is self._broker
         commands: list[Command] = [("LLEN", key) for key in lists]
-        replies = self._broker.batch([*commands, *([self._facts_command(ref, place)] if together else ())])
-        sizes = replies[: len(lists)]
-        _check(self._broker, ref, sizes)
-        if not any(sizes) and not self._exists(place):
+        replies = self._broker.batch([*commands, *([self._facts_command(place)] if together else ())])
+        sizes, problems = _readable(self._broker, ref, lists, replies[: len(lists)])
+        if not any(sizes) and not problems and not self._exists(place):
             raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
         parts = []
         offset, rows = query.offset, query.per_page
@@ -179,19 +180,20 @@ class Pages:
         found, unread = self._messages(parts)
         jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
         if marked:
-            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(ref, place))
+            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(place))
         first = query.offset + len(found)
         rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
-        page = _page(query, _unique((*jobs, *rest)), sum(sizes))
-        payloads = [cut.raw for cut in found]
-        return msgspec.structs.replace(page, truncated=bool(rest)), [*payloads, *(b"" for _ in rest)]
+        total = sum(sizes)
+        page = _page(query, _unique((*jobs, *rest)), None if problems and not total else total)
+        page = msgspec.structs.replace(page, truncated=bool(rest), at_least=bool(problems), problems=problems)
+        return page, [*(cut.raw for cut in found), *(b"" for _ in rest)]
 
-    def _facts_command(self, ref: QueueRef, place: keys.Place) -> Command:
-        return ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape"))
+    def _facts_command(self, place: keys.Place) -> Command:
+        return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
 
-    def _facts(self, ref: QueueRef, place: keys.Place) -> Reply:
+    def _facts(self, place: keys.Place) -> Reply:
         """What our own keys tell of the results. Cost: 1 round trip."""
-        return None if self._own is None else self._own.batch([self._facts_command(ref, place)])[0]
+        return None if self._own is None else self._own.batch([self._facts_command(place)])[0]
 
     def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
         """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
@@ -260,7 +262,9 @@ class Pages:
         return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
 
     def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-        cuts, total, known = self._unacked(ref, place)
+        cuts, size, known = self._unacked(place)
+        _check(self._broker, "The messages that workers took", [size])
+        total = size if isinstance(size, int) else 0
         found = self._held_messages(place.prefix, cuts, known)
         rows = [held for held in found if held.state is query.state]
         shown = rows[query.offset : query.offset + query.per_page]
@@ -295,9 +299,9 @@ class Pages:
                 found[n] = held._replace(maybe=not known.whole)
         return found
 
-    def _unacked(self, ref: QueueRef, place: keys.Place) -> tuple[list[Cut], int, Known]:
-        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are; what
-        our own keys tell of them).
+    def _unacked(self, place: keys.Place) -> tuple[list[Cut], Reply, Known]:
+        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
+        they cannot be read; what our own keys tell of them).
 
         Cost: 1 round trip, 3 without scripts; 1 more where our own keys are on another server.
         """
@@ -305,9 +309,9 @@ class Pages:
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
         field = place.prefix.encode("utf-8", "surrogateescape")
         own: list[Command] = [
-            ("HGET", keys.results_key(ref.source), field),
-            ("SMEMBERS", started_key(ref.source)),
-            ("HGETALL", workers_key(ref.source)),
+            ("HGET", keys.results_key(self._name), field),
+            ("SMEMBERS", started_key(self._name)),
+            ("HGETALL", workers_key(self._name)),
         ]
         mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
         together = self._own is self._broker
@@ -321,12 +325,13 @@ class Pages:
         home = Home(place.prefix, results_of_value(told[0]).prefixes[::-1])
         if answered is not None:
             reply: Any = answered[0][0]
-            total, values = (reply[0], reply[1]) if isinstance(reply, list) else (0, [])
+            total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
         else:
             tags, total, boxes = self._broker.batch(
                 [("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries), mailboxes]
             )
             names = tags if isinstance(tags, list) else []
+            total = tags if isinstance(tags, ResponseError) else total
             lengths = self._broker.batch([("HSTRLEN", entries, tag) for tag in names])
             raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
             values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
@@ -338,24 +343,23 @@ class Pages:
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
                 found.append(Cut(b"", length, f"{digest(tag)}-{length}"))
-        return found, total if isinstance(total, int) else 0, known
+        return found, total, known
 
     def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _page(query, (), None), []
-        key = index_key(ref.source, query.state, place.prefix)
+        key = index_key(self._name, query.state, place.prefix)
         last = query.offset + query.per_page - 1
         total, reply, facts, filled = self._own.batch(
             [
                 ("ZCARD", key),
                 ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
-                ("HGET", keys.results_key(ref.source), place.prefix.encode("utf-8", "surrogateescape")),
-                ("EXISTS", filled_key(ref.source)),
+                ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape")),
+                ("EXISTS", filled_key(self._name)),
             ]
         )
         known = results_of_value(facts)
-        if isinstance(total, ResponseError) or isinstance(reply, ResponseError):
-            return _page(query, (), None), []
+        _check(self._own, f"The index of {query.state.value} jobs", (total, reply))
         ids, scores = reply[::2], reply[1::2]
         records = self._records([keys.record_key(member) for member in ids])
         rows = [
@@ -429,7 +433,7 @@ class Pages:
             message = decode(cut.raw) if cut.whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
                 place = keys.place(ref)
-                home = home_of(self._own, ref.source, place.prefix)
+                home = home_of(self._own, self._name, place.prefix)
                 records = self._results.batch(
                     [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
                 )
@@ -441,11 +445,12 @@ class Pages:
 
     def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
         """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
-        without scripts. Cost: 2 round trips; 2 more where some are found.
+        without scripts, and where not all lists can be read. Cost: 2 round trips; 2 more where some are found.
         """
         lists = keys.place(ref).lists()
         sizes = self._broker.batch([("LLEN", key) for key in lists])
-        _check(self._broker, ref, sizes)
+        if _readable(self._broker, ref, lists, sizes)[1]:
+            return None
         before = 0
         for key, size in zip(lists, sizes, strict=True):
             if offset < before + size:
@@ -463,7 +468,7 @@ class Pages:
                 ]
                 if rows:
                     place = keys.place(ref)
-                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(ref, place))
+                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(place))
                     rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
                 # What workers took meanwhile must not make the look stand still.
                 reached = max(before + reply[1], offset + 1)
@@ -473,7 +478,7 @@ class Pages:
 
     def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
         """The job among the messages that workers took, or by the record of its result."""
-        cuts, _, known = self._unacked(ref, place)
+        cuts, _, known = self._unacked(place)
         named = [
             cut for cut in cuts if job_id(cut.mark, headers_of(taken(cut.raw)[0] if cut.whole else None)) == wanted
         ]
@@ -622,12 +627,31 @@ def _message(
     return msgspec.structs.replace(job, **more, summary=None)
 
 
-def _check(source: Source, ref: QueueRef, sizes: list[Reply]) -> None:
-    for size in sizes:
-        if isinstance(size, NoPermissionError):
-            raise source.forbidden(size)
-        if isinstance(size, ResponseError):
-            raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
+def _check(source: Source, what: str, replies: Iterable[Reply]) -> None:
+    """Raises Forbidden or WrongType, in words, when one of the commands was refused."""
+    for reply in replies:
+        if isinstance(reply, NoPermissionError):
+            raise source.forbidden(reply)
+        if isinstance(reply, ResponseError):
+            raise WrongType(f"{what} cannot be read: a key has the wrong type.", source=source.name)
+
+
+def _readable(
+    source: Source, ref: QueueRef, lists: Sequence[bytes], sizes: Sequence[Reply]
+) -> tuple[list[int], tuple[str, ...]]:
+    """(the size of each list, 0 for one that cannot be read; which these are and why).
+
+    Raises Forbidden, and WrongType where none can be read.
+    """
+    if all(isinstance(size, ResponseError) for size in sizes):
+        _check(source, f"The list of {ref.name!r}", sizes)
+    _check(source, f"The list of {ref.name!r}", [size for size in sizes if isinstance(size, NoPermissionError)])
+    problems = tuple(
+        f"The list {printable(key, 200)!r} cannot be read: its key has the wrong type."
+        for key, size in zip(lists, sizes, strict=True)
+        if isinstance(size, ResponseError)
+    )
+    return [size if isinstance(size, int) else 0 for size in sizes], problems
 
 
 def _page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> JobPage:

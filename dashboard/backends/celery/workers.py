@@ -20,14 +20,16 @@ MAX_MAILBOXES = 1000
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
-def read(broker: Source, own: Source | None, places: Collection[keys.Place]) -> list[Worker]:
+def read(broker: Source, own: Source | None, own_name: str, places: Collection[keys.Place]) -> list[Worker]:
     """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
+
+    `own_name` = what our own keys of this source are called by.
 
     One that fell silent and has no mailbox has said goodbye: it is not listed. One that was killed leaves its mailbox.
     """
     separators = {place.separator for place in places}
     prefixes = sorted({place.prefix for place in places})
-    beats = heartbeats(own, broker.name)
+    beats = heartbeats(own, own_name)
     found = mailboxes(broker, prefixes, separators)
     now = broker.now_s()
     names = {name for some in found.values() if some for name in some if name not in beats}

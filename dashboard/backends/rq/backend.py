@@ -108,7 +108,7 @@ class RQ(Backend):
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
         rows = tuple(searched_row(partial(_searched, job), job) for job in page.jobs)
-        return Window(rows=rows, total=page.total, order=page.order)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         """As the contract says: 1 round trip; those of `jobs` where the Redis user may not run scripts."""

@@ -136,7 +136,7 @@ class Sidekiq(Backend):
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = pages.read(self.source, self._scripts, ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
-        return Window(rows=rows, total=page.total, order=page.order)
+        return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         return pages.picks(self.source, self._scripts, ref, query)

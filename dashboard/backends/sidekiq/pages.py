@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -202,7 +203,8 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
     (told,) = workers.replies(source, scripts, [place.namespace])
     if told.why:
         raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
-    doubt = not told.whole or any(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
+    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
+    problems = tuple(_unread_processes(unread, whole=told.whole))
     jobs = [job for job in workers.running(told.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
@@ -219,9 +221,18 @@ def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) ->
         per_page=query.per_page,
         total=len(jobs),
         order=keys.ORDERS[State.ACTIVE],
-        at_least=doubt,
+        at_least=bool(problems),
+        problems=problems,
     )
     return page, [job.payload for job in shown]
+
+
+def _unread_processes(unread: int, *, whole: bool) -> Iterator[str]:
+    if unread:
+        processes = "1 process" if unread == 1 else f"{unread} processes"
+        yield f"The jobs of {processes} cannot be read: a key has the wrong type or is too large."
+    if not whole:
+        yield "There are more processes than were read."
 
 
 def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:

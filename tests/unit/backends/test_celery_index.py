@@ -11,10 +11,15 @@ import pytest
 import redis
 
 from dashboard.backends.celery import index
+from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.index import Keeper, index_key, workers_key
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
-from dashboard.model import State
+from dashboard.model import JobQuery, State
+from dashboard.settings import SourceSettings
 from dashboard.sources import Source
+from tests.contract.test_celery import bind, record
+from tests.search import search
 from tests.waiting import wait_until
 
 KEY = ("", "mail")
@@ -130,3 +135,35 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
     assert caplog.messages in ([], [f"own key {key} had another type: removed, and filled anew"])
     assert workers_key("main") == "{queuedeck}:celery:main:workers"
+
+
+def test_one_store_and_one_name_do_not_mix_two_servers(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    own = Source("store", server.url)
+    dashboards = []
+    for database in (1, 2):
+        url = server.url.rsplit("/", 1)[0] + f"/{database}"
+        with redis.Redis.from_url(url) as client:
+            bind(client, "mails")
+            record(client, f"of-{database}", queue="mails")
+        backend = Celery(Source("main", url), SourceSettings(name="main", url=url))
+        backend.own = own
+        dashboards.append(backend)
+    dead = JobQuery(state=State.DEAD)
+    try:
+        shared = []
+        for backend in dashboards:
+            search(backend)
+            ref = next(each for each in search(backend) if each.shared)
+            shared.append(ref)
+            wait_until(
+                lambda backend=backend, ref=ref: backend.tend() or backend.jobs(ref, dead).total, what="the record"
+            )
+        listed = [
+            [job.id for job in backend.jobs(ref, dead).jobs] for backend, ref in zip(dashboards, shared, strict=True)
+        ]
+        assert listed == [["of-1"], ["of-2"]]
+        assert [backend.stats([ref])[0].counts.dead for backend, ref in zip(dashboards, shared, strict=True)] == [1, 1]
+    finally:
+        for backend in dashboards:
+            backend.close()
+        redis_client.flushall()

@@ -111,6 +111,14 @@ local function prioritize(base, kind, id, priority)
   end
 end
 
+-- The command that puts a job of these options, as JSON, among those that wait: with `lifo` it is the next to run.
+local function push_of(opts)
+  if not opts or not string.find(opts, '"lifo"%s*:%s*true') then return 'LPUSH' end
+  local read, decoded = pcall(cjson.decode, opts)
+  if read and type(decoded) == 'table' and decoded.lifo ~= true then return 'LPUSH' end -- it stands deeper in them
+  return 'RPUSH'
+end
+
 -- Put a job where it waits. `honest` = by its priority, if it has one.
 local function enqueue(base, kind, id, priority, push, honest)
   if honest and priority > 0 then

@@ -14,7 +14,7 @@ for n = 3, #ARGV, 4 do
     while call('EXISTS', base .. id) == 1 do id = tostring(call('INCR', KEYS[1])) end
     local key = base .. id
     call('HSET', key, 'name', name, 'data', data, 'opts', opts, 'timestamp', now, 'delay', 0, 'priority', priority)
-    enqueue(base, kind, id, priority, 'LPUSH', true)
+    enqueue(base, kind, id, priority, push_of(opts), true)
     event(base, kind, 'event', 'added', 'jobId', id, 'name', name)
     event(base, kind, 'event', 'waiting', 'jobId', id)
     answers[#answers + 1] = id

@@ -29,9 +29,7 @@ local function retry(id, key)
     if call('HGET', key, 'defa') == STALLED then call('HDEL', key, 'defa') end
   end
   if kind == 'bull' then call('HSET', key, 'retriedOn', now) end
-  local opts = call('HGET', key, 'opts') or ''
-  local push = string.find(opts, '"lifo":true', 1, true) and 'RPUSH' or 'LPUSH'
-  enqueue(base, kind, id, priority_of(key), push, kind == 'six')
+  enqueue(base, kind, id, priority_of(key), push_of(call('HGET', key, 'opts')), kind == 'six')
   if kind ~= 'bull' then back_to_parent(key) end
 end
 

@@ -65,8 +65,7 @@ local function shift(id, key, name)
   end
   event(base, kind, 'event', 'removed', 'jobId', id, 'prev', name)
   event(to, its, 'event', 'added', 'jobId', new, 'name', call('HGET', to .. new, 'name') or '')
-  local opts = call('HGET', to .. new, 'opts') or ''
-  enqueue(to, its, new, priority, string.find(opts, '"lifo":true', 1, true) and 'RPUSH' or 'LPUSH', true)
+  enqueue(to, its, new, priority, push_of(call('HGET', to .. new, 'opts')), true)
   event(to, its, 'event', 'waiting', 'jobId', new)
   return {new}
 end
