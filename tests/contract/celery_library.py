@@ -64,7 +64,7 @@ class CeleryLibrary(Library):
         assert isinstance(backend, Celery)
         backend.own = backend.source
         search(backend)
-        while not client.exists(filled_key("main")):
+        while not client.exists(filled_key(backend._own_name)):
             backend.tend()
         self.settle(backend, client)
 

@@ -78,7 +78,8 @@ def test_beyond_what_is_read_the_figures_are_at_least(
     assert 0 < work.counts.active < 2100
     more = [worker for worker in backend.workers([SHARED, WORK]) if worker.id == "processes"]
     assert [worker.problem for worker in more] == ["there are more processes than were read"]
-    assert backend.jobs(WORK, ACTIVE).at_least
+    page = backend.jobs(WORK, ACTIVE)
+    assert (page.at_least, page.problems) == (True, ("There are more processes than were read.",))
 
 
 def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
@@ -95,7 +96,9 @@ def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_cli
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (None, None, 1, (State.ACTIVE,))
     told = {row.id: (row.state, row.problem) for row in backend.workers([SHARED, WORK])}
     assert told["web:0:aa"] == (WorkerState.UNKNOWN, "its record has the wrong type")
-    assert backend.jobs(WORK, ACTIVE).at_least
+    page = backend.jobs(WORK, ACTIVE)
+    why = "The jobs of 1 process cannot be read: a key has the wrong type or is too large."
+    assert (page.at_least, page.problems) == (True, (why,))
     redis_client.delete("processes", "paused")
     redis_client.mset({"processes": "x", "paused": "x"})
     shared, work = figures(backend)
