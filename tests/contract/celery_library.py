@@ -64,8 +64,12 @@ class CeleryLibrary(Library):
         assert isinstance(backend, Celery)
         backend.own = backend.source
         search(backend)
-        while not client.exists(filled_key(backend._own_name)):
+
+        def filled() -> bool:
             backend.tend()
+            return bool(client.exists(filled_key(backend._own_name)))
+
+        wait_until(filled, what="the index")
         self.settle(backend, client)
 
     def settle(self, backend: Backend, client: redis.Redis) -> None:
