@@ -144,10 +144,15 @@ class FlowWindow:
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None, *, blur_s: float = 0.0) -> None:
         """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look, which were
         read in the `blur_s` seconds before."""
-        if self._still is not None and not self._goes_on(flow):
+        if self._still is not None and self._goes_on(flow):
+            ended = 0
+            self._newest, piece = flow, self._pieces[-1]
+            piece.at = at
+            piece.span_s += flow.span_s
+        else:
             self._still = None
-        ended = _ended(flow)
-        self._append(at, flow, ended)
+            ended = _ended(flow)
+            self._append(at, flow, ended)
         if flow.wrong_look_back:
             self._forget_first()
             self._still = None

@@ -128,7 +128,10 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         look = Look(before.last_id, row, *before[2:])  # a third of what _replace takes, for most queues at each look
-        return _by_events(key, look, 0, 0, _span_s(before.at_ms, row, before), None), look
+        span_s = _span_s(before.at_ms, row, before)
+        if before.untold_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
+            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
+        return _by_events(key, look, 0, 0, span_s, None), look
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row[
         :14
     ]
@@ -139,14 +142,14 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     running.update(zip(started[::2], started[1::2], strict=True))
     last_id, running = last_id or (before.last_id if before else b""), _newest(running)
     former = (before.unsplit_at, before.untold_at) if before else (-math.inf, -math.inf)
-    look = Look(last_id, now, running, _gone(gone, before), BALANCED, None, 0, *former, _gone_at(gone, now, before))
+    left = _left(added, unended) if seen or length != 0 else None
+    look = Look(last_id, now, running, _gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before))
     if not seen and length == 0 and not (before and before.last_id) and keys.whole(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
         return _from_kept(key, _kept(kept), look, before, NO_EVENTS)
-    look = Look(*look[:5], _left(added, unended), *look[6:])
     reason = None
     start = since
     if before is None:
@@ -227,7 +230,7 @@ def _by_events(
         span_s=span_s,
         quality=Quality.ESTIMATED if reason else Quality.EXACT,
         reason=reason,
-        runtimes_s=tuple([time for time in times if time >= 0][:MAX_RUNTIMES]),
+        runtimes_s=tuple([time for time in times if time >= 0][:MAX_RUNTIMES]) if times else (),
         hidden=ENDS if untold else (State.DEAD,) if unsplit else (),
         ended=None if untold or not unsplit else completed + dead,
         **_unlisted(look.gone),
