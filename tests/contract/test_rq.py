@@ -30,6 +30,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources import Source, metered
 from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
 from tests.search import search
+from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
 # The user that SECURITY recommends for a dashboard that only reads: no scripts, nothing dangerous.
@@ -564,6 +565,31 @@ def test_a_user_without_scripts_reads_the_same(
     finally:
         source.close()
         redis_client.acl_deluser("reader")
+
+
+def test_each_of_many_busy_queues_has_its_turn_of_run_times(
+    backend: RQ, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.backends.rq.flow.SAMPLE_TOTAL", 2)
+    queues = [Queue(name, connection=client) for name in ("alpha", "beta", "gamma", "delta")]
+    for queue in queues:
+        queue.enqueue(rq_jobs.add, 1)
+    refs = list(refs_of(backend).values())
+    _, cursor = backend.flow(refs, None)
+    timed: set[str] = set()
+
+    def all_timed() -> bool:
+        nonlocal cursor
+        for queue in queues:
+            queue.enqueue(rq_jobs.add, 1)
+            drain(queue)
+        delta, cursor = backend.flow(refs, cursor)
+        found = [flow.key for flow in delta.queues if flow.runtimes_s]
+        assert len(found) <= 2
+        timed.update(found)
+        return len(timed) == len(queues)
+
+    wait_until(all_timed, what="run times of each queue")
 
 
 def test_a_thousand_queues_cost_one_round_trip(backend: RQ, client: redis.Redis) -> None:

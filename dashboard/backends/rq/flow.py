@@ -17,6 +17,7 @@ belongs to the queue where it is the only one; where there are several, their ra
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -47,7 +48,7 @@ SKEW_S = 30
 ANCHOR_S = 20.0
 LOW_S = 30.0
 # Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
-SAMPLE_TOTAL = 400
+SAMPLE_TOTAL = 200
 SAMPLE_QUEUE = 20
 TIMES = Shape(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 50
@@ -595,9 +596,12 @@ def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
 
 def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
     """Read run times of the newest jobs into `found`. Cost: 1 round trip, none when nothing ended."""
-    wanted = [(answer, job_id) for answer in found for job_id in answer.ids][:SAMPLE_TOTAL]
+    wanted = [(answer, job_id) for answer in found for job_id in answer.ids]
     if not wanted:
         return
+    if len(wanted) > SAMPLE_TOTAL:  # from anywhere on, so that each queue has its turn
+        start = random.randrange(len(wanted))  # noqa: S311 - nobody gains by guessing it
+        wanted = [*wanted[start:], *wanted[:start]][:SAMPLE_TOTAL]
     records, _ = reader.read([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
     newest: dict[str, float] = {}
     for (answer, _), record in zip(wanted, records, strict=True):

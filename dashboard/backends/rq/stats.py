@@ -282,9 +282,12 @@ def _retries(row: Row) -> list[str]:
     return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} tried again"]
 
 
+_READ = frozenset({int, bytes, list, type(None)})  # of a reply that is no error
+
+
 def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
     """What is wrong with this queue's keys, in one line; None when nothing is."""
-    if not any(isinstance(reply, ResponseError) for reply in replies):
+    if _READ.issuperset(map(type, replies)):
         return None
     for command, reply in zip(_commands(queue, 0), replies, strict=False):
         if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "permission" in str(reply)):
