@@ -67,10 +67,12 @@ class Stage:
         self._bindings = {key: self.client.dump(key) or b"" for key in self.client.scan_iter("_kombu.*")}
 
     def clear(self) -> None:
-        """Remove all but what leads to the queues."""
-        self.client.flushall()
-        for key, value in self._bindings.items():
-            self.client.restore(key, 0, value)
+        """Remove all but what leads to the queues, at once: the worker notes its mailbox anew whenever it wants to."""
+        with self.client.pipeline() as pipeline:
+            pipeline.flushall()
+            for key, value in self._bindings.items():
+                pipeline.restore(key, 0, value)
+            pipeline.execute()
         self.ids.clear()
 
     def send(self, key: str, *args: Any, **options: Any) -> str:
