@@ -1,8 +1,9 @@
 """Programs of the tests in Python that start without importing their packages again.
 
-A server per set of packages imports those once, and forks for each program that it is asked for. The fork goes on as a
-fresh interpreter would: the same arguments, environment, folder, streams and exit status, a session of its own. It ends
-with the server, which ends once the process of the tests hangs up, killed or not. Only `tests.processes` uses this.
+For each set of packages, a server process imports them once and forks a child for every program. The child behaves
+like a fresh interpreter: it has its own arguments, environment, folder, streams, session and exit status. It is killed
+when the server exits, and the server exits when the test process closes its socket or dies. Only `tests.processes` uses
+this.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def _exactly(control: socket.socket, size: int) -> bytes:
 
 
 def serve(control: socket.socket) -> dict[str, Any] | None:
-    """In each fork, what it shall run; in the server, None once nobody asks any more."""
+    """In a fork, the request to run; in the server, None when the test process closed the socket."""
     ends: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, where to tell its status)
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -208,7 +209,7 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
 
 def _tell(pidfd: int, pid: int, end: int) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the test process has closed its end
         os.write(end, str(code).encode())
     os.close(end)
     os.close(pidfd)
@@ -231,7 +232,7 @@ def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
 
 
 def main(control: str, *modules: str) -> None:
-    """Import the modules, fork for whoever asks, and run in each fork what was asked for."""
+    """Import the modules, fork on each request, and run the requested program in the fork."""
     for module in modules:
         importlib.import_module(module)
     gc.freeze()

@@ -241,7 +241,7 @@ def _lists(
         for queue in queues:
             backend = backend_of(queue)
             count = queue.counts.of(state)
-            # What cannot be counted for an error is asked nevertheless: a part of it may be read, or the error is told.
+            # A list that could not be counted is searched anyway: parts may be readable, or the error is reported.
             nothing = count == 0 or (count is None and queue.error is None)
             if nothing or Capability.SEARCH not in backend.capabilities or state not in backend.states:
                 continue

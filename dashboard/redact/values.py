@@ -64,10 +64,10 @@ _ESCAPED = re.compile(
 # A pair within a list of pairs: [["Authorization", "Bearer x"], ("Cookie", "y")].
 _PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,40}}""")
 
-# The same alone: ("password", "x").
+# A single pair, outside a list: ("password", "x").
 _LONE_PAIR = re.compile(rf"""(?<![\w\])])\(\s{{0,9}}[bBuU]?{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,9}}""")
 _END_OF_PAIR = re.compile(rf"""{_QUOTE}\s?,?\s?\)|\Z""")
-# What stands beside such a name where a text lists fields: ("password", "email").
+# Values that follow such a name in a list of field names: ("password", "email").
 _FIELDS = words("email mail user username login name id host port url address phone role type account")
 # `curl -u user:password`, also as a list of arguments.
 _CURL_USER = re.compile(
@@ -80,7 +80,7 @@ _SQL = re.compile(
     r"""|(?:with|encrypted)\s{1,9}password\s{1,9})(?=\\{0,7}["'])"""
 )
 _SQL_BEFORE = ("create user", "alter user", "grant ")
-# The words of a value that goes on to the end of the quote in which its name stands: "password=correct horse".
+# Further words of a value, up to the quote that also encloses its name: "password=correct horse".
 _FURTHER_WORDS = re.compile(r"""(?:[ ]{1,9}+[^\s"'\\=:;,&]++)++(?=\\{0,7}(["']))""")
 
 _OPENING = re.compile(r"""[bBuUrRfF]{0,2}(\\{0,7})(["'])""")

@@ -67,7 +67,7 @@ class Stage:
         self._bindings = {key: self.client.dump(key) or b"" for key in self.client.scan_iter("_kombu.*")}
 
     def clear(self) -> None:
-        """Remove all but what leads to the queues, at once: the worker notes its mailbox anew whenever it wants to."""
+        """Remove everything except the bindings, in one transaction: the worker may rewrite its own at any time."""
         with self.client.pipeline() as pipeline:
             pipeline.flushall()
             for key, value in self._bindings.items():

@@ -307,9 +307,8 @@ class Pages:
         """
         entries, index = self._names.keys(place.prefix)
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
-        field = place.prefix.encode("utf-8", "surrogateescape")
         own: list[Command] = [
-            ("HGET", keys.results_key(self._name), field),
+            self._facts_command(place),
             ("SMEMBERS", started_key(self._name)),
             ("HGETALL", workers_key(self._name)),
         ]
@@ -354,7 +353,7 @@ class Pages:
             [
                 ("ZCARD", key),
                 ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
-                ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape")),
+                self._facts_command(place),
                 ("EXISTS", filled_key(self._name)),
             ]
         )

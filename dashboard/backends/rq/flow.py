@@ -599,8 +599,8 @@ def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
     wanted = [(answer, job_id) for answer in found for job_id in answer.ids]
     if not wanted:
         return
-    if len(wanted) > SAMPLE_TOTAL:  # from anywhere on, so that each queue has its turn
-        start = random.randrange(len(wanted))  # noqa: S311 - nobody gains by guessing it
+    if len(wanted) > SAMPLE_TOTAL:  # start at a random place, so that every queue is sampled in time
+        start = random.randrange(len(wanted))  # noqa: S311 - not used for security
         wanted = [*wanted[start:], *wanted[:start]][:SAMPLE_TOTAL]
     records, _ = reader.read([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
     newest: dict[str, float] = {}
@@ -641,27 +641,16 @@ def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool,
     # A failed attempt that is tried again leaves no record either.
     lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
     untold = now - seen.untold_at < FLOW_WINDOW_S
-    if not (unrecorded or lost or untold or seen.brief):
-        return QueueFlow(
-            key=found.queue.queue,
-            completed=found.came[State.COMPLETED],
-            dead=found.came[State.DEAD],
-            span_s=found.span_s,
-            quality=Quality.ESTIMATED,
-            reason=found.reason,
-            runtimes_s=tuple(found.runtimes[:200]),
-            wrong_look_back=found.other_ttls,
-        )
-    brief = {state for state, at in seen.brief.items() if now - at < FLOW_WINDOW_S}
-    hidden = tuple(
-        state for state, hides in ((State.COMPLETED, (several and unrecorded) or untold), (State.DEAD, lost)) if hides
-    )
-    unlisted = tuple(
-        state
-        for state, dropped in ((State.COMPLETED, unrecorded or untold), (State.DEAD, lost))
-        if dropped or state in brief
-    )
-    reason = HIDDEN.get(hidden) or (BY_WORKERS if unrecorded else BRIEF if unlisted else found.reason)
+    hidden: tuple[State, ...] = ()
+    unlisted: tuple[State, ...] = ()
+    reason = found.reason
+    if unrecorded or lost or untold or seen.brief:
+        brief = {state for state, at in seen.brief.items() if now - at < FLOW_WINDOW_S}
+        hides = ((State.COMPLETED, (several and unrecorded) or untold), (State.DEAD, lost))
+        drops = ((State.COMPLETED, unrecorded or untold), (State.DEAD, lost))
+        hidden = tuple(state for state, is_hidden in hides if is_hidden)
+        unlisted = tuple(state for state, dropped in drops if dropped or state in brief)
+        reason = HIDDEN.get(hidden) or (BY_WORKERS if unrecorded else BRIEF if unlisted else found.reason)
     return QueueFlow(
         key=found.queue.queue,
         completed=found.came[State.COMPLETED],
