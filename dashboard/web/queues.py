@@ -41,6 +41,7 @@ class Tab:
     native: tuple[str, ...]
     count: int | None
     selected: bool
+    at_least: bool  # the count is a lower bound, since a part of the list could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, .
             _words(backend, queue, state),
             now if state is query.state and now is not None else queue.counts.of(state),
             state is query.state,
+            bool(listing.jobs and listing.jobs.at_least and now is not None and state is query.state),
         )
         for state in _states(backend, queue)
     )

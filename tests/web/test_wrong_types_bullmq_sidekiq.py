@@ -163,6 +163,7 @@ def test_of_several_lists_those_that_can_be_read_are_shown(make_app: MakeApp, re
     assert why in html.unescape(page)
     assert "urgent" in page
     assert "1–1 of 1+" in page
+    assert re.search(r">waiting <b><span [^>]*>1\+</span></b>", page)
     for asked in ("/api/v1/search?q=urgent", "/api/v1/queues/main/bullmq/alpha/jobs?state=waiting&q=urgent"):
         found = client.get(asked).get_json()
         assert [job["id"] for job in found["jobs"]] == ["7"]
