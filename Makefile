@@ -1,18 +1,18 @@
-# What a person types in a checkout; needs Python 3.11 or later, git and make. `make` alone lists it.
+# Development commands. They need Python 3.11 or later, git and make. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests wait for real workers more than they compute: five at once keep two cores busy. Files go in the order
-# of tests/plugins.py, not by how many tests they have.
+# The tests mostly wait for real workers: five processes keep two cores busy. tests/plugins.py sets the order of files,
+# not the number of tests in them.
 TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Compile the test modules once, in two halves; otherwise each test process of a first run compiles all of them.
 COMPILE_TESTS = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
-# Types are checked beside the tests, which leave a core idle now and then; what is found comes last.
+# Check types in parallel with the tests, which leave a core idle now and then; findings are printed last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
 	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests
-# Where the environment sets it, each of the hundreds of processes of a run compiles every module again.
+# If it is set, each of the hundreds of processes of a run compiles every module again.
 unexport PYTHONDONTWRITEBYTECODE
 # Folders of Node packages that the tests and the demo run.
 NODE_LOCKS := $(wildcard dashboard/demo/node/package-lock.json tests/workloads/*/package-lock.json)
@@ -21,49 +21,49 @@ NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test soak mutants cover bench check clean test-ready test-packages
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-7s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.installed-demo ## a Redis of its own, real workers and the dashboard; PORT=9181 unless given
+demo: $(VENV)/.installed-demo ## run the demo: private Redis, real workers and the dashboard (PORT=9181)
 	@folder=dashboard/demo/node; done=$$folder/node_modules/.package-lock.json; \
 	if command -v npm >/dev/null && { [ ! -e $$done ] || [ $$folder/package-lock.json -nt $$done ]; }; then \
 		npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1 \
-			|| echo "demo: npm could not install BullMQ for Node; going on with the Python workers"; \
+			|| echo "demo: npm could not install BullMQ for Node; continuing with the Python workers"; \
 	fi
 	@exec $(BIN)/queuedeck demo $(if $(PORT),--port $(PORT))
 
-quick: test-ready ## under a minute: lint, types, unit tests, rules for templates and imports, a smoke test per library
+quick: test-ready ## lint, types, unit tests, template and import rules, a smoke test per library (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(call BESIDE_TYPES,$(PYTEST) -q tests/contract/test_smoke.py tests/web/test_templates.py tests/unit)
 
-test: test-ready ## install what the tests need (apt on Debian and Ubuntu), run every test whose answer is not luck
+test: test-ready ## install what the tests need (apt on Debian and Ubuntu) and run all deterministic tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(COMPILE_TESTS)
 	$(call BESIDE_TYPES,$(PYTEST) --rerun-alone)
 
-soak: test-ready ## races by luck, crowds, kills at random moments: ROUNDS=1 and a drawn SEED unless given
+soak: test-ready ## run randomized tests: races, load, kills at random moments (ROUNDS=1, SEED random)
 	$(BIN)/python -m tests.soak --processes $(TEST_PROCESSES) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
-mutants: test-ready ## remove the guards of the product, one by one: a test must fail each time
+mutants: test-ready ## remove the guards of the product one by one; a test must fail each time
 	$(BIN)/python -m tests.mutants.run $(MUTANTS)
 
-cover: test-ready ## which lines and branches the tests run, by area; into docs/testing.md
+cover: test-ready ## measure line and branch coverage by area, written to docs/testing.md
 	$(BIN)/python -m tests.cover --processes $(TEST_PROCESSES)
 
-bench: $(VENV)/.installed-test ## what sampling, viewing and bulk work cost: round trips, Redis CPU, latency, jobs per second
+bench: $(VENV)/.installed-test ## measure sampling, viewing and bulk operations: round trips, Redis CPU, latency, jobs per second
 	@.ci/packages redis
 	$(BIN)/python -m tests.bench.run
 
-check: $(VENV)/.installed-test ## ruff, mypy, the rules for templates and imports
+check: $(VENV)/.installed-test ## run ruff, mypy, and the template and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/web/test_templates.py tests/unit/test_imports.py
 
-clean: ## remove what the other targets made in this folder
+clean: ## remove what the other targets created in this folder
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache test-results
 	rm -rf $(patsubst %/package-lock.json,%/node_modules,$(NODE_LOCKS))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
