@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dashboard.access import Identity, Role
-    from dashboard.settings import Settings
-    from dashboard.web.app import create_app, mount
+    from .auth import Identity, Role
+    from .settings import Settings
+    from .web.app import create_app, mount
 
 __version__ = "0.1.0"
 __all__ = ["Identity", "Role", "Settings", "__version__", "create_app", "mount"]
 
 _HOME = {
-    "Identity": "dashboard.access",
-    "Role": "dashboard.access",
-    "Settings": "dashboard.settings",
-    "create_app": "dashboard.web.app",
-    "mount": "dashboard.web.app",
+    "Identity": ".auth",
+    "Role": ".auth",
+    "Settings": ".settings",
+    "create_app": ".web.app",
+    "mount": ".web.app",
 }
 
 
@@ -26,5 +26,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         from importlib import import_module
 
-        return getattr(import_module(_HOME[name]), name)
+        return getattr(import_module(_HOME[name], __name__), name)
     raise AttributeError(name)

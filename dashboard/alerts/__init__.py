@@ -1,1 +1,1 @@
-"""Alerts: rules decide, the outbox keeps, channels tell people."""
+"""Alerting: rules are evaluated against every sample, and notifications go through an outbox to the channels."""

@@ -6,20 +6,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
-from dashboard.alerts.evaluate import Evaluator, Situation, Turn
-from dashboard.alerts.machine import Labels, Say, State
-from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.mutes import Mutes
-from dashboard.alerts.notes import Queued, episode_of, note_of, queue_up
-from dashboard.alerts.preview import sights_of
-from dashboard.alerts.rulebook import Rulebook
-from dashboard.alerts.rules import Rule
-from dashboard.alerts.store import AlertStore, DataGone, Known, Look, LostLead, Stale
-from dashboard.clock import monotonic_s
-from dashboard.collect.history import History, Series
-from dashboard.errors import QueuedeckError
-from dashboard.model import Snapshot
-from dashboard.redact import masked_logger
+from ..clock import monotonic_s
+from ..errors import QueuedeckError
+from ..model import Snapshot
+from ..redact import masked_logger
+from ..sampling.recent_history import History, Series
+from .evaluation.evaluator import Evaluator, Situation, Turn
+from .evaluation.preview import sights_of
+from .evaluation.state_machine import Labels, Say, State
+from .notification import Queued, episode_of, note_of, queue_up
+from .rules.metrics import METRICS
+from .rules.rule import Rule
+from .rules.ruleset import Rulebook
+from .silences import Mutes
+from .store import AlertStore, DataGone, Known, Look, LostLead, Stale
 
 log = masked_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.collect.store import PREFIX
+from ..store.redis_store import PREFIX
 
 LIVE = f"{PREFIX}:live"  # set of the fingerprints of stored instances; at most MAX_LIVE
 CHANGES = f"{PREFIX}:changes"  # string, one number: rises with every write of states

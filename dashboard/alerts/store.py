@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dashboard.acts.wire import pack, unpack
-from dashboard.alerts import hours, keys, preview
-from dashboard.alerts.hours import Hours
-from dashboard.alerts.machine import State
-from dashboard.alerts.memory import Kept
-from dashboard.alerts.mutes import Ack, Mutes, Silence
-from dashboard.alerts.notes import Episode, Queued
-from dashboard.alerts.preview import Sights
-from dashboard.collect.store import LEAD, Store
-from dashboard.sources import Argument, Reply
+from ..sources.source import Argument, Reply
+from ..store.packing import pack, unpack
+from ..store.redis_store import LEAD, Store
+from . import keys
+from .evaluation import preview, rule_history
+from .evaluation.durations import Kept
+from .evaluation.preview import Sights
+from .evaluation.rule_history import Hours
+from .evaluation.state_machine import State
+from .notification import Episode, Queued
+from .silences import Ack, Mutes, Silence
 
 INSTANCE_TTL_MS = 7 * 86_400_000
 MEMORY_TTL_MS = 600_000
@@ -268,7 +269,7 @@ class AlertStore:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
         (raw,) = self.store.ask(("GET", keys.HOURS))
         found = unpack(raw, Hours)
-        return found if found is not None and hours.sound(found) else None
+        return found if found is not None and rule_history.sound(found) else None
 
     def commit(
         self,

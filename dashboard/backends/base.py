@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.errors import Unsupported
-from dashboard.globs import glob_matches, is_plain
-from dashboard.model import (
+from ..errors import Unsupported
+from ..globs import glob_matches, is_plain
+from ..model import (
     Capability,
     ClassBoard,
     FlowDelta,
@@ -35,8 +34,9 @@ from dashboard.model import (
     Window,
     Worker,
 )
-from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from ..settings import SourceSettings
+from ..sources.source import Source
+from .actions import Acted, Action, Kept, Outcome, Pick, Wishes
 
 # Rates are told over the last five minutes; a backend's first answer reaches back no further.
 FLOW_WINDOW_S = 300.0

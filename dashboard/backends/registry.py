@@ -7,14 +7,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from dashboard.backends.base import Backend
-from dashboard.errors import ConfigurationError
+from ..errors import ConfigurationError
+from .base import Backend
 
 _OURS = {
-    "bullmq": "dashboard.backends.bullmq.backend:BullMQ",
-    "celery": "dashboard.backends.celery.backend:Celery",
-    "rq": "dashboard.backends.rq.backend:RQ",
-    "sidekiq": "dashboard.backends.sidekiq.backend:Sidekiq",
+    "bullmq": ".bullmq.backend:BullMQ",
+    "celery": ".celery.backend:Celery",
+    "rq": ".rq.backend:RQ",
+    "sidekiq": ".sidekiq.backend:Sidekiq",
 }
 GROUP = "queuedeck.backends"
 
@@ -31,7 +31,7 @@ def get(name: str) -> type[Backend]:
     if target is None:
         raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(names())}")
     module, _, attribute = target.partition(":")
-    backend: type[Backend] = getattr(import_module(module), attribute)
+    backend: type[Backend] = getattr(import_module(module, __package__), attribute)
     return backend
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dashboard.backends.base import Budget
-from dashboard.sources import Argument, Reply, Source
+from ..sources.source import Argument, Reply, Source
+from .base import Budget
 
 # Redis looks at about this many keys per call: 1000 keeps one call under 1 ms without and 2 ms with a TYPE filter.
 KEYS_PER_CALL = 1000

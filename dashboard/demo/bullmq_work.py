@@ -13,10 +13,10 @@ from typing import Any
 
 from bullmq import FlowProducer, Queue, Worker
 
-from dashboard.demo import catalogue, faults
-from dashboard.demo.catalogue import DEAD_ENDPOINT
-from dashboard.demo.guard import end_with_parent, leave
-from dashboard.demo.pace import Pace
+from . import catalogue, faults
+from .catalogue import DEAD_ENDPOINT
+from .parent_watch import end_with_parent, leave
+from .rate import Pace
 
 TICK_S = 0.5
 # What keeps the demo small: finished jobs beyond these numbers are removed by BullMQ itself.

@@ -13,9 +13,9 @@ from typing import Any
 
 from celery import Celery
 
-from dashboard.demo import catalogue, faults
-from dashboard.demo.guard import end_with_parent, leave
-from dashboard.demo.pace import Pace
+from . import catalogue, faults
+from .parent_watch import end_with_parent, leave
+from .rate import Pace
 
 URL_VARIABLE = "DEMO_CELERY_URL"
 QUEUES = ("payments", "exports", "ratings")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from dashboard.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0

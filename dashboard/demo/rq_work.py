@@ -17,9 +17,9 @@ from rq.registry import CanceledJobRegistry, DeferredJobRegistry, ScheduledJobRe
 from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 
-from dashboard.demo import catalogue, shop
-from dashboard.demo.guard import end_with_parent, leave
-from dashboard.demo.pace import Pace
+from . import catalogue, shop
+from .parent_watch import end_with_parent, leave
+from .rate import Pace
 
 QUEUES = ("thumbnails", "newsletter", "reports")
 TICK_S = 0.5

@@ -21,9 +21,9 @@ import bullmq  # noqa: F401 - missing packages are told before anything is start
 import celery  # noqa: F401
 import rq  # noqa: F401
 
-from dashboard.demo.children import TOKEN_FILE, Child, start_python, start_workloads, stop
-from dashboard.demo.embedded import EmbeddedRedis, reserved_port
-from dashboard.errors import ConfigurationError
+from ..errors import ConfigurationError
+from .embedded import EmbeddedRedis, reserved_port
+from .processes import TOKEN_FILE, Child, start_python, start_workloads, stop
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9181
@@ -59,7 +59,7 @@ def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
         Path(folder, TOKEN_FILE).write_text(token)
         if signals.asked:
             return 0
-        crew.board.append(start_python("dashboard", "board", redis.url, str(port), folder, folder=Path(folder)))
+        crew.board.append(start_python("dashboard", "serve", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
         return _run(crew, redis, signals, port, token)
 

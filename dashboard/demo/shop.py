@@ -7,8 +7,8 @@ import time
 
 from rq import get_current_job
 
-from dashboard.demo import faults
-from dashboard.demo.catalogue import BROKEN_IMAGE, DEAD_MAILBOX
+from . import faults
+from .catalogue import BROKEN_IMAGE, DEAD_MAILBOX
 
 
 def render_thumbnail(image: str, width: int = 320) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from dashboard.backends.base import Backend
-from dashboard.collect.watch import watch
-from dashboard.doctor import access, acl, libraries, server
-from dashboard.doctor.findings import Finding, Level, exit_status, note
-from dashboard.errors import BackendUnavailable, QueuedeckError
-from dashboard.output import say
-from dashboard.settings import Settings
-from dashboard.sources import Source
+from ..backends.base import Backend
+from ..backends.monitored_sources import watch
+from ..console import say
+from ..errors import BackendUnavailable, QueuedeckError
+from ..settings import Settings
+from ..sources.source import Source
+from . import acl, libraries, permissions, server
+from .findings import Finding, Level, exit_status, note
 
 
 def main(settings: Settings) -> int:
@@ -100,12 +100,12 @@ def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool, fi
     try:
         findings += server.examine(source)
         if backends:
-            findings += access.examine(source)
+            findings += permissions.examine(source)
         if is_store:
-            findings += access.examine_store(source, fingerprint)
+            findings += permissions.examine_store(source, fingerprint)
         found = [finding for backend in backends for finding in libraries.examine(backend)]
     except BackendUnavailable as exc:
-        return [*findings, access.unreachable(exc)]
+        return [*findings, permissions.unreachable(exc)]
     findings += found
     if backends and all(finding.level is Level.NOTE for finding in found):
         findings.append(note("No queues here yet.", "Is this the Redis, and the database number, of your workers?"))

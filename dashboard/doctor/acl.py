@@ -14,12 +14,13 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import Backend
-from dashboard.collect.store import PREFIX, WRITES
-from dashboard.errors import Forbidden, Unsupported
-from dashboard.model import QueueRef
-from dashboard.server_info import info_fields
-from dashboard.sources import Source
+from .. import backends
+from ..backends.base import Backend
+from ..errors import Forbidden, Unsupported
+from ..model import QueueRef
+from ..sources.info import info_fields
+from ..sources.source import Source
+from ..store.redis_store import PREFIX, WRITES
 
 Version = tuple[int, ...]
 
@@ -156,10 +157,13 @@ def acting_commands(library: str) -> tuple[str, ...]:
 
 def _sources(library: str) -> Iterator[tuple[str, str]]:
     """(name, text) of what a library's backend is made of."""
-    package = files("dashboard.backends")
-    for folder in (package / "lua", package / library / "lua", package / library):
-        for file in folder.iterdir():
-            if file.is_file() and file.name.endswith((".lua", ".py")):
+    package = files(backends)
+    folders = [package / "lua", package / library]
+    while folders:
+        for file in folders.pop().iterdir():
+            if file.is_dir():
+                folders.append(file)
+            elif file.name.endswith((".lua", ".py")):
                 yield file.name, file.read_text("utf-8")
 
 

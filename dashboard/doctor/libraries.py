@@ -8,12 +8,12 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import Backend, Budget, Hearing
-from dashboard.backends.payload import printable
-from dashboard.doctor import acl
-from dashboard.doctor.findings import Finding, note, ok, problem, warning
-from dashboard.errors import BackendUnavailable, QueuedeckError, Unsupported
-from dashboard.model import QueueRef, QueueStats
+from ..backends.base import Backend, Budget, Hearing
+from ..backends.payloads.decoding import printable
+from ..errors import BackendUnavailable, QueuedeckError, Unsupported
+from ..model import QueueRef, QueueStats
+from . import acl
+from .findings import Finding, note, ok, problem, warning
 
 # One step of the search, and the whole of it: who asks the doctor waits for the answer.
 STEP = (500, 0.5)  # commands, seconds

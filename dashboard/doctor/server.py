@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dashboard.doctor.findings import Finding, note, ok, problem, warning
-from dashboard.model import RedisHealth
-from dashboard.server_info import info_fields, parse_info
-from dashboard.sources import Source
+from ..model import RedisHealth
+from ..sources.info import info_fields, parse_info
+from ..sources.source import Source
+from .findings import Finding, note, ok, problem, warning
 
 OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8

@@ -8,9 +8,9 @@ through for the end of a value is masked and passed over.
 
 from __future__ import annotations
 
-from dashboard.redact.log import masked_logger
-from dashboard.redact.mask import MASK
-from dashboard.redact.names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
-from dashboard.redact.text import mask_text
+from .log import masked_logger
+from .mask import MASK
+from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
+from .text import mask_text
 
 __all__ = ["MASK", "hidden_keys", "is_hidden", "is_list_of_pairs", "is_secret_name", "mask_text", "masked_logger"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from dashboard.redact.text import mask_text
+from .text import mask_text
 
 
 class _Masking(logging.Filter):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dashboard.redact.mask import MASK
-from dashboard.redact.names import words
+from .mask import MASK
+from .names import words
 
 _START = r"(?<![A-Za-z0-9])"
 # user:password in a URL, or a long token instead of them; PHP writes `:\/\/` into JSON.

@@ -5,20 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from dashboard.redact.mask import MASK
-from dashboard.redact.names import (
-    MAX_NAME,
-    NAME_KEYS,
-    NO,
-    STATES,
-    STRONG,
-    TWO_WORDS,
-    VALUE_KEYS,
-    WEAK,
-    WORD,
-    strength_of,
-    words,
-)
+from .mask import MASK
+from .names import MAX_NAME, NAME_KEYS, NO, STATES, STRONG, TWO_WORDS, VALUE_KEYS, WEAK, WORD, strength_of, words
 
 # Without one of these in it, a text holds no name that tells a secret.
 _HINTS = (

@@ -14,45 +14,26 @@ from htmx_flask import Htmx
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
-from dashboard import errors
-from dashboard.access import Identify, parse_networks
-from dashboard.redact import mask_text, masked_logger
-from dashboard.settings import Settings, load
-from dashboard.web import (
-    acts,
-    alerting,
-    api,
-    api_acts,
-    api_dead,
-    api_history,
-    assets,
-    auditing,
-    bulk,
-    dead,
-    dead_acts,
-    dead_edit,
-    did,
-    formatting,
-    health,
-    htmx,
-    jobs,
-    metrics,
-    openapi,
-    overview,
-    people,
-    picking,
-    queues,
-    request_input,
-    rules,
-    searching,
-    security,
-    sessions,
-    signin,
-)
-from dashboard.web.deck import EXTENSION, Deck
-from dashboard.web.htmx import GZIP_FROM_BYTES, GZIP_LEVEL
-from dashboard.web.proxies import TrustedProxies
-from dashboard.web.urls import EncodedPath, SegmentConverter
+from .. import errors
+from ..auth import Identify, parse_networks
+from ..redact import mask_text, masked_logger
+from ..settings import Settings, load
+from . import assets, formatting, fragments, health, prometheus
+from .access import security, sessions
+from .access.proxies import TrustedProxies
+from .api import actions as api_actions
+from .api import dead_letters as api_dead_letters
+from .api import history, openapi
+from .api import queues as api_queues
+from .context import EXTENSION, Deck
+from .forms import job_tokens, request_input
+from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
+from .pages import audit, bulk, job_actions, jobs, overview, queues, search, sign_in, workers
+from .pages.alerts import alerts, rules
+from .pages.dead_letters import actions as dead_letter_actions
+from .pages.dead_letters import groups, notes
+from .urls import EncodedPath, SegmentConverter
+from .views import flash
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -69,19 +50,28 @@ READS = (
         overview.bp,
         queues.bp,
         jobs.bp,
-        people.bp,
-        searching.bp,
-        api.bp,
-        api_history.bp,
+        workers.bp,
+        search.bp,
+        api_queues.bp,
+        history.bp,
         openapi.bp,
-        metrics.bp,
+        prometheus.bp,
         health.bp,
     ),
-    *(dead.bp, api_dead.bp, rules.bp),
-    *(signin.bp, bulk.bp, auditing.bp, api_acts.bulk_bp, api_acts.audit_bp, alerting.bp, alerting.api_bp),
+    *(groups.bp, api_dead_letters.bp, rules.bp),
+    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, alerts.api_bp),
 )
 # In read-only mode these routes are not there.
-WRITES = (acts.bp, bulk.edit_bp, api_acts.bp, alerting.edit_bp, rules.edit_bp, rules.api_bp, dead_acts.bp, dead_edit.bp)
+WRITES = (
+    job_actions.bp,
+    bulk.edit_bp,
+    api_actions.bp,
+    alerts.edit_bp,
+    rules.edit_bp,
+    rules.api_bp,
+    dead_letter_actions.bp,
+    notes.bp,
+)
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),
     (security.UnknownToken, 401),
@@ -127,7 +117,7 @@ def create_app(
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
-        pick_token=picking.pick_token, member_token=picking.member_token, verbs=did.VERBS, danger=did.DANGER
+        pick_token=job_tokens.pick_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
     )
     formatting.install(app)
     app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
@@ -181,10 +171,10 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(errors.QueuedeckError)
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
-        if isinstance(exc, security.Unidentified) and not htmx.asked() and not _is_api():
+        if isinstance(exc, security.Unidentified) and not fragments.asked() and not _is_api():
             return redirect(url_for("signin.form", next=_wanted_path()), code=303)
-        if isinstance(exc, errors.NotFound) and request.method == "GET" and htmx.asked() and not _is_api():
-            return htmx.gone(_line(exc.message, exc.hint))
+        if isinstance(exc, errors.NotFound) and request.method == "GET" and fragments.asked() and not _is_api():
+            return fragments.gone(_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         batch = exc.batch if isinstance(exc, errors.OutcomeUnknown) else None
         return _error(status, exc.code, exc.message, exc.hint, batch)
@@ -210,7 +200,7 @@ def _error(status: int, code: str, message: str, hint: str | None, batch: str | 
     if _is_api():
         error = {"code": code, "message": formatting.printable(message), "hint": hint}
         return jsonify(error=error | ({"batch": batch} if batch else {})), status
-    if htmx.asked():
+    if fragments.asked():
         # A page that polls stays as it is and tells this line in its banner.
         return Response(_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase

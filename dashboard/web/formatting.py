@@ -10,12 +10,12 @@ from typing import Any
 
 from flask import Flask, url_for
 
-from dashboard import __version__
-from dashboard.alerts.compose import glob_of
-from dashboard.clock import instant, iso
-from dashboard.model import QueueRef, QueueStats
-from dashboard.sources import raw_bytes
-from dashboard.web.urls import quote_segment
+from .. import __version__
+from ..alerts.delivery.message import glob_of
+from ..clock import instant, iso
+from ..model import QueueRef, QueueStats
+from ..sources.source import raw_bytes
+from .urls import quote_segment
 
 UNKNOWN = "–"
 # gunicorn refuses a longer request line by default, and so do most proxies.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from dashboard.web.deck import deck
+from .context import deck
 
 bp = Blueprint("health", __name__)
 

@@ -14,13 +14,13 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.http import wsgi
 
-from dashboard.errors import ConfigurationError
-from dashboard.output import say
-from dashboard.redact import masked_logger
-from dashboard.settings import Settings, redact_url
-from dashboard.web.app import create_app
-from dashboard.web.buffering import CONNECTIONS
-from dashboard.web.deck import EXTENSION
+from ..console import say
+from ..errors import ConfigurationError
+from ..redact import masked_logger
+from ..settings import Settings, redact_url
+from .app import create_app
+from .context import EXTENSION
+from .request_buffering import CONNECTIONS
 
 LEAST_GUNICORN = 26  # the worker below is built on the threads of this one; a mounted dashboard needs none at all
 if gunicorn.version_info[0] < LEAST_GUNICORN:
@@ -33,7 +33,7 @@ log = masked_logger(__name__)
 BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
 MAX_THREADS = 500
 # gunicorn's settings by these names, for one's own as for `serve`.
-worker_class = "dashboard.web.buffering.BufferingWorker"
+worker_class = f"{__package__}.request_buffering.BufferingWorker"
 worker_connections = CONNECTIONS
 # No header of a request says where the dashboard is or how it was reached, unless `trusted_proxies` lets it.
 forwarder_headers = ""

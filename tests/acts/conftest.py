@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Actor, Audit
-from dashboard.acts.bin import Bin
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import BulkStore
-from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
+from dashboard.actions.audit_log import Actor, Audit
+from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec, Work
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.actions.service import Actions
+from dashboard.actions.trash import Bin
 from dashboard.backends import registry
-from dashboard.backends.acting import Action
-from dashboard.collect.store import Store
+from dashboard.backends.actions import Action
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Packed, Reply, Source
+from dashboard.sources.source import Packed, Reply, Source
+from dashboard.store.redis_store import Store
 from tests.acts.shelf import Shelf
 from tests.waiting import wait_until
 

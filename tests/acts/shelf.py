@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import redis
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.errors import NotFound
 from dashboard.model import (

@@ -7,13 +7,13 @@ import logging
 
 import pytest
 
-from dashboard.acts.audit import MAX_IDS
-from dashboard.acts.bin import BIN, KEEP_S, SIZES, Bin
-from dashboard.backends.acting import Action, Outcome, Pick
-from dashboard.collect.store import Store
+from dashboard.actions.audit_log import MAX_IDS
+from dashboard.actions.trash import BIN, KEEP_S, SIZES, Bin
+from dashboard.backends.actions import Action, Outcome, Pick
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.acts.conftest import ACTOR, Bench
 from tests.acts.shelf import bury
 

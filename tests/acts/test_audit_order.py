@@ -8,15 +8,15 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.acts import audit
-from dashboard.acts.audit import AUDIT, RECORD, Actor, Event, encode_event
-from dashboard.acts.bulk import runner as running
-from dashboard.acts.bulk.store import BulkStore
-from dashboard.acts.bulk.work import Phase, Work
-from dashboard.collect.store import Store
+from dashboard.actions import audit_log
+from dashboard.actions.audit_log import AUDIT, RECORD, Actor, Event, encode_event
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import Phase, Work
+from dashboard.actions.bulk.store import BulkStore
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Conflict
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.acts.conftest import ACTOR, Bench, before_exchange
 from tests.acts.shelf import bury
 from tests.conftest import SERVERS, start_server
@@ -35,7 +35,7 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
 
 def ordered(word: str) -> Callable[[Work], Event]:
     """The event of that order."""
-    return lambda work: audit.event(ACTOR, f"{word} bulk work", bulk_id=work.id)
+    return lambda work: audit_log.event(ACTOR, f"{word} bulk work", bulk_id=work.id)
 
 
 @pytest.mark.parametrize("word", ["abort", "pause"])
@@ -117,7 +117,7 @@ def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monk
 def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> None:
     with start_server(name) as server, redis.Redis.from_url(server.url) as client:
         source = Source("main", server.url)
-        bulk, record = BulkStore(Store(source)), audit.Audit(source)
+        bulk, record = BulkStore(Store(source)), audit_log.Audit(source)
         spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
         work_id = bulk.create(spec)
         client.config_set("maxmemory", "1mb")
@@ -128,14 +128,18 @@ def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> Non
 
 def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
-    work_id = bench.bulk.create(bench.spec(), lambda work_id: audit.event(ACTOR, "start bulk work", bulk_id=work_id))
+    work_id = bench.bulk.create(
+        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+    )
     assert bench.bulk.tell(work_id, "abort", ordered("abort")) is Phase.ABORTED
     assert caplog.messages.count("an act could not be kept in the audit stream: Redis refused it") == 2
 
 
 def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
-    work_id = bench.bulk.create(bench.spec(), lambda work_id: audit.event(ACTOR, "start bulk work", bulk_id=work_id))
+    work_id = bench.bulk.create(
+        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+    )
     assert bench.bulk.tell(work_id, "abort", ordered("abort")) is Phase.ABORTED
     assert [event.action for event in bench.actions.record.events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
@@ -143,7 +147,7 @@ def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.Lo
 
 def test_acts_of_the_same_moment_stay_in_their_order(bench: Bench) -> None:
     """All of them have one time, and many share a millisecond of Redis."""
-    first = audit.event(Actor(name="anna", role="operator"), "retry")
+    first = audit_log.event(Actor(name="anna", role="operator"), "retry")
     events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
     bench.bulk._store.script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
     entries = bench.client.xrange(AUDIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.acting import MAX_BATCH, Action, Pick
+from dashboard.backends.actions import MAX_BATCH, Action, Pick
 from dashboard.errors import Conflict
 from dashboard.model import State
 from tests.acts.conftest import ACTOR, Bench

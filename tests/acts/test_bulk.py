@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from dashboard.acts.bin import Batch
-from dashboard.acts.bulk import runner as running
-from dashboard.acts.bulk.plan import Known, preview
-from dashboard.acts.bulk.runner import LEAST_BATCH
-from dashboard.acts.bulk.store import LEASE_MS, MAX_OPEN
-from dashboard.acts.bulk.undoing import batch_of
-from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import MAX_BATCH, Acted, Action, Kept, Pick
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.runner import LEAST_BATCH
+from dashboard.actions.bulk.selection import Known, preview
+from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.trash import Batch
+from dashboard.backends.actions import MAX_BATCH, Acted, Action, Kept, Pick
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
-from dashboard.sources import READ_BYTES, Meter, Source, metered
+from dashboard.sources.source import READ_BYTES, Meter, Source, metered
 from tests.acts.conftest import Bench, expire_lease, turn_until
 from tests.acts.shelf import bury
 from tests.processes import ROOT
@@ -272,14 +272,14 @@ def test_two_runners_do_no_job_twice(bench: Bench) -> None:
 
 RUNS = """
 import sys, time
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Audit
-from dashboard.acts.bin import Bin
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import BulkStore
-from dashboard.collect.store import Store
+from dashboard.actions.service import Actions
+from dashboard.actions.audit_log import Audit
+from dashboard.actions.trash import Bin
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.store.redis_store import Store
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.acts.shelf import Shelf
 source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))

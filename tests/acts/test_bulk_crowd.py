@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import pytest
 import redis
 
-from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.undoing import batch_of
-from dashboard.acts.bulk.work import ENDED, Place, Spec, Work
-from dashboard.backends.acting import Action, Outcome
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import ENDED, Place, Spec, Work
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Backend
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Audit
-from dashboard.acts.bin import Bin
-from dashboard.acts.bulk import runner as running
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import BulkStore
-from dashboard.acts.bulk.undoing import batch_of
-from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import Acted, Action, Outcome
-from dashboard.collect.store import Store
+from dashboard.actions.audit_log import Audit
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.service import Actions
+from dashboard.actions.trash import Bin
+from dashboard.backends.actions import Acted, Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.acts.test_bulk_libraries import DEAD, WAITING, picture
 from tests.bench.bulk import LIBRARIES, Parts
 from tests.conftest import NEWEST, SERVERS, start_server

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import ALL, KEEP_S, OPEN
-from dashboard.acts.bulk.work import ENDED, Phase, Place
-from dashboard.backends.acting import Action
+from dashboard.actions.bulk.operation import ENDED, Phase, Place
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import ALL, KEEP_S, OPEN
+from dashboard.backends.actions import Action
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.acts.conftest import Bench, turn_until
 from tests.acts.shelf import bury
 from tests.acts.test_bulk_vanished import record

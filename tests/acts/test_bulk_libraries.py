@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.bulk.undoing import batch_of
-from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import Action, Outcome
+from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from tests.acts.conftest import expire_lease
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts

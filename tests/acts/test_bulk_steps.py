@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 import redis
 
-from dashboard.acts.bulk import runner as bulk_runner
-from dashboard.acts.bulk.undoing import batch_of, undo_of
-from dashboard.acts.bulk.work import ENDED, Phase, Spec, Work
-from dashboard.backends.acting import Action, Outcome
+from dashboard.actions.bulk import runner as bulk_runner
+from dashboard.actions.bulk.operation import ENDED, Phase, Spec, Work
+from dashboard.actions.bulk.undo import batch_of, undo_of
+from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.acts.conftest import ACTOR, before_exchange, expire_lease
 from tests.acts.test_bulk_libraries import DEAD, WAITING, picture

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkWorkNotFound
-from dashboard.acts.bulk.undoing import undo_of
-from dashboard.acts.bulk.work import Phase
-from dashboard.backends.acting import Acted, Action
+from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkWorkNotFound
+from dashboard.actions.bulk.undo import undo_of
+from dashboard.backends.actions import Acted, Action
 from tests.acts.conftest import ACTOR, Bench, turn_until
 from tests.acts.shelf import bury
 from tests.waiting import wait_until
@@ -63,7 +63,7 @@ def test_work_that_vanishes_between_two_turns(
         turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
     if phase is Phase.PAUSED:
         bench.bulk.tell(work_id, "pause")
-    caplog.set_level(logging.WARNING, "dashboard.acts.bulk.runner")
+    caplog.set_level(logging.WARNING, "dashboard.actions.bulk.runner")
     lose(bench, work_id)
     if phase is Phase.COLLECTING:
         bench.client.delete(f"{record(work_id)}:lease")

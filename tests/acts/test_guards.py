@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dashboard.acts import audit
-from dashboard.acts.bin import SIZES, Batch
-from dashboard.acts.bulk.store import LEASE_MS
-from dashboard.acts.bulk.work import ENDED, Phase
-from dashboard.backends.acting import Acted, Action, Kept, Pick
+from dashboard.actions import audit_log
+from dashboard.actions.bulk.operation import ENDED, Phase
+from dashboard.actions.bulk.store import LEASE_MS
+from dashboard.actions.trash import SIZES, Batch
+from dashboard.backends.actions import Acted, Action, Kept, Pick
 from dashboard.errors import BackendUnavailable, Conflict
 from dashboard.model import QueueStats, Schedule, State, Worker, WorkerState
 from tests.acts.conftest import ACTOR, Bench, expire_lease
@@ -38,7 +38,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
         assert bench.bulk.lease(work_id, "there")
     before = bench.client.hgetall(key), bench.client.get(f"{key}:lease")
     assert bench.bulk.held(work_id, "here") is None
-    event = audit.event(ACTOR, "retry", bulk_id=work_id)
+    event = audit_log.event(ACTOR, "retry", bulk_id=work_id)
     progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "round_at": 0, "event": event}
     assert bench.bulk.write(work_id, "here", expected=Phase.COLLECTING, to=Phase.DONE, **progress) is None
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Actor, Audit
-from dashboard.acts.bin import Batch, Bin
+from dashboard.actions.audit_log import Actor, Audit
+from dashboard.actions.service import Actions
+from dashboard.actions.trash import Batch, Bin
 from dashboard.backends import registry
-from dashboard.backends.acting import Action, Kept, Outcome
-from dashboard.collect.store import Store
+from dashboard.backends.actions import Action, Kept, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import OutcomeUnknown
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.acts.test_own_prefix import FILL, JOBS, the_queue
 
 
@@ -71,7 +71,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
 def test_deletes_of_one_second_are_listed_newest_first(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.acts.bin.now_s", lambda: 1_000_000.5)
+    monkeypatch.setattr("dashboard.actions.trash.now_s", lambda: 1_000_000.5)
     kept = Bin(Store(source), 2**20)
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
     for number, batch in enumerate(("b", "c", "a")):

@@ -11,13 +11,13 @@ import redis
 
 import dashboard
 from dashboard.backends import registry
-from dashboard.backends.acting import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import acl
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import DEFAULT_STORE_PREFIX, SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.bench import bulk
 
 PREFIX = "{team}"

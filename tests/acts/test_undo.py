@@ -9,13 +9,13 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.acts.bin import AT_ONCE_JOBS, Batch
-from dashboard.acts.bulk.undoing import batch_of, undo_of, undo_of_batches
-from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec, Work
-from dashboard.backends.acting import Action, Kept, Pick
+from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec, Work
+from dashboard.actions.bulk.undo import batch_of, undo_of, undo_of_batches
+from dashboard.actions.trash import AT_ONCE_JOBS, Batch
+from dashboard.backends.actions import Action, Kept, Pick
 from dashboard.backends.base import Budget
-from dashboard.backends.celery import waiting as celery_waiting
-from dashboard.backends.celery.waiting import PLACE_KEPT_UP_TO
+from dashboard.backends.celery.actions import queued as celery_waiting
+from dashboard.backends.celery.actions.queued import PLACE_KEPT_UP_TO
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from tests.acts.conftest import ACTOR, Bench, expire_lease, turn_until

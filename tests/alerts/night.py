@@ -14,8 +14,8 @@ import redis
 from rq import Queue
 
 from dashboard.alerts import keys
-from dashboard.collect.store import LEAD
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.store.redis_store import LEAD
 from tests.alerts.channels.sinks import HttpSink
 from tests.processes import ROOT, Child, start
 from tests.waiting import wait_until

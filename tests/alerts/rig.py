@@ -6,18 +6,18 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from dashboard.alerts.channels.base import Channel, Delivered, Message
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.alerts.compose import Links
+from dashboard.alerts.delivery.channels.base import Channel, Delivered, Message
+from dashboard.alerts.delivery.message import Links
+from dashboard.alerts.delivery.outbox import Outbox
+from dashboard.alerts.delivery.sender import Notifier
+from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.engine import Engine
-from dashboard.alerts.notify import Notifier
-from dashboard.alerts.outbox import Outbox
-from dashboard.alerts.rulebook import Rulebook
+from dashboard.alerts.rules.ruleset import Rulebook
 from dashboard.alerts.store import AlertStore
-from dashboard.collect.history import History
-from dashboard.collect.store import Store
 from dashboard.model import QueueStats, Snapshot, SourceStats
-from dashboard.sources import Source
+from dashboard.sampling.recent_history import History
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.unit.alerts.making import sample
 
 INTERVAL_S = 2.0

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.wire import pack, unpack
 from dashboard.alerts import keys
-from dashboard.alerts.check import Exit, judge
-from dashboard.alerts.check import main as check
-from dashboard.alerts.memory import Kept
+from dashboard.alerts.evaluation.durations import Kept
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.nagios_check import Exit, judge
+from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
+from dashboard.store.packing import pack, unpack
 from tests.alerts.night import Night
 from tests.waiting import wait_until
 

@@ -6,12 +6,12 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.notes import Note, Queued
-from dashboard.alerts.outbox import Attempt, Claim, Outbox
-from dashboard.alerts.rules import Severity
+from dashboard.alerts.delivery.outbox import Attempt, Claim, Outbox
+from dashboard.alerts.notification import Note, Queued
+from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.store import AlertStore
-from dashboard.collect.store import LEAD, PREFIX, Store
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import LEAD, PREFIX, Store
 
 LEADER, BORN = "here:1", "data-1"
 

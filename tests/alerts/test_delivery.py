@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.channels.base import Channel, Delivered, Message
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.collect.store import LEAD, PREFIX
+from dashboard.alerts.delivery.channels.base import Channel, Delivered, Message
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.store.redis_store import LEAD, PREFIX
 from tests.alerts.rig import Process, deep
 from tests.alerts.test_outbox import hurry
 
@@ -49,7 +49,7 @@ def die_within_a_send(process: Process, channel: Moody) -> None:
     """As a process that is killed after the provider took the message, before it could say so."""
     claim = process.outbox.claim("ops", "dead", groups=channel.groups, spacing_s=0)
     if claim is not None and channel.dice.random() < 0.5:
-        from dashboard.alerts.compose import Links, compose
+        from dashboard.alerts.delivery.message import Links, compose
 
         notes = [member.note for member in claim.members]
         channel.took.append(compose(claim.id, claim.kind, notes, Links(None), "ops"))

@@ -10,15 +10,15 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.channels.base import Delivered
-from dashboard.alerts.check import Exit, Trouble, judge, wording
-from dashboard.alerts.check import main as check
-from dashboard.alerts.desk import Desk
-from dashboard.alerts.machine import Labels
-from dashboard.alerts.mutes import Weekly
-from dashboard.alerts.rules import Origin, Severity, parse
+from dashboard.alerts.delivery.channels.base import Delivered
+from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.rules.rule import Origin, Severity, parse
+from dashboard.alerts.service import Desk
+from dashboard.alerts.silences import Weekly
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from dashboard.nagios_check import Exit, Trouble, judge, wording
+from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 
@@ -190,7 +190,7 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
 def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
     make_process: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.alerts.desk.TEST_EVERY_S", 600)
+    monkeypatch.setattr("dashboard.alerts.service.TEST_EVERY_S", 600)
     process = make_process()
     desk = desk_of(process)
     desk.keep_silence(desk.draft_silence(for_s=3600, by="ann"))

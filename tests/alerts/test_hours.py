@@ -12,16 +12,16 @@ import msgspec
 import pytest
 import redis
 
-from dashboard.acts.wire import pack, unpack
 from dashboard.alerts import keys
-from dashboard.alerts.hours import STEP_S, Hours
-from dashboard.alerts.preview import Preview, Sights
-from dashboard.alerts.rules import Severity, parse
+from dashboard.alerts.evaluation.preview import Preview, Sights
+from dashboard.alerts.evaluation.rule_history import STEP_S, Hours
+from dashboard.alerts.rules.rule import Severity, parse
 from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS, AlertStore
-from dashboard.collect.history import History
-from dashboard.collect.store import LEAD
 from dashboard.model import Snapshot
-from dashboard.sources import metered
+from dashboard.sampling.recent_history import History
+from dashboard.sources.source import metered
+from dashboard.store.packing import pack, unpack
+from dashboard.store.redis_store import LEAD
 from tests.alerts.night import Night
 from tests.alerts.rig import DEEP, Process, deep
 from tests.alerts.test_desk import desk_of

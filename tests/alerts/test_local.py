@@ -12,19 +12,27 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dashboard.alerts import local as local_mode
-from dashboard.alerts.channels.base import Delivered, Message
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.alerts.compose import Links
-from dashboard.alerts.local import OTHERS_WAIT_S, REFUSED, UNREACHABLE, LocalMode, Spool, kind_of, spool_folder
-from dashboard.alerts.mutes import Mutes, Silence, Weekly
-from dashboard.alerts.notes import Episode
-from dashboard.alerts.rules import Rule, parse
+from dashboard.alerts.delivery import store_outage as local_mode
+from dashboard.alerts.delivery.channels.base import Delivered, Message
+from dashboard.alerts.delivery.message import Links
+from dashboard.alerts.delivery.store_outage import (
+    OTHERS_WAIT_S,
+    REFUSED,
+    UNREACHABLE,
+    LocalMode,
+    Spool,
+    kind_of,
+    spool_folder,
+)
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.notification import Episode
+from dashboard.alerts.rules.rule import Rule, parse
+from dashboard.alerts.silences import Mutes, Silence, Weekly
 from dashboard.alerts.store import AlertStore
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.alerts.rig import Recorder
 from tests.conftest import SERVERS, start_server
 from tests.processes import child
@@ -51,7 +59,7 @@ class Ahead:
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ahead, "s", 0.0)
-    monkeypatch.setattr("dashboard.alerts.local.monotonic_s", lambda: time.monotonic() + Ahead.s)
+    monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: time.monotonic() + Ahead.s)
 
 
 class Host:
@@ -182,7 +190,7 @@ def test_one_process_of_a_host_speaks(host: Host) -> None:
 
 def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("dashboard.alerts.local.monotonic_s", lambda: clock[0])
+    monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: clock[0])
     local = host.process(Recorder())
     for clock[0] in (0.0, 10.0, 20.0, OTHERS_WAIT_S):
         fail(local, times=1, led=False)
@@ -318,8 +326,8 @@ def fill(source: Source) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from dashboard.alerts.compose import Links
-from dashboard.alerts.local import LocalMode
+from dashboard.alerts.delivery.message import Links
+from dashboard.alerts.delivery.store_outage import LocalMode
 from tests.alerts.test_local import GONE, NO_MUTES, rules
 from tests.alerts.rig import Recorder
 local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, Links(None), Path(sys.argv[1]), print)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.channels.base import Channel, Delivered, make
+from dashboard.alerts.delivery.channels.base import Channel, Delivered, make
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink

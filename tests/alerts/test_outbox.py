@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.channels import text
-from dashboard.alerts.channels.base import Delivered, Message
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.alerts.desk import Desk
-from dashboard.alerts.notify import LONGEST_WAIT_S, back_off_s
-from dashboard.collect.store import LEAD, PREFIX
+from dashboard.alerts.delivery.channels import wording
+from dashboard.alerts.delivery.channels.base import Delivered, Message
+from dashboard.alerts.delivery.sender import LONGEST_WAIT_S, back_off_s
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.service import Desk
 from dashboard.errors import BackendUnavailable
 from dashboard.settings import load
+from dashboard.store.redis_store import LEAD, PREFIX
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 
@@ -89,7 +89,7 @@ def test_siblings_become_one_message_worst_first(make_process: Make) -> None:
     process.deliver()
     (message,) = process.channels["ops"].arrived
     assert [line.value_text for line in message.lines] == [str(depth) for depth in range(60, 10, -1)]
-    assert text.more(message) == "and 30 more"
+    assert wording.more(message) == "and 30 more"
     process.tick(deep(*[0] * 50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]

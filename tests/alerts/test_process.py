@@ -13,19 +13,19 @@ import pytest
 import redis
 from rq import Queue
 
-from dashboard.acts.wire import unpack
 from dashboard.alerts import keys
-from dashboard.alerts.desk import Desk
-from dashboard.alerts.memory import Kept
-from dashboard.alerts.process import Work, start
-from dashboard.collect.leader import Leadership
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import WRITES, Store
-from dashboard.collect.watch import watch
+from dashboard.alerts.evaluation.durations import Kept
+from dashboard.alerts.service import Desk
+from dashboard.backends.monitored_sources import watch
+from dashboard.checker_process import Work, start
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
+from dashboard.sampling.leadership import Leadership
+from dashboard.sampling.sampler import Sampler
 from dashboard.settings import Settings, load
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
+from dashboard.store.packing import unpack
+from dashboard.store.redis_store import WRITES, Store
 from tests.alerts.channels.sinks import HttpSink, hang, status
 from tests.processes import ROOT
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.channels.base import make
-from dashboard.alerts.channels.deadline import Deadline
+from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.transport.deadline import Deadline
 from tests.alerts.channels import sinks
 from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
 from tests.alerts.channels.sinks import SOON_S, HttpSink, at_most, status
@@ -36,7 +36,7 @@ def begins(
         if answer in ENDLESS:
             begun: list[Deadline] = []
             enter = Deadline.__enter__
-            patched.setattr("dashboard.alerts.notify.DEADLINE_S", sinks.HANGS_S)
+            patched.setattr("dashboard.alerts.delivery.sender.DEADLINE_S", sinks.HANGS_S)
             patched.setattr(Deadline, "__enter__", lambda deadline: begun.append(deadline) or enter(deadline))
             ended = pool.submit(end_when_it_arrived, server, begun)
         with at_most(SOON_S):

@@ -23,19 +23,20 @@ from msgspec.structs import replace
 from rq import Queue
 from rq.suspension import resume, suspend
 
-from dashboard.alerts import keys, metrics
-from dashboard.alerts.channels.base import make
-from dashboard.alerts.evaluate import Evaluator, Situation
-from dashboard.alerts.machine import State
-from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.process import start
-from dashboard.alerts.rules import shipped
-from dashboard.backends.celery import index, workers
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import Store
-from dashboard.collect.watch import watch
+from dashboard.alerts import keys
+from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
+from dashboard.alerts.evaluation.state_machine import State
+from dashboard.alerts.rules.metrics import METRICS
+from dashboard.alerts.rules.rule import metrics, shipped
+from dashboard.backends.celery import workers
+from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.monitored_sources import watch
+from dashboard.checker_process import start
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sampling.sampler import Sampler
 from dashboard.settings import load
+from dashboard.store.redis_store import Store
 from tests.alerts.channels.sinks import HttpSink, status
 from tests.alerts.night import QUICK
 from tests.alerts.rig import DEEP, Process, Recorder, deep
@@ -89,7 +90,7 @@ class Scene:
         self.queue = Queue("mail", connection=self.redis)
         self.told: Told = {}
         self._now = 1_700_000_000.0
-        monkeypatch.setattr("dashboard.collect.sampler.monotonic_s", lambda: self._now)
+        monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: self._now)
         self._watch = watch(load(environ={}, keywords={"redis_url": server.url}))
         self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.process import start
 from dashboard.backends.base import Backend
+from dashboard.backends.monitored_sources import watch
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
-from dashboard.collect.store import Store
-from dashboard.collect.watch import watch
+from dashboard.checker_process import start
+from dashboard.dead_letters import top_errors as module
+from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats
 from dashboard.settings import SourceSettings, load
-from dashboard.sources import Source
-from dashboard.triage import top as module
-from dashboard.triage.top import BUDGET_PERIOD_S, BUDGET_S, TopErrors
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.sidekiq_library import SidekiqLibrary
@@ -136,7 +136,7 @@ def test_messages_carry_them_escaped(
     server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
-    monkeypatch.setattr("dashboard.alerts.process.TopErrors", partial(TopErrors, budget_s=CEILING_S))
+    monkeypatch.setattr("dashboard.checker_process.TopErrors", partial(TopErrors, budget_s=CEILING_S))
     fail_rq(server, "mail", *((failing.say, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import time
 
-from dashboard.acts.wire import pack
-from dashboard.alerts.evaluate import Evaluator, Situation
-from dashboard.alerts.hours import POINTS, STEP_S, HourKeeper
-from dashboard.alerts.machine import Labels, State
-from dashboard.alerts.metrics import METRICS, Figure
-from dashboard.alerts.rules import Rule, parse, shipped
-from dashboard.collect.history import History
+from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
+from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, HourKeeper
+from dashboard.alerts.evaluation.state_machine import Labels, State
+from dashboard.alerts.rules.metrics import METRICS, Figure
+from dashboard.alerts.rules.rule import Rule, parse, shipped
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
+from dashboard.sampling.recent_history import History
+from dashboard.store.packing import pack
 
 RULES = 30
 TICKS = 10

@@ -27,20 +27,20 @@ from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Actor, Audit
-from dashboard.acts.bin import Bin
-from dashboard.acts.bulk.runner import Runner
-from dashboard.acts.bulk.store import BulkStore
-from dashboard.acts.bulk.work import ENDED, Phase, Place, Spec
+from dashboard.actions.audit_log import Actor, Audit
+from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec
+from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.actions.service import Actions
+from dashboard.actions.trash import Bin
 from dashboard.backends import registry
-from dashboard.backends.acting import Action
+from dashboard.backends.actions import Action
 from dashboard.backends.base import Backend
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.bench.ping import pinged
 from tests.search import search
 

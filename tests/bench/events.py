@@ -15,9 +15,9 @@ import uuid
 
 import redis
 
-from dashboard.backends.celery.index import Keeper
+from dashboard.backends.celery.results.index import Keeper
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 
 PER_S, SECONDS = 5000, 30.0
 TICK_S = 0.02

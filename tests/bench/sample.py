@@ -21,13 +21,13 @@ from typing import TypeAlias
 
 import redis
 
-from dashboard.collect import sampler as sampling
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import SNAPSHOT_TTL_MS, Store
-from dashboard.collect.watch import watch
+from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sampling import sampler as sampling
+from dashboard.sampling.sampler import Sampler
 from dashboard.settings import Settings
-from dashboard.sources import metered
+from dashboard.sources.source import metered
+from dashboard.store.redis_store import SNAPSHOT_TTL_MS, Store
 from tests.bench.ping import pinged
 from tests.bench.queues import LIBRARIES, rest
 

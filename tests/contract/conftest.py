@@ -13,7 +13,7 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import FlowDelta, Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary

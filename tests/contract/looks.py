@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dashboard.backends.base import Backend
-from dashboard.collect.flow import FlowWindow
 from dashboard.model import QueueStats
+from dashboard.sampling.rates import FlowWindow
 from tests.search import search
 
 

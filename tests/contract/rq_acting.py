@@ -11,7 +11,7 @@ import redis
 from rq import Queue
 from rq.registry import FailedJobRegistry
 
-from dashboard.backends.acting import Acted, Kept, Pick
+from dashboard.backends.actions import Acted, Kept, Pick
 from dashboard.backends.rq.backend import RQ
 from dashboard.model import JobQuery, QueueRef, State
 from tests.contract.rq_library import drain

@@ -9,17 +9,17 @@ from contextlib import contextmanager, suppress
 import pytest
 import redis
 
-from dashboard.acts.actions import Actions
-from dashboard.acts.audit import Actor, Audit
-from dashboard.acts.bin import Bin
-from dashboard.backends.acting import Action, Pick, Wishes
+from dashboard.actions.audit_log import Actor, Audit
+from dashboard.actions.service import Actions
+from dashboard.actions.trash import Bin
+from dashboard.backends.actions import Action, Pick, Wishes
 from dashboard.backends.base import Backend
-from dashboard.collect.store import Store
 from dashboard.doctor import acl
 from dashboard.errors import Unsupported
 from dashboard.model import Job, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from tests.contract.conftest import Picture, Stage
 from tests.processes import ROOT
 

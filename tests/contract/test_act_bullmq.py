@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.plan import listed
-from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import Place, Spec
+from dashboard.actions.bulk.selection import listed
+from dashboard.backends.actions import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.bullmq_library import BullMQLibrary, node, staying
 from tests.search import search
 from tests.waiting import wait_until

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES
-from dashboard.backends.celery import control, envelope, keys, resend, taken
+from dashboard.backends.celery import keys, protocol
+from dashboard.backends.celery.actions import result_retry, unacked, worker_control
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_celery import SEP, backend, bind, discover, message, record
@@ -52,7 +53,7 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
 @pytest.fixture
 def live(server: EmbeddedRedis, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """The backend of a process that samples, beside `shop`; it has patience with workers on a busy machine."""
-    monkeypatch.setattr(control, "ANSWER_S", 30.0)
+    monkeypatch.setattr(worker_control, "ANSWER_S", 30.0)
     yield from _backend(server.url, shop)
 
 
@@ -217,7 +218,7 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
         raise BackendUnavailable("gone", source="main", reason="lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(resend.Resending, "_confirm", die)
+        patched.setattr(result_retry.Resending, "_confirm", die)
         with pytest.raises(BackendUnavailable):
             act(backend, Action.RETRY, State.DEAD, pick)
     assert len(waiting(redis_client)) == 1
@@ -332,7 +333,7 @@ def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redi
     ref, before = discover(backend)["*"], picture(any_redis)
     picks = picked(backend, state)
     taken = backend.take(ref, state, [*picks, Pick(id="t0", stamp="1.0")])
-    assert isinstance(taken.pop(), Acted)
+    assert isinstance(unacked.pop(), Acted)
     kept = [one for one in taken if isinstance(one, Kept)]
     assert (len(kept), kept[0].name) == (5, "shop.mark")
     assert picture(any_redis) == before
@@ -403,7 +404,7 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     ref = discover(backend)["alpha"]
     (kept,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
     assert isinstance(kept, Kept)
-    monkeypatch.setattr("dashboard.backends.celery.locate.LOOK_THROUGH", 1000)
+    monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
     (deep,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
     assert isinstance(deep, Acted)
     assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
@@ -628,7 +629,7 @@ def test_a_job_held_until_its_time_runs_now_or_never(
         assert promoted.new_id not in (None, now)
         assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[now])) == [Outcome.GONE]
         with monkeypatch.context() as later:
-            later.setattr(taken, "TOO_LATE_S", 7200.0)  # as if it were due within seconds
+            later.setattr(unacked, "TOO_LATE_S", 7200.0)  # as if it were due within seconds
             assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[soon])) == [Outcome.REFUSED]
         (untouched,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[soon])
         assert untouched.outcome is Outcome.DONE
@@ -705,7 +706,7 @@ def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery, m
     with shop.worker(name="one@shop") as process:
         workers = {worker.id: worker for worker in live.workers(list(discover(live).values()))}
         with monkeypatch.context() as impatient:
-            impatient.setattr(control, "ANSWER_S", 0.0)  # nobody answers in its place, however long that takes
+            impatient.setattr(worker_control, "ANSWER_S", 0.0)  # nobody answers in its place, however long that takes
             assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
         assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
         assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
@@ -798,30 +799,30 @@ def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, red
     feed.psubscribe("*celery.pidbox")
     feed.get_message(timeout=1)
     shop.app.conf.broker_transport_options = {"global_keyprefix": "shop:"}
-    control = shop.app.control
+    sent_by = shop.app.control
     calls: list[tuple[Any, tuple[str, dict[str, Any], list[str] | None]]] = [
         (
-            lambda: control.revoke(["a", "b"]),
+            lambda: sent_by.revoke(["a", "b"]),
             ("revoke", {"task_id": ["a", "b"], "terminate": False, "signal": "SIGTERM"}, None),
         ),
-        (lambda: control.cancel_consumer("q", ["w@h"]), ("cancel_consumer", {"queue": "q"}, ["w@h"])),
+        (lambda: sent_by.cancel_consumer("q", ["w@h"]), ("cancel_consumer", {"queue": "q"}, ["w@h"])),
         (
-            lambda: control.add_consumer("q", destination=["w@h"]),
+            lambda: sent_by.add_consumer("q", destination=["w@h"]),
             ("add_consumer", {"queue": "q", "exchange": None, "exchange_type": "direct", "routing_key": None}, ["w@h"]),
         ),
-        (lambda: control.shutdown(["w@h"]), ("shutdown", {}, ["w@h"])),
+        (lambda: sent_by.shutdown(["w@h"]), ("shutdown", {}, ["w@h"])),
     ]
     for theirs, ours in calls:
         theirs()
         published = wait_until(lambda: feed.get_message(timeout=0.2), what="the broadcast")
-        assert published["channel"].decode() == envelope.channel("shop:", 0)
-        written, sent = opened(envelope.broadcast(*ours)), opened(published["data"])
+        assert published["channel"].decode() == protocol.channel("shop:", 0)
+        written, sent = opened(protocol.broadcast(*ours)), opened(published["data"])
         assert {**written, "headers": None} == {**sent, "headers": None}
         assert set(written["headers"]) == set(sent["headers"])
     feed.close()
     shop.app.send_task("shop.mark", (1,), {"a": "ü"}, queue="alpha", task_id="t1")
     sent = opened(redis_client.rpop("shop:alpha"))
-    written = opened(envelope.call("shop.mark", "t1", "alpha", b"[1]", json.dumps({"a": "ü"}).encode()))
+    written = opened(protocol.call("shop.mark", "t1", "alpha", b"[1]", json.dumps({"a": "ü"}).encode()))
     for found in (sent, written):
         for name in ("origin", "argsrepr", "kwargsrepr"):
             assert isinstance(found["headers"].pop(name), str)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.acting import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.celery.actions.backups import KeptRecord, packed
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.bin import KeptRecord, packed
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_act_celery import ALPHA, act, failed, indexed, live, outcomes, picked, picture, waiting

@@ -14,13 +14,13 @@ from rq.job import Job as RealJob
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
-from dashboard.backends.acting import Action, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, Outcome, Pick, Wishes
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.rq_acting import BETA, REF, bury, kept, outcomes, picks
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.search import search

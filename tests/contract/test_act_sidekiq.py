@@ -12,14 +12,14 @@ import msgspec
 import pytest
 import redis
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import NO_WISHES
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.sidekiq_worker import failed, jid, payload, worker
 from tests.waiting import wait_until
 

@@ -16,7 +16,7 @@ from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.bench.queues import LIBRARIES, rest
 from tests.contract.sizes import address_of_user
 from tests.contract.test_again_bullmq import commands_of, split

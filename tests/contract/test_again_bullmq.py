@@ -15,7 +15,7 @@ from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Quality, QueueRef, QueueStats
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.bench.queues import fill_bullmq as fill
 from tests.contract.sizes import address_of_user
 from tests.contract.test_bullmq import READER

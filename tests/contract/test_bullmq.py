@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
-from dashboard.backends.bullmq import flow as flows
+from dashboard.backends.bullmq import rates as flows
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.bullmq_library import BullMQLibrary, by_state, node
 from tests.waiting import CEILING_S
 

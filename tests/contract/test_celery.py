@@ -14,13 +14,14 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.celery import index, listen, workers
+from dashboard.backends.celery import events, workers
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.results.metadata import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.conftest import newest_in_gate
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
@@ -292,7 +293,7 @@ def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, 
 def test_what_waits_to_be_taken_in_is_bounded(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listen, "MAX_WAITING_BYTES", 200_000)
+    monkeypatch.setattr(events, "MAX_WAITING_BYTES", 200_000)
     bind(any_redis, "mails")
     discover(backend)
     CeleryLibrary().prepare(backend, any_redis)

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.plan import preview
-from dashboard.acts.bulk.work import Place, Spec
-from dashboard.backends.acting import Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.celery import index
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import Place, Spec
+from dashboard.actions.bulk.selection import preview
+from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.results.metadata import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.looks import Looks, told

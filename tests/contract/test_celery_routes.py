@@ -10,14 +10,14 @@ import pytest
 import redis
 from kombu.transport.virtual.exchange import TopicExchange
 
-from dashboard.backends.acting import Action, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, Outcome, Pick, Wishes
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.keys import SEPARATOR as SEP
 from dashboard.backends.celery.routes import UNROUTED, Route, Routes
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_celery import bind, discover, message

@@ -11,7 +11,7 @@ from dashboard.backends.base import WINDOW_ROWS, Budget
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.conftest import newest_in_gate
 from tests.contract.conftest import WITH_HASHES, Stage
 from tests.search import search

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.acting import Action, Pick, Wishes
+from dashboard.backends.actions import Action, Pick, Wishes
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.test_act_bullmq import kept, outcomes
 

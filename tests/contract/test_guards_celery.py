@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Action, Outcome, Pick, Wishes
-from dashboard.backends.celery import keys, resend, taken
+from dashboard.backends.actions import Action, Outcome, Pick, Wishes
+from dashboard.backends.celery import keys
+from dashboard.backends.celery.actions import result_retry, unacked
 from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
 from tests.contract.celery_live import Shop
@@ -45,7 +46,7 @@ def test_a_record_written_between_the_look_and_the_retry_is_compared(
     def ends_anew() -> None:
         record(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
 
-    before_the_script(monkeypatch, resend, ends_anew)
+    before_the_script(monkeypatch, result_retry, ends_anew)
     (answer,) = act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
     assert answer.outcome is Outcome.CHANGED
     assert waiting(any_redis) == []
@@ -65,7 +66,7 @@ def test_a_held_message_that_is_another_one_by_now_stays(
     hold("t1")
     any_redis.zadd("unacked_index", {"tag": 1})
     (pick,) = picked(backend, State.SCHEDULED)
-    before_the_script(monkeypatch, taken, lambda: hold("t2"))
+    before_the_script(monkeypatch, unacked, lambda: hold("t2"))
     with any_redis.pubsub() as worker:
         worker.subscribe("/0.celery.pidbox")
         assert worker.get_message(timeout=60)

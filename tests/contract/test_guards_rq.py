@@ -9,12 +9,12 @@ import redis
 from rq import Queue
 from rq.job import Job
 
-from dashboard.backends.acting import Action, Pick, Wishes
+from dashboard.backends.actions import Action, Pick, Wishes
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.rq_acting import REF, kept, outcomes
 from tests.contract.rq_library import connected, drain
 from tests.workloads import rq_jobs

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import redis
 
-from dashboard.backends.acting import Kept, Outcome
+from dashboard.backends.actions import Kept, Outcome
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.sidekiq_worker import failed, payload
 from tests.contract.test_bullmq import READER
 

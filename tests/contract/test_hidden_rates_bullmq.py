@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.bullmq import flow
+from dashboard.backends.bullmq import rates
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, _script
 from tests.contract.looks import Looks, told
 from tests.processes import Child, child
@@ -55,7 +55,7 @@ def test_events_tell_what_is_removed_at_once(
     for settings in ALL:
         # The second time, more happens between two looks than is read at once.
         for events in (5000, 20):
-            monkeypatch.setattr(flow, "EVENTS_PER_LOOK", events)
+            monkeypatch.setattr(rates, "EVENTS_PER_LOOK", events)
             redis_client.flushall()
             looks = Looks(backend)
             library.drive("run", server.url, "alpha", good=1, bad=1)
@@ -64,7 +64,7 @@ def test_events_tell_what_is_removed_at_once(
             row = looks.look()["alpha"]
             if settings != KEEP and events == 20:  # the ids tell how many, but maybe too few events which
                 assert told(row) in [(14, None, None), (14, 4, round(4 / 14, 4))]
-                assert settings != NEITHER or row.flow_reason == flow.UNSPLIT
+                assert settings != NEITHER or row.flow_reason == rates.UNSPLIT
             else:
                 assert told(row) == (14, 4, round(4 / 14, 4)), (settings, events)
             if events == 5000:
@@ -115,7 +115,7 @@ def test_without_events_and_scripts_what_is_removed_is_unknown(
         library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
         row = looks.look()["alpha"]
         assert told(row) == ((13, 3, round(3 / 13, 4)) if settings == KEEP else NOTHING)
-        assert looks.look()["alpha"].flow_reason == (flow.NO_SCRIPTS if settings == KEEP else flow.UNTRACED)
+        assert looks.look()["alpha"].flow_reason == (rates.NO_SCRIPTS if settings == KEEP else rates.UNTRACED)
 
 
 @pytest.fixture

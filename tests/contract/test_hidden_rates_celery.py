@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.celery import index
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.figures import _progress
-from dashboard.backends.celery.index import Ended
+from dashboard.backends.celery.results.index import Ended
+from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.celery.stats import _progress
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.looks import Looks, told

@@ -12,7 +12,7 @@ from rq import Queue, Retry
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.looks import Looks, told
 from tests.contract.rq_acting import working
 from tests.contract.rq_library import connected, drain

@@ -7,7 +7,7 @@ import redis
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.looks import Looks, told
 from tests.contract.sidekiq_library import SidekiqLibrary
 

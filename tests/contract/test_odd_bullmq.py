@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.base import Budget
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, node
 from tests.contract.test_act_bullmq import REF, consuming, drive, kept, keyspace, marks, outcomes
 from tests.waiting import wait_until

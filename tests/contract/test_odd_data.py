@@ -12,8 +12,7 @@ import redis
 from redis.exceptions import ResponseError
 from rq import Queue
 
-from dashboard.acts.wire import pack, unpack
-from dashboard.backends.acting import Pick
+from dashboard.backends.actions import Pick
 from dashboard.backends.base import Backend, Budget
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
@@ -21,7 +20,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import QueuedeckError
 from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store.packing import pack, unpack
 from tests.contract.rq_library import connected, fill_queue
 from tests.contract.sidekiq_worker import failed, jid, payload
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.test_act_bullmq import REF, consuming, drive, kept, marks, outcomes
 from tests.waiting import wait_until
 

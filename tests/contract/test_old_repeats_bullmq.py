@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Outcome
+from dashboard.backends.actions import Acted, Action, Outcome
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, Schedule, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.test_act_bullmq import REF
 
 HOUR_MS = 3_600_000

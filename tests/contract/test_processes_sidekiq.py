@@ -15,7 +15,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import WrongType
 from dashboard.model import JobQuery, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.sidekiq_worker import payload
 from tests.contract.sizes import address_of_user
 from tests.contract.test_sidekiq import READER

@@ -14,7 +14,7 @@ from celery import Celery as App
 from celery import chord, group
 from rq import Queue
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick
 from dashboard.backends.base import Backend
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.backends.celery.backend import Celery
@@ -23,7 +23,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_live import Shop
 from tests.contract.rq_acting import working
 from tests.contract.rq_library import connected

@@ -27,7 +27,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import FlowDelta, Job, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
 from tests.search import search
 from tests.waiting import wait_until
@@ -570,7 +570,7 @@ def test_a_user_without_scripts_reads_the_same(
 def test_each_of_many_busy_queues_has_its_turn_of_run_times(
     backend: RQ, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.backends.rq.flow.SAMPLE_TOTAL", 2)
+    monkeypatch.setattr("dashboard.backends.rq.rates.SAMPLE_TOTAL", 2)
     queues = [Queue(name, connection=client) for name in ("alpha", "beta", "gamma", "delta")]
     for queue in queues:
         queue.enqueue(rq_jobs.add, 1)

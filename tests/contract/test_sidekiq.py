@@ -16,12 +16,12 @@ import redis
 from dashboard.backends.base import Budget
 from dashboard.backends.scan import KEYS_PER_CALL
 from dashboard.backends.sidekiq.backend import Sidekiq
-from dashboard.backends.sidekiq.discover import MOST_UNCOUNTED
+from dashboard.backends.sidekiq.discovery import MOST_UNCOUNTED
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.test_bullmq import READER
 

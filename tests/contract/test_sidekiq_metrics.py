@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.sidekiq import metrics
+from dashboard.backends.sidekiq import job_class_metrics
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import ClassBoard, ClassStats
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.test_sidekiq import backend, discover, enqueue, payload
 
 __all__ = ["backend"]
@@ -127,7 +127,7 @@ def test_of_many_classes_those_that_took_most_time_are_told(
     found = board(backend)
     assert (len(found.classes), found.cut) == (50, True)
     assert found.total < 3000
-    monkeypatch.setattr(metrics, "FIELDS", 10_000)
+    monkeypatch.setattr(job_class_metrics, "FIELDS", 10_000)
     found = board(backend)
     assert [each.name for each in found.classes[:2]] == ["C3000", "C2999"]
     assert (found.total, found.cut) == (3000, False)

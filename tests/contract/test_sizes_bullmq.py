@@ -13,7 +13,7 @@ from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.sizes import DEEP, MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER, discover
 

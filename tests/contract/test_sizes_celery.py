@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Kept, Outcome, Pick
+from dashboard.backends.actions import Kept, Outcome, Pick
+from dashboard.backends.bounded_reads import CALL_BYTES
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.members import CALL_BYTES
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.sizes import MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER
 from tests.contract.test_celery import bind, discover, message
@@ -131,7 +131,7 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
 
 
 def keys_of(state: State) -> str:
-    from dashboard.backends.celery.index import index_key
+    from dashboard.backends.celery.results.index import index_key
 
     found = index_key("main", state, "")
     return found if isinstance(found, str) else found.decode()

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.members import CALL_BYTES, PAGE_BYTES
+from dashboard.backends.bounded_reads import CALL_BYTES, PAGE_BYTES
 from dashboard.backends.sidekiq import keys
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.sizes import MIB, address_of_user
 from tests.contract.test_sidekiq import READER, discover, enqueue, payload, process
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.acting import Action, Kept, Outcome
+from dashboard.backends.actions import Action, Kept, Outcome
 from dashboard.model import JobQuery, State
 from tests.contract.conftest import LIBRARIES, Stage
 

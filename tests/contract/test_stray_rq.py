@@ -10,14 +10,14 @@ import redis
 from rq import Queue, Repeat, Retry
 from rq.job import Job as RealJob
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick
 from dashboard.backends.rq.backend import RQ
-from dashboard.collect.search import parse
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, Searched, State
+from dashboard.search.job_search import parse
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.rq_acting import REF, kept, outcomes, picks
 from tests.contract.rq_library import Worker, connected, drain, fill_queue
 from tests.workloads import rq_jobs

@@ -19,13 +19,13 @@ from rq.job import Job as RealJob
 from rq.job import JobStatus
 from rq.suspension import is_suspended
 
-from dashboard.backends.acting import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.rq import undo
+from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.rq.actions import deletion
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State, Worker, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
+from dashboard.sources.source import Source, metered
 from tests.contract.rq_acting import REF, bury, kept, keyspace, outcomes, picks, working
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.waiting import wait_until
@@ -228,7 +228,7 @@ def test_a_job_deep_in_a_very_long_line_is_put_last_and_says_so(
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
     taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[50]), Pick(id=ids[20]), Pick(id=ids[59])]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 3
-    monkeypatch.setattr(undo, "REACH", 30)
+    monkeypatch.setattr(deletion, "REACH", 30)
     acted = backend.restore(REF, State.WAITING, taken)
     assert [each.detail is None for each in acted] == [False, True, True]
     assert queue.job_ids == [*ids[:50], *ids[51:59], ids[50], ids[59]]

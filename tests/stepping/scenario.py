@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from dashboard.backends.acting import Acted, Kept
+from dashboard.backends.actions import Acted, Kept
 from tests.step_proxy import Command, Step, StepProxy
 
 TOO_LATE = ("gone", "changed", "refused")

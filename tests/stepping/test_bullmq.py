@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.bullmq import act as acts
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.bullmq.actions import dispatch as acts
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, staying
 from tests.search import search
 from tests.step_proxy import StepProxy

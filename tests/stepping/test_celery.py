@@ -17,12 +17,12 @@ import redis
 from celery import Celery as App
 from celery import chord
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.celery_live import Shop
 from tests.contract.test_celery import discover
 from tests.step_proxy import Command, StepProxy

@@ -15,11 +15,11 @@ from rq.job import Job as RealJob
 from rq.scheduler import RQScheduler
 from rq.suspension import is_suspended
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.rq.backend import RQ
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.conftest import start_server
 from tests.contract.rq_acting import REF, working
 from tests.contract.rq_library import connected

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.conftest import start_server
 from tests.contract.sidekiq_worker import failed, jid, payload, poller, worker
 from tests.processes import Child

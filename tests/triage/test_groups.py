@@ -16,18 +16,18 @@ from dashboard.backends.celery.backend import Celery
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.clock import now_s
-from dashboard.collect.store import Store
+from dashboard.dead_letters import groups, index, service
+from dashboard.dead_letters.annotations import GROUPS, SEEN, Book
+from dashboard.dead_letters.group_jobs import members
+from dashboard.dead_letters.groups import Reading
+from dashboard.dead_letters.index import Rows
+from dashboard.dead_letters.lists import places
+from dashboard.dead_letters.service import Triage
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source, metered
-from dashboard.triage import board, groups, rows
-from dashboard.triage.board import Triage
-from dashboard.triage.book import GROUPS, SEEN, Book
-from dashboard.triage.groups import Reading
-from dashboard.triage.lists import places
-from dashboard.triage.members import members
-from dashboard.triage.rows import Rows
+from dashboard.sources.source import Source, metered
+from dashboard.store.redis_store import Store
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
@@ -159,7 +159,7 @@ def test_hostile_messages_are_a_group_like_others(
     (group,) = read(backends).groups
     assert group.count == 2
     assert len(group.kind.message) <= 501
-    assert all(len(job.row.text or "") <= rows.KEPT_TEXT for job in group.jobs)
+    assert all(len(job.row.text or "") <= index.KEPT_TEXT for job in group.jobs)
 
 
 def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
@@ -201,8 +201,8 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     long_list: Picture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rows, "ROWS_PER_LIST", 500)
-    monkeypatch.setattr(rows, "SECONDS", CEILING_S)
+    monkeypatch.setattr(index, "ROWS_PER_LIST", 500)
+    monkeypatch.setattr(index, "SECONDS", CEILING_S)
     long_list.restore(redis_client)
     fail_rq(server, "short", (failing.charge, 1))
     with metered() as meter:
@@ -212,7 +212,7 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     assert not reading.groups[0].whole
     assert len(reading.groups[0].jobs) == 500
     assert meter.round_trips < 60
-    monkeypatch.setattr(rows, "SECONDS", -1.0)
+    monkeypatch.setattr(index, "SECONDS", -1.0)
     hurried = read(backends)
     assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
 
@@ -253,13 +253,13 @@ def test_a_look_that_had_no_time_goes_on_the_next_time(
     fail_rq(server, "short", (failing.charge, 1))
     queues, known = queues_of(backends), rows_of(backends)
     clock = iter(range(10_000))
-    monkeypatch.setattr(rows, "monotonic_s", lambda: next(clock))
-    monkeypatch.setattr(rows, "SECONDS", 6.0)
+    monkeypatch.setattr(index, "monotonic_s", lambda: next(clock))
+    monkeypatch.setattr(index, "SECONDS", 6.0)
     looks = [sum(len(listed.rows) for listed in known.look(queues)[0]) for _ in range(6)]
     assert looks == sorted(looks)
     assert 0 < looks[0] < 1201
     assert looks[-1] == 1201
-    monkeypatch.setattr(rows, "MAX_ROWS", 600)
+    monkeypatch.setattr(index, "MAX_ROWS", 600)
     fresh = rows_of(backends)
     assert sum(len(listed.rows) for _ in range(4) for listed in fresh.look(queues)[0]) / 4 < 1100
 
@@ -337,7 +337,7 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
     triage._next_look = 0.0
     # The first two are in the list still, in truth: only what left during the look is held back.
     assert triage.board(queues).reading.groups[0].count == 3
-    monkeypatch.setattr(board, "MAX_LEFT", 3)
+    monkeypatch.setattr(service, "MAX_LEFT", 3)
     triage._next_look = float("inf")
     triage.left(ref, State.DEAD, ids[:4])
     triage.left(ref, State.DEAD, ids[4:])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.access import LOCAL, Role, local_identity, token_identity
+from dashboard.auth import LOCAL, Role, local_identity, token_identity
 
 
 def environ(**changes: Any) -> dict[str, Any]:

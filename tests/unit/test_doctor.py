@@ -20,13 +20,13 @@ import redis
 import rq
 
 from dashboard import cli
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import Store
-from dashboard.collect.watch import watch
+from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import acl, main, print_acl
 from dashboard.model import JobQuery, State
+from dashboard.sampling.sampler import Sampler
 from dashboard.settings import Settings, load
+from dashboard.store.redis_store import Store
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER

@@ -25,19 +25,22 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.clock",
         "dashboard.model",
         "dashboard.settings",
-        "dashboard.access",
-        "dashboard.output",
-        "dashboard.describe",
-        "dashboard.suggest",
-        "dashboard.substitution",
+        "dashboard.settings_display",
+        "dashboard.secret_references",
+        "dashboard.auth",
+        "dashboard.console",
+        "dashboard.spelling",
         "dashboard.redact",
     ),
-    ("dashboard.failures", "dashboard.server_info", "dashboard.connections", "dashboard.sources"),
+    ("dashboard.sources",),
+    ("dashboard.store",),
     ("dashboard.backends",),
-    ("dashboard.collect",),
-    ("dashboard.triage",),
-    ("dashboard.acts",),
+    ("dashboard.sampling", "dashboard.store.redis_store"),
+    ("dashboard.search",),
+    ("dashboard.dead_letters",),
+    ("dashboard.actions",),
     ("dashboard.alerts",),
+    ("dashboard.checker_process", "dashboard.nagios_check"),
     ("dashboard.doctor",),
     ("dashboard.web",),
     ("dashboard", "dashboard.demo"),  # the public face hands out what lies below on first use
@@ -54,20 +57,20 @@ PURE = {
     "dashboard.redact.values": set(),
     "dashboard.redact.shapes": set(),
     "dashboard.settings": {"msgspec"},
-    "dashboard.collect.flow": {"msgspec"},
-    "dashboard.collect.history": {"msgspec"},
-    "dashboard.alerts.rules": {"msgspec"},
-    "dashboard.alerts.metrics": {"msgspec"},
-    "dashboard.alerts.memory": {"msgspec"},
-    "dashboard.alerts.machine": {"msgspec"},
-    "dashboard.alerts.mutes": {"msgspec"},
-    "dashboard.alerts.reduce": set(),
-    "dashboard.alerts.evaluate": {"msgspec"},
-    "dashboard.alerts.preview": {"msgspec"},
-    "dashboard.alerts.forecast": set(),
-    "dashboard.triage.folding": set(),
-    "dashboard.triage.frames": set(),
-    "dashboard.triage.fingerprint": set(),
+    "dashboard.sampling.rates": {"msgspec"},
+    "dashboard.sampling.recent_history": {"msgspec"},
+    "dashboard.alerts.rules.rule": {"msgspec"},
+    "dashboard.alerts.rules.metrics": {"msgspec"},
+    "dashboard.alerts.evaluation.durations": {"msgspec"},
+    "dashboard.alerts.evaluation.state_machine": {"msgspec"},
+    "dashboard.alerts.silences": {"msgspec"},
+    "dashboard.alerts.evaluation.reducers": set(),
+    "dashboard.alerts.evaluation.evaluator": {"msgspec"},
+    "dashboard.alerts.evaluation.preview": {"msgspec"},
+    "dashboard.alerts.evaluation.forecast": set(),
+    "dashboard.dead_letters.normalize": set(),
+    "dashboard.dead_letters.stack_frames": set(),
+    "dashboard.dead_letters.fingerprint": set(),
 }
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
 
@@ -119,7 +122,8 @@ def imported(path: Path, tree: ast.Module) -> Iterator[str]:
             yield source
             yield from (f"{source}.{alias.name}" for alias in node.names if is_module(f"{source}.{alias.name}"))
         elif is_dynamic(node):
-            yield node.args[0].value  # type: ignore[attr-defined]
+            name = node.args[0].value  # type: ignore[attr-defined]
+            yield ".".join(package) + name if name.startswith(".") else name
 
 
 def is_dynamic(node: ast.AST) -> bool:
@@ -168,7 +172,7 @@ def test_only_the_command_line_starts_the_demo() -> None:
     assert not starting, "\n".join(starting)
 
 
-LIBRARIES = sorted(folder.name for folder in (PACKAGE / "backends").iterdir() if (folder / "__init__.py").is_file())
+LIBRARIES = sorted(folder.name for folder in (PACKAGE / "backends").iterdir() if (folder / "backend.py").is_file())
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -200,15 +204,15 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tests.unit.test_imports.ROOT", tmp_path)
     folder = tmp_path / "dashboard" / "web"
     folder.mkdir(parents=True)
-    (folder / "tables.py").touch()
+    (folder / "urls.py").touch()
     file = folder / "queues.py"
     file.write_text(
-        "import dashboard.cli\nfrom . import tables\nfrom ..collect import store\n"
-        "def late():\n    from dashboard.sources import Source\n    import_module('dashboard.demo.runner')\n"
+        "import dashboard.cli\nfrom . import urls\nfrom ..sampling import rates\n"
+        "def late():\n    from dashboard.sources.source import Source\n    import_module('dashboard.demo.runner')\n"
     )
     assert set(facts_of(file).imports) == {
-        *("dashboard.cli", "dashboard.web", "dashboard.web.tables", "dashboard.collect"),
-        *("dashboard.sources", "dashboard.demo.runner"),
+        *("dashboard.cli", "dashboard.web", "dashboard.web.urls", "dashboard.sampling"),
+        *("dashboard.sources.source", "dashboard.demo.runner"),
     }
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.setup import check as check_alerts
+from dashboard.alerts.runtime import check as check_alerts
 from dashboard.cli import main
-from dashboard.describe import describe
 from dashboard.errors import ConfigurationError
 from dashboard.settings import Settings, SourceSettings, load, redact_url
+from dashboard.settings_display import describe
 
 
 def test_without_any_setting_the_redis_of_this_machine_is_watched() -> None:

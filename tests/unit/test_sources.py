@@ -13,11 +13,12 @@ import pytest
 import redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from dashboard import connections, sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
-from dashboard.server_info import parse_info
-from dashboard.sources import Source, metered
+from dashboard.sources import connection
+from dashboard.sources import source as source_module
+from dashboard.sources.info import parse_info
+from dashboard.sources.source import Source, metered
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
 from tests.waiting import CEILING_S, wait_until
@@ -293,7 +294,7 @@ def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
     fail_over()
     address.leads_to = old
     now = 1000.0
-    for module in (connections, sources):
+    for module in (connection, source_module):
         monkeypatch.setattr(module, "monotonic_s", lambda: now)
     with closing(Source("main", address.url)) as source, redis.Redis(port=old) as client:
         counts = []
@@ -321,7 +322,7 @@ def test_pieces_do_not_wait_for_answers_that_take_long(
     server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each further piece would cost one more way there and back to a server that is far away."""
-    monkeypatch.setattr(sources, "READ_TIMEOUT_S", CEILING_S)
+    monkeypatch.setattr(source_module, "READ_TIMEOUT_S", CEILING_S)
     source = Source("main", server.url)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(source.batch_in_pieces, [[("BLPOP", "list", 60)], [("ECHO", "x")]])

@@ -15,9 +15,9 @@ from rq import Queue
 from werkzeug.routing import Rule
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web import firing
 from dashboard.web.app import create_app
-from dashboard.web.deck import EXTENSION
+from dashboard.web.context import EXTENSION
+from dashboard.web.views import firing_banner
 from tests.triage import failing
 from tests.triage.test_groups import fail_rq
 
@@ -86,7 +86,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
 @pytest.fixture
 def once_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fires is asked for once, not each second: what a page costs is counted, however long it takes."""
-    monkeypatch.setattr(firing, "KEEP_S", 600.0)
+    monkeypatch.setattr(firing_banner, "KEEP_S", 600.0)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import metered
-from dashboard.web.deck import EXTENSION
+from dashboard.sources.source import metered
+from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.celery import index
-from dashboard.collect.history import History
+from dashboard.backends.celery.results.metadata import index
 from dashboard.model import QueueStats, Snapshot, State, states_at_least
-from dashboard.web.deck import EXTENSION
-from dashboard.web.overview import figures
-from dashboard.web.whole import Whole
+from dashboard.sampling.recent_history import History
+from dashboard.web.context import EXTENSION
+from dashboard.web.pages.overview import figures
+from dashboard.web.views.totals import Whole
 from tests.contract.test_celery import bind, record
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp

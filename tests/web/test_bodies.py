@@ -18,7 +18,7 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.web.app import MAX_REQUEST_BYTES
-from dashboard.web.request_input import SAFE_METHODS, body_of
+from dashboard.web.forms.request_input import SAFE_METHODS, body_of
 from tests.serving import running
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web.buffering import CONNECTIONS
-from dashboard.web.incoming import MAX_BODY, MAX_CHUNKS, MAX_HEAD, Incoming, Refused
+from dashboard.web.incoming_request import MAX_BODY, MAX_CHUNKS, MAX_HEAD, Incoming, Refused
+from dashboard.web.request_buffering import CONNECTIONS
 from tests.processes import child
 from tests.serving import Served, get_json, running, serving
 from tests.waiting import CEILING_S, wait_until

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard.acts.bulk.work import Phase
-from dashboard.web.deck import EXTENSION
+from dashboard.actions.bulk.operation import Phase
+from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.test_dead import SAME
 
@@ -90,13 +90,13 @@ def test_who_asks_for_an_undo_that_runs_already_starts_none(
     client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two people press the button at once; both had looked before the other one's undo began."""
-    monkeypatch.setattr("dashboard.acts.bin.AT_ONCE_JOBS", 1)
+    monkeypatch.setattr("dashboard.actions.trash.AT_ONCE_JOBS", 1)
     url = start(client, action="delete", pace="0")
     work_id = url.rpartition("/")[2]
     bulk = bulk_of(client)
     wait_until(lambda: bulk.get(work_id).phase is Phase.DONE, what="the delete")
-    monkeypatch.setattr("dashboard.acts.bulk.runner.Runner.turn", lambda _: 1.0)
-    monkeypatch.setattr("dashboard.web.starting.undo_under_way", lambda _: None)
+    monkeypatch.setattr("dashboard.actions.bulk.runner.Runner.turn", lambda _: 1.0)
+    monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]
     assert told(client).count("start undo of bulk work") == 1

@@ -13,11 +13,11 @@ from rq import Queue
 from rq.job import Job
 
 from dashboard import Identity, Role
+from dashboard.dead_letters import annotations
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
-from dashboard.sources import metered
-from dashboard.triage import book
-from dashboard.web.deck import EXTENSION
+from dashboard.sources.source import metered
+from dashboard.web.context import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.triage import failing
 from tests.triage.test_groups import HOSTILE, fail_rq
@@ -258,7 +258,7 @@ def test_what_makes_no_sense_is_refused(client: FlaskClient, dead: list[str]) ->
 
 def test_nothing_is_said_of_a_group_that_is_not_there(client: FlaskClient, redis_client: redis.Redis) -> None:
     assert say(client, "0" * 16, "acknowledge").status_code == 404
-    assert redis_client.exists(book.GROUPS) == 0
+    assert redis_client.exists(annotations.GROUPS) == 0
 
 
 def test_a_group_comes_back_when_its_jobs_were_retried_in_vain(

@@ -14,11 +14,11 @@ from rq import Queue
 from rq.job import JobStatus
 
 from dashboard import Identity, Role
-from dashboard.acts import bin as binning
+from dashboard.actions import trash as binning
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import metered
-from dashboard.web import bulk
-from dashboard.web.deck import EXTENSION
+from dashboard.sources.source import metered
+from dashboard.web.context import EXTENSION
+from dashboard.web.pages import bulk
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_worker import failed, payload

@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard import mount
-from dashboard.collect import store as keys
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError
+from dashboard.store import redis_store as keys
 from tests.waiting import wait_until
 
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.routing import Rule
 
-from dashboard.web.openapi import QUERIES
+from dashboard.web.api.openapi import QUERIES
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_dead import groups

@@ -12,7 +12,7 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue, Retry
 
-from dashboard.backends.members import stamp_of
+from dashboard.backends.bounded_reads import stamp_of
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract.rq_library import connected, drain
 from tests.contract.sidekiq_worker import failed, payload

@@ -12,19 +12,19 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from dashboard.backends.bullmq import running as bullmq_running
+from dashboard.backends.bullmq import active_jobs as bullmq_running
 from dashboard.backends.bullmq import schedules as bullmq_schedules
 from dashboard.backends.bullmq import workers as bullmq_workers
 from dashboard.backends.bullmq.backend import BullMQ
-from dashboard.backends.celery import redbeat
+from dashboard.backends.celery import schedules
 from dashboard.backends.celery import workers as celery_workers
-from dashboard.backends.rq import people as rq_people
+from dashboard.backends.rq import workers as rq_people
 from dashboard.backends.sidekiq import schedules as sidekiq_schedules
 from dashboard.backends.sidekiq import workers as sidekiq_workers
 from dashboard.model import QueueRef, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
-from dashboard.web.deck import EXTENSION
+from dashboard.sources.source import Source
+from dashboard.web.context import EXTENSION
 from tests.contract.test_celery import bind
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -165,7 +165,7 @@ BROKEN: dict[tuple[str, str], tuple[Any, str, str]] = {
     ("workers", "celery"): (celery_workers, "_worker", "good@h"),
     ("workers", "rq"): (rq_people, "_running", "good"),
     ("workers", "sidekiq"): (sidekiq_workers, "_worker", "h:0:abc"),
-    ("schedules", "celery"): (redbeat, "_schedule", "redbeat:0"),
+    ("schedules", "celery"): (schedules, "_schedule", "redbeat:0"),
     ("schedules", "rq"): (rq_people, "_schedule", "s#0"),
     ("schedules", "sidekiq"): (sidekiq_schedules, "_cron", "k0"),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard.web.openapi import ANSWERS, QUERIES
+from dashboard.web.api.openapi import ANSWERS, QUERIES
 from tests.web.conftest import MakeApp
 
 ANSWERED = {

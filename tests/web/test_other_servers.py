@@ -18,7 +18,7 @@ from rq import Queue
 from dashboard.demo.embedded import EmbeddedRedis, find_binary, reserved_port
 from dashboard.doctor import main as doctor
 from dashboard.settings import load
-from dashboard.web.deck import EXTENSION
+from dashboard.web.context import EXTENSION
 from tests.conftest import start_server
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp

@@ -10,17 +10,18 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dashboard.acts.bulk.undoing import undo_of
-from dashboard.acts.bulk.work import ENDED
-from dashboard.alerts.channels.base import Delivered
-from dashboard.collect import own_keys, parts
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import PREFIX, Store
-from dashboard.collect.watch import watch
+from dashboard.actions.bulk.operation import ENDED
+from dashboard.actions.bulk.undo import undo_of
+from dashboard.alerts.delivery.channels.base import Delivered
+from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web import sessions
-from dashboard.web.deck import EXTENSION
-from dashboard.web.sign_in_limits import Attempt, AttemptCounter
+from dashboard.sampling import snapshot_parts
+from dashboard.sampling.sampler import Sampler
+from dashboard.store import key_types
+from dashboard.store.redis_store import PREFIX, Store
+from dashboard.web.access import sessions
+from dashboard.web.access.sign_in_limits import Attempt, AttemptCounter
+from dashboard.web.context import EXTENSION
 from tests.acts.conftest import ACTOR
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
@@ -143,7 +144,7 @@ def stage(
     dead: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Stage]:
-    monkeypatch.setattr(parts, "INLINE_BYTES", -1)  # a few queues have parts, too
+    monkeypatch.setattr(snapshot_parts, "INLINE_BYTES", -1)  # a few queues have parts, too
     channel = {"id": "ops", "kind": "webhook", "url": "https://hooks.example/x"}
     app = make_app(rules=[DEEP], channels=[channel], checker="off")
     client = app.test_client()
@@ -209,8 +210,8 @@ def all_keys(stage: Stage) -> dict[str, str]:
 
 def shape(name: str) -> str:
     """The same for keys of one family."""
-    found = ((begin, end) for begin, end, _ in own_keys.FAMILIES if name.startswith(begin) and name.endswith(end))
-    return name if name in own_keys.TYPES else "…".join(next(found))
+    found = ((begin, end) for begin, end, _ in key_types.FAMILIES if name.startswith(begin) and name.endswith(end))
+    return name if name in key_types.TYPES else "…".join(next(found))
 
 
 def one_of_each(stage: Stage) -> list[tuple[bytes, str]]:
@@ -222,10 +223,10 @@ def one_of_each(stage: Stage) -> list[tuple[bytes, str]]:
 def test_the_table_names_every_key_that_there_is(stage: Stage) -> None:
     """And each kind of key is there, so that what follows is about all of them."""
     names = all_keys(stage)
-    assert {name: own_keys.type_of(name) for name in names} == names
+    assert {name: key_types.type_of(name) for name in names} == names
     shapes = {shape(name) for name in names}
-    assert set(own_keys.TYPES) - shapes == set()
-    assert {f"{begin}…{end}" for begin, end, _ in own_keys.FAMILIES} - shapes == set()
+    assert set(key_types.TYPES) - shapes == set()
+    assert {f"{begin}…{end}" for begin, end, _ in key_types.FAMILIES} - shapes == set()
 
 
 # Keys that are damaged together: no two of them are read by the same part of the product, as they are far apart in the
@@ -255,7 +256,7 @@ def heals(stage: Stage, client: FlaskClient, keys: list[tuple[bytes, str]], capl
     stage.tick(0)
     for key, kind in keys:
         # One that nobody needs any more, as that of ended work, stays as it is until its end: it counts as absent.
-        if key.decode().removeprefix(f"{PREFIX}:") in own_keys.TYPES and stage.client.exists(key):
+        if key.decode().removeprefix(f"{PREFIX}:") in key_types.TYPES and stage.client.exists(key):
             assert stage.client.type(key).decode() == kind
         lines = [record.getMessage() for record in caplog.records if key.decode() in record.getMessage()]
         assert len([line for line in lines if line.startswith("own key")]) <= 1, lines

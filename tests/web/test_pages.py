@@ -12,11 +12,11 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue
 
-from dashboard.collect.store import SNAPSHOT
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import metered
-from dashboard.web.deck import EXTENSION
-from dashboard.web.htmx import PTAG
+from dashboard.sources.source import metered
+from dashboard.store.redis_store import SNAPSHOT
+from dashboard.web.context import EXTENSION
+from dashboard.web.fragments import PTAG
 from tests.contract.test_sidekiq import enqueue, payload
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp

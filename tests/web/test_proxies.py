@@ -8,11 +8,11 @@ import pytest
 import redis
 from werkzeug.security import generate_password_hash
 
-from dashboard.access import parse_networks
+from dashboard.auth import parse_networks
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
-from dashboard.web.deck import deck
-from dashboard.web.proxies import TrustedProxies
+from dashboard.web.access.proxies import TrustedProxies
+from dashboard.web.context import deck
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}

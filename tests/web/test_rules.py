@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
-from dashboard.alerts import hours
-from dashboard.web.deck import EXTENSION
+from dashboard.alerts.evaluation import rule_history
+from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -262,7 +262,7 @@ def test_who_sees_which_button(app_with_roles: Flask, role: str) -> None:
 def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     make_app: MakeApp, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hours, "STEP_S", 1.0)
+    monkeypatch.setattr(rule_history, "STEP_S", 1.0)
     waits = {"id": "waits", "metric": "queue.latency_s", "warning": 3600, "critical": 7200}
     rules = [waits, {**waits, "id": "off", "enabled": False}]
     rules += [{"id": "longest", "metric": "queue.depth", "warning": 2, "reducer": "max", "window_s": 600}]

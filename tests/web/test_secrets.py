@@ -20,12 +20,12 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dashboard.alerts.channels import discord, mail, pagerduty, slack, teams, webhook
-from dashboard.alerts.compose import Links, compose
+from dashboard.alerts.delivery.channels import discord, email_message, pagerduty, slack, teams, webhook
+from dashboard.alerts.delivery.message import Links, compose
+from dashboard.dead_letters.top_errors import texts_of
 from dashboard.model import JobQuery, State
 from dashboard.redact import MASK
-from dashboard.triage.top import texts_of
-from dashboard.web.deck import EXTENSION
+from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
 from tests.unit.alerts.test_compose import note
 from tests.waiting import wait_until
@@ -303,13 +303,13 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     for message in messages:
         assert message.top_errors
         sent = [each.payload(message) for each in (discord, slack, teams, webhook)]
-        sent += [pagerduty.events(message), mail.html(message, with_picture=False)]
+        sent += [pagerduty.events(message), email_message.html(message, with_picture=False)]
         assert leaked(json.dumps(sent, ensure_ascii=False), seeds) == []
         assert leaked(repr(message), seeds) == []
 
 
 def test_our_own_log_is_masked(app: Flask, seeds: Seeds, caplog: pytest.LogCaptureFixture) -> None:
-    log = logging.getLogger("dashboard.collect.sampler")
+    log = logging.getLogger("dashboard.sampling.sampler")
     try:
         json.loads("{")
     except ValueError as exc:

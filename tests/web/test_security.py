@@ -14,7 +14,7 @@ from werkzeug.security import generate_password_hash
 from dashboard import Identity, Role
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
-from dashboard.web import security
+from dashboard.web.access import security
 from tests.web.conftest import MakeApp
 
 CI = "ci:viewer:" + hashlib.sha256(b"right").hexdigest()

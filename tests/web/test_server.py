@@ -12,10 +12,10 @@ import psutil
 import pytest
 import redis
 
-from dashboard.collect import store as keys
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import Source
+from dashboard.sources.source import Source
+from dashboard.store import redis_store as keys
+from dashboard.store.redis_store import Store
 from tests.processes import ROOT
 from tests.serving import get_json, running, serving
 from tests.waiting import CEILING_S, wait_until

@@ -16,12 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
 from dashboard.cli import main
-from dashboard.collect.store import Store
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
-from dashboard.sources import Source
-from dashboard.web import security, sessions, sign_in_limits, signin
-from dashboard.web.deck import deck
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from dashboard.web.access import security, sessions, sign_in_limits
+from dashboard.web.context import deck
+from dashboard.web.pages import sign_in as sign_in_page
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
 
@@ -39,7 +40,7 @@ def users(**hashes: str) -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def fresh_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signin, "_attempts", sign_in_limits.AttemptCounter())
+    monkeypatch.setattr(sign_in_page, "_attempts", sign_in_limits.AttemptCounter())
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_next_leads_nowhere_else(app: Flask, target: str) -> None:
 def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(app: Flask, name: str, password: str) -> None:
     response = app.test_client().post("/login", data={"name": name, "password": password}, headers=SAME)
     assert response.status_code == 403
-    assert signin.WRONG in response.text
+    assert sign_in_page.WRONG in response.text
     assert "Set-Cookie" not in response.headers
 
 
@@ -230,9 +231,9 @@ def test_a_flood_of_strangers_keeps_no_known_browser_waiting(app: Flask, monkeyp
     sign_in(vera, "vera")
     with ExitStack() as stack:
         for _ in range(sign_in_limits.CHECKS_AT_ONCE):
-            assert stack.enter_context(signin._checks.turn())
+            assert stack.enter_context(sign_in_page._checks.turn())
         for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS + 1):
-            assert signin.BUSY in sign_in(app.test_client(), "vera").text  # a try that was not looked at is none
+            assert sign_in_page.BUSY in sign_in(app.test_client(), "vera").text  # a try that was not looked at is none
         assert sign_in(vera, "vera").status_code == 303
     assert sign_in(app.test_client(), "vera").status_code == 303
 
@@ -249,10 +250,10 @@ def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
     monkeypatch.setattr(sign_in_limits, "WAIT_S", 0)
     with ExitStack() as stack:
         for _ in range(sign_in_limits.CHECKS_AT_ONCE):
-            assert stack.enter_context(signin._checks.turn())
+            assert stack.enter_context(sign_in_page._checks.turn())
         busy = sign_in(app.test_client(), "vera")
-        assert (busy.status_code, busy.headers["Retry-After"]) == (429, str(signin.BUSY_S))
-        assert signin.BUSY in busy.text
+        assert (busy.status_code, busy.headers["Retry-After"]) == (429, str(sign_in_page.BUSY_S))
+        assert sign_in_page.BUSY in busy.text
     assert sign_in(app.test_client(), "vera").status_code == 303
 
 
@@ -297,9 +298,9 @@ def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, cap
     assert events(app) == [
         ("otto", "operator", "sign in", {"done": 1}, None),
         ("otto", "operator", "sign out", {"done": 1}, None),
-        (signin.NOBODY, "nobody", "sign in", {"refused": 1}, "no such user"),
+        (sign_in_page.NOBODY, "nobody", "sign in", {"refused": 1}, "no such user"),
         *[wrong] * sign_in_limits.PER_NAME_AND_ADDRESS,
-        ("vera", "viewer", "sign in", {"refused": 1}, signin.LOCKED),
+        ("vera", "viewer", "sign in", {"refused": 1}, sign_in_page.LOCKED),
     ]
     assert len([record for record in caplog.records if '"action":"sign' in record.message]) == len(events(app))
     assert "by mistake" not in caplog.text

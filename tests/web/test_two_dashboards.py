@@ -12,25 +12,25 @@ from flask import Flask
 from msgspec.structs import replace
 from rq import Queue
 
-from dashboard.acts.audit import Actor
-from dashboard.acts.bulk.undoing import batch_of, undo_of
-from dashboard.acts.bulk.work import Phase, Place, Spec
-from dashboard.alerts.check import judge
-from dashboard.backends.acting import Action, Outcome
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import Phase, Place, Spec
+from dashboard.actions.bulk.undo import batch_of, undo_of
+from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Discovery
-from dashboard.collect import sampler as sampling
-from dashboard.collect.leader import Leadership, holder_name
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.store import Store
-from dashboard.collect.watch import fingerprint_of, watch
+from dashboard.backends.monitored_sources import fingerprint_of, watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
 from dashboard.model import QueueRef, State
+from dashboard.nagios_check import judge
+from dashboard.sampling import sampler as sampling
+from dashboard.sampling.leadership import Leadership, holder_name
+from dashboard.sampling.sampler import Sampler
 from dashboard.settings import load
-from dashboard.sources import Source
-from dashboard.web import firing
-from dashboard.web.deck import EXTENSION
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from dashboard.web.context import EXTENSION
+from dashboard.web.views import firing_banner
 from tests.alerts.rig import DEEP
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -94,7 +94,7 @@ def test_other_libraries(
     one = {"name": "main", "url": server.url}
     lead(sources=[{**one, "backends": ["rq"]}])
     app = make_app(sources=[{**one, "backends": ["bullmq"]}])
-    caplog.set_level(logging.WARNING, "dashboard.collect.reader")
+    caplog.set_level(logging.WARNING, "dashboard.sampling.snapshot_reader")
     check_own_view(app, "orders")
     assert len([line for line in caplog.messages if OTHER in line]) == 1
     same = make_app(sources=[{**one, "backends": ["rq"]}]).test_client()
@@ -213,7 +213,7 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
         assert ELSEWHERE in answer.text, path
         assert alert["fingerprint"] not in answer.text
         assert "made-there" not in answer.text
-        assert firing.HEADER not in answer.headers
+        assert firing_banner.HEADER not in answer.headers
         assert 'method="post"' not in answer.text, path
     assert client.get("/healthz/checker").status_code == 503
     figures = client.get("/metrics").text

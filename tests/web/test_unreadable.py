@@ -13,13 +13,13 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard.backends.base import Backend
-from dashboard.backends.bullmq import pages as bullmq_pages
+from dashboard.backends.bullmq import jobs as bullmq_pages
 from dashboard.backends.bullmq.backend import BullMQ
-from dashboard.backends.celery import message as celery_message
+from dashboard.backends.celery import job_decoding as celery_message
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.rq import jobs as rq_jobs
 from dashboard.backends.rq.backend import RQ
-from dashboard.backends.sidekiq import pages as sidekiq_pages
+from dashboard.backends.sidekiq import jobs as sidekiq_pages
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract.bullmq_library import BullMQLibrary

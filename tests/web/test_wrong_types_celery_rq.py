@@ -10,7 +10,7 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web.deck import EXTENSION
+from dashboard.web.context import EXTENSION
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
 from tests.contract.rq_library import RQLibrary

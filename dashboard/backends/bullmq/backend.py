@@ -7,14 +7,9 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
-from dashboard.backends.bullmq import act, detail, discover, flow, keys, pages, schedules, stats, workers
-from dashboard.backends.payload import printable
-from dashboard.backends.script import Scripts
-from dashboard.errors import NotFound, Unsupported
-from dashboard.globs import key_pattern
-from dashboard.model import (
+from ...errors import NotFound, Unsupported
+from ...globs import key_pattern
+from ...model import (
     Capability,
     FlowDelta,
     Job,
@@ -27,8 +22,14 @@ from dashboard.model import (
     Window,
     Worker,
 )
-from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from ...settings import SourceSettings
+from ...sources.source import Source
+from ..actions import Acted, Action, Kept, Pick, Wishes
+from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable
+from . import discovery, job_detail, jobs, keys, rates, schedules, stats, workers
+from .actions import dispatch
 
 
 class BullMQ(Backend):
@@ -52,19 +53,19 @@ class BullMQ(Backend):
         }
     )
 
-    job_actions = act.JOB_ACTIONS
-    abandoned_actions = act.ABANDONED_ACTIONS
-    queue_actions = act.QUEUE_ACTIONS
-    schedule_actions = act.SCHEDULE_ACTIONS
-    explained = act.EXPLAINED
-    withheld = act.WITHHELD
+    job_actions = dispatch.JOB_ACTIONS
+    abandoned_actions = dispatch.ABANDONED_ACTIONS
+    queue_actions = dispatch.QUEUE_ACTIONS
+    schedule_actions = dispatch.SCHEDULE_ACTIONS
+    explained = dispatch.EXPLAINED
+    withheld = dispatch.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
-        found, following = discover.step(self.source, cursor or 0, budget, self.settings.prefixes)
+        found, following = discovery.step(self.source, cursor or 0, budget, self.settings.prefixes)
         named = [keys.QueueKey(self._default_prefix, name) for name in self.named_queues()] if cursor is None else []
         refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.shows(queue.queue))
         return Discovery(refs, complete=following == 0, cursor=following)
@@ -96,15 +97,15 @@ class BullMQ(Backend):
         return stats.read(self.source, self._scripts, refs, seen)
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return flow.read(self.source, self._scripts, refs, cursor or {})
+        return rates.read(self.source, self._scripts, refs, cursor or {})
 
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         self._check(query)
-        return pages.read(self.source, self._scripts, ref, query)
+        return jobs.read(self.source, self._scripts, ref, query)
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
         self._check(query)
-        return pages.read_window(self.source, self._scripts, ref, query)
+        return jobs.read_window(self.source, self._scripts, ref, query)
 
     def _check(self, query: JobQuery) -> None:
         if query.state not in keys.ORDERS:
@@ -113,7 +114,7 @@ class BullMQ(Backend):
             raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
 
     def job(self, ref: QueueRef, job_id: str) -> Job:
-        job = detail.read(self.source, self._scripts, ref, job_id)
+        job = job_detail.read(self.source, self._scripts, ref, job_id)
         if job is None:
             raise NotFound(
                 f"There is no job {job_id[:200]!r} in {ref.name!r}.",
@@ -131,7 +132,7 @@ class BullMQ(Backend):
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
         self._check(query)
-        return pages.picks(self.source, self._scripts, ref, query)
+        return jobs.picks(self.source, self._scripts, ref, query)
 
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
@@ -139,28 +140,28 @@ class BullMQ(Backend):
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:
             return super().act(ref, action, state, picks, wishes)
-        return act.act(self.source, ref, action, state, picks, wishes)
+        return dispatch.act(self.source, ref, action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        return act.take(self.source, ref, state, picks)
+        return dispatch.take(self.source, ref, state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return act.delete(self.source, ref, state, kept)
+        return dispatch.delete(self.source, ref, state, kept)
 
     def take_unlisted(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        return act.take(self.source, ref, None, picks)
+        return dispatch.take(self.source, ref, None, picks)
 
     def delete_unlisted(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
-        return act.delete(self.source, ref, None, kept)
+        return dispatch.delete(self.source, ref, None, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return act.restore(self.source, ref, kept)
+        return dispatch.restore(self.source, ref, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
-        return act.on_queue(self.source, ref, action)
+        return dispatch.on_queue(self.source, ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
-        return act.on_schedule(self.source, schedule, action)
+        return dispatch.on_schedule(self.source, schedule, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {key.prefix for ref in refs if (key := keys.of(ref)) is not None} or {keys.DEFAULT_PREFIX}

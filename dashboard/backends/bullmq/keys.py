@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple
 
-from dashboard.backends.members import shared_script
-from dashboard.backends.payload import printable, text
-from dashboard.model import QueueRef, State
+from ...model import QueueRef, State
+from ..bounded_reads import shared_script
+from ..payloads.decoding import printable, text
 
 DEFAULT_PREFIX = "bull"
 # 4.x keeps a wake-up marker, which is no job, as the last entry of `wait`.
@@ -164,6 +164,12 @@ def read_only(raw: bytes | None) -> str | None:
     library, _, number = printable(raw, 60).partition(":")
     shown = f"{library} {number}".strip()
     return f"This queue belongs to {shown or 'an unknown library'}; Queuedeck reads it but does not change it."
+
+
+def writing_script(name: str) -> str:
+    """The text of a script in `lua/` that changes something, with the functions that all of them share before it."""
+    folder = files(__package__).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
 def script(name: str) -> str:

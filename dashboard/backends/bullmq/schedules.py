@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.bullmq import keys, plain
-from dashboard.backends.bullmq.jobdata import Fields, missing, problem
-from dashboard.backends.bullmq.repeatkey import RepeatKey, parse
-from dashboard.backends.bullmq.stats import QUEUES_PER_CALL
-from dashboard.backends.odd_data import readable
-from dashboard.backends.payload import count_of, json_payload, loads_dict, of_decoded, printable, text
-from dashboard.backends.script import Scripts
-from dashboard.clock import instant, iso
-from dashboard.model import Payload, QueueRef, Schedule
-from dashboard.sources import Argument, Command, Reply, Source
+from ...clock import instant, iso
+from ...model import Payload, QueueRef, Schedule
+from ...sources.source import Argument, Command, Reply, Source
+from ..base import MAX_SCHEDULES
+from ..lua_reads import Scripts
+from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable, text
+from ..unreadable_data import readable
+from . import keys, without_lua
+from .job_decoding import Fields, missing, problem
+from .repeat_keys import RepeatKey, parse
+from .stats import QUEUES_PER_CALL
 
 FIELDS = ("name", "pattern", "tz", "every", "offset", "startDate", "endDate", "limit", "ic", "data")
 JOB_FIELDS = ("name", "opts", "data")
@@ -174,7 +174,7 @@ def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
     # After them the times once more: a worker may have gone on to the run after it.
     times: list[Command] = [("ZSCORE", f"{entry.ref.key}:repeat", entry.member) for entry in entries]
     hashes = [entry.key for entry in entries]
-    values, answers = plain.fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
+    values, answers = without_lua.fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
     found = []
     for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
         exists, score = answers[n], answers[len(jobs) + n]

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq import keys, plain
-from dashboard.backends.bullmq.clients import Counted, counted
-from dashboard.backends.payload import printable
-from dashboard.backends.script import Scripts
-from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Command, Reply, Source
+from ...model import Counts, NativeCount, QueueRef, QueueStats, State
+from ...sources.source import Command, Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable
+from . import keys, without_lua
+from .client_list import Counted, counted
 
 # One call of the script reads this many queues: other clients get their turn between two calls.
 QUEUES_PER_CALL = 25
@@ -151,7 +151,7 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
     }
     limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
     sizes_of = [told[n : n + len(META)] for n in range(0, len(told), len(META))]
-    values, metas = plain.fields(
+    values, metas = without_lua.fields(
         source, list(tails.values()), limits, [_meta(*one) for one in zip(refs, sizes_of, strict=True)]
     )
     oldest = {

@@ -13,15 +13,15 @@ from functools import partial
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq import keys, running
-from dashboard.backends.bullmq.clients import Connection, Connections
-from dashboard.backends.bullmq.running import Active, Running, oldest_first
-from dashboard.backends.odd_data import readable, worker_row
-from dashboard.backends.payload import printable
-from dashboard.backends.script import Scripts
-from dashboard.clock import instant
-from dashboard.model import QueueRef, Worker, WorkerState
-from dashboard.sources import Source
+from ...clock import instant
+from ...model import QueueRef, Worker, WorkerState
+from ...sources.source import Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable
+from ..unreadable_data import readable, worker_row
+from . import active_jobs, keys
+from .active_jobs import Active, Running, oldest_first
+from .client_list import Connection, Connections
 
 MAX_WORKERS = 1000
 PYTHON = "Python"
@@ -46,7 +46,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     """
     if not refs:
         return []
-    active, clients = running.read(source, scripts, refs)
+    active, clients = active_jobs.read(source, scripts, refs)
     connections = Connections(clients, source.database)
     listed = not isinstance(clients, ResponseError)
     now = source.now_s()

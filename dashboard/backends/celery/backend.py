@@ -11,24 +11,9 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery, Hearing
-from dashboard.backends.celery import figures, keys, listen, pages, redbeat, wording
-from dashboard.backends.celery.act import Acting
-from dashboard.backends.celery.control import REPLIES
-from dashboard.backends.celery.envelope import channel
-from dashboard.backends.celery.index import Keeper
-from dashboard.backends.celery.message import record_text, stack_of
-from dashboard.backends.celery.queues import Queues
-from dashboard.backends.celery.workers import read as read_workers
-from dashboard.backends.odd_data import searched_row
-from dashboard.backends.payload import printable, text
-from dashboard.backends.scan import scan_step
-from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined
-from dashboard.errors import Forbidden, QueuedeckError
-from dashboard.globs import key_pattern
-from dashboard.model import (
+from ...errors import Forbidden, QueuedeckError
+from ...globs import key_pattern
+from ...model import (
     Capability,
     FlowDelta,
     Job,
@@ -43,8 +28,25 @@ from dashboard.model import (
     Window,
     Worker,
 )
-from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from ...settings import SourceSettings
+from ...sources.source import Source
+from ..actions import Acted, Action, Kept, Pick, Wishes
+from ..base import NO_WISHES, Backend, Budget, Discovery, Hearing
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable, text
+from ..payloads.search_text import ends, joined
+from ..scan import scan_step
+from ..unreadable_data import searched_row
+from . import events, keys, schedules, stats
+from .actions import descriptions
+from .actions.dispatch import Acting
+from .actions.queue_actions import Queues
+from .actions.worker_control import REPLIES
+from .job_decoding import record_text, stack_of
+from .jobs import Pages
+from .protocol import channel
+from .results.index import Keeper
+from .workers import read as read_workers
 
 # A worker beats every 2 s.
 BEAT_S = 2.5
@@ -74,12 +76,12 @@ class Celery(Backend):
         }
     )
 
-    job_actions = wording.JOB_ACTIONS
-    explained = wording.EXPLAINED
-    withheld = wording.WITHHELD
-    queue_actions = wording.QUEUE_ACTIONS
-    schedule_actions = wording.SCHEDULE_ACTIONS
-    worker_actions = wording.WORKER_ACTIONS
+    job_actions = descriptions.JOB_ACTIONS
+    explained = descriptions.EXPLAINED
+    withheld = descriptions.WITHHELD
+    queue_actions = descriptions.QUEUE_ACTIONS
+    schedule_actions = descriptions.SCHEDULE_ACTIONS
+    worker_actions = descriptions.WORKER_ACTIONS
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -142,11 +144,11 @@ class Celery(Backend):
 
     def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
         """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
-        found, following = scan_step(self.beat, cursor, budget, match=f"*{redbeat.DUE}", key_type="zset")
+        found, following = scan_step(self.beat, cursor, budget, match=f"*{schedules.DUE}", key_type="zset")
         if found:
-            self._redbeats_found.update(redbeat.found(self.beat, list(dict.fromkeys(found))))
+            self._redbeats_found.update(schedules.found(self.beat, list(dict.fromkeys(found))))
         if following == 0:
-            self._redbeats = frozenset(sorted(self._redbeats_found)[: redbeat.MAX_PREFIXES])
+            self._redbeats = frozenset(sorted(self._redbeats_found)[: schedules.MAX_PREFIXES])
             self._redbeats_found = set()
         return Discovery((), complete=following == 0, cursor=(REDBEAT, following))
 
@@ -154,7 +156,7 @@ class Celery(Backend):
         """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
         reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0] if self.own is not None else None
         known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
-        return {redbeat.PREFIX, *self._redbeats, *known}
+        return {schedules.PREFIX, *self._redbeats, *known}
 
     def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
         place = keys.place(ref)
@@ -171,15 +173,13 @@ class Celery(Backend):
         ]
 
     def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return figures.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name)
+        return stats.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name)
 
     def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return figures.stats(
-            self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name, seen
-        )
+        return stats.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name, seen)
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return figures.flow(refs, self._keeper, cursor)
+        return stats.flow(refs, self._keeper, cursor)
 
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return self._pages().read(ref, query)[0]
@@ -191,7 +191,7 @@ class Celery(Backend):
         return read_workers(self.broker, self.own, self._own_name, {keys.place(ref) for ref in refs})
 
     def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return redbeat.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
+        return schedules.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
     def sifts(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused
@@ -232,7 +232,7 @@ class Celery(Backend):
 
     def offered(self, state: State | None, *, shared: bool = False, abandoned: bool = False) -> tuple[Action, ...]:
         if shared and state is State.WAITING:
-            return wording.RESERVED_ACTIONS
+            return descriptions.RESERVED_ACTIONS
         return super().offered(state, abandoned=abandoned)
 
     def act(
@@ -266,7 +266,7 @@ class Celery(Backend):
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         prefixes = self._redbeat_prefixes()
-        return redbeat.RedBeat(self.beat, self.broker, self.own, self._own_name, prefixes).act(schedule, action)
+        return schedules.RedBeat(self.beat, self.broker, self.own, self._own_name, prefixes).act(schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action not in self.worker_actions:
@@ -284,7 +284,7 @@ class Celery(Backend):
             separator = "?" * len(place.separator)
             yield f"{prefix}{key_pattern(place.queue)}"
             yield f"{prefix}{key_pattern(place.queue)}{separator}[0-9]"
-        for name in (*self._names, f"{keys.BINDING[:-1]}*", f"{keys.RECORD}*", f"*.{REPLIES}", f"{redbeat.PREFIX}*"):
+        for name in (*self._names, f"{keys.BINDING[:-1]}*", f"{keys.RECORD}*", f"*.{REPLIES}", f"{schedules.PREFIX}*"):
             yield prefix + name
 
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
@@ -301,14 +301,14 @@ class Celery(Backend):
         boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.place(ref).prefix for ref in refs}]
         if not found and any(isinstance(size, int) and size for size in self.broker.batch(boxes)):
             with contextlib.suppress(Forbidden):
-                found = {printable(version, 40) for version in listen.versions(self.broker, BEAT_S)}
+                found = {printable(version, 40) for version in events.versions(self.broker, BEAT_S)}
         return tuple(sorted(found))
 
     def hearing(self) -> Hearing:
         """As the contract says. Cost: 1 round trip per channel."""
-        workers = listen.worker_channels(self.broker.database)
-        refused = [*listen.refused(self.results, listen.RECORDS), *listen.refused(self.broker, workers)]
-        return Hearing(channels=(*listen.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
+        workers = events.worker_channels(self.broker.database)
+        refused = [*events.refused(self.results, events.RECORDS), *events.refused(self.broker, workers)]
+        return Hearing(channels=(*events.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     @property
     def _own_name(self) -> str:
@@ -318,8 +318,8 @@ class Celery(Backend):
     def _acting(self) -> Acting:
         return Acting(self.broker, self._scripts, self.results, self.own, self._own_name, self._names)
 
-    def _pages(self) -> pages.Pages:
-        return pages.Pages(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
+    def _pages(self) -> Pages:
+        return Pages(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
 
     def _ref(self, place: keys.Place) -> QueueRef:
         return QueueRef(

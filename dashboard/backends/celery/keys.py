@@ -8,9 +8,9 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from dashboard.backends.members import shared_script
-from dashboard.model import QueueRef, State
-from dashboard.sources import raw_bytes
+from ...model import QueueRef, State
+from ...sources.source import raw_bytes
+from ..bounded_reads import shared_script
 
 SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app says otherwise

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dashboard.backends.celery import keys
-from dashboard.backends.payload import text
-from dashboard.sources import Source, raw_bytes
+from ...sources.source import Source, raw_bytes
+from ..payloads.decoding import text
+from . import keys
 
 # So many exchanges are looked up in one call, and about so many bindings of each.
 MAX_EXCHANGES, MAX_BINDINGS = 50, 1000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from dashboard.backends.celery import keys
-from dashboard.backends.celery.index import DEAD_AFTER_S, SUSPECT_AFTER_S, heartbeats
-from dashboard.backends.odd_data import worker_row
-from dashboard.backends.payload import count_of, printable, text
-from dashboard.clock import instant
-from dashboard.model import Worker, WorkerState
-from dashboard.sources import Source
+from ...clock import instant
+from ...model import Worker, WorkerState
+from ...sources.source import Source
+from ..payloads.decoding import count_of, printable, text
+from ..unreadable_data import worker_row
+from . import keys
+from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, heartbeats
 
 # A worker that fell silent is listed for so long.
 LISTED_S = 3600.0

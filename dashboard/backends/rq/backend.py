@@ -8,25 +8,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dashboard.backends.acting import Acted, Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
-from dashboard.backends.odd_data import searched_row
-from dashboard.backends.rq import act, control, keys, stray, undo, words
-from dashboard.backends.rq.detail import read_job
-from dashboard.backends.rq.discover import discover
-from dashboard.backends.rq.flow import read_flow
-from dashboard.backends.rq.jobs import read_page
-from dashboard.backends.rq.keys import LISTS, QueueKeys
-from dashboard.backends.rq.people import read_schedules, read_workers
-from dashboard.backends.rq.picks import read_picks
-from dashboard.backends.rq.records import Reader
-from dashboard.backends.rq.stats import read_stats
-from dashboard.backends.rq.workers import read_versions
-from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined
-from dashboard.errors import NotFound
-from dashboard.globs import key_pattern
-from dashboard.model import (
+from ...errors import NotFound
+from ...globs import key_pattern
+from ...model import (
     Capability,
     FlowDelta,
     Job,
@@ -40,8 +24,25 @@ from dashboard.model import (
     Window,
     Worker,
 )
-from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from ...settings import SourceSettings
+from ...sources.source import Source
+from ..actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..lua_reads import Scripts
+from ..payloads.search_text import ends, joined
+from ..unreadable_data import searched_row
+from . import keys
+from .actions import deletion, descriptions, dispatch, stray_jobs, worker_control
+from .consumers import read_versions
+from .discovery import discover
+from .job_detail import read_job
+from .job_hashes import Reader
+from .job_refs import read_picks
+from .jobs import read_page
+from .keys import LISTS, QueueKeys
+from .rates import read_flow
+from .stats import read_stats
+from .workers import read_schedules, read_workers
 
 
 class RQ(Backend):
@@ -55,13 +56,13 @@ class RQ(Backend):
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )
 
-    job_actions = words.JOB_ACTIONS
-    abandoned_actions = words.ABANDONED_ACTIONS
-    listed_with = words.LISTED_WITH
-    queue_actions = words.QUEUE_ACTIONS
-    worker_actions = words.WORKER_ACTIONS
-    explained = words.EXPLAINED
-    withheld = words.WITHHELD
+    job_actions = descriptions.JOB_ACTIONS
+    abandoned_actions = descriptions.ABANDONED_ACTIONS
+    listed_with = descriptions.LISTED_WITH
+    queue_actions = descriptions.QUEUE_ACTIONS
+    worker_actions = descriptions.WORKER_ACTIONS
+    explained = descriptions.EXPLAINED
+    withheld = descriptions.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -122,32 +123,32 @@ class RQ(Backend):
         if action is Action.DELETE or action not in self.offered(state, abandoned=True):
             return super().act(ref, action, state, picks, wishes)
         if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
-            return stray.put_back(self.source, self._keys(ref), state, picks)
-        return act.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
+            return stray_jobs.put_back(self.source, self._keys(ref), state, picks)
+        return dispatch.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
         """As the contract says; a started job is taken where it stands in no list any more."""
-        taken = undo.take(self.source, self._keys(ref), listed(state), picks)
+        taken = deletion.take(self.source, self._keys(ref), listed(state), picks)
         if state is not State.ACTIVE:
             return taken
         return [_running(one) for one in taken]
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.delete(self.source, self._keys(ref), listed(state), kept)
+        return deletion.delete(self.source, self._keys(ref), listed(state), kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.restore(self.source, self._keys(ref), listed(state), kept)
+        return deletion.restore(self.source, self._keys(ref), listed(state), kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
         """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return control.on_queue(self.source, self._keys(ref), ref.name, action)
+        return worker_control.on_queue(self.source, self._keys(ref), ref.name, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action is not Action.STOP_WORKER:
             return super().act_on_worker(worker, action)
-        return control.stop_worker(self.source, self.prefixes, worker.id)
+        return worker_control.stop_worker(self.source, self.prefixes, worker.id)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {ref.key.partition(":queue:")[0] for ref in refs} or {keys.DEFAULT_PREFIX}
@@ -172,12 +173,12 @@ class RQ(Backend):
 
 def listed(state: State) -> State:
     """The state in whose list jobs of `state` stand."""
-    return words.LISTED_WITH.get(state, state)
+    return descriptions.LISTED_WITH.get(state, state)
 
 
 def _running(one: Kept | Acted) -> Kept | Acted:
     """What to say of a started job; one that could not be taken is run by a worker."""
-    if isinstance(one, Kept) or one.outcome is not Outcome.CHANGED or one.detail == undo.ASK_AGAIN:
+    if isinstance(one, Kept) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
     return Acted(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
 

@@ -9,16 +9,16 @@ from functools import partial
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.odd_data import readable
-from dashboard.backends.payload import text
-from dashboard.backends.rq import keys
-from dashboard.backends.rq.keys import LISTS, QueueKeys, job_id_of
-from dashboard.backends.rq.records import Reader
-from dashboard.backends.rq.rows import DEAD_LIST, LIST, job_of, without_data
-from dashboard.clock import instant
-from dashboard.errors import NotFound, Unsupported, WrongType
-from dashboard.model import JobPage, JobQuery, QueueRef, State
-from dashboard.sources import Command, Reply, Source
+from ...clock import instant
+from ...errors import NotFound, Unsupported, WrongType
+from ...model import JobPage, JobQuery, QueueRef, State
+from ...sources.source import Command, Reply, Source
+from ..payloads.decoding import text
+from ..unreadable_data import readable
+from . import keys
+from .job_decoding import DEAD_LIST, LIST, job_of, without_data
+from .job_hashes import Reader
+from .keys import LISTS, QueueKeys, job_id_of
 
 # Lists that expire: newest first as long as all jobs of the queue have the same time to live.
 _EXPIRING = (State.COMPLETED, State.DEAD)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
-from dashboard.backends.members import shared_script
-from dashboard.model import State
+from ...model import State
+from ..bounded_reads import shared_script
 
 DEFAULT_PREFIX = "rq"
 _EXECUTION = re.compile(r":[0-9a-f]{32}\Z")

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.members import short_fields
-from dashboard.backends.payload import printable, text
-from dashboard.backends.rq import keys
-from dashboard.backends.rq.decode import moment
-from dashboard.backends.rq.keys import LISTS, QueueKeys
-from dashboard.backends.rq.workers import Crew, workers_call, workers_of
-from dashboard.backends.script import Scripts
-from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Argument, Command, Reply, Source
+from ...model import Counts, NativeCount, QueueRef, QueueStats, State
+from ...sources.source import Argument, Command, Reply, Source
+from ..bounded_reads import short_fields
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable, text
+from . import keys
+from .consumers import Crew, workers_call, workers_of
+from .keys import LISTS, QueueKeys
+from .serialization import moment
 
 # One script holds up the server as long as it runs: this many queues take about a millisecond.
 QUEUES_PER_SCRIPT = 25

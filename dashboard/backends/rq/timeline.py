@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from dashboard.backends.payload import printable
-from dashboard.backends.rq.decode import moment
-from dashboard.backends.rq.records import Entry, Record
-from dashboard.clock import instant
-from dashboard.model import TimelineEvent
+from ...clock import instant
+from ...model import TimelineEvent
+from ..payloads.decoding import printable
+from .job_hashes import Entry, Record
+from .serialization import moment
 
 # Type of a result -> what happened. Source: rq 3.0, results.py, Result.Type.
 _ENDS = {

@@ -1,116 +1,253 @@
-"""The live workers of one prefix, read in a script, since their hashes are only found by way of their set."""
+"""RQ's workers and cron schedules, for their pages. Layout: rq 3.0, worker/base.py, cron.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
-from dashboard.backends.payload import count_of, text
-from dashboard.backends.rq import keys
-from dashboard.backends.rq.decode import moment, number
-from dashboard.backends.script import Scripts
-from dashboard.sources import Argument, Reply
+from redis.exceptions import ResponseError
 
-# More workers than this are only counted, not looked at one by one.
-MAX_WORKERS = 500
-MAX_BYTES = 512 * 1024
+from ...model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
+from ...sources.source import Command, Reply, Source
+from ..base import MAX_SCHEDULES
+from ..bounded_reads import short_fields
+from ..lua_reads import Scripts
+from ..payloads.decoding import bounded, count_of, finite, loads, printable, text
+from ..unreadable_data import schedule_row, worker_row
+from . import keys
+from .job_hashes import Reader, Record, Shape
+from .serialization import call_parts, moment, number
 
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A worker whose hash has not expired."""
-
-    key: str
-    queues: str  # their names, joined by commas; "" where Redis does not know them any more
-    version: str | None
-    completed: int  # jobs since its birth
-    failed: int  # attempts since its birth, those that are retried among them
-    birth: str | None
-
-    def serves(self, queue: str) -> bool:
-        """Whether it listens to `queue`, whose own name may hold commas."""
-        return f",{queue}," in f",{self.queues},"
-
-    def born_before(self, seconds: float) -> bool:
-        """Whether it is known to have started before that instant, in seconds since 1970."""
-        birth = moment(self.birth)
-        return birth is not None and birth.timestamp() < seconds
-
-    def born_after(self, seconds: float) -> bool:
-        """Whether it started after that instant, in seconds since 1970."""
-        birth = moment(self.birth)
-        return birth is not None and birth.timestamp() > seconds
+MAX_WORKERS = 1000
+# While it works, a worker beats at least once in 90 s; an idle one blocks for up to 405 s and says nothing.
+BUSY_SILENCE_S, IDLE_SILENCE_S = 90.0, 480.0
+FIELDS = (
+    *("birth", "last_heartbeat", "queues", "pid", "hostname", "version", "state", "current_job"),
+    *("successful_job_count", "failed_job_count", "total_working_time", "shutdown_requested_date", "ip_address"),
+)
+# Of the jobs that they run: no more of them are looked at, and no longer description.
+MAX_QUEUES, RUNNING_OF_A_QUEUE = 1000, 100
+RUNNING = Shape(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
+MAX_RUNNING = 1000
+# Of a longer field of a worker, or list of a cron scheduler, nothing is read; one call reads so many fields.
+FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
+GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
 
 
-class Told(NamedTuple):
-    """What is told of the workers of one queue."""
+def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
+    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, 5 without scripts.
 
-    workers: int
-    versions: str | None
-
-
-NO_WORKERS = Told(0, None)
-
-
-class Crew:
-    """Live workers by the queues that they serve."""
-
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self._workers = workers
-        self._by_queue: dict[str, list[Worker]] = {}
-        for worker in workers:
-            for name in worker.queues.split(","):
-                self._by_queue.setdefault(name, []).append(worker)
-
-    def told(self, queue: str) -> Told:
-        """What is told of the workers that listen to `queue`."""
-        workers = self.of(queue)
-        if len(workers) < 2:
-            return Told(1, workers[0].version or None) if workers else NO_WORKERS
-        versions = {worker.version for worker in workers if worker.version}
-        return Told(len(workers), ", ".join(sorted(versions)) or None)
-
-    def of(self, queue: str) -> Sequence[Worker]:
-        """The workers that listen to `queue`."""
-        if "," in queue:  # its name looks like several
-            return [worker for worker in self._workers if worker.serves(queue)]
-        return self._by_queue.get(queue, ())
-
-
-FIELDS = ("queues", "version", "successful_job_count", "failed_job_count", "birth")
-
-
-def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
-    """Arguments of the script `queues` that reads the live workers, and of the `known` ones those that have ended.
-
-    One that ended is in the set no more; RQ keeps what it counted for a minute.
+    What they run is looked up at the same time, by the lists of running jobs of the known queues.
     """
-    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES, *known)
+    queues = [queue for key in refs if (queue := keys.queue_keys(key, prefixes)) is not None][:MAX_QUEUES]
+    first: list[Command] = [("SSCAN", keys.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
+    first += [("ZREVRANGE", f"{queue.prefix}:wip:{queue.name}", 0, RUNNING_OF_A_QUEUE - 1) for queue in queues]
+    replies = source.batch(first)
+    listed = [
+        (prefix, key)
+        for prefix, reply in zip(prefixes, replies, strict=False)
+        for key in (reply[1][:MAX_WORKERS] if isinstance(reply, list) else ())
+    ]
+    started = {
+        (queue.prefix, keys.job_id_of(text(member), State.ACTIVE)): queue
+        for queue, reply in zip(queues, replies[len(prefixes) :], strict=True)
+        for member in (reply if isinstance(reply, list) else ())
+    }
+    wanted = list(started)[:MAX_RUNNING]
+    commands: list[Command] = [("SSCAN", key + b":executions", 0, "COUNT", 100) for _, key in listed]
+    commands += [("HSTRLEN", key, FIELDS[0]) for _, key in listed]  # an error where it is no hash
+    fields = [(key, name) for _, key in listed for name in FIELDS]
+    starts = range(0, 0 if reader.without_scripts else len(fields), FIELDS_PER_SCRIPT)
+    groups = [fields[at : at + FIELDS_PER_SCRIPT] for at in starts]
+    commands += [reader.fields_command(group, FIELD_BYTES) for group in groups]
+    records, replies = reader.read([(started[job], job[1]) for job in wanted], RUNNING, commands)
+    answers = replies[2 * len(listed) :]
+    if answers and all(isinstance(answer, list) for answer in answers):
+        values: list[Reply] = [value for answer in answers for value in answer]
+    else:
+        values = short_fields(source, fields, FIELD_BYTES)
+    jobs = dict(zip(wanted, records, strict=True))
+    found = []
+    width = len(FIELDS)
+    for n, ((prefix, key), executions) in enumerate(zip(listed, replies, strict=False)):
+        record: Reply = values[n * width : (n + 1) * width]
+        if isinstance(replies[len(listed) + n], ResponseError):
+            record = replies[len(listed) + n]
+        decode = partial(_worker, source, prefix, key, record, executions, jobs, refs)
+        found.append(worker_row(decode, _worker_id(prefix, key), source.name, "rq"))
+    return sorted(found, key=lambda worker: worker.id)
 
 
-def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
-    """The live workers; None when they could not be looked at one by one."""
-    if not isinstance(reply, list):
-        return None
-    return tuple(worker_of(text(key), *fields) for key, *fields in reply)
+def _running(record: Reply, executions: Reply) -> list[str]:
+    """The ids of the jobs that a worker runs, in order: from 3.0 on each run is listed, before it names its one job."""
+    if isinstance(executions, list) and executions[1]:
+        return sorted({keys.job_id_of(text(member), State.ACTIVE) for member in executions[1]})[:100]
+    current = record[FIELDS.index("current_job")] if isinstance(record, list) else None
+    return [text(current)] if current else []
 
 
-def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> Worker:
-    """A worker from its hash: the values of FIELDS."""
-    version, completed, failed, birth = (text(value) if value else None for value in fields)
-    return Worker(
-        key=key,
-        queues=text(queues or b""),
-        version=version,
-        completed=count_of(number(completed)) or 0,
-        failed=count_of(number(failed)) or 0,
-        birth=birth,
+def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, QueueRef]) -> Work:
+    queue = record.text("origin") if record else None
+    if record is None or queue is None:
+        return Work(job_id=job_id)
+    ref = refs.get(f"{prefix}:queue:{queue}")
+    return Work(
+        job_id=job_id,
+        job_name=_shown(call_parts(record.text("description"))[0]),
+        queue=ref.name if ref else printable(queue, 200),
+        ref=ref,
+        started_at=moment(record.text("started_at")),
     )
 
 
-def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """The versions of RQ that live workers tell, sorted; () when none does. Cost: 1 round trip."""
-    answered = scripts.run(keys.script("queues"), [workers_call(prefix) for prefix in prefixes])
-    found = [worker for reply in (answered[0] if answered else ()) for worker in workers_of(reply) or ()]
-    return tuple(sorted({worker.version for worker in found if worker.version}))
+def _worker(
+    source: Source,
+    prefix: str,
+    key: bytes,
+    record: Reply,
+    executions: Reply,
+    jobs: Mapping[tuple[str, str], Record | None],
+    refs: Mapping[str, QueueRef],
+) -> Worker:
+    work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
+    common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
+    if isinstance(record, ResponseError):
+        wrong = "its record is of the wrong type"
+        return Worker(**common, backend="rq", state=WorkerState.UNKNOWN, problem=wrong)
+    fields = {field: text(raw) for field, raw in zip(FIELDS, record, strict=True) if raw is not None}
+    if not fields:
+        return Worker(**common, backend="rq", state=WorkerState.DEAD, reason=GONE)
+    names = [queue for queue in fields.get("queues", "").split(",") if queue]
+    shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
+    state, reason = _state(fields, source.now_s(), busy=bool(work))
+    # RQ writes each with the first job that ends so: it counts what is not there as none.
+    completed, failed = (count_of(number(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed"))
+    return Worker(
+        **common,
+        backend="rq",
+        state=state,
+        reason=reason,
+        hostname=_shown(fields.get("hostname")),
+        pid=count_of(number(fields.get("pid"))),
+        version=_shown(fields.get("version")),
+        queues=tuple(printable(queue, 200) for queue in shown[:100]),
+        concurrency=1,
+        busy=len(work),
+        work=tuple(work),
+        started_at=moment(fields.get("birth")),
+        heartbeat_at=moment(fields.get("last_heartbeat")),
+        processed=None if completed is None or failed is None else completed + failed,
+        failed=failed,
+        facts=tuple(_facts(fields)),
+    )
+
+
+def _worker_id(prefix: str, key: bytes) -> str:
+    name = text(key).removeprefix(f"{prefix}:worker:")
+    return name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}"
+
+
+def _state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[WorkerState, str | None]:
+    beat = moment(fields.get("last_heartbeat"))
+    silence_s = now - beat.timestamp() if beat else None
+    word = fields.get("state")
+    if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
+        return WorkerState.SUSPECT, f"no heartbeat for {silence_s:.0f} s"
+    if fields.get("shutdown_requested_date"):
+        return WorkerState.QUIET, "it was asked to shut down and finishes its job"
+    if word == "suspended":
+        return WorkerState.QUIET, "all workers of this Redis are suspended"
+    if busy or word == "busy":
+        return WorkerState.BUSY, None
+    return (WorkerState.IDLE, None) if word in ("idle", "started") else (WorkerState.UNKNOWN, None)
+
+
+def _facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
+    try:
+        seconds = float(fields.get("total_working_time", ""))
+    except ValueError:
+        return []
+    return [("Time at work", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
+
+
+def _shown(value: str | None) -> str | None:
+    return printable(value, 200) if value else None
+
+
+def read_schedules(
+    source: Source, scripts: Scripts, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
+) -> list[Schedule]:
+    """The jobs of RQ's cron schedulers (2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
+    scans = source.batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
+    names = [
+        (prefix, name)
+        for prefix, reply in zip(prefixes, scans, strict=True)
+        for name in (reply if isinstance(reply, list) else ())
+    ]
+    wanted = [(f"{prefix}:cron_scheduler:".encode() + name, "cron_jobs") for prefix, name in names]
+    found: list[Schedule] = []
+    for (prefix, name), raw in zip(names, short_fields(source, wanted, CRON_BYTES, scripts=scripts), strict=True):
+        if isinstance(raw, bytes):
+            found.extend(_schedules(source.name, prefix, text(name), raw, refs))
+    far = datetime.max.replace(tzinfo=UTC)
+    found.sort(key=lambda entry: (entry.next_run_at or far, entry.id))
+    return found[:MAX_SCHEDULES]
+
+
+def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
+    try:
+        jobs = json.loads(raw)
+    except (ValueError, RecursionError):
+        jobs = None
+    if not isinstance(jobs, list):
+        wrong = "its list of jobs cannot be read"
+        return [Schedule(id=scheduler, source=source, backend="rq", kind="cron", problem=wrong)]
+    return [
+        schedule_row(
+            partial(_schedule, source, prefix, scheduler, n, job, refs), f"{scheduler}#{n}", source, "rq", "cron"
+        )
+        for n, job in enumerate(jobs[:MAX_SCHEDULES])
+    ]
+
+
+def _schedule(source: str, prefix: str, scheduler: str, n: int, job: Any, refs: Mapping[str, QueueRef]) -> Schedule:
+    """One entry of the list of a scheduler."""
+    job = job if isinstance(job, dict) else {}
+    queue = job.get("queue_name")
+    ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
+    every, cron = finite(job.get("interval")), job.get("cron")
+    value, _ = bounded({name: _written(job.get(name)) for name in ("args", "kwargs")})
+    return Schedule(
+        id=f"{scheduler}#{n}",
+        source=source,
+        backend="rq",
+        kind="cron",
+        name=_word(job.get("func_name")) or _word(job.get("name")),
+        queue=ref.name if ref else _word(queue),
+        ref=ref,
+        pattern=_word(cron) or (None if every is None else f"every {every:g} s"),
+        next_run_at=_moment(job.get("next_enqueue_time")),
+        last_run_at=_moment(job.get("latest_enqueue_time")),
+        payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
+        facts=(("Scheduler", scheduler),),
+        problem=None if job else "its entry is no JSON object",
+    )
+
+
+def _moment(value: Any) -> datetime | None:
+    return moment(value) if isinstance(value, str) else None
+
+
+def _written(value: Any) -> Any:
+    """Arguments as they are: RQ writes them as a text of JSON within the JSON where it can."""
+    try:
+        return loads(value.encode("utf-8", "replace")) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _word(value: Any) -> str | None:
+    return printable(value.encode("utf-8", "replace"), 200) if isinstance(value, str) and value else None

@@ -8,30 +8,8 @@ from typing import Any
 
 import msgspec
 
-from dashboard.backends.acting import Acted, Action, Kept, Pick, Wishes
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
-from dashboard.backends.odd_data import searched_row
-from dashboard.backends.script import Scripts
-from dashboard.backends.searchtext import ends, joined
-from dashboard.backends.sidekiq import (
-    act,
-    control,
-    discover,
-    flow,
-    keys,
-    metrics,
-    pages,
-    running,
-    schedules,
-    stats,
-    undo,
-    words,
-    workers,
-)
-from dashboard.backends.sidekiq.cron_namespaces import CronSets
-from dashboard.backends.sidekiq.entry import searched_text, stack_of
-from dashboard.globs import key_pattern
-from dashboard.model import (
+from ...globs import key_pattern
+from ...model import (
     Capability,
     ClassBoard,
     FlowDelta,
@@ -47,8 +25,17 @@ from dashboard.model import (
     Window,
     Worker,
 )
-from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from ...settings import SourceSettings
+from ...sources.source import Source
+from ..actions import Acted, Action, Kept, Pick, Wishes
+from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..lua_reads import Scripts
+from ..payloads.search_text import ends, joined
+from ..unreadable_data import searched_row
+from . import discovery, job_class_metrics, jobs, keys, rates, schedules, stats, workers
+from .actions import active_jobs, deletion, descriptions, dispatch, worker_control
+from .cron_namespaces import CronSets
+from .job_decoding import searched_text, stack_of
 
 
 class Sidekiq(Backend):
@@ -62,12 +49,12 @@ class Sidekiq(Backend):
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH, Capability.CLASSES})
 
-    job_actions = act.JOB_ACTIONS
+    job_actions = dispatch.JOB_ACTIONS
     queue_actions = (Action.OBLITERATE,)
     schedule_actions = (Action.TRIGGER, Action.PAUSE_SCHEDULE, Action.RESUME_SCHEDULE)
     worker_actions = (Action.QUIET, Action.STOP_WORKER)
-    explained = words.EXPLAINED
-    withheld = words.WITHHELD
+    explained = descriptions.EXPLAINED
+    withheld = descriptions.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -75,7 +62,7 @@ class Sidekiq(Backend):
         self._cron_sets = CronSets()
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
-        found, following = discover.step(self.source, cursor, budget)
+        found, following = discovery.step(self.source, cursor, budget)
         if cursor is None:
             found += [keys.Place("", name) for name in self.named_queues()]
         refs = tuple(
@@ -104,13 +91,13 @@ class Sidekiq(Backend):
         return stats.read(self.source, self._scripts, refs, seen)
 
     def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return flow.read(self.source, refs, cursor or {})
+        return rates.read(self.source, refs, cursor or {})
 
     def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        return pages.read(self.source, self._scripts, ref, query)[0]
+        return jobs.read(self.source, self._scripts, ref, query)[0]
 
     def job(self, ref: QueueRef, job_id: str) -> Job:
-        return pages.job(self.source, self._scripts, ref, job_id)
+        return jobs.job(self.source, self._scripts, ref, job_id)
 
     def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
@@ -121,25 +108,25 @@ class Sidekiq(Backend):
         return schedules.read(self.source, self._scripts, self._cron_sets, _namespaces(refs), by_key)
 
     def classes(self, ref: QueueRef) -> ClassBoard | None:
-        return metrics.read(self.source, keys.place(ref).namespace)
+        return job_class_metrics.read(self.source, keys.place(ref).namespace)
 
     def sifts(self, state: State) -> bool:
         return state in self.states and state is not State.ACTIVE and not self._scripts.refused
 
     def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = pages.sift(self.source, self._scripts, ref, state, word, offset) if self.sifts(state) else None
+        found = jobs.sift(self.source, self._scripts, ref, state, word, offset) if self.sifts(state) else None
         if found is None:
             return None
         rows, reached, more = found
         return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
     def window(self, ref: QueueRef, query: JobQuery) -> Window:
-        page, payloads = pages.read(self.source, self._scripts, ref, query)
+        page, payloads = jobs.read(self.source, self._scripts, ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
-        return pages.picks(self.source, self._scripts, ref, query)
+        return jobs.picks(self.source, self._scripts, ref, query)
 
     def act(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
@@ -147,32 +134,32 @@ class Sidekiq(Backend):
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act(ref, action, state, picks, wishes)
         if action is Action.STOP:
-            return running.stop(self.source, self._scripts, ref, picks)
-        return act.act(self.source, self._scripts, ref, action, state, picks, wishes)
+            return active_jobs.stop(self.source, self._scripts, ref, picks)
+        return dispatch.act(self.source, self._scripts, ref, action, state, picks, wishes)
 
     def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
-        return undo.take(self._scripts, ref, state, picks)
+        return deletion.take(self._scripts, ref, state, picks)
 
     def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.delete(self.source, self._scripts, ref, state, kept)
+        return deletion.delete(self.source, self._scripts, ref, state, kept)
 
     def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
-        return undo.restore(self.source, ref, state, kept)
+        return deletion.restore(self.source, ref, state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return control.on_queue(self.source, ref, action)
+        return worker_control.on_queue(self.source, ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
-        return control.on_schedule(self.source, schedule, action)
+        return worker_control.on_schedule(self.source, schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> Acted:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
-        return control.on_worker(self.source, worker, action)
+        return worker_control.on_worker(self.source, worker, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         spaces = sorted({keys.place(ref).namespace for ref in refs} or {""})

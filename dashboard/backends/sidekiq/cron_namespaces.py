@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from dashboard.backends.base import Budget
-from dashboard.backends.payload import text
-from dashboard.backends.scan import scan_step
-from dashboard.clock import monotonic_s
-from dashboard.errors import Forbidden
-from dashboard.sources import Source
+from ...clock import monotonic_s
+from ...errors import Forbidden
+from ...sources.source import Source
+from ..base import Budget
+from ..payloads.decoding import text
+from ..scan import scan_step
 
 SETS = "cron_jobs"
 # What is read without a search: the set of sidekiq-cron 1, and that of the default namespace of 2.

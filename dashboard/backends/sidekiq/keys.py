@@ -6,8 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from dashboard.backends.members import shared_script
-from dashboard.model import QueueRef, State
+from ...model import QueueRef, State
+from ..bounded_reads import shared_script
 
 SHARED = "*"
 QUEUE = "queue:"

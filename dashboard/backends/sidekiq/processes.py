@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dashboard.backends.payload import printable
-from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys
-from dashboard.sources import Reply
+from ...sources.source import Reply
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable
+from . import keys
 
 # So many portions of one namespace are read; of processes beyond them nothing is known.
 PORTIONS = 60

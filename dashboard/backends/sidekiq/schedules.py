@@ -9,18 +9,18 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from dashboard.backends.base import MAX_SCHEDULES
-from dashboard.backends.members import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
-from dashboard.backends.odd_data import schedule_row
-from dashboard.backends.payload import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
-from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys
-from dashboard.backends.sidekiq.cron import next_run
-from dashboard.backends.sidekiq.cron_namespaces import CronSets
-from dashboard.backends.sidekiq.entry import moment, words
-from dashboard.clock import EPOCH, instant
-from dashboard.model import QueueRef, Schedule
-from dashboard.sources import Argument, Command, Reply, Source
+from ...clock import EPOCH, instant
+from ...model import QueueRef, Schedule
+from ...sources.source import Argument, Command, Reply, Source
+from ..base import MAX_SCHEDULES
+from ..bounded_reads import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
+from ..lua_reads import Scripts
+from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from ..unreadable_data import schedule_row
+from . import keys
+from .cron_expression import next_run
+from .cron_namespaces import CronSets
+from .job_decoding import moment, words
 
 CRON_FIELDS = (
     "namespace",

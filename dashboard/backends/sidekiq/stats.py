@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.payload import loads_dict, names_in, printable, text
-from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys, plain
-from dashboard.backends.sidekiq.entry import MILLISECONDS, words
-from dashboard.backends.sidekiq.processes import Processes, read_all
-from dashboard.model import Counts, NativeCount, QueueRef, QueueStats, State
-from dashboard.sources import Reply, Source
+from ...model import Counts, NativeCount, QueueRef, QueueStats, State
+from ...sources.source import Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import loads_dict, names_in, printable, text
+from . import keys, without_lua
+from .job_decoding import MILLISECONDS, words
+from .processes import Processes, read_all
 
 QUEUES_PER_CALL = 40
 # So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
@@ -62,7 +62,7 @@ def read(
         for n, (namespace, queues) in enumerate(groups)
     ]
     answered = scripts.run(keys.script("stats"), calls)
-    replies = answered[0] if answered is not None else plain.stats(source, calls)
+    replies = answered[0] if answered is not None else without_lua.stats(source, calls)
     if answered is not None:
         _read_further_heads(scripts, calls, replies)
     found: dict[int, QueueStats] = {}

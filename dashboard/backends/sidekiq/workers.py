@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from dashboard.backends.odd_data import worker_row
-from dashboard.backends.payload import count_of, finite, loads_dict, printable, text
-from dashboard.backends.script import Scripts
-from dashboard.backends.sidekiq import keys, plain
-from dashboard.backends.sidekiq.entry import decode, job_name, moment, words
-from dashboard.backends.sidekiq.processes import Processes, read_all
-from dashboard.model import QueueRef, Work, Worker, WorkerState
-from dashboard.sources import Reply, Source
+from ...model import QueueRef, Work, Worker, WorkerState
+from ...sources.source import Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import count_of, finite, loads_dict, printable, text
+from ..unreadable_data import worker_row
+from . import keys, without_lua
+from .job_decoding import decode, job_name, moment, words
+from .processes import Processes, read_all
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
 SUSPECT_AFTER_S = 30.0
@@ -53,7 +53,7 @@ def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list
     """The processes of each namespace, as `work.lua` has them. Cost: as `read`."""
     answered = scripts.run(keys.script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
-        answered[0] if answered is not None else [plain.work(source, namespace) for namespace in namespaces]
+        answered[0] if answered is not None else [without_lua.work(source, namespace) for namespace in namespaces]
     )
     return [read_all(scripts, "work", namespace, reply) for namespace, reply in zip(namespaces, found, strict=True)]
 

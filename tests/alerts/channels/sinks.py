@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from dashboard.alerts.channels.base import Line, Message
+from dashboard.alerts.delivery.channels.base import Line, Message
 
 STARTED = datetime(2026, 3, 1, 3, 12, 7, 250_000, tzinfo=UTC)
 # A sender whose deadline is far shorter has left a server that hangs or drips for longer by then, on any machine.

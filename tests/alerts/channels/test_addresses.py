@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.channels.addresses import is_public
-from dashboard.alerts.channels.base import make
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.alerts.channels.fields import Endpoint
-from dashboard.alerts.channels.http import Answer, Transport
-from dashboard.alerts.channels.scrub import Scrubber
+from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.channels.config import Endpoint
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.delivery.transport.http import Answer, Transport
+from dashboard.alerts.delivery.transport.public_addresses import is_public
+from dashboard.alerts.delivery.transport.redaction import Scrubber
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import HANGS_S, SOON_S, Authority, HttpSink, at_most, message
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.channels.base import make
-from dashboard.alerts.channels.mail import message_id
+from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.channels.email_message import message_id
 from tests.alerts.channels.sinks import ENDED, HANGS_S, SOON_S, TOKEN, Authority, at_most, hostile, message
 from tests.alerts.channels.smtp import SmtpSink
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dashboard.alerts.channels import text
-from dashboard.alerts.channels.base import Line, Message, make
+from dashboard.alerts.delivery.channels import wording
+from dashboard.alerts.delivery.channels.base import Line, Message, make
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import ENDED, TOKEN, HttpSink, hostile, message
 
@@ -238,7 +238,7 @@ def test_nothing_asks_to_acknowledge_what_is_over(sink: HttpSink) -> None:
     ],
 )
 def test_nothing_but_web_addresses_is_linked(sink: HttpSink, url: str, linked: bool) -> None:
-    assert text.safe_url(url) == (url if linked else None)
+    assert wording.safe_url(url) == (url if linked else None)
     shown = texts(sent("slack", sink, message(runbook_url=url)))
     assert (url in shown) is linked
 
@@ -246,10 +246,10 @@ def test_nothing_but_web_addresses_is_linked(sink: HttpSink, url: str, linked: b
 def test_a_peak_survives_in_the_sparkline() -> None:
     points = [0.0] * 3600
     points[1800] = 9.0
-    drawn = text.sparkline(points)
+    drawn = wording.sparkline(points)
     assert len(drawn) == 60
     assert drawn.count("█") == 1
-    assert text.sparkline([None, None]) == text.sparkline([]) == text.sparkline([float("nan")]) == ""
-    assert text.sparkline([5.0, 5.0]) == "██"
-    assert text.sparkline([0.0, 0.0]) == "▁▁"
-    assert len(text.sparkline([-1e308, 1e308])) == 2
+    assert wording.sparkline([None, None]) == wording.sparkline([]) == wording.sparkline([float("nan")]) == ""
+    assert wording.sparkline([5.0, 5.0]) == "██"
+    assert wording.sparkline([0.0, 0.0]) == "▁▁"
+    assert len(wording.sparkline([-1e308, 1e308])) == 2

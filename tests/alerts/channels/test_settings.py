@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.channels.base import KINDS, Channel, Delivered, Message, make, public
-from dashboard.alerts.channels.deadline import Deadline
-from dashboard.alerts.channels.fields import ChannelSettings, Secret
-from dashboard.alerts.channels.scrub import Scrubber
+from dashboard.alerts.delivery.channels.base import KINDS, Channel, Delivered, Message, make, public
+from dashboard.alerts.delivery.channels.config import ChannelSettings, Secret
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.delivery.transport.redaction import Scrubber
 from dashboard.errors import ConfigurationError
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import TOKEN, HttpSink, message
@@ -199,7 +199,7 @@ def test_without_apprise_the_line_says_what_to_install(monkeypatch: pytest.Monke
 
 def test_a_kind_is_imported_on_first_use() -> None:
     code = (
-        "import sys, dashboard.alerts.channels.base as base\n"
+        "import sys, dashboard.alerts.delivery.channels.base as base\n"
         "names = ('smtplib', 'apprise', 'urllib3')\n"
         "print([name for name in names if name in sys.modules])\n"
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.channels.base import make
-from dashboard.alerts.channels.http import retry_after_s
+from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.transport.http import retry_after_s
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import HANGS_S, SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
 

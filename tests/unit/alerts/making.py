@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dashboard.alerts.rules import Rule, parse
+from dashboard.alerts.rules.rule import Rule, parse
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
 
 

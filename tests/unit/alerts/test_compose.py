@@ -9,12 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from msgspec.structs import replace
 
-from dashboard.alerts.channels import discord, slack, teams, text, webhook
-from dashboard.alerts.compose import Links, compose, glob_of
-from dashboard.alerts.machine import Labels
-from dashboard.alerts.mutes import Silence
-from dashboard.alerts.notes import LOCAL, Note
-from dashboard.alerts.rules import Severity
+from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
+from dashboard.alerts.delivery.message import Links, compose, glob_of
+from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.notification import LOCAL, Note
+from dashboard.alerts.rules.rule import Severity
+from dashboard.alerts.silences import Silence
 
 LINKS = Links("https://deck.example/queues")
 
@@ -47,29 +47,29 @@ def ended(begun: Note, at: float, reason: str | None = None) -> Note:
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = compose("m", "firing", [note()], LINKS, "ops")
     line = "mail (rq, main): 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC"
-    assert f"- {line}\n" in text.plain(message)
+    assert f"- {line}\n" in wording.plain(message)
     shown = (slack.payload(message), discord.payload(message), teams.payload(message), webhook.payload(message))
     assert not [words for words in map(str, shown) if "since since" in words]
 
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = compose("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    assert "40 min at worst (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in text.plain(
+    assert "40 min at worst (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in wording.plain(
         message
     )
-    assert ("Lasted", "15 s") in text.facts(message)
+    assert ("Lasted", "15 s") in wording.facts(message)
 
 
 def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
     here, there = note("a", started_at=900.0), note("b", labels=Labels(source="other", backend="rq", queue="b"))
     message = compose("m", "firing", [there, here], LINKS, "ops")
-    assert dict(text.facts(message)) == {
+    assert dict(wording.facts(message)) == {
         "Severity": "critical",
         "Rule": "Jobs wait too long",
         "Since": "1970-01-01 00:15:00 UTC",
     }
     over = compose("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
-    assert dict(text.facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
+    assert dict(wording.facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
 
 
 def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
@@ -108,31 +108,32 @@ def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) ->
 
 def test_no_name_is_too_long_for_links_that_work() -> None:
     message = compose("m", "firing", [note("x" * 10_000)], LINKS, "ops")
-    assert [label for label, _ in text.links(message)] == ["Acknowledge", "Silence", "Open"]
-    assert dict(text.links(message))["Open"] == "https://deck.example/queues/alerts"
-    assert not re.search("x{300}", text.plain(message))
+    assert [label for label, _ in wording.links(message)] == ["Acknowledge", "Silence", "Open"]
+    assert dict(wording.links(message))["Open"] == "https://deck.example/queues/alerts"
+    assert not re.search("x{300}", wording.plain(message))
 
 
 def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None:
     message = compose("m", "firing", [note(episode=f"{LOCAL}1", labels=Labels(source="main"))], LINKS, "ops")
-    assert [label for label, _ in text.links(message)] == ["Silence", "Open"]
+    assert [label for label, _ in wording.links(message)] == ["Silence", "Open"]
 
 
 def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
     message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], Links(None), "ops")
-    assert text.links(message) == [("Runbook", "https://runbook.example/1")]
+    assert wording.links(message) == [("Runbook", "https://runbook.example/1")]
 
 
 def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
     refused = note(metric="redis.writes_refused", labels=Labels(source="main"), threshold=1.0, value=1.0, detail="OOM")
     message = compose("m", "firing", [refused], LINKS, "ops")
-    assert text.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
+    assert wording.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
 
 
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
     message = compose("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
-    assert "Flapping: it began and ended six times within an hour; silent now until it has come to rest" in text.plain(
-        message
+    assert (
+        "Flapping: it began and ended six times within an hour; silent now until it has come to rest"
+        in wording.plain(message)
     )
 
 
@@ -141,7 +142,7 @@ def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
     message = compose("m", "firing", notes, LINKS, "ops")
     assert message.title == f"Jobs wait too long: {count} queues"
-    assert text.more(message) == (f"and {count - 20} more" if count > 20 else "")
+    assert wording.more(message) == (f"and {count - 20} more" if count > 20 else "")
     document = webhook.payload(message)
     assert document["lines_total"] == count
     assert len(document["lines"]) == min(count, 100)

@@ -9,15 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.engine import spark
-from dashboard.alerts.evaluate import Evaluator, Situation, Turn
-from dashboard.alerts.machine import Labels, State
-from dashboard.alerts.metrics import METRICS
-from dashboard.alerts.mutes import Mutes, Silence
-from dashboard.alerts.rules import Rule, Severity, fingerprint, shipped
-from dashboard.collect.flow import FlowWindow, with_rates
-from dashboard.collect.history import History, QueueHistory
+from dashboard.alerts.evaluation.evaluator import Evaluator, Situation, Turn
+from dashboard.alerts.evaluation.state_machine import Labels, State
+from dashboard.alerts.rules.metrics import METRICS
+from dashboard.alerts.rules.rule import Rule, Severity, fingerprint, shipped
+from dashboard.alerts.silences import Mutes, Silence
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, Snapshot
 from dashboard.model import State as JobState
+from dashboard.sampling.rates import FlowWindow, with_rates
+from dashboard.sampling.recent_history import History, QueueHistory
 from tests.counting import calls_of
 from tests.unit.alerts.making import queue, rule, sample, source
 
@@ -356,8 +356,8 @@ def test_a_redis_that_fills_is_told_before_it_is_full() -> None:
 
 
 def test_every_shipped_rule_is_one_that_a_person_could_write_and_its_metric_is_there() -> None:
-    from dashboard.alerts.rulebook import given
-    from dashboard.alerts.rules import parse
+    from dashboard.alerts.rules.rule import parse
+    from dashboard.alerts.rules.ruleset import given
 
     for each in shipped():
         assert parse(given(each), "shipped") == each

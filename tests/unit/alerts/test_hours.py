@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from dashboard.acts.wire import pack, unpack
-from dashboard.alerts import hours as module
-from dashboard.alerts.evaluate import Evaluator, Situation
-from dashboard.alerts.hours import MAX_LINES, POINTS, WORST, HourKeeper, Hours, mark
-from dashboard.alerts.machine import Labels
-from dashboard.alerts.metrics import IDLE, Figure
-from dashboard.alerts.rules import Rule
-from dashboard.collect.history import History, Series
+from dashboard.alerts.evaluation import rule_history as module
+from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
+from dashboard.alerts.evaluation.rule_history import MAX_LINES, POINTS, WORST, HourKeeper, Hours, mark
+from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.rules.metrics import IDLE, Figure
+from dashboard.alerts.rules.rule import Rule
+from dashboard.sampling.recent_history import History, Series
+from dashboard.store.packing import pack, unpack
 from tests.unit.alerts.making import queue, rule, sample, source
 
 BEGIN = 1_800_000_000.0  # a full minute

@@ -8,11 +8,11 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from dashboard.alerts import machine
-from dashboard.alerts.machine import Change, Health, Labels, Phase, Say, State
-from dashboard.alerts.memory import QueueFacts
-from dashboard.alerts.metrics import IDLE, METRICS, AtLeast
-from dashboard.alerts.rules import Rule, Severity
+from dashboard.alerts.evaluation import state_machine
+from dashboard.alerts.evaluation.durations import QueueFacts
+from dashboard.alerts.evaluation.state_machine import Change, Health, Labels, Phase, Say, State
+from dashboard.alerts.rules.metrics import IDLE, METRICS, AtLeast
+from dashboard.alerts.rules.rule import Rule, Severity
 from dashboard.model import Counts
 from dashboard.model import State as JobState
 from tests.unit.alerts.making import queue, rule
@@ -29,20 +29,20 @@ class Life:
     def __init__(self, of: Rule) -> None:
         self.rule = of
         self.now = START
-        self.state = machine.begin(of, Severity.CRITICAL, Labels(queue="mail"), self.now)
+        self.state = state_machine.begin(of, Severity.CRITICAL, Labels(queue="mail"), self.now)
         self.changes: list[Change] = []
         self.says: list[tuple[float, Say]] = []
         self.muted = self.acked = False
 
     def feed(self, health: Health, *, after_s: float = INTERVAL_S) -> Phase:
         self.now += after_s
-        self.state, change = machine.step(self.rule, self.state, health, WORST[health], self.now, INTERVAL_S)
+        self.state, change = state_machine.step(self.rule, self.state, health, WORST[health], self.now, INTERVAL_S)
         return self._note(change)
 
     def _note(self, change: Change | None) -> Phase:
         if change:
             self.changes.append(change)
-        self.state, says = machine.speak(
+        self.state, says = state_machine.speak(
             self.state, self.now, rule=self.rule, muted=self.muted, acked=self.acked, channels=("ops",)
         )
         self.says += [(self.now, say) for say in says]
@@ -50,7 +50,7 @@ class Life:
 
     def absent(self) -> Phase:
         self.now += INTERVAL_S
-        self.state, change = machine.absent(self.state, self.now, INTERVAL_S)
+        self.state, change = state_machine.absent(self.state, self.now, INTERVAL_S)
         return self._note(change)
 
     def until(self, phase: Phase, health: Health, most: int = 10_000) -> int:
@@ -117,18 +117,18 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 ) -> None:
     """While pending and while firing; a low figure is the worse one where a rule watches for too little."""
     watched = rule(op=op, critical=5 if op != "gt" else 10, for_s=INTERVAL_S, min_samples=1, recover_for_s=0)
-    state = machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    state = state_machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
     fired = None
     for number, figure in enumerate((figures[0], *figures)):
         now = START + number * INTERVAL_S
-        health, value = machine.judge(watched, Severity.CRITICAL, figure)
-        state, change = machine.step(watched, state, health, value, now, INTERVAL_S)
+        health, value = state_machine.judge(watched, Severity.CRITICAL, figure)
+        state, change = state_machine.step(watched, state, health, value, now, INTERVAL_S)
         fired = fired or change
     assert fired is not None
     assert (fired.kind, fired.peak) == ("firing", figures[0])
     assert state.peak == peak
     healthy = 100.0 if op != "gt" else 0.0
-    state, ended = machine.step(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
+    state, ended = state_machine.step(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
     assert ended is not None
     assert (ended.kind, ended.peak) == ("resolved", peak)
 
@@ -136,28 +136,28 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 @pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
 def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
     watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
-    state = machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    state = state_machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
     calm = 4.0 if op == "lt" else 6.0
     for number, figure in enumerate((calm, worst, calm)):
-        state, fired = machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
+        state, fired = state_machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
     assert fired is not None
     assert fired.peak == worst
 
 
 def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
     hysteresis = rule(critical=10, critical_recover=8, for_s=0, min_samples=1)
-    assert machine.judge(hysteresis, Severity.CRITICAL, 9.0)[0] is M
-    assert machine.judge(hysteresis, Severity.CRITICAL, 8.0)[0] is H
-    assert machine.judge(hysteresis, Severity.CRITICAL, 10.0)[0] is M
-    assert machine.judge(hysteresis, Severity.CRITICAL, 10.1)[0] is B
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 9.0)[0] is M
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 8.0)[0] is H
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.0)[0] is M
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.1)[0] is B
 
 
 @pytest.mark.parametrize(
     ("policy", "meaning"), [("keep", Health.UNKNOWN), ("ok", Health.HEALTHY), ("breach", Health.BREACH)]
 )
 def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: Health) -> None:
-    assert machine.judge(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
-    assert machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is Health.HEALTHY
+    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
+    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is Health.HEALTHY
 
 
 def test_the_unknown_freezes_state_and_timers() -> None:
@@ -244,10 +244,10 @@ def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
 def test_a_removed_rule_resolves_what_it_had_firing() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
-    state, change = machine.removed(life.state, life.now, "rule removed")
+    state, change = state_machine.removed(life.state, life.now, "rule removed")
     assert change is not None
     assert (change.kind, change.reason) == ("resolved", "rule removed")
-    _, says = machine.speak(state, life.now, rule=None, muted=False, acked=False, channels=())
+    _, says = state_machine.speak(state, life.now, rule=None, muted=False, acked=False, channels=())
     assert [(say.kind, say.to) for say in says] == [("resolved", ("ops",))]
 
 
@@ -361,7 +361,7 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
 )
 def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: Health) -> None:
     watched = rule(op=op, critical=10)
-    judged, value = machine.judge(watched, Severity.CRITICAL, AtLeast(least))
+    judged, value = state_machine.judge(watched, Severity.CRITICAL, AtLeast(least))
     assert judged is health
     assert value == (None if health is U else least)
     assert type(value) in (float, type(None))

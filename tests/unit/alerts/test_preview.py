@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from dashboard.acts.wire import pack, unpack
-from dashboard.alerts.evaluate import Evaluator, Situation
-from dashboard.alerts.hours import Hour, Hours, Line, mark
-from dashboard.alerts.machine import Labels
-from dashboard.alerts.memory import Kept
-from dashboard.alerts.metrics import IDLE
-from dashboard.alerts.preview import Past, Preview, Sights, Spot, hour, past, previews, sights_of
-from dashboard.alerts.reduce import Reducers
-from dashboard.alerts.rules import Rule, Severity, parse
-from dashboard.collect.history import History, QueueHistory
+from dashboard.alerts.evaluation.durations import Kept
+from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
+from dashboard.alerts.evaluation.preview import Past, Preview, Sights, Spot, hour, past, previews, sights_of
+from dashboard.alerts.evaluation.reducers import Reducers
+from dashboard.alerts.evaluation.rule_history import Hour, Hours, Line, mark
+from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.rules.metrics import IDLE
+from dashboard.alerts.rules.rule import Rule, Severity, parse
 from dashboard.model import Counts, QueueStats, Snapshot
+from dashboard.sampling.recent_history import History, QueueHistory
+from dashboard.store.packing import pack, unpack
 from tests.unit.alerts.making import sample, source
 
 NOW = 1_800_000_000.0

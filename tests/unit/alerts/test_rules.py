@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts import forecast
-from dashboard.alerts.compose import clean, duration, subject, text_of
-from dashboard.alerts.machine import Labels
-from dashboard.alerts.mutes import Silence, Weekly
-from dashboard.alerts.rulebook import Rulebook
-from dashboard.alerts.rules import Origin, Severity, parse
-from dashboard.alerts.setup import check
+from dashboard.alerts.delivery.message import clean, duration, subject, text_of
+from dashboard.alerts.evaluation import forecast
+from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.rules.rule import Origin, Severity, parse
+from dashboard.alerts.rules.ruleset import Rulebook
+from dashboard.alerts.runtime import check
+from dashboard.alerts.silences import Silence, Weekly
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from tests.unit.alerts.making import rule

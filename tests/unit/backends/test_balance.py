@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.balance import Balance
+from dashboard.backends.completion_balance import Balance
 
 
 @pytest.mark.parametrize(

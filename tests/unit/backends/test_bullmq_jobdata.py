@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq.jobdata import Fields, error, max_attempts, missing, problem, stacks
+from dashboard.backends.bullmq.job_decoding import Fields, error, max_attempts, missing, problem, stacks
 
 PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.errors.CardDeclined: no money\n'
 

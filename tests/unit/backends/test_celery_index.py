@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.celery import index
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.index import Keeper, index_key, workers_key
+from dashboard.backends.celery.results.index import Keeper, index_key, workers_key
+from dashboard.backends.celery.results.metadata import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.contract.test_celery import bind, record
 from tests.search import search
 from tests.waiting import wait_until

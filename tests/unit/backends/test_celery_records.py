@@ -11,8 +11,8 @@ import pytest
 from celery.backends.base import compress_payload
 from kombu.serialization import registry
 
-from dashboard.backends.celery.message import record_error
-from dashboard.backends.celery.record_decoding import TAIL_BYTES, RawRecord, decode, outline, whole
+from dashboard.backends.celery.job_decoding import record_error
+from dashboard.backends.celery.results.decoding import TAIL_BYTES, RawRecord, decode, outline, whole
 
 SERIALIZERS = ["json", "pickle", "yaml", "msgpack"]
 DONE = "2026-11-24T03:00:00+00:00"

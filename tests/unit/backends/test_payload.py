@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dashboard.backends.payload import (
+from dashboard.backends.payloads.decoding import (
     DECODE_LIMIT_BYTES,
     MAX_DEPTH,
     bounded,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dashboard.backends.payload import json_payload, loads, written
-from dashboard.backends.payload_edit import InvalidPayload, decoded_edit, with_originals
+from dashboard.backends.payloads.decoding import json_payload, loads, written
+from dashboard.backends.payloads.editing import InvalidPayload, decoded_edit, with_originals
 from dashboard.redact import MASK
 
 STORED: dict[str, Any] = {

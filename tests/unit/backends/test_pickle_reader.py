@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from dashboard.backends import pickle_reader
-from dashboard.backends.pickle_reader import Unreadable, read
-from dashboard.backends.pickle_values import describe
+from dashboard.backends.payloads import pickle_reader
+from dashboard.backends.payloads.pickle_display import describe
+from dashboard.backends.payloads.pickle_reader import Unreadable, read
 from tests.counting import calls_of
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

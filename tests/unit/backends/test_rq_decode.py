@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboard.backends.rq.decode import call, call_parts, failure, inflate, moment, number, serialized, unwrap
 from dashboard.backends.rq.keys import QueueKeys, job_id_of, queue_keys
+from dashboard.backends.rq.serialization import call, call_parts, failure, inflate, moment, number, serialized, unwrap
 from dashboard.model import State
 from tests.counting import peak_bytes_of
 

@@ -11,7 +11,7 @@ from dashboard.backends.base import Budget
 from dashboard.backends.scan import scan_step, timed
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Forbidden
-from dashboard.sources import Packed, Reply, Source, metered
+from dashboard.sources.source import Packed, Reply, Source, metered
 
 KEYS = 30_000
 WAY_S = 0.3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dashboard.backends.script import Scripts, compact
+from dashboard.backends.lua_reads import Scripts, compact
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 
 TEXT = """-- What it does.
 local function twice(n)

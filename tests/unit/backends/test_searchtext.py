@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dashboard.backends.searchtext import LIMIT, joined, of_json
+from dashboard.backends.payloads.search_text import LIMIT, joined, of_json
 from dashboard.redact import MASK
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboard.backends.sidekiq.cron import next_run, parse
+from dashboard.backends.sidekiq.cron_expression import next_run, parse
 
 NOW = datetime(2026, 10, 23, 12, 34, 56, tzinfo=UTC)  # a Friday; clocks in Berlin are set back on the 25th
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.backends.sidekiq.entry import row
+from dashboard.backends.sidekiq.job_decoding import row
 from dashboard.model import Job, QueueRef, State
 
 REF = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)

@@ -8,23 +8,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.payload import text
-from dashboard.collect.watch import Watch
+from dashboard.backends.monitored_sources import Watch
+from dashboard.backends.payloads.decoding import text
 from dashboard.errors import NotFound
-from dashboard.model import (
-    Counts,
-    FlowDelta,
-    Job,
-    JobPage,
-    JobQuery,
-    Quality,
-    QueueFlow,
-    QueueRef,
-    QueueStats,
-    State,
-)
+from dashboard.model import Counts, FlowDelta, Job, JobPage, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 
 
 class Lists(Backend):

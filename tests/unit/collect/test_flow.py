@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from dashboard.backends.base import FLOW_WINDOW_S
-from dashboard.collect.flow import FlowWindow, TotalRates, _Sums, total_rates, with_rates
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
+from dashboard.sampling.rates import FlowWindow, TotalRates, _Sums, total_rates, with_rates
 from tests.counting import calls_of
 
 

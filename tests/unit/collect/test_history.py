@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dashboard.collect.history import LAST_STEP_S, POINTS, History, HistoryKeeper, QueueHistory, key_of
 from dashboard.model import Counts, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.sampling.recent_history import LAST_STEP_S, POINTS, History, HistoryKeeper, QueueHistory, key_of
 
 
 def queue(name: str, depth: int | None, dead: int | None = 0, rate: float | None = 1.0) -> QueueStats:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.collect import names
-from dashboard.collect.names import Names
+from dashboard.search import name_suggestions
+from dashboard.search.name_suggestions import Names
 
 
 def test_names_are_known_once_and_sorted() -> None:
@@ -16,8 +16,8 @@ def test_names_are_known_once_and_sorted() -> None:
 
 
 def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "PER_QUEUE", 2)
-    monkeypatch.setattr(names, "QUEUES", 2)
+    monkeypatch.setattr(name_suggestions, "PER_QUEUE", 2)
+    monkeypatch.setattr(name_suggestions, "QUEUES", 2)
     seen = Names()
     for name in ("a", "b", "a", "c"):
         seen.note([("main", "rq", "mail", name)])

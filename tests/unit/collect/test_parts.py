@@ -10,15 +10,15 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.collect import parts, publishing
-from dashboard.collect import store as keys
-from dashboard.collect.history import History, QueueHistory
-from dashboard.collect.parts import BUSY_FOR, ROWS, SnapshotCutter
-from dashboard.collect.reader import Reader
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Counts, NativeCount, QueueStats, Snapshot, State
-from dashboard.sources import Source
+from dashboard.sampling import snapshot_parts, snapshot_transfer
+from dashboard.sampling.recent_history import History, QueueHistory
+from dashboard.sampling.snapshot_parts import BUSY_FOR, ROWS, SnapshotCutter
+from dashboard.sampling.snapshot_reader import Reader
+from dashboard.sources.source import Source
+from dashboard.store import redis_store as keys
+from dashboard.store.redis_store import Store
 
 QUEUES = 1000  # more than the manifest carries
 
@@ -65,7 +65,7 @@ def changed(taken: Snapshot, number: int, depth: int) -> Snapshot:
 
 
 def part_keys(client: redis.Redis) -> list[bytes]:
-    return sorted(client.keys(f"{publishing.PART}:*"))
+    return sorted(client.keys(f"{snapshot_transfer.PART}:*"))
 
 
 def lead(store: Store, name: str = "one") -> int:
@@ -146,7 +146,7 @@ def test_no_value_is_larger_than_a_part_may_be(store: Store, reader: Store, any_
     assert store.publish("one", epoch, taken, past)
     sizes = [any_redis.strlen(key) for key in any_redis.scan_iter("*")]
     assert sum(sizes) > 5_000_000
-    assert max(sizes) <= parts.PART_BYTES
+    assert max(sizes) <= snapshot_parts.PART_BYTES
     assert reader.read(with_history=True) == (taken, past)
 
 
@@ -167,7 +167,7 @@ def test_a_deposed_leader_swaps_no_pointer_and_its_parts_run_out(
     assert reader.read(with_history=True) == (theirs, None)
     left = [any_redis.pttl(key) for key in set(part_keys(any_redis)) - listed]
     assert len(left) == 3 + 1  # each queue that changed, and once the run without it
-    assert all(0 < ms <= publishing.PENDING_TTL_MS for ms in left)
+    assert all(0 < ms <= snapshot_transfer.PENDING_TTL_MS for ms in left)
 
 
 def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_redis: redis.Redis) -> None:
@@ -178,7 +178,7 @@ def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_
     first = set(part_keys(any_redis))
     taken = changed(taken, 0, 1)
     assert store.publish("one", epoch, taken, None)
-    kept = {key for key in first if any_redis.pttl(key) > publishing.GRACE_MS}
+    kept = {key for key in first if any_redis.pttl(key) > snapshot_transfer.GRACE_MS}
     assert len(first - kept) == 1
     assert all(any_redis.pttl(key) > 0 for key in first)
     store.release("one", epoch)
@@ -187,7 +187,7 @@ def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_
     assert store.publish("one", epoch, taken, None) is False
     small = snapshot(store, queue(1))
     assert other.publish("two", lead(other, "two"), small, None)
-    assert all(any_redis.pttl(key) <= publishing.GRACE_MS for key in part_keys(any_redis))
+    assert all(any_redis.pttl(key) <= snapshot_transfer.GRACE_MS for key in part_keys(any_redis))
 
 
 @pytest.mark.parametrize("loss", ["gone", "all gone", "garbage", "another part", "a list"])
@@ -211,8 +211,8 @@ def test_a_lost_part_is_no_snapshot_until_it_is_sent_anew(
     assert reader.read(with_history=False)[0] is None
     assert calls(any_redis, "get") <= 2 * (1 + 2 * (QUEUES // ROWS + 1))  # a second look, and no third
     if loss in ("garbage", "another part"):
-        clock = publishing.monotonic_s() + publishing.REFRESH_S
-        monkeypatch.setattr(publishing, "monotonic_s", lambda: clock)
+        clock = snapshot_transfer.monotonic_s() + snapshot_transfer.REFRESH_S
+        monkeypatch.setattr(snapshot_transfer, "monotonic_s", lambda: clock)
     taken = replace(taken, sequence=2)
     assert store.publish("one", epoch, taken, None)
     assert reader.read(with_history=False)[0] == taken
@@ -248,7 +248,9 @@ def test_a_part_that_is_replaced_while_it_is_read_costs_one_more_look(
         asked.append(len(commands))
         if len(asked) == 2:  # it has the manifest, and not yet the parts
             assert store.publish("one", epoch, second, None)
-            any_redis.delete(*(key for key in part_keys(any_redis) if any_redis.pttl(key) <= publishing.GRACE_MS))
+            any_redis.delete(
+                *(key for key in part_keys(any_redis) if any_redis.pttl(key) <= snapshot_transfer.GRACE_MS)
+            )
         return batch(commands)
 
     monkeypatch.setattr(slow, "batch", paused)
@@ -280,7 +282,7 @@ def test_a_wrong_manifest_is_no_snapshot(store: Store, any_redis: redis.Redis) -
         sound[:-9],
         b"q1" + sound[2:],
         sound.replace(name, b"0" * len(name)),
-        parts.FORMAT,
+        snapshot_parts.FORMAT,
         b"\x00" * 100_000,
     ):
         any_redis.set(keys.SNAPSHOT, wrong)
@@ -321,9 +323,10 @@ def test_cutting_any_changes_gives_all_queues_in_their_order() -> None:
         taken = Snapshot(sampled_at=look, interval_s=2, sequence=look, sampler="t", epoch=1, sources=(), queues=queues)
         document = cutter.cut(taken)
         known = {
-            part.name: known.get(part.name) or parts.SNAPSHOTS.rows(part.name, part.body) for part in document.parts
+            part.name: known.get(part.name) or snapshot_parts.SNAPSHOTS.rows(part.name, part.body)
+            for part in document.parts
         }
-        manifest = parts.SNAPSHOTS.manifest(document.manifest)
+        manifest = snapshot_parts.SNAPSHOTS.manifest(document.manifest)
         assert manifest is not None
         assert manifest.join(known) == taken
 

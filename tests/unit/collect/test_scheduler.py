@@ -11,17 +11,17 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.collect import reader as module
-from dashboard.collect import store as keys
-from dashboard.collect.history import History
-from dashboard.collect.leader import Leadership
-from dashboard.collect.reader import Reader
-from dashboard.collect.sampler import Sampler
-from dashboard.collect.scheduler import Checker
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Snapshot
-from dashboard.sources import Source, metered
+from dashboard.sampling import snapshot_reader as module
+from dashboard.sampling.checker import Checker
+from dashboard.sampling.leadership import Leadership
+from dashboard.sampling.recent_history import History
+from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_reader import Reader
+from dashboard.sources.source import Source, metered
+from dashboard.store import redis_store as keys
+from dashboard.store.redis_store import Store
 from tests.conftest import start_server
 from tests.unit.collect.lists import watch_of
 from tests.waiting import wait_until
@@ -270,7 +270,7 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
     source.execute("DEL", keys.LEAD)
     assert not store.publish("one", epoch, snapshot_by("one"), None)
     now_s = time.monotonic()
-    monkeypatch.setattr("dashboard.collect.leader.monotonic_s", lambda: now_s + 16)
+    monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + 16)
     checker._tick()
     assert sampler.history.version == 0  # no sample was taken
     assert published(source) is None

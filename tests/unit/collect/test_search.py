@@ -8,8 +8,6 @@ import pytest
 
 from dashboard.backends.base import WINDOW_ROWS
 from dashboard.clock import instant, now_s
-from dashboard.collect import search as engine
-from dashboard.collect.search import Term, parse, search
 from dashboard.errors import NotFound, Unsupported
 from dashboard.model import (
     Capability,
@@ -24,8 +22,10 @@ from dashboard.model import (
     State,
     Window,
 )
+from dashboard.search import job_search as engine
+from dashboard.search.job_search import Term, parse, search
 from dashboard.settings import SourceSettings
-from dashboard.sources import Source
+from dashboard.sources.source import Source
 from tests.unit.collect.lists import Lists
 
 

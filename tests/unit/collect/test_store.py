@@ -9,15 +9,15 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.collect import leader
-from dashboard.collect import store as keys
-from dashboard.collect.history import History, QueueHistory
-from dashboard.collect.leader import Leadership
-from dashboard.collect.store import Store
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, Snapshot
-from dashboard.sources import Source
+from dashboard.sampling import leadership
+from dashboard.sampling.leadership import Leadership
+from dashboard.sampling.recent_history import History, QueueHistory
+from dashboard.sources.source import Source
+from dashboard.store import redis_store as keys
+from dashboard.store.redis_store import Store
 from tests.waiting import wait_until
 
 
@@ -179,7 +179,7 @@ def test_a_lease_that_ran_out_is_not_believed_in(store: Store, monkeypatch: pyte
     assert one.renew() is not None
     assert two.renew() is None
     now_s = time.monotonic()
-    monkeypatch.setattr(leader, "monotonic_s", lambda: now_s + leader.LEASE_S + 1)
+    monkeypatch.setattr(leadership, "monotonic_s", lambda: now_s + leadership.LEASE_S + 1)
     assert one.epoch is None
     one.release()
     assert two.renew() is None  # in Redis the lease is still one's
@@ -199,7 +199,7 @@ def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     monkeypatch.setattr(source, "execute", gone)
     assert leadership.renew() == epoch
     now_s = time.monotonic()
-    monkeypatch.setattr(leader, "monotonic_s", lambda: now_s + leader.LEASE_S + 1)
+    monkeypatch.setattr(leadership, "monotonic_s", lambda: now_s + leadership.LEASE_S + 1)
     assert leadership.renew() is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.demo.pace import Pace
+from dashboard.demo.rate import Pace
 
 
 class Clock:

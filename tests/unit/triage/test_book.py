@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from dashboard.clock import now_s
-from dashboard.collect.store import Store
+from dashboard.dead_letters import annotations as keys
+from dashboard.dead_letters.annotations import MARK_S, QUIET_S, Book, Remark
+from dashboard.dead_letters.fingerprint import of_error
+from dashboard.dead_letters.groups import Group
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources import Source, metered
-from dashboard.triage import book as keys
-from dashboard.triage.book import MARK_S, QUIET_S, Book, Remark
-from dashboard.triage.fingerprint import of_error
-from dashboard.triage.groups import Group
+from dashboard.sources.source import Source, metered
+from dashboard.store.redis_store import Store
 
 
 @pytest.fixture

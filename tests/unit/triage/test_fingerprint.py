@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
+from dashboard.dead_letters.fingerprint import NO_ERROR, is_fingerprint, of_error, of_job
+from dashboard.dead_letters.normalize import FOLDED_LIMIT, folded
+from dashboard.dead_letters.stack_frames import FRAMES, frames
 from dashboard.model import Job, JobError
-from dashboard.triage.fingerprint import NO_ERROR, is_fingerprint, of_error, of_job
-from dashboard.triage.folding import FOLDED_LIMIT, folded
-from dashboard.triage.frames import FRAMES, frames
 from tests.counting import units_of
 
 FOLDED = {

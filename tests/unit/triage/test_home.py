@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.dead_letters.origin_queue import home_of
 from dashboard.model import Job
-from dashboard.triage.home import home_of
 from tests.counting import units_of
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dashboard.web.amounts import read_amount, write_amount
+from dashboard.web.forms.units import read_amount, write_amount
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboard.model import Job, JobLink, QueueRef, QueueStats, Snapshot
-from dashboard.web.deck import addressed
+from dashboard.web.context import addressed
 
 
 def snapshot(*names: tuple[str, str]) -> Snapshot:

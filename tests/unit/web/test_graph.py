@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dashboard.web.graph import graph
+from dashboard.web.views.rule_chart import graph
 from tests.unit.alerts.making import rule
 
 LOW = rule(metric="queue.throughput_per_min", op="lt", warning=2, critical=1)

@@ -10,10 +10,10 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from msgspec import Meta
 
-from dashboard.backends.acting import Action
+from dashboard.backends.actions import Action
 from dashboard.errors import ConfigurationError, Unsupported
 from dashboard.web.app import MAX_REQUEST_BYTES, _answer_errors
-from dashboard.web.request_input import Body, decode, form_fields, form_flag, install, json_body
+from dashboard.web.forms.request_input import Body, decode, form_fields, form_flag, install, json_body
 
 
 class Shape(Body, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dashboard.web.sparkline import line
+from dashboard.web.views.sparkline import line
 
 
 def points(path: str) -> list[list[tuple[int, int]]]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dashboard.collect.history import History
 from dashboard.model import Counts, QueueStats, Snapshot
-from dashboard.web.tables import MAX_TEXT, PER_PAGE, Table, TableQuery, table
-from dashboard.web.whole import Whole
+from dashboard.sampling.recent_history import History
+from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, Table, TableQuery, table
+from dashboard.web.views.totals import Whole
 
 
 def queue(name: str, **fields: Any) -> QueueStats:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.web.tree import MAX_NODES, MAX_TEXT, Node, tree
+from dashboard.web.views.payload_tree import MAX_NODES, MAX_TEXT, Node, tree
 
 
 def count(node: Node) -> int:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dashboard.collect.history import History, QueueHistory, key_of
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
-from dashboard.web.trouble import Level, dead_growth, of_queue, of_snapshot, of_source
+from dashboard.sampling.recent_history import History, QueueHistory, key_of
+from dashboard.web.views.problems import Level, dead_growth, of_queue, of_snapshot, of_source
 
 WARNING, CRITICAL = Level.WARNING, Level.CRITICAL
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.collect.history import History, QueueHistory, key_of
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
-from dashboard.web import trouble
-from dashboard.web.overview import figures
-from dashboard.web.tables import PER_PAGE, TableQuery, table
-from dashboard.web.whole import LatestWhole, Whole
+from dashboard.sampling.recent_history import History, QueueHistory, key_of
+from dashboard.web.pages.overview import figures
+from dashboard.web.views import problems
+from dashboard.web.views.queue_table import PER_PAGE, TableQuery, table
+from dashboard.web.views.totals import LatestWhole, Whole
 from tests.counting import calls_of
 
 QUEUES = 2000
@@ -71,7 +71,7 @@ def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> N
 
 def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
     spoken: list[float | None] = []
-    monkeypatch.setattr(trouble, "duration", lambda seconds: spoken.append(seconds) or "x")
+    monkeypatch.setattr(problems, "duration", lambda seconds: spoken.append(seconds) or "x")
     whole = many()
     assert shown(whole) == PER_PAGE
     assert spoken == []

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.clock import instant
 from dashboard.model import Counts, Job, JobLink, QueueStats, State
-from dashboard.web.why import why
+from dashboard.web.views.pending_reasons import why
 
 NOW = 1_800_000_000.0
 

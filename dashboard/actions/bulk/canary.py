@@ -1,0 +1,62 @@
+"""What became of the first few jobs of bulk work: the rest is touched only when they fared well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...backends.actions import Acted, Outcome, Pick
+from ...backends.base import Backend
+from ...errors import NotFound
+from ...model import Job, QueueRef, State
+from .operation import Place
+
+_ENDED_BADLY = frozenset({State.DEAD, State.RETRYING})
+# Queues that are asked for a job of which it is not known where it went.
+MAX_QUEUES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many of the jobs failed again, and how many have not ended yet."""
+
+    failed: int
+    open: int
+
+
+def judge(
+    jobs: Sequence[tuple[Place, Pick, Acted]],
+    backend_of: Callable[[str, str], Backend],
+    queues_of: Callable[[str, str], Sequence[QueueRef]],
+) -> Verdict:
+    """What became of jobs on which it was done. A job that is nowhere any more has ended well: libraries forget those.
+
+    Cost: what `Backend.job` costs for each, more where a library keeps lists for all queues together.
+    """
+    failed = undecided = 0
+    for place, pick, acted in jobs:
+        if acted.outcome is not Outcome.DONE:
+            continue
+        backend = backend_of(place.ref.source, place.ref.backend)
+        found = _find(backend, place, acted.new_id or pick.id, queues_of)
+        if found is None or found.state in (State.COMPLETED, None):
+            continue
+        if found.state in _ENDED_BADLY and (found.stamp is None or found.stamp != pick.stamp):
+            failed += 1
+        elif found.state is not State.CANCELED:
+            undecided += 1
+    return Verdict(failed, undecided)
+
+
+def _find(
+    backend: Backend, place: Place, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
+) -> Job | None:
+    refs = [place.ref]
+    if place.ref.shared:
+        refs += [ref for ref in queues_of(place.ref.source, place.ref.backend) if not ref.shared][:MAX_QUEUES]
+    for ref in refs:
+        try:
+            return backend.job(ref, job_id)
+        except NotFound:
+            continue
+    return None

@@ -1,0 +1,482 @@
+"""What runs bulk work: a thread in each process that takes work under a lease and does a batch of each in turn.
+
+A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
+the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
+under way when the process died is done again; jobs that were already moved are then `gone` or `changed`, or in an undo
+`done`: each deletion is put back only once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...backends.actions import MAX_BATCH, Acted, Action, Outcome, Pick
+from ...clock import monotonic_s, now_s
+from ...errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
+from ...model import QueueRef
+from ...redact import masked_logger
+from ...sources.source import Meter, metered
+from ...store.packing import pack
+from .. import audit_log
+from ..service import Actions
+from . import selection
+from .canary import judge
+from .operation import ENDED, MAX_UNREAD, Phase, Place, Spec, Work
+from .store import BulkStore, BulkWorkNotFound
+from .undo import batch_of, deleted
+
+log = masked_logger(__name__)
+
+LOOK_EVERY_S = 0.5
+# Fewer than LEAST_BATCH save Redis nothing: what is large is divided by those who send it, and what else a batch costs
+# does not depend on its jobs, like the look through a queue that has no index.
+FIRST_BATCH, LEAST_BATCH = 25, 20
+# How long a batch shall keep Redis from others at a time: nobody shall wait 5 ms.
+AIM_S = 0.002
+# A batch that takes longer in all is told too seldom, and done again too far when its process dies.
+LONGEST_S = 0.1
+# A source that does not answer is asked again after this long, and the work is left to stand meanwhile.
+WAIT_FOR_REDIS_S = 2.0
+WATCH_EVERY_S = 1.0
+TELL_EVERY_S = 2.0
+# How often to look for open operations that are missing from the list of open ones, because that list was lost.
+REOPEN_EVERY_S = 60.0
+SECONDS_PER_STEP = 0.25
+# Then other work has its turn.
+SECONDS_PER_TURN = 0.1
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One piece of work that this process runs."""
+
+    batch: int = FIRST_BATCH
+    due: float = 0.0  # monotonic: not before
+    unsure: bool = True  # whether its last batch may have been done without a word of it
+    repeats_to: int = 0  # jobs before this number may have been in that batch
+    canary: list[tuple[Place, Pick, Acted]] = field(default_factory=list)
+    coming: list[tuple[int, Pick]] = field(default_factory=list)  # read ahead, from number `coming_at` on
+    coming_at: int = 0
+
+
+class Runner:
+    """Runs bulk work in a thread. `queues_of` tells the queues of a source and library, to find where a job went."""
+
+    def __init__(
+        self,
+        store: BulkStore,
+        actions: Actions,
+        backend_of: selection.BackendOf,
+        members_of: selection.MembersOf,
+        queues_of: Callable[[str, str], Sequence[QueueRef]],
+        holder: str,
+        most: int,
+    ) -> None:
+        self._store = store
+        self._actions = actions
+        self._backend_of = backend_of
+        self._members_of = members_of
+        self._queues_of = queues_of
+        self._holder = holder
+        self._most = most
+        self._slots: dict[str, _Slot] = {}
+        self._unreadable: set[str] = set()  # ids of open work that this version, or these settings, cannot run
+        self._reopen_at = 0.0  # monotonic
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take part, or look for new work at once."""
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name="queuedeck-bulk", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the batch in hand and leave the work to others."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            try:
+                wait = self.turn()
+            except QueuedeckError as exc:
+                log.info("bulk work cannot be looked at: %s", exc.message)
+                wait = WAIT_FOR_REDIS_S
+            except Exception:
+                log.exception("looking at bulk work failed")
+                wait = WAIT_FOR_REDIS_S
+            if wait > 0 and not self._stopped:
+                self._wake.wait(wait)
+        for work_id in list(self._slots):
+            self._let_go(work_id)
+
+    def turn(self) -> float:
+        """One batch of each piece of work that is due; seconds until something may be due again."""
+        if monotonic_s() >= self._reopen_at:
+            self._reopen_at = monotonic_s() + REOPEN_EVERY_S
+            self._store.reopen()
+        ids = self._store.open_ids()
+        for ended in set(self._slots) - set(ids):
+            try:
+                self._aborted(ended)
+            except BulkWorkNotFound:
+                self._drop_vanished(ended)
+        wait = LOOK_EVERY_S
+        self._unreadable.intersection_update(ids)
+        for work_id in ids:
+            if self._stopped:
+                break
+            if work_id in self._unreadable:
+                continue
+            slot = self._slots.get(work_id)
+            if slot is None:
+                if not self._store.lease(work_id, self._holder):
+                    continue
+                slot = self._slots[work_id] = _Slot()
+            if monotonic_s() >= slot.due:
+                try:
+                    self._step(work_id, slot)
+                except BulkWorkNotFound:
+                    self._drop_vanished(work_id)
+                    continue
+            wait = min(wait, max(0.0, slot.due - monotonic_s()))
+        return wait
+
+    def _drop_vanished(self, work_id: str) -> None:
+        """Give up work without a record: it was flushed, evicted or lost in a failover. Other work must not wait."""
+        self._let_go(work_id)
+        if self._store.forget(work_id):
+            log.warning("bulk work %s ends here: its record is gone from Redis", work_id)
+        else:
+            # Another version of Queuedeck may have written it, and may run it.
+            self._unreadable.add(work_id)
+            log.warning("bulk work %s is left to others: its record cannot be read", work_id)
+
+    def _aborted(self, work_id: str) -> None:
+        """A person ended work that this process runs: record how far it came."""
+        work = self._store.get(work_id)
+        if work.phase is Phase.ABORTED:
+            self._actions.record.done(self._event_at_end(work))
+        self._let_go(work_id)
+
+    def _let_go(self, work_id: str) -> None:
+        if self._slots.pop(work_id, None) is None:
+            return
+        try:
+            self._store.release(work_id, self._holder)
+        except QueuedeckError as exc:
+            log.info("bulk work %s could not be let go: %s", work_id, exc.message)
+
+    def _step(self, work_id: str, slot: _Slot) -> None:
+        work = self._store.held(work_id, self._holder)
+        if work is None:
+            self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
+            return
+        if (away := self._not_watched(work)) is not None:
+            self._let_go(work_id)
+            self._unreadable.add(work_id)
+            log.warning("bulk work %s is left to others: %s is not watched here", work_id, away)
+            return
+        if slot.unsure:
+            slot.unsure = False
+            slot.repeats_to = 0 if work.phase is Phase.COLLECTING else work.at + MAX_BATCH
+        try:
+            match work.phase:
+                case Phase.COLLECTING:
+                    phase = self._collect(work)
+                case Phase.CANARY | Phase.RUNNING:
+                    phase = self._act_a_while(work, slot)
+                case Phase.WATCHING:
+                    phase = self._watch(work, slot)
+                case _:
+                    slot.due = monotonic_s() + LOOK_EVERY_S
+                    phase = self._store.write(work_id, self._holder, expected=work.phase)
+        except WrongType as exc:
+            phase = self._end(work, Phase.FAILED, exc.message)
+        except BackendUnavailable as exc:
+            # Nothing is lost: the batch is done again once its Redis answers.
+            slot.unsure = True
+            slot.due = monotonic_s() + WAIT_FOR_REDIS_S
+            phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
+        except BulkWorkNotFound:
+            raise
+        except QueuedeckError as exc:
+            phase = self._end(work, Phase.FAILED, exc.message)
+        except Exception:
+            log.exception("bulk work %s failed", work_id)
+            phase = self._end(work, Phase.FAILED, "It failed in a way that was not foreseen; the log has the details.")
+        if phase is None:
+            self._slots.pop(work_id, None)  # another one runs it by now
+        elif phase is Phase.ABORTED:
+            self._aborted(work_id)
+        elif phase in ENDED:
+            self._let_go(work_id)
+
+    def _not_watched(self, work: Work) -> str | None:
+        """A source that the work is about and that the settings of this process do not name; those of another may."""
+        for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
+            try:
+                here = self._backend_of(source, backend).source.address
+            except NotFound:
+                return source
+            server = work.spec.servers.get(source)
+            if server is not None and server != here:
+                return f"{source} at {server}"
+        return None
+
+    def _collect(self, work: Work) -> Phase | None:
+        spec = work.spec
+        self._store.clear_picks(work.id)  # of one who began and died
+        places: dict[Place, int] = {place: n for n, place in enumerate(spec.places)}
+        pending: list[tuple[int, Pick]] = []
+        first: list[str] = []
+        matched = scanned = 0
+        truncated = False
+        unread: dict[str, None] = {}
+        told = monotonic_s()
+        for found in self._listed(spec):
+            if found.pick is not None and matched >= self._most:
+                truncated = True
+                break
+            scanned = found.scanned
+            if found.unread is not None:
+                unread[found.unread] = None
+            if found.pick is not None and found.place is not None:
+                matched += 1
+                pending.append((places.setdefault(found.place, len(places)), found.pick))
+                if len(first) < audit_log.MAX_IDS:
+                    first.append(found.pick.id)
+            # Where few of many fit, the lease must not run out over the looking.
+            if len(pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
+                told = monotonic_s()
+                if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+                    return None
+                pending = []
+                phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched, scanned=scanned)
+                if phase is not work.phase:
+                    return phase
+        if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+            return None
+        told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
+        if unread and not matched:
+            return self._end(work, Phase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
+        self._actions.record.asked(replace(event_of(work, matched), ids=tuple(first)))
+        following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
+        return self._store.write(
+            work.id,
+            self._holder,
+            expected=work.phase,
+            to=following,
+            matched=matched,
+            scanned=scanned,
+            truncated=int(truncated),
+            **told_of,
+            spec=pack(replace(spec, places=tuple(places))),
+        )
+
+    def _listed(self, spec: Spec) -> Iterator[selection.Listed]:
+        if spec.action is Action.UNDO:
+            return deleted(spec, self._store, self._actions.bin)
+        return selection.listed(spec, self._backend_of, self._members_of, self._most + 1)
+
+    def _act_a_while(self, work: Work, slot: _Slot) -> Phase | None:
+        """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
+        until = monotonic_s() + SECONDS_PER_TURN
+        while True:
+            phase, acted = self._act(work, slot)
+            if phase is not work.phase or monotonic_s() >= until or slot.due > monotonic_s():
+                return phase
+            work = replace(work, at=work.at + len(acted), outcomes=_added(work.outcomes, audit_log.outcomes(acted)))
+
+    def _coming(self, work: Work, slot: _Slot, size: int) -> list[tuple[int, Pick]]:
+        """The next jobs of the list, `size` of them at most."""
+        start = work.at - slot.coming_at
+        if start < 0 or start + size > len(slot.coming):
+            slot.coming, slot.coming_at, start = self._store.picks(work.id, work.at, MAX_BATCH), work.at, 0
+        return slot.coming[start : start + size]
+
+    def _act(self, work: Work, slot: _Slot) -> tuple[Phase | None, list[Acted]]:
+        """One batch: (the phase that the work then is in, what came of its jobs)."""
+        end = work.spec.canary if work.phase is Phase.CANARY else work.matched
+        size = min(slot.batch, end - work.at, MAX_BATCH)
+        pace = work.spec.pace_per_s
+        if pace > 0:
+            size = min(size, max(1, round(pace * SECONDS_PER_STEP)))
+        if size <= 0:
+            return self._reached(work, slot), []
+        started = monotonic_s()
+        # An entry of the list that cannot be read is of no place: some job that is gone, of the last one.
+        last = len(work.spec.places) - 1
+        picks = [(place if place <= last else -1, pick) for place, pick in self._coming(work, slot, size)]
+        if not picks:
+            return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
+        together = partial(_together, work.spec.action, picks[0])
+        same = [pick for _, pick in takewhile(together, picks)]
+        place = work.spec.places[picks[0][0]]
+        with metered() as meter:
+            acted = self._do(work, place, same, repeated=work.at < slot.repeats_to)
+        slot.batch = next_batch(slot.batch, len(same), meter)
+        if work.phase is Phase.CANARY:
+            slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
+        slot.due = started + (len(same) / pace if pace > 0 else 0.0)
+        at = work.at + len(same)
+        to = self._following(work, at)
+        fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
+        if to is Phase.WATCHING:
+            fields["watch_until"] = now_s() + work.spec.canary_wait_s
+        if work.spec.action is Action.DELETE and not work.spec.for_good:
+            fields["round_at"] = work.at
+        if work.spec.undoes is not None:
+            fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
+        if to is Phase.DONE:
+            # A person who paused it just now has it recorded when it is resumed, not twice.
+            outcomes = _added(work.outcomes, audit_log.outcomes(acted))
+            fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
+        phase = self._store.write(
+            work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit_log.outcomes(acted), **fields
+        )
+        return phase, acted
+
+    def _do(self, work: Work, place: Place, picks: list[Pick], *, repeated: bool) -> list[Acted]:
+        spec = work.spec
+        backend = self._backend_of(place.ref.source, place.ref.backend)
+        if spec.action is Action.UNDO:
+            batch, ids = spec.batches[spec.places.index(place)], [pick.id for pick in picks]
+            return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
+        return self._actions.step(
+            backend,
+            place.ref,
+            place.state,
+            spec.action,
+            picks,
+            replace(spec.wishes, target=place.home) if spec.homeward else spec.wishes,
+            batch_of(work.id, place, spec) if spec.action is Action.DELETE else None,
+            spec.actor.name,
+            for_good=spec.for_good,
+        )
+
+    def _following(self, work: Work, at: int) -> Phase | None:
+        if at >= work.matched:
+            return Phase.DONE
+        return Phase.WATCHING if work.phase is Phase.CANARY and at >= work.spec.canary else None
+
+    def _reached(self, work: Work, slot: _Slot) -> Phase | None:
+        """Nothing is left of this phase: there were no jobs, or one who died had come to its end."""
+        if work.at >= work.matched:
+            return self._end(work, Phase.DONE, None)
+        slot.canary = []
+        until = now_s() + work.spec.canary_wait_s
+        return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.WATCHING, watch_until=until)
+
+    def _watch(self, work: Work, slot: _Slot) -> Phase | None:
+        slot.due = monotonic_s() + WATCH_EVERY_S
+        if not slot.canary:
+            # Taken over from one who died: ask for all of them, whatever came of the act.
+            slot.canary = [
+                (work.spec.places[place], pick, Acted(id=pick.id, outcome=Outcome.DONE))
+                for place, pick in self._store.picks(work.id, 0, work.spec.canary)
+            ]
+        verdict = judge(slot.canary, self._backend_of, self._queues_of)
+        limit = work.spec.canary_max_ratio * len(slot.canary)
+        told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
+        if verdict.failed > limit:
+            note = f"{verdict.failed} of the first {len(slot.canary)} failed again, so the rest was not touched."
+        elif verdict.open and now_s() >= (work.watch_until or 0):
+            note = f"{verdict.open} of the first {len(slot.canary)} have not ended yet, so the rest waits for a person."
+        elif verdict.open:
+            return self._store.write(work.id, self._holder, expected=work.phase, **told)
+        else:
+            return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.RUNNING, **told)
+        return self._store.write(
+            work.id, self._holder, expected=work.phase, to=Phase.PAUSED, note=note, before=Phase.RUNNING.value, **told
+        )
+
+    def _end(self, work: Work, phase: Phase, note: str | None, **told: Any) -> Phase | None:
+        event = self._event_at_end(replace(work, phase=phase, note=note))
+        return self._store.write(
+            *(work.id, self._holder),
+            expected=work.phase,
+            to=phase,
+            event=event,
+            ended_at=now_s(),
+            note=note or "",
+            **told,
+        )
+
+    def _event_at_end(self, work: Work) -> audit_log.Event:
+        """What the audit gets of work that has ended."""
+        try:
+            # Of an aborted one those alone that had their turn.
+            reached = self._store.picks(work.id, 0, min(work.at, audit_log.MAX_IDS)) if work.at else ()
+            ids = tuple(pick.id for _, pick in reached)
+        except QueuedeckError:
+            ids = ()  # what was done is told all the same
+        event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
+        detail = work.note or work.phase.value
+        if work.unread_count:
+            lists = "1 list" if work.unread_count == 1 else f"{work.unread_count} lists"
+            detail = f"{detail}; {lists} could not be read"
+        return replace(event, detail=detail)
+
+
+def _together(action: Action, first: tuple[int, Pick], one: tuple[int, Pick]) -> bool:
+    """Whether both may be done in one batch: they are of one place, and in an undo were deleted in one batch."""
+    return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
+
+
+def _by_place(picks: list[tuple[int, Pick]]) -> list[tuple[int, Pick]]:
+    """In order, those of one place together: a batch is of one place."""
+    return sorted(picks, key=lambda pick: pick[0])
+
+
+def event_of(work: Work, count: int) -> audit_log.Event:
+    """The act of a piece of work, for the audit."""
+    spec = work.spec
+    refs = {place.ref for place in spec.places}
+    one = next(iter(refs)) if len(refs) == 1 else None
+    states = {place.state.value for place in spec.places}
+    return audit_log.event(
+        spec.actor,
+        spec.action.value,
+        count=count,
+        source=one.source if one else None,
+        backend=one.backend if one else None,
+        queue=one.name if one else None,
+        state=", ".join(sorted(states)) or None,
+        reason=spec.reason,
+        bulk_id=work.told_as,
+    )
+
+
+def _added(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {name: outcomes.get(name, 0) + more.get(name, 0) for name in {*outcomes, *more}}
+
+
+def next_batch(allowed: int, used: int, cost: Meter) -> int:
+    """How many jobs the next batch may have, when one of `used` jobs had that cost.
+
+    Fewer at once where Redis was held for too long, up to twice as many where it was not: all but what is fixed in the
+    cost of a batch grows with its jobs.
+    """
+    share = max(cost.held_s / AIM_S, cost.busy_s / LONGEST_S, 1e-6)
+    fitting = int(used / share)
+    if share > 1:
+        return max(LEAST_BATCH, min(allowed, fitting))
+    if used < allowed:
+        return allowed
+    return max(allowed, min(MAX_BATCH, 2 * allowed, fitting))

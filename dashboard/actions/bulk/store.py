@@ -1,0 +1,451 @@
+"""Bulk work in Redis: what was asked, the jobs it is about, how far it is, and who runs it. All keys are built here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...backends.actions import Action, Outcome, Pick
+from ...clock import now_s
+from ...errors import Conflict, NotFound
+from ...store.packing import pack, unpack
+from ...store.redis_store import PREFIX, Store
+from ..audit_log import AUDIT, RECORD, Event, encode_event, log_recorded
+from .operation import ENDED, Phase, Spec, Work
+
+ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, and those that are open
+OPEN = f"{PREFIX}:bulks:open"  # set of ids that have not ended; at most MAX_OPEN
+KEEP_S = 7 * 86_400
+MAX_WORKS = 200
+MAX_OPEN = 20
+LEASE_MS = 10_000
+
+# KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo,
+# event or "", what the names of records begin with. Answers {id, whether the event was kept}, of an undo that is under
+# way already its own id; 0 when too many pieces of work are open.
+_CREATE = f"""{RECORD}
+if ARGV[8] == '1' then
+  local other = redis.call('GET', KEYS[4])
+  local open = other and redis.call('SISMEMBER', KEYS[2], other) == 1
+  if open and redis.call('EXISTS', sound(ARGV[10] .. other, 'h')) == 1 then return {{other, 1}} end
+end
+if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
+local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
+redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
+redis.call('EXPIRE', KEYS[3], ARGV[5])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('SADD', KEYS[2], ARGV[1])
+local surplus = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[7]))
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[5]))
+for _, ids in ipairs({{surplus, old}}) do
+  for _, id in ipairs(ids) do
+    if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+      redis.call('ZREM', KEYS[1], id)
+      local record = ARGV[10] .. id
+      for _, key in ipairs({{record, record .. ':picks', record .. ':rounds', record .. ':undo'}}) do
+        if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, ARGV[5]) end
+      end
+    end
+  end
+end
+if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
+return {{ARGV[1], kept}}
+"""
+
+# KEYS record, lease, all. ARGV holder, lease ms, id, now. Answers the record, 0 when the lease is not the holder's, -1
+# when the record is gone. Work that is under way is listed, also after the list was lost.
+_HELD = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
+return redis.call('HGETALL', KEYS[1])
+"""
+
+# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds, picks, audit. ARGV holder, lease
+# ms, phase expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long
+# record, rounds and picks are kept from now on, event to record when it reaches that phase or "", then field and value;
+# a field with + before it is added to. Answers {phase, whether the event was recorded, whether it was kept}, 0 when
+# another one runs it, -1 when the record is gone.
+_WRITE = f"""{RECORD}
+if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+for n = 10, #ARGV, 2 do
+  local name = ARGV[n]
+  if string.sub(name, 1, 1) == '+' then add(KEYS[1], string.sub(name, 2), ARGV[n + 1])
+  else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
+end
+if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
+for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6]}}) do redis.call('EXPIRE', key, ARGV[8]) end
+if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
+  add(KEYS[4], 'restored', ARGV[6])
+end
+local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
+if phase == ARGV[3] and ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'phase', ARGV[4])
+  phase = ARGV[4]
+  if ARGV[9] ~= '' then recorded, kept = 1, record(KEYS[7], ARGV[9]) end
+end
+if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('SREM', KEYS[3], ARGV[5]) end
+return {{phase, recorded, kept}}
+"""
+
+# A person's word. KEYS record, open, audit. ARGV id, phase to be ('' = as before the pause), now, event or "", phases
+# from which it may. Answers {the phase it then is in, whether it obeyed, whether the event was kept}, 0 when the record
+# is gone.
+_TELL = f"""{RECORD}
+local phase = redis.call('HGET', KEYS[1], 'phase')
+if not phase then return 0 end
+for n = 5, #ARGV do
+  if phase == ARGV[n] then
+    local to = ARGV[2]
+    local kept = ARGV[4] == '' and 1 or record(KEYS[3], ARGV[4])
+    if to == 'paused' then redis.call('HSET', KEYS[1], 'before', phase) end
+    if to == '' then to = redis.call('HGET', KEYS[1], 'before') or 'running' end
+    redis.call('HSET', KEYS[1], 'phase', to)
+    redis.call('HDEL', KEYS[1], 'note')
+    if to == 'aborted' then
+      redis.call('HSET', KEYS[1], 'ended_at', ARGV[3])
+      redis.call('SREM', KEYS[2], ARGV[1])
+    end
+    return {{to, 1, kept}}
+  end
+end
+return {{phase, 0, 0}}
+"""
+
+# KEYS picks, lease. ARGV holder, keep, then values. Answers 0 when the lease is not the holder's.
+_PUSH = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+for n = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+# KEYS all, open. ARGV what the names of records begin with. Lists again as open what has not ended: the list was lost.
+_REOPEN = """
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local phase = redis.call('HGET', sound(ARGV[1] .. id, 'h'), 'phase')
+  if phase and phase ~= 'done' and phase ~= 'failed' and phase ~= 'aborted' then redis.call('SADD', KEYS[2], id) end
+end
+return 1
+"""
+
+# KEYS lease. ARGV holder, lease ms. Answers 1, or 0 when another one holds it.
+_LEASE = """
+begin(KEYS[1], ARGV[2])
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return 0
+"""
+
+# KEYS record, open. ARGV id, how long to keep what cannot be read. Answers whether the record is gone.
+_FORGET = """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('TTL', KEYS[1]) == -1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+  return 0
+end
+redis.call('SREM', KEYS[2], ARGV[1])
+return 1
+"""
+
+# KEYS record. ARGV how many more.
+_RESTORED = """
+if redis.call('EXISTS', KEYS[1]) == 1 then add(KEYS[1], 'restored', ARGV[1]) end
+return 1
+"""
+
+
+class BulkWorkNotFound(NotFound):
+    """The record of a piece of bulk work is gone, or cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such bulk work (any more).", hint="It is kept for seven days after its end.")
+
+
+class BulkStore:
+    """Bulk work of one store, thread-safe. All methods raise BackendUnavailable."""
+
+    def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
+        """`address_of` a source by name: noted with new work, so that no process with other settings runs it."""
+        self._store = store
+        self._address_of = address_of
+
+    def create(self, spec: Spec, event_of: Callable[[str], Event] | None = None) -> str:
+        """The id of new work; of an undo that is under way already, the id of that.
+
+        `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
+        runs it may record. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
+        """
+        spec = self._addressed(spec)
+        work_id = secrets.token_hex(6)
+        undo = spec.action is Action.UNDO
+        event = event_of(work_id) if event_of else None
+        made = self._store.script(
+            _CREATE,
+            (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
+            *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
+            *(encode_event(event) if event else "", self._store.source.own_key(_record(""))),
+        )
+        if not made:
+            raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
+        made_id = str(made[0].decode("ascii", "replace"))
+        if event is not None and made_id == work_id:
+            log_recorded(event, kept=made[1] == 1)
+        return made_id
+
+    def _addressed(self, spec: Spec) -> Spec:
+        names = {place.ref.source for place in spec.places} - spec.servers.keys()
+        found = {name: address for name in names if (address := self._address_of(name)) is not None}
+        return replace(spec, servers={**found, **spec.servers})
+
+    def undo_of(self, name: str) -> Work | None:
+        """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.
+
+        Cost: 1 round trip; 2 where there is one.
+        """
+        (raw,) = self._store.ask(("GET", _undo(name)))
+        if raw is None:
+            return None
+        try:
+            return self.get(raw.decode("ascii", "replace"))
+        except NotFound:
+            return None
+
+    def get(self, work_id: str) -> Work:
+        """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
+        reply, held = self._store.ask(("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id)))
+        work = _work(work_id, reply)
+        if work is None:
+            raise BulkWorkNotFound
+        return replace(work, held=held == 1)
+
+    def held(self, work_id: str, holder: str) -> Work | None:
+        """The work, whose lease is renewed; None when another one may run it.
+
+        Raises BulkWorkNotFound. Cost: 1 round trip.
+        """
+        keys = (_record(work_id), _lease(work_id), ALL)
+        reply = self._store.script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
+        if reply == 0:
+            return None
+        work = _work(work_id, reply)
+        if work is None:
+            raise BulkWorkNotFound
+        return work
+
+    def newest(self, count: int = 50) -> list[Work]:
+        """The newest pieces of work first. Cost: 2 round trips."""
+        (names,) = self._store.ask(("ZREVRANGE", ALL, 0, count - 1))
+        ids = [raw.decode("ascii", "replace") for raw in names or ()]
+        replies = self._store.ask(*(("HGETALL", _record(each)) for each in ids))
+        works = (_work(each, reply) for each, reply in zip(ids, replies, strict=True))
+        return [work for work in works if work]
+
+    def open_ids(self) -> list[str]:
+        """The ids of work that has not ended. Cost: 1 round trip."""
+        (reply,) = self._store.ask(("SMEMBERS", OPEN))
+        return sorted(raw.decode("ascii", "replace") for raw in reply or ())
+
+    def forget(self, work_id: str) -> bool:
+        """Take work off the list of open work if its record is gone; False when it is not. Cost: 1 round trip."""
+        return bool(self._store.script(_FORGET, (_record(work_id), OPEN), work_id, KEEP_S))
+
+    def reopen(self) -> None:
+        """List again as open all listed work that has not ended, after that list was lost. Cost: 1 round trip."""
+        self._store.script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record("")))
+
+    def lease(self, work_id: str, holder: str) -> bool:
+        """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
+        return bool(self._store.script(_LEASE, (_lease(work_id),), holder, LEASE_MS))
+
+    def release(self, work_id: str, holder: str) -> None:
+        """Let another one run it."""
+        self._store.script(
+            "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
+            (_lease(work_id),),
+            holder,
+        )
+
+    def write(
+        self,
+        work_id: str,
+        holder: str,
+        *,
+        expected: Phase,
+        to: Phase | None = None,
+        restored: tuple[str, int] | None = None,
+        round_at: int | None = None,
+        event: Event | None = None,
+        **fields: Any,
+    ) -> Phase | None:
+        """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
+
+        A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
+        stood still is forgotten, unless a note is among the fields. `restored` = (work, how many of its deleted jobs
+        came back with this); `round_at` = the number of the first job of the batch that was done. `event` goes into the
+        audit if the work is in phase `to` by this. What is stored of the work is kept for KEEP_S from now on. Raises
+        BulkWorkNotFound. Cost: 1 round trip.
+        """
+        if expected is not Phase.PAUSED:
+            fields.setdefault("note", "")
+        arguments: list[str | int | float | bytes] = []
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                for key, more in value.items():
+                    arguments += [f"+{name}:{key}", more]
+            else:
+                arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
+        reply = self._store.script(
+            _WRITE,
+            (
+                *(_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id)),
+                *(_rounds(work_id), _picks(work_id), AUDIT),
+            ),
+            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
+            *("" if round_at is None else round_at, KEEP_S, encode_event(event) if event else ""),
+            *arguments,
+        )
+        if reply == -1:
+            raise BulkWorkNotFound
+        if reply == 0:
+            return None
+        phase, recorded, kept = reply
+        if event is not None and recorded:
+            log_recorded(event, kept=kept == 1)
+        return Phase(phase.decode())
+
+    def tell(self, work_id: str, word: str, event_of: Callable[[Work], Event] | None = None) -> Phase:
+        """A person's word: pause, resume or abort; the phase it then is in.
+
+        `event_of` makes the event of it from the work as it was just before. The audit gets it with the change, so
+        before anything that the process which runs the work may record, and not at all when the work may not do that.
+        Raises BulkWorkNotFound, Conflict. Cost: 2 round trips.
+        """
+        work = self.get(work_id)
+        event = event_of(work) if event_of else None
+        under_way = (Phase.COLLECTING, Phase.CANARY, Phase.WATCHING, Phase.RUNNING)
+        to, allowed = {
+            "pause": (Phase.PAUSED.value, under_way),
+            "resume": ("", (Phase.PAUSED,)),
+            "abort": (Phase.ABORTED.value, (*under_way, Phase.PAUSED)),
+        }[word]
+        reply = self._store.script(
+            _TELL,
+            (_record(work_id), OPEN, AUDIT),
+            *(work_id, to, now_s(), encode_event(event) if event else ""),
+            *(phase.value for phase in allowed),
+        )
+        if not reply:
+            raise BulkWorkNotFound
+        phase, obeyed, kept = Phase(reply[0].decode()), reply[1], reply[2]
+        if obeyed and event is not None:
+            log_recorded(event, kept=kept == 1)
+        if phase.value != to and (to or phase is Phase.PAUSED or phase in ENDED):
+            raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
+        return phase
+
+    def clear_picks(self, work_id: str) -> None:
+        """Forget the jobs that were listed."""
+        self._store.source.execute("DEL", _picks(work_id))
+
+    def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, Pick]]) -> bool:
+        """List jobs, each with the number of its place; False when the lease is lost. Cost: 1 round trip for 1,000."""
+        for start in range(0, len(picks), 1000):
+            values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
+            if not self._store.script(_PUSH, (_picks(work_id), _lease(work_id)), holder, KEEP_S, *values):
+                return False
+        return True
+
+    def rounds(self, work_id: str) -> list[int]:
+        """The numbers of the jobs with which the batches of a delete began, ascending. Cost: 1 round trip for 5,000."""
+        numbers: set[int] = set()
+        at, step = 0, 5_000
+        while True:
+            (found,) = self._store.ask(("LRANGE", _rounds(work_id), at, at + step - 1))
+            found = found or []
+            numbers.update(int(raw) for raw in found if raw.isdigit() and len(raw) <= 15)
+            if len(found) < step:
+                return sorted(numbers)
+            at += step
+
+    def note_restored(self, work_id: str, count: int) -> None:
+        """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
+        self._store.script(_RESTORED, (_record(work_id),), count)
+
+    def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, Pick]]:
+        """Jobs from number `at` on. Cost: 1 round trip."""
+        found = []
+        (listed,) = self._store.ask(("LRANGE", _picks(work_id), at, at + count - 1))
+        for raw in listed or ():
+            place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+            found.append((place, Pick(id=job_id, stamp=stamp)))
+        return found
+
+
+def _record(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live since the last write
+
+
+def _lease(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:lease"  # string, LEASE_MS to live
+
+
+def _rounds(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete; lives as long as the record
+
+
+def _undo(name: str) -> str:
+    return f"{PREFIX}:bulk:{name}:undo"  # string: the id of the last undo of it, KEEP_S to live
+
+
+def _picks(work_id: str) -> str:
+    return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs; lives as the record
+
+
+def _work(work_id: str, reply: Any) -> Work | None:
+    if not isinstance(reply, list) or not reply:
+        return None
+    fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    spec = unpack(fields.get("spec"), Spec)
+    if spec is None:
+        return None
+
+    def number(name: str) -> float | None:
+        try:
+            value = float(fields[name])
+        except (KeyError, ValueError):
+            return None
+        return value if 0 <= value < 1e12 else None
+
+    def count(name: str) -> int:
+        return int(number(name) or 0)
+
+    outcomes = {outcome.value: count(f"outcomes:{outcome.value}") for outcome in Outcome}
+    try:
+        phase = Phase(fields.get("phase", b"").decode())
+    except ValueError:
+        return None
+    scanned = number("scanned")
+    return Work(
+        id=work_id,
+        spec=spec,
+        phase=phase,
+        matched=count("matched"),
+        at=count("at"),
+        outcomes={name: value for name, value in outcomes.items() if value},
+        canary_failed=count("canary_failed"),
+        canary_open=count("canary_open"),
+        watch_until=number("watch_until"),
+        note=fields.get("note", b"").decode("utf-8", "replace") or None,
+        scanned=None if scanned is None else int(scanned),
+        truncated=bool(count("truncated")),
+        unread=unpack(fields.get("unread"), tuple[str, ...]) or (),
+        unread_count=count("unread_count"),
+        restored=count("restored"),
+        ended_at=number("ended_at"),
+        batch=work_id if spec.action.value == "delete" else None,
+    )

@@ -1,0 +1,382 @@
+"""Every act of a person on jobs, queues, schedules and workers: capability, the backend's atomic move, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from msgspec.structs import replace
+
+from ..backends.actions import MAX_BATCH, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from ..backends.base import NO_WISHES, Backend
+from ..clock import now_s
+from ..errors import BackendUnavailable, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
+from ..model import QueueRef, QueueStats, Schedule, State, Worker
+from . import audit_log
+from .audit_log import Actor, Audit
+from .trash import Batch, Bin, new_batch
+
+BackendOf = Callable[[str, str], Backend]
+# A queue is removed in bounded steps; one that never comes to an end is given up.
+MAX_STEPS = 2_000
+# After these the job is still where it was.
+_STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
+# Where a deleted job stands in the bin and the process that deleted it was killed before it said so.
+_DONE_BEFORE = "deleted before"
+# The same of one that was put back.
+_BACK_BEFORE = "put back before"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an act: one Acted per thing, in order; `batch` names the deleted jobs that can be put back."""
+
+    acted: tuple[Acted, ...]
+    batch: str | None = None
+
+    def count(self, outcome: Outcome) -> int:
+        """How many ended so."""
+        return sum(each.outcome is outcome for each in self.acted)
+
+    @property
+    def worst(self) -> Acted | None:
+        """The first that was not done; None when all were."""
+        return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
+
+
+def check_server(backend: Backend, server: str) -> None:
+    """Raises Conflict where the backend's source is not at `server`: a dashboard with other settings on the same store
+    may use one name for another Redis. "" is any."""
+    here = backend.source.address
+    if server and server != here:
+        raise Conflict(
+            f"These jobs belong to {server}, but the source {backend.source.name!r} of this dashboard is {here}.",
+            hint="Use the dashboard that watches that server, and give each dashboard its own store_prefix.",
+        )
+
+
+class Actions:
+    """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked.
+
+    `left` is told which jobs an act took out of a list, `changed` of every other change: what is shown shall follow.
+    """
+
+    def __init__(
+        self,
+        backend_of: BackendOf,
+        bin_: Bin,
+        record: Audit,
+        left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._backend_of = backend_of
+        self.bin = bin_
+        self.record = record
+        self._left = left
+        self._changed = changed
+
+    def on_jobs(
+        self,
+        actor: Actor,
+        ref: QueueRef,
+        state: State | None,
+        action: Action,
+        picks: Sequence[Pick],
+        wishes: Wishes = NO_WISHES,
+        *,
+        reason: str | None = None,
+        for_good: bool = False,
+    ) -> Result:
+        """Act on at most MAX_BATCH jobs in one state of a queue, with None on those in no list, and record it.
+
+        Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
+        Raises Unsupported for what is not offered in this state, OutcomeUnknown where Redis was lost during a delete.
+        """
+        if len(picks) > MAX_BATCH:
+            raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
+        backend = self._backend_of(ref.source, ref.backend)
+        check_offered(backend, ref, state, action)
+        batch = new_batch() if action is Action.DELETE else None
+        event = audit_log.event(
+            actor,
+            action.value,
+            ids=[pick.id for pick in picks],
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state.value if state else None,
+            reason=reason,
+            batch=None if for_good else batch,
+        )
+        self.record.asked(event)
+        try:
+            acted = self.step(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
+        except OutcomeUnknown as exc:
+            self.record.done(_with(event, {"unknown": len(picks)}, f"{exc.message} {exc.hint}"))
+            raise
+        except QueuedeckError as exc:
+            self.record.done(_with(event, {}, exc.message))
+            raise
+        self.record.done(_with(event, audit_log.outcomes(acted), _first_detail(acted)))
+        kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in acted) else None
+        return Result(tuple(acted), kept)
+
+    def step(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State | None,
+        action: Action,
+        picks: Sequence[Pick],
+        wishes: Wishes,
+        batch: str | None,
+        who: str,
+        *,
+        for_good: bool = False,
+    ) -> list[Acted]:
+        """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
+        if action is Action.DELETE:
+            assert batch is not None
+            acted = self._delete(backend, ref, state, picks, batch, who, for_good=for_good)
+        else:
+            assert state is not None  # nothing else is offered for what stands in no list
+            acted = backend.act(ref, action, state, picks, wishes)
+        if action not in _STAYS and state is not None:
+            self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
+        return acted
+
+    def _delete(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State | None,
+        picks: Sequence[Pick],
+        batch: str,
+        who: str,
+        *,
+        for_good: bool,
+    ) -> list[Acted]:
+        taken = backend.take_unlisted(ref, picks) if state is None else backend.take(ref, state, picks)
+        kept = [each for each in taken if isinstance(each, Kept)]
+        if not for_good:
+            if any(job.blob is None for job in kept):
+                taken = [_too_large(each) if isinstance(each, Kept) and each.blob is None else each for each in taken]
+                kept = [each for each in taken if isinstance(each, Kept)]
+            about = Batch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
+            if not self.bin.put(batch, about, kept):
+                raise Conflict(
+                    "The bin has no room for these jobs, so they could not be put back.",
+                    hint="Delete them for good, or wait: the bin forgets jobs after 24 hours.",
+                )
+        try:
+            return self._delete_taken(backend, ref, state, batch, taken, kept, for_good=for_good)
+        except BackendUnavailable as exc:
+            if for_good or not kept:
+                raise
+            raise OutcomeUnknown(exc, batch) from exc
+
+    def _delete_taken(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State | None,
+        batch: str,
+        taken: list[Kept | Acted],
+        kept: Sequence[Kept],
+        *,
+        for_good: bool,
+    ) -> list[Acted]:
+        delete = partial(backend.delete_unlisted, ref) if state is None else partial(backend.delete, ref, state)
+        deleted = {each.id: each for each in delete(kept)} if kept else {}
+        if not for_good:
+            self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
+            gone = [each.id for each in taken if isinstance(each, Acted) and each.outcome is Outcome.GONE]
+            before = self.bin.holds(batch, gone)
+            taken = [
+                Acted(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
+                for each in taken
+            ]
+        return [deleted[each.id] if isinstance(each, Kept) else each for each in taken]
+
+    def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> Result:
+        """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
+
+        Raises NotFound when there are none any more, Conflict where its source is another server here, or not
+        watched. Bounded by the bin's cap.
+        """
+        about, count = self.bin.about(batch)
+        try:
+            backend = self._backend_of(about.ref.source, about.ref.backend)
+        except NotFound as exc:  # as such it would mean that nothing is left to undo
+            raise Conflict(exc.message, hint="Undo it in the dashboard that watches it.") from exc
+        check_server(backend, about.server)
+        event = audit_log.event(
+            actor,
+            "undo",
+            source=about.ref.source,
+            backend=about.ref.backend,
+            queue=about.ref.name,
+            state=about.state.value if about.state else None,
+            count=count,
+            reason=reason,
+            bulk_id=bulk_id,
+            batch=batch,
+        )
+        self.record.asked(event)
+        acted: list[Acted] = []
+        detail: str | None = "It failed in a way that was not foreseen; the log has the details."
+        try:
+            for kept in self._all_of(batch):
+                acted += self._restore(backend, about.ref, about.place, batch, kept)
+            detail = _first_detail(acted)
+        except QueuedeckError as exc:
+            detail = exc.message
+            raise
+        finally:
+            self._changed()
+            event = replace(event, ids=tuple(each.id for each in acted[: audit_log.MAX_IDS]))
+            self.record.done(_with(event, audit_log.outcomes(acted), detail))
+        return Result(tuple(acted))
+
+    def step_back(
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
+    ) -> list[Acted]:
+        """One batch of an undo, not recorded: for bulk work. One Acted per id, in order; `gone` = not in the bin.
+
+        `repeated`: a process may have done this and have been killed before it said so; what is back already is done.
+        """
+        acted: list[Acted] = []
+        for portion in self.bin.get(batch, ids):
+            kept = [each for each in portion if isinstance(each, Kept)]
+            back = iter(self._restore(backend, ref, state, batch, kept) if kept else ())
+            acted += [next(back) if isinstance(each, Kept) else _not_in_bin(each) for each in portion]
+        self._changed()
+        if repeated:
+            acted = [
+                Acted(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
+                if each.again or each.outcome is Outcome.GONE
+                else each
+                for each in acted
+            ]
+        return acted
+
+    def _restore(self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[Kept]) -> list[Acted]:
+        acted = backend.restore(ref, state, kept)
+        back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
+        self.bin.drop(batch, [job for job in kept if job.id in back])
+        return acted
+
+    def _all_of(self, batch: str) -> Iterator[list[Kept]]:
+        cursor = 0
+        while True:
+            kept, cursor = self.bin.page(batch, cursor)
+            if kept:
+                yield kept
+            if cursor == 0:
+                return
+
+    def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> Acted:
+        """Act on a queue, in bounded steps until it is done, and record it."""
+        backend = self._backend_of(queue.source, queue.backend)
+        if action not in backend.queue_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a queue."))
+
+        def work() -> Acted:
+            for _ in range(MAX_STEPS):
+                acted = backend.act_on_queue(queue.ref, action)
+                if not acted.more:
+                    if action is Action.OBLITERATE:
+                        self._changed()
+                    return acted
+            return Acted(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
+
+        return self._one(actor, action, work, queue.source, queue.backend, queue.name, reason)
+
+    def on_schedule(self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None) -> Acted:
+        """Act on a schedule, and record it."""
+        backend = self._backend_of(schedule.source, schedule.backend)
+        if action not in backend.schedule_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a schedule."))
+        return self._one(
+            actor,
+            action,
+            lambda: backend.act_on_schedule(schedule, action),
+            schedule.source,
+            schedule.backend,
+            schedule.queue,
+            reason,
+            schedule.id,
+        )
+
+    def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> Acted:
+        """Ask a worker, and record it."""
+        backend = self._backend_of(worker.source, worker.backend)
+        if action not in backend.worker_actions:
+            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a worker."))
+        return self._one(
+            actor,
+            action,
+            lambda: backend.act_on_worker(worker, action),
+            worker.source,
+            worker.backend,
+            None,
+            reason,
+            worker.id,
+        )
+
+    def _one(
+        self,
+        actor: Actor,
+        action: Action,
+        work: Callable[[], Acted],
+        source: str,
+        backend: str,
+        queue: str | None,
+        reason: str | None,
+        thing: str | None = None,
+    ) -> Acted:
+        event = audit_log.event(
+            actor,
+            action.value,
+            ids=[thing] if thing else [],
+            count=1,
+            source=source,
+            backend=backend,
+            queue=queue,
+            reason=reason,
+        )
+        self.record.asked(event)
+        try:
+            acted = work()
+        except QueuedeckError as exc:
+            self.record.done(_with(event, {}, exc.message))
+            raise
+        self.record.done(_with(event, audit_log.outcomes([acted]), acted.detail))
+        return acted
+
+
+def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
+    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
+    if action not in backend.offered(state, shared=ref.shared, abandoned=True):
+        such = f"{state.value} jobs" if state else "a job that is in no list"
+        raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
+
+
+def _too_large(job: Kept) -> Acted:
+    why = f"It is too large for the bin ({job.size_bytes} bytes)"
+    if job.size_bytes <= MAX_KEPT_BYTES:
+        why = "The key with its id does not contain a job, so the bin cannot keep it"
+    return Acted(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
+
+
+def _not_in_bin(job_id: str) -> Acted:
+    return Acted(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
+
+
+def _with(event: audit_log.Event, outcomes: dict[str, int], detail: str | None) -> audit_log.Event:
+    return replace(event, outcomes=outcomes, detail=detail)
+
+
+def _first_detail(acted: Sequence[Acted]) -> str | None:
+    return next((each.detail for each in acted if each.outcome is not Outcome.DONE and each.detail), None)

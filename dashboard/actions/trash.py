@@ -1,0 +1,301 @@
+"""The bin: deleted jobs, kept for a day with all that is needed to put them back, within a cap in bytes.
+
+A batch is what one delete took. An entry is written before its job is deleted and taken out when that did not happen,
+so that a process killed in between leaves an entry too many, never one too few; `Backend.restore` refuses an entry
+whose job is still there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ..backends.actions import Kept
+from ..clock import now_s
+from ..errors import Conflict, NotFound
+from ..model import QueueRef, State, Value
+from ..store.packing import pack, unpack
+from ..store.redis_store import PREFIX, Store
+
+BIN = f"{PREFIX}:bin"  # sorted set: batch -> when it is forgotten, seconds since 1970; at most MAX_BATCHES
+SIZES = f"{PREFIX}:bin:sizes"  # hash: batch -> its bytes
+KEEP_S = 86_400
+MAX_BATCHES = 2_000
+PAGE = 500
+# What one script is given to keep, which takes it a millisecond or two.
+PUT_BYTES = 1024 * 1024
+# An undo of more is bulk work: it could outlast the patience of whoever carries the request.
+AT_ONCE_JOBS, AT_ONCE_BYTES = 1_000, 16 * 1024 * 1024
+# What an entry costs beside its blob, as Redis keeps it; the scripts name it too.
+ENTRY_BYTES = 96
+
+# KEYS bin, sizes, batch. ARGV now, keep, cap, batch, meta, most batches, bytes, then field and value of each entry.
+# Answers 1, or 0 when it would not fit. Batches that are past their day are forgotten first, 100 at a time.
+_PUT = """
+local now = tonumber(ARGV[1])
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('ZREM', KEYS[1], old)
+  redis.call('HDEL', KEYS[2], old)
+end
+if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then  -- the list of batches was lost, or a part of it
+  for _, batch in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if not redis.call('ZSCORE', KEYS[1], batch) then
+      local left = redis.call('TTL', sound(KEYS[1] .. ':' .. batch, 'h'))
+      if left > 0 then redis.call('ZADD', KEYS[1], now + left, batch) else redis.call('HDEL', KEYS[2], batch) end
+    end
+  end
+end
+local used = 0
+for _, size in ipairs(redis.call('HVALS', KEYS[2])) do
+  if string.match(size, '^%d+$') and #size <= 15 then used = used + tonumber(size) end
+end
+local known = redis.call('ZSCORE', KEYS[1], ARGV[4])
+if used + tonumber(ARGV[7]) > tonumber(ARGV[3]) then return 0 end
+if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[6]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[4])
+redis.call('HSET', KEYS[3], '', ARGV[5])
+local added = 0
+for n = 8, #ARGV, 2 do
+  if redis.call('HSET', KEYS[3], ARGV[n], ARGV[n + 1]) == 1 then added = added + #ARGV[n] + #ARGV[n + 1] + 96 end
+end
+add(KEYS[2], ARGV[4], added)
+redis.call('EXPIRE', KEYS[3], ARGV[2])
+return 1
+"""
+
+# KEYS bin, sizes, batch. ARGV batch, then the field of each entry. Answers how many entries are left.
+_DROP = """
+for n = 2, #ARGV do
+  local size = redis.call('HSTRLEN', KEYS[3], ARGV[n])
+  if redis.call('HDEL', KEYS[3], ARGV[n]) == 1 then
+    add(KEYS[2], ARGV[1], -(size + #ARGV[n] + 96))
+  end
+end
+local left = redis.call('HLEN', KEYS[3]) - 1
+if left <= 0 then
+  redis.call('DEL', KEYS[3])
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[2], ARGV[1])
+end
+return math.max(left, 0)
+"""
+
+
+class Batch(Value, frozen=True, kw_only=True):
+    """Whose jobs a batch holds; `state` None: they stood in no list."""
+
+    ref: QueueRef
+    state: State | None
+    who: str
+    at: float
+    server: str = ""  # the address of its source at that time; "" is not known
+
+    @property
+    def place(self) -> State:
+        """The state as a backend wants it that puts the jobs back; of those in no list it asks their entries."""
+        return self.state or State.ACTIVE
+
+
+class Bin:
+    """The bin of one store, thread-safe."""
+
+    def __init__(self, store: Store, cap_bytes: int) -> None:
+        self._store = store
+        self._cap_bytes = cap_bytes
+
+    def room_bytes(self) -> int:
+        """How much still fits. Raises BackendUnavailable. Cost: 1 round trip."""
+        now = int(now_s())
+        sizes, old = self._store.ask(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
+        sizes, gone = sizes or [], set(old or ())
+        used = sum(_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
+        return max(0, self._cap_bytes - used)
+
+    def put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
+        """Keep jobs in a batch; False when they do not fit, and none is kept. Cost: 1 round trip for each 1 MiB."""
+        portion: list[Kept] = []
+        before: list[Kept] = []
+        size = 0
+        for job in kept:
+            if job.blob is None:
+                continue
+            if portion and size + len(job.blob) > PUT_BYTES:
+                if not self._put(batch, about, portion):
+                    self.drop(batch, before)
+                    return False
+                before += portion
+                portion, size = [], 0
+            portion.append(job)
+            size += len(job.blob)
+        if portion and not self._put(batch, about, portion):
+            self.drop(batch, before)
+            return False
+        return True
+
+    def _put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
+        arguments: list[str | bytes] = []
+        size = 0
+        for job in kept:
+            value = msgspec.msgpack.encode(_entry(job))
+            arguments += [_field(job.id), value]
+            size += len(value) + len(job.id) + ENTRY_BYTES
+        head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
+        return bool(self._store.script(_PUT, (BIN, SIZES, _key(batch)), *head, *arguments))
+
+    def drop(self, batch: str, kept: Iterable[Kept]) -> None:
+        """Forget jobs that were not deleted, or are back. Cost: 1 round trip, none for no jobs."""
+        fields = [_field(job.id) for job in kept if job.blob is not None]
+        if fields:
+            self._store.script(_DROP, (BIN, SIZES, _key(batch)), batch, *fields)
+
+    def holds(self, batch: str, ids: Sequence[str]) -> set[str]:
+        """Those of `ids` that the batch holds. Cost: 1 round trip."""
+        if not ids:
+            return set()
+        replies = self._store.ask(*(("HEXISTS", _key(batch), _field(each)) for each in ids))
+        return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
+
+    def about(self, batch: str) -> tuple[Batch, int]:
+        """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
+        meta, size = self._store.ask(("HGET", _key(batch), ""), ("HLEN", _key(batch)))
+        about = unpack(meta, Batch)
+        if about is None or not isinstance(size, int):
+            raise NotFound(
+                "There is nothing to undo any more.",
+                hint="Deleted jobs are kept for 24 hours, and until they are back.",
+            )
+        return about, size - 1
+
+    def newest(self, count: int) -> list[tuple[str, Batch, int, float]]:
+        """(batch, whose jobs it holds, how many are left, when it is forgotten), what was deleted last first.
+
+        At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
+        """
+        (flat,) = self._store.ask(("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES"))
+        flat = flat or []
+        names = [raw.decode("ascii", "replace") for raw in flat[::2]]
+        replies = self._store.ask(
+            *(each for name in names for each in (("HGET", _key(name), ""), ("HLEN", _key(name))))
+        )
+        found = []
+        for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
+            about = unpack(meta, Batch)
+            if about is not None and isinstance(size, int) and size > 1:
+                found.append((name, about, size - 1, float(until)))
+        # Their ends are whole seconds, in which several may have been deleted.
+        return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
+
+    def left(self, batches: Sequence[str]) -> dict[str, int]:
+        """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
+        sizes = self._store.ask(*(("HLEN", _key(batch)) for batch in batches))
+        return {
+            batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
+        }
+
+    def small(self, batches: Sequence[str]) -> bool:
+        """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
+        counts_of, sizes_of = (
+            [("HLEN", _key(batch)) for batch in batches],
+            [("HGET", SIZES, batch) for batch in batches],
+        )
+        replies = self._store.ask(*counts_of, *sizes_of)
+        counts, sizes = replies[: len(batches)], replies[len(batches) :]
+        jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
+        return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
+
+    def get(self, batch: str, ids: Sequence[str]) -> Iterator[list[Kept | str]]:
+        """Jobs of a batch, the id alone of one that it does not hold (any more); in order, by portions of PUT_BYTES.
+
+        Cost: 1 round trip, and 1 for each portion.
+        """
+        sizes = self._store.ask(*(("HSTRLEN", _key(batch), _field(each)) for each in ids))
+        portion: list[str] = []
+        size = 0
+        for job_id, length in zip(ids, sizes, strict=True):
+            more = length if isinstance(length, int) else 0
+            if portion and size + more > PUT_BYTES:
+                yield self._get(batch, portion)
+                portion, size = [], 0
+            portion.append(job_id)
+            size += more
+        if portion:
+            yield self._get(batch, portion)
+
+    def _get(self, batch: str, ids: Sequence[str]) -> list[Kept | str]:
+        (values,) = self._store.ask(("HMGET", _key(batch), *(_field(each) for each in ids)))
+        found: list[Kept | str] = []
+        for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
+            kept = None if value is None else _kept(_field(job_id), value)
+            found.append(kept or job_id)
+        return found
+
+    def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
+        """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
+        (reply,) = self._store.ask(("HSCAN", _key(batch), cursor, "COUNT", PAGE))
+        following, flat = reply or (0, [])
+        kept = []
+        for field, value in zip(flat[::2], flat[1::2], strict=True):
+            if field:
+                kept.append(_kept(field, value))
+        return [job for job in kept if job], int(following)
+
+
+def new_batch() -> str:
+    """A name for a batch that no other has."""
+    return secrets.token_hex(8)
+
+
+def check_batch(text: str) -> str:
+    """`text` when it can be the name of a batch. Raises Conflict."""
+    if not is_batch(text):
+        raise Conflict("This is no batch of deleted jobs.")
+    return text
+
+
+def is_batch(text: str) -> bool:
+    """Whether `text` has the form of a batch's name."""
+    return 1 <= len(text) <= 40 and text.isalnum()
+
+
+def _key(batch: str) -> str:
+    return f"{BIN}:{batch}"
+
+
+def _field(job_id: str) -> bytes:
+    return job_id.encode("utf-8", "surrogateescape")
+
+
+def _entry(job: Kept) -> list[Any]:
+    return [_raw(job.stamp), job.blob, job.size_bytes, _raw(job.name)]
+
+
+def _kept(field: bytes, value: bytes) -> Kept | None:
+    try:
+        stamp, blob, size, name = msgspec.msgpack.decode(value)
+        if not isinstance(blob, bytes):
+            return None
+        return Kept(
+            id=field.decode("utf-8", "surrogateescape"),
+            stamp=_text(stamp),
+            blob=blob,
+            size_bytes=int(size),
+            name=_text(name),
+        )
+    except (msgspec.DecodeError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+
+
+def _size(raw: Any) -> int:
+    """Bytes as counted; 0 for what is no number of them."""
+    return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
+
+
+def _raw(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "surrogateescape")

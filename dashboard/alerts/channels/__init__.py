@@ -1,1 +1,0 @@
-"""Ways to tell people: one module per kind of channel, all behind `base.Channel`."""

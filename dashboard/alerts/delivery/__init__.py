@@ -1,0 +1,1 @@
+"""From an alert's change of state to a delivered notification."""

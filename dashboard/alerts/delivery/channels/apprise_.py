@@ -1,0 +1,126 @@
+"""The many other services, by way of Apprise (the extra `apprise`).
+
+Apprise opens its connections itself: of our rules only the deadline holds here, not those on addresses and redirects.
+What it and its HTTP client log holds URLs, so nothing of that leaves; its warnings become the answer, without secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import unquote
+
+from ....errors import ConfigurationError
+from ..transport.deadline import Deadline
+from ..transport.redaction import Scrubber
+from . import wording
+from .base import Channel, Delivered, Message
+from .config import ChannelSettings, Secret
+
+_SIGNS = re.compile(r"[/?&=:@;,]+")
+_LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
+
+
+class ServiceUrl(Secret):
+    """A URL of Apprise; user, password, tokens and targets stand anywhere in it."""
+
+    __slots__ = ()
+
+    def parts(self) -> Iterator[str]:
+        for spelling in (self._text, unquote(self._text)):
+            yield spelling
+            yield from (part for part in _SIGNS.split(spelling) if len(part) >= 6)
+
+
+class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The URLs of Apprise, as ntfy://topic."""
+
+    urls: tuple[ServiceUrl, ...]
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        if not 0 < len(self.urls) <= 20:
+            return "urls: expected 1 to 20 URLs of Apprise"
+        return super().problem(allow_private=allow_private)
+
+
+class Apprise(Channel):
+    """Messages to whatever Apprise can reach. Its answer is only yes or no, so every no is tried again."""
+
+    kind = "apprise"
+    settings_type = AppriseSettings
+
+    def __init__(self, settings: AppriseSettings) -> None:
+        super().__init__(settings)
+        try:
+            import apprise
+        except ImportError:
+            raise ConfigurationError(
+                f"channel {self.id}: kind: apprise is not installed; pip install 'queuedeck[apprise]'"
+            ) from None
+        asset = apprise.AppriseAsset(app_id="Queuedeck", app_desc="Queuedeck alerts", async_mode=False)
+        self._levels = {"critical": apprise.NotifyType.FAILURE, "warning": apprise.NotifyType.WARNING}
+        self._over, self._info = apprise.NotifyType.SUCCESS, apprise.NotifyType.INFO
+        self._format = apprise.NotifyFormat.TEXT
+        self._services = apprise.Apprise(asset=asset)
+        self._scrubber = Scrubber(settings.secrets())
+        for number, url in enumerate(settings.urls, 1):
+            with _EARS.listening():
+                known = self._services.add(url.reveal())
+            if not known:
+                raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise knows")
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        try:
+            sent, said = deadline.call(lambda: self._notify(message))
+        except TimeoutError:
+            return Delivered(ok=False, status="timeout", answer="Apprise did not end in time")
+        if sent:
+            return Delivered(ok=True, status="sent", answer="all services of Apprise took it")
+        answer = self._scrubber.clean(" ".join(said)) or "a service of Apprise did not take it"
+        return Delivered(ok=False, status="refused", answer=answer)
+
+    def _notify(self, message: Message) -> tuple[bool, list[str]]:
+        level: Any = self._info if message.kind == "test" else self._levels[message.severity]
+        with _EARS.listening() as said:
+            sent = self._services.notify(
+                title=wording.headline(message),
+                body=wording.plain(message),
+                notify_type=self._over if wording.is_over(message) else level,
+                body_format=self._format,
+                interpret_escapes=False,
+            )
+        return bool(sent), said
+
+
+class _Ears(logging.Filter):
+    """Keeps what is logged while Apprise works from all handlers, and collects the warnings among it.
+
+    What belongs to which message is told by the context: Apprise copies it into the threads it starts.
+    """
+
+    @contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self)  # once: the same filter is not added twice
+        said: list[str] = []
+        token = _said.set(said)
+        try:
+            yield said
+        finally:
+            _said.reset(token)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = _said.get()
+        if said is None:
+            return True
+        if record.levelno >= logging.WARNING and len(said) < 20:
+            said.append(record.getMessage())
+        return False
+
+
+_said: ContextVar[list[str] | None] = ContextVar("queuedeck-apprise", default=None)
+_EARS = _Ears()

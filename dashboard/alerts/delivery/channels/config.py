@@ -1,0 +1,181 @@
+"""The settings of a channel, typed so that a secret cannot be shown by mistake: its type says that it is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ....errors import ConfigurationError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+# A URL as it goes over the wire: no space, no control, no backslash, nothing that two parsers could read differently.
+_URL = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}\Z")
+HIDDEN = "set"
+_SIGNS = re.compile(r"[/?&=;]")
+
+
+class Secret:
+    """Text that only `reveal` gives away; repr, str and comparisons do not."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def parts(self) -> Iterator[str]:
+        """What must not appear in any text."""
+        yield self._text
+
+
+class Endpoint(Secret):
+    """The URL of a webhook: all of it but scheme, host and port is secret."""
+
+    __slots__ = ("host", "path_and_query", "port", "tls")
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        expected = "expected an https:// URL in plain ASCII, without user name or password"
+        if not _URL.match(text):
+            raise ValueError(expected)
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError(expected) from None
+        if not parts.hostname or "@" in parts.netloc or port == 0:
+            raise ValueError(expected)
+        self.tls = parts.scheme == "https"
+        self.host = parts.hostname
+        self.port = port or (443 if self.tls else 80)
+        self.path_and_query = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def origin(self) -> str:
+        """Scheme, host and port, which may be shown."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.tls else 80
+        return f"{'https' if self.tls else 'http'}://{host}" + ("" if self.port == default else f":{self.port}")
+
+    def parts(self) -> Iterator[str]:
+        yield self._text
+        if len(self.path_and_query) > 1:
+            yield self.path_and_query
+        # A provider may repeat only the token at the end of the path or in the query.
+        yield from (part for part in _SIGNS.split(self.path_and_query) if len(part) >= 8)
+
+
+class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every channel has; each kind adds its own fields and checks them in `problem`."""
+
+    id: str
+    kind: str
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        """What is wrong with the values together, as `field: expected …`; None when all is well."""
+        for field, value in _values(self):
+            if isinstance(value, Endpoint) and not value.tls and not allow_private:
+                return f"{field}: expected https://, or allow_private_webhooks = true"
+        return None
+
+    def secrets(self) -> Iterator[str]:
+        """Everything in these settings that no text may repeat."""
+        for _, value in _values(self):
+            for item in _flat(value):
+                if isinstance(item, Secret):
+                    yield from item.parts()
+
+
+S = TypeVar("S", bound=ChannelSettings)
+
+
+def channel_name(settings: Mapping[str, Any]) -> str:
+    """The id of the channel when it is one, else a stand-in: a wrong value is not repeated."""
+    name = settings.get("id")
+    return name if isinstance(name, str) and _NAME.match(name) else "(no id)"
+
+
+def read(settings: Mapping[str, Any], shape: type[S], *, allow_private: bool) -> S:
+    """The settings in the type of their kind. Raises ConfigurationError without any value in it."""
+    where = f"channel {channel_name(settings)}"
+    if channel_name(settings) != settings.get("id"):
+        raise ConfigurationError(f"{where}: id: expected 1 to 64 letters, digits, dots, dashes or underscores")
+    try:
+        found = msgspec.convert(dict(settings), shape, dec_hook=_decode)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"{where}: {_explain(str(exc), shape)}") from None
+    problem = found.problem(allow_private=allow_private)
+    if problem:
+        raise ConfigurationError(f"{where}: {problem}")
+    return found
+
+
+def shown(settings: Mapping[str, Any], shape: type[ChannelSettings]) -> dict[str, Any]:
+    """The settings for eyes: plain fields as they are, secrets as "set", URLs by scheme and host."""
+    answer: dict[str, Any] = {"id": channel_name(settings), "kind": settings.get("kind")}
+    hints = get_type_hints(shape)
+    for field in msgspec.structs.fields(shape):
+        name = field.encode_name
+        if name in answer or settings.get(name) is None:
+            continue
+        try:
+            value = msgspec.convert(settings[name], hints[field.name], dec_hook=_decode)
+        except msgspec.ValidationError:
+            continue
+        answer[name] = _for_eyes(value)
+    return answer
+
+
+def _for_eyes(value: Any) -> Any:
+    if isinstance(value, Endpoint):
+        return value.origin()
+    if isinstance(value, Secret):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: _for_eyes(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_for_eyes(item) for item in value]
+    return value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    """Called by msgspec for the types it does not know; a ValueError becomes its ValidationError with the path."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected text")
+    return kind(value)
+
+
+def _explain(text: str, shape: type[ChannelSettings]) -> str:
+    """msgspec's message as `field: expected …`; it repeats the value of an enum, which may be anything."""
+    message, _, path = text.partition(" - at `")
+    field = path.removesuffix("`").removeprefix("$").lstrip(".")
+    if message.startswith("Invalid enum value"):
+        hints = {item.encode_name: item.type for item in msgspec.structs.fields(shape)}
+        message = f"expected one of {', '.join(map(str, get_args(hints.get(field))))}"
+    message = message.removeprefix("Object ")
+    return f"{field}: {message[:1].lower()}{message[1:]}" if field else message
+
+
+def _values(settings: ChannelSettings) -> Iterator[tuple[str, Any]]:
+    for field in msgspec.structs.fields(settings):
+        yield field.encode_name, getattr(settings, field.name)
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        yield from value
+    else:
+        yield value

@@ -1,0 +1,99 @@
+"""Discord: an embed to the URL of a webhook. Nobody is pinged, whatever a name says.
+
+Source: Discord's reference "Execute Webhook" and "Embed Limits" (6,000 characters in all).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from ..transport.deadline import Deadline
+from . import wording
+from .base import Delivered, Line, Message
+from .config import Endpoint
+from .http_channel import HookChannel, HookSettings
+
+_TITLE_LIMIT = 256
+_DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that the fields fit into the 6,000 of the whole
+_FIELD_LIMIT = 200
+_MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<@:-])")
+
+
+class DiscordSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The URL that Discord shows under "Integrations", "Webhooks"."""
+
+    url: Endpoint
+
+
+class Discord(HookChannel):
+    """Messages in a channel of Discord."""
+
+    kind = "discord"
+    settings_type = DiscordSettings
+    spacing_s: ClassVar[float] = 0.5  # Discord allows five in two seconds
+
+    def __init__(self, settings: DiscordSettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url, allow_private=allow_private)
+
+    @classmethod
+    def build(cls, settings: DiscordSettings, *, allow_private: bool) -> Discord:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        return self.post(payload(message), deadline)[1]
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """One embed; `content` stays empty, so that no notification text can carry a mention."""
+    embed: dict[str, Any] = {
+        "title": escape(wording.headline(message), _TITLE_LIMIT),
+        "description": _description(message),
+        "color": int(wording.colour(message)[1:], 16),
+        "fields": [
+            {"name": name, "value": escape(value, _FIELD_LIMIT), "inline": True}
+            for name, value in wording.facts(message)
+        ],
+    }
+    if message.started_at:
+        embed["timestamp"] = wording.iso(message.ended_at or message.started_at)
+    return {"username": "Queuedeck", "allowed_mentions": {"parse": []}, "embeds": [embed]}
+
+
+def escape(words: str, limit: int) -> str:
+    """The words with every sign of Discord's Markdown escaped, cut to `limit` between two characters."""
+    shown = _MARKDOWN.sub(r"\\\1", words)
+    while len(shown) > limit:
+        words = words[:-1]
+        shown = _MARKDOWN.sub(r"\\\1", words) + "…"
+    return shown
+
+
+def _description(message: Message) -> str:
+    tail: list[str] = []
+    spark = wording.sparkline(message.spark)
+    tail += [f"`{spark}` last hour"] if spark else []
+    errors = wording.shown_errors(message)
+    tail += ["**Top errors**", *(f"• {escape(error, _FIELD_LIMIT)}" for error in errors)] if errors else []
+    # A link is left out rather than cut.
+    actions = [f"[{label}]({_in_link(url)})" for label, url in wording.links(message) if len(url) <= 500]
+    tail += [" · ".join(actions)] if actions else []
+    room = _DESCRIPTION_LIMIT - sum(len(part) + 1 for part in tail) - len("and 1,000,000 more\n")
+    lines = wording.shown_lines(message)
+    head = [_row(line) for line in lines]
+    if sum(len(row) + 1 for row in head) > room:
+        # Every alert is listed, in a shorter line if need be: its resolved message names it, too.
+        head = ["• " + escape(wording.line_text(line), room // len(lines) - 4) for line in lines]
+    hidden = len(message.lines) - len(head)
+    head += [f"and {hidden:,} more"] if hidden > 0 else []
+    return "\n".join([*head, *tail])
+
+
+def _row(line: Line) -> str:
+    words = escape(wording.line_text(line), 400)
+    url = wording.safe_url(line.url)
+    return f"• {words}" + (f" [open]({_in_link(url)})" if url and len(url) <= 500 else "")
+
+
+def _in_link(url: str) -> str:
+    return url.replace("(", "%28").replace(")", "%29").replace("<", "%3C").replace(">", "%3E")

@@ -1,0 +1,216 @@
+"""Mail by SMTP: certificates verified, one deadline for the whole conversation, and no recipient told twice.
+
+The host may lie in a private network: a mail server mostly does, and no address of it comes from outside the settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import socket
+import ssl
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..transport.deadline import Deadline
+from ..transport.http import failure
+from ..transport.public_addresses import connect, resolve
+from ..transport.redaction import Scrubber
+from .base import Channel, Delivered, Message
+from .config import ChannelSettings, Secret
+from .email_message import compose
+
+PORTS = {"starttls": 587, "tls": 465, "none": 25}
+ANSWER_LIMIT = 65_536  # bytes of all answers of a conversation
+_REMEMBERED = 500  # messages of which it is known who has them already
+
+
+class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The mail server and who gets the mail."""
+
+    host: str
+    sender: str = msgspec.field(name="from")  # "Queuedeck <queuedeck@example.com>"
+    to: tuple[str, ...]
+    port: int | None = None  # default: 587 for starttls, 465 for tls, 25 for none
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: Secret | None = None
+    ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        if not self.host or not self.host.isascii() or not self.host.isprintable() or " " in self.host:
+            return "host: expected the name or address of a mail server"
+        if self.port is not None and not 0 < self.port < 65536:
+            return "port: expected 1 to 65535"
+        if _address(self.sender) is None:
+            return "from: expected an address, as Queuedeck <queuedeck@example.com>"
+        if not 0 < len(self.to) <= 50 or not all(_address(item) for item in self.to):
+            return "to: expected 1 to 50 addresses"
+        if (self.username is None) != (self.password is None):
+            return "password: expected together with username"
+        if self.username is not None and not (self.username + (self.password or Secret("")).reveal()).isascii():
+            return "username: expected plain ASCII, as is the password"
+        if self.username is not None and self.tls == "none":
+            return "tls: expected starttls or tls, since a password must not travel in the open"
+        if self.ca_file is not None and not Path(self.ca_file).is_file():
+            return "ca_file: expected a file that can be read"
+        return super().problem(allow_private=allow_private)
+
+
+class Email(Channel):
+    """Mail to a few people."""
+
+    kind = "email"
+    settings_type = EmailSettings
+
+    def __init__(self, settings: EmailSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._sender = _address(settings.sender) or Address()
+        self._to = tuple(address.addr_spec for item in settings.to if (address := _address(item)))
+        self._scrubber = Scrubber(_credentials(settings))
+        self._context = ssl.create_default_context(cafile=settings.ca_file)
+        self._have: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        mail = compose(message, self._sender, self._to).as_bytes()
+        try:
+            return self._converse(message.id, mail, deadline)
+        except smtplib.SMTPNotSupportedError:
+            said = "the server offers no STARTTLS or no sign-in that is needed; see tls and username"
+            return Delivered(ok=False, permanent=True, status="unsupported", answer=said)
+        except smtplib.SMTPResponseException as exc:
+            return self._refused(exc.smtp_code, exc.smtp_error)
+        except smtplib.SMTPServerDisconnected:
+            return failure(TimeoutError() if deadline.expired else ConnectionResetError())
+        except smtplib.SMTPException:
+            return Delivered(ok=False, status="protocol", answer="the answer was not SMTP")
+        except (OSError, ValueError, MessageError) as exc:
+            return failure(TimeoutError() if deadline.expired else exc)
+
+    def _converse(self, name: str, mail: bytes, deadline: Deadline) -> Delivered:
+        with _Smtp(self._settings, self._context, deadline) as smtp:
+            self._greet(smtp)
+            _expect(smtp.mail(self._sender.addr_spec))
+            have = self._have.get(name, frozenset())
+            wanted = [to for to in self._to if to not in have]
+            answers = {to: smtp.rcpt(to) for to in wanted}
+            taken = frozenset(to for to, (code, _) in answers.items() if 200 <= code < 300)
+            if not taken and answers:
+                # Later, if anybody may be reached later.
+                code, said = min(answers.values(), key=lambda answer: answer[0])
+                if have and code >= 500:  # as where they had refused it at once: the others have it
+                    return self._accepted(250, b"the others have it", answers)
+                return self._refused(code, said)
+            code, said = smtp.data(mail) if taken else (250, b"all have it")
+            if not 200 <= code < 300:
+                return self._refused(code, said)
+            self._remember(name, taken)
+            return self._accepted(code, said, {to: answer for to, answer in answers.items() if to not in taken})
+
+    def _greet(self, smtp: _Smtp) -> None:
+        smtp.ehlo_or_helo_if_needed()
+        if self._settings.tls == "starttls":
+            _expect(smtp.starttls(context=self._context))
+            smtp.ehlo_or_helo_if_needed()
+        if self._settings.username is not None and self._settings.password is not None:
+            smtp.login(self._settings.username, self._settings.password.reveal())
+
+    def _accepted(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> Delivered:
+        """Delivered, unless somebody may yet be reached: then only those are tried again."""
+        text = said + b"".join(b"; not to %s: %d %s" % (to.encode(), *answer) for to, answer in refused.items())
+        later = [answer_code for answer_code, _ in refused.values() if 400 <= answer_code < 500]
+        return Delivered(ok=not later, status=str(later[0] if later else code), answer=self._scrubber.clean(text))
+
+    def _refused(self, code: int, said: bytes | str) -> Delivered:
+        permanent = 500 <= code < 600
+        return Delivered(ok=False, permanent=permanent, status=str(code), answer=self._scrubber.clean(said))
+
+    def _remember(self, name: str, taken: frozenset[str]) -> None:
+        with self._lock:
+            self._have[name] = self._have.pop(name, frozenset()) | taken
+            while len(self._have) > _REMEMBERED:
+                self._have.popitem(last=False)
+
+
+class _Smtp(smtplib.SMTP):
+    """A conversation whose connection ends at the deadline, however slowly the server speaks."""
+
+    def __init__(self, settings: EmailSettings, context: ssl.SSLContext, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._direct = context if settings.tls == "tls" else None
+        port = settings.port or PORTS[settings.tls]
+        super().__init__(settings.host, port, local_hostname="localhost", timeout=max(deadline.remaining_s(), 0.001))
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        del timeout  # the deadline knows
+        sock = connect(resolve(host, port, self._deadline, allow_private=True), self._deadline)
+        try:
+            return self._direct.wrap_socket(sock, server_hostname=host) if self._direct else sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def getreply(self) -> tuple[int, bytes]:
+        # smtplib reads as many lines as a server sends.
+        if self.file is None and self.sock is not None:
+            self.file = _Bounded(self.sock.makefile("rb"))
+        return super().getreply()
+
+    def __exit__(self, *args: object) -> None:
+        # The mail is accepted or not by now: nobody waits for the answer to a farewell.
+        with contextlib.suppress(OSError, smtplib.SMTPException):
+            self.putcmd("quit")
+        self.close()
+
+
+class _Bounded:
+    """Lines of a file, at most 64 KiB of them in all."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = ANSWER_LIMIT
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self._file.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise ConnectionAbortedError
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _expect(answer: tuple[int, bytes]) -> None:
+    code, said = answer
+    if not 200 <= code < 300:
+        raise smtplib.SMTPResponseException(code, said)
+
+
+def _address(text: str) -> Address | None:
+    """The address with its display name; None when it is none, or holds what could end a header line."""
+    if not text.isprintable():
+        return None
+    name, spec = parseaddr(text)
+    try:
+        found = Address(display_name=name, addr_spec=spec)
+    except (ValueError, IndexError, MessageError):
+        return None
+    return found if found.username and found.domain and spec.isascii() else None
+
+
+def _credentials(settings: EmailSettings) -> Iterator[str]:
+    """The password, alone and as AUTH PLAIN carries it."""
+    yield from settings.secrets()
+    if settings.password is not None:
+        yield f"\0{settings.username}\0{settings.password.reveal()}"

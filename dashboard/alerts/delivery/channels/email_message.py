@@ -1,0 +1,93 @@
+"""A message as mail: text and HTML side by side, the last hour as a picture within, and headers that make a thread."""
+
+from __future__ import annotations
+
+import hashlib
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate
+from html import escape
+from string import Template
+
+from ..transport.redaction import one_line
+from . import wording
+from .base import Line, Message
+from .sparkline_png import HEIGHT, WIDTH, png
+
+_POLICY = SMTP.clone(cte_type="7bit")  # which every server takes
+_PICTURE = "last-hour"
+_PAGE = Template(
+    """<!doctype html>
+<html><body style="margin:0;padding:16px;font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#f5f6f8">
+<div style="max-width:600px;margin:auto;padding:20px;background:#fff;border-top:5px solid $colour;border-radius:6px">
+<h1 style="margin:0 0 12px;font-size:18px">$headline</h1>
+$lines$picture$facts$errors$links
+</div></body></html>
+"""
+)
+
+
+def compose(message: Message, sender: Address, recipients: tuple[str, ...]) -> EmailMessage:
+    """The mail, ready to send. The same message always has the same Message-ID."""
+    mail = EmailMessage(policy=_POLICY)
+    mail["From"] = sender
+    mail["To"] = ", ".join(recipients)
+    mail["Subject"] = one_line(wording.headline(message), 180)
+    mail["Date"] = formatdate(usegmt=True)
+    mail["Message-ID"] = message_id(message.id, sender.domain)
+    if message.references and message.references != message.id:
+        mail["In-Reply-To"] = mail["References"] = message_id(message.references, sender.domain)
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+    mail["X-Auto-Response-Suppress"] = "All"
+    mail["X-Queuedeck-Id"] = one_line(message.id, 300).encode("ascii", "replace").decode()
+    if message.severity == "critical" and message.kind in ("firing", "reminder"):
+        mail["Importance"] = "high"
+    picture = png(message.spark, wording.colour(message))
+    mail.set_content(wording.plain(message))
+    mail.add_alternative(html(message, with_picture=picture is not None), subtype="html")
+    if picture is not None:
+        parts = mail.get_payload()
+        parts[1].add_related(  # type: ignore[index, union-attr]
+            picture, "image", "png", cid=f"<{_PICTURE}>", filename="last-hour.png", disposition="inline"
+        )
+    return mail
+
+
+def message_id(name: str, domain: str) -> str:
+    """The Message-ID for the id of a message: short and of safe characters, whatever the id holds."""
+    return f"<{hashlib.sha256(name.encode()).hexdigest()[:32]}@{domain}>"
+
+
+def html(message: Message, *, with_picture: bool) -> str:
+    """The page of the mail. Each value is escaped; styles stand inline, as mail clients want them."""
+    rows = [_line(line) for line in wording.shown_lines(message)]
+    rows += [f"<li>{wording.more(message)}</li>"] if wording.more(message) else []
+    spark = escape(wording.sparkline(message.spark))
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    image = (
+        f'<p style="margin:12px 0"><img src="cid:{_PICTURE}" {size} alt="Last hour: {spark}" style="max-width:100%">'
+    )
+    cell = 'style="padding:2px 16px 2px 0"'
+    facts = "".join(
+        f"<tr><td {cell}><b>{name}</b></td><td {cell}>{escape(value)}</td></tr>"
+        for name, value in wording.facts(message)
+    )
+    errors = "".join(f"<li>{escape(error)}</li>" for error in wording.shown_errors(message))
+    links = " &nbsp; ".join(f'<a href="{escape(url)}">{label}</a>' for label, url in wording.links(message))
+    return _PAGE.substitute(
+        colour=wording.colour(message),
+        headline=escape(wording.headline(message)),
+        lines=f'<ul style="padding-left:20px">{"".join(rows)}</ul>' if rows else "",
+        picture=f"{image}<br><small>last hour</small></p>" if with_picture else "",
+        facts=f'<table style="border-collapse:collapse;font-size:14px">{facts}</table>' if facts else "",
+        errors=f'<p style="margin:12px 0 0"><b>Top errors</b></p><ul style="padding-left:20px">{errors}</ul>'
+        if errors
+        else "",
+        links=f'<p style="margin:16px 0 0">{links}</p>' if links else "",
+    )
+
+
+def _line(line: Line) -> str:
+    words, url = escape(wording.line_text(line)), wording.safe_url(line.url)
+    return f'<li><a href="{escape(url)}">{words}</a></li>' if url else f"<li>{words}</li>"

@@ -1,0 +1,43 @@
+"""What the channels share that post one JSON document to one URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..transport.deadline import Deadline
+from ..transport.http import Answer, Transport
+from ..transport.redaction import Scrubber
+from .base import Channel, Delivered
+from .config import ChannelSettings, Endpoint
+
+
+class HookSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A channel that is reached over HTTP."""
+
+    ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        if self.ca_file is not None and not Path(self.ca_file).is_file():
+            return "ca_file: expected a file that can be read"
+        return super().problem(allow_private=allow_private)
+
+
+class HookChannel(Channel):
+    """A channel with one Transport."""
+
+    def __init__(self, settings: HookSettings, endpoint: Endpoint, *, allow_private: bool) -> None:
+        super().__init__(settings)
+        self.scrubber = Scrubber(settings.secrets())
+        self.transport = Transport(endpoint, self.scrubber, allow_private=allow_private, ca_file=settings.ca_file)
+
+    def post(
+        self, document: Any, deadline: Deadline, headers: Mapping[str, str] | None = None
+    ) -> tuple[Answer | Delivered, Delivered]:
+        """What the server said to this JSON document, and what that means by its status alone."""
+        sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        answer = self.transport.post(msgspec.json.encode(document), sent, deadline)
+        return answer, self.transport.judge(answer)

@@ -1,0 +1,98 @@
+"""PagerDuty Events API v2: one incident per episode, opened by `trigger` and closed by `resolve`.
+
+Source: PagerDuty's reference of Events API v2 (limits of `summary` and `dedup_key`, status 202).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..transport.deadline import Deadline
+from ..transport.redaction import one_line
+from . import wording
+from .base import Delivered, Message
+from .config import Endpoint, Secret
+from .http_channel import HookChannel, HookSettings
+
+ENQUEUE = "https://events.pagerduty.com/v2/enqueue"
+_SUMMARY_LIMIT = 1024
+_KEY_LIMIT = 255
+
+
+class PagerDutySettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The integration key of a service; `url` for another region, as https://events.eu.pagerduty.com/v2/enqueue."""
+
+    routing_key: Secret
+    url: Endpoint | None = None
+
+
+class PagerDuty(HookChannel):
+    """Incidents in PagerDuty."""
+
+    kind = "pagerduty"
+    settings_type = PagerDutySettings
+    groups: ClassVar[bool] = False
+
+    def __init__(self, settings: PagerDutySettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url or Endpoint(ENQUEUE), allow_private=allow_private)
+        self._routing_key = settings.routing_key
+
+    @classmethod
+    def build(cls, settings: PagerDutySettings, *, allow_private: bool) -> PagerDuty:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        """All events of the message; the key of the episode makes a repeat of the first harmless."""
+        delivered = Delivered(ok=False, status="error")
+        for event in events(message):
+            _, delivered = self.post({"routing_key": self._routing_key.reveal(), **event}, deadline)
+            if not delivered.ok:
+                break
+        return delivered
+
+
+def events(message: Message) -> list[dict[str, Any]]:
+    """What to send, in order. What is over by now, and a test, is opened as `info` and closed again: seen, and done."""
+    if message.kind == "resolved":
+        return [_resolve(message)]
+    if message.kind in ("both", "test"):
+        return [_trigger(message, "info"), _resolve(message)]
+    return [_trigger(message, message.severity)]
+
+
+def _trigger(message: Message, severity: str) -> dict[str, Any]:
+    where = " / ".join(part for part in (message.source, message.queue) if part)
+    payload: dict[str, Any] = {
+        "summary": one_line(wording.headline(message), _SUMMARY_LIMIT),
+        "source": one_line(where, 255) or "queuedeck",
+        "severity": severity,
+        "class": one_line(message.rule_id, 255),
+        "custom_details": _details(message),
+    }
+    if message.queue:
+        payload["component"] = one_line(message.queue, 255)
+    if message.started_at:
+        payload["timestamp"] = wording.iso(message.started_at)
+    return {
+        "event_action": "trigger",
+        "dedup_key": message.episode[:_KEY_LIMIT],
+        "client": "Queuedeck",
+        "payload": payload,
+        "links": [{"href": url, "text": label} for label, url in wording.links(message)],
+    }
+
+
+def _resolve(message: Message) -> dict[str, Any]:
+    return {"event_action": "resolve", "dedup_key": message.episode[:_KEY_LIMIT]}
+
+
+def _details(message: Message) -> dict[str, Any]:
+    details: dict[str, Any] = dict(wording.facts(message))
+    details["Lines"] = [wording.line_text(line) for line in wording.shown_lines(message)]
+    spark = wording.sparkline(message.spark)
+    if spark:
+        details["Last hour"] = spark
+    errors = wording.shown_errors(message)
+    if errors:
+        details["Top errors"] = errors
+    return details

@@ -1,0 +1,107 @@
+"""Microsoft Teams: an Adaptive Card to the URL of a workflow (or of the older connector).
+
+Every text of ours stands in text runs, which Teams shows as they are: a TextBlock would read Markdown in it.
+Source: Microsoft's schema of Adaptive Cards 1.4 and "Create incoming webhooks" (28 KB per message).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from ..transport.deadline import Deadline
+from ..transport.http import Answer
+from . import wording
+from .base import Delivered, Message
+from .config import Endpoint
+from .http_channel import HookChannel, HookSettings
+
+SIZE_LIMIT = 27_000  # bytes of JSON; Teams refuses more than 28 KB
+_STYLES = {"critical": "attention", "warning": "warning"}
+
+
+class TeamsSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The URL that Teams shows for the workflow "Post to a channel when a webhook request is received"."""
+
+    url: Endpoint
+
+
+class Teams(HookChannel):
+    """Cards in a channel of Teams."""
+
+    kind = "teams"
+    settings_type = TeamsSettings
+    spacing_s: ClassVar[float] = 0.25  # Teams throttles at four a second
+
+    def __init__(self, settings: TeamsSettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url, allow_private=allow_private)
+
+    @classmethod
+    def build(cls, settings: TeamsSettings, *, allow_private: bool) -> Teams:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        answer, judged = self.post(payload(message), deadline)
+        if judged.ok and isinstance(answer, Answer):
+            return _judge_connector(answer, judged)
+        return judged
+
+
+def _judge_connector(answer: Answer, judged: Delivered) -> Delivered:
+    """The older connector answers 200 to what it failed to deliver, and tells the true status in its text."""
+    said = answer.body.decode("utf-8", "replace")
+    _, told, status = said.partition("returned HTTP error ")
+    if not told:
+        return judged
+    permanent = status[:1] == "4" and status[:3] not in ("408", "429")
+    return msgspec.structs.replace(judged, ok=False, permanent=permanent, retry_after_s=answer.retry_after_s)
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The card in its envelope, with as many lines as the limit of Teams allows."""
+    rows = [wording.line_text(line) for line in wording.shown_lines(message)]
+    hidden = len(message.lines) - len(rows)
+    while True:
+        document = _envelope(_card(message, rows, hidden))
+        longest = max(map(len, rows), default=0)
+        if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
+            return document
+        # Shorter lines, not fewer: the resolved message names every alert that is listed here.
+        rows = [row if len(row) <= longest * 3 // 4 else row[: longest * 3 // 4] + "…" for row in rows]
+
+
+def _envelope(card: dict[str, Any]) -> dict[str, Any]:
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
+
+
+def _card(message: Message, rows: list[str], hidden: int) -> dict[str, Any]:
+    body: list[dict[str, Any]] = [
+        {
+            "type": "Container",
+            "style": "good" if wording.is_over(message) else _STYLES[message.severity],
+            "bleed": True,
+            "items": [_runs(wording.headline(message), weight="Bolder", size="Medium")],
+        }
+    ]
+    body += [_runs(f"• {row}") for row in rows]
+    body += [_runs(f"and {hidden:,} more")] if hidden > 0 else []
+    body += [_runs(f"{name}: {value}", isSubtle=True) for name, value in wording.facts(message)]
+    spark = wording.sparkline(message.spark)
+    body += [_runs(f"Last hour {spark}", fontType="Monospace")] if spark else []
+    errors = wording.shown_errors(message)
+    body += [_runs("Top errors", weight="Bolder"), *(_runs(f"• {error}") for error in errors)] if errors else []
+    return {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "fallbackText": wording.headline(message),
+        "msteams": {"width": "Full"},
+        "body": body,
+        "actions": [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in wording.links(message)],
+    }
+
+
+def _runs(words: str, **look: Any) -> dict[str, Any]:
+    return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}

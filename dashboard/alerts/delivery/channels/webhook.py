@@ -1,0 +1,116 @@
+"""Any HTTP receiver: one JSON document, named so that a repeat can be told, and signed so that a forgery can.
+
+The signature is `v1=` and the hex HMAC-SHA256, with the channel's secret, of the timestamp header, a dot and the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from ..transport.deadline import Deadline
+from ..transport.redaction import one_line
+from . import wording
+from .base import Delivered, Line, Message
+from .config import Endpoint, Secret
+from .http_channel import HookChannel, HookSettings
+
+ID_HEADER = "Idempotency-Key"
+TIME_HEADER = "X-Queuedeck-Timestamp"
+SIGNATURE_HEADER = "X-Queuedeck-Signature"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
+_LINES = 100
+_SHAPED = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines", "most_named"})
+# What belongs to the transport or to this channel.
+_OURS = frozenset(
+    {
+        *("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "expect"),
+        *(ID_HEADER.lower(), TIME_HEADER.lower(), SIGNATURE_HEADER.lower()),
+    }
+)
+
+
+class WebhookSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to post, and how the receiver knows us."""
+
+    url: Endpoint
+    secret: Secret | None = None  # signs each message; none = not signed
+    headers: dict[str, Secret] = msgspec.field(default_factory=dict)  # further headers, as Authorization
+
+    def problem(self, *, allow_private: bool) -> str | None:
+        for name, value in self.headers.items():
+            if not _TOKEN.match(name) or name.lower() in _OURS:
+                return "headers: expected names of headers that are not set by Queuedeck itself"
+            words = value.reveal()
+            if not words.isascii() or not words.isprintable():
+                return "headers: expected values in plain ASCII without line breaks"
+        return super().problem(allow_private=allow_private)
+
+
+class Webhook(HookChannel):
+    """Messages as JSON to one URL."""
+
+    kind = "webhook"
+    settings_type = WebhookSettings
+    shows = _LINES
+
+    def __init__(self, settings: WebhookSettings, *, allow_private: bool) -> None:
+        super().__init__(settings, settings.url, allow_private=allow_private)
+        self._secret = settings.secret
+        self._headers = settings.headers
+
+    @classmethod
+    def build(cls, settings: WebhookSettings, *, allow_private: bool) -> Webhook:
+        return cls(settings, allow_private=allow_private)
+
+    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        body = msgspec.json.encode(payload(message))
+        # The receiver judges by this whether the message is old; nothing of ours depends on it.
+        stamp = str(int(time.time()))
+        headers = {name: value.reveal() for name, value in self._headers.items()}
+        headers |= {
+            "Content-Type": "application/json; charset=utf-8",
+            ID_HEADER: quote(message.id, safe=":._-~@", errors="replace"),
+            TIME_HEADER: stamp,
+        }
+        if self._secret:
+            headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), stamp, body)
+        return self.transport.judge(self.transport.post(body, headers, deadline))
+
+
+def signature(secret: str, stamp: str, body: bytes) -> str:
+    """The value of the signature header."""
+    return "v1=" + hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds.
+
+    At most 100 lines and 20 errors; `lines_total` tells how many there were.
+    """
+    fields: dict[str, Any] = {
+        name: _short(getattr(message, name)) for name in message.__struct_fields__ if name not in _SHAPED
+    }
+    return fields | {
+        "started_at": wording.iso(message.started_at),
+        "ended_at": wording.iso(message.ended_at),
+        "spark": wording.resample(message.spark, 240),
+        "top_errors": [_short(error) for error in message.top_errors[:20]],
+        "lines": [_line(line) for line in message.lines[:_LINES][: message.most_named]],
+        "lines_total": len(message.lines),
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {name: _short(getattr(line, name)) for name in line.__struct_fields__}
+
+
+def _short(value: str | None) -> str | None:
+    # Names come from Redis, so they may be of any length and hold what no JSON can.
+    return None if value is None else one_line(value, 2000)

@@ -1,0 +1,238 @@
+"""A claim of the outbox as the Message that channels send. Pure.
+
+Text comes from fixed fields; what producers of jobs may have chosen (names of queues) is made printable and cut here,
+and escaped by each channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+from urllib.parse import quote, urlencode
+
+from ...clock import instant
+from ...globs import GLOB_LIMIT
+from ...redact import mask_text
+from ..evaluation.state_machine import Labels
+from ..notification import LOCAL, Note
+from ..rules.metrics import METRICS
+from .channels.base import Line, Message
+
+MAX_LABEL = 200
+MAX_DETAIL = 300
+MAX_URL = 2000  # characters; no channel links to a longer one
+_UNITS_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+_MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+
+MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
+_KINDS: dict[str, MessageKind] = {
+    "firing": "firing",
+    "resolved": "resolved",
+    "reminder": "reminder",
+    "flapping": "flapping",
+    "test": "test",
+    "both": "both",
+}
+
+
+class Links:
+    """Absolute URLs of pages, from the configured public URL and nothing else; None without one."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._base = public_url.rstrip("/") if public_url else None
+
+    def about(self, labels: Labels) -> str | None:
+        """The page of a queue, or of all alerts."""
+        if labels.source and labels.backend and labels.queue:
+            url = self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
+            if url is not None and len(url) <= MAX_URL:
+                return url
+        return self._url("/alerts")
+
+    def ack(self, note: Note) -> str | None:
+        """The page that acknowledges an episode; None for one told without the store, which no page knows."""
+        if note.episode.startswith(LOCAL):
+            return None
+        return self._url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
+
+    def silence(self, note: Note) -> str | None:
+        """The form of a silence for what the note is about, filled in."""
+        labels = {name: glob_of(value) for name, value in note.labels.items().items()}
+        return self._url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
+
+    def _url(self, path: str) -> str | None:
+        return None if self._base is None else self._base + path
+
+
+def compose(
+    message_id: str,
+    kind: str,
+    notes: Sequence[Note],
+    links: Links,
+    channel: str,
+    threads: Mapping[str, str] | None = None,
+    unnamed: Collection[str] = (),
+) -> Message:
+    """One message of `notes` (at least one), in pairs of beginning and end for `both`.
+
+    `threads` = by episode, the id under which its first message went out here; without: that of a message of its own.
+    `unnamed` = episodes that are only counted, not all of them: the channel never had their names.
+    """
+    begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
+    ends = {note.fp: note for note in notes if note.kind == "resolved"}
+    ordered = sorted(begins, key=lambda note: (note.episode in unnamed, *_worst_first(note)))
+    worst = ordered[0]
+    one = len(ordered) == 1
+    sources = {note.labels.source for note in ordered}
+    first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
+    # All of them: each channel shows as many as it has room for, and tells how many more there are.
+    lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
+    going_on = kind in ("firing", "reminder", "flapping")
+    return Message(
+        id=message_id,
+        kind=_KINDS.get(kind, "firing"),
+        severity="critical" if worst.severity == "critical" else "warning",
+        episode=worst.episode,
+        rule_id=worst.rule_id,
+        rule_name=worst.rule_name,
+        title=_title(worst, len(ordered)),
+        lines=tuple(lines),
+        runbook_url=worst.runbook_url,
+        ack_url=links.ack(worst) if going_on else None,
+        silence_url=links.silence(worst) if going_on else None,
+        source=clean(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
+        queue=clean(worst.labels.queue) if one and worst.labels.queue is not None else None,
+        started_at=instant(min((note.started_at for note in ordered if note.started_at is not None), default=None)),
+        ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
+        spark=worst.spark if one else (),
+        top_errors=tuple(clean(mask_text(text)) for text in worst.top_errors) if one else (),
+        most_named=sum(note.episode not in unnamed for note in ordered) if unnamed else None,
+        references=first if worst.number > 1 else None,
+    )
+
+
+def clean(text: str) -> str:
+    """`text` without what cannot be printed, cut at MAX_LABEL."""
+    shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_LABEL + 1])
+    return shown if len(text) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
+
+
+def glob_of(name: str) -> str:
+    """A glob that the form of silences takes and that matches the name: `?` for any sign of its own, `*` for a tail."""
+    typed = ["?" if sign in "[]\\*" or not sign.isprintable() else sign for sign in name[:GLOB_LIMIT]]
+    if len(name) > GLOB_LIMIT:
+        typed[-1] = "*"
+    for end in (0, -1):
+        if typed and typed[end] == " ":
+            typed[end] = "?"
+    return "".join(typed)
+
+
+def subject(labels: Labels) -> str:
+    """What an instance looks at, in words."""
+    if labels.queue is not None:
+        queue = "all queues" if labels.queue == "*" else labels.queue  # the entry of what a library keeps for all
+        return f"{clean(queue)} ({clean(labels.backend or '')}, {clean(labels.source or '')})"
+    if labels.backend is not None:
+        return f"{clean(labels.backend)} on {clean(labels.source or '')}"
+    if labels.source is not None:
+        return f"Redis {clean(labels.source)}"
+    return f"channel {labels.channel}" if labels.channel is not None else "all together"
+
+
+def _title(worst: Note, count: int) -> str:
+    if count == 1:
+        return f"{worst.rule_name}: {subject(worst.labels)}"
+    return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'places'}"
+
+
+def _ended_at(note: Note, ends: Mapping[str, Note]) -> float | None:
+    return ends.get(note.fp, note).ended_at
+
+
+def _worst_first(note: Note) -> tuple[bool, float]:
+    upwards = note.op in ("gt", "ge")
+    value = 0.0 if note.value is None else note.value
+    return note.value is None, -value if upwards else value
+
+
+def _line(note: Note, end: Note | None, links: Links) -> Line:
+    metric = METRICS.get(note.metric)
+    unit = metric.unit if metric else "count"
+    peak = end.peak if end is not None else note.peak
+    worst_shown = note.kind == "resolved" or end is not None
+    value = text_of(peak if worst_shown else note.value, unit)
+    if value is not None and worst_shown:
+        value = f"{value} at worst"
+    threshold = text_of(note.threshold, unit)
+    if unit == "flag":  # the rule's name says it all; "yes, threshold yes" says nothing
+        value = threshold = None
+    label = subject(note.labels)
+    if note.detail:
+        label = f"{label}: {mask_text(note.detail)[:MAX_DETAIL]}"
+    return Line(
+        label=label,
+        value_text=value,
+        threshold_text=f"{OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
+        since_text=_since(note, end),
+        url=links.about(note.labels),
+        episode=note.episode,
+    )
+
+
+def _since(note: Note, end: Note | None) -> str | None:
+    began = instant(note.started_at)
+    if began is None or note.started_at is None:
+        return None
+    ended_at = (end or note).ended_at
+    since = f"{began:%Y-%m-%d %H:%M:%S} UTC"
+    if ended_at is None:
+        return since
+    reason = (end or note).reason
+    return f"{since}, for {duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
+
+
+def text_of(value: float | None, unit: str) -> str | None:
+    """A figure with its unit, for people; None for None."""
+    if value is None:
+        return None
+    if unit == "s":
+        return duration(value)
+    if unit == "ratio":
+        return f"{value * 100:.3g} %" if value < 10 else f"{value * 100:.0f} %"
+    if unit == "bytes":
+        return size(value)
+    if unit == "flag":
+        return "yes" if value else "no"
+    number = f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+    return number + {"per_min": " per minute", "per_h": " per hour"}.get(unit, "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that matter: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
+    seconds = max(seconds, 0.0)
+    if seconds < 10:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    for size_s, name, smaller_s, smaller in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MIN, "min"),
+        (_MIN, "min", 1.0, "s"),
+    ):
+        if seconds >= size_s:
+            rest = int(seconds % size_s // smaller_s)
+            return f"{int(seconds // size_s)} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def size(amount: float) -> str:
+    """Bytes in the unit that gives a small number."""
+    for unit in _UNITS_BYTES[:-1]:
+        if abs(amount) < 1024:
+            return f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.3g} {_UNITS_BYTES[-1]}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")

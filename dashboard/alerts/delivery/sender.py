@@ -1,0 +1,203 @@
+"""The loop that delivers: one thread per channel, so that a hanging provider holds up nobody else and no tick.
+
+Every process runs it; the outbox sees to it that each message is claimed by one at a time.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections.abc import Mapping
+
+from ...clock import monotonic_s, now_s
+from ...errors import BackendUnavailable, QueuedeckError
+from ...redact import masked_logger
+from .channels.base import Channel, Delivered, Message
+from .message import Links, compose
+from .outbox import LONGEST_PAUSE_MS, OLDEST_MS, Attempt, Claim, Outbox
+
+log = masked_logger(__name__)
+
+DEADLINE_S = 10.0
+STOP_WAIT_S = 15.0  # for the send in hand
+POLL_S = 0.5
+TROUBLE_S = 2.0  # before the store is asked again after it failed
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 300.0
+LONGEST_RETRY_AFTER_S = LONGEST_PAUSE_MS / 1000
+MAX_ANSWER = 500
+
+
+def back_off_s(attempts: int, dice: random.Random) -> float:
+    """How long to wait after so many failed attempts: full jitter below 2 s, 4 s, 8 s … 5 min."""
+    ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempts - 1, 16))
+    return dice.uniform(min(1.0, ceiling / 4), ceiling)
+
+
+class Notifier:
+    """Delivers what the outbox holds, from `start` to `stop`."""
+
+    def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], links: Links) -> None:
+        self._outbox = outbox
+        self._channels = channels
+        self._links = links
+        self._stop = threading.Event()
+        self._wake = {name: threading.Event() for name in channels}
+        self._dice = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
+        self._threads = [
+            threading.Thread(target=self._run, args=(channel,), name=f"queuedeck-notify-{name}", daemon=True)
+            for name, channel in channels.items()
+        ]
+        # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
+        # again when its claim runs out, and the next one would wait for that.
+        self._unnoted: dict[str, tuple[Claim, Delivered, dict[str, bool]]] = {}
+        self._asked: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take nothing new and finish the send in hand, for at most 15 s."""
+        self._stop.set()
+        for event in self._wake.values():
+            event.set()
+        until = monotonic_s() + STOP_WAIT_S
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - monotonic_s()))
+
+    def wake(self) -> None:
+        """Look now: something was put into the outbox."""
+        for event in self._wake.values():
+            event.set()
+
+    def delivers(self, within_s: float) -> bool:
+        """Whether every channel's loop has asked the outbox lately: none is dead, hung or cut off."""
+        now = monotonic_s()
+        return all(now - self._asked.get(name, float("-inf")) <= within_s for name in self._channels)
+
+    def _run(self, channel: Channel) -> None:
+        wake = self._wake[channel.id]
+        while not self._stop.is_set():
+            pause_s = POLL_S
+            try:
+                while not self._stop.is_set() and self.deliver_one(channel):
+                    pass
+            except QueuedeckError as exc:
+                log.info("channel %s: the outbox cannot be asked: %s", channel.id, exc.message)
+                pause_s = TROUBLE_S
+            except Exception:
+                log.exception("channel %s: a message could not be handled", channel.id)
+                pause_s = TROUBLE_S
+            wake.wait(pause_s)
+            wake.clear()
+
+    def deliver_one(self, channel: Channel) -> bool:
+        """Send what is due next on a channel; False when nothing is. Raises BackendUnavailable."""
+        self._note(channel.id)
+        token = secrets.token_hex(8)
+        claim = self._outbox.claim(
+            channel.id, token, groups=channel.groups, spacing_s=channel.spacing_s, names=channel.shows
+        )
+        self._asked[channel.id] = monotonic_s()
+        if claim is None:
+            return False
+        if not claim.members:
+            self._close(claim, "skipped", Delivered(ok=False, status="unreadable"))
+            return True
+        if all(member.orphan for member in claim.members):
+            note = Delivered(ok=False, status="skipped", answer="the channel never got the beginning of it")
+            self._close(claim, "skipped", note, divert=True)
+            return True
+        if all(member.unnamed for member in claim.members):
+            note = Delivered(
+                ok=False, status="skipped", answer="the channel was never notified of these alerts by name"
+            )
+            self._close(claim, "skipped", note)
+            return True
+        if claim.age_s * 1000 > OLDEST_MS:
+            self._close(
+                claim, "dead", Delivered(ok=False, status="old", answer="not delivered within 24 h"), divert=True
+            )
+            return True
+        notes = [member.note for member in claim.members]
+        threads = {member.note.episode: member.thread for member in claim.members if member.thread}
+        unnamed = {member.note.episode for member in claim.members if member.unnamed}
+        message = compose(claim.id, claim.kind, notes, self._links, channel.id, threads, unnamed)
+        delivered = channel.send(message, DEADLINE_S)
+        self._asked[channel.id] = monotonic_s()
+        self._unnoted[channel.id] = claim, delivered, _named(claim, message, channel.shows)
+        self._note(channel.id)
+        return True
+
+    def _note(self, name: str) -> None:
+        """Tell the outbox what a channel answered, if that is still to be done."""
+        unnoted = self._unnoted.pop(name, None)
+        if unnoted is None:
+            return
+        try:
+            self._settle(*unnoted)
+        except BackendUnavailable:
+            self._unnoted[name] = unnoted
+            raise
+
+    def _settle(self, claim: Claim, delivered: Delivered, named: Mapping[str, bool]) -> None:
+        if delivered.ok:
+            self._close(claim, "sent", delivered, named=named)
+        elif delivered.permanent:
+            log.warning("channel %s gave up %s: %s", claim.channel, claim.id, delivered.status)
+            self._close(claim, "dead", delivered, divert=True)
+        else:
+            asked = delivered.retry_after_s or None  # one that asks for no pause leaves it to us
+            wait_s = back_off_s(claim.attempts, self._dice)
+            if asked is not None:
+                wait_s = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
+            attempt = _attempt(claim, "retry", delivered, next_in_s=round(wait_s, 1))
+            self._outbox.later(claim, wait_s, attempt, counts=asked is None)
+
+    def _close(
+        self,
+        claim: Claim,
+        outcome: str,
+        delivered: Delivered,
+        *,
+        divert: bool = False,
+        named: Mapping[str, bool] | None = None,
+    ) -> None:
+        fallback = claim.fallback if divert and claim.fallback in self._channels else None
+        self._outbox.done(claim, outcome, _attempt(claim, outcome, delivered), fallback=fallback, named=named)
+        if fallback is not None:
+            self._wake[fallback].set()
+
+
+def _named(claim: Claim, message: Message, shows: int) -> dict[str, bool]:
+    """Of each episode that the message tells of for the first time, names, or ends: whether nobody need remember that
+    its name was not told."""
+    shown = {line.episode for line in message.lines[:shows][: message.most_named]}
+    if claim.kind in ("resolved", "both"):
+        return {member.note.episode: True for member in claim.members}
+    begins = [member.note for member in claim.members if member.note.number == 1 or member.note.episode in shown]
+    return {note.episode: note.episode in shown for note in begins if note.kind in ("firing", "flapping", "reminder")}
+
+
+def _attempt(claim: Claim, outcome: str, delivered: Delivered, next_in_s: float | None = None) -> Attempt:
+    note = claim.members[0].note if claim.members else None
+    return Attempt(
+        id=claim.id,
+        channel=claim.channel,
+        kind=claim.kind,
+        rule_id=note.rule_id if note else "",
+        rule_name=note.rule_name if note else "",
+        severity=note.severity.value if note else "",
+        at=now_s(),
+        outcome=outcome,
+        status=delivered.status,
+        answer=delivered.answer[:MAX_ANSWER],
+        duration_s=round(delivered.duration_s, 3),
+        attempt=claim.attempts,
+        lines=len(claim.members),
+        next_in_s=next_in_s,
+    )

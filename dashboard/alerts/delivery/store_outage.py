@@ -1,0 +1,412 @@
+"""The alert that cannot be stored: the store itself does not answer, or takes no writes.
+
+Each process adds up for itself how long that has lasted. Then one per host speaks: whoever gets the lock of the spool
+file, the last leader first. The spool says what was announced to whom, so that a process that is started anew goes on
+with it, and so that the end is told to those who heard of the beginning. Two hosts may both speak: their ids are the
+same, and two messages are better than none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import re
+import secrets
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from ...clock import monotonic_s, now_s
+from ...errors import BackendUnavailable, Forbidden, QueuedeckError
+from ...model import Value
+from ...redact import masked_logger
+from ..evaluation.evaluator import fits
+from ..evaluation.state_machine import Labels
+from ..notification import LOCAL, Episode, Note
+from ..rules.rule import Rule, Severity
+from ..silences import Mutes
+from .channels.base import Channel
+from .message import Links, compose
+from .sender import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
+
+log = masked_logger(__name__)
+
+OTHERS_WAIT_S = 30.0
+LONGEST_TICK_S = 10.0  # what one failed tick may add: it waits for connect and read time-outs
+MAX_SPOOL_BYTES = 65_536
+UNREACHABLE = "redis.unreachable_s"
+REFUSED = "redis.writes_refused"
+# The server answers and takes no writes; everything else means that it does not answer as it should.
+_REFUSING = frozenset({"full", "readonly", "forbidden"})
+_REFUSAL = re.compile(r"MISCONF|NOREPLICAS|OOM|READONLY|NOPERM")
+
+
+class Spool(Value, frozen=True, kw_only=True):
+    """One outage as it is kept on disk. `told` = channels that got the beginning, `ended_told` the end too."""
+
+    note: Note
+    channels: tuple[str, ...]
+    told: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+    ended: Note | None = None
+    ended_told: tuple[str, ...] = ()
+    recorded: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to tell."""
+        return self.ended is not None and set(self.channels) <= {*self.ended_told, *self.given_up}
+
+
+def spool_folder(configured: str | None) -> Path:
+    """The folder of spool files, of this user only; made when it is not there.
+
+    Raises OSError, PermissionError too when somebody else could write into it.
+    """
+    folder = Path(configured) if configured else Path(tempfile.gettempdir()) / f"queuedeck-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat(follow_symlinks=False)
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to somebody else, or others may write into it")
+    return folder
+
+
+class LocalMode:
+    """Told of every tick whether the store could be used. `failed` and `well` are called by one thread."""
+
+    def __init__(
+        self,
+        address: str,
+        source: str,
+        interval_s: float,
+        channels: Mapping[str, Channel],
+        links: Links,
+        folder: Path,
+        record: Callable[[Episode], None],
+    ) -> None:
+        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        self._source = source
+        self._interval_s = interval_s
+        self._channels = channels
+        self._links = links
+        self._file = folder / f"{name}.spool"
+        self._lock_file = folder / f"{name}.lock"
+        self._record = record
+        self._lock: int | None = None
+        self._speaks = False
+        self._failing_s = 0.0
+        self._metric: str | None = None
+        self._last = monotonic_s()
+        self._began_at = 0.0
+        self._spool: Spool | None = None
+        self._worked = False  # whether the store could ever be used
+        self._guard = threading.Lock()
+        self._change = threading.Event()
+        self._stop = threading.Event()
+        self._sender: threading.Thread | None = None
+
+    @property
+    def speaking(self) -> bool:
+        """Whether this process speaks for its host."""
+        return self._speaks
+
+    def failed(self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: Mutes, *, led: bool, epoch: int) -> None:
+        """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows.
+
+        `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
+        """
+        if isinstance(problem, Forbidden) and not self._worked:
+            return  # a user who may not write was never meant to: the pages and `queuedeck checker` say what to grant
+        metric = kind_of(problem)
+        passed, self._last = monotonic_s() - self._last, monotonic_s()
+        if self._metric is None:
+            self._began_at, self._failing_s = now_s(), 0.0
+        else:
+            self._failing_s += min(max(passed, 0.0), max(2 * self._interval_s, LONGEST_TICK_S))
+        self._metric = self._metric or metric
+        if metric == UNREACHABLE:  # a server that refuses and then dies is the worse of the two
+            self._metric = metric
+        if self.speaking:
+            self._relapsed()
+            return
+        rule = rule_for(rules, self._metric, self._source)
+        if rule is not None and self._failing_s >= _due_s(rule) + (0.0 if led else OTHERS_WAIT_S):
+            labels = Labels(source=self._source)
+            # By the clock of this host, since that of the store cannot be asked.
+            if mutes.silence_of(rule.id, rule.severities[0], labels, now_s()) is None:
+                self._speak(rule, problem, epoch)
+
+    def well(self) -> None:
+        """A tick used the store without trouble."""
+        self._metric, self._failing_s, self._last = None, 0.0, monotonic_s()
+        self._worked = True
+        if not self.speaking and self._file.exists() and self._take_lock():
+            self._adopt()
+        with self._guard:
+            spool = self._spool
+            if spool is None or spool.ended is not None:
+                return
+            note = msgspec.structs.replace(
+                spool.note, kind="resolved", number=2, at=now_s(), ended_at=now_s(), spark=(), detail=None
+            )
+            self._keep(msgspec.structs.replace(spool, ended=note))
+        self._change.set()
+
+    def stop(self) -> None:
+        """End the sending; the spool stays for whoever comes next."""
+        self._stop.set()
+        self._change.set()
+        if self._sender is not None and self._sender.is_alive():
+            self._sender.join(DEADLINE_S + 1)
+        self._release()
+
+    def _relapsed(self) -> None:
+        """The store failed again before the end was told to all: then it has not ended."""
+        with self._guard:
+            if self._spool is not None and self._spool.ended is not None and not self._spool.ended_told:
+                self._keep(msgspec.structs.replace(self._spool, ended=None))
+
+    def _speak(self, rule: Rule, problem: QueuedeckError, epoch: int) -> None:
+        if not self._take_lock():
+            return
+        self._adopt()
+        if self._spool is not None:
+            return
+        severity = rule.severities[0]
+        names = tuple(name for name in rule.speaks_to(severity) or self._channels if name in self._channels)
+        episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
+        note = Note(
+            kind="firing",
+            number=1,
+            episode=episode,
+            fp=episode,
+            rule_id=rule.id,
+            rule_name=rule.title,
+            metric=rule.metric,
+            severity=severity,
+            at=now_s(),
+            labels=Labels(source=self._source),
+            op=rule.op,
+            threshold=rule.threshold(severity),
+            value=round(self._failing_s, 1) if rule.metric == UNREACHABLE else 1.0,
+            started_at=self._began_at,
+            detail=f"{problem.message}. Nothing can be evaluated until it is back",
+            runbook_url=rule.runbook_url,
+        )
+        log.error("the store is out of use, told from here: %s", problem.message)
+        with self._guard:
+            self._keep(Spool(note=note, channels=names))
+        self._start_sender()
+
+    def _adopt(self) -> None:
+        """Go on with what another process of this host had begun to tell."""
+        spool = _read(self._file)
+        if spool is None or spool.finished:
+            if spool is not None:
+                self._file.unlink(missing_ok=True)
+            if self._metric is None:
+                self._release()
+            return
+        with self._guard:
+            self._spool = msgspec.structs.replace(
+                spool, channels=tuple(name for name in spool.channels if name in self._channels)
+            )
+        self._start_sender()
+
+    def _start_sender(self) -> None:
+        self._change.set()
+        if self._sender is None or not self._sender.is_alive():
+            self._sender = threading.Thread(target=self._send_all, name="queuedeck-local", daemon=True)
+            self._sender.start()
+
+    def _send_all(self) -> None:
+        """Tell every channel what is to be told, all at once, until the outage is over and all of it is told."""
+        dice = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
+        attempts: dict[str, int] = {}
+        due: dict[str, float] = {}
+        sending: dict[str, Future[float]] = {}
+        # One that hangs must not hold up the others.
+        senders = ThreadPoolExecutor(max_workers=max(1, len(self._channels)), thread_name_prefix="queuedeck-local")
+        try:
+            while not self._stop.is_set():
+                self._change.clear()
+                for name in [name for name, future in sending.items() if future.done()]:
+                    wait_s = sending.pop(name).result()
+                    attempts[name] = attempts.get(name, 0) + 1 if wait_s else 0
+                    due[name] = monotonic_s() + wait_s
+                with self._guard:
+                    spool = self._spool
+                if spool is None or self._finish(spool):
+                    return
+                for name in spool.channels:
+                    if name not in sending and monotonic_s() >= due.get(name, 0.0) and self._is_waiting(spool, name):
+                        future = senders.submit(self._send, name, attempts.get(name, 0) + 1, dice)
+                        future.add_done_callback(lambda _: self._change.set())
+                        sending[name] = future
+                self._change.wait(0.5)
+        finally:
+            senders.shutdown()  # each send in hand is noted
+
+    @staticmethod
+    def _is_waiting(spool: Spool, name: str) -> bool:
+        """Whether a channel has still to hear of the outage, or of its end."""
+        if name in spool.given_up or name in spool.ended_told:
+            return False
+        return name not in spool.told or spool.ended is not None
+
+    def _send(self, name: str, attempt: int, dice: random.Random) -> float:
+        """Tell one channel what it has still to hear; the seconds to wait before it is tried again."""
+        with self._guard:
+            spool = self._spool
+        if spool is None or not self._is_waiting(spool, name):
+            return 0.0
+        begun = name in spool.told
+        notes = [spool.note] if not begun else []
+        if spool.ended is not None:
+            notes.append(spool.ended)
+        kind = "both" if len(notes) == 2 else notes[0].kind
+        message = compose(notes[0].id_on(name), kind, notes, self._links, name)
+        delivered = self._channels[name].send(message, DEADLINE_S)
+        if not delivered.ok and not delivered.permanent:
+            asked = delivered.retry_after_s or None
+            return back_off_s(attempt, dice) if asked is None else min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
+        with self._guard:
+            assert self._spool is not None
+            changes: dict[str, tuple[str, ...]] = {}
+            if not delivered.ok:
+                changes["given_up"] = (*self._spool.given_up, name)
+            else:
+                told = tuple(dict.fromkeys((*self._spool.told, name)))
+                if spool.ended is None:
+                    changes["told"] = told
+                elif self._spool.ended is None:  # it failed again while the end was being told: begin anew there
+                    changes["told"] = tuple(other for other in told if other != name)
+                else:
+                    changes["told"] = told
+                    changes["ended_told"] = (*self._spool.ended_told, name)
+            self._keep(msgspec.structs.replace(self._spool, **changes))
+        return 0.0
+
+    def _finish(self, spool: Spool) -> bool:
+        """Write a told outage into the history and let go of it; False while something is left to do."""
+        if not spool.finished or spool.ended is None:
+            return False
+        try:
+            for note in (spool.note, spool.ended) if not spool.recorded else ():
+                self._record(_entry(note))
+        except QueuedeckError as exc:
+            log.info("the outage could not be written into the history yet: %s", exc.message)
+            self._stop.wait(1.0)
+            return False
+        with self._guard:
+            self._spool = None
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
+        self._release()
+        return True
+
+    def _keep(self, spool: Spool) -> None:
+        """Remember, on disk first: who comes next reads nothing older than what was seen here.
+
+        A full disk costs that file, not the alert.
+        """
+        try:
+            _write(self._file, spool)
+        except OSError as exc:
+            log.warning("the spool file cannot be written: %s", exc.strerror)
+        self._spool = spool
+
+    def _take_lock(self) -> bool:
+        if self._speaks:
+            return True
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as exc:
+            log.warning("the lock of the spool cannot be opened, so this process speaks: %s", exc.strerror)
+            self._speaks = True
+            return True  # fail open: a double is better than silence
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._lock, self._speaks = descriptor, True
+        return True
+
+    def _release(self) -> None:
+        self._speaks = False
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def kind_of(problem: QueuedeckError) -> str:
+    """The metric that such a failure of the store is about."""
+    if isinstance(problem, BackendUnavailable):
+        refusing = problem.reason in _REFUSING or _REFUSAL.search(problem.message) is not None
+        return REFUSED if refusing else UNREACHABLE
+    return REFUSED
+
+
+def rule_for(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
+    """The rule in force about that metric of that source; None when there is none, or it is off."""
+    for rule in rules:
+        if rule.enabled and rule.metric == metric and fits(rule.source, source):
+            return rule
+    return None
+
+
+def _due_s(rule: Rule) -> float:
+    """How long the outage must last: the threshold is one of seconds where the metric is."""
+    threshold = rule.threshold(rule.severities[0])
+    return rule.for_s + (threshold if rule.metric == UNREACHABLE else 0.0)
+
+
+def _entry(note: Note) -> Episode:
+    lasted_s = max(0.0, note.ended_at - note.started_at) if note.ended_at and note.started_at else 0.0
+    return Episode(
+        kind=note.kind,
+        episode=note.episode,
+        at=note.at,
+        rule_id=note.rule_id,
+        rule_name=note.rule_name,
+        metric=note.metric,
+        severity=Severity(note.severity),
+        labels=note.labels,
+        threshold=note.threshold,
+        value=note.value,
+        started_at=note.started_at,
+        lasted_s=lasted_s,
+        reason="told without the store",
+        fp=note.fp,
+    )
+
+
+def _read(file: Path) -> Spool | None:
+    try:
+        with file.open("rb") as opened:
+            return msgspec.json.decode(opened.read(MAX_SPOOL_BYTES), type=Spool)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(file: Path, spool: Spool) -> None:
+    """Replace the file as a whole, so that a crash leaves the old one or the new one."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(msgspec.json.encode(spool))
+            opened.flush()
+            os.fsync(opened.fileno())
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

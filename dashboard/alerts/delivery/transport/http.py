@@ -1,0 +1,211 @@
+"""The one way out for webhooks: a POST that ends in time, goes where it was checked to go, and follows nobody.
+
+Of urllib3 only the connection is used: its pools, retries, redirects and proxies stay out of the way, since each of
+them would send to a place that was not judged, or send twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import math
+import socket
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+import urllib3.connection
+import urllib3.exceptions
+
+from .... import __version__
+from ..channels.base import Delivered
+from ..channels.config import Endpoint
+from .deadline import Deadline
+from .public_addresses import Address, AddressRefusedError, Resolver, connect, resolve
+from .redaction import Scrubber
+
+ANSWER_LIMIT = 65_536  # bytes of an answer that are read; the rest stays unread
+RETRY_AFTER_LIMIT_S = 86_400.0
+# 408 and 429 say "later"; every other 4xx says that the request itself is wrong.
+TRANSIENT_4XX = frozenset({408, 429})
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server said."""
+
+    status: int
+    body: bytes = b""  # at most 64 KiB
+    cut: bool = False  # the body went on
+    complete: bool = True  # False: time was up, or the connection broke, within the body
+    retry_after_s: float | None = None
+
+
+@functools.cache
+def _system_context() -> ssl.SSLContext:
+    """The TLS context with the system's CA certificates, shared by all channels: loading them takes 15 ms."""
+    return ssl.create_default_context()
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file) if ca_file else _system_context()
+
+
+class _Plain(urllib3.connection.HTTPConnection):
+    """A connection to addresses that were judged before; the host name serves for the Host header only."""
+
+    addresses: list[Address]
+    deadline: Deadline
+
+    def _new_conn(self) -> socket.socket:
+        return connect(self.addresses, self.deadline)
+
+
+class _Tls(urllib3.connection.HTTPSConnection):
+    """The same with TLS: the name is what the certificate is held against."""
+
+    addresses: list[Address]
+    deadline: Deadline
+
+    def _new_conn(self) -> socket.socket:
+        return connect(self.addresses, self.deadline)
+
+
+class Transport:
+    """Posts to one endpoint. Safe to use from several threads: each post has a connection of its own."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        scrubber: Scrubber,
+        *,
+        allow_private: bool = False,
+        ca_file: str | None = None,
+        resolver: Resolver = socket.getaddrinfo,
+    ) -> None:
+        self._endpoint = endpoint
+        self._scrubber = scrubber
+        self._allow_private = allow_private
+        self._resolver = resolver
+        self._context = _context(ca_file) if endpoint.tls else None
+
+    def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer | Delivered:
+        """The answer, or, when there was none, what became of the attempt. Raises nothing that a network can cause."""
+        try:
+            return self._post(body, headers, deadline)
+        except AddressRefusedError:
+            said = "the name leads to an address that is not public; see allow_private_webhooks"
+            return Delivered(ok=False, permanent=True, status="address", answer=said)
+        except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as exc:
+            # Judged by the clock first: a connection that was cut in time breaks in many ways.
+            return failure(TimeoutError() if deadline.expired else exc)
+
+    def judge(self, answer: Answer | Delivered) -> Delivered:
+        """What an HTTP status means for the message, as ALERTS says; for providers that say no more than that."""
+        if isinstance(answer, Delivered):
+            return answer
+        said = self._scrubber.clean(answer.body, cut=answer.cut or not answer.complete)
+        status = str(answer.status)
+        if 200 <= answer.status < 300:
+            if answer.complete:
+                return Delivered(ok=True, status=status, answer=said)
+            # The rest of the answer could still have been a refusal: a double is better than a loss.
+            return Delivered(ok=False, status="timeout", answer=f"HTTP {status}, but the answer did not end")
+        if 300 <= answer.status < 400:
+            return Delivered(ok=False, permanent=True, status=status, answer="redirects are not followed")
+        permanent = 400 <= answer.status < 500 and answer.status not in TRANSIENT_4XX
+        pause_s = None if permanent else answer.retry_after_s
+        return Delivered(ok=False, permanent=permanent, status=status, answer=said, retry_after_s=pause_s)
+
+    def _post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+        to = self._endpoint
+        addresses = resolve(to.host, to.port, deadline, allow_private=self._allow_private, resolver=self._resolver)
+        connection: _Plain | _Tls
+        if to.tls:
+            connection = _Tls(to.host, to.port, ssl_context=self._context, timeout=deadline.remaining_s())
+        else:
+            connection = _Plain(to.host, to.port, timeout=deadline.remaining_s())
+        connection.addresses, connection.deadline = addresses, deadline
+        sent = {"User-Agent": f"Queuedeck/{__version__}", "Accept-Encoding": "identity", "Connection": "close"}
+        try:
+            connection.request(
+                "POST",
+                to.path_and_query,
+                body=body,
+                headers={**sent, **headers},
+                preload_content=False,
+                decode_content=False,
+            )
+            return _read(connection.getresponse(), deadline)
+        finally:
+            connection.close()
+
+
+def failure(exc: Exception) -> Delivered:
+    """An attempt that got no answer, in words that repeat nothing of what was sent. Every one of them is transient."""
+    cause = exc.__cause__ or exc.__context__
+    known = exc if isinstance(exc, OSError) or not isinstance(cause, OSError) else cause
+    if isinstance(known, ssl.SSLCertVerificationError):
+        return Delivered(ok=False, status="tls", answer=f"certificate not accepted: {known.verify_message}")
+    if isinstance(known, ssl.SSLError):
+        return Delivered(ok=False, status="tls", answer="TLS could not be agreed on")
+    if isinstance(known, TimeoutError | urllib3.exceptions.TimeoutError):
+        return Delivered(ok=False, status="timeout", answer="no complete answer in time")
+    if isinstance(known, socket.gaierror):
+        return Delivered(ok=False, status="dns", answer=f"the name was not found: {known.strerror}")
+    if isinstance(known, ConnectionRefusedError):
+        return Delivered(ok=False, status="refused", answer="connection refused")
+    if isinstance(known, ConnectionError):
+        return Delivered(ok=False, status="reset", answer="the connection broke before an answer came")
+    if isinstance(known, OSError):
+        return Delivered(ok=False, status="refused", answer=known.strerror or "the network gave no way there")
+    return Delivered(ok=False, status="protocol", answer="the answer was not HTTP")
+
+
+def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> Answer:
+    """The answer with what of its body came in time. A body that breaks off does not undo the status."""
+    parts: list[bytes] = []
+    size, complete = 0, True
+    try:
+        while size <= ANSWER_LIMIT:
+            part = response.read1(ANSWER_LIMIT + 1 - size, decode_content=False)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError):
+        complete = False
+    body = b"".join(parts)
+    return Answer(
+        status=response.status,
+        body=body[:ANSWER_LIMIT],
+        cut=size > ANSWER_LIMIT,
+        complete=size > ANSWER_LIMIT or (complete and not deadline.expired),
+        retry_after_s=retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date")),
+    )
+
+
+def retry_after_s(value: str | None, server_date: str | None) -> float | None:
+    """The pause that a server asks for, in seconds, 0 to a day; None when it asks for none or cannot be understood.
+
+    A date is measured against the server's own Date where it sent one: our clock decides nothing.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, now = _instant(value), _instant(server_date) or datetime.now(UTC)
+        if until is None:
+            return None
+        seconds = (until - now).total_seconds()
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else None
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

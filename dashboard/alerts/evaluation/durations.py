@@ -1,0 +1,253 @@
+"""What the checker remembers from sample to sample, to tell how long something has lasted. Pure.
+
+Durations are added up from tick to tick and never taken from two readings of a clock, so that a stepped clock, a pause
+or another leader can neither make nor lose one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ...model import QueueStats, RedisHealth, Snapshot, SourceStats
+from ...sampling.recent_history import History, key_of
+from . import forecast
+
+COUNTER_WINDOW_S = 60.0
+MAX_MEMORY_POINTS = 240
+ACCEPTED = "ok"
+
+
+@dataclass(slots=True)
+class QueueFacts:
+    """What one sample alone does not tell of a queue; None is unknown."""
+
+    no_progress_s: float | None = None
+    paused_s: float | None = None
+    dead_growth_per_h: float | None = None
+
+
+@dataclass(slots=True)
+class SourceFacts:
+    """What one sample alone does not tell of a Redis; None is unknown."""
+
+    unreachable_s: float = 0.0
+    no_data_s: float = 0.0
+    writes_refused: float | None = None
+    link_down_s: float | None = None
+    full_in_s: float | None = None
+    never_full: bool = False
+    evicted_per_min: float | None = None
+    rejected_per_min: float | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What another leader must know to go on; only what is not nought, so at most some 60 bytes a queue in trouble."""
+
+    no_progress_s: dict[str, float] = msgspec.field(default_factory=dict)
+    paused_s: dict[str, float] = msgspec.field(default_factory=dict)
+    unreachable_s: dict[str, float] = msgspec.field(default_factory=dict)
+    no_data_s: dict[str, float] = msgspec.field(default_factory=dict)
+    link_down_s: dict[str, float] = msgspec.field(default_factory=dict)
+    writable: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Server:
+    """The last minutes of one Redis."""
+
+    counters: deque[tuple[float, int | None, int | None]] = field(default_factory=deque)  # at, evicted, rejected
+    run_id: str | None = None
+    used: deque[forecast.Point] = field(default_factory=deque)
+    limit: int | None = None
+
+
+class Memory:
+    """Takes in samples in their order; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._no_progress: dict[str, float] = {}
+        self._paused: dict[str, float] = {}
+        self._unreachable: dict[str, float] = {}
+        self._no_data: dict[str, float] = {}
+        self._link_down: dict[str, float] = {}
+        self._writable: set[str] = set()
+        self._servers: dict[str, _Server] = {}
+        self._growth: dict[str, tuple[float, float | None]] = {}  # rises of the past, dead at the last point
+        self._growth_of: int | None = None
+        self.queues: dict[str, QueueFacts] = {}
+        self.sources: dict[str, SourceFacts] = {}
+
+    def keep(self) -> Kept:
+        """What to store for another leader."""
+        return Kept(
+            no_progress_s=_lasting(self._no_progress),
+            paused_s=_lasting(self._paused),
+            unreachable_s=_lasting(self._unreachable),
+            no_data_s=_lasting(self._no_data),
+            link_down_s=_lasting(self._link_down),
+            writable=tuple(sorted(self._writable)),
+        )
+
+    def adopt(self, kept: Kept) -> None:
+        """Go on where another leader stopped."""
+        self._no_progress = dict(kept.no_progress_s)
+        self._paused = dict(kept.paused_s)
+        self._unreachable = dict(kept.unreachable_s)
+        self._no_data = dict(kept.no_data_s)
+        self._link_down = dict(kept.link_down_s)
+        self._writable |= set(kept.writable)
+
+    def observe(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
+        """Take in a sample: `now` by the store's clock, `passed_s` since the last one, already bounded."""
+        if history.version != self._growth_of:
+            self._growth = _rises(history)
+            self._growth_of = history.version
+        unreadable: set[str] = {source.name for source in snapshot.sources if source.problems}
+        down = {source.name for source in snapshot.sources if not source.reachable}
+        self.queues = {}
+        for queue in snapshot.queues:
+            key = key_of(queue)
+            if queue.source in down:
+                self.queues[key] = QueueFacts()  # what was added up stays as it is until the source is back
+                continue
+            if queue.error is not None:
+                unreadable.add(queue.source)
+            self.queues[key] = self._of_queue(key, queue, passed_s)
+        for table in (self._no_progress, self._paused):
+            for key in table.keys() - self.queues.keys():
+                del table[key]
+        self.sources = {
+            source.name: self._of_source(source, source.name in unreadable, now, passed_s)
+            for source in snapshot.sources
+        }
+
+    def _of_queue(self, key: str, queue: QueueStats, passed_s: float) -> QueueFacts:
+        depth = queue.depth
+        waits = bool(depth) or (queue.overdue_s or 0.0) > 0
+        return QueueFacts(
+            no_progress_s=self._stuck_s(key, queue, passed_s) if depth is not None else None,
+            paused_s=None
+            if depth is None or queue.paused is None
+            else _add(self._paused, key, passed_s, lasts=waits and queue.paused),
+            dead_growth_per_h=self._dead_growth(key, queue),
+        )
+
+    def _stuck_s(self, key: str, queue: QueueStats, passed_s: float) -> float | None:
+        if not queue.depth or queue.paused:  # somebody wanted that, and `queue.paused_s` tells of it
+            self._no_progress[key] = 0.0
+            return 0.0
+        if queue.throughput_per_min is None and not queue.progress_known:
+            return None
+        ago = queue.finished_ago_s
+        # Not seen before: no longer than its oldest job has waited. A queue that was empty is stuck only since a job
+        # waits, a sampler that has just begun has seen nothing finish: hence the sum, bounded by what was seen.
+        stuck = self._no_progress[key] + passed_s if key in self._no_progress else min(ago or 0.0, queue.latency_s or 0)
+        self._no_progress[key] = stuck if ago is None else min(stuck, ago)
+        return self._no_progress[key]
+
+    def _dead_growth(self, key: str, queue: QueueStats) -> float | None:
+        dead = queue.counts.dead
+        if dead is None:
+            return None
+        past, last = self._growth.get(key, (0.0, None))
+        return past + (max(0.0, dead - last) if last is not None else 0.0)
+
+    def _of_source(self, source: SourceStats, unreadable: bool, now: float, passed_s: float) -> SourceFacts:
+        name = source.name
+        facts = SourceFacts(
+            unreachable_s=_add(self._unreachable, name, passed_s, lasts=not source.reachable),
+            no_data_s=self._no_data.get(name, 0.0)
+            if not source.reachable
+            else _add(self._no_data, name, passed_s, lasts=unreadable),
+        )
+        if not source.reachable:
+            return facts
+        facts.writes_refused = self._refused(name, source.health)
+        facts.link_down_s = self._link_down_s(name, source.health, passed_s)
+        server = self._servers.setdefault(name, _Server())
+        _note(server, source.health, now)
+        facts.evicted_per_min, facts.rejected_per_min = _per_min(server, 1), _per_min(server, 2)
+        if server.limit and (source.health.memory_ratio or 0.0) > 0.5:
+            facts.full_in_s, facts.never_full = forecast.full_in_s(tuple(server.used), server.limit)
+        return facts
+
+    def _link_down_s(self, name: str, health: RedisHealth, passed_s: float) -> float | None:
+        """What the server says, and where it cannot say it (the link was never up) what was seen of it."""
+        seen = _add(self._link_down, name, passed_s, lasts=health.replica_link_up is False)
+        if health.replica_link_up is None:
+            return None
+        return seen if health.replica_link_down_s is None else float(health.replica_link_down_s)
+
+    def _refused(self, name: str, health: RedisHealth) -> float | None:
+        if health.write_probe is None:
+            return None
+        if health.write_probe == ACCEPTED:
+            self._writable.add(name)
+            return 0.0
+        # A user who may only read, and a replica, were never meant to take writes: that is no incident.
+        meant = health.write_probe not in ("NOPERM", "READONLY") or name in self._writable
+        return 1.0 if meant else None
+
+
+def _add(table: dict[str, float], key: str, passed_s: float, *, lasts: bool) -> float:
+    """The duration of a state that lasts, or 0.0; 0.0 too when it has just begun."""
+    if not lasts:
+        table.pop(key, None)
+        return 0.0
+    table[key] = table[key] + passed_s if key in table else 0.0
+    return table[key]
+
+
+def _lasting(table: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(seconds, 3) for key, seconds in table.items() if seconds > 0}
+
+
+def _note(server: _Server, health: RedisHealth, now: float) -> None:
+    """Take in counters and memory; another run of the server, or a clock set back, begins anew."""
+    stepped = bool(server.counters) and now < server.counters[-1][0]
+    if health.run_id is None or health.run_id != server.run_id or stepped:
+        server.counters.clear()
+        if stepped or server.run_id is not None:
+            server.used.clear()
+        server.run_id = health.run_id
+    server.counters.append((now, health.evicted_keys, health.rejected_connections))
+    while len(server.counters) > 2 and now - server.counters[1][0] >= COUNTER_WINDOW_S:
+        server.counters.popleft()
+    server.limit = health.maxmemory_bytes
+    if health.used_memory_bytes is not None and health.maxmemory_bytes and health.memory_ratio is not None:
+        # What counts towards the limit, which is less than all that is used.
+        server.used.append((now, health.memory_ratio * health.maxmemory_bytes))
+    while server.used and now - server.used[0][0] > forecast.WINDOW_S:
+        server.used.popleft()
+    if len(server.used) > MAX_MEMORY_POINTS:
+        server.used = deque([*list(server.used)[:-1:2], server.used[-1]])
+
+
+def _per_min(server: _Server, column: int) -> float | None:
+    """The rise of a counter per minute within the window; None before there are two readings of one run."""
+    if len(server.counters) < 2:
+        return None
+    first, last = server.counters[0], server.counters[-1]
+    before, after, span_s = first[column], last[column], last[0] - first[0]
+    if before is None or after is None or span_s <= 0:
+        return None
+    return max(0.0, after - before) * 60.0 / max(span_s, COUNTER_WINDOW_S)
+
+
+def _rises(history: History) -> dict[str, tuple[float, float | None]]:
+    """Per queue: by how much its dead letters rose over the hour of history, and how many it had at the end of it."""
+    found: dict[str, tuple[float, float | None]] = {}
+    for key, series in history.queues.items():
+        rise, last = 0.0, None
+        for point in series.dead:
+            if point is None:
+                continue
+            if last is not None and point > last:
+                rise += point - last
+            last = float(point)
+        found[key] = rise, last
+    return found

@@ -1,0 +1,558 @@
+"""All rules over all queues of one sample. Pure: no Redis, no clock.
+
+Most instances are well and stay well, so the way of those is short: one figure, one comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+
+import msgspec
+
+from ...globs import glob_matches
+from ...model import QueueStats, Snapshot
+from ...sampling.recent_history import History, key_of
+from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, workers_of_library
+from ..rules.rule import Rule, Severity
+from ..silences import Mutes
+from . import state_machine
+from .durations import Memory, QueueFacts
+from .reducers import Reducers
+from .rule_history import HourKeeper
+from .state_machine import Change, Health, Labels, Phase, Say, State
+
+UNREACHABLE = "redis.unreachable_s"
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the checker knows beside the sample. `heartbeat_age_s`: since the last full tick, None before the second."""
+
+    now: float  # by the store's clock
+    mutes: Mutes = field(default_factory=Mutes)
+    heartbeat_age_s: float | None = None
+    undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
+    dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
+    channels: tuple[str, ...] = ()  # ids of those that there are
+
+
+class Turn(msgspec.Struct, frozen=True, gc=False):
+    """What one tick did to one instance: `before` None = it is new."""
+
+    before: State | None
+    after: State
+    rule: Rule | None
+    changes: tuple[Change, ...]
+    says: tuple[Say, ...]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether more than the time and the value moved."""
+        before, after = self.before, self.after
+        return bool(
+            before is None
+            or self.changes
+            or self.says
+            or before.phase is not after.phase
+            or after.phase is Phase.PENDING
+            or before.flapping != after.flapping
+            or before.told != after.told
+            or (before.unknown_s > 0) != (after.unknown_s > 0)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A figure beyond a threshold, whatever the time it has held."""
+
+    rule: Rule
+    severity: Severity
+    labels: Labels
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing that a rule looks at: its figure, and the worst severity whose threshold that is beyond."""
+
+    labels: Labels
+    figure: Figure
+    severity: Severity | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """One thing a rule looks at, with its figure; `frozen` = nothing can be known of it now."""
+
+    labels: Labels
+    figure: Figure
+    frozen: bool = False
+
+
+class Evaluator:
+    """Evaluates one sample after the other; keeps the memory between them. Not thread-safe."""
+
+    def __init__(self, interval_s: float, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
+        self.interval_s = interval_s
+        self.hours = HourKeeper(interval_s)
+        self._reducers = Reducers()
+        self._reducers_off = Reducers()  # of rules that are off: they take no room from those that are on
+        self._ages: dict[str, float] = {}  # how long each queue has been watched
+        self._last_now: float | None = None
+        self._keys: tuple[str, ...] = ()
+        self._labels: list[Labels] = []
+        self._facts: list[QueueFacts] = []  # of each queue of the sample
+        self._matches: dict[Rule, tuple[list[int], list[Labels]]] = {}
+
+    def settle(self, snapshot: Snapshot, grace_s: float) -> None:
+        """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
+        for queue in snapshot.queues:
+            self._ages[key_of(queue)] = grace_s
+
+    def evaluate(
+        self,
+        snapshot: Snapshot,
+        history: History,
+        rules: Sequence[Rule],
+        states: Mapping[str, State],
+        situation: Situation,
+    ) -> list[Turn]:
+        """What the tick does: one Turn for each instance that is not simply well.
+
+        `states` by fingerprint are all that are stored; those whose rule is gone or off are resolved here.
+        """
+        now = situation.now
+        passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
+        self._last_now = now
+        self.memory.observe(snapshot, history, now, passed)
+        self._index(snapshot.queues, passed)
+        self.hours.tick(now)
+        run = _Run(self, snapshot, situation, states)
+        live = _by_rule(states.values())
+        ordered = in_order(rules)
+        run.muting = {name for rule in ordered for name in rule.inhibited_by}
+        for rule in ordered:
+            run.rule(rule, live.pop(rule.id, {}))
+        for leftovers in live.values():
+            for known in leftovers.values():
+                for state in known:
+                    run.removed(state, "rule removed")
+        for rule in rules:
+            if not rule.enabled:
+                run.watch(rule)
+        self._reducers.sweep()
+        self._reducers_off.sweep()
+        return run.turns
+
+    def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Finding]:
+        """What one sample alone shows to be beyond a threshold, by rule, of each subject the worst severity only.
+
+        For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
+        """
+        found: list[Finding] = []
+        judged = [rule for rule in in_order(rules) if rule.reducer == "last"]
+        for rule, things in self.look(snapshot, History(), judged, Situation(now=snapshot.sampled_at)):
+            for seen in things:
+                if seen.severity is not None:
+                    value = None if seen.figure is IDLE else seen.figure
+                    found.append(Finding(rule, seen.severity, seen.labels, value))
+        return found
+
+    def look(
+        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: Situation
+    ) -> Iterator[tuple[Rule, list[Seen]]]:
+        """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
+        self.memory.observe(snapshot, history, situation.now, 0.0)
+        if snapshot.history_version and not history.version:  # the page has it from its next look on
+            for facts in self.memory.queues.values():
+                facts.dead_growth_per_h = None
+        self._index(snapshot.queues, 0.0)
+        self._ages = dict.fromkeys(self._keys, math.inf)
+        run = _Run(self, snapshot, situation, {})
+        for rule in rules:
+            yield (
+                rule,
+                [
+                    seen(rule, subject.labels, None if subject.frozen else subject.figure)
+                    for subject in run.subjects(rule)
+                ],
+            )
+
+    def last_seen(self, rule: Rule) -> list[Seen]:
+        """What a rule judged in the last tick, its reducer taken into account; on or off."""
+        return [seen(rule, labels, figure) for labels, figure in self.hours.seen(rule)]
+
+    def _index(self, queues: Sequence[QueueStats], passed: float) -> None:
+        keys = tuple(map(key_of, queues))
+        if keys != self._keys:
+            self._keys = keys
+            self._labels = [Labels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues]
+            self._matches = {}
+        self._facts = list(map(self.memory.queues.__getitem__, keys))
+        ages = self._ages
+        self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
+
+    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[Labels]]:
+        """(positions of the queues within the rule's scope, their labels); kept while queues and rule stay the same."""
+        found = self._matches.get(rule)
+        if found is None:
+            indexes = [index for index, queue in enumerate(queues) if in_scope(rule, queue)]
+            found = self._matches[rule] = indexes, [self._labels[index] for index in indexes]
+        return found
+
+    def figures(self, rule: Rule, queues: Sequence[QueueStats]) -> list[Figure]:
+        """The figure of each queue of `matches`, before any reducer."""
+        take = METRICS[rule.metric].take_queue
+        assert take is not None
+        indexes, facts, least = self.matches(rule, queues)[0], self._facts, rule.needed_events
+        if len(indexes) == len(queues):
+            return list(map(take, queues, facts, repeat(least)))
+        return [take(queues[index], facts[index], least) for index in indexes]
+
+    def reduced(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
+        """`figure` as the rule's reducer makes it."""
+        reducers = self._reducers if rule.enabled else self._reducers_off
+        return reducers.reduce(rule, labels, figure, now)
+
+    def is_new(self, index: int, rule: Rule) -> bool:
+        """Whether the queue at that position has still to settle."""
+        return self._ages[self._keys[index]] < rule.new_instance_grace_s
+
+    def labels(self, index: int) -> Labels:
+        """Of the queue at that position."""
+        return self._labels[index]
+
+
+def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
+    found: dict[str, dict[Labels, list[State]]] = {}
+    for state in states:
+        of_rule = found.get(state.rule_id)
+        if of_rule is None:
+            of_rule = found[state.rule_id] = {}
+        known = of_rule.get(state.labels)
+        if known is None:
+            of_rule[state.labels] = [state]
+        else:
+            known.append(state)
+    return found
+
+
+def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
+    """A figure, already reduced, as the rule judges it."""
+    number = float(figure) if isinstance(figure, AtLeast) else figure
+    for severity in rule.severities:
+        if state_machine.judge(rule, severity, figure)[0] is Health.BREACH:
+            return Seen(labels, number, severity)
+    return Seen(labels, number, None)
+
+
+def in_order(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that are on, each after those that mute it, so that one tick does not tell of both.
+
+    Of rules that mute each other the first one speaks.
+    """
+    on = sorted((rule for rule in rules if rule.enabled), key=lambda rule: rule.metric != UNREACHABLE)
+    by_id = {rule.id: rule for rule in on}
+    ordered: dict[str, Rule] = {}
+    begun: set[str] = set()
+    waiting = [(rule, False) for rule in reversed(on)]
+    while waiting:
+        rule, is_ready = waiting.pop()
+        if is_ready:
+            ordered.setdefault(rule.id, rule)
+        elif rule.id not in begun:
+            begun.add(rule.id)
+            waiting.append((rule, True))
+            waiting += [(by_id[name], False) for name in reversed(rule.inhibited_by) if name in by_id]
+    return list(ordered.values())
+
+
+def in_scope(rule: Rule, queue: QueueStats) -> bool:
+    """Whether the rule looks at this queue."""
+    return (
+        fits(rule.source, queue.source)
+        and fits(rule.backend, queue.backend)
+        and (not rule.queues or any(glob_matches(glob, queue.name) for glob in rule.queues))
+        and not any(glob_matches(glob, queue.name) for glob in rule.queues_not)
+    )
+
+
+def fits(glob: str, name: str) -> bool:
+    """Whether a glob takes a name."""
+    return glob_matches(glob, name)
+
+
+class _Run:
+    """One tick."""
+
+    def __init__(
+        self, evaluator: Evaluator, snapshot: Snapshot, situation: Situation, states: Mapping[str, State]
+    ) -> None:
+        self._evaluator = evaluator
+        self._snapshot = snapshot
+        self._situation = situation
+        self._states = states
+        self._down = {source.name for source in snapshot.sources if not source.reachable}
+        self._frozen = [queue.source in self._down or queue.error is not None for queue in snapshot.queues]
+        self._all_read = not any(self._frozen)
+        self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
+        self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
+        self.muting: set[str] = set()  # ids of rules that mute others
+        self._firing: dict[str, list[Labels]] = {}  # by rule, of those
+        self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of a rule, where no channel is its subject
+        self.turns: list[Turn] = []
+
+    def rule(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+        """Evaluate one rule; `by_labels` = its stored states, which are used up."""
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
+            self._each_queue(rule, by_labels)
+        else:
+            for subject in self._judged(rule):
+                known = by_labels.pop(subject.labels, [])
+                self._instance(rule, subject.labels, subject.figure, known, frozen=subject.frozen)
+        for labels, states in by_labels.items():
+            for state in states:
+                self._missing(rule, labels, state)
+
+    def watch(self, rule: Rule) -> None:
+        """Note what a rule that is off would judge."""
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
+            self._figures(rule)
+        else:
+            self._judged(rule)
+
+    def _judged(self, rule: Rule) -> list[_Subject]:
+        """The subjects of a rule with the figures that it compares, noted for its last hour."""
+        now = self._situation.now
+        found = [
+            _Subject(each.labels, self._evaluator.reduced(rule, each.labels, each.figure, now), each.frozen)
+            for each in self.subjects(rule)
+        ]
+        figures = [None if each.frozen else each.figure for each in found]
+        self._evaluator.hours.see(rule, [each.labels for each in found], figures)
+        return found
+
+    def _figures(self, rule: Rule) -> list[Figure]:
+        """The figures that a rule compares, of every queue in scope, noted for its last hour."""
+        evaluator, queues, now = self._evaluator, self._snapshot.queues, self._situation.now
+        indexes, labels = evaluator.matches(rule, queues)
+        figures = evaluator.figures(rule, queues)
+        if rule.reducer != "last":
+            figures = [evaluator.reduced(rule, each, figure, now) for each, figure in zip(labels, figures, strict=True)]
+        known: list[Figure] = figures
+        if not self._all_read:
+            pairs = zip(indexes, figures, strict=True)
+            known = [None if self._frozen[index] else figure for index, figure in pairs]
+        evaluator.hours.see(rule, labels, known)
+        return figures
+
+    def _each_queue(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+        """Every queue in scope. The first lines of the loop are all that most queues cost."""
+        evaluator, queues = self._evaluator, self._snapshot.queues
+        mildest = rule.threshold(rule.severities[-1])
+        beyond = _COMPARE[rule.op]
+        careful = rule.no_data == "breach"
+        figures = self._figures(rule)
+        for index, figure in zip(evaluator.matches(rule, queues)[0], figures, strict=True):
+            known: list[State] | None = None
+            if by_labels:
+                known = by_labels.pop(evaluator.labels(index), None)
+            if known is None:
+                if figure is None:
+                    if not careful:
+                        continue
+                elif figure is IDLE or not beyond(figure, mildest):
+                    continue
+                if evaluator.is_new(index, rule):
+                    continue
+            self._instance(rule, evaluator.labels(index), figure, known or [], frozen=self._frozen[index])
+
+    def subjects(self, rule: Rule) -> Iterator[_Subject]:
+        """All that a rule looks at, with the figure of each."""
+        metric, situation = METRICS[rule.metric], self._situation
+        if metric.subject == "queue":
+            yield from self._queues(rule) if rule.scope == "each" else self._all_queues(rule)
+        elif metric.subject == "library":
+            yield from self._libraries(rule)
+        elif metric.subject == "source":
+            assert metric.take_source is not None
+            for source in self._snapshot.sources:
+                if not fits(rule.source, source.name):
+                    continue
+                figure = metric.take_source(source, self._evaluator.memory.sources[source.name])
+                frozen = not source.reachable and rule.metric != UNREACHABLE
+                yield _Subject(Labels(source=source.name), None if frozen else figure, frozen)
+        elif metric.subject == "channel":
+            told: Mapping[str, float] = (
+                situation.dead_messages if rule.metric == "notify.dead" else situation.undelivered_s
+            )
+            for channel in situation.channels:
+                yield _Subject(Labels(channel=channel), told.get(channel, 0.0))
+        else:
+            yield _Subject(Labels(), situation.heartbeat_age_s)
+
+    def _queues(self, rule: Rule) -> Iterator[_Subject]:
+        queues = self._snapshot.queues
+        indexes, labels = self._evaluator.matches(rule, queues)
+        figures = self._evaluator.figures(rule, queues)
+        for index, each, figure in zip(indexes, labels, figures, strict=True):
+            yield _Subject(each, figure, self._frozen[index])
+
+    def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
+        """The sum or the highest over all queues in scope; none where there is no such queue.
+
+        What cannot be read now, a queue of a sum or all of a source, makes it a lower bound.
+        """
+        queues = self._snapshot.queues
+        indexes, figures = self._evaluator.matches(rule, queues)[0], self._evaluator.figures(rule, queues)
+        whole = all(
+            source.reachable and source.discovered
+            for source in self._snapshot.sources
+            if fits(rule.source, source.name)
+        )
+        if whole and not indexes:
+            return
+        pairs = zip(indexes, figures, strict=True)
+        rows = [figure for index, figure in pairs if queues[index].source not in self._down]
+        known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
+        figure: Figure = None
+        if known:
+            figure = sum(known) if rule.scope == "sum" else max(known)
+            unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
+            if unknown or any(isinstance(number, AtLeast) for number in known):
+                figure = AtLeast(figure)
+        yield _Subject(Labels(), figure, frozen=figure is None and not whole)
+
+    def _libraries(self, rule: Rule) -> Iterator[_Subject]:
+        groups: dict[tuple[str, str], list[QueueStats]] = {}
+        for index in self._evaluator.matches(rule, self._snapshot.queues)[0]:
+            if not self._evaluator.is_new(index, rule):
+                queue = self._snapshot.queues[index]
+                groups.setdefault((queue.source, queue.backend), []).append(queue)
+        for (source, backend), queues in groups.items():
+            frozen = source in self._down
+            figure = None if frozen else workers_of_library(queues)
+            yield _Subject(Labels(source=source, backend=backend), figure, frozen)
+
+    def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
+        """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
+        if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
+            interval_s = self._evaluator.interval_s
+            self._turn(
+                rule, state, state_machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, interval_s)
+            )
+        elif (
+            state.metric != rule.metric
+            or state.severity not in rule.severities
+            or not self._still_in_scope(rule, labels)
+        ):
+            self.removed(state, "rule changed")
+        else:
+            after = state_machine.absent(state, self._situation.now, self._evaluator.interval_s)
+            self._turn(rule, state, after)
+
+    def _still_in_scope(self, rule: Rule, labels: Labels) -> bool:
+        metric = METRICS[rule.metric]
+        if rule.scope != "each":
+            return labels == Labels()
+        if metric.subject != "queue":
+            return labels.queue is None and fits(rule.source, labels.source or "")
+        if labels.queue is None:
+            return False
+        place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
+        return in_scope(rule, place)
+
+    def removed(self, state: State, reason: str) -> None:
+        """Resolve what nobody watches any more."""
+        self._turn(None, state, state_machine.removed(state, self._situation.now, reason))
+
+    def _instance(self, rule: Rule, labels: Labels, figure: Figure, known: list[State], *, frozen: bool) -> None:
+        """Both severities of one subject, the worse one first."""
+        worse_fires = False
+        severities = rule.severities
+        for severity in severities:
+            before = None
+            for state in known:
+                if state.severity is severity:
+                    before = state
+            if before is not None and before.metric != rule.metric:
+                if before.active or before.told:  # what it was told of is in another unit
+                    self.removed(before, "rule changed")
+                    continue
+                before = state_machine.anew(rule, before)
+            if frozen and before is None:
+                continue
+            health, value = (Health.UNKNOWN, None) if frozen else state_machine.judge(rule, severity, figure)
+            if before is None and health is not Health.BREACH:
+                continue
+            state = before or state_machine.begin(rule, severity, labels, self._situation.now)
+            moved = state_machine.step(rule, state, health, value, self._situation.now, self._evaluator.interval_s)
+            self._turn(rule, before, moved, inhibited=worse_fires)
+            worse_fires = worse_fires or moved[0].active
+        for state in known:
+            if state.severity not in severities:
+                self.removed(state, "rule changed")
+
+    def _turn(
+        self,
+        rule: Rule | None,
+        before: State | None,
+        moved: tuple[State, Change | None],
+        *,
+        inhibited: bool = False,
+    ) -> None:
+        after, change = moved
+        situation = self._situation
+        if rule is not None and after.active:
+            if rule.id in self.muting:
+                self._firing.setdefault(rule.id, []).append(after.labels)
+            if rule.metric == UNREACHABLE:
+                self._silenced_sources.add(after.labels.source)
+        muted = inhibited or (rule is not None and self._muted(rule, after))
+        after, says = state_machine.speak(
+            after,
+            situation.now,
+            rule=rule,
+            muted=muted,
+            acked=situation.mutes.acked(after),
+            channels=self._channels_for(rule, after) if rule else (),
+        )
+        self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
+
+    def _channels_for(self, rule: Rule, state: State) -> tuple[str, ...]:
+        if state.labels.channel is not None:
+            return channels_for(rule, state, self._situation.channels)
+        key = (rule.id, state.severity)
+        found = self._channels.get(key)
+        if found is None:
+            found = self._channels[key] = channels_for(rule, state, self._situation.channels)
+        return found
+
+    def _muted(self, rule: Rule, state: State) -> bool:
+        if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:
+            return True
+        for name in rule.inhibited_by:
+            if any(labels.agree(state.labels) for labels in self._firing.get(name, ())):
+                return True
+        return self._situation.mutes.silence_of(rule.id, state.severity, state.labels, self._situation.now) is not None
+
+
+def channels_for(rule: Rule, state: State, existing: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the channels that hear of a state. Of a channel in trouble the others are told."""
+    wanted: Iterable[str] = rule.speaks_to(Severity(state.severity)) or existing
+    found = tuple(channel for channel in wanted if channel in existing)
+    if state.labels.channel is None:
+        return found
+    others = tuple(channel for channel in found if channel != state.labels.channel)
+    return others or tuple(channel for channel in existing if channel != state.labels.channel)

@@ -1,0 +1,333 @@
+"""Would a rule fire now, and what was its figure in the last hour: without writing anything. Pure.
+
+A rule in force is shown as the checker judges it: what one sample does not tell (a reducer, a pace) and the last hour
+come from the leader. A drafted one is judged by the sample and, where that holds its figure, by the sampler's history.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from ...model import Snapshot, Value
+from ...sampling.recent_history import History, Point, QueueHistory, Series
+from ..rules.metrics import IDLE, METRICS
+from ..rules.rule import Rule, Severity
+from ..silences import Silence
+from .durations import Kept
+from .evaluator import Evaluator, Seen, Situation, fits, in_scope, seen
+from .reducers import Reducers
+from .rule_history import MAX_RULES, POINTS, Hours, mark
+from .state_machine import Labels, State
+
+MAX_SPOTS = 20
+# What the leader saw counts for so long, and for three ticks at least; it is stored every ten seconds.
+SIGHTS_FOR_S = 30.0
+HOUR_S = 3600.0
+_NO_LABELS = Labels()
+
+
+# What a preview goes by: the newest sample; what the checker judged within the last seconds; or the newest sample with
+# the sampler's history, of which each point stands for up to a minute.
+Basis = Literal["sample", "checker", "history"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One thing that a rule looks at. `value` None: nothing is known, or the question does not arise now."""
+
+    labels: Labels
+    value: float | None
+    severity: Severity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a rule sees now. `beyond`, worst first, are MAX_SPOTS at most of the `warnings` + `criticals` there are."""
+
+    beyond: tuple[Spot, ...]
+    criticals: int
+    warnings: int
+    looked_at: int
+    unknown: int  # of them, those whose figure is not known
+    worst: Spot | None  # beyond or not; None while no figure is known
+    judged: bool  # False: the rule judges a window of time, of which nothing is known here
+    basis: Basis = "sample"
+
+    @property
+    def count(self) -> int:
+        """How many are beyond a threshold."""
+        return self.criticals + self.warnings
+
+    @property
+    def severity(self) -> Severity | None:
+        """The worst severity that is reached."""
+        if self.criticals:
+            return Severity.CRITICAL
+        return Severity.WARNING if self.warnings else None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A figure in the last hour, oldest first, aligned at the end, in `slots` places for the whole hour.
+
+    `note` = how it differs from what is judged. `since`: the checker has watched it from then on (seconds since 1970);
+    None when that is longer than the hour, or when these are no figures of the checker.
+    """
+
+    points: Series
+    note: str | None = None
+    slots: int = 0
+    since: float | None = None
+    envelope: Series | None = None  # the worst over all that the rule looks at, in the same places; None if not kept
+    of_all: bool = False  # whether `points` is that too
+
+
+class Sight(Value, frozen=True, kw_only=True):
+    """What the checker judged of one rule, which `mark` names with all its fields."""
+
+    mark: str
+    preview: Preview
+
+
+class Sights(Value, frozen=True, kw_only=True):
+    """What the checker judged of the rules that one sample does not tell, by id; `at` by the store's clock."""
+
+    at: float
+    rules: dict[str, Sight]
+
+
+def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> Sights:
+    """What the leader's last tick judged of those rules."""
+    told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
+    return Sights(
+        at=now,
+        rules={
+            rule.id: Sight(mark=_whole(rule), preview=_preview(rule, evaluator.last_seen(rule), "checker"))
+            for rule in told
+        },
+    )
+
+
+def sound(sights: Sights) -> bool:
+    """Whether all in it can be shown: it was read from a Redis that others write to as well."""
+    numbers = [sights.at]
+    for sight in sights.rules.values():
+        spots = (*sight.preview.beyond, *filter(None, (sight.preview.worst,)))
+        numbers += [spot.value for spot in spots if spot.value is not None]
+    return all(math.isfinite(number) for number in numbers)
+
+
+def _whole(rule: Rule) -> str:
+    return hashlib.sha256(repr(rule).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def previews(
+    snapshot: Snapshot,
+    history: History,
+    rules: Sequence[Rule],
+    situation: Situation,
+    kept: Kept | None,
+    interval_s: float,
+    sights: Sights | None = None,
+) -> Iterator[tuple[Rule, Preview]]:
+    """What each rule sees, whether it is on or off. `kept` = what the checker has added up, `sights` what it judged."""
+    evaluator = Evaluator(interval_s)
+    if kept is not None:
+        evaluator.memory.adopt(kept)
+    fresh_s = max(SIGHTS_FOR_S, 3 * interval_s)
+    fresh = sights.rules if sights is not None and situation.now - sights.at <= fresh_s else {}
+    for rule, things in evaluator.look(snapshot, history, rules, situation):
+        sight = fresh.get(rule.id)
+        if sight is not None and sight.mark == _whole(rule):
+            yield rule, sight.preview
+        elif rule.reducer == "last":
+            yield rule, _preview(rule, things, "sample")
+        else:
+            reduced = _reduced(rule, things, snapshot, history, situation.now)
+            yield rule, _preview(rule, reduced or things, "history" if reduced else "sample")
+
+
+def _reduced(
+    rule: Rule, things: Iterable[Seen], snapshot: Snapshot, history: History, now: float
+) -> Sequence[Seen] | None:
+    """What the rule's reducer makes of the history and the newest figure; None where no such history is kept."""
+    if rule.metric not in _EXACT or not history.last_at:
+        return None
+    reducers, found = Reducers(), []
+    down = {source.name for source in snapshot.sources if not source.reachable}
+    for each in things:
+        if each.labels.source in down:
+            found.append(each)
+            continue
+        kept = past(rule, each.labels, snapshot, history)
+        series = kept.points if kept else ()
+        times = (history.last_at - step * history.step_s for step in reversed(range(len(series))))
+        points = ((at, float(point)) for at, point in zip(times, series, strict=True) if point is not None)
+        reducers.fill(rule, each.labels, points)
+        found.append(seen(rule, each.labels, reducers.reduce(rule, each.labels, each.figure, now)))
+    return found
+
+
+def _preview(rule: Rule, seen: Sequence[Seen], basis: Basis) -> Preview:
+    judged = rule.reducer == "last" or basis != "sample"
+    beyond = [each for each in seen if each.severity is not None] if judged else []
+    criticals = sum(each.severity is Severity.CRITICAL for each in beyond)
+    known = [each for each in seen if each.figure is not None and each.figure is not IDLE]
+    worst = min(known, key=lambda each: _rank(rule, each), default=None)
+    return Preview(
+        beyond=tuple(_spot(each) for each in sorted(beyond, key=lambda each: _rank(rule, each))[:MAX_SPOTS]),
+        criticals=criticals,
+        warnings=len(beyond) - criticals,
+        looked_at=len(seen),
+        unknown=sum(each.figure is None for each in seen),
+        worst=_spot(worst) if worst else None,
+        judged=judged,
+        basis=basis,
+    )
+
+
+def _rank(rule: Rule, seen: Seen) -> tuple[bool, float]:
+    value = None if seen.figure is IDLE else seen.figure
+    number = 0.0 if value is None else float(value)
+    return seen.severity is not Severity.CRITICAL, -number if rule.worsens_upwards else number
+
+
+def _spot(seen: Seen) -> Spot:
+    return Spot(seen.labels, None if seen.figure is IDLE else seen.figure, seen.severity)
+
+
+def past(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+    """The last hour of what a rule would see at `labels`, by the sampler; None for a metric whose history it does not
+    keep."""
+    found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
+    if found is None:
+        return None
+    note = found.note if rule.reducer == "last" else "each point is one figure, the rule judges a window of them"
+    return Past(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
+
+
+def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, hours: Hours | None) -> Past | None:
+    """The last hour of `worst`, the worst thing that the rule sees now: as the checker judged it, and where the sampler
+    knows the very same figure for longer, by the sampler. None where neither keeps it."""
+    judged = _judged(rule, worst, snapshot.sampled_at, hours)
+    if worst is None and rule.scope == "each":
+        return judged
+    sampled = past(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
+    if judged is None or sampled is None:
+        return judged or sampled
+    longer = hours is not None and len(sampled.points) * history.step_s > len(judged.points) * hours.step_s
+    if sampled.note is not None or not longer:
+        return judged
+    return replace(sampled, since=judged.since)
+
+
+def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> Past | None:
+    """By the checker: full minutes, and the figure of now. Of rules that look at the same figures, which a copy does
+    before and after it is stored, that one counts that has been watched the longest."""
+    if hours is None:
+        return None
+    name = mark(rule)
+    found = min((each for each in hours.rules.values() if each.mark == name), key=lambda each: each.since, default=None)
+    if found is None:
+        return None
+    missed = max(0, round((now - hours.at) / hours.step_s) - 1)
+    if missed >= POINTS:
+        return None
+    newest = (*(None,) * missed, worst.value if worst else None)
+    lines = (line.points for line in found.lines if worst is not None and line.labels == worst.labels)
+    line = next(lines, None)
+    envelope = (*found.worst, *newest)
+    since = found.since if line is None else max(found.since, hours.at - len(line) * hours.step_s)
+    return Past(
+        points=envelope if line is None else (*line, *newest),
+        slots=POINTS + 1,
+        since=since if now - since < HOUR_S else None,
+        envelope=envelope,
+        of_all=line is None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """What a silence matches: alerts that fire or are about to, and how many rules and queues it is about."""
+
+    alerts: tuple[State, ...]
+    rules: tuple[Rule, ...]  # switched on
+    queues: int
+    of_queues: int
+
+
+def muted(silence: Silence, states: Iterable[State], snapshot: Snapshot | None, rules: Iterable[Rule]) -> Muted:
+    """What `silence` would keep quiet while it holds, whenever that is."""
+    now = silence.starts_at
+    anytime = msgspec.structs.replace(silence, weekly=None)
+    queues = snapshot.queues if snapshot else ()
+    return Muted(
+        alerts=tuple(state for state in states if anytime.mutes(state.rule_id, state.severity, state.labels, now)),
+        rules=tuple(rule for rule in rules if rule.enabled and fits(silence.rule, rule.id)),
+        queues=sum(
+            fits(silence.source, queue.source)
+            and fits(silence.backend, queue.backend)
+            and fits(silence.queue, queue.name)
+            for queue in queues
+        ),
+        of_queues=len(queues),
+    )
+
+
+def has_past(metric: str) -> bool:
+    """Whether the sampler keeps a history of the metric."""
+    return metric in _QUEUES or metric == "redis.memory_ratio"
+
+
+def _ratio(series: QueueHistory) -> Series:
+    return tuple(
+        None if failed is None or not finished else min(1.0, failed / finished)
+        for finished, failed in zip(series.finished_per_min, series.failed_per_min, strict=False)
+    )
+
+
+_QUEUES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
+    "queue.depth": (lambda series: series.depth, None),
+    "queue.dead": (lambda series: series.dead, None),
+    "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
+    "queue.error_ratio": (_ratio, "each point is of five minutes, the rule judges fifteen"),
+}
+_EXACT = {*(name for name, (_, note) in _QUEUES.items() if note is None), "redis.memory_ratio"}
+
+
+def _of_source(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+    if rule.metric != "redis.memory_ratio":
+        return None
+    limit = next((each.health.maxmemory_bytes for each in snapshot.sources if each.name == labels.source), None)
+    if not limit:
+        return None
+    series = history.memory.get(labels.source or "", ())
+    return Past(tuple(None if used is None else used / limit for used in series))
+
+
+def _of_queues(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+    if METRICS[rule.metric].subject != "queue" or rule.metric not in _QUEUES:
+        return None
+    take, note = _QUEUES[rule.metric]
+    if labels != _NO_LABELS:
+        series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
+        return Past(take(series) if series else (), note)
+    every = [take(series) for queue in snapshot.queues if in_scope(rule, queue) and (series := history.of(queue))]
+    return Past(_joined(every, sum if rule.scope == "sum" else max), note)
+
+
+def _joined(every: Sequence[Series], join: Callable[[Iterable[float]], float]) -> Series:
+    longest = max(map(len, every), default=0)
+    padded = [(None,) * (longest - len(series)) + tuple(series) for series in every]
+    found: list[Point] = []
+    for column in zip(*padded, strict=True):
+        known = [point for point in column if point is not None]
+        found.append(join(known) if known else None)
+    return tuple(found)

@@ -1,0 +1,70 @@
+"""What a rule's reducer makes of the figures within its window. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from ..rules.metrics import IDLE, AtLeast, Figure
+from ..rules.rule import Rule
+from .state_machine import Labels
+
+MAX_POINTS = 1000  # of one instance: older ones fall out, so a long window of quick samples tells of less time
+MAX_SERIES = 20_000
+
+
+class Reducers:
+    """Keeps the figures of the rules whose reducer is not `last`. Lost with the process: a window then begins anew."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, int, Labels], deque[tuple[float, float]]] = {}
+        self._touched: set[tuple[str, int, Labels]] = set()
+
+    def reduce(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
+        """The figure that the rule compares; None while the newest one is unknown."""
+        if rule.reducer == "last":
+            return figure
+        key = (rule.id, rule.version, labels)
+        if key not in self._series and len(self._series) >= MAX_SERIES:
+            return None
+        series = self._series.setdefault(key, deque(maxlen=MAX_POINTS))
+        self._touched.add(key)
+        if series and now < series[-1][0]:
+            series.clear()  # the clock was set back
+        if figure is not None and figure is not IDLE:
+            series.append((now, figure if isinstance(figure, AtLeast) else float(figure)))
+        while series and now - series[0][0] > rule.window_s:
+            series.popleft()
+        if figure is IDLE or figure is None:
+            return figure
+        reduced = _reduced(rule.reducer, series)
+        if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):
+            return reduced
+        # How fast a figure changes that may be larger nobody knows.
+        return None if rule.reducer not in ("min", "max", "mean", "p95") else AtLeast(reduced)
+
+    def fill(self, rule: Rule, labels: Labels, points: Iterable[tuple[float, float]]) -> None:
+        """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""
+        self._series[rule.id, rule.version, labels] = deque(points, maxlen=MAX_POINTS)
+
+    def sweep(self) -> None:
+        """Forget what no rule has asked for since the last sweep."""
+        for key in self._series.keys() - self._touched:
+            del self._series[key]
+        self._touched = set()
+
+
+def _reduced(reducer: str, series: deque[tuple[float, float]]) -> float | None:
+    values = [value for _, value in series]
+    if not values:
+        return None
+    if reducer == "min":
+        return min(values)
+    if reducer == "max":
+        return max(values)
+    if reducer == "mean":
+        return sum(values) / len(values)
+    if reducer == "p95":
+        return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
+    span_s = series[-1][0] - series[0][0]
+    return (values[-1] - values[0]) * 60.0 / span_s if span_s > 0 else None

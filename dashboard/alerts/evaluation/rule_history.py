@@ -1,0 +1,258 @@
+"""The last hour of what every rule judged: of each thing it looks at one point a minute, the worst figure of that
+minute. Pure: no Redis, no clock.
+
+The leader keeps all of it in its memory, at 4 bytes a point. What it stores once a minute, for pages and for the next
+leader, is the worst few of each rule, and the worst over all in each minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from ...model import Value
+from ...sampling.recent_history import Point, Series
+from ..rules.metrics import IDLE, Figure
+from ..rules.rule import Rule
+from .state_machine import Labels
+
+STEP_S = 60.0
+POINTS = 60
+MAX_RULES = 500  # the others have no hour
+MAX_LINES = 40_000  # kept over all rules: some 16 MB
+MAX_STORED = 1000  # stored over all rules: at most some 550 kB, with 30 rules at most 100 kB
+WORST = 5  # stored of one rule, at most
+
+_UNKNOWN = math.nan
+
+
+class Line(Value, frozen=True, kw_only=True):
+    """The hour of one thing, oldest first, up to `at` of the Hours; None is unknown, or the question did not arise."""
+
+    labels: Labels
+    points: Series
+
+
+class Hour(Value, frozen=True, kw_only=True):
+    """The hour of one rule. `since`: watched in this way from then on, in seconds since 1970 by the store's clock."""
+
+    mark: str  # of what the rule looks at and how, see `mark`
+    since: float
+    worst: Series  # over all that it looks at
+    lines: tuple[Line, ...] = ()  # of those that are the worst now
+
+
+class Hours(Value, frozen=True, kw_only=True):
+    """The hours of all rules by id; the newest point ended `at`, in seconds since 1970 by the store's clock."""
+
+    at: float
+    step_s: float  # from point to point
+    rules: dict[str, Hour]
+
+
+def sound(hours: Hours) -> bool:
+    """Whether all in it can be drawn: it was read from a Redis that others write to as well."""
+    numbers = [hours.at, hours.step_s]
+    for hour in hours.rules.values():
+        series = [hour.worst, *(line.points for line in hour.lines)]
+        if len(series) > 1 + WORST or any(len(points) > POINTS for points in series):
+            return False
+        numbers.append(hour.since)
+        numbers += [point for points in series for point in points if point is not None]
+    return hours.step_s >= 1 and len(hours.rules) <= MAX_RULES and all(math.isfinite(number) for number in numbers)
+
+
+def mark(rule: Rule) -> str:
+    """The same for rules whose figures are the same, whatever their names and thresholds."""
+    what = (
+        *(rule.metric, rule.reducer, rule.window_s, rule.needed_events, rule.worsens_upwards),
+        *(rule.scope, rule.source, rule.backend, rule.queues, rule.queues_not),
+    )
+    return hashlib.sha256(repr(what).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class _Track:
+    """One rule: the minute that is under way, and the lines of those before."""
+
+    rule: Rule
+    mark: str
+    since: float
+    worst: array[float]
+    lines: dict[Labels, array[float]] = field(default_factory=dict)
+    labels: Sequence[Labels] = ()
+    figures: Sequence[Figure] = ()  # of the last tick
+    peaks: list[float | None] = field(default_factory=list)  # of this minute, as `labels`
+    gone: dict[Labels, float | None] = field(default_factory=dict)  # the peaks of what left `labels` within this minute
+    touched: bool = True  # within this minute
+
+
+class HourKeeper:
+    """Takes in what the ticks judged, in their order; not thread-safe."""
+
+    def __init__(self, interval_s: float) -> None:
+        """`interval_s` = of the ticks: what one judged stands until the next one is two of them late."""
+        self._interval_s = interval_s
+        self._tracks: dict[str, _Track] = {}
+        self._now = 0.0
+        self.at = 0.0  # the end of the last full minute; another value = there is more to store
+
+    def tick(self, now: float) -> None:
+        """Begin a tick. Call it before the `see` of that tick."""
+        stands = now - self._now <= 2 * self._interval_s
+        self._now = now
+        began = now // STEP_S * STEP_S
+        minutes = round((began - self.at) / STEP_S)
+        if not self.at or minutes > POINTS or minutes < -1:  # a clock set back begins anew
+            self._tracks.clear()
+            self.at = began
+        elif minutes > 0:
+            self._close(minutes, stands=stands)
+            self.at = began
+
+    def see(self, rule: Rule, labels: Sequence[Labels], figures: Sequence[Figure]) -> None:
+        """Note what a rule judged of each thing it looks at; None where nothing is known of one.
+
+        Cheap while `labels` is the very same list as in the last tick. Neither may be changed later.
+        """
+        track = self._track(rule)
+        if track is None:
+            return
+        upwards = rule.worsens_upwards
+        if labels is not track.labels and labels != track.labels:
+            track.gone |= zip(track.labels, track.peaks, strict=True)
+            track.peaks = [track.gone.pop(each, None) for each in labels]
+        track.labels, track.figures, track.touched = labels, figures, True
+        track.peaks = _merged(track.peaks, figures, upwards=upwards)
+
+    def seen(self, rule: Rule) -> Iterator[tuple[Labels, Figure]]:
+        """What the rule judged in the last tick."""
+        track = self._tracks.get(rule.id)
+        if track is not None and track.rule is rule:
+            yield from zip(track.labels, track.figures, strict=True)
+
+    def points(self, rule_id: str, labels: Labels) -> Series:
+        """The hour of one thing with the minute that is under way, oldest first; () when nothing is kept of it."""
+        track = self._tracks.get(rule_id)
+        if track is None:
+            return ()
+        now = next((peak for each, peak in zip(track.labels, track.peaks, strict=True) if each == labels), None)
+        return (*_series(track.lines.get(labels, ())), now)[-POINTS:]
+
+    def hours(self) -> Hours:
+        """What to store."""
+        most = min(WORST, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
+        return Hours(
+            at=self.at, step_s=STEP_S, rules={name: _hour(track, most) for name, track in self._tracks.items()}
+        )
+
+    def adopt(self, hours: Hours, rules: Iterable[Rule], now: float) -> None:
+        """Go on where another leader stopped; what nobody watched in between is a gap."""
+        began = now // STEP_S * STEP_S
+        missed = round((began - hours.at) / STEP_S)
+        if not 0 <= missed <= POINTS or hours.at <= self.at or hours.step_s != STEP_S:
+            return
+        by_id = {rule.id: rule for rule in rules}
+        self._tracks = {}
+        self.at = began
+        for name, hour in list(hours.rules.items())[:MAX_RULES]:
+            rule = by_id.get(name)
+            if rule is None or mark(rule) != hour.mark:
+                continue
+            lines = {line.labels: _array(line.points, missed) for line in hour.lines[:WORST]}
+            track = _Track(rule, hour.mark, min(hour.since, now), _array(hour.worst, missed), lines)
+            self._tracks[name] = track
+
+    def _track(self, rule: Rule) -> _Track | None:
+        track = self._tracks.get(rule.id)
+        if track is not None and track.rule is rule:
+            return track
+        name = mark(rule)
+        if track is not None and track.mark == name:
+            track.rule = rule
+            return track
+        if track is None and len(self._tracks) >= MAX_RULES:
+            return None
+        track = self._tracks[rule.id] = _Track(rule, name, self._now, array("f"))
+        return track
+
+    def _close(self, minutes: int, *, stands: bool) -> None:
+        """End the minute; those after it, up to now, are as it where that `stands`, and unknown otherwise."""
+        self._tracks = {name: track for name, track in self._tracks.items() if track.touched}
+        share = MAX_LINES // max(1, len(self._tracks))
+        for track in self._tracks.values():
+            peaks = track.gone | dict(zip(track.labels, track.peaks, strict=True))
+            _extend(track.worst, _worst(peaks.values(), upwards=track.rule.worsens_upwards), minutes, stands=stands)
+            for labels in peaks.keys() - track.lines.keys():
+                track.lines[labels] = array("f")
+            for labels, line in track.lines.items():
+                _extend(line, peaks.get(labels), minutes, stands=stands)
+            # What is not there now may come back: a Redis that did not answer. After an hour it is forgotten.
+            for labels in track.lines.keys() - peaks.keys():
+                if all(math.isnan(point) for point in track.lines[labels]):
+                    del track.lines[labels]
+            if len(track.lines) > share:
+                track.lines = {labels: track.lines[labels] for labels in _worst_lines(track, share)}
+            track.peaks, track.gone, track.touched = [None] * len(track.labels), {}, False
+
+
+def _merged(peaks: Sequence[float | None], figures: Sequence[Figure], *, upwards: bool) -> list[float | None]:
+    """The worse of each pair."""
+    pairs = zip(peaks, figures, strict=True)
+    if upwards:
+        return [p if f is None or f is IDLE or (p is not None and p >= f) else f for p, f in pairs]
+    return [p if f is None or f is IDLE or (p is not None and p <= f) else f for p, f in pairs]
+
+
+def _worst(values: Iterable[float | None], *, upwards: bool) -> float | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return max(known) if upwards else min(known)
+
+
+def _worst_lines(track: _Track, most: int) -> list[Labels]:
+    """Those that are the worst in the newest minute, the worst first; what is unknown comes last."""
+    sign = -1.0 if track.rule.worsens_upwards else 1.0
+
+    def rank(labels: Labels) -> float:
+        newest = track.lines[labels][-1]
+        return math.inf if math.isnan(newest) else sign * newest
+
+    return nsmallest(most, track.lines, key=rank)
+
+
+def _extend(line: array[float], point: float | None, minutes: int, *, stands: bool) -> None:
+    known = _UNKNOWN if point is None else point
+    line.append(known)
+    if minutes > 1:
+        line.extend([known if stands else _UNKNOWN] * (minutes - 1))
+    del line[:-POINTS]
+
+
+def _hour(track: _Track, most: int) -> Hour:
+    lines = (Line(labels=labels, points=_series(track.lines[labels])) for labels in _worst_lines(track, most))
+    return Hour(mark=track.mark, since=track.since, worst=_series(track.worst), lines=tuple(lines))
+
+
+def _series(line: Iterable[float]) -> Series:
+    return tuple(map(_short, line))
+
+
+def _short(value: float) -> Point:
+    """As it is stored: six digits, whole numbers as such, since they take less room."""
+    if math.isnan(value):
+        return None
+    rounded = float(f"{value:.6g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _array(points: Series, missed: int) -> array[float]:
+    line = array("f", (_UNKNOWN if point is None else point for point in points[-POINTS:]))
+    line.extend([_UNKNOWN] * missed)
+    del line[:-POINTS]
+    return line

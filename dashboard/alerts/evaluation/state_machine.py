@@ -1,0 +1,373 @@
+"""The life of one instance: a rule, a severity, and the thing it looks at. Pure: what goes in decides what comes out.
+
+`step` says what is true (ok, pending, firing, recovering), `speak` what people are told of it. A mute changes only what
+is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from msgspec.structs import replace
+
+from ...model import Value
+from ..rules.metrics import IDLE, AtLeast, Figure
+from ..rules.rule import Rule, Severity, fingerprint
+
+GONE_S = 600.0
+FLAP_WINDOW_S = 3600.0
+FLAPS_FROM = 6  # events within the window
+FLAPS_UNTIL = 2
+Kind = Literal["firing", "resolved", "reminder", "flapping"]
+
+
+class Phase(StrEnum):
+    """Where an instance stands."""
+
+    OK = "ok"
+    PENDING = "pending"  # breached, not yet for long enough
+    FIRING = "firing"
+    RECOVERING = "recovering"  # healthy, not yet for long enough
+
+
+class Health(StrEnum):
+    """What one figure means to one severity."""
+
+    BREACH = "breach"
+    BETWEEN = "between"  # neither beyond the threshold nor past that of recovery
+    HEALTHY = "healthy"
+    UNKNOWN = "unknown"
+
+
+# Of labels and states there are tens of thousands on a bad night, made anew each tick and never part of a cycle: the
+# collector need not walk them (gc=False).
+class Labels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
+    """What an instance looks at; None where it is not that narrow."""
+
+    source: str | None = None
+    backend: str | None = None
+    queue: str | None = None
+    channel: str | None = None
+
+    def items(self) -> dict[str, str]:
+        """The labels that are set, by name."""
+        pairs = (
+            *(("source", self.source), ("backend", self.backend)),
+            *(("queue", self.queue), ("channel", self.channel)),
+        )
+        return {name: value for name, value in pairs if value is not None}
+
+    def agree(self, other: Labels) -> bool:
+        """Whether no label that both have differs."""
+        return (
+            (self.source is None or other.source is None or self.source == other.source)
+            and (self.backend is None or other.backend is None or self.backend == other.backend)
+            and (self.queue is None or other.queue is None or self.queue == other.queue)
+        )
+
+
+class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One instance as it is stored. Instants are seconds since 1970 by the store's clock; they order and are shown,
+    durations are added up."""
+
+    fp: str
+    rule_id: str
+    rule_name: str
+    metric: str
+    severity: Severity
+    threshold: float
+    labels: Labels = Labels()
+    phase: Phase = Phase.OK
+    evaluated_at: float = 0.0
+    held_s: float = 0.0  # breached for so long
+    seen: int = 0  # samples of that
+    healthy_s: float = 0.0
+    absent_s: float = 0.0
+    unknown_s: float = 0.0  # for so long the figure has not been known, or what it is of not been there
+    value: float | None = None  # the last one that was known
+    peak: float | None = None
+    episode: str = ""
+    started_at: float | None = None
+    lasted_s: float = 0.0  # firing for so long
+    told: str = ""  # the episode that channels hold to be going on
+    told_to: tuple[str, ...] = ()
+    told_started_at: float | None = None
+    told_count: int = 0  # messages of the told episode
+    quiet_s: float = 0.0  # since the last of them
+    events: tuple[float, ...] = ()  # when it began or ended, within the last hour
+    flapping: bool = False
+
+    @property
+    def value_now(self) -> float | None:
+        """The figure as of the last look; None where it is not known."""
+        return None if self.unknown_s else self.value
+
+    @property
+    def active(self) -> bool:
+        """Whether an incident is going on."""
+        return self.phase in (Phase.FIRING, Phase.RECOVERING)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether anything would be lost with it."""
+        return self.phase is not Phase.OK or bool(self.told) or bool(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An episode began or ended."""
+
+    kind: Literal["firing", "resolved"]
+    episode: str
+    at: float
+    started_at: float | None = None
+    lasted_s: float = 0.0
+    value: float | None = None
+    peak: float | None = None
+    reason: str | None = None  # why it ended when not by recovery: gone, rule removed
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """What to tell: message `number` of its kind within the episode, to these channels."""
+
+    kind: Kind
+    episode: str
+    number: int
+    to: tuple[str, ...]
+    started_at: float | None
+
+
+def begin(rule: Rule, severity: Severity, labels: Labels, now: float) -> State:
+    """The state of an instance that was not there before."""
+    return State(
+        fp=fingerprint(rule.id, severity, labels.items()),
+        rule_id=rule.id,
+        rule_name=rule.title,
+        metric=rule.metric,
+        severity=severity,
+        threshold=rule.threshold(severity),
+        labels=labels,
+        evaluated_at=now,
+    )
+
+
+def anew(rule: Rule, state: State) -> State:
+    """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
+    begun = begin(rule, state.severity, state.labels, state.evaluated_at)
+    return replace(begun, events=state.events, flapping=state.flapping)
+
+
+def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[Health, float | None]:
+    """(what the figure means, the figure as a number)."""
+    if figure is None:
+        unknown = {"keep": Health.UNKNOWN, "ok": Health.HEALTHY, "breach": Health.BREACH}
+        return unknown[rule.no_data], None
+    if figure is IDLE:
+        return Health.HEALTHY, None
+    if isinstance(figure, AtLeast):
+        return _judge_at_least(rule, severity, float(figure))
+    if rule.breached(severity, figure):
+        return Health.BREACH, figure
+    return (Health.HEALTHY if rule.recovered(severity, figure) else Health.BETWEEN), figure
+
+
+def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[Health, float | None]:
+    """As `judge`, of a figure that may be larger: what more would change is unknown."""
+    breached = rule.breached(severity, least)
+    if rule.worsens_upwards:
+        return (Health.BREACH, least) if breached else (Health.UNKNOWN, None)
+    return (Health.HEALTHY, least) if rule.recovered(severity, least) else (Health.UNKNOWN, None)
+
+
+def passed_s(state: State, now: float, interval_s: float) -> float:
+    """The time since the last look that counts: a pause or a stepped clock gives at most two intervals, never less
+    than nothing."""
+    return min(max(now - state.evaluated_at, 0.0), 2 * interval_s)
+
+
+def step(
+    rule: Rule, state: State, health: Health, value: float | None, now: float, interval_s: float
+) -> tuple[State, Change | None]:
+    """The state after one sample, and what changed by it."""
+    passed = passed_s(state, now, interval_s)
+    if health is Health.UNKNOWN:
+        return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
+    state = _seen(rule, state, value, now, passed)
+    if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
+        return state, None
+    if state.phase is Phase.OK:
+        return _from_ok(rule, state, health, now)
+    if state.phase is Phase.PENDING:
+        return _from_pending(rule, state, health, now, passed)
+    if health is not Health.HEALTHY:
+        return replace(state, phase=Phase.FIRING, healthy_s=0.0), None
+    healthy_s = state.healthy_s + passed if state.phase is Phase.RECOVERING else 0.0
+    if healthy_s < rule.recover_for_s:
+        return replace(state, phase=Phase.RECOVERING, healthy_s=healthy_s), None
+    return _ended(state, now, None)
+
+
+def _seen(rule: Rule, state: State, value: float | None, now: float, passed: float) -> State:
+    """The state with a known figure noted, its phase as it was."""
+    going_on = state.active
+    return replace(
+        state,
+        evaluated_at=now,
+        absent_s=0.0,
+        unknown_s=0.0,
+        value=value,
+        threshold=rule.threshold(state.severity),
+        rule_name=rule.title,
+        lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
+        quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
+        peak=_worse(rule, state.peak, value) if going_on else state.peak,
+    )
+
+
+def _from_ok(rule: Rule, state: State, health: Health, now: float) -> tuple[State, Change | None]:
+    if health is not Health.BREACH:
+        return state, None
+    return _fire_when_due(rule, replace(state, phase=Phase.PENDING, held_s=0.0, seen=1, peak=state.value), now)
+
+
+def _from_pending(rule: Rule, state: State, health: Health, now: float, passed: float) -> tuple[State, Change | None]:
+    if health is not Health.BREACH:
+        return replace(state, phase=Phase.OK, held_s=0.0, seen=0, peak=None), None
+    peak = _worse(rule, state.peak, state.value)
+    return _fire_when_due(rule, replace(state, held_s=state.held_s + passed, seen=state.seen + 1, peak=peak), now)
+
+
+def _fire_when_due(rule: Rule, state: State, now: float) -> tuple[State, Change | None]:
+    if state.held_s < rule.for_s or state.seen < rule.min_samples:
+        return state, None
+    episode = f"{state.fp}-{int(now * 1000):x}"
+    fired = replace(
+        state,
+        phase=Phase.FIRING,
+        episode=episode,
+        started_at=now,
+        lasted_s=0.0,
+        quiet_s=0.0,
+        healthy_s=0.0,
+        events=(*state.events, now),
+    )
+    return fired, Change("firing", episode, now, started_at=now, value=state.value, peak=state.peak)
+
+
+def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]:
+    change = Change(
+        "resolved",
+        state.episode,
+        now,
+        started_at=state.started_at,
+        lasted_s=state.lasted_s,
+        value=state.value,
+        peak=state.peak,
+        reason=reason,
+    )
+    calm = replace(
+        state,
+        phase=Phase.OK,
+        held_s=0.0,
+        seen=0,
+        healthy_s=0.0,
+        absent_s=0.0,
+        episode="",
+        started_at=None,
+        events=(*state.events, now),
+    )
+    return calm, change
+
+
+def absent(state: State, now: float, interval_s: float) -> tuple[State, Change | None]:
+    """The state after a sample in which what it looks at was not there."""
+    gone_s = state.absent_s + passed_s(state, now, interval_s)
+    unknown_s = state.unknown_s + gone_s - state.absent_s
+    state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
+    if gone_s < GONE_S or state.phase is Phase.OK:
+        return state, None
+    return removed(state, now, "gone")
+
+
+def removed(state: State, now: float, reason: str) -> tuple[State, Change | None]:
+    """The state after its rule, or what it looks at, ceased to be: nothing stays open for ever."""
+    if state.active:
+        return _ended(state, now, reason)
+    return replace(state, phase=Phase.OK, held_s=0.0, seen=0), None
+
+
+def speak(
+    state: State,
+    now: float,
+    *,
+    rule: Rule | None,
+    muted: bool,
+    acked: bool,
+    channels: Sequence[str],
+) -> tuple[State, tuple[Say, ...]]:
+    """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
+
+    An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
+    was not told, since it is new or has another name by now, is told while the alert lasts. One that is not there any
+    more still gets the end: another process may have it.
+    """
+    quiet = muted or acked
+    events = state.events
+    if events and now - min(events) >= FLAP_WINDOW_S:
+        events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
+    was_flapping = state.flapping
+    flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
+    if quiet and state.told and flapping != was_flapping and (flapping or state.active):
+        flapping = was_flapping  # it is told when the mute is over
+    if flapping != was_flapping or len(events) != len(state.events):
+        state = replace(state, events=events, flapping=flapping)
+    if flapping:
+        if state.told:
+            return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)
+        if state.phase is not Phase.FIRING or quiet or not channels:
+            return state, ()
+        return _said(_opened(state, channels), "flapping", tuple(channels))
+    if not state.active:
+        return _end_told(state, rule)
+    if state.phase is not Phase.FIRING or quiet or not channels:
+        return state, ()
+    if not state.told:
+        return _said(_opened(state, channels), "firing", tuple(channels))
+    if was_flapping:  # the true state, in the thread that was open when it began to flap
+        return _said(state, "firing", state.told_to)
+    # Compared first, which costs nothing on a bad night: mostly all channels are told.
+    if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
+        say = Say("firing", state.told, 1, untold, state.told_started_at)
+        return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
+    if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
+        return _said(state, "reminder", state.told_to)
+    return state, ()
+
+
+def _opened(state: State, channels: Sequence[str]) -> State:
+    return replace(state, told=state.episode, told_to=tuple(channels), told_started_at=state.started_at, told_count=0)
+
+
+def _end_told(state: State, rule: Rule | None) -> tuple[State, tuple[Say, ...]]:
+    if not state.told:
+        return state, ()
+    told: tuple[Say, ...] = ()
+    if rule is None or rule.notify_resolved:
+        state, told = _said(state, "resolved", state.told_to)
+    return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
+
+
+def _said(state: State, kind: Kind, to: tuple[str, ...]) -> tuple[State, tuple[Say, ...]]:
+    number = state.told_count + 1
+    say = Say(kind, state.told, number, to, state.told_started_at)
+    return replace(state, told_count=number, quiet_s=0.0), (say,)
+
+
+def _worse(rule: Rule, peak: float | None, value: float | None) -> float | None:
+    if peak is None or value is None:
+        return value if peak is None else peak
+    return max(peak, value) if rule.worsens_upwards else min(peak, value)

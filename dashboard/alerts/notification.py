@@ -1,0 +1,146 @@
+"""A message as it is kept in the outbox: facts only, put into words when it is sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model import Value
+from .evaluation.state_machine import Change, Labels, Say, State
+from .rules.rule import Rule, Severity
+
+# How the name of an episode begins that was told without the store.
+LOCAL = "local-"
+
+
+class Note(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to be told, the same for every channel it goes to. Instants are seconds since 1970."""
+
+    kind: str  # firing, resolved, reminder, flapping, test
+    number: int
+    episode: str
+    fp: str
+    rule_id: str
+    rule_name: str
+    metric: str
+    severity: Severity
+    at: float
+    labels: Labels = Labels()
+    op: str = "gt"
+    threshold: float | None = None
+    value: float | None = None
+    peak: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    detail: str | None = None  # what is wrong in the words of the server
+    runbook_url: str | None = None
+    fallback: str | None = None
+    spark: tuple[float | None, ...] = ()
+    top_errors: tuple[str, ...] = ()
+
+    def id_on(self, channel: str) -> str:
+        """The stable name of this message on a channel: writing it twice is writing it once."""
+        return f"{self.episode}:{self.kind}:{self.number}:{channel}"
+
+    @property
+    def group(self) -> str:
+        """What may be told in one message with others of the same text here, apart from their kind."""
+        return f"{self.rule_id}:{self.severity.value}"
+
+
+class Queued(Value, frozen=True, kw_only=True):
+    """A note for one channel, due at an instant of the store's clock."""
+
+    note: Note
+    channel: str
+    due_at: float
+
+    @property
+    def id(self) -> str:
+        """The message id."""
+        return self.note.id_on(self.channel)
+
+
+class Episode(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of the history: an episode began or ended."""
+
+    kind: str  # firing, resolved
+    episode: str
+    at: float
+    rule_id: str
+    rule_name: str
+    metric: str
+    severity: Severity
+    labels: Labels = Labels()
+    threshold: float | None = None
+    value: float | None = None
+    peak: float | None = None
+    started_at: float | None = None
+    lasted_s: float = 0.0
+    reason: str | None = None
+    fp: str = ""
+
+
+def episode_of(state: State, change: Change) -> Episode:
+    """The entry of the history for a change of a state."""
+    return Episode(
+        kind=change.kind,
+        episode=change.episode,
+        at=change.at,
+        rule_id=state.rule_id,
+        rule_name=state.rule_name,
+        metric=state.metric,
+        severity=state.severity,
+        labels=state.labels,
+        threshold=state.threshold,
+        value=change.value,
+        peak=change.peak,
+        started_at=change.started_at,
+        lasted_s=round(change.lasted_s, 3),
+        reason=change.reason,
+        fp=state.fp,
+    )
+
+
+def note_of(
+    state: State,
+    say: Say,
+    rule: Rule | None,
+    now: float,
+    *,
+    reason: str | None = None,
+    detail: str | None = None,
+    spark: Sequence[float | None] = (),
+    top_errors: Sequence[str] = (),
+) -> Note:
+    """The note for something to be said about a state."""
+    return Note(
+        kind=say.kind,
+        number=say.number,
+        episode=say.episode,
+        fp=state.fp,
+        rule_id=state.rule_id,
+        rule_name=state.rule_name,
+        metric=state.metric,
+        severity=state.severity,
+        at=now,
+        labels=state.labels,
+        op=rule.op if rule else "gt",
+        threshold=state.threshold,
+        value=state.value_now,
+        peak=state.peak,
+        started_at=say.started_at,
+        ended_at=now if say.kind == "resolved" else None,
+        reason=reason,
+        detail=detail,
+        runbook_url=rule.runbook_url if rule else None,
+        fallback=rule.fallback_channel if rule else None,
+        spark=tuple(spark),
+        top_errors=tuple(top_errors),
+    )
+
+
+def queue_up(note: Note, say: Say, rule: Rule | None) -> tuple[Queued, ...]:
+    """The note for each of its channels; who is waited for is told within the rule's group wait."""
+    wait_s = rule.wait_s(note.severity) if rule else 0.0
+    return tuple(Queued(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)

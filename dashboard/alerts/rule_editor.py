@@ -1,0 +1,162 @@
+"""Rules as people read and change them: versioned, checked against who else edits, kept in the store.
+
+Works in every process, whoever leads. Raises BackendUnavailable and Forbidden as the store does; each method states its
+cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigurationError, Conflict, NotFound, Unsupported
+from ..store.redis_store import Store
+from . import keys
+from .rules.rule import Origin, Rule
+from .rules.ruleset import Entry, PageRule, PageRules, Rulebook, given, read_page, unreadable
+from .store import AlertStore
+
+MAX_NAME = 300
+# So often an edit is tried again when another rule was edited in between.
+TRIES = 5
+
+# KEYS rules. ARGV what it must hold, what it shall hold, "1" to keep aside what it held: a part of it cannot be read,
+# and another version may want it. Answers 1, or 0 when somebody else edited meanwhile.
+_EDIT = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '1' then aside(KEYS[1], 'held rules that cannot be read') end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+def alerts_elsewhere() -> Conflict:
+    """Why alerts are not ours to show or change while a dashboard with other settings leads on the same store."""
+    return Conflict(
+        "Alerts are evaluated by another dashboard with other settings.",
+        hint="Give one of them its own store_prefix, or give both the same settings.",
+    )
+
+
+class RuleEditor:
+    """Thread-safe. Opens no connection by itself. `channels` are the names that a rule may tell."""
+
+    def __init__(
+        self,
+        store: Store,
+        rulebook: Rulebook,
+        channels: Collection[str],
+        *,
+        is_elsewhere: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_elsewhere`: whether the stored rules are those of a dashboard with other settings. Then the rules of
+        these settings are all there are, and every change raises Conflict."""
+        self._is_elsewhere = is_elsewhere
+        self._store = store
+        self._alerts = AlertStore(store)
+        self._rulebook = rulebook
+        self._channels = frozenset(channels)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All rules with their origin, those that are off too. Cost: 1 round trip."""
+        if self._is_elsewhere():
+            return self._rulebook.entries()
+        return self._rulebook.entries(self._stored_rules())
+
+    def entry(self, rule_id: str) -> Entry:
+        """One rule. Raises NotFound. Cost: 1 round trip."""
+        for entry in self.entries():
+            if entry.rule.id == rule_id:
+                return entry
+        raise NotFound(f"There is no rule {rule_id!r}.")
+
+    def read(self, values: Mapping[str, Any]) -> Rule:
+        """The rule that a form describes, checked and not stored. Raises ConfigurationError. Cost: 1 round trip where
+        it names other rules."""
+        rule = self._rulebook.read(values, "form")
+        wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
+        wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
+        unknown = sorted(wanted - self._channels)
+        if unknown:
+            raise ConfigurationError(f"form: rule {rule.id!r}: channels: there is no channel {unknown[0]!r}")
+        if rule.inhibited_by:
+            rules = {entry.rule.id: entry.rule for entry in self.entries()}
+            # One that it named before may have been removed since.
+            known = {*rules, *(rules[rule.id].inhibited_by if rule.id in rules else ())}
+            for name in sorted(set(rule.inhibited_by) - known):
+                raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: there is no rule {name!r}")
+        return rule
+
+    def save(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
+        """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
+
+        Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
+        Unsupported for a rule of the TOML file. Cost: 3 round trips.
+        """
+        self._check_here()
+        draft = self.read({**values, "version": 1})
+        for _ in range(TRIES):
+            stored = self._stored_rules()
+            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == draft.id), None)
+            if entry is not None and entry.origin is Origin.TOML:
+                raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+            self._check_version(entry, version)
+            rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
+            kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
+            page = PageRule(rule=kept, by=by[:MAX_NAME], at=self._alerts.heartbeat()[0])
+            old = read_page(stored)
+            if self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
+                return rule
+        raise Conflict("Someone else is changing the rules right now. Nothing was saved; try again.")
+
+    def _check_version(self, entry: Entry | None, version: int | None) -> None:
+        if (entry.rule.version if entry else None) == version:
+            return
+        if entry is None:
+            raise Conflict("This rule was removed meanwhile. Nothing was stored.")
+        if version is None:
+            raise Conflict(f"There is a rule {entry.rule.id!r} already. Nothing was stored.")
+        who = f"by {entry.edited_by}" if entry.edited_by else "back to what ships"
+        raise Conflict(f"This rule was changed meanwhile {who}. Nothing of yours was stored.")
+
+    def enable(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
+        """The rule switched on or off. Raises as `save`, and NotFound. Cost: 4 round trips."""
+        rule = self.entry(rule_id).rule
+        return self.save({**given(rule), "id": rule_id, "enabled": on}, by=by, version=version)
+
+    def delete(self, rule_id: str, *, version: int) -> None:
+        """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
+
+        Cost: 2 round trips.
+        """
+        self._check_here()
+        for _ in range(TRIES):
+            stored = self._stored_rules()
+            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
+            if entry is None:
+                raise NotFound(f"There is no rule {rule_id!r}.")
+            if entry.origin is not Origin.PAGE:
+                raise Unsupported("Only rules made on this page can be removed; switch the others off.")
+            self._check_version(entry, version)
+            old = read_page(stored)
+            rest = {name: page for name, page in old.rules.items() if name != rule_id}
+            if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
+                return
+        raise Conflict("Someone else is changing the rules right now. Nothing was removed; try again.")
+
+    def _check_here(self) -> None:
+        if self._is_elsewhere():
+            raise alerts_elsewhere()
+
+    def _stored_rules(self) -> bytes:
+        (stored,) = self._store.ask(("GET", keys.RULES))
+        return stored if isinstance(stored, bytes) else b""
+
+    def _replace_rules(self, expected: bytes, page: PageRules) -> bool:
+        """False when the rules are not `expected` any more."""
+        encoded = msgspec.json.encode(page)
+        if len(encoded) > keys.MAX_RULES_BYTES:
+            raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
+        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded, int(bool(unreadable(expected)))))

@@ -1,0 +1,279 @@
+"""The table of metrics: name, unit, what it is a figure of, and how it is taken from one sample. Pure.
+
+A figure is a number, None (unknown: it neither breaches nor heals), or IDLE: the question does not arise now, which is
+health (a queue without waiting jobs needs no worker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from ...model import QueueStats, SourceStats, State
+from ..evaluation.durations import QueueFacts, SourceFacts
+
+
+class Idle(Enum):
+    """The type of IDLE."""
+
+    IDLE = "idle"
+
+
+class AtLeast(float):
+    """A figure that may be larger: beyond a threshold it breaches, short of one nobody knows."""
+
+    __slots__ = ()
+
+
+IDLE: Final = Idle.IDLE
+Figure: TypeAlias = "float | Idle | None"
+Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
+Subject = Literal["queue", "library", "source", "channel", "checker"]
+TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
+TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
+
+FRAGMENTED_BYTES = 256 * 1024 * 1024
+ERROR_MIN_EVENTS = 20
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that can be measured. Exactly the `take_*` of its subject is set, unless the checker supplies it."""
+
+    name: str
+    unit: Unit
+    subject: Subject
+    meaning: str
+    bounded: bool = False  # a ratio that lies in 0..1
+    several: bool = False  # no single sample tells it, however well the last hour is known
+    min_events: int = 0  # finished jobs that a figure needs, unless the rule says otherwise
+    unavailable: str | None = None  # why it cannot be had
+    take_queue: TakeQueue | None = None
+    take_source: TakeSource | None = None
+
+
+def _depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _counted(queue, State.WAITING, queue.depth)
+
+
+def _counted(queue: QueueStats, state: State, figure: float | None) -> float | None:
+    """A figure that is counted from jobs in `state`, which may be a lower bound."""
+    return AtLeast(figure) if figure is not None and state in queue.at_least else figure
+
+
+def _latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.latency_s  # in a paused queue, too: somebody may have forgotten that it is paused
+
+
+def _no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return facts.no_progress_s
+
+
+def _throughput(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.throughput_per_min
+
+
+def _error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
+    finished, failed = queue.finished_15min, queue.failed_15min
+    if finished is None or failed is None or finished < max(least, 1):
+        return None
+    return failed / finished
+
+
+def _dead(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _counted(queue, State.DEAD, queue.counts.dead)
+
+
+def _dead_growth(queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return _counted(queue, State.DEAD, facts.dead_growth_per_h)
+
+
+def _active_age(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.active_age_s
+
+
+def _stalled(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.stalled
+
+
+def _overdue(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    # A paused queue starts no scheduled job either, which says nothing of its scheduler.
+    return None if queue.paused and queue.overdue_s else queue.overdue_s
+
+
+def _consumers(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    # Workers of a paused queue have nothing to do there; that is another rule's business.
+    if queue.depth == 0 or (queue.depth is not None and queue.paused):
+        return IDLE
+    return None if queue.depth is None else queue.workers
+
+
+def _paused(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return facts.paused_s
+
+
+def _unreachable(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.unreachable_s
+
+
+def _writes_refused(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.writes_refused
+
+
+def _memory_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
+    return IDLE if source.health.memory_limited is False else source.health.memory_ratio
+
+
+def _full_in(source: SourceStats, facts: SourceFacts) -> Figure:
+    ratio = source.health.memory_ratio
+    if source.health.memory_limited is False or facts.never_full or (ratio is not None and ratio <= 0.5):
+        return IDLE
+    return facts.full_in_s
+
+
+def _evicted(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.evicted_per_min
+
+
+def _policy(source: SourceStats, _facts: SourceFacts) -> Figure:
+    health = source.health
+    if health.eviction_policy is None or health.memory_limited is None:
+        return None
+    return float(bool(source.needs_noeviction) and health.memory_limited and health.eviction_policy != "noeviction")
+
+
+def _rejected(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.rejected_per_min
+
+
+def _clients(source: SourceStats, _facts: SourceFacts) -> Figure:
+    clients, most = source.health.clients, source.health.max_clients
+    return None if clients is None or not most else clients / most
+
+
+def _fragmentation(source: SourceStats, _facts: SourceFacts) -> Figure:
+    wasted = source.health.allocator_frag_bytes
+    if wasted is not None and wasted < FRAGMENTED_BYTES:
+        return IDLE
+    return None if wasted is None else source.health.allocator_frag_ratio
+
+
+def _replica_lag(source: SourceStats, _facts: SourceFacts) -> Figure:
+    if source.health.role == "master" and source.health.replicas == 0:
+        return IDLE
+    return source.health.replica_lag_bytes
+
+
+def _replica_link(source: SourceStats, facts: SourceFacts) -> Figure:
+    return IDLE if source.health.role == "master" else facts.link_down_s
+
+
+def _persistence(source: SourceStats, _facts: SourceFacts) -> Figure:
+    return None if source.health.persistence_ok is None else float(not source.health.persistence_ok)
+
+
+def _no_data(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.no_data_s
+
+
+def _queue(name: str, unit: Unit, meaning: str, take: TakeQueue, *, bounded: bool = False, events: int = 0) -> Metric:
+    return Metric(
+        name=name, unit=unit, subject="queue", meaning=meaning, take_queue=take, bounded=bounded, min_events=events
+    )
+
+
+def _source(
+    name: str, unit: Unit, meaning: str, take: TakeSource, *, bounded: bool = False, several: bool = False
+) -> Metric:
+    return Metric(
+        name=name, unit=unit, subject="source", meaning=meaning, take_source=take, bounded=bounded, several=several
+    )
+
+
+def _later(name: str, unit: Unit, meaning: str) -> Metric:
+    return Metric(
+        name=name, unit=unit, subject="queue", meaning=meaning, unavailable="it needs a history of days, not kept yet"
+    )
+
+
+_TABLE: tuple[Metric, ...] = (
+    _queue("queue.depth", "count", "jobs waiting now; scheduled and active ones not counted", _depth),
+    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 when none waits", _latency),
+    _queue(
+        *(
+            "queue.no_progress_s",
+            "s",
+            "since a job last finished (or, where ends leave no trace, was taken), while jobs wait",
+        ),
+        _no_progress,
+    ),
+    _queue("queue.throughput_per_min", "per_min", "jobs finished per minute, over five minutes", _throughput),
+    _queue(
+        *("queue.error_ratio", "ratio", "failed of finished jobs in 15 minutes"),
+        _error_ratio,
+        bounded=True,
+        events=ERROR_MIN_EVENTS,
+    ),
+    _queue("queue.dead", "count", "dead-letter jobs", _dead),
+    _queue("queue.dead_growth_per_h", "per_h", "rise of the dead letters within an hour; falls count 0", _dead_growth),
+    _queue("queue.active_age_s", "s", "how long the oldest active job has been running", _active_age),
+    _queue("queue.stalled", "count", "active jobs whose lock or worker is gone", _stalled),
+    _queue(
+        "queue.overdue_s", "s", "how late the earliest scheduled job is; unknown while the queue is paused", _overdue
+    ),
+    _queue("queue.consumers", "count", "workers that serve the queue, while jobs wait", _consumers),
+    _queue("queue.paused_s", "s", "how long it has been paused with jobs waiting", _paused),
+    _later("queue.enqueue_idle_s", "s", "since a job was last enqueued"),
+    _later("queue.runtime_p95_ratio", "ratio", "p95 of 15 minutes by the usual p95 of a week"),
+    Metric(
+        name="workers.count",
+        unit="count",
+        subject="library",
+        meaning="workers alive that serve the library's queues, while it has work; where only each queue tells its "
+        "workers, the most that one queue has",
+    ),
+    _source("redis.unreachable_s", "s", "since the last good reply", _unreachable),
+    _source("redis.writes_refused", "flag", "1 when a write of ours is refused", _writes_refused),
+    _source("redis.memory_ratio", "ratio", "used memory of maxmemory", _memory_ratio),
+    _source(
+        *("redis.memory_full_in_s", "s", "until maxmemory is reached, at the pace of the last 30 minutes"),
+        _full_in,
+        several=True,
+    ),
+    _source("redis.evicted_per_min", "per_min", "keys evicted", _evicted, several=True),
+    _source("redis.eviction_policy", "flag", "1 when jobs of a library that forbids it may be evicted", _policy),
+    _source("redis.rejected_per_min", "per_min", "connections rejected", _rejected, several=True),
+    _source("redis.clients_ratio", "ratio", "connected clients of maxclients", _clients, bounded=True),
+    _source("redis.fragmentation_ratio", "ratio", "of the allocator, where it wastes 256 MiB or more", _fragmentation),
+    _source("redis.replica_lag_bytes", "bytes", "how far the slowest replica is behind", _replica_lag),
+    _source("redis.replica_link_down_s", "s", "how long this replica has been cut off", _replica_link),
+    _source("redis.persistence_failed", "flag", "1 when the last save or append failed", _persistence),
+    _source("source.no_data_s", "s", "how long queues of a Redis that answers cannot be read", _no_data),
+    Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", meaning="since the tick before this one ended"),
+    Metric(name="notify.undelivered_s", unit="s", subject="channel", meaning="age of the oldest unsent message"),
+    Metric(name="notify.dead", unit="count", subject="channel", meaning="messages given up, not yet seen to"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+
+
+def workers_of_library(queues: list[QueueStats]) -> Figure:
+    """`workers.count` of one library on one source, from its queues' rows."""
+    busy = False
+    counted: list[int] = []
+    for queue in queues:
+        counts = queue.counts
+        # What waits in a paused queue needs no worker.
+        waiting = not queue.paused and (queue.depth or counts.scheduled or counts.retrying)
+        busy = busy or bool(counts.active or waiting)
+        if queue.workers is not None:
+            if queue.shared:
+                counted = [queue.workers]  # the row of all queues counts every process
+                break
+            counted.append(queue.workers)
+    if any(queue.error for queue in queues):
+        return None
+    if not busy:
+        return IDLE
+    return max(counted) if counted else None

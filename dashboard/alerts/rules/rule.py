@@ -1,0 +1,332 @@
+"""What a rule says: its fields, how they are checked, the rules that ship, and the name of an instance. Pure.
+
+A rule with both thresholds makes two instances of each thing it looks at, one per severity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from ...errors import ConfigurationError
+from ...globs import GLOB_LIMIT, is_glob
+from ...model import Value
+from .metrics import METRICS, Metric
+
+Op = Literal["gt", "ge", "lt", "le"]
+Reducer = Literal["last", "min", "max", "mean", "p95", "rate"]
+Scope = Literal["each", "sum", "max"]
+NoData = Literal["keep", "ok", "breach"]
+
+_WORDS = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
+
+# Long patterns have crashed Redis and are a way to burn time here, so they stay short and simple.
+MAX_GLOBS = 50
+MAX_WINDOW_S = 3600.0
+DAY_S = 86_400.0
+# A critical message does not wait longer for its siblings, whatever the rule says.
+CRITICAL_WAIT_S = 5.0
+RATIO_MIN_EVENTS = 20
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_RUNBOOK = re.compile(r"https?://[\x21-\x7e]{1,500}\Z")
+
+
+class Severity(StrEnum):
+    """How bad; CRITICAL is the worse one."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+_CRITICAL = (Severity.CRITICAL,)
+_WARNING = (Severity.WARNING,)
+_BOTH = (Severity.CRITICAL, Severity.WARNING)
+
+
+class Origin(StrEnum):
+    """Where a rule was written."""
+
+    SHIPPED = "shipped"
+    TOML = "toml"
+    PAGE = "page"
+
+
+class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rule. Thresholds are in the unit of the metric. `parse` makes it from outside values and checks it."""
+
+    id: str
+    metric: str
+    name: str = ""
+    enabled: bool = True
+    version: int = 1  # rises with each edit
+    reducer: Reducer = "last"
+    window_s: float = 0.0  # of the reducer
+    source: str = "*"  # globs of what it looks at
+    backend: str = "*"
+    queues: tuple[str, ...] = ()  # empty = all
+    queues_not: tuple[str, ...] = ()
+    scope: Scope = "each"  # an instance per queue, or one over all that match
+    op: Op = "gt"
+    warning: float | None = None
+    critical: float | None = None
+    warning_recover: float | None = None  # None = the threshold itself
+    critical_recover: float | None = None
+    for_s: float = 60.0
+    min_samples: int = 2
+    recover_for_s: float = 60.0
+    no_data: NoData = "keep"
+    min_events: int | None = None  # None = what the metric needs
+    repeat_every_s: float = 14_400.0  # 0 = never
+    notify_resolved: bool = True
+    group_wait_s: float = 15.0
+    new_instance_grace_s: float = 60.0
+    channels: tuple[str, ...] = ()  # empty = every channel there is
+    channels_warning: tuple[str, ...] | None = None  # None = as `channels`
+    channels_critical: tuple[str, ...] | None = None
+    fallback_channel: str | None = None
+    inhibited_by: tuple[str, ...] = ()  # ids of rules that mute this one on the same source while they fire
+    runbook_url: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for people; the id where it has none."""
+        return self.name or self.id
+
+    @property
+    def severities(self) -> tuple[Severity, ...]:
+        """The severities with a threshold, the worse one first."""
+        if self.warning is None:
+            return _CRITICAL if self.critical is not None else ()
+        return _BOTH if self.critical is not None else _WARNING
+
+    def threshold(self, severity: Severity) -> float:
+        """The threshold of a severity in `severities`."""
+        found = self.critical if severity is Severity.CRITICAL else self.warning
+        assert found is not None
+        return found
+
+    def recover_threshold(self, severity: Severity) -> float:
+        """The value beyond which health counts."""
+        found = self.critical_recover if severity is Severity.CRITICAL else self.warning_recover
+        return self.threshold(severity) if found is None else found
+
+    def breached(self, severity: Severity, value: float) -> bool:
+        """Whether `value` is beyond the threshold."""
+        return _beyond(self.op, value, self.threshold(severity))
+
+    def recovered(self, severity: Severity, value: float) -> bool:
+        """Whether `value` is on the healthy side of the recovery threshold."""
+        return not _beyond(self.op, value, self.recover_threshold(severity))
+
+    def speaks_to(self, severity: Severity) -> tuple[str, ...]:
+        """Ids of the channels of a severity; () = every channel there is."""
+        own = self.channels_critical if severity is Severity.CRITICAL else self.channels_warning
+        return self.channels if own is None else own
+
+    def wait_s(self, severity: Severity) -> float:
+        """How long a message waits for its siblings."""
+        return min(self.group_wait_s, CRITICAL_WAIT_S) if severity is Severity.CRITICAL else self.group_wait_s
+
+    @property
+    def needed_events(self) -> int:
+        """Fewer finished jobs than this in the metric's window make its figure unknown."""
+        if self.min_events is not None:
+            return self.min_events
+        return METRICS[self.metric].min_events
+
+    @property
+    def worsens_upwards(self) -> bool:
+        """Whether higher is worse."""
+        return self.op in ("gt", "ge")
+
+
+def _beyond(op: Op, value: float, threshold: float) -> bool:
+    if op == "gt":
+        return value > threshold
+    if op == "ge":
+        return value >= threshold
+    if op == "lt":
+        return value < threshold
+    return value <= threshold
+
+
+def fingerprint(rule_id: str, severity: Severity, labels: Mapping[str, str]) -> str:
+    """The name of an instance: 16 hex digits of rule, severity and labels; values and texts are no part of it."""
+    parts = [rule_id, severity.value, *(part for key in sorted(labels) for part in (key, labels[key]))]
+    # Each part with its length, so that no two lists of parts make the same text.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def parse(values: Mapping[str, Any], where: str) -> Rule:
+    """The rule that `values` describe. Raises ConfigurationError, one line: `where`, which rule and field, what was
+    expected; a wrong value is not repeated."""
+    name = values.get("id")
+    at = f"{where}: rule {name!r}" if isinstance(name, str) and _ID.match(name) else f"{where}: rule"
+    try:
+        rule = msgspec.convert(dict(values), Rule)
+    except msgspec.ValidationError as exc:
+        text = str(exc)
+        field = text.rpartition("`$.")[2].rstrip("`")
+        if text.startswith("Invalid enum value") and field in _WORDS:
+            raise ConfigurationError(f"{at}: {field}: expected one of {', '.join(_WORDS[field])}") from None
+        raise ConfigurationError(f"{at}: {text[:1].lower()}{text[1:]}") from None
+    problem = problem_of(rule)
+    if problem:
+        raise ConfigurationError(f"{at}: {problem}")
+    return rule
+
+
+def problem_of(rule: Rule) -> str | None:
+    """What is wrong with the rule, as `field: expected …`; None when all is well."""
+    if not _ID.match(rule.id):
+        return "id: expected 1 to 64 letters, digits, dots, dashes or underscores"
+    if len(rule.name) > 120 or any(not character.isprintable() for character in rule.name):
+        return "name: expected at most 120 printable characters"
+    metric = METRICS.get(rule.metric)
+    if metric is None:
+        return f"metric: expected one of {', '.join(METRICS)}"
+    if metric.unavailable:
+        return f"metric: {rule.metric} is not available yet: {metric.unavailable}"
+    return _numbers(rule) or _thresholds(rule) or _scope(rule, metric) or _texts(rule)
+
+
+def _numbers(rule: Rule) -> str | None:
+    bounds: tuple[tuple[str, float, float, float], ...] = (
+        ("window_s", rule.window_s, 0, MAX_WINDOW_S),
+        ("for_s", rule.for_s, 0, 7 * DAY_S),
+        ("min_samples", rule.min_samples, 1, 1000),
+        ("recover_for_s", rule.recover_for_s, 0, 7 * DAY_S),
+        ("min_events", rule.min_events or 0, 0, 1_000_000),
+        ("repeat_every_s", rule.repeat_every_s, 0, 30 * DAY_S),
+        ("group_wait_s", rule.group_wait_s, 0, 300),
+        ("new_instance_grace_s", rule.new_instance_grace_s, 0, DAY_S),
+    )
+    for field, value, low, high in bounds:
+        if not low <= value <= high:  # false for NaN too
+            return f"{field}: expected a number from {low:g} to {high:g}"
+    if rule.version < 1:
+        return "version: expected 1 or more"
+    if (rule.reducer != "last") != (rule.window_s > 0):
+        return "window_s: expected seconds above 0 with a reducer other than last, and 0 with last"
+    return None
+
+
+def _thresholds(rule: Rule) -> str | None:
+    if rule.warning is None and rule.critical is None:
+        return "warning, critical: expected at least one threshold"
+    for severity in ("warning", "critical"):
+        threshold, recover = getattr(rule, severity), getattr(rule, f"{severity}_recover")
+        for field, number in ((severity, threshold), (f"{severity}_recover", recover)):
+            if number is not None and not math.isfinite(number):
+                return f"{field}: expected a finite number"
+        if recover is None:
+            continue
+        if threshold is None:
+            return f"{severity}_recover: expected only together with {severity}"
+        if recover != threshold and _beyond(rule.op, recover, threshold):
+            return f"{severity}_recover: expected a value on the healthy side of {severity}"
+    if rule.warning is not None and rule.critical is not None:
+        worse = rule.critical > rule.warning if rule.worsens_upwards else rule.critical < rule.warning
+        if not worse:
+            return f"critical: expected a value {'above' if rule.worsens_upwards else 'below'} warning"
+    return None
+
+
+def _scope(rule: Rule, metric: Metric) -> str | None:
+    if rule.scope != "each" and metric.subject != "queue":
+        return f"scope: expected each, because {rule.metric} is not a figure of queues"
+    if metric.subject != "queue" and (rule.queues or rule.queues_not):
+        return f"queues: expected none, because {rule.metric} is not a figure of queues"
+    for threshold in (rule.warning, rule.critical):
+        if threshold is None:
+            continue
+        if metric.unit == "ratio" and metric.bounded and not 0 <= threshold <= 1:
+            return f"warning, critical: expected a ratio from 0 to 1, as 0.05 for 5 %, since {rule.metric} is one"
+    return None
+
+
+def _texts(rule: Rule) -> str | None:
+    for field in ("queues", "queues_not"):
+        globs: Sequence[str] = getattr(rule, field)
+        if len(globs) > MAX_GLOBS or not all(is_glob(glob) for glob in globs):
+            return f"{field}: expected at most {MAX_GLOBS} globs of {GLOB_LIMIT} characters with * and ? only"
+    for field, glob in (("source", rule.source), ("backend", rule.backend)):
+        if not is_glob(glob):
+            return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
+    for field in ("channels", "channels_warning", "channels_critical", "inhibited_by"):
+        if any(not _ID.match(name) for name in getattr(rule, field) or ()):
+            return f"{field}: expected ids of letters, digits, dots, dashes or underscores"
+    if rule.id in rule.inhibited_by:
+        return "inhibited_by: expected ids of other rules; a rule that mutes itself would never notify anyone"
+    if rule.fallback_channel is not None and not _ID.match(rule.fallback_channel):
+        return "fallback_channel: expected the id of a channel"
+    if rule.runbook_url is not None and not _RUNBOOK.match(rule.runbook_url):
+        return "runbook_url: expected an http:// or https:// URL of plain characters"
+    return None
+
+
+def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
+    """The rules that are there without any setting, in the order of the page; those marked `enabled=False` are off.
+
+    A rule of the same id in the settings takes the place of one of these. `interval_s` = of the samples.
+    """
+    mib = 1024.0 * 1024.0
+    rule = Rule
+    return (
+        rule(id="redis-unreachable", metric="redis.unreachable_s", name="Redis does not answer", op="ge", critical=30,
+             for_s=0, recover_for_s=10, group_wait_s=0),
+        rule(id="redis-writes-refused", metric="redis.writes_refused", name="Redis refuses writes", op="ge",
+             critical=1, for_s=30),
+        rule(id="redis-memory", metric="redis.memory_ratio", name="Redis memory", op="ge", warning=0.75,
+             critical=0.90, warning_recover=0.72, critical_recover=0.87),
+        rule(id="redis-memory-full", metric="redis.memory_full_in_s", name="Redis is going to be full", op="lt",
+             warning=21_600, critical=3600, warning_recover=25_200, critical_recover=5400),
+        rule(id="redis-evictions", metric="redis.evicted_per_min", name="Redis evicts keys", critical=0),
+        rule(id="redis-eviction-policy", metric="redis.eviction_policy", name="Redis may evict jobs", op="ge",
+             warning=1),
+        rule(id="redis-rejected", metric="redis.rejected_per_min", name="Redis rejects connections", critical=0),
+        rule(id="redis-clients", metric="redis.clients_ratio", name="Redis connections", op="ge", warning=0.8,
+             critical=0.95),
+        rule(id="redis-fragmentation", metric="redis.fragmentation_ratio", name="Redis memory is fragmented", op="ge",
+             warning=1.5, for_s=1800),
+        rule(id="redis-replica-lag", metric="redis.replica_lag_bytes", name="A replica lags", warning=64 * mib),
+        rule(id="redis-replica-link", metric="redis.replica_link_down_s", name="Replication is interrupted",
+             critical=60),
+        rule(id="redis-persistence", metric="redis.persistence_failed", name="Redis cannot save", op="ge",
+             critical=1),
+        rule(id="no-data", metric="source.no_data_s", name="Queues cannot be read", warning=300, for_s=0),
+        rule(id="queue-no-consumers", metric="queue.consumers", name="Queue has no workers", op="lt", critical=1,
+             for_s=120),
+        rule(id="workers-gone", metric="workers.count", name="No worker is alive", op="lt", critical=1, for_s=120,
+             inhibited_by=("queue-no-consumers",)),
+        rule(id="queue-latency", metric="queue.latency_s", name="Jobs wait too long", warning=300, critical=1800,
+             for_s=120),
+        rule(id="queue-no-progress", metric="queue.no_progress_s", name="The queue is stuck", critical=900),
+        rule(id="queue-errors", metric="queue.error_ratio", name="Too many jobs fail", warning=0.05, critical=0.25,
+             for_s=300),
+        rule(id="queue-dead", metric="queue.dead", name="Dead letters", op="ge", warning=100),
+        rule(id="queue-dead-growth", metric="queue.dead_growth_per_h", name="Dead letters rise", op="ge", warning=10,
+             critical=100),
+        rule(id="queue-active-age", metric="queue.active_age_s", name="A job runs for too long", warning=3600),
+        rule(id="queue-stalled", metric="queue.stalled", name="Jobs lost their worker", op="ge", warning=1,
+             for_s=120),
+        rule(id="queue-overdue", metric="queue.overdue_s", name="Scheduled jobs are not started", critical=300),
+        rule(id="queue-paused", metric="queue.paused_s", name="Paused with jobs waiting", warning=3600),
+        rule(id="checker-slow", metric="checker.heartbeat_age_s", name="The checker is late",
+             critical=3 * interval_s),
+        rule(id="notify-undelivered", metric="notify.undelivered_s", name="Messages cannot be delivered",
+             critical=600),
+        rule(id="notify-dead", metric="notify.dead", name="A message was given up", op="ge", warning=1, for_s=0,
+             min_samples=1),
+        rule(id="queue-depth", metric="queue.depth", name="Many jobs wait", enabled=False, warning=1000,
+             critical=10_000),
+        rule(id="queue-throughput", metric="queue.throughput_per_min", name="Little gets finished", enabled=False,
+             op="lt", warning=1, for_s=600),
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""The rules in force: those that ship, those made on the page, those of the TOML file; the later takes the place of
+the earlier of the same id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from ...errors import ConfigurationError
+from ...model import Value
+from ...redact import masked_logger
+from .rule import Origin, Rule, parse, shipped
+
+log = masked_logger(__name__)
+
+
+class PageRule(Value, frozen=True, kw_only=True):
+    """A rule as it is stored: who wrote it when. One that shares its id with a shipped rule takes its place."""
+
+    rule: dict[str, Any]
+    by: str
+    at: float
+
+
+class PageRules(Value, frozen=True, kw_only=True):
+    """All rules made on the page; `version` rises with each edit of any of them."""
+
+    version: int = 0
+    rules: dict[str, PageRule] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rule in force and where it comes from; `problem`: a stored one that is no rule (any more), then off."""
+
+    rule: Rule
+    origin: Origin
+    edited_by: str | None = None
+    edited_at: float | None = None
+    shipped: bool = False  # a rule of this id ships, so that removing the edit brings it back
+
+
+class Rulebook:
+    """Keeps what it read; the same bytes are not read twice. Thread-safe, since it only ever replaces one tuple."""
+
+    def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, where: str = "rules") -> None:
+        """Raises ConfigurationError for the first wrong rule of `toml`."""
+        self._shipped = {rule.id: rule for rule in shipped(interval_s)}
+        self._toml: dict[str, Rule] = {}
+        for values in toml:
+            rule = self.read(values, where)
+            if rule.id in self._toml:
+                raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected each rule to have its own id")
+            self._toml[rule.id] = rule
+        self._last: tuple[bytes, tuple[Entry, ...]] | None = None
+
+    def read(self, values: Mapping[str, Any], where: str) -> Rule:
+        """The rule that `values` describe; of a shipped rule's id they change only what they name.
+
+        Raises ConfigurationError.
+        """
+        base = self._shipped.get(str(values.get("id")))
+        if base is not None and values.get("metric", base.metric) == base.metric:
+            return parse({**given(base), **values}, where)
+        return parse(values, where)
+
+    def check_names(self, channels: Sequence[str], where: str = "rules") -> None:
+        """Raises ConfigurationError when a rule of the settings speaks to a channel or of a rule that is not there."""
+        known = {*self._shipped, *self._toml}
+        for rule in self._toml.values():
+            wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
+            wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
+            for name in sorted(wanted - set(channels)):
+                raise ConfigurationError(
+                    f"{where}: rule {rule.id!r}: channels: expected ids of [[channels]]; there is no {name!r}"
+                )
+            for name in sorted(set(rule.inhibited_by) - known):
+                raise ConfigurationError(
+                    f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; there is no {name!r}"
+                )
+
+    def entries(self, stored: bytes = b"") -> tuple[Entry, ...]:
+        """All rules, those that are off too: shipped ones in their order, then the others by id."""
+        last = self._last
+        if last is not None and last[0] == stored:
+            return last[1]
+        wrong = unreadable(stored)
+        if wrong:
+            log.warning("rules made on the page that cannot be read are left out: %s", ", ".join(wrong)[:300])
+        found = {rule.id: Entry(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
+        for name, page in sorted(read_page(stored).rules.items()):
+            try:
+                rule = self.read({**page.rule, "id": name}, "stored rule")
+            except ConfigurationError as exc:
+                log.warning("%s; it is left out", exc.message)
+                continue
+            found[name] = Entry(rule, Origin.PAGE, page.by, page.at, shipped=name in self._shipped)
+        for name, rule in sorted(self._toml.items()):
+            found[name] = Entry(rule, Origin.TOML, shipped=name in self._shipped)
+        entries = tuple(found.values())
+        self._last = (stored, entries)
+        return entries
+
+    def rules(self, stored: bytes = b"") -> tuple[Rule, ...]:
+        """The rules of `entries`."""
+        return tuple(entry.rule for entry in self.entries(stored))
+
+
+def given(rule: Rule) -> dict[str, Any]:
+    """The fields of a rule that differ from the defaults, as plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(rule)
+    return {
+        field.name: plain[field.name]
+        for field in msgspec.structs.fields(Rule)
+        if field.required or getattr(rule, field.name) != field.default
+    }
+
+
+class _Stored(Value, frozen=True, kw_only=True):
+    """PageRules before each of them is read, so that one that is wrong costs no other."""
+
+    version: Any = 0
+    rules: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def read_page(stored: bytes) -> PageRules:
+    """The stored rules; without those that cannot be read."""
+    return _read_page(stored)[0]
+
+
+def unreadable(stored: bytes) -> tuple[str, ...]:
+    """The ids of stored rules that cannot be read; "all" where nothing can."""
+    return _read_page(stored)[1]
+
+
+@lru_cache(maxsize=4)
+def _read_page(stored: bytes) -> tuple[PageRules, tuple[str, ...]]:
+    if not stored:
+        return PageRules(), ()
+    try:
+        found = msgspec.json.decode(stored, type=_Stored)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return PageRules(), ("all",)
+    rules: dict[str, PageRule] = {}
+    wrong: list[str] = []
+    for name, value in found.rules.items():
+        try:
+            rules[name] = msgspec.convert(value, PageRule)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            wrong.append(name)
+    version = found.version if type(found.version) is int and 0 <= found.version < 2**53 else 0
+    return PageRules(version=version, rules=rules), tuple(wrong)

@@ -1,0 +1,517 @@
+"""What pages and API do with alerts: look, silence, acknowledge, test channels, send again; rules by its `editor`.
+
+Works in every process, whoever leads: all of it goes through the store. Who may do what, and the audit of it, is the
+caller's business. Raises BackendUnavailable and Forbidden as the store does; each method states its cost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from ..clock import monotonic_s
+from ..errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from ..model import Snapshot
+from ..sampling.leadership import is_of_others
+from ..sampling.recent_history import History
+from ..settings import Settings
+from ..sources.source import Reply
+from ..store.packing import unpack
+from ..store.redis_store import AHEAD_S, Store
+from . import keys
+from .delivery.channels.base import public
+from .delivery.outbox import Attempt, Outbox
+from .evaluation.evaluator import Situation
+from .evaluation.preview import Preview, previews
+from .evaluation.rule_history import Hours
+from .evaluation.state_machine import Labels, Phase, State
+from .notification import Episode, Note, Queued
+from .rule_editor import RuleEditor, alerts_elsewhere
+from .rules.rule import Rule, Severity
+from .rules.ruleset import Rulebook
+from .runtime import make_channels, make_rulebook
+from .silences import Ack, Mutes, Silence, Weekly
+from .store import AlertStore, Beat, Look
+
+# After so many intervals without a full tick the checker is not well.
+LATE_INTERVALS = 3
+MAX_ROWS = 500
+MAX_TOGETHER = 200  # alerts acknowledged at once
+# Test messages to one channel within this time: more of them are refused.
+TEST_EVERY_S = 5
+HOURS_ASKED_S = 5.0
+
+# KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
+# full or there is none to replace.
+_SILENCE = """
+local t = redis.call('TIME')
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local ok, found = pcall(cjson.decode, all[i + 1])
+  if not ok or type(found) ~= 'table' or (tonumber(found['until']) or 0) < tonumber(t[1]) - 86400 then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+local there = redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1
+if ARGV[4] == '1' and not there then return 0 end
+if not there and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+# KEYS acks, instance. ARGV fp, body. Answers 1; 0 when there is no such instance.
+_ACK = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+# KEYS a key that lives as long as no test may follow. ARGV seconds.
+_LIMIT = """
+begin(KEYS[1], ARGV[1] * 1000)
+if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
+return 0
+"""
+# KEYS acks. ARGV fp.
+_WITHDRAW = "return redis.call('HDEL', KEYS[1], ARGV[1])"
+# KEYS given-up messages. ARGV id. Answers 1; 0 when it is not among them.
+_DISMISS = "return redis.call('ZREM', KEYS[1], ARGV[1])"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One instance that fires, or is about to. `ack` and `silence` say why nobody is told of it.
+
+    `silenced_until`: seconds since 1970.
+    """
+
+    state: State
+    ack: Ack | None
+    silence: Silence | None
+    silenced_until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All alerts as of `at` (the store's clock): worst first, then the longest."""
+
+    at: float
+    firing: tuple[Alert, ...]
+    pending: tuple[Alert, ...]
+
+    @property
+    def incidents(self) -> tuple[Alert, ...]:
+        """What people are told of: what fires, but for warnings that a critical of the same rule and place mutes."""
+        critical = {
+            (alert.state.rule_id, alert.state.labels)
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL
+        }
+        return tuple(
+            alert
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL or (alert.state.rule_id, alert.state.labels) not in critical
+        )
+
+    @property
+    def worst(self) -> Severity | None:
+        """The worst severity that fires; None when nothing does."""
+        return min((alert.state.severity for alert in self.firing), key=list(Severity)[::-1].index, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One episode of the history. `ended` None: it goes on, or its end fell out of the history."""
+
+    began: Episode | None
+    ended: Episode | None
+
+    @property
+    def known(self) -> Episode:
+        """What is known of it."""
+        found = self.ended or self.began
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerHealth:
+    """Whether alerts can be trusted now; `age_s` since the last full tick, None when there was none in a day."""
+
+    ok: bool
+    age_s: float | None
+    holder: str | None
+    delivers: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A message given up, that can be sent again."""
+
+    id: str
+    channel: str
+    note: Note
+    at: float
+
+
+class Desk:
+    """Thread-safe. Opens no connection by itself."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        rulebook: Rulebook | None = None,
+        *,
+        is_elsewhere: Callable[[], bool] = lambda: False,
+        fingerprint: str = "",
+    ) -> None:
+        """`is_elsewhere`: whether a dashboard with other settings evaluates alerts on this store now. Then its alerts,
+        rules, silences and deliveries are not answered as ours, and every change raises Conflict. `fingerprint` of
+        these settings: what others evaluated before they stopped is not ours either."""
+        self._is_elsewhere = is_elsewhere
+        self._fingerprint = fingerprint
+        self._settings = settings
+        self._store = store
+        self._alerts = AlertStore(store)
+        self._outbox = Outbox(store)
+        self._rulebook = rulebook or make_rulebook(settings)
+        self._channels = tuple(make_channels(settings))
+        self.editor = RuleEditor(store, self._rulebook, self._channels, is_elsewhere=is_elsewhere)
+        self._hours: tuple[Hours | None, float] = (None, float("-inf"))  # with when that was read, monotonic
+        self._last: tuple[tuple[str, int], Sequence[State]] | None = None
+
+    @property
+    def elsewhere(self) -> Conflict | None:
+        """Why alerts are not ours to show or change; None where they are. Cost: none."""
+        return alerts_elsewhere() if self._is_elsewhere() else None
+
+    def _check_here(self) -> None:
+        if (problem := self.elsewhere) is not None:
+            raise problem
+
+    # What is
+
+    def now(self) -> Board:
+        """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything changed since
+        the last call."""
+        if self.elsewhere is not None:
+            return Board(self._store.now_s(), (), ())
+        look = self._alerts.look()
+        if look.beat is not None and is_of_others(look.beat.holder, self._fingerprint):
+            return Board(look.now, (), ())
+        rows = self._states(look)
+        alerts = [_alert(state, look.mutes, look.now) for state in rows]
+        return Board(
+            look.now,
+            tuple(alert for alert in alerts if alert.state.active),
+            tuple(alert for alert in alerts if alert.state.phase is Phase.PENDING),
+        )
+
+    def _states(self, look: Look) -> Sequence[State]:
+        """All stored states, worst first; the same until the store counts another change."""
+        version = (look.born, look.changes)
+        last = self._last
+        if not look.born or last is None or last[0] != version:
+            last = (version, sorted(self._alerts.load().states.values(), key=_worst_first))
+            self._last = last
+        return last[1]
+
+    def alert(self, fp: str) -> Alert:
+        """One instance. Raises NotFound, Conflict. Cost: 3 round trips."""
+        self._check_here()
+        board = self.now()
+        for alert in (*board.firing, *board.pending):
+            if alert.state.fp == fp:
+                return alert
+        raise NotFound("This alert does not fire (any more).")
+
+    def history(self, most: int = 100) -> tuple[Past, ...]:
+        """Episodes, the newest first. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
+        (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
+        found: dict[str, dict[str, Episode]] = {}
+        for raw in _entries(rows):
+            entry = unpack(raw, Episode)
+            if entry is not None:
+                found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
+        pasts = (Past(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
+        return tuple(past for past in pasts if past.began or past.ended)[:most]
+
+    def health(self) -> CheckerHealth:
+        """For `/healthz/checker`: well while the last full tick is younger than three intervals; not well while others
+        evaluate by their settings. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
+        now, beat = self._alerts.heartbeat()
+        if beat is not None and is_of_others(beat.holder, self._fingerprint):
+            beat = None
+        return judge_beat(now, beat, self._settings.sample_interval_s)
+
+    # Rules
+
+    def previews(self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None) -> dict[str, Preview]:
+        """By id: what the rules (by default all, those that are off too) see in a sample. Writes nothing.
+
+        Cost: 2 round trips; some 2 µs for each rule and queue.
+        """
+        if self.elsewhere is not None:
+            alone = Situation(now=self._store.now_s(), channels=self._channels)
+            rules = self._rulebook.rules() if rules is None else rules
+            interval_s = self._settings.sample_interval_s
+            return {rule.id: one for rule, one in previews(snapshot, history, rules, alone, None, interval_s, None)}
+        look, (kept, sights) = self._alerts.look(), self._alerts.memory()
+        situation = Situation(
+            now=look.now,
+            heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
+            undelivered_s=look.undelivered,
+            dead_messages=look.dead,
+            channels=self._channels,
+        )
+        rules = self._rulebook.rules(look.rules) if rules is None else rules
+        interval_s = self._settings.sample_interval_s
+        found = previews(snapshot, history, rules, situation, kept, interval_s, sights)
+        return {rule.id: preview for rule, preview in found}
+
+    def hours(self, now: float) -> Hours | None:
+        """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
+
+        Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
+        """
+        if self.elsewhere is not None:
+            return None
+        last, asked = self._hours
+        if (last is None or now - last.at >= last.step_s) and monotonic_s() - asked >= HOURS_ASKED_S:
+            last = self._alerts.hours()
+            self._hours = last, monotonic_s()
+        return last
+
+    # Mutes
+
+    def silences(self) -> tuple[Silence, ...]:
+        """All silences and maintenance windows that are not over, the first to end first. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
+        look = self._alerts.look()
+        return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
+
+    def keep_silence(self, silence: Silence) -> None:
+        """Be silent as drafted. Raises Unsupported when there are too many, Conflict. Cost: 1 round trip."""
+        self._check_here()
+        if not self._put_silence(silence, replace=False):
+            raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
+
+    def draft_silence(
+        self,
+        *,
+        for_s: float,
+        by: str,
+        comment: str = "",
+        starts_in_s: float = 0.0,
+        weekly: Weekly | None = None,
+        severity: Severity | None = None,
+        **globs: str,
+    ) -> Silence:
+        """A new silence over what all of the globs (`rule`, `source`, `backend`, `queue`) match, checked, not stored.
+
+        Raises ConfigurationError. Cost: 1 round trip.
+        """
+        unknown = set(globs) - {"rule", "source", "backend", "queue"}
+        if unknown:
+            raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")
+        now = self._time()
+        silence = Silence(
+            id=secrets.token_hex(6),
+            created_at=now,
+            starts_at=now + starts_in_s,
+            until=now + starts_in_s + for_s,
+            by=by,
+            comment=comment,
+            severity=severity,
+            weekly=weekly,
+            **globs,
+        )
+        problem = silence.problem()
+        if problem:
+            raise ConfigurationError(f"silence: {problem}")
+        return silence
+
+    def expire_silence(self, silence_id: str) -> Silence:
+        """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
+        self._check_here()
+        look = self._alerts.look()
+        for silence in look.mutes.silences:
+            if silence.id == silence_id and silence.until > look.now:
+                ended = msgspec.structs.replace(silence, until=look.now)
+                if self._put_silence(ended, replace=True):
+                    return ended
+        raise NotFound("This silence is over.")
+
+    def _put_silence(self, silence: Silence, *, replace: bool) -> bool:
+        body = msgspec.json.encode(silence)
+        return bool(self._store.script(_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace)))
+
+    def acknowledge(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
+        """Note that somebody sees to an episode: no reminders of it. Raises NotFound, Conflict when the episode is over
+        and another one goes on. Cost: 4 round trips."""
+        alert = self.alert(fp)
+        if episode not in (alert.state.episode, alert.state.told):
+            raise Conflict("That episode is over; this is a new one.")
+        ack = Ack(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
+        if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
+            raise NotFound("This alert does not fire (any more).")
+        return Alert(alert.state, ack, alert.silence, alert.silenced_until)
+
+    def siblings(self, alert: Alert) -> tuple[Alert, ...]:
+        """The other alerts of the same rule that fire at the same severity and that nobody sees to, at most
+        MAX_TOGETHER. Cost: 1 round trip."""
+        found = (
+            other
+            for other in self.now().firing
+            if other.ack is None
+            and (other.state.rule_id, other.state.severity) == (alert.state.rule_id, alert.state.severity)
+            and other.state.fp != alert.state.fp
+        )
+        return tuple(islice(found, MAX_TOGETHER))
+
+    def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
+        """Note that somebody sees to these episodes (by fingerprint), at most MAX_TOGETHER; those that are over or new
+        are left out. Answers the fingerprints noted. Raises Conflict. Cost: 2 round trips, one more for each."""
+        self._check_here()
+        wanted = dict(islice(episodes.items(), MAX_TOGETHER))
+        board, noted = self.now(), []
+        for alert in board.firing:
+            state = alert.state
+            if state.fp in wanted and wanted[state.fp] == state.episode:
+                ack = Ack(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
+                if self._store.script(_ACK, (keys.ACKS, keys.instance(state.fp)), state.fp, msgspec.json.encode(ack)):
+                    noted.append(state.fp)
+        return tuple(noted)
+
+    def withdraw(self, fp: str) -> None:
+        """Take an acknowledgement back. Raises Conflict. Cost: 1 round trip."""
+        self._check_here()
+        self._store.script(_WITHDRAW, (keys.ACKS,), fp)
+
+    # Messages
+
+    def deliveries(self, most: int = 100) -> tuple[Attempt, ...]:
+        """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
+        if self.elsewhere is not None:
+            return ()
+        found = []
+        (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
+        for raw in _entries(rows):
+            try:
+                found.append(msgspec.json.decode(raw, type=Attempt))
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                continue
+        return tuple(found)
+
+    def given_up(self) -> tuple[Dead, ...]:
+        """Messages given up, the newest first. Cost: 2 round trips."""
+        if self.elsewhere is not None:
+            return ()
+        (names,) = self._store.ask(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
+        pairs = list(zip(names[::2], names[1::2], strict=False)) if names else []
+        rows = self._store.ask(*(("HGET", keys.message(_text(name)), "body") for name, _ in pairs))
+        found = []
+        for (name, score), body in zip(pairs, rows, strict=True):
+            note = unpack(body, Note)
+            if note is not None:
+                found.append(Dead(_text(name), _text(name).rpartition(":")[2], note, float(score) / 1000))
+        return tuple(found)
+
+    def send_again(self, message_id: str) -> None:
+        """Send a given-up message after all, under its old id. Raises NotFound, also where its channel is gone,
+        Conflict. Cost: 2 round trips."""
+        self._check_here()
+        channel = message_id.rpartition(":")[2]
+        if channel not in self._channels:
+            raise NotFound(f"There is no channel {channel!r} any more. Take note of the message instead.")
+        (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
+        if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
+            raise NotFound("This message was not given up, or it is too old to be kept.")
+
+    def dismiss(self, message_id: str) -> None:
+        """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
+        self._check_here()
+        if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
+            raise NotFound("This message was not given up.")
+
+    def channels(self) -> tuple[dict[str, Any], ...]:
+        """The channels of the settings as they may be shown: no secret is in it. Cost: none."""
+        return tuple(public(values) for values in self._settings.channels)
+
+    def test_fire(self, channel: str, *, by: str) -> str:
+        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `deliveries`.
+
+        Raises NotFound, Conflict, Forbidden when one was sent just now. Cost: 3 round trips.
+        """
+        self._check_here()
+        if channel not in self._channels:
+            raise NotFound(f"There is no channel {channel!r}.")
+        if not self._store.script(_LIMIT, (f"{keys.pace(channel)}:test",), TEST_EVERY_S):
+            raise Forbidden(f"A test was sent to this channel just now; wait {TEST_EVERY_S} s.")
+        now = self._time()
+        name = secrets.token_hex(6)
+        note = Note(
+            kind="test",
+            number=1,
+            episode=f"test:{name}",
+            fp=f"test-{name}",
+            rule_id="test",
+            rule_name="Test from Queuedeck",
+            metric="queue.depth",
+            severity=Severity.WARNING,
+            at=now,
+            labels=Labels(),
+            detail=f"sent by {by[:100]}",
+            started_at=now,
+        )
+        message = Queued(note=note, channel=channel, due_at=now)
+        self._outbox.enqueue(message)
+        return message.id
+
+    def _time(self) -> float:
+        return self._alerts.heartbeat()[0]
+
+
+def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealth:
+    """What the heartbeat says at an instant of the store's clock."""
+    if beat is None:
+        return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
+    age_s = max(0.0, now - beat.at)
+    if beat.at - now > AHEAD_S:  # no time of this store: nobody can say how old it is
+        return CheckerHealth(ok=False, age_s=None, holder=beat.holder, delivers=beat.delivers)
+    return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
+
+
+def _alert(state: State, mutes: Mutes, now: float) -> Alert:
+    ack = mutes.acks.get(state.fp) if mutes.acked(state) else None
+    silence = mutes.silence_of(state.rule_id, state.severity, state.labels, now)
+    return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
+
+
+def _worst_first(state: State) -> tuple[bool, float, str, str]:
+    began = state.started_at or state.evaluated_at
+    return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
+
+
+def _entries(rows: Reply) -> Sequence[bytes]:
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        fields = row[1]
+        if isinstance(fields, list) and len(fields) >= 2:
+            found.append(fields[1])
+    return found
+
+
+def _text(raw: Reply) -> str:
+    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

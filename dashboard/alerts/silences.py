@@ -1,0 +1,176 @@
+"""Silences, maintenance windows and acknowledgements: they mute messages, never evaluation. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from ..globs import GLOB_LIMIT, glob_matches, is_glob
+from ..model import Value
+from .evaluation.state_machine import Labels, State
+from .rules.rule import Severity
+
+MAX_SILENCE_S = 365 * 86_400.0
+MAX_COMMENT = 300
+DAY_MIN = 24 * 60
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+class Weekly(Value, frozen=True, kw_only=True):
+    """A stretch of the week: on these days (0 = Monday) from a minute of the day on, for so many minutes."""
+
+    days: tuple[int, ...]
+    from_min: int
+    minutes: int
+    timezone: str = "UTC"
+
+    def covers(self, now: float) -> bool:
+        """Whether `now` (seconds since 1970) lies in it; begin and end are local time, so it may cross midnight.
+
+        Where the clock is put back it begins and ends the first time that the clock shows that; where it is put forward
+        over the begin, it begins then.
+        """
+        return _end_of_stretch(self, int(now // 60) * 60) is not None
+
+    def ends_at(self, now: float) -> float:
+        """When the stretch in which `now` lies is over: seconds since 1970, at most two weeks later.
+
+        One that begins where another one ends goes on with it.
+        """
+        minute = int(now // 60) * 60
+        return _end_of_stretch(self, minute) or float(minute)
+
+
+@lru_cache(maxsize=1024)  # a tick and a page ask it for each of their alerts
+def _end_of_stretch(weekly: Weekly, now: int) -> float | None:
+    """When the stretch in which the minute of `now` lies is over; None outside of one."""
+    zone = ZoneInfo(weekly.timezone)
+    end: float | None = None
+    for _ in range(2 * len(weekly.days)):
+        at = now if end is None else end
+        today = datetime.fromtimestamp(at, UTC).astimezone(zone).date()
+        ends = []
+        for days_ago in range(1 + (weekly.from_min + weekly.minutes) // DAY_MIN):
+            day = today - timedelta(days=days_ago)
+            if day.weekday() in weekly.days:
+                begin = datetime.combine(day, time()) + timedelta(minutes=weekly.from_min)
+                over = (begin + timedelta(minutes=weekly.minutes)).replace(tzinfo=zone).timestamp()
+                if at < over and _begin(begin, zone) <= at:
+                    ends.append(over)
+        if not ends:
+            break
+        end = max(ends)
+    return end
+
+
+def _begin(clock: datetime, zone: ZoneInfo) -> float:
+    """The first instant at which a clock of the zone shows that time, or a later one of that day."""
+    shown = clock.replace(tzinfo=zone).timestamp()
+    skipped = clock.replace(tzinfo=zone, fold=1).timestamp()
+    while skipped < shown:  # the clock is put forward over it
+        if datetime.fromtimestamp(skipped, zone).replace(tzinfo=None) >= clock:
+            return skipped
+        skipped += 60
+    return shown
+
+
+class Silence(Value, frozen=True, kw_only=True):
+    """Who may not be heard of until when. The globs must all match; an instance without the label matches only `*`."""
+
+    id: str
+    until: float  # seconds since 1970 by the store's clock
+    by: str
+    comment: str = ""
+    created_at: float = 0.0
+    starts_at: float = 0.0
+    rule: str = "*"
+    source: str = "*"
+    backend: str = "*"
+    queue: str = "*"
+    severity: Severity | None = None
+    weekly: Weekly | None = None  # set: a maintenance window, muting only then
+
+    def mutes(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> bool:
+        """Whether messages of that instance are muted now."""
+        return (
+            self.starts_at <= now < self.until
+            and (self.severity is None or self.severity is severity)
+            and _fits(self.rule, rule_id)
+            and _fits(self.source, labels.source)
+            and _fits(self.backend, labels.backend)
+            and _fits(self.queue, labels.queue)
+            and (self.weekly is None or self.weekly.covers(now))
+        )
+
+    def ends_at(self, now: float) -> float:
+        """Until when it mutes what it mutes now: of a maintenance window the end of this time, not of all of them."""
+        return min(self.until, self.weekly.ends_at(now)) if self.weekly else self.until
+
+    def problem(self) -> str | None:
+        """What is wrong with it, as `field: expected …`; None when all is well."""
+        if not _ID.match(self.id):
+            return "id: expected letters, digits, dots, dashes or underscores"
+        for field in ("rule", "source", "backend", "queue"):
+            glob = getattr(self, field)
+            if not is_glob(glob):
+                return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
+        if not 0 < self.until - max(self.created_at, self.starts_at) <= MAX_SILENCE_S:
+            return "until: expected a time after its begin, within a year"
+        if len(self.comment) > MAX_COMMENT or len(self.by) > MAX_COMMENT:
+            return f"comment: expected at most {MAX_COMMENT} characters"
+        return _weekly_problem(self.weekly) if self.weekly else None
+
+
+def _weekly_problem(weekly: Weekly) -> str | None:
+    if not weekly.days or not all(0 <= day <= 6 for day in weekly.days):
+        return "days: expected numbers from 0 (Monday) to 6"
+    if not 0 <= weekly.from_min < DAY_MIN or not 1 <= weekly.minutes <= 7 * DAY_MIN:
+        return "from_min, minutes: expected a minute of the day, and 1 minute to 7 days"
+    try:
+        ZoneInfo(weekly.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return "timezone: expected a name as Europe/Berlin"
+    return None
+
+
+def _fits(glob: str, text: str | None) -> bool:
+    return glob == "*" or (text is not None and glob_matches(glob, text))
+
+
+class Ack(Value, frozen=True, kw_only=True):
+    """Somebody has seen to an episode: no reminders of it."""
+
+    episode: str
+    by: str
+    at: float
+    comment: str = ""
+
+
+class Mutes(Value, frozen=True, kw_only=True):
+    """All that mutes, as of one tick."""
+
+    silences: tuple[Silence, ...] = ()
+    acks: dict[str, Ack] = msgspec.field(default_factory=dict)  # by fingerprint
+
+    def silence_of(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> Silence | None:
+        """The first silence that mutes that instance now."""
+        if not self.silences:
+            return None
+        return first(silence for silence in self.silences if silence.mutes(rule_id, severity, labels, now))
+
+    def acked(self, state: State) -> bool:
+        """Whether somebody has seen to the episode that goes on."""
+        if not self.acks:
+            return False
+        ack = self.acks.get(state.fp)
+        return ack is not None and ack.episode in (state.episode, state.told) and state.active
+
+
+def first(silences: Iterable[Silence]) -> Silence | None:
+    """The first one, or None."""
+    return next(iter(silences), None)

@@ -1,0 +1,257 @@
+"""Members of lists and sorted sets, and fields of hashes, of any size: never more of them is read than is stated here.
+
+Redis tells the length of a member only by reading it. Scripts therefore read one after another, cut what is long on the
+server, and stop at a number of bytes (`lua/members.lua`); without scripts one member is asked for at a time, unless the
+whole key is small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ..model import Job, QueueRef, State
+from ..sources.source import Argument, Command, Reply, Source
+from .lua_reads import Scripts
+
+# How many bytes one script call reads: it stops at the member with which it comes to that.
+CALL_BYTES = 1024 * 1024
+# How many bytes a page reads of its members on the server, in as many calls, and how many of them it receives.
+PAGE_READ_BYTES, PAGE_BYTES = 256 * 1024 * 1024, 32 * 1024 * 1024
+# Without scripts whole members travel: so many bytes, and so many members of a key that is not small as a whole.
+PLAIN_BYTES, PLAIN_MEMBERS = 8 * 1024 * 1024, 200
+# A key that is no larger is read at once. Its size is counted for so many members only: that takes Redis some ms.
+SMALL_KEY_BYTES, COUNTED_MEMBERS = 32 * 1024 * 1024, 100_000
+# The names of the fields of a hash are read where it has no more of them.
+NAMED_FIELDS = 10_000
+# Of a member longer than this only both ends are digested.
+STAMPED_WHOLE = 64 * 1024
+UNREAD = "not read: what stands before it on this page is too large"
+
+
+@cache
+def shared_script(name: str | None = None) -> str:
+    """The functions that scripts of all libraries share; before one of the scripts in `lua/` where `name` is given."""
+    folder = files(__package__).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("members", name) if part)
+
+
+def stamp_of(raw: bytes) -> str:
+    """What tells a member from any other: a digest of its bytes, of a long one that of both ends, and its length."""
+    if len(raw) <= STAMPED_WHOLE:
+        return hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:20]
+    ends = raw[: STAMPED_WHOLE // 2] + raw[-(STAMPED_WHOLE // 2) :]
+    return f"{hashlib.sha1(ends, usedforsecurity=False).hexdigest()[:20]}-{len(raw)}"
+
+
+class Stretch(NamedTuple):
+    """What was read of a list or set: its size (or the error in its place), rows, and the place after the last one."""
+
+    size: Reply
+    rows: list[Any]
+    reached: int
+
+
+def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int) -> Stretch:
+    """The rows from place `first` to before `stop`, `width` values each; fewer when PAGE_READ_BYTES are reached.
+
+    `ask(place)` answers [size, values, place reached, bytes read] of a script that begins at `place`, or an error.
+    Cost: 1 round trip for each CALL_BYTES.
+    """
+    size: Reply = 0
+    rows: list[Any] = []
+    at, read, received = first, 0, 0
+    while True:
+        reply = ask(at)
+        if not isinstance(reply, list):
+            return Stretch(reply, rows, at)
+        size, values, reached, some = reply
+        if not isinstance(size, int):
+            return Stretch(size, rows, at)
+        rows += zip(*[iter(values)] * width, strict=True)
+        read += some
+        received += sum(len(value) for value in values if isinstance(value, bytes))
+        stop = min(stop, size)
+        if reached <= at or reached >= stop or read >= PAGE_READ_BYTES or received >= PAGE_BYTES:
+            return Stretch(size, rows, max(at, min(reached, stop)))
+        at = reached
+
+
+def unread_rows(ref: QueueRef, state: State, native: str, first: int, stop: int) -> tuple[Job, ...]:
+    """A row for each place of a page that was not read, so that the others keep theirs; nothing can be done with it."""
+    return tuple(
+        Job(
+            id=f"unread-{place}",
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state,
+            native_state=native,
+            problem=UNREAD,
+        )
+        for place in range(first, stop)
+    )
+
+
+class Member(NamedTuple):
+    """A member at a place of a list or set; its score in a set."""
+
+    place: int
+    raw: bytes
+    score: bytes | None = None
+
+
+def read_plainly(
+    source: Source, key: Argument, kind: str, first: int, stop: int, *, backwards: bool = False
+) -> Iterator[Member]:
+    """The members from place `first` to before `stop`, without scripts; fewer when PLAIN_BYTES are reached.
+
+    Places count as in `each_member`. Cost: 2 round trips for a key that is no larger than SMALL_KEY_BYTES, and
+    permitted to be measured; else one for each member, PLAIN_MEMBERS at most.
+    """
+    size, memory = source.batch(_measured(key, kind))
+    stop = min(stop, size) if isinstance(size, int) else 0
+    small = _is_small(size, memory)
+    step = max(1, stop - first) if small else 1
+    read = 0
+    for at in range(first, stop if small else min(stop, first + PLAIN_MEMBERS), step):
+        reply = source.batch([_stretch(key, kind, at, min(stop, at + step), backwards=backwards)])[0]
+        if not isinstance(reply, list):
+            return
+        if kind == "list":
+            found = [Member(at + n, raw) for n, raw in enumerate(reversed(reply))]
+        else:
+            found = [Member(at + n, *pair) for n, pair in enumerate(zip(reply[::2], reply[1::2], strict=True))]
+        yield from found
+        read += sum(len(member.raw) for member in found)
+        if read >= PLAIN_BYTES:
+            return
+
+
+def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | None]:
+    """The member that is served next of each list, without scripts; None where there is none, or PLAIN_BYTES were
+    reached before. Cost: 2 round trips, one more for each list that is larger than SMALL_KEY_BYTES or may not be
+    measured.
+    """
+    replies = source.batch([command for key in lists for command in _measured(key, "list")])
+    found: list[bytes | None] = [None] * len(lists)
+    small: list[int] = []
+    large: list[int] = []
+    left = SMALL_KEY_BYTES
+    for n, (size, memory) in enumerate(zip(replies[::2], replies[1::2], strict=True)):
+        if isinstance(size, int) and size > 0:
+            fits = _is_small(size, memory) and memory <= left
+            left -= memory if fits else 0
+            (small if fits else large).append(n)
+    left = PLAIN_BYTES
+    for group in (small, *([n] for n in large)):
+        if left <= 0:
+            break
+        for n, raw in zip(group, source.batch([("LINDEX", lists[n], -1) for n in group]), strict=True):
+            found[n] = raw if isinstance(raw, bytes) else None
+            left -= len(found[n] or b"")
+    return found
+
+
+def ends_of_keys(source: Source, wanted: Sequence[tuple[Argument, Command]], room: int) -> list[Reply]:
+    """The replies to commands that each ask a key for one member; None where `room` bytes were reached before.
+
+    Cost: 2 round trips, one more for each key that is larger than `room`, or may not be measured.
+    """
+    keys = list(dict.fromkeys(key for key, _ in wanted))
+    memory = source.batch([("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS) for key in keys])
+    small: set[Argument] = set()
+    left = room
+    for key, size in zip(keys, memory, strict=True):
+        # One with more members than were counted takes more than `room` all the same, or has short ones.
+        if size is None or (isinstance(size, int) and size <= left):
+            small.add(key)
+            left -= size or 0
+    found: list[Reply] = [None] * len(wanted)
+    groups = [[n for n, (key, _) in enumerate(wanted) if key in small]]
+    groups += [[n] for n, (key, _) in enumerate(wanted) if key not in small]
+    read = 0
+    for group in groups:
+        if read > room:
+            break
+        for n, reply in zip(group, source.batch([wanted[n][1] for n in group]), strict=True):
+            found[n] = reply
+            raw = reply[0] if isinstance(reply, list) and reply else reply
+            read += len(raw) if isinstance(raw, bytes) else 0
+    return found
+
+
+def _measured(key: Argument, kind: str) -> tuple[Command, Command]:
+    return ("LLEN" if kind == "list" else "ZCARD", key), ("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS)
+
+
+def _is_small(size: Reply, memory: Reply) -> bool:
+    """Whether all of a key may be read at once."""
+    return isinstance(size, int) and size <= COUNTED_MEMBERS and isinstance(memory, int) and memory <= SMALL_KEY_BYTES
+
+
+def _stretch(key: Argument, kind: str, first: int, stop: int, *, backwards: bool) -> Command:
+    if kind == "list":
+        return "LRANGE", key, -stop, -first - 1
+    return "ZREVRANGE" if backwards else "ZRANGE", key, first, stop - 1, "WITHSCORES"
+
+
+def short_fields(
+    source: Source,
+    wanted: Sequence[tuple[Argument, Argument]],
+    longest: int,
+    room: int = PAGE_BYTES,
+    scripts: Scripts | None = None,
+) -> list[Reply]:
+    """The values of (key, field of a hash), in order; None for one that is missing, longer than `longest`, or for which
+    `room` has no space left, an error in its place.
+
+    Cost: 2 round trips; 1 with `scripts`, where errors are None.
+    """
+    if scripts is not None and wanted:
+        arguments = [part for pair in wanted for part in pair]
+        answered = scripts.run(shared_script("fields"), [(longest, room, *arguments)])
+        if answered is not None and isinstance(answered[0][0], list):
+            return list(answered[0][0])
+    lengths = source.batch([("HSTRLEN", key, field) for key, field in wanted])
+    found: list[Reply] = [length if isinstance(length, ResponseError) else None for length in lengths]
+    asked: list[int] = []
+    for n, length in enumerate(lengths):
+        if isinstance(length, int) and 0 < length <= min(longest, room):
+            asked.append(n)
+            room -= length
+    for n, value in zip(asked, source.batch([("HGET", *wanted[n]) for n in asked]), strict=True):
+        found[n] = value
+    return found
+
+
+def short_hashes(
+    source: Source, hashes: Sequence[Argument], most: int, longest: int, scripts: Scripts | None = None
+) -> list[Reply]:
+    """[field, value, ...] of each hash, without values that are longer than `longest`; of one with more than `most`
+    fields so many. An error in its place. Cost: 4 round trips; 1 with `scripts`.
+    """
+    if scripts is not None and hashes:
+        call = (most, longest, PAGE_BYTES, NAMED_FIELDS, *hashes)
+        answered = scripts.run(shared_script("hashes"), [call])
+        if answered is not None and isinstance(answered[0][0], list):
+            return list(answered[0][0])
+    sizes = source.batch([("HLEN", key) for key in hashes])
+    found: list[Reply] = [size if isinstance(size, ResponseError) else [] for size in sizes]
+    filled = [n for n, size in enumerate(sizes) if isinstance(size, int) and 0 < size <= NAMED_FIELDS]
+    names = source.batch([("HKEYS", hashes[n]) for n in filled])
+    asked = [
+        (n, name)
+        for n, reply in zip(filled, names, strict=True)
+        for name in (reply[:most] if isinstance(reply, list) else ())
+    ]
+    values = short_fields(source, [(hashes[n], name) for n, name in asked], longest)
+    for (n, name), value in zip(asked, values, strict=True):
+        if isinstance(value, bytes):
+            found[n] += [name, value]
+    return found

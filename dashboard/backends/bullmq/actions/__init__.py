@@ -1,0 +1,1 @@
+"""Actions on BullMQ's and Bull's jobs, queues and schedules."""

@@ -1,0 +1,498 @@
+"""What can be done to jobs of BullMQ 4 to 6 and Bull 4, by own scripts that look at the queue's release as they move.
+
+No published package is safe on both sides of the line between BullMQ 5 and 6: what pauses and fills lists on the one
+loses jobs on the other. Layout: bullmq 4.18, 5.81 and 6.7 `src/commands/` (reprocessJob, promote, pause, removeJob,
+addStandardJob), bull 4.16 `lib/commands/`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ....model import QueueRef, Schedule, State
+from ....sources.source import Argument, Reply, Source, raw_bytes
+from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes, back_before
+from ...bounded_reads import short_fields
+from ...list_positions import locate
+from ...payloads.decoding import loads, printable, written
+from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
+from .. import keys, without_lua
+from ..repeat_keys import parse
+
+JOB_ACTIONS = {
+    State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.SCHEDULED: (Action.PROMOTE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.WAITING: (Action.MOVE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.BLOCKED: (Action.DELETE,),
+    State.COMPLETED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+}
+# As BullMQ itself: its look for stalled jobs puts back what no worker holds, and `remove` takes it out.
+ABANDONED_ACTIONS = {State.ACTIVE: (Action.RETRY, Action.DELETE), None: (Action.DELETE,)}
+QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
+SCHEDULE_ACTIONS = (Action.TRIGGER, Action.REMOVE_SCHEDULE)
+EXPLAINED = {
+    Action.RETRY: "BullMQ puts the job back into its waiting list; the tries made so far stay counted.",
+    Action.PROMOTE: "BullMQ moves the job from its delayed set to where it waits, by its priority.",
+    Action.DELETE: "The job goes with its logs. Children of it stay; a parent that waits only for it is set free.",
+    Action.DUPLICATE: "A new job of the same name, data and options, without its id, delay, parent and repetition.",
+    Action.EDIT: "A new job of the same name and options with the data that you write. This one stays.",
+    Action.MOVE: "The job waits in the other queue, with all it holds; a number as its id is given anew there.",
+    Action.PAUSE: "Workers take no more jobs of this queue until it is resumed; what runs goes on.",
+    Action.RESUME: "Workers take jobs of this queue again.",
+    Action.OBLITERATE: "The queue, all its jobs and its schedules are removed. It comes back when the app adds a job.",
+    Action.TRIGGER: "One more job of the schedule's template is added; the schedule goes on as it was.",
+    Action.REMOVE_SCHEDULE: "The schedule and its next run go. An app that sets it up at its start brings it back.",
+}
+WITHHELD = {
+    Action.KILL: "BullMQ has no way to fail a job that nobody runs.",
+    Action.CANCEL: "BullMQ has no canceled jobs: delete it.",
+    Action.STOP: "BullMQ has no way to stop a job that a worker runs.",
+    Action.MOVE: "Only a waiting job of BullMQ can go to another queue.",
+    Action.PAUSE_SCHEDULE: "BullMQ cannot pause a schedule.",
+    Action.QUIET: "BullMQ's workers take no orders through Redis.",
+    Action.STOP_WORKER: "BullMQ's workers take no orders through Redis.",
+}
+# How often a waiting job is looked for again in a list that moves on.
+LOOKS = 3
+# What one script tells of jobs that are taken, and one call in all; what is beyond it is refused.
+TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
+# How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
+WALK = 100_000
+LATER, LOST = b"later", b"lost"
+# How a script begins its answer for a queue whose library it does not know.
+NOT_SUPPORTED = "not supported: "
+# A waiting job that goes to another queue is looked for among so many of those next to run.
+SEARCHED = 200_000
+_NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
+OBLITERATE_STEP = 200
+# What a job is called that was added without a name, which other clients than the libraries' own leave out.
+NO_NAME = b"__default__"
+# Of a job with a longer field no copy is made.
+COPIED_BYTES = 4 * 1024 * 1024
+MOVED_AT_ONCE = 1_000
+# What a copy of a job must not take along: what names the one job, what it was to its parent, which it has not, and the
+# trace of the call that added it. Source: bullmq 6.7 `src/utils/index.ts` (optsDecodeMap), `src/classes/job.ts`.
+_OWN_OPTIONS = frozenset(
+    {
+        *("jobId", "repeat", "repeatJobKey", "prevMillis", "timestamp", "delay", "deduplication", "de", "debounce"),
+        *("parent", "failParentOnFailure", "fpof", "continueParentOnFailure", "cpof"),
+        *("ignoreDependencyOnFailure", "idof", "removeDependencyOnFailure", "rdof", "tm"),
+    }
+)
+_SET_WORDS = {State.DEAD: "failed", State.COMPLETED: "completed", State.SCHEDULED: "delayed"}
+
+
+class _Place(NamedTuple):
+    """Where a waiting job stands: its list; the id that runs before it, b"" for none; 1 = next to run."""
+
+    native: str
+    before: bytes
+    place: int
+
+
+NOWHERE = _Place("", b"", 0)
+
+
+class _Blob(msgspec.Struct, array_like=True, frozen=True):
+    """All of a deleted job, as take.lua told it."""
+
+    native: bytes
+    stamp: bytes
+    before: bytes
+    place: int
+    signature: bytes
+    dedup: bytes
+    dedup_ms: int
+    parent: bytes
+    waits: bytes
+    dumps: tuple[bytes, ...]
+    token: bytes = b""  # of this deletion: it is put back once
+    following: bytes = b""  # the job that the library keeps until this one ends
+
+
+@cache
+def _script(name: str) -> str:
+    return keys.writing_script(name)
+
+
+def act(
+    source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[Pick], wishes: Wishes
+) -> list[Acted]:
+    """As the contract says. Cost: 1 round trip; 2 for copies."""
+    if action in (Action.DUPLICATE, Action.EDIT):
+        return _copy(source, ref, picked, wishes)
+    if action is Action.MOVE:
+        return _shift(source, ref, picked, wishes.target or "")
+    if state is State.ACTIVE:
+        reply = _run(
+            source, "putback", [_raw(f"{ref.key}:{pick.id}") for pick in picked], [f"{ref.key}:", *_ids(picked)]
+        )
+        return _outcomes([pick.id for pick in picked], reply)
+    word = _SET_WORDS[state]
+    base = f"{ref.key}:"
+    again = "1" if wishes.reset_attempts else "0"
+    arguments: list[Argument] = [base, action.value, word, int(source.now_s() * 1000), again]
+    for pick in picked:
+        arguments += [_raw(pick.id), pick.stamp or ""]
+    script_keys: list[Argument] = [f"{base}{word}", *(_raw(base + pick.id) for pick in picked)]
+    reply = _run(source, "move", script_keys, arguments)
+    return _outcomes([pick.id for pick in picked], reply)
+
+
+def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -> list[Acted]:
+    """Move waiting jobs to another queue. Of two queues with one name, that of a prefix is told with it."""
+    prefix = ref.key.rpartition(":")[0]
+    other = target if ":" in target else f"{prefix}:{target}"
+    if not target or target == "*":
+        why = "no queue was named to which it should go"
+        return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
+    base = f"{ref.key}:"
+    arguments: list[Argument] = [base, _raw(f"{other}:"), SEARCHED, *(_raw(pick.id) for pick in picked)]
+    replies = _run(source, "shift", [_raw(base + pick.id) for pick in picked], arguments)
+    if isinstance(replies, ResponseError):
+        return _outcomes([pick.id for pick in picked], replies)
+    return [
+        Acted(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+        if isinstance(reply, list)
+        else Acted(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
+        if reply == b"far"
+        else _outcomes([pick.id], [reply])[0]
+        for pick, reply in zip(picked, replies, strict=True)
+    ]
+
+
+def take(source: Source, ref: QueueRef, state: State | None, picked: Sequence[Pick]) -> list[Kept | Acted]:
+    """As the contract says; with state None those that stand in no list.
+
+    Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists.
+    """
+    base = f"{ref.key}:"
+    places, why = _places(source, ref, state, [pick.id for pick in picked])
+    sets = "-"
+    if state is not None:
+        sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
+    replies: list[Reply] = [LATER] * len(picked)
+    left, room = list(range(len(picked))), MOST_BYTES
+    while left and room > 0:
+        arguments: list[Argument] = [base, MAX_KEPT_BYTES, TOLD_BYTES, sets]
+        for n in left:
+            pick = picked[n]
+            arguments += [_raw(pick.id), pick.stamp or "", *places.get(pick.id, NOWHERE)]
+        answers = _run(source, "take", [_raw(base + picked[n].id) for n in left], arguments)
+        if isinstance(answers, ResponseError):
+            answers = [answers] * len(left)
+        for n, reply in zip(left, answers, strict=True):
+            replies[n] = reply
+            room -= reply[4] if isinstance(reply, list) else 0
+        left = [n for n in left if replies[n] == LATER]
+    return [_kept(pick, reply, None if pick.id in places else why) for pick, reply in zip(picked, replies, strict=True)]
+
+
+def _places(
+    source: Source, ref: QueueRef, state: State | None, ids: Sequence[str]
+) -> tuple[dict[str, _Place], str | None]:
+    """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
+    was looked through). No look at what stands in sorted sets."""
+    found: dict[str, _Place] = {}
+    why: str | None = None
+    whole = True
+    for entry in keys.BY_STATE[state] if state is not None else ():
+        left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
+        if left:
+            there = locate(source, f"{ref.key}:{entry.native}", left, served_last=True)
+            found |= {job_id: _Place(entry.native, place.after, place.behind + 1) for job_id, place in there.items()}
+            if whole:
+                why, whole = there.why, there.whole
+    return found, why
+
+
+def _kept(pick: Pick, reply: Reply, why: str | None) -> Kept | Acted:
+    if reply == LATER:
+        why = "these jobs are too large to be taken at once: take fewer"
+        return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+    if not isinstance(reply, list):
+        return _outcomes([pick.id], [reply], changed=why)[0]
+    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
+    token = secrets.token_bytes(9)
+    blob = _Blob(
+        native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
+    )
+    whole = msgspec.msgpack.encode(blob)
+    # What is too large is deleted by its place alone; the stamp then carries that place.
+    stamp = f"{native.decode()} {score.decode()}"
+    return Kept(
+        id=pick.id, stamp=stamp, blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None, size_bytes=int(size)
+    )
+
+
+def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says; with state None those that stand in no list.
+
+    Cost: 1 round trip for each 2 MiB; more where a list of waiting jobs moved on since they were taken.
+    """
+    base = f"{ref.key}:"
+    blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
+    natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
+    lists = {entry.native for entry in (keys.BY_STATE[state] if state is not None else ()) if entry.kind == "list"}
+    listed = [job.id for job in kept if natives[job.id][0] in lists]
+    places = {each: _Place(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
+    why: str | None = None
+    if any(not place.place for place in places.values()):
+        places, why = _places(source, ref, state, listed)
+    replies: list[Reply] = [LOST] * len(kept)
+    left = list(range(len(kept)))
+    for look in range(LOOKS):
+        if look:
+            places, why = _places(source, ref, state, [kept[n].id for n in left])
+        # The next to run first: behind those that are gone others have moved on as far.
+        left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
+        out: Counter[str] = Counter()
+        for part in _portions(kept, left):
+            arguments: list[Argument] = [base]
+            for job in (kept[n] for n in part):
+                native, score = natives[job.id]
+                place, blob = places.get(job.id, NOWHERE), blobs.get(job.id)
+                native = place.native or native
+                arguments += [_raw(job.id), native, score, max(0, place.place - out[native])]
+                arguments.append(blob.signature if blob else b"")
+            answers = _run(source, "remove", [_raw(base + kept[n].id) for n in part], arguments)
+            if isinstance(answers, ResponseError):
+                answers = [answers] * len(part)
+            for n, reply in zip(part, answers, strict=True):
+                replies[n] = reply
+                if reply == b"done":
+                    out[places.get(kept[n].id, NOWHERE).native] += 1
+        left = [n for n in left if replies[n] == LOST]
+        if not left:
+            break
+    acted = []
+    for job, reply in zip(kept, replies, strict=True):
+        if reply != LOST:
+            acted += _outcomes([job.id], [reply])
+        elif job.id in blobs and not any(blobs[job.id].dumps):
+            acted.append(Acted(id=job.id, outcome=Outcome.GONE))
+        else:
+            acted.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail=why))
+    return acted
+
+
+def _portions(kept: Sequence[Kept], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """`numbers` of jobs in runs of which one script can look at all that they hold."""
+    part: list[int] = []
+    size = 0
+    for n in numbers:
+        if part and size + kept[n].size_bytes > TOLD_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(n)
+        size += kept[n].size_bytes
+    if part:
+        yield part
+
+
+def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+    """As the contract says: those that were next to run first, so that each finds the one before it.
+
+    Cost: 1 round trip; more for jobs that stood far from both ends of a long list.
+    """
+    base = f"{ref.key}:"
+    left = [(job, blob) for job in kept if (blob := _blob(job)) is not None and len(blob.dumps) == 6]
+    left.sort(key=lambda pair: pair[1].place)
+    done: dict[str, Acted] = {}
+    while left:
+        arguments: list[Argument] = [base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S]
+        for job, blob in left:
+            arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
+            arguments += [blob.following, blob.parent, blob.waits, blob.token, *blob.dumps]
+        answers = _run(source, "restore", [_raw(base + job.id) for job, _ in left], arguments)
+        if isinstance(answers, ResponseError):
+            answers = [answers] * len(left)
+        for (job, _), reply in zip(left, answers, strict=True):
+            if reply == b"again":
+                done[job.id] = back_before(job.id)
+            elif reply != LATER:
+                done[job.id] = _outcomes([job.id], [reply])[0]
+        left = [(job, blob) for job, blob in left if job.id not in done]
+    lost = Acted(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
+    return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
+
+
+def _blob(job: Kept) -> _Blob | None:
+    if job.blob is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(job.blob, type=_Blob)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+    """New jobs made from others; what they were made from stays. What is masked in a new payload is as one read of the
+    old job tells it."""
+    try:
+        edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
+    except InvalidPayload as exc:
+        return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
+    base = f"{ref.key}:"
+    limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
+    hashes, _ = without_lua.fields(source, [_raw(base + pick.id) for pick in picked], limits)
+    answers: dict[str, Acted] = {}
+    arguments: list[Argument] = [base, int(source.now_s() * 1000)]
+    made: list[str] = []
+    for pick, fields in zip(picked, hashes, strict=True):
+        if not isinstance(fields, list) or all(value is None for value in fields):
+            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.GONE)
+            continue
+        if any(isinstance(value, list) for value in fields):
+            why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
+            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+            continue
+        name, data, raw_options, priority, _ = fields
+        options = _copied_options(raw_options)
+        if options is None:
+            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
+            continue
+        if wishes.payload is not None:
+            try:
+                data = written(with_originals(edited, data, "data")).encode("utf-8")
+            except InvalidPayload as exc:
+                answers[pick.id] = Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
+                continue
+        arguments += [name or NO_NAME, data or b"{}", options, keys.whole(priority) or 0]
+        made.append(pick.id)
+    if made:
+        reply = _run(source, "add", [f"{base}id"], arguments)
+        if isinstance(reply, ResponseError):
+            answers |= {each.id: each for each in _outcomes(made, reply)}
+        else:
+            for job_id, new in zip(made, reply, strict=True):
+                answers[job_id] = (
+                    _outcomes([job_id], new)[0]
+                    if isinstance(new, list)
+                    else Acted(id=job_id, outcome=Outcome.DONE, new_id=_text(new))
+                )
+    return [answers[pick.id] for pick in picked]
+
+
+def _copied_options(raw: bytes | None) -> str | None:
+    """The options that a copy takes along, each number as it is written; None where they are no JSON object."""
+    try:
+        options: Any = loads(raw or b"{}", exact=True, limit=COPIED_BYTES)
+    except ValueError:
+        return None
+    if not isinstance(options, dict):
+        return None
+    return written({name: value for name, value in options.items() if name not in _OWN_OPTIONS}, compact=True)
+
+
+def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
+    """As the contract says. Cost: 1 round trip a step."""
+    base = f"{ref.key}:"
+    if action is Action.OBLITERATE:
+        reply = _run(source, "obliterate", [f"{base}meta"], [base, OBLITERATE_STEP])
+        if reply == b"more":
+            return Acted(id=ref.name, outcome=Outcome.DONE, more=True)
+        return _outcomes([ref.name], [reply])[0]
+    reply = _run(source, "pause", [f"{base}meta"], [base, action.value, MOVED_AT_ONCE])
+    if isinstance(reply, int):
+        return Acted(id=ref.name, outcome=Outcome.DONE, more=reply > 0)
+    return _outcomes([ref.name], [reply])[0]
+
+
+def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
+    """As the contract says. Cost: 1 round trip, 2 to run it once; 4 where its job alone tells what to run."""
+    if schedule.ref is None:
+        return Acted(id=schedule.id, outcome=Outcome.GONE)
+    base = f"{schedule.ref.key}:"
+    old = parse(schedule.id)
+    runs = [_raw(start) for start in old.jobs] if old else []
+    if action is Action.REMOVE_SCHEDULE:
+        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
+        return _outcomes([schedule.id], [reply])[0]
+    fields = _template(source, base, schedule.id, runs)
+    if isinstance(fields, str):
+        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
+    options = _copied_options(fields[2])
+    if options is None:
+        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
+    priority = json.loads(options).get("priority")
+    arguments = [base, int(source.now_s() * 1000), fields[0], fields[1] or b"{}", options]
+    reply = _run(source, "add", [f"{base}id"], [*arguments, priority if type(priority) is int else 0])
+    if isinstance(reply, list) and isinstance(reply[0], bytes):
+        return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+    return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
+
+
+def _template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
+    """Name, data and options of what a schedule runs, or why they are not known."""
+    key = _raw(f"{base}repeat:{schedule_id}")
+    found = short_fields(source, [(key, name) for name in ("name", "data", "opts", "ic")], COPIED_BYTES)
+    *fields, count = found
+    if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+        return fields
+    # Before job schedulers the data and the options stand in the job of the next run alone.
+    starts = [_raw(f"repeat:{schedule_id}:"), *runs]
+    run = _run(source, "nextrun", [], [base, _raw(schedule_id), *starts])
+    if isinstance(run, bytes):
+        key = _raw(base) + run
+        fields = list(short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES))
+        if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
+            return fields
+    elif isinstance(fields[0], bytes) and count is not None:
+        return fields  # a scheduler whose template holds no data
+    return "its data stands in the job of its next run, which was not found or is too large"
+
+
+def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
+    """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
+    reply = source.batch([("EVAL", _script(name), len(script_keys), *script_keys, *arguments)])[0]
+    source.check_writable(reply)
+    return reply
+
+
+def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[Acted]:
+    """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
+    if isinstance(replies, NoPermissionError):
+        why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
+        return [Acted(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
+    if isinstance(replies, ResponseError):
+        return [
+            Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
+            for each in ids
+        ]
+    answers = []
+    for each, reply in zip(ids, replies, strict=True):
+        if isinstance(reply, ResponseError):
+            answers += _outcomes([each], reply)
+            continue
+        word = _text(reply)
+        if word.startswith(NOT_SUPPORTED):
+            answers.append(Acted(id=each, outcome=Outcome.UNSUPPORTED, detail=printable(word, 300)))
+            continue
+        known = word in ("done", "gone", "changed")
+        answers.append(
+            Acted(id=each, outcome=Outcome(word), detail=changed if word == "changed" else None)
+            if known
+            else Acted(id=each, outcome=Outcome.REFUSED, detail=word)
+        )
+    return answers
+
+
+def _ids(picked: Sequence[Pick]) -> list[Argument]:
+    return [_raw(pick.id) for pick in picked]
+
+
+def _raw(text: str) -> bytes:
+    return raw_bytes(text)
+
+
+def _text(raw: Any) -> str:
+    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

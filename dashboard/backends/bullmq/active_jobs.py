@@ -1,0 +1,137 @@
+"""The running jobs of many queues, and who holds them: the lock of each names the worker that took it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+from redis.exceptions import NoPermissionError
+
+from ...model import QueueRef, Work
+from ...sources.source import Argument, Command, Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable, text
+from ..unreadable_data import readable
+from . import keys, without_lua
+from .job_decoding import Fields
+from .stats import QUEUES_PER_CALL
+
+# Jobs that are looked at in one queue, and in all together unless there are more queues than that.
+PER_QUEUE = 100
+IN_ALL = 5000
+SHORT_BYTES = 500
+NAMES = ("name", "pb", "processedOn")
+# A worker's uuid, and a number for each job it took.
+_TOKEN = re.compile(r"(.+):\d+\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One running job. `holder` = who took its lock; None when nobody holds one (any more)."""
+
+    work: Work
+    worker: str | None  # the name of the worker, where it has one
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """What runs in one queue: `total` jobs, of which those that run longest were read."""
+
+    total: int
+    jobs: tuple[Running, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of them were read."""
+        return len(self.jobs) >= self.total
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[Active], Reply]:
+    """(what runs in each queue, in the order of `refs`; the reply to CLIENT LIST).
+
+    Cost: 1 round trip where scripts are permitted, else 3.
+    """
+    clients: Command = ("CLIENT", "LIST")
+    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    calls: list[list[Argument]] = [
+        [IN_ALL * len(chunk) // len(refs), PER_QUEUE, *(ref.key for ref in chunk)] for chunk in chunks
+    ]
+    answered = scripts.run(_script(), calls, also=[clients])
+    if answered is None:
+        return _plain(source, refs, clients)
+    found: list[Active] = []
+    for chunk, reply in zip(chunks, answered[0], strict=True):
+        if isinstance(reply, NoPermissionError):
+            raise source.forbidden(reply)
+        rows = reply if isinstance(reply, list) else [[reply]] * len(chunk)
+        found += [_active(ref, row) for ref, row in zip(chunk, rows, strict=True)]
+    return found, answered[1][0]
+
+
+@cache
+def _script() -> str:
+    return keys.script("workers")
+
+
+def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[Active], Reply]:
+    each = max(1, min(PER_QUEUE, IN_ALL // max(1, len(refs))))
+    commands: list[Command] = [("LLEN", f"{ref.key}:active") for ref in refs]
+    commands += [("LRANGE", f"{ref.key}:active", -each, -1) for ref in refs]
+    *replies, listed = source.batch([*commands, clients])
+    totals, ids = replies[: len(refs)], replies[len(refs) :]
+    found = [(n, job_id) for n, some in enumerate(ids) if isinstance(some, list) for job_id in reversed(some)]
+    hashes = [f"{refs[n].key}:".encode("utf-8", "surrogateescape") + job_id for n, job_id in found]
+    locks: list[Command] = [("GETRANGE", key + b":lock", 0, SHORT_BYTES - 1) for key in hashes]
+    values, tokens = without_lua.fields(source, hashes, dict.fromkeys(NAMES, SHORT_BYTES), locks)
+    rows: list[list[Reply]] = [[total] for total in totals]
+    for (n, job_id), row, token in zip(found, values, tokens, strict=True):
+        rows[n].append([job_id, row, token or None])
+    return [_active(ref, row) for ref, row in zip(refs, rows, strict=True)], listed
+
+
+def _active(ref: QueueRef, row: Sequence[Reply]) -> Active:
+    total, *jobs = row
+    if not isinstance(total, int):
+        return Active(total=0)
+    return Active(
+        total=total, jobs=tuple(readable(partial(_running, ref, *job), partial(_bare, ref, job)) for job in jobs)
+    )
+
+
+def _bare(ref: QueueRef, job: Sequence[Reply], why: str) -> Running:
+    """A running job of which no more than its id is known."""
+    del why
+    job_id = job[0] if job and isinstance(job[0], bytes) else b""
+    return Running(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
+
+
+def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> Running:
+    known = values if isinstance(values, list) else [None] * len(NAMES)
+    fields = Fields(dict(zip(NAMES, known, strict=True)))
+    work = Work(
+        job_id=text(job_id),
+        job_name=fields.text("name", 200),
+        queue=ref.name,
+        ref=ref,
+        started_at=fields.instant("processedOn"),
+    )
+    return Running(work=work, worker=fields.text("pb", 200), holder=_holder(token))
+
+
+def _holder(token: Reply) -> str | None:
+    if token is None:
+        return None
+    raw = printable(token, 200) if isinstance(token, bytes) else ""
+    match = _TOKEN.match(raw)
+    return match[1] if match else raw or "?"
+
+
+def oldest_first(jobs: Sequence[Running]) -> tuple[Work, ...]:
+    """What they are, longest running first, at most PER_QUEUE."""
+    works = [job.work for job in jobs]
+    works.sort(key=lambda work: work.started_at.timestamp() if work.started_at else math.inf)
+    return tuple(works[:PER_QUEUE])

@@ -1,0 +1,119 @@
+"""Workers by the names of their connections in CLIENT LIST: the only list of idle workers that BullMQ keeps.
+
+A Node worker names the connection on which it waits for jobs `<prefix>:<base64 of the queue>`, a Python worker all of
+its connections `<prefix>:<queue>`; since 5.4 `:w:` and the worker's own name may follow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...sources.source import Reply
+from . import keys
+
+# The command on which a worker waits for jobs; no other connection of a worker sends it.
+WAITING = "bzpopmin"
+
+
+class Counted(NamedTuple):
+    """Connections by base name: all of them, and those that wait for jobs."""
+
+    named: Counter[str]
+    waiting: Counter[str]
+
+    def workers(self, names: tuple[str, str]) -> int:
+        """How many workers a queue has, by `keys.worker_names`."""
+        node, python = names
+        return self.named.get(node, 0) + (self.waiting.get(python) or min(1, self.named.get(python, 0)))
+
+
+def counted(clients: Reply, database: int) -> Counted | None:
+    """What CLIENT LIST tells of the workers on `database`; None when it is not permitted."""
+    if not isinstance(clients, bytes):
+        return None
+    named: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    for line in clients.decode("utf-8", "surrogateescape").splitlines():
+        fields = _fields(line)
+        if _is_worker(fields, database):
+            name = fields["name"].partition(":w:")[0]
+            named[name] += 1
+            waiting[name] += fields.get("cmd") == WAITING
+    return Counted(named, waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The connection of one worker, by which it is told from others."""
+
+    client_id: str
+    name: str  # whole
+    address: str
+    age_s: int
+    idle_s: int
+    blocked: bool  # waits for a job at this moment
+    command: str  # the last one
+    library: str | None  # the client library's name and version, where it tells them (Redis 7.2)
+
+    @property
+    def worker(self) -> str | None:
+        """The worker's own name, where it has one."""
+        return self.name.partition(":w:")[2] or None
+
+    @property
+    def host(self) -> str:
+        """Where it comes from: an address, or the path of a socket."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+
+class Connections:
+    """The named connections of CLIENT LIST."""
+
+    def __init__(self, clients: Reply, database: int) -> None:
+        self._by_base: dict[str, list[Connection]] = {}
+        listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
+        for line in listed.splitlines():
+            fields = _fields(line)
+            if _is_worker(fields, database):
+                self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_connection(fields))
+
+    def of(self, key: keys.QueueKey) -> list[tuple[Connection, str]]:
+        """(one connection per worker, the language of its library) of a queue."""
+        node, python = (self._by_base.get(base, []) for base in keys.worker_names(key))
+        return [*((one, "Node") for one in node), *((one, "Python") for one in _one_each(python))]
+
+
+def _one_each(connections: Sequence[Connection]) -> Sequence[Connection]:
+    """One connection per Python worker: those on which they wait for jobs, as in `Counted.workers`."""
+    return [one for one in connections if one.command == WAITING] or connections[:1]
+
+
+def _fields(line: str) -> dict[str, str]:
+    """What a line of CLIENT LIST says; a name has no spaces, and of a field that is there twice the first counts."""
+    return dict(part.split("=", 1) for part in reversed(line.split(" ")) if "=" in part)
+
+
+def _is_worker(fields: Mapping[str, str], database: int) -> bool:
+    """Whether a connection to `database` has a name as workers set it, `<prefix>:<queue>`."""
+    return ":" in fields.get("name", "")[1:-1] and fields.get("db") == str(database) and "cmd" in fields
+
+
+def _connection(fields: Mapping[str, str]) -> Connection:
+    library = " ".join(fields[name] for name in ("lib-name", "lib-ver") if fields.get(name))
+    return Connection(
+        client_id=fields.get("id", ""),
+        name=fields["name"],
+        address=fields.get("addr", ""),
+        age_s=_seconds(fields.get("age")),
+        idle_s=_seconds(fields.get("idle")),
+        blocked="b" in fields.get("flags", ""),
+        command=fields.get("cmd", ""),
+        library=library or None,
+    )
+
+
+def _seconds(value: str | None) -> int:
+    return int(value) if value is not None and value.isdecimal() and len(value) < 12 else 0

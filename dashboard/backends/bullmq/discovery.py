@@ -1,0 +1,81 @@
+"""Finding BullMQ's and Bull's queues: neither keeps a list of them, so the key space is looked through in steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from redis.exceptions import ResponseError
+
+from ...globs import GLOB_LIMIT
+from ...sources.source import Reply, Source
+from ..base import Budget
+from ..payloads.decoding import text
+from ..scan import scan_step
+from . import keys
+
+# Ends in `:meta` or `:id`, and in little else; one pass of SCAN serves both, which its TYPE filter would not allow.
+ENDING = "*[e:][ti][ad]"
+_SIGNS = re.compile(r"([\\*?\[\]^-])")
+# What tells a Bull 4 queue from any other key that ends in `:id`.
+BULL_SIGNS = (
+    ("LLEN", "wait"),
+    ("LLEN", "active"),
+    ("ZCARD", "completed"),
+    ("ZCARD", "failed"),
+    ("ZCARD", "delayed"),
+    ("EXISTS", "meta-paused"),
+    ("EXISTS", "stalled-check"),
+    ("ZCARD", "repeat"),
+)
+
+
+def step(source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]) -> tuple[list[keys.QueueKey], int]:
+    """The queues among the next stretch of keys, and where to go on; 0 = all has been seen.
+
+    Cost: as many round trips as `budget` allows, and 1 to look at what was found.
+    """
+    # Long patterns have crashed Redis: a longer prefix is told here, of all keys.
+    alone = len(prefixes) == 1 and len(_escaped(prefixes[0])) <= GLOB_LIMIT
+    pattern = f"{_escaped(prefixes[0])}:{ENDING}" if alone else ENDING
+    found, cursor = scan_step(source, cursor, budget, match=pattern)
+    names = dict.fromkeys(text(key) for key in found)
+    bullmq = [name.removesuffix(":meta") for name in names if name.endswith(":meta")]
+    bull = [name.removesuffix(":id") for name in names if name.endswith(":id")]
+    return [
+        queue
+        for base in confirmed(source, bullmq, bull)
+        if (queue := _queue(base, prefixes)) and _wanted(queue, prefixes)
+    ], cursor
+
+
+def confirmed(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -> list[str]:
+    """Those of the key bases that really are queues; a job or a scheduler may be called `meta` too."""
+    metas = list(dict.fromkeys((*bullmq, *bull)))
+    commands = [("HSTRLEN", f"{base}:meta", field) for base in metas for field in ("opts.maxLenEvents", "version")]
+    signs = [(command, f"{base}:{key}") for base in bull for command, key in BULL_SIGNS]
+    replies = source.batch([*commands, *signs])
+    sizes = [isinstance(reply, int) and reply > 0 for reply in replies[: len(commands)]]
+    known = [base for n, base in enumerate(metas) if any(sizes[2 * n : 2 * n + 2])]
+    rest = replies[len(commands) :]
+    width = len(BULL_SIGNS)
+    legacy = [base for n, base in enumerate(bull) if _is_bull(rest[n * width : (n + 1) * width])]
+    return list(dict.fromkeys((*known, *legacy)))
+
+
+def _is_bull(replies: Sequence[Reply]) -> bool:
+    return not any(isinstance(reply, ResponseError) for reply in replies) and any(replies)
+
+
+def _queue(base: str, prefixes: Sequence[str]) -> keys.QueueKey | None:
+    queue = keys.split(base, prefixes)
+    # `<prefix>::relay:*` is messaging of 6.x, no queue.
+    return None if queue is None or queue.queue.startswith(":relay:") or "::relay" in queue.prefix else queue
+
+
+def _wanted(queue: keys.QueueKey, prefixes: Iterable[str]) -> bool:
+    return not prefixes or queue.prefix in prefixes
+
+
+def _escaped(prefix: str) -> str:
+    return _SIGNS.sub(r"\\\1", prefix)

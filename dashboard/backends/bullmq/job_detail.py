@@ -1,0 +1,345 @@
+"""One job in full. Layout: bullmq `src/classes/job.ts`, `src/commands/getState-8.lua`, without their writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...clock import instant
+from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
+from ...sources.source import Command, Reply, Source
+from ..bounded_reads import read_plainly
+from ..lua_reads import Scripts
+from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from . import keys
+from .job_decoding import MESSAGE_LIMIT, Fields, error, max_attempts, problem, stacks
+
+SMALL = (
+    *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats", "stc"),
+    *("failedReason", "progress", "pb", "rjk", "deid", "parentKey", "parent", "defa", "opts"),
+)
+SMALL_LIMIT_BYTES = 64 * 1024
+BIG = ("data", "returnvalue", "stacktrace")
+# Redis has no GETRANGE for a field: up to this length a value is fetched and cut, above it only its length is told.
+TOUCH_LIMIT_BYTES = 4 * 1024 * 1024
+LOG_ROWS = 200
+LINKS = 100
+SETS = ("completed", "failed", "delayed", "prioritized", "waiting-children")
+# How the sets of a parent's children are called, and what it says of a child to stand in one.
+LINK_STATES = {
+    "dependencies": None,
+    "processed": State.COMPLETED,
+    "failed": State.DEAD,
+    "unsuccessful": State.DEAD,
+}
+
+
+class Found(NamedTuple):
+    """What Redis told of one job."""
+
+    small: list[Reply]
+    big: list[Reply]  # [part, length] or None per BIG
+    scores: list[Reply]  # per SETS
+    locked: int
+    place: list[Reply] | None  # [list, how many are served before it]
+    logs: tuple[list[bytes], int | None]  # the total is None where the key has a wrong type, as in links
+    links: list[tuple[bytes, int | None, list[bytes]]]
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Job | None:
+    """The job, None when there is none. Cost: 1 round trip where scripts are permitted, else 3."""
+    found = _found(source, scripts, ref, job_id)
+    if isinstance(found, NoPermissionError):
+        raise source.forbidden(found)
+    if isinstance(found, ResponseError):
+        wrong = problem(found)
+        # Keys of the queue itself (`wait`, `meta`) are no jobs, though their names have the same form.
+        if job_id in keys.RESERVED:
+            return None
+        return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, problem=wrong)
+    listed = found.place is not None or any(score is not None for score in found.scores)
+    if job_id in keys.RESERVED or (problem(found.small) and not listed):
+        return None
+    return _job(ref, job_id, found)
+
+
+@cache
+def _script() -> str:
+    return keys.script("job")
+
+
+def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Found | ResponseError:
+    answered = scripts.run(
+        _script(),
+        [
+            (
+                *(ref.key, job_id, json.dumps(SMALL), SMALL_LIMIT_BYTES),
+                *(json.dumps(BIG), DECODE_LIMIT_BYTES, TOUCH_LIMIT_BYTES, LOG_ROWS, LINKS),
+            )
+        ],
+    )
+    if answered is None:
+        return _plain(source, ref, job_id)
+    reply = answered[0][0]
+    return reply if isinstance(reply, ResponseError) else Found(*reply)
+
+
+def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
+    """The same by plain commands, for a user without scripts; a value too long to be cut on the server stays there."""
+    key = f"{ref.key}:{job_id}"
+    lists = ("active", "wait", "paused")
+    commands: list[Command] = [
+        *(("HSTRLEN", key, name) for name in (*SMALL, *BIG)),
+        *(("ZSCORE", f"{ref.key}:{name}", job_id) for name in SETS),
+        ("EXISTS", f"{key}:lock"),
+        *(("LPOS", f"{ref.key}:{name}", job_id, "RANK", -1, "MAXLEN", 200_000) for name in lists),
+        *(("LLEN", f"{ref.key}:{name}") for name in lists),
+        ("ZRANK", f"{ref.key}:prioritized", job_id),
+        ("LLEN", f"{key}:logs"),
+        *(("SCARD", f"{key}:dependencies"), ("HLEN", f"{key}:processed")),
+        *(("HLEN", f"{key}:failed"), ("ZCARD", f"{key}:unsuccessful")),
+    ]
+    replies = iter(source.batch(commands))
+    sizes = [next(replies) for _ in (*SMALL, *BIG)]
+    if isinstance(sizes[0], ResponseError):
+        return sizes[0]
+    scores = [_sound(next(replies)) for _ in SETS]
+    locked = next(replies)
+    positions = [_sound(next(replies)) for _ in lists]
+    lengths = [_sound(next(replies)) for _ in lists]
+    rank = _sound(next(replies))
+    log_total, *link_totals = (_sound(reply) for reply in replies)
+    names = [
+        name
+        for name, size in zip((*SMALL, *BIG), sizes, strict=True)
+        if 0 < size <= (SMALL_LIMIT_BYTES if name in SMALL else DECODE_LIMIT_BYTES)
+    ]
+    second = source.batch(
+        [
+            *(("HGET", key, name) for name in names),
+            ("SSCAN", f"{key}:dependencies", 0, "COUNT", LINKS),
+            ("ZRANGE", f"{key}:unsuccessful", 0, LINKS - 1),
+        ]
+    )
+    values = dict(zip(names, second, strict=False))
+    pending, unsuccessful = second[len(names) :]
+    logs = (
+        [member.raw for member in read_plainly(source, f"{key}:logs", "list", 0, LOG_ROWS)][::-1] if log_total else []
+    )
+    place = next(
+        (
+            [name.encode(), length - 1 - position if name != "active" else position]
+            for name, position, length in zip(lists, positions, lengths, strict=True)
+            if position is not None and length is not None
+        ),
+        None,
+    )
+    if place is None and rank is not None and scores[SETS.index("prioritized")] is not None:
+        # A job with a priority waits for all jobs without one, and for those whose number is lower.
+        place = [b"prioritized", rank + sum(length or 0 for length in lengths[1:])]
+    # The children that are done stand in a hash beside their return values, which may be huge: only their number.
+    members: list[list[bytes]] = [
+        pending[1][:LINKS] if isinstance(pending, list) else [],
+        [],
+        [],
+        unsuccessful if isinstance(unsuccessful, list) else [],
+    ]
+    return Found(
+        small=[values.get(name, [size] if size else None) for name, size in zip(SMALL, sizes, strict=False)],
+        big=[[values.get(name), size] if size else None for name, size in zip(BIG, sizes[len(SMALL) :], strict=True)],
+        scores=scores,
+        locked=locked if isinstance(locked, int) else 0,
+        place=place,
+        logs=(logs, log_total),
+        links=[
+            (kind.encode(), total, found) for kind, total, found in zip(LINK_STATES, link_totals, members, strict=True)
+        ],
+    )
+
+
+def _sound(reply: Reply) -> Reply:
+    return None if isinstance(reply, ResponseError) else reply
+
+
+def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
+    fields = Fields(dict(zip(SMALL, found.small, strict=True)))
+    native, score = _native(found)
+    state = keys.BY_NATIVE[native].state if native else None
+    payload, result, stack = (_big(value) for value in found.big)
+    traces = stacks(_bytes(found.big[2]))
+    options = fields.options()
+    raw_options = fields.bytes_of("opts")
+    children, children_total = _children(ref, found.links)
+    troubles = list(_troubles(found, state))
+    return Job(
+        id=job_id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=text(score) if isinstance(score, bytes) else None,
+        name=fields.text("name", 500),
+        state=state,
+        native_state=native,
+        enqueued_at=fields.instant("timestamp"),
+        scheduled_for=instant(keys.due_s(score)) if native == "delayed" else None,
+        started_at=fields.instant("processedOn"),
+        finished_at=fields.instant("finishedOn"),
+        attempts=fields.attempts,
+        max_attempts=max_attempts(options),
+        priority=fields.whole("priority") or None,
+        progress=fields.progress,
+        worker=fields.text("pb", 200),
+        error=error(
+            fields.text("failedReason", MESSAGE_LIMIT * 5), traces[-1] if traces else stack.text if stack else None
+        ),
+        payload=payload or Payload(kind="missing", text=""),
+        options=json_payload(raw_options) if raw_options else None,
+        result=result,
+        timeline=_timeline(fields, options, native, score),
+        parent=_parent(ref, fields),
+        children=children,
+        children_total=children_total,
+        logs=tuple(printable(row, 4096) for row in found.logs[0]),
+        logs_total=found.logs[1],
+        facts=tuple(_facts(fields, found, len(traces))),
+        problem="; ".join(dict.fromkeys((*troubles, *fields.troubles))) or None,
+        abandoned=not found.locked and (state is None or state is State.ACTIVE),
+    )
+
+
+def _native(found: Found) -> tuple[str | None, bytes | None]:
+    """The list that holds the job, and its score there; (None, None) when none does."""
+    for name, score in zip(SETS, found.scores, strict=True):
+        if score is not None:
+            return name, score
+    if found.place is not None:
+        return found.place[0].decode(), None
+    return ("active", None) if found.locked else (None, None)
+
+
+def _bytes(value: Reply) -> bytes | None:
+    return value[0] if isinstance(value, list) and isinstance(value[0], bytes) else None
+
+
+def _big(value: Reply) -> Payload | None:
+    """A long value as far as it was read; None when the job has none."""
+    if not isinstance(value, list):
+        return None
+    part, size = value
+    if isinstance(part, bytes):
+        return json_payload(part, size)
+    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to be shown")
+
+
+def _troubles(found: Found, state: State | None) -> Iterable[str]:
+    gone = problem(found.small)
+    if gone:
+        yield gone
+    elif state is None:
+        yield "it stands in none of the queue's lists: between two states, or left behind"
+    if found.logs[1] is None:
+        yield "the key of its logs has the wrong type"
+    if any(total is None for _, total, _ in found.links):
+        yield "a key of its children has the wrong type"
+    if state is State.ACTIVE and not found.locked and found.place is not None:
+        yield "no worker holds its lock: its worker died or hangs"
+
+
+def _timeline(
+    fields: Fields, options: Mapping[str, Any] | None, native: str | None, score: bytes | None
+) -> tuple[TimelineEvent, ...]:
+    """What the hash and the lists keep of the job's life, oldest first: the last try only."""
+    events: list[TimelineEvent] = []
+
+    def note(at: datetime | None, event: str, detail: str | None = None) -> None:
+        if at is not None:
+            events.append(TimelineEvent(at=at, event=event, detail=detail))
+
+    added, started, finished = (fields.instant(name) for name in ("timestamp", "processedOn", "finishedOn"))
+    delay = finite((options or {}).get("delay")) or 0.0
+    note(added, "added", f"with a delay of {delay / 1000:g} s" if delay > 0 else None)
+    if added and native != "delayed" and 0 < delay < 1e14:
+        note(added + timedelta(milliseconds=delay), "due")
+    # Since 5.0 tries are counted as they start; older versions and Bull each count something else.
+    tries = fields.whole("ats")
+    ended = native in ("completed", "failed")
+    note(started, "started", f"try {tries}" if tries else None)
+    reason = fields.text("failedReason", 200)
+    if ended:
+        note(finished, "failed" if native == "failed" else "completed", reason if native == "failed" else None)
+    if native == "delayed":
+        note(instant(keys.due_s(score)), "due", "next try" if fields.attempts else None)
+    if native == "waiting-children":
+        note(instant(keys.seconds(score)), "waits for its children")
+    return tuple(sorted(events, key=lambda entry: entry.at))
+
+
+def _parent(ref: QueueRef, fields: Fields) -> JobLink | None:
+    raw = fields.bytes_of("parentKey")
+    if not raw:
+        return None
+    own = loads_dict(fields.bytes_of("parent"))
+    key, job_id = own.get("queueKey"), own.get("id")
+    # A key divides at any of its colons; what the child was given beside it is exact.
+    if isinstance(key, str) and isinstance(job_id, str) and f"{key}:{job_id}" == text(raw):
+        queue = keys.split(key)
+        if queue is not None:
+            return _link_to(ref, queue, job_id, None, None)
+    return _link(ref, raw, None, None)
+
+
+def _children(
+    ref: QueueRef, links: Sequence[tuple[bytes, int | None, list[bytes]]]
+) -> tuple[tuple[JobLink, ...], int | None]:
+    """(the children that are listed, at most LINKS of a kind; how many there are)."""
+    children: dict[bytes, JobLink] = {}
+    for kind, _, members in links:
+        word = kind.decode()
+        for member in members:
+            native = "pending" if word == "dependencies" else word
+            children[member] = _link(ref, member, LINK_STATES[word], native)
+    if any(total is None for _, total, _ in links):
+        return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), None
+    total = max(sum(total or 0 for _, total, _ in links), len(children))
+    # A failed child may stand in two of the sets: then the sum counts it twice, and what is listed is nearer the truth.
+    whole = all(len(members) == total for _, total, members in links)
+    return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), (
+        len(children) if whole else total
+    ) or None
+
+
+def _link(ref: QueueRef, key: bytes, state: State | None, native: str | None) -> JobLink:
+    target = keys.split_job(text(key))
+    if target is None:
+        return JobLink(id=text(key), queue="?", state=state, native_state=native)
+    return _link_to(ref, *target, state, native)
+
+
+def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | None, native: str | None) -> JobLink:
+    return JobLink(
+        id=job_id,
+        queue=queue.queue,
+        ref=QueueRef(source=ref.source, backend=ref.backend, name=queue.queue, key=queue.key),
+        state=state,
+        native_state=native,
+    )
+
+
+def _facts(fields: Fields, found: Found, tries_kept: int) -> Iterable[tuple[str, str]]:
+    if found.place is not None and found.place[0] != b"active":
+        yield "Place in line", f"{found.place[1]} before it" if found.place[1] else "next"
+    if (stalled := fields.whole("stc")) is not None and stalled:
+        yield "Stalled", f"{stalled} times"
+    if scheduler := fields.text("rjk", 300):
+        yield "Scheduler", scheduler
+    if dedup := fields.text("deid", 300):
+        yield "Deduplication id", dedup
+    if deferred := fields.text("defa", 500):
+        yield "Will fail with", deferred
+    if tries_kept > 1:
+        yield "Stacks kept", f"{tries_kept}, the last is shown"

@@ -1,0 +1,66 @@
+"""The hashes of many jobs, every value bounded before it leaves the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+from ...model import QueueRef
+from ...sources.source import Argument, Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.search_text import LIMIT as TEXT_LIMIT
+from . import keys, without_lua
+from .job_decoding import ROW_FIELDS, ROW_LIMIT_BYTES
+
+# What a search looks through beside `failedReason`, which is among the fields of every row.
+TEXTS = ("data", "stacktrace")
+# One script holds up the server as long as it runs: this many jobs take about a millisecond.
+JOBS_PER_CALL = 100
+# Redis cannot cut a field: of texts longer than what is told, so many bytes are touched by one call.
+TOUCH_BYTES = 16 * 1024 * 1024
+
+
+class Row(NamedTuple):
+    """What was read of one job."""
+
+    values: Reply  # of ROW_FIELDS: bytes, None, or [length] of one that is too long; an error for the whole hash
+    locked: Reply
+    texts: Sequence[Reply]  # of TEXTS alike, each with at most TEXT_LIMIT + 1 bytes; () when not asked for
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False) -> list[Row]:
+    """A row per id, in order. Cost: 1 round trip where scripts are permitted, else 2."""
+    if not ids:
+        return []
+    wanted = TEXTS if texts else ()
+    head: list[Argument] = [json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, json.dumps(wanted), TEXT_LIMIT, TOUCH_BYTES]
+    chunks = [ids[start : start + JOBS_PER_CALL] for start in range(0, len(ids), JOBS_PER_CALL)]
+    answered = scripts.run(_script(), [[*head, ref.key, *chunk] for chunk in chunks])
+    if answered is None:
+        return _plain(source, ref, ids, wanted)
+    return [
+        Row(*row)
+        for chunk, reply in zip(chunks, answered[0], strict=True)
+        for row in (reply if isinstance(reply, list) else [(reply, 0, ())] * len(chunk))
+    ]
+
+
+@cache
+def _script() -> str:
+    return keys.script("rows")
+
+
+def _plain(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[Row]:
+    """The same by plain commands; a text too long to be told whole is left out."""
+    base = f"{ref.key}:".encode("utf-8", "surrogateescape")
+    names = {**dict.fromkeys(ROW_FIELDS, ROW_LIMIT_BYTES), **dict.fromkeys(texts, TEXT_LIMIT)}
+    found, locks = without_lua.fields(
+        source, [base + job_id for job_id in ids], names, [("EXISTS", base + job_id + b":lock") for job_id in ids]
+    )
+    width = len(ROW_FIELDS)
+    return [
+        Row(values[:width], locked, values[width:]) if isinstance(values, list) else Row(values, locked, ())
+        for values, locked in zip(found, locks, strict=True)
+    ]

@@ -1,0 +1,265 @@
+"""One page of a list of jobs. Layout: bullmq `src/commands/getRanges-1.lua`, without its writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...clock import instant
+from ...errors import NotFound, WrongType
+from ...model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
+from ...sources.source import Command, Reply, Source
+from ..actions import Pick
+from ..lua_reads import Scripts
+from ..payloads.decoding import printable, text
+from ..payloads.search_text import ends, joined, of_json
+from ..unreadable_data import readable, searched_row
+from . import job_rows, keys
+from .job_decoding import MESSAGE_LIMIT, ROW_FIELDS, Fields, error, max_attempts, newest_stack, stacks
+from .job_decoding import problem as problem_of
+
+
+class Entry(NamedTuple):
+    """One place in a list."""
+
+    native: str
+    job_id: bytes
+    score: bytes | None
+    unread: int | None = None  # how long its id is, which was too long to be read; 0 = not even that is known
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
+    """The page. Cost: 2 round trips where scripts are permitted, else 4. Raises NotFound,
+    BackendUnavailable.
+    """
+    total, entries, problems = _listed(source, scripts, ref, query)
+    found = job_rows.read(source, scripts, ref, [entry.job_id for entry in entries])
+    return JobPage(
+        jobs=tuple(_row_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
+        page=query.page,
+        per_page=query.per_page,
+        total=total,
+        order=keys.ORDERS[query.state],
+        at_least=bool(problems),
+        problems=problems,
+    )
+
+
+def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Window:
+    """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read`."""
+    total, entries, problems = _listed(source, scripts, ref, query)
+    found = job_rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
+    return Window(
+        rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
+        total=total,
+        order=keys.ORDERS[query.state],
+        at_least=bool(problems),
+        problems=problems,
+    )
+
+
+def _listed(
+    source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
+) -> tuple[int | None, list[Entry], tuple[str, ...]]:
+    """(how many jobs the lists of the state hold, the places of the page, which of the lists cannot be read).
+
+    The number is that of the lists that can be read; None where these are empty and others cannot be read.
+    """
+    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
+    sizes, entries, there = _entries(source, scripts, ref, query, lists)
+    for size in sizes:
+        if isinstance(size, NoPermissionError):
+            raise source.forbidden(size)
+    problems = tuple(
+        f"The {entry.native} list of {ref.name!r} cannot be read: its key has the wrong type."
+        for entry, size in zip(lists, sizes, strict=False)
+        if isinstance(size, ResponseError)
+    )
+    if sizes and len(problems) == len(sizes):
+        raise WrongType(problems[0], source=source.name)
+    if not there and not any(sizes):
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
+    # A job added at the front by `lifo` leaves the marker of 4.x amid the others; the library counts it there.
+    jobs = [entry for entry in entries if entry.native != "wait" or not entry.job_id.startswith(keys.MARKER)]
+    known = sum(size for size in sizes if isinstance(size, int))
+    return None if problems and not known else known, jobs, problems
+
+
+@cache
+def _page_script() -> str:
+    return keys.script("page")
+
+
+def _entries(
+    source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
+) -> tuple[list[Reply], list[Entry], bool]:
+    """The size of each list, the places of the page, and whether the queue is there."""
+    arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
+    answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
+    if answered is None:
+        return _plain_entries(source, ref, query, lists)
+    reply = answered[0][0]
+    if isinstance(reply, ResponseError):
+        return [reply], [], True
+    sizes, found, there = reply
+    places = [
+        Entry(native.decode(), job_id, score)
+        if isinstance(job_id, bytes)
+        else Entry(native.decode(), b"", score, unread=job_id[0])
+        for native, job_id, score in zip(*[iter(found)] * 3, strict=True)
+    ]
+    return sizes, places, bool(there)
+
+
+def _plain_entries(
+    source: Source, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
+) -> tuple[list[Reply], list[Entry], bool]:
+    counts: list[Command] = [
+        ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
+    ]
+    *sizes, tail, there = source.batch(
+        [*counts, ("LINDEX", f"{ref.key}:wait", -1), ("EXISTS", f"{ref.key}:meta", f"{ref.key}:id")]
+    )
+    marker = isinstance(tail, bytes) and tail.startswith(keys.MARKER)
+    commands: list[Command] = []
+    asked: list[keys.NativeList] = []
+    offset, left = query.offset, query.per_page
+    for n, entry in enumerate(lists):
+        size = sizes[n]
+        if not isinstance(size, int):
+            continue
+        skip = 1 if marker and entry.native == "wait" else 0
+        sizes[n] = size = size - skip
+        if offset < size and left > 0:
+            last = min(size, offset + left) - 1
+            commands.append(_range(f"{ref.key}:{entry.native}", entry, offset + skip, last + skip))
+            asked.append(entry)
+            left -= last - offset + 1
+            offset = 0
+        else:
+            offset = max(0, offset - size)
+    entries: list[Entry] = []
+    for entry, reply in zip(asked, source.batch(commands), strict=True):
+        if isinstance(reply, ResponseError):
+            continue
+        if entry.kind == "list":
+            entries.extend(
+                Entry(entry.native, job_id, None) for job_id in (reversed(reply) if entry.from_tail else reply)
+            )
+        else:
+            entries.extend(Entry(entry.native, job_id, score) for job_id, score in zip(*[iter(reply)] * 2, strict=True))
+    return sizes, entries, bool(there)
+
+
+def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
+    if entry.kind == "zset":
+        return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
+    return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
+
+
+def _searched_row(job: Job, row: job_rows.Row) -> Searched:
+    return searched_row(lambda: _searched(job, row), job)
+
+
+def _searched(job: Job, row: job_rows.Row) -> Searched:
+    """The row with the stack of its last failure, whose head tells the class of the error."""
+    stack = newest_stack(_bytes(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
+    if stack is not None and job.error is not None:
+        told = error(job.error.message, stack)
+        class_name = told.class_name if told else None
+        job = msgspec.structs.replace(job, error=msgspec.structs.replace(job.error, class_name=class_name))
+    return Searched(job=job, text=_text(row), stack=ends(stack))
+
+
+def _text(row: job_rows.Row) -> str:
+    data, trace = (_bytes(reply) for reply in row.texts) if row.texts else (None, None)
+    reason = _bytes(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
+    failure = (printable(reason) if reason else "", *stacks(trace))
+    return joined(of_json(data), "\n".join(filter(None, failure)))
+
+
+def _bytes(reply: Reply) -> bytes | None:
+    return reply if isinstance(reply, bytes) else None
+
+
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    """Ids and stamps of a page, without those whose ids are too long to be read. Cost: 1 round trip, 2 without scripts.
+
+    Where a list cannot be read its jobs are left out.
+    """
+    lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
+    _, entries, _ = _entries(source, scripts, ref, query, lists)
+    return [
+        Pick(id=text(entry.job_id), stamp=_stamp(entry))
+        for entry in entries
+        if entry.unread is None and (entry.native != "wait" or not entry.job_id.startswith(keys.MARKER))
+    ]
+
+
+def _row_job(ref: QueueRef, entry: Entry, row: job_rows.Row) -> Job:
+    if entry.unread is not None:
+        why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
+        return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
+    return readable(lambda: _job(ref, entry, row), lambda why: _without_data(ref, entry, why))
+
+
+def _without_data(ref: QueueRef, entry: Entry, problem: str) -> Job:
+    """What the place alone tells of a job."""
+    return Job(
+        id=text(entry.job_id),
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=_stamp(entry),
+        state=keys.BY_NATIVE[entry.native].state,
+        native_state=entry.native,
+        problem=problem,
+    )
+
+
+def _job(ref: QueueRef, entry: Entry, row: job_rows.Row) -> Job:
+    values, locked, _ = row
+    state = keys.BY_NATIVE[entry.native].state
+    wrong = problem_of(values)
+    if wrong is not None:
+        bare = _without_data(ref, entry, wrong)
+        return msgspec.structs.replace(bare, abandoned=state is State.ACTIVE and locked == 0)
+    fields = Fields(dict(zip(ROW_FIELDS, values, strict=True)))
+    options = fields.options()
+    job = Job(
+        id=text(entry.job_id),
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=_stamp(entry),
+        name=fields.text("name", 200),
+        state=state,
+        native_state=entry.native,
+        enqueued_at=fields.instant("timestamp"),
+        scheduled_for=instant(keys.due_s(entry.score)) if state is State.SCHEDULED else None,
+        started_at=fields.instant("processedOn"),
+        finished_at=fields.instant("finishedOn"),
+        attempts=fields.attempts,
+        max_attempts=max_attempts(options),
+        priority=fields.whole("priority") or None,
+        progress=fields.progress,
+        worker=fields.text("pb", 100),
+        error=error(fields.text("failedReason", MESSAGE_LIMIT)),
+        problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+        abandoned=state is State.ACTIVE and not locked,
+    )
+    return job if not fields.troubles else _with_troubles(job, fields.troubles)
+
+
+def _stamp(entry: Entry) -> str | None:
+    """The score as Redis writes it: the time of an end or of a start, so that it tells two of one job apart."""
+    return text(entry.score) if entry.score is not None else None
+
+
+def _with_troubles(job: Job, troubles: Sequence[str]) -> Job:
+    told = "; ".join(dict.fromkeys(troubles))
+    return msgspec.structs.replace(job, problem=f"{job.problem}; {told}" if job.problem else told)

@@ -1,0 +1,1 @@
+"""Actions on Celery's tasks, queues, schedules and workers."""

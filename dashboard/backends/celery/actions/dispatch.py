@@ -1,0 +1,86 @@
+"""Actions on Celery's jobs: who does what, by action and state.
+
+Nothing here imports Celery: messages and broadcasts are written as kombu writes them (`envelope.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ....model import QueueRef, State
+from ....sources.source import Source
+from ...actions import Acted, Action, Kept, Pick, Wishes
+from ...lua_reads import Scripts
+from ...payloads.editing import InvalidPayload
+from .. import keys, message_lookup
+from ..message_lookup import Found
+from . import duplicate
+from .queued import Waiting
+from .result_deletion import Records
+from .result_retry import Resending, edited_call
+from .scripts import invalid
+from .unacked import Taken
+
+
+class Acting:
+    """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
+
+    def __init__(
+        self, broker: Source, scripts: Scripts, results: Source, own: Source | None, name: str, names: keys.Unacked
+    ) -> None:
+        self._broker = broker
+        self._scripts = scripts
+        self._names = names
+        self._name = name
+        self._resending = Resending(broker, results, own, name)
+        self._records = Records(results, own, name)
+        self._waiting = Waiting(broker, scripts, own, name)
+        self._taken = Taken(broker, scripts, names)
+
+    def act(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+        """As `Backend.act`, for an action that is offered in that state."""
+        if action is Action.EDIT:
+            try:
+                edited_call(wishes.payload)
+            except InvalidPayload as exc:
+                return [invalid(pick.id, str(exc)) for pick in picks]
+        if state in keys.ENDED:
+            return self._resending.resend(ref, action, state, picks, wishes)
+        if action in (Action.DUPLICATE, Action.EDIT):
+            return duplicate.copy(self._broker, self._name, ref, action, self._find(ref, state, picks), wishes)
+        if action is Action.MOVE:
+            return self._waiting.move(ref, picks, wishes)
+        if action is Action.STOP:
+            return self._taken.stop(ref, state, picks)
+        if state is State.WAITING and not ref.shared:
+            return self._waiting.promote(ref, picks) if action is Action.PROMOTE else self._revoke(ref, picks)
+        if action is Action.PROMOTE:
+            return self._taken.promote(ref, state, picks)
+        return self._taken.cancel(ref, state, picks)
+
+    def _find(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
+        place = keys.place(ref)
+        if state is State.WAITING and not ref.shared:
+            return message_lookup.waiting(self._broker, self._scripts, place, picks)
+        return message_lookup.unacknowledged(self._broker, self._scripts, self._names, place.prefix, picks)
+
+    def _revoke(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+        return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))
+
+    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """As `Backend.take`."""
+        if state is State.WAITING:
+            return self._waiting.take(ref, picks)
+        return self._records.take(keys.place(ref).prefix, state, picks)
+
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """As `Backend.delete`."""
+        if state is State.WAITING:
+            return self._waiting.delete(ref, kept)
+        return self._records.delete(keys.place(ref).prefix, state, kept)
+
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """As `Backend.restore`."""
+        if state is State.WAITING:
+            return self._waiting.restore(ref, kept)
+        return self._records.restore(keys.place(ref).prefix, state, kept)

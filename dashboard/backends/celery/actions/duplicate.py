@@ -1,0 +1,86 @@
+"""New jobs from messages that wait or that workers hold: the same once more, or with another payload.
+
+A copy changes nothing about its original, so no state tells a repeat of the call from a second wish: a mark of our own
+keeps a second copy of the same job away for a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ....model import QueueRef
+from ....sources.source import Source
+from ...actions import Acted, Action, Wishes
+from ...payloads.editing import InvalidPayload
+from .. import keys, protocol
+from ..job_decoding import call_of, decode, headers_of, taken
+from ..message_lookup import Found
+from ..routes import UNROUTED, Routes
+from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded
+from .scripts import acted, ask, invalid, portions, refused
+
+BYTES_PER_SCRIPT = 1_000_000
+NO_MESSAGE = "it is no Celery message"
+UNREAD = "its body cannot be changed (pickled or compressed); run it again from the app"
+CHORD = "it is part of a group or chord, which would count it twice"
+
+
+def copy(
+    broker: Source, name: str, ref: QueueRef, action: Action, found: Sequence[Found | Acted], wishes: Wishes
+) -> list[Acted]:
+    """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT, 1 for routes."""
+    place = keys.place(ref)
+    edited = edited_call(wishes.payload) if action is Action.EDIT else None
+    answers: dict[int, Acted] = {}
+    work: list[tuple[int, Found, bytes, bytes, str]] = []
+    routes = Routes(broker, place.prefix)
+    routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, Found) and one.tag)
+    for n, one in enumerate(found):
+        plan = one if isinstance(one, Acted) else _plan(place, one, edited, routes, broker.now_s())
+        if isinstance(plan, Acted):
+            answers[n] = plan
+        elif isinstance(one, Found):
+            work.append((n, one, *plan))
+    for portion in portions(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+        names: list[bytes] = []
+        arguments: list[bytes | str | int] = []
+        for _, one, target, message, new_id in portion:
+            mark = keys.mark_key(name, action.value, one.pick.id, one.pick.stamp)
+            names += [target, target, mark]
+            arguments += unguarded(message, new_id, COPY_AGAIN_MS)
+        for (n, one, _, _, new_id), reply in zip(
+            portion, ask(broker, "resend", names, arguments, len(portion)), strict=True
+        ):
+            again = isinstance(reply, list)
+            answers[n] = sent_before(one.pick.id, reply) if again else acted(one.pick.id, reply, new_id=new_id)
+    return [answers[n] for n in range(len(found))]
+
+
+def _plan(
+    place: keys.Place, one: Found, edited: dict[str, Any] | None, routes: Routes, now: float
+) -> tuple[bytes, bytes, str] | Acted:
+    """(list, message, new id) of a copy."""
+    if one.tag:
+        message, route = taken(one.raw)
+        queue = routes.queue(route)
+    else:
+        message, queue = decode(one.raw), place.queue
+    if message is None or not headers_of(message):
+        return refused(one.pick.id, NO_MESSAGE)
+    if queue is None:
+        return refused(one.pick.id, UNROUTED)
+    if protocol.in_a_chord(message):
+        return refused(one.pick.id, CHORD)
+    texts = None
+    if edited is not None:
+        try:
+            texts = call_texts(edited, call_of(message))
+        except InvalidPayload as exc:
+            return invalid(one.pick.id, str(exc))
+    new_id = protocol.new_id()
+    step = 0 if one.tag else one.step
+    changed = protocol.copied(message, new_id, queue, texts, begun_at=now)
+    if changed is None:
+        return refused(one.pick.id, UNREAD)
+    return place._replace(queue=queue).lists()[step], changed, new_id

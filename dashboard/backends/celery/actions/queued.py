@@ -1,0 +1,231 @@
+"""Acting on messages that wait in a queue's lists: deleted, put back, moved to another queue, made due.
+
+A message is its bytes: it is taken out of its list by them, so that one which a worker was faster with is `gone`, and
+one that changed since it was seen is `changed`. The scripts are told the places too, so that they find all messages of
+a call at once, a few places further on where workers took some meanwhile, and take them out in one walk.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from ....model import QueueRef
+from ....sources.source import Source
+from ...actions import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, Wishes, back_before
+from ...lua_reads import Scripts
+from .. import keys, message_lookup, protocol
+from ..job_decoding import decode, headers_of, words
+from ..message_lookup import Found
+from .backups import KeptMessage, packed, unpacked
+from .destination_queues import Targets
+from .duplicate import UNREAD
+from .scripts import acted, ask, portions, refused
+
+# What one script may be given, so that it takes a millisecond or two.
+JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
+# How many entries of a list one script may pass by to put messages back: 25 to 100 ns each.
+STEPS_PER_SCRIPT = 25_000
+# How often a message is looked for again in a list that moves on.
+LOOKS = 3
+LOST = b"lost"
+# In a longer list a message is put back as the next to run, not where it was.
+PLACE_KEPT_UP_TO = 5000
+NO_MESSAGE = "it is no Celery message; it can only be deleted"
+NOT_TIMED = "it has no set time: it waits its turn"
+
+
+class Waiting:
+    """Acts on the waiting messages of one source."""
+
+    def __init__(self, broker: Source, scripts: Scripts, own: Source | None, name: str) -> None:
+        self._broker = broker
+        self._scripts = scripts
+        self._own = own
+        self._name = name
+
+    def take(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """Messages to be kept; read and not changed."""
+        found = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks)
+        return [_kept(one) if isinstance(one, Found) else one for one in found]
+
+    def delete(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+        """Take messages out of their lists. One that was not kept (too large) is found again by its stamp."""
+        lists = keys.place(ref).lists()
+        answers: dict[int, Acted] = {}
+        places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
+        for look in range(LOOKS):
+            left = [n for n in range(len(kept)) if n not in answers]
+            again = left if look else [n for n in left if n not in places]
+            self._look(ref, kept, again, places, answers)
+            left = [n for n in left if n not in answers]
+            if not left:
+                break
+            # The next to run first: those behind them move on by as many as are taken out.
+            left.sort(key=lambda n: (places[n].step, places[n].before))
+            taken: Counter[int] = Counter()
+            for portion in portions(
+                ((n, len(places[n].raw)) for n in left), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
+            ):
+                arguments: list[bytes | str | float] = [self._broker.now_s(), keys.NOTES_KEPT_S]
+                for n in portion:
+                    arguments += [places[n].raw, places[n].note, places[n].before - taken[places[n].step]]
+                names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
+                replies = ask(self._broker, "drop_messages", names, arguments, len(portion))
+                done = {n: reply for n, reply in zip(portion, replies, strict=True) if reply != LOST}
+                answers |= {n: acted(kept[n].id, reply) for n, reply in done.items()}
+                taken.update(places[n].step for n, reply in done.items() if reply == b"done")
+        return [answers.get(n) or _moved_on(job.id) for n, job in enumerate(kept)]
+
+    def _look(
+        self,
+        ref: QueueRef,
+        kept: Sequence[Kept],
+        asked: Sequence[int],
+        places: dict[int, KeptMessage],
+        answers: dict[int, Acted],
+    ) -> None:
+        """Look for messages where they stand now: into `places`, or why not into `answers`."""
+        picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
+        for n, found in zip(
+            asked,
+            message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks) if picks else (),
+            strict=True,
+        ):
+            before = places.get(n)
+            if isinstance(found, Acted):
+                answers[n] = found
+            elif before is not None and before.raw != found.raw:
+                answers[n] = Acted(id=kept[n].id, outcome=Outcome.CHANGED, detail="its message is another one by now")
+            else:
+                note = before.note if before is not None else uuid.uuid4().hex
+                places[n] = KeptMessage(raw=found.raw, step=found.step, before=found.before, note=note)
+
+    def restore(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+        """Put deleted messages back where they stood, as far as those before them are still there; each once."""
+        lists = keys.place(ref).lists()
+        places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
+        answers: dict[int, Acted] = {}
+        order = sorted(places, key=lambda n: (places[n].step, places[n].before))
+        for portion in portions(((n, PLACE_KEPT_UP_TO) for n in order), most=JOBS_PER_SCRIPT, cost=STEPS_PER_SCRIPT):
+            arguments: list[bytes | str | int] = [PLACE_KEPT_UP_TO]
+            for n in portion:
+                arguments += [places[n].raw, places[n].note, places[n].before]
+            names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
+            for n, reply in zip(portion, ask(self._broker, "put_back", names, arguments, len(portion)), strict=True):
+                answers[n] = acted(kept[n].id, reply)
+                if answers[n].outcome is Outcome.CHANGED:
+                    answers[n] = back_before(kept[n].id)
+        return [answers.get(n) or refused(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
+
+    def move(self, ref: QueueRef, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+        """Put messages last in line of another queue, in their priority. Asked again, they are gone from here."""
+        place = keys.place(ref)
+        target = wishes.target or ""
+        targets = Targets(self._broker, self._own, self._name, place)
+        targets.look_up({target} if target else ())
+        if target in ("", place.queue):
+            return [refused(pick.id, "it is to be moved to no other queue") for pick in picks]
+        if not targets.there(target):
+            return [refused(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks]
+        lists = targets.lists(target)
+
+        def moved(one: Found) -> tuple[bytes, bytes] | str:
+            message = decode(one.raw)
+            if not headers_of(message) or message is None:
+                return NO_MESSAGE
+            return lists[one.step], protocol.moved(message, target)
+
+        return self._replace(ref, picks, "LPUSH", moved)
+
+    def promote(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+        """Make messages due that have a set time, and next to run."""
+        lists = keys.place(ref).lists()
+
+        def due(one: Found) -> tuple[bytes, bytes] | str:
+            message = decode(one.raw)
+            if not headers_of(message) or message is None:
+                return NO_MESSAGE
+            if headers_of(message).get("eta") is None:
+                return NOT_TIMED
+            changed = protocol.due_now(message)
+            return UNREAD if changed is None else (lists[one.step], changed)
+
+        return self._replace(ref, picks, "RPUSH", due)
+
+    def _replace(
+        self, ref: QueueRef, picks: Sequence[Pick], push: str, becomes: Callable[[Found], tuple[bytes, bytes] | str]
+    ) -> list[Acted]:
+        answers: dict[int, Acted] = {}
+        for _ in range(LOOKS):
+            left = [n for n in range(len(picks)) if n not in answers]
+            if not left:
+                break
+            work: list[tuple[int, Found, bytes, bytes]] = []
+            looked = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), [picks[n] for n in left])
+            for n, one in zip(left, looked, strict=True):
+                if isinstance(one, Acted):
+                    answers[n] = one
+                    continue
+                what = becomes(one)
+                if isinstance(what, str):
+                    answers[n] = refused(one.pick.id, what)
+                else:
+                    work.append((n, one, *what))
+            # In the order of the line, so that it is kept; pushed to the front, the first of them comes last.
+            work.sort(key=lambda job: (job[1].step, job[1].before), reverse=push == "RPUSH")
+            answers |= self._replaced(keys.place(ref).lists(), push, work)
+        return [answers.get(n) or _moved_on(pick.id) for n, pick in enumerate(picks)]
+
+    def _replaced(
+        self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, Found, bytes, bytes]]
+    ) -> dict[int, Acted]:
+        """What came of each but those that are not where they were seen any more."""
+        answers: dict[int, Acted] = {}
+        moved: Counter[bytes] = Counter()  # list -> how much further from its end the rest stands than it was seen
+        for portion in portions(
+            ((job, len(job[1].raw) + len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
+        ):
+            names = [keys.notes_key(self._name).encode()]
+            arguments: list[bytes | str | int] = [push]
+            for _, one, target, changed in portion:
+                names += [lists[one.step], target]
+                arguments += [one.raw, changed, one.before + moved[lists[one.step]]]
+            replies = ask(self._broker, "replace", names, arguments, len(portion))
+            for (n, one, target, _), reply in zip(portion, replies, strict=True):
+                if reply == LOST:
+                    continue
+                answers[n] = acted(one.pick.id, reply)
+                if reply == b"done" and push == "RPUSH":
+                    moved[target] += 1  # what was taken out stood behind what comes next
+                elif reply == b"done":
+                    moved[lists[one.step]] -= 1
+        return answers
+
+
+def _moved_on(job_id: str) -> Acted:
+    return Acted(id=job_id, outcome=Outcome.CHANGED, detail="its queue moves on too fast: look again")
+
+
+def _to_keep(one: Found) -> KeptMessage:
+    return KeptMessage(raw=one.raw, step=one.step, before=one.before, note=uuid.uuid4().hex)
+
+
+def _kept(one: Found) -> Kept:
+    message = _to_keep(one)
+    small = one.size <= MAX_KEPT_BYTES
+    headers = headers_of(decode(one.raw)) if small else {}
+    return Kept(
+        id=one.pick.id,
+        stamp=one.pick.stamp,
+        blob=packed(message) if small else None,
+        size_bytes=one.size,
+        name=words(headers.get("task"), 300),
+    )
+
+
+def _message(job: Kept) -> KeptMessage | None:
+    found = unpacked(job.blob)
+    valid = isinstance(found, KeptMessage) and 0 <= found.step <= len(keys.STEPS) and found.before >= 0
+    return found if isinstance(found, KeptMessage) and valid else None

@@ -1,0 +1,125 @@
+"""Result records deleted, and put back from the bin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis.exceptions import ResponseError
+
+from ....model import State
+from ....sources.source import Source
+from ...actions import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from .. import keys
+from ..job_decoding import when
+from ..results.decoding import outline, whole
+from ..results.index import index_key
+from ..results.record import BEGINNING, Home, Read, as_read, home_of, read, unlist
+from .backups import KeptRecord, packed, unpacked
+from .scripts import acted, ask, portions, reason, refused
+
+# What one script may be given, so that it takes about a millisecond.
+JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
+LEAST_LEFT_MS = 3_600_000
+
+
+class Records:
+    """Deletes and restores the records of one source."""
+
+    def __init__(self, results: Source, own: Source | None, name: str) -> None:
+        self._results = results
+        self._own = own
+        self._name = name
+
+    def _home(self, prefix: str) -> Home:
+        return home_of(self._own, self._name, prefix)
+
+    def take(self, prefix: str, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+        """Records to be kept. Cost: 3 round trips."""
+        found = read(self._results, self._home(prefix), state, picks)
+        return [self._kept(one) if isinstance(one, Read) else one for one in found]
+
+    def _kept(self, one: Read) -> Kept:
+        pick = one.pick
+        until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
+        return Kept(
+            id=pick.id,
+            stamp=pick.stamp,
+            blob=None if one.raw is None else packed(KeptRecord(key=one.key, raw=one.raw, until_ms=until_ms)),
+            size_bytes=one.size,
+            name=one.name,
+        )
+
+    def delete(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
+
+        As many more as `read` where some were too large to be kept.
+        """
+        home = self._home(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
+        large = [n for n in range(len(kept)) if n not in found]
+        picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in large]
+        again = dict(zip(large, read(self._results, home, state, picks) if picks else [], strict=True))
+        answers: dict[int, Acted] = {n: one for n, one in again.items() if isinstance(one, Acted)}
+        work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
+        for n, job in enumerate(kept):
+            if n in found:
+                work.append(((n, found[n].key, as_read(found[n].raw)), job.size_bytes))
+            elif isinstance(large_one := again[n], Read):
+                begins = self._results.batch([("GETRANGE", large_one.key, 0, BEGINNING - 1)])[0]
+                seen = (job.size_bytes, begins if isinstance(begins, bytes) else b"", 0, "")
+                work.append(((n, large_one.key, seen), job.size_bytes))
+        gone: list[bytes] = []
+        for portion in portions(work, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+            arguments = [part for _, _, seen in portion for part in seen]
+            replies = ask(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
+            for (n, key, _), reply in zip(portion, replies, strict=True):
+                answers[n] = acted(kept[n].id, reply)
+                if answers[n].outcome is not Outcome.REFUSED:
+                    gone.append(key)
+        gone += [key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.keys(kept[n].id)]
+        unlist(self._own, self._name, prefix, state, gone)
+        return [answers[n] for n in range(len(kept))]
+
+    def restore(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
+        """Put records back, to live as long as was left, but for an hour at least. Cost: at most 4 round trips."""
+        home = self._home(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
+        now = self._results.now_s()
+        commands = []
+        for one in found.values():
+            left = () if one.until_ms is None else ("PX", max(LEAST_LEFT_MS, one.until_ms - int(now * 1000)))
+            commands.append(("SET", one.key, one.raw, *left, "NX"))
+        replies = dict(zip(found, self._results.batch(commands), strict=True))
+        self._results.check_writable(list(replies.values()))
+        taken = [n for n, reply in replies.items() if reply is None]
+        there = self._results.batch([("GETRANGE", found[n].key, 0, MAX_KEPT_BYTES) for n in taken])
+        same = {n for n, raw in zip(taken, there, strict=True) if raw == found[n].raw}
+        answers = []
+        listed: dict[bytes, float] = {}
+        for n, job in enumerate(kept):
+            reply = replies.get(n)
+            if n not in found:
+                answers.append(refused(job.id, "it was too large to be kept"))
+            elif isinstance(reply, ResponseError):
+                answers.append(refused(job.id, reason(reply)))
+            elif reply is None and n not in same:
+                answers.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again"))
+            else:
+                answers.append(Acted(id=job.id, outcome=Outcome.DONE))
+                listed[keys.member_of(found[n].key)] = _score(found[n].raw, now)
+        if listed and self._own is not None:
+            pairs = [part for member, score in listed.items() for part in (repr(score), member)]
+            self._own.batch([("ZADD", index_key(self._name, state, prefix), *pairs)])
+        return answers
+
+
+def _record(home: Home, job: Kept) -> KeptRecord | None:
+    """The record in a Kept; None where there is none, or one that is no record of this job."""
+    found = unpacked(job.blob)
+    fits = isinstance(found, KeptRecord) and found.key in home.keys(job.id)
+    return found if isinstance(found, KeptRecord) and fits else None
+
+
+def _score(raw: bytes, now: float) -> float:
+    done = when(outline(whole(raw)).fields.get("date_done"))
+    return done.timestamp() if done else now

@@ -1,0 +1,237 @@
+"""Tasks that have ended run again under their id, or are copied, from what their result records tell.
+
+A retry is sent at most once. Where broker and results are one database, one script checks that the record is still as
+it was read, sends the message and turns the record's FAILURE into RETRY (what Celery itself writes when a task runs
+again): there is no moment at which a crash loses or doubles it, and a repeat finds the record `changed`. Where they are
+two, the message and a mark of our own (named by id and stamp, living as long as the record) are written to the broker
+by one script, and then the record is changed. A crash between the two leaves the job among the dead although it was
+sent; asked again, the mark stands in the way and the record is put right. What no mark can see: the app itself sending
+the task anew within the millisecond between the reading of the record and the sending.
+
+A revoked id is thrown away by workers that remember it, so such a task runs under a new id, which is made from the old
+one and its stamp; its record stays, and the same kind of mark keeps it from being sent twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ....model import QueueRef, State
+from ....sources.source import Source
+from ...actions import MAX_KEPT_BYTES, Acted, Action, Outcome, Pick, Wishes
+from ...payloads.decoding import printable, written
+from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
+from .. import keys, protocol
+from ..job_decoding import arguments_of
+from ..results.decoding import whole
+from ..results.record import Read, as_read, home_of, read, stamp_of, unlist
+from .destination_queues import Targets
+from .scripts import acted, ask, invalid, portions, refused
+
+# What one script may be given, so that it takes a millisecond or two.
+JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 200_000
+FAILED, AGAIN = b'{"status": "FAILURE"', b'{"status": "RETRY"  '
+# A second copy of the same job within this time is taken for the repeat of a call whose end was not seen.
+COPY_AGAIN_MS = 60_000
+FOREVER_MS = 7 * 86_400_000
+NOT_EXTENDED = (
+    "its record has no task name and arguments; with result_extended = True in the app, later ones can run again"
+)
+NO_QUEUE = "its record does not name its queue; with result_extended = True in the app, later ones do"
+TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES:,} bytes; run it again from the app"
+
+
+class Sending(msgspec.Struct):
+    """One message about to be sent, and what guards it."""
+
+    read: Read
+    new_id: str
+    target: bytes
+    message: bytes
+    mark: bytes
+    mark_ms: int
+    begins: bytes = b""
+
+
+class Resending:
+    """Sends anew what the records of one source tell."""
+
+    def __init__(self, broker: Source, results: Source, own: Source | None, name: str) -> None:
+        self._broker = broker
+        self._results = results
+        self._own = own
+        self._name = name
+        self._together = broker is results
+
+    def resend(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+        """RETRY, DUPLICATE or EDIT. Cost: 5 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
+        place = keys.place(ref)
+        found = read(self._results, home_of(self._own, self._name, place.prefix), state, picks)
+        targets = Targets(self._broker, self._own, self._name, place)
+        targets.look_up({str(one.record.queue) for one in found if isinstance(one, Read) and one.record})
+        edited = edited_call(wishes.payload) if action is Action.EDIT else None
+
+        def prepared(one: Read) -> Sending | Acted:
+            return self._sending(one, action, state, targets, wishes, edited)
+
+        return self._in_portions(found, prepared, self._send, place.prefix, state)
+
+    def _in_portions(
+        self,
+        found: Sequence[Read | Acted],
+        prepare: Callable[[Read], Sending | Acted],
+        send: Callable[[list[Sending]], list[Acted]],
+        prefix: str,
+        state: State,
+    ) -> list[Acted]:
+        answers: dict[int, Acted] = {}
+        ready: list[tuple[tuple[int, Sending], int]] = []
+        for n, one in enumerate(found):
+            what = prepare(one) if isinstance(one, Read) else one
+            if isinstance(what, Acted):
+                answers[n] = what
+            else:
+                ready.append(((n, what), what.read.size))
+        again = []
+        for portion in portions(ready, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+            for (n, what), answer in zip(portion, send([what for _, what in portion]), strict=True):
+                answers[n] = answer
+                if answer.outcome is Outcome.DONE and what.begins:
+                    again.append(what.read.key)
+        unlist(self._own, self._name, prefix, state, again)
+        return [answers[n] for n in range(len(found))]
+
+    def _sending(
+        self,
+        one: Read,
+        action: Action,
+        state: State,
+        targets: Targets,
+        wishes: Wishes,
+        edited: dict[str, Any] | None,
+    ) -> Sending | Acted:
+        pick, record = one.pick, one.record
+        if record is None:
+            return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one))
+        if not isinstance(record.name, str) or not record.name:
+            return refused(pick.id, NOT_EXTENDED)
+        args, kwargs = bytes(record.args), bytes(record.kwargs)
+        if edited is not None:
+            try:
+                args, kwargs = call_texts(edited, arguments_of(whole(one.raw or b"")))
+            except InvalidPayload as exc:
+                return invalid(pick.id, str(exc))
+        if not args.startswith(b"[") or not kwargs.startswith(b"{"):
+            return refused(pick.id, NOT_EXTENDED)
+        if not isinstance(record.queue, str) or not record.queue:
+            return refused(pick.id, NO_QUEUE)
+        if (why := targets.refusal(record.queue, one.key)) is not None:
+            return refused(pick.id, why)
+        retry = action is Action.RETRY
+        same_id = retry and state is State.DEAD
+        stamp = stamp_of(record)
+        new_id = pick.id
+        if not same_id:
+            new_id = protocol.successor_id(pick.id, stamp) if retry else protocol.new_id()
+        retries = record.retries if retry and isinstance(record.retries, int) and not wishes.reset_attempts else 0
+        begins = AGAIN if same_id and one.raw is not None and one.raw.startswith(FAILED) else b""
+        ttl_ms = one.ttl_ms if one.ttl_ms > 0 else FOREVER_MS
+        return Sending(
+            read=one,
+            new_id=new_id,
+            target=targets.key(record.queue),
+            message=protocol.call(
+                record.name,
+                new_id,
+                record.queue,
+                args,
+                kwargs,
+                retries=max(0, retries),
+                group=_id(record.group_id) if same_id else None,
+                parent=_id(record.parent_id) if same_id else None,
+            ),
+            mark=keys.mark_key(self._name, "sent" if retry else action.value, pick.id, stamp),
+            mark_ms=ttl_ms if retry else COPY_AGAIN_MS,
+            begins=begins,
+        )
+
+    def _send(self, portion: list[Sending]) -> list[Acted]:
+        script_keys: list[bytes] = []
+        arguments: list[bytes | str | int] = []
+        for one in portion:
+            # Where the change of the record itself guards the sending, no mark is needed.
+            marked = not (self._together and one.begins)
+            here = one.begins if self._together else b""
+            seen = as_read(one.read.raw or b"") if self._together else ("", "", "", "")
+            script_keys += [one.read.key, one.target, one.mark]
+            arguments += [*seen, here, one.message, one.new_id if marked else "", one.mark_ms]
+        replies = ask(self._broker, "resend", script_keys, arguments, len(portion))
+        confirmed = self._confirm(portion, replies) if not self._together else {}
+        return [
+            _sent(one, reply, confirmed.get(n)) for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
+        ]
+
+    def _confirm(self, portion: list[Sending], replies: Sequence[Any]) -> dict[int, bool]:
+        """Change the records of what was sent, now or before; by place in `portion`, whether it was changed."""
+        sent = [
+            n
+            for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
+            if one.begins and (reply == b"done" or isinstance(reply, list))
+        ]
+        if not sent:
+            return {}
+        arguments = [part for n in sent for part in (*as_read(portion[n].read.raw or b""), portion[n].begins)]
+        written = ask(self._results, "confirm", [portion[n].read.key for n in sent], arguments, len(sent))
+        return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
+
+
+def _unsent(one: Read) -> str:
+    how = f"written as {one.encoding}"
+    if one.encoding == "json":
+        how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
+    return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
+
+
+def _sent(one: Sending, reply: Any, confirmed: bool | None) -> Acted:
+    pick_id = one.read.pick.id
+    if isinstance(reply, list):
+        # Sent by a call that ended before it could put the record right: now it is.
+        return Acted(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
+    return acted(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
+
+
+def unguarded(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | int]:
+    """What the script `resend` is given for a message that no record guards, but only a mark that holds its id."""
+    return ["", "", "", "", "", message, new_id, mark_ms]
+
+
+def sent_before(job_id: str, reply: Sequence[Any]) -> Acted:
+    """What a script says that found a mark: the job was sent before, under the id in the mark."""
+    before = printable(reply[1], 200) if isinstance(reply[1], bytes) else "?"
+    if before == job_id:
+        return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was sent already")
+    return Acted(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
+
+
+def _id(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= 200 else None
+
+
+def edited_call(payload: str | None) -> dict[str, Any]:
+    """`args` and `kwargs` from what a person wrote: an object with either or both. Raises InvalidPayload."""
+    value = decoded_edit(payload or "")
+    if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
+        raise InvalidPayload('The payload must be an object of "args" and "kwargs".')
+    call = {"args": [], "kwargs": {}, **value}
+    if not isinstance(call["args"], list) or not isinstance(call["kwargs"], dict):
+        raise InvalidPayload('"args" must be a list and "kwargs" an object.')
+    return call
+
+
+def call_texts(edited: dict[str, Any], original: dict[str, Any] | None) -> tuple[bytes, bytes]:
+    """(args, kwargs) as JSON texts; what is masked in `edited` is as in `original`. Raises InvalidPayload."""
+    call = with_originals(edited, original, "")
+    return written(call["args"]).encode("utf-8"), written(call["kwargs"]).encode("utf-8")

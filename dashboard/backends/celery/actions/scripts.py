@@ -1,0 +1,74 @@
+"""Scripts that change something: how they are sent, in what portions, and what their answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ....sources.source import Argument, Reply, Source
+from ...actions import Acted, Outcome
+from ...payloads.decoding import printable
+from ..keys import script
+
+T = TypeVar("T")
+
+OUTCOMES = {b"done": Outcome.DONE, b"gone": Outcome.GONE, b"changed": Outcome.CHANGED}
+
+
+def ask(
+    source: Source, name: str, keys: Sequence[bytes | str], arguments: Sequence[Argument], jobs: int
+) -> list[Reply]:
+    """The reply of a script for each of its `jobs`; the error stands in place of each where it refused all.
+
+    Raises BackendUnavailable when the server takes no writes at all. Cost: 1 round trip.
+    """
+    reply = source.batch([("EVAL", script(name), len(keys), *keys, *arguments)])[0]
+    source.check_writable(reply)
+    return [reply] * jobs if isinstance(reply, ResponseError) else list(reply)
+
+
+def acted(job_id: str, reply: Reply, **details: Any) -> Acted:
+    """What a script's reply says of one job; an error is told in words."""
+    if isinstance(reply, ResponseError):
+        return Acted(id=job_id, outcome=Outcome.REFUSED, detail=reason(reply))
+    outcome = OUTCOMES.get(reply, Outcome.CHANGED)
+    return Acted(id=job_id, outcome=outcome, **(details if outcome is Outcome.DONE else {}))
+
+
+def refused(job_id: str, why: str) -> Acted:
+    """An action that is not done, and why."""
+    return Acted(id=job_id, outcome=Outcome.REFUSED, detail=why)
+
+
+def invalid(job_id: str, why: str) -> Acted:
+    """An action that is not done because of what was sent with it, and why."""
+    return Acted(id=job_id, outcome=Outcome.INVALID, detail=why)
+
+
+def reason(error: ResponseError) -> str:
+    """An error of the server in a line for an operator."""
+    if isinstance(error, NoPermissionError) or _says(error, "NOPERM", "permission", "executing the script can't"):
+        return f"not permitted: the Redis user may not do that ({printable(str(error), 120)})"
+    if _says(error, "WRONGTYPE"):
+        return "a key of the queue has the wrong type"
+    return f"Redis refused it: {printable(str(error), 160)}"
+
+
+def _says(reply: Reply, *words: str) -> bool:
+    return isinstance(reply, ResponseError) and any(word in str(reply) for word in words)
+
+
+def portions(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:
+    """`items` in portions of at most `most` whose costs add up to at most `cost`; one that costs more goes alone."""
+    portion: list[T] = []
+    spent = 0
+    for item, price in items:
+        if portion and (len(portion) >= most or spent + price > cost):
+            yield portion
+            portion, spent = [], 0
+        portion.append(item)
+        spent += price
+    if portion:
+        yield portion

@@ -1,0 +1,128 @@
+"""Acting on messages that workers hold unacknowledged: revoked, stopped, run now.
+
+A worker has such a job in its memory; Redis has only the safety copy that would bring it back after a crash. What is
+to be done with it is therefore asked of the workers by a broadcast, which only those hear that are up at that moment:
+where nobody listens, nothing is done and the job is refused. A job that waits for its time is also taken out of the
+safety copies by the same script, else it would come back after a restart, when nobody remembers that it was revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ....model import QueueRef, State
+from ....sources.source import Source
+from ...actions import Acted, Outcome, Pick
+from ...lua_reads import Scripts
+from .. import keys, message_lookup, protocol
+from ..job_decoding import headers_of, state_of, taken, when
+from ..message_lookup import Found
+from ..routes import UNROUTED, Routes
+from .duplicate import UNREAD
+from .scripts import acted, ask, portions, refused
+from .worker_control import UNHEARD, Control, heard
+
+JOBS_PER_SCRIPT = 100
+# A job due within this time may start before the worker has heard that it is revoked.
+TOO_LATE_S = 5.0
+NOT_TIMED = (State.WAITING, State.ACTIVE)
+NO_MESSAGE = "it is no Celery message"
+CHORD = "it is part of a group or chord, which counts it by its id"
+
+
+class Taken:
+    """Acts on what the workers of one source took."""
+
+    def __init__(self, broker: Source, scripts: Scripts, names: keys.Unacked) -> None:
+        self._broker = broker
+        self._scripts = scripts
+        self._names = names
+
+    def promote(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+        """Revoke jobs that wait for their time, and send each anew, next to run, under a new id."""
+        return self._withdraw(ref, state, picks, again=True)
+
+    def cancel(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+        """Revoke jobs that have not started."""
+        if state in NOT_TIMED:
+            return self.revoke(keys.place(ref), self._held(ref, state, picks))
+        return self._withdraw(ref, state, picks, again=False)
+
+    def stop(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+        """Have the process that runs a job ended."""
+        return self.revoke(keys.place(ref), self._held(ref, state, picks), terminate=True)
+
+    def revoke(self, place: keys.Place, found: Sequence[Found | Acted], **more: object) -> list[Acted]:
+        """Have the ids of what was found revoked, all by one broadcast."""
+        ids = [one.pick.id for one in found if isinstance(one, Found)]
+        arguments = {"task_id": ids, "terminate": False, "signal": "SIGTERM", **more}
+        reply = Control(self._broker, place).tell("revoke", arguments) if ids else None
+        return [one if isinstance(one, Acted) else heard(one.pick.id, reply) for one in found]
+
+    def _held(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
+        found = message_lookup.unacknowledged(self._broker, self._scripts, self._names, keys.place(ref).prefix, picks)
+        return [_of_state(one, state) for one in found]
+
+    def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[Pick], *, again: bool) -> list[Acted]:
+        prefix = keys.place(ref).prefix
+        answers: dict[int, Acted] = {}
+        work: list[tuple[int, Found, bytes, bytes, str | None]] = []
+        held = self._held(ref, state, picks)
+        routes = Routes(self._broker, prefix)
+        if again:
+            routes.look_up(taken(one.raw)[1] for one in held if isinstance(one, Found))
+        for n, one in enumerate(held):
+            plan = one if isinstance(one, Acted) else _plan(prefix, one, self._broker.now_s(), routes, again=again)
+            if isinstance(plan, Acted):
+                answers[n] = plan
+            elif isinstance(one, Found):
+                work.append((n, one, *plan))
+        channel = protocol.channel(prefix, self._broker.database)
+        names = self._names.keys(prefix)
+        for portion in portions(((job, len(job[1].raw)) for job in work), most=JOBS_PER_SCRIPT, cost=1_000_000):
+            arguments: list[bytes | str] = [channel]
+            for _, one, _, message, _ in portion:
+                revoke = protocol.broadcast(
+                    "revoke", {"task_id": [one.pick.id], "terminate": False, "signal": "SIGTERM"}
+                )
+                arguments += [one.tag, one.raw, revoke, message]
+            targets = [target for _, _, target, _, _ in portion]
+            replies = ask(self._broker, "withdraw", [*names, *targets], arguments, len(portion))
+            for (n, one, _, _, new_id), reply in zip(portion, replies, strict=True):
+                unheard = reply == b"unheard"
+                answers[n] = refused(one.pick.id, UNHEARD) if unheard else acted(one.pick.id, reply, new_id=new_id)
+        return [answers[n] for n in range(len(picks))]
+
+
+def _of_state(one: Found | Acted, state: State) -> Found | Acted:
+    if isinstance(one, Acted):
+        return one
+    message = taken(one.raw)[0]
+    if not headers_of(message):
+        return refused(one.pick.id, NO_MESSAGE)
+    # Whether it is being run no message tells; what is done to it is the same.
+    wanted = NOT_TIMED if state in NOT_TIMED else (state,)
+    return one if state_of(headers_of(message)) in wanted else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
+
+
+def _plan(
+    prefix: str, one: Found, now: float, routes: Routes, *, again: bool
+) -> tuple[bytes, bytes, str | None] | Acted:
+    """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
+    message, route = taken(one.raw)
+    if message is None:
+        return refused(one.pick.id, NO_MESSAGE)
+    queue = routes.queue(route)
+    if not again:
+        return keys.Place(prefix, queue or "").lists()[0], b"", None
+    if queue is None:
+        return refused(one.pick.id, UNROUTED)
+    base = keys.Place(prefix, queue).lists()[0]
+    if protocol.in_a_chord(message):
+        return refused(one.pick.id, CHORD)
+    due = when(headers_of(message).get("eta"))
+    if due is not None and due.timestamp() - now < TOO_LATE_S:
+        return refused(one.pick.id, "it is due within seconds and runs by itself")
+    new_id = protocol.new_id()
+    changed = protocol.copied(message, new_id, queue)
+    return refused(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)

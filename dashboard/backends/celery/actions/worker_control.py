@@ -1,0 +1,103 @@
+"""Commands for live workers: broadcasts on their mailbox channel, and the answers to those that ask.
+
+A worker answers into a list that a binding of the reply exchange names; both are made for one question and removed
+after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from ....clock import monotonic_s
+from ....sources.source import Source
+from ...actions import Acted, Outcome
+from ...payloads.decoding import loads, loads_dict
+from .. import keys, protocol
+from .scripts import acted, refused
+
+# How long workers are waited for; as many as heard the question answer within milliseconds.
+ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
+REPLIES = "reply.celery.pidbox"
+UNHEARD = "no worker is listening; nothing was done"
+
+
+class Control:
+    """The live workers of one prefix on one broker; they divide bindings as their app's queues do."""
+
+    def __init__(self, broker: Source, place: keys.Place) -> None:
+        self._broker = broker
+        self._prefix = place.prefix
+        self._separator = place.separator
+        self.channel = protocol.channel(place.prefix, broker.database)
+
+    def tell(self, method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None) -> Any:
+        """How many clients a command reached, or the server's error. Cost: 1 round trip."""
+        return self._broker.batch([("PUBLISH", self.channel, protocol.broadcast(method, arguments, destination))])[0]
+
+    def ask(self, method: str, destination: Sequence[str] | None = None) -> dict[str, Any] | ResponseError:
+        """What workers answer, by name; {} when none does within ANSWER_S. Cost: 2 round trips and 1 per answer."""
+        oid = str(uuid.uuid4())
+        binding = self._key(f"{keys.BINDING}{REPLIES}")
+        answers = self._key(f"{oid}.{REPLIES}")
+        member = self._separator.join((oid, "", f"{oid}.{REPLIES}"))
+        question = protocol.broadcast(
+            method,
+            {},
+            destination,
+            ticket=str(uuid.uuid4()),
+            reply_to={"exchange": REPLIES, "routing_key": oid},
+        )
+        added, heard = self._broker.batch([("SADD", binding, member), ("PUBLISH", self.channel, question)])
+        try:
+            for reply in (added, heard):
+                if isinstance(reply, ResponseError):
+                    return reply
+            return self._collect(answers, min(heard, len(destination or ()) or heard))
+        finally:
+            self._broker.batch([("SREM", binding, member), ("DEL", answers)])
+
+    def _collect(self, answers: bytes, expected: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        deadline = monotonic_s() + ANSWER_S
+        while len(found) < expected and monotonic_s() < deadline:
+            reply = self._broker.batch([("BRPOP", answers, ANSWER_STEP_S)])[0]
+            if isinstance(reply, ResponseError):
+                break
+            if reply is not None:
+                found |= _answer(reply[1])
+        return found
+
+    def _key(self, name: str) -> bytes:
+        return f"{self._prefix}{name}".encode("utf-8", "surrogateescape")
+
+
+def _answer(raw: bytes) -> dict[str, Any]:
+    message = loads_dict(raw)
+    body = message.get("body")
+    if not isinstance(body, str) or message.get("content-type") != "application/json":
+        return {}
+    try:
+        return loads_dict(base64.b64decode(body))
+    except ValueError:
+        return {}
+
+
+def heard(job_id: str, reply: object) -> Acted:
+    """What came of a command about one thing: `reply` is how many clients it reached."""
+    if reply == 0:
+        return refused(job_id, UNHEARD)
+    return Acted(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else acted(job_id, reply)
+
+
+def names_of(raw: bytes | None) -> list[str]:
+    """The names in a JSON list; [] for anything else."""
+    try:
+        value = loads(raw or b"[]")
+    except ValueError:
+        return []
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

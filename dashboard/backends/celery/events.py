@@ -1,0 +1,239 @@
+"""The live feed of Celery: each write of a result is published, each worker tells that it lives every two seconds, and
+one that runs with -E tells how long its tasks took.
+
+One thread per server, in the process that samples. It only appends to bounded queues; what does not fit is counted as
+lost, and after a broken connection the figures say that they have a gap.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from ...clock import monotonic_s
+from ...redact import masked_logger
+from ...sources.source import Source
+from ..payloads.decoding import count_of, finite, loads, loads_dict, text
+from .keys import RECORD
+from .results.decoding import TAIL_BYTES, RawRecord
+
+log = masked_logger(__name__)
+
+MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# Run times are a sample: of more messages about tasks than these between two looks, the newest count.
+MAX_EVENTS = 500
+MAX_WORKERS = 2000
+# A longer record is known by its beginning and its end.
+RECORD_LIMIT, HEAD_BYTES = 65_536, 4096
+# Of more tasks that run at once than these, the newest are known.
+MAX_STARTED = 5000
+MAX_ID = 200
+RECONNECT_S = 2.0
+# How often the thread checks whether it should stop, and so the longest that `close` waits.
+LOOK_UP_S = 0.2
+HEARTBEAT = b"worker.heartbeat"
+EVENTS = b".celeryev/"
+RECORDS = (f"*{RECORD}*",)
+ENDS = frozenset(f"task-{word}" for word in ("succeeded", "failed", "retried", "revoked", "rejected"))
+
+
+def worker_channels(database: int) -> tuple[str, ...]:
+    """What workers tell of themselves and of their tasks. Channels are the same for all databases of a server, but
+    these name theirs; before it stands the prefix of the broker's keys.
+    """
+    return tuple(f"*/{database}.celeryev/{kind}" for kind in ("worker.heartbeat", "task.multi", "task.succeeded"))
+
+
+def refused(source: Source, channels: Sequence[str]) -> list[str]:
+    """Those of `channels` to which the Redis user may not subscribe. Raises BackendUnavailable.
+
+    Cost: 1 connection, and 1 round trip per channel.
+    """
+
+    def ask(client: redis.Redis) -> list[str]:
+        found = []
+        with contextlib.closing(client.pubsub()) as feed:  # type: ignore[no-untyped-call]
+            for channel in channels:
+                try:
+                    feed.psubscribe(channel)
+                    feed.parse_response()
+                except NoPermissionError:
+                    found.append(channel)
+        return found
+
+    answer: list[str] = source.transact(ask)
+    return answer
+
+
+def versions(source: Source, seconds: float) -> set[str]:
+    """What live workers on the broker say to be the version of their Celery; waits for a heartbeat of one, no longer
+    than `seconds`. Raises BackendUnavailable, and Forbidden where the user may not listen.
+    """
+
+    def hear(client: redis.Redis) -> set[str]:
+        found: set[str] = set()
+        deadline = monotonic_s() + seconds
+        feeds = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with contextlib.closing(feeds) as feed:
+            feed.psubscribe(worker_channels(source.database)[0])
+            while not found and (left_s := deadline - monotonic_s()) > 0:
+                message = feed.get_message(timeout=left_s)
+                event = _body(message["data"]) if message and isinstance(message["data"], bytes) else None
+                if isinstance(event, dict) and isinstance(event.get("sw_ver"), str):
+                    found.add(event["sw_ver"])
+        return found
+
+    answer: set[str] = source.transact(hear)
+    return answer
+
+
+class Listener:
+    """What was published since it was last asked. `drain` is called by one thread."""
+
+    def __init__(self, source: Source, channels: Sequence[str]) -> None:
+        self._source = source
+        self._channels = tuple(channels)
+        self._stop = threading.Event()
+        self._ended: deque[tuple[bytes, RawRecord]] = deque()
+        self._waiting_bytes = 0  # what the feed has added; `_drained_bytes` of it were taken
+        self._drained_bytes = 0
+        self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
+        self.received = 0  # records, since the start
+        self.heard = 0  # messages about tasks, since the start
+        self._lost = 0
+        self._lost_before = 0
+        self._gap = True
+        self._connected = False
+        self.started: dict[str, float] = {}  # by task id, when its start was told; one that ended is not in it
+        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, by the clock of the source
+        self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the feed is being heard now."""
+        return self._connected
+
+    def drain(self) -> tuple[list[tuple[bytes, RawRecord]], bool]:
+        """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        self._drained_bytes += sum(_length(record) for _, record in ended)
+        lost = self._lost  # each thread writes its own counters only
+        whole = self._connected and not self._gap and lost == self._lost_before
+        self._lost_before, self._gap = lost, not self._connected
+        return ended, whole
+
+    def runtimes(self) -> dict[str, float]:
+        """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample.
+
+        What they tell to have started stands in `started` then.
+        """
+        found: dict[str, float] = {}
+        for data in [self._events.popleft() for _ in range(len(self._events))]:
+            told = _body(data)
+            for event in told if isinstance(told, list) else [told]:
+                name = event.get("uuid") if isinstance(event, dict) else None
+                if not isinstance(event, dict) or not isinstance(name, str):
+                    continue
+                if event.get("type") == "task-started" and name.isprintable() and len(name) <= MAX_ID:
+                    self.started[name] = monotonic_s()
+                elif event.get("type") in ENDS:
+                    self.started.pop(name, None)
+                runtime = event.get("runtime")
+                if event.get("type") == "task-succeeded" and isinstance(runtime, int | float) and 0 <= runtime < 1e9:
+                    found[name] = float(runtime)
+        while len(self.started) > MAX_STARTED:
+            del self.started[next(iter(self.started))]
+        return found
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(3)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._source.transact(self._listen)
+            except Exception as exc:
+                # Whatever ends it, the feed must come back by itself: nobody else starts it again.
+                log.debug("celery feed of %s ended: %s", self._source.name, exc)
+            self._connected, self._gap = False, True
+            self._stop.wait(RECONNECT_S)
+
+    def _listen(self, client: redis.Redis) -> None:
+        with contextlib.closing(client.pubsub()) as feed:  # type: ignore[no-untyped-call]
+            feed.psubscribe(*self._channels)
+            self._connected = True
+            # `get_message` takes more time for a message than all that is done with it here.
+            connection = feed.connection
+            while not self._stop.is_set():
+                if not connection.can_read(timeout=LOOK_UP_S):
+                    continue
+                kind, *message = connection.read_response()
+                if kind == b"pmessage":
+                    _, channel, data = message
+                    self._take(channel, data)
+
+    def _take(self, channel: bytes, data: Any) -> None:
+        if not isinstance(data, bytes):
+            return
+        if channel.endswith(HEARTBEAT):
+            self._heartbeat(channel, data)
+            return
+        if EVENTS in channel:
+            self.heard += 1
+            if len(data) <= RECORD_LIMIT:
+                self._events.append(data)
+            return
+        record = RawRecord(data, b"", len(data))
+        if len(data) > RECORD_LIMIT:
+            record = RawRecord(data[:HEAD_BYTES], data[-TAIL_BYTES:], len(data))
+        if len(self._ended) >= MAX_WAITING or self._waiting_bytes - self._drained_bytes > MAX_WAITING_BYTES:
+            self._lost += 1
+        else:
+            self._waiting_bytes += _length(record)
+            self._ended.append((channel, record))
+        self.received += 1
+
+    def _heartbeat(self, channel: bytes, data: bytes) -> None:
+        event = _body(data)
+        name = event.get("hostname") if isinstance(event, dict) else None
+        if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
+            prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
+            self.heartbeats[name] = {**_beat(event), "prefix": prefix, "at": self._source.now_s()}
+
+
+def _beat(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a heartbeat; a figure that is none is left out, whoever sent it."""
+    version, load = event.get("sw_ver"), event.get("loadavg")
+    figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
+    return {
+        **{name: count_of(event.get(name)) for name in ("pid", "active", "processed")},
+        "sw_ver": version[:40] if isinstance(version, str) else None,
+        "loadavg": figures if None not in figures else [],
+    }
+
+
+def _length(record: RawRecord) -> int:
+    return len(record.head) + len(record.tail)
+
+
+def _body(data: bytes) -> Any:
+    """What a message of the event exchange tells; None for one that is not JSON."""
+    envelope = loads_dict(data)
+    body = envelope.get("body")
+    if not isinstance(body, str) or envelope.get("content-type") != "application/json":
+        return None
+    try:
+        return loads(base64.b64decode(body))
+    except ValueError:
+        return None

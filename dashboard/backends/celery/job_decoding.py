@@ -1,0 +1,511 @@
+"""From a message of Celery's protocol 2, or a result record, to a Job. All of it is hostile until it is read."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from ...model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
+from ..bounded_reads import stamp_of
+from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, decoded_payload, json_payload, loads, printable
+from ..payloads.pickle_display import describe
+from ..payloads.pickle_reader import Unreadable, may_be_pickle
+from ..payloads.pickle_reader import read as read_pickle
+from ..payloads.search_text import of_json, of_value
+from ..unreadable_data import readable
+from .keys import NATIVE
+from .results.decoding import Decoded, RawRecord, whole
+from .results.decoding import decode as decoded_record
+from .routes import Route
+
+# What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
+NAMELESS, BEGINNING = "raw", 1024
+NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
+STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
+# What a message of protocol 1 has in its body, and one of protocol 2 in its headers; and how the former is told.
+FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
+FIRST_PROTOCOL = "\0protocol 1"
+# Any other status is a task's own word for how far it is, and its result what it tells about that.
+OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
+
+
+def words(value: Any, limit: int) -> str | None:
+    """A text for people; None for what is no text or empty."""
+    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
+
+
+def when(value: Any) -> datetime | None:
+    """The instant of an ISO time; one without an offset is UTC. None for anything else."""
+    if not isinstance(value, str) or len(value) > 60:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def decode(raw: bytes) -> dict[str, Any] | None:
+    """The envelope of a message; None for what is none.
+
+    Of protocol 1, where all stands in the body, `headers` are those that protocol 2 would have; see `is_first`.
+    """
+    try:
+        message = loads(raw)
+    except ValueError:
+        return None
+    return with_headers(message) if isinstance(message, dict) else None
+
+
+def with_headers(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of protocol 1 with the headers of protocol 2; any other as it is."""
+    headers = message.get("headers")
+    if (isinstance(headers, dict) and "id" in headers) or not isinstance(message.get("body"), str):
+        return message
+    content = first_body(message)
+    if content is None:
+        return message
+    found = {name: content.get(name) for name in FIRST}
+    found |= {"argsrepr": _repr(content.get("args")), "kwargsrepr": _repr(content.get("kwargs"))}
+    found["group"] = content.get("taskset")
+    return {**message, "headers": {**(headers if isinstance(headers, dict) else {}), **found, FIRST_PROTOCOL: True}}
+
+
+def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body of a message of protocol 1, which says what is called; None for any other message."""
+    raw = message.get("body")
+    if not isinstance(raw, str):
+        return None
+    data = _data(message, raw)
+    try:
+        content: Any = loads(data)
+    except ValueError:
+        content = _unpickled(data)
+    if not isinstance(content, dict):
+        return None
+    return content if isinstance(content.get("task"), str) and isinstance(content.get("id"), str) else None
+
+
+def _unpickled(data: bytes) -> Any:
+    if not may_be_pickle(data) or len(data) > DECODE_LIMIT_BYTES:
+        return None
+    try:
+        return describe(read_pickle(data))
+    except Unreadable:
+        return None
+
+
+def is_first(headers: Mapping[str, Any]) -> bool:
+    """Whether they are those of a message of protocol 1."""
+    return headers.get(FIRST_PROTOCOL) is True
+
+
+def _repr(value: Any) -> str:
+    """Arguments as Celery would write them into a header, as far as a row needs them."""
+    return repr(tuple(value) if isinstance(value, list) else value)[:1024]
+
+
+def taken(raw: bytes) -> tuple[dict[str, Any] | None, Route | None]:
+    """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
+    try:
+        entry = loads(raw)
+    except ValueError:
+        return None, None
+    if not isinstance(entry, list) or not entry or not isinstance(entry[0], dict):
+        return None, None
+    route = None
+    if len(entry) > 2 and isinstance(entry[2], str):
+        route = Route(entry[1] if isinstance(entry[1], str) else "", entry[2])
+    return with_headers(entry[0]), route
+
+
+def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The headers of a message; {} when it has none."""
+    headers = (message or {}).get("headers")
+    return headers if isinstance(headers, dict) else {}
+
+
+def state_of(headers: Mapping[str, Any]) -> State:
+    """What a message that a worker took is waiting for, unless it is being run."""
+    if isinstance(headers.get("eta"), str):
+        retries = headers.get("retries")
+        return State.RETRYING if isinstance(retries, int) and retries > 0 else State.SCHEDULED
+    return State.WAITING
+
+
+def job_id(mark: str, headers: Mapping[str, Any]) -> str:
+    """The task id; for a message without one the digest of its bytes."""
+    found = headers.get("id")
+    return found if isinstance(found, str) and found.isprintable() and found else mark
+
+
+def wrapped_forms(written: bytes) -> list[bytes]:
+    """What stands in base64 that wraps an id, wherever in it the id begins; of a short one also elsewhere.
+
+    JSON of some writers escapes each slash of base64.
+    """
+    found: list[bytes] = []
+    for shift in range(3 if written else 0):
+        whole = base64.b64encode(b"\0" * shift + written)
+        # The signs at both ends depend on what stands beside the id, too.
+        first, last = (8 * shift + 5) // 6, (8 * (shift + len(written))) // 6
+        found.append(whole[first:last])
+    return [*found, *(form.replace(b"/", b"\\/") for form in found if b"/" in form)]
+
+
+def digest(raw: bytes) -> str:
+    """A name for bytes that have none."""
+    return f"{NAMELESS}{stamp_of(raw)}"
+
+
+class Cut(NamedTuple):
+    """A message as far as it was read: whole, or its beginning; its length, and its digest."""
+
+    raw: bytes
+    size: int
+    mark: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is here."""
+        return len(self.raw) == self.size
+
+
+def cut_of(raw: bytes) -> Cut:
+    """A message that was read whole, cut where it is too long to be decoded."""
+    return Cut(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest(raw))
+
+
+def too_large(what: str, size: int) -> str:
+    """The problem of a row whose message or record is not decoded."""
+    return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
+
+
+def row(
+    ref: QueueRef,
+    queue: str,
+    state: State,
+    cut: Cut,
+    message: Mapping[str, Any] | None,
+    *,
+    native: str | None = None,
+) -> Job:
+    """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
+    return readable(
+        lambda: _row(ref, queue, state, cut, message, native),
+        lambda why: Job(
+            id=cut.mark,
+            source=ref.source,
+            backend=ref.backend,
+            queue=queue,
+            stamp=cut.mark,
+            state=state,
+            native_state=native or NATIVE[state],
+            problem=why,
+        ),
+    )
+
+
+def _row(
+    ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None, native: str | None
+) -> Job:
+    headers = headers_of(message)
+    common: dict[str, Any] = {
+        "id": job_id(cut.mark, headers),
+        "source": ref.source,
+        "backend": ref.backend,
+        "queue": queue,
+        "stamp": cut.mark,
+    }
+    if message is None or not headers:
+        return Job(
+            **common,
+            state=state,
+            native_state=native or NATIVE[state],
+            summary=printable(cut.raw[:BEGINNING], 200),
+            problem=f"{cut.size} bytes that are no Celery message" if cut.whole else too_large("message", cut.size),
+        )
+    retries = headers.get("retries")
+    properties = message.get("properties")
+    priority = properties.get("priority") if isinstance(properties, dict) else None
+    return Job(
+        **common,
+        name=words(headers.get("task"), 300),
+        state=state,
+        native_state=native or NATIVE[state],
+        scheduled_for=when(headers.get("eta")),
+        attempts=_count(retries),
+        priority=_count(priority),
+        summary=_summary(headers),
+    )
+
+
+def _count(value: Any) -> int | None:
+    """A whole number that is not below zero; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _summary(headers: Mapping[str, Any]) -> str | None:
+    args, kwargs = words(headers.get("argsrepr"), 200), words(headers.get("kwargsrepr"), 200)
+    return " ".join(part for part in (args, kwargs) if part not in (None, "()", "{}")) or None
+
+
+def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job's page shows of a message beyond its row."""
+    headers = headers_of(message)
+    return {
+        "payload": body(message),
+        "options": decoded_payload(
+            {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr", FIRST_PROTOCOL)}
+        ),
+        "parent": _parent(headers),
+        "facts": tuple(facts(headers)),
+        "timeline": (TimelineEvent(at=job.scheduled_for, event="due", detail=None),) if job.scheduled_for else (),
+    }
+
+
+def body(message: Mapping[str, Any]) -> Payload:
+    """The arguments of a message. A pickled body stays as it is: what it was called with is told by its headers."""
+    headers = headers_of(message)
+    raw = message.get("body")
+    if not isinstance(raw, str):
+        return Payload(kind="missing", text="")
+    shown = _summary(headers) or ""
+    if is_first(headers) and message.get("content-type") != "application/json":
+        content = first_body(message) or {}
+        call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
+        return replace(decoded_payload(call), note="pickled; read without running it, so objects are told by name")
+    if message.get("content-type") != "application/json" or headers.get("compression"):
+        return Payload(
+            kind="opaque",
+            text=shown,
+            size_bytes=len(raw),
+            note=f"{words(message.get('content-type'), 60)}: not decoded",
+        )
+    data = _data(message, raw)
+    found_call = call_of(message)
+    if found_call is not None:
+        return decoded_payload(found_call, len(data))
+    found = json_payload(data)
+    return found if found.kind == "json" else replace(found, note="its body cannot be decoded")
+
+
+def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`args` and `kwargs` of a message, each number as a Number; None where its body is no call in JSON."""
+    raw = message.get("body")
+    try:
+        call = loads(_data(message, raw), exact=True) if isinstance(raw, str) else None
+    except ValueError:
+        return None
+    if isinstance(call, dict):
+        return {"args": call.get("args") or [], "kwargs": call.get("kwargs") or {}} if "task" in call else None
+    return {"args": call[0], "kwargs": call[1]} if isinstance(call, list) and len(call) >= 2 else None
+
+
+def _data(message: Mapping[str, Any], raw: str) -> bytes:
+    """The body of a message as it was before it was wrapped: secrets in base64 would be seen by whoever decodes it."""
+    plain = raw.encode("utf-8", "replace")
+    if not _is_base64(message):
+        return plain
+    try:
+        return base64.b64decode(plain, validate=True)
+    except ValueError:
+        return plain
+
+
+def unwrapped(raw: bytes) -> bytes:
+    """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
+    try:
+        message: Any = loads(raw)
+    except ValueError:
+        message = None
+    message = message if isinstance(message, dict) else None
+    body_text = (message or {}).get("body")
+    if message is None or not isinstance(body_text, str) or not _is_base64(message):
+        return raw
+    data = _data(message, body_text)
+    try:
+        found: Any = loads(data)
+    except ValueError:
+        found = data.decode("utf-8", "replace")
+    return json.dumps({**message, "body": found}).encode("utf-8", "surrogatepass")
+
+
+def _is_base64(message: Mapping[str, Any]) -> bool:
+    properties = message.get("properties")
+    return isinstance(properties, dict) and properties.get("body_encoding") == "base64"
+
+
+def _parent(headers: Mapping[str, Any]) -> JobLink | None:
+    parent = headers.get("parent_id")
+    return JobLink(id=parent, queue="") if isinstance(parent, str) and parent != headers.get("id") else None
+
+
+def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What only Celery tells."""
+    for label, name in (("Sent by", "origin"), ("Expires", "expires"), ("Group", "group"), ("Root", "root_id")):
+        if (found := words(headers.get(name), 200)) and found != headers.get("id"):
+            yield label, found
+    if is_first(headers):
+        yield "Protocol", "1"
+    if headers.get("redelivered") is True:
+        yield "Redelivered", "a worker took it before and did not finish it"
+
+
+UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle, YAML or MessagePack"
+
+
+def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
+    """A result record as a row of a list; None = it has expired. `state` = that of the list in which it stands."""
+    return readable(
+        lambda: _record_row(ref, task_id, state, raw),
+        lambda why: Job(
+            id=task_id,
+            source=ref.source,
+            backend=ref.backend,
+            queue=ref.name,
+            state=state,
+            native_state=NATIVE[state] if state else None,
+            problem=why,
+        ),
+    )
+
+
+def _record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
+    if raw is None:
+        common: dict[str, Any] = {"id": task_id, "source": ref.source, "backend": ref.backend, "queue": ref.name}
+        return Job(
+            **common, state=state, native_state=NATIVE[state] if state else None, problem="its record has expired"
+        )
+    return _record_job(ref, task_id, state, raw, decoded_record(raw))
+
+
+def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord, decoded: Decoded) -> Job:
+    record, status = decoded.fields, decoded.status
+    problem = None
+    if status is None:
+        problem = UNREADABLE if raw.whole else too_large("record", raw.size)
+    elif not decoded.whole:
+        problem = too_large("record", raw.size) if not raw.whole else "parts of its record cannot be read"
+    retries = _count(record.get("retries"))
+    summary = None if "name" in record or not decoded.whole else NO_NAME
+    return Job(
+        id=task_id,
+        source=ref.source,
+        backend=ref.backend,
+        state=state,
+        queue=words(record.get("queue"), 200) or ref.name,
+        stamp=record_stamp(record),
+        name=words(record.get("name"), 300),
+        native_state=words(status, 40) or (NATIVE[state] if state else None),
+        finished_at=when(record.get("date_done")),
+        attempts=None if retries is None else retries + 1,
+        worker=words(record.get("worker"), 200),
+        error=record_error(record),
+        summary=printable(raw.head, 200) if status is None else summary,
+        problem=problem,
+    )
+
+
+def record_stamp(record: Mapping[str, Any]) -> str | None:
+    """What tells one end of a task from the next: when it was written, as the index scores it."""
+    done = when(record.get("date_done"))
+    return repr(done.timestamp()) if done else None
+
+
+def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
+    """Why a task failed; None when it did not. An app that sets FAILURE itself says why in a result of its own."""
+    if record.get("status") not in ("FAILURE", "RETRY", "REVOKED"):
+        return None
+    result = record.get("result")
+    raised = result if isinstance(result, dict) and "exc_type" in result else {}
+    message = raised.get("exc_message") if raised else result
+    if raised and isinstance(message, list):
+        message = ", ".join(str(part)[:2000] for part in message[:10])
+    return JobError(
+        class_name=words(raised.get("exc_type"), 200),
+        message=_as_words(message, 10_000),
+        stack=words(record.get("traceback"), 50_000) if with_stack else None,
+    )
+
+
+def _as_words(value: Any, limit: int) -> str | None:
+    """A value as text for people, secrets masked; None for None and for what is empty."""
+    if value is None or isinstance(value, str):
+        return words(value, limit)
+    return words(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
+
+
+def stack_of(raw: bytes) -> str | None:
+    """The traceback of a result record as it stands in Redis; None when there is none."""
+    return words(decoded_record(whole(raw)).fields.get("traceback"), 50_000)
+
+
+def record_text(raw: bytes) -> str:
+    """What a search looks through of a message, or of a result record in whatever form it is."""
+    if not raw or raw[:1] == b"{":
+        return of_json(unwrapped(raw))
+    fields = decoded_record(whole(raw)).fields
+    return of_value(bounded(dict(fields))[0]) if fields else of_json(raw)
+
+
+def arguments_of(raw: RawRecord) -> dict[str, Any]:
+    """`args` and `kwargs` of a result record, of JSON each number as a Number; {} where it has none."""
+    record: Any = None
+    if raw.whole and raw.head[:1] == b"{":
+        try:
+            record = loads(raw.head, exact=True)
+        except ValueError:
+            record = None
+    if not isinstance(record, dict):
+        record = decoded_record(raw).fields
+    return {name: record[name] for name in ("args", "kwargs") if name in record}
+
+
+def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord) -> Job:
+    """A result record as a job's page shows it."""
+    decoded = decoded_record(raw)
+    job = _record_job(ref, task_id, state, raw, decoded)
+    if decoded.status is None:
+        return job
+    record = decoded.fields
+    extended = arguments_of(raw)
+    children = record.get("children")
+    links = [
+        JobLink(id=child[0][0], queue="")
+        for child in (children if isinstance(children, list) else [])[:100]
+        if isinstance(child, list)
+        and child
+        and isinstance(child[0], list)
+        and child[0]
+        and isinstance(child[0][0], str)
+    ]
+    missing = Payload(kind="missing", text="", note=NO_NAME if decoded.whole else job.problem)
+    result = record.get("result")
+    shows = decoded.status == "SUCCESS" or (decoded.status == "FAILURE" and _is_own(result))
+    return replace(
+        job,
+        payload=decoded_payload(extended) if extended else missing,
+        result=decoded_payload(result) if shows and "result" in record else None,
+        progress=None if decoded.status in OWN_STATUSES else bounded(result)[0],
+        error=record_error(record, with_stack=True),
+        children=tuple(links),
+        children_total=len(children) if isinstance(children, list) and children else None,
+        timeline=(TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
+        if job.finished_at
+        else (),
+        facts=(("Written as", f"{decoded.encoding}; read without running it"),)
+        if decoded.encoding not in (None, "json")
+        else (),
+        summary=None,
+    )
+
+
+def _is_own(result: Any) -> bool:
+    """Whether the app wrote it, not Celery from an exception."""
+    return result is not None and not (isinstance(result, dict) and "exc_type" in result)

@@ -1,0 +1,662 @@
+"""Pages of jobs and one job: messages from the broker, what ended from the result records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...clock import monotonic_s
+from ...errors import BackendUnavailable, NotFound, Unsupported, WrongType
+from ...model import Job, JobPage, JobQuery, QueueRef, State
+from ...sources.source import Argument, Command, Reply, Source
+from ..actions import Pick
+from ..base import SIFT_BYTES, SIFT_ROWS
+from ..bounded_reads import CALL_BYTES, PAGE_BYTES, PAGE_READ_BYTES, read_plainly, short_fields, unread_rows
+from ..lua_reads import Scripts
+from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, printable, text
+from . import keys
+from .job_decoding import (
+    NAMELESS,
+    STATES,
+    Cut,
+    cut_of,
+    decode,
+    digest,
+    headers_of,
+    in_full,
+    job_id,
+    record_in_full,
+    record_row,
+    row,
+    state_of,
+    taken,
+    wrapped_forms,
+)
+from .results.decoding import TAIL_BYTES, RawRecord, outline
+from .results.index import beats_of, filled_key, index_key, started_key, workers_key
+from .results.metadata import of_value as results_of_value
+from .results.record import Home, home_of
+from .routes import Routes
+from .workers import is_alive
+
+# How many unacknowledged messages are looked into for a page of one kind of them.
+LOOK_INTO = 500
+# Of so many that bear one id the first of a queue is found.
+MOST_NAMED = 10
+# How many bytes of them; what does not fit is not looked into.
+UNACKED_BYTES = 8 * 1024 * 1024
+# How far from the end that is served next the lists of a queue are looked through for one job, and how long. A script
+# looks at so many at once that the server is busy for some ms. Without scripts they must travel: LOOK_AT_PLAIN then.
+LOOK_AT_MOST = 500_000
+LOOK_SECONDS = 1.0
+LOOK_AT_PLAIN = 5000
+
+
+# A status stands within so many bytes of a record, whatever its serializer.
+STATUS_BYTES = 64
+REVOKED = "workers that remember it throw it away when they take it; after a restart of all of them it would run"
+MAY_RUN = "it may be running by now: that is known of workers with -E, and with task_track_started = True"
+STILL_HELD = "it is still with a worker, which throws it away when its time comes"
+
+
+class Known(NamedTuple):
+    """What our own keys tell of tasks: where their results are, which were told to have started, and whether those are
+    all that run."""
+
+    home: Home
+    started: frozenset[str]
+    whole: bool
+
+
+class Held(NamedTuple):
+    """A message that a worker took."""
+
+    cut: Cut
+    message: dict[str, Any] | None
+    queue: str | None
+    task: str
+    state: State
+    maybe: bool = False  # it may be running: nothing tells
+
+    def job(self, ref: QueueRef, queue: str) -> Job:
+        """It as a row of a list."""
+        native = keys.MAYBE_RUNNING if self.maybe else native_of(_TOGETHER, self.state)
+        return row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
+
+
+_TOGETHER = keys.Place("", None)
+
+
+def native_of(place: keys.Place, state: State) -> str:
+    """Celery's word for a state in a queue, or for what is kept for all queues together."""
+    return keys.RESERVED if place.queue is None and state is State.WAITING else keys.NATIVE[state]
+
+
+class Pages:
+    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them, under keys
+    that are called by `name`.
+    """
+
+    def __init__(
+        self, broker: Source, results: Source, own: Source | None, name: str, scripts: Scripts, names: keys.Unacked
+    ) -> None:
+        self._broker = broker
+        self._scripts = scripts
+        self._results = results
+        self._own = own
+        self._name = name
+        self._names = names
+
+    def read(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
+        """A page, and the payloads of its rows.
+
+        Cost: 2 round trips, and as `_messages` where messages are long; 4 without scripts. For waiting jobs 1 more, and
+        another one where our own keys are on another server; none of both where it is not to be `marked` which are
+        revoked.
+        """
+        place = keys.place(ref)
+        self._check_state(place, query)
+        if query.state is State.WAITING and place.queue is not None:
+            return self._waiting(ref, place, query, marked=marked)
+        if query.state in keys.TAKEN:
+            return self._taken(ref, place, query)
+        return self._ended(ref, place, query)
+
+    def _check_state(self, place: keys.Place, query: JobQuery) -> None:
+        if query.state not in keys.NATIVE:
+            raise Unsupported(f"Celery has no {query.state.value} jobs.")
+        if query.state is not State.WAITING and place.queue is not None:
+            raise Unsupported(
+                f"Celery keeps {query.state.value} jobs of all queues together.",
+                hint="Look at the entry of all queues.",
+            )
+        if query.native is not None and query.native != native_of(place, query.state):
+            raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
+
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+        """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
+        if query.state not in keys.ENDED or self._own is None:
+            jobs = self.read(ref, query, marked=False)[0].jobs
+            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+        place = keys.place(ref)
+        self._check_state(place, query)
+        key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
+        reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
+        _check(self._own, f"The index of {query.state.value} jobs", [reply])
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return [Pick(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
+
+    def _waiting(
+        self, ref: QueueRef, place: keys.Place, query: JobQuery, *, marked: bool
+    ) -> tuple[JobPage, list[bytes]]:
+        lists = place.lists()
+        together = marked and self._own is self._broker
+        commands: list[Command] = [("LLEN", key) for key in lists]
+        replies = self._broker.batch([*commands, *([self._facts_command(place)] if together else ())])
+        sizes, problems = _readable(self._broker, ref, lists, replies[: len(lists)])
+        if not any(sizes) and not problems and not self._exists(place):
+            raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
+        parts = []
+        offset, rows = query.offset, query.per_page
+        for key, size in zip(lists, sizes, strict=True):
+            if offset < size and rows > 0:
+                stop = min(size, offset + rows)
+                parts.append((key, offset, stop))
+                rows -= stop - offset
+                offset = 0
+            else:
+                offset = max(0, offset - size)
+        found, unread = self._messages(parts)
+        jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
+        if marked:
+            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(place))
+        first = query.offset + len(found)
+        rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
+        total = sum(sizes)
+        page = _page(query, _unique((*jobs, *rest)), None if problems and not total else total)
+        page = msgspec.structs.replace(page, truncated=bool(rest), at_least=bool(problems), problems=problems)
+        return page, [*(cut.raw for cut in found), *(b"" for _ in rest)]
+
+    def _facts_command(self, place: keys.Place) -> Command:
+        return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
+
+    def _facts(self, place: keys.Place) -> Reply:
+        """What our own keys tell of the results. Cost: 1 round trip."""
+        return None if self._own is None else self._own.batch([self._facts_command(place)])[0]
+
+    def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
+        """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
+
+        Cost: 1 round trip, none for no jobs.
+        """
+        home = Home(keys.place(ref).prefix, results_of_value(facts).prefixes[::-1])
+        names = [(n, name) for n, job in enumerate(jobs) for name in home.keys(job.id)]
+        try:
+            records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for _, name in names])
+        except BackendUnavailable:
+            if self._results is self._broker:
+                raise
+            return list(jobs)
+        revoked = {n for (n, _), raw in zip(names, records, strict=True) if _status(raw) == "REVOKED"}
+        return [_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
+
+    def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
+        """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
+
+        Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`, for each list.
+        """
+        found: list[list[Cut]] = [[] for _ in parts]
+        starts = [first for _, first, _ in parts]
+        left, read = list(range(len(parts))), 0
+        while left:
+            calls = [(parts[n][0], starts[n], parts[n][2] - starts[n], CALL_BYTES // len(left)) for n in left]
+            answered = self._scripts.run(keys.script("page"), calls)
+            if answered is None:
+                return self._messages_plainly(parts)
+            further = []
+            for n, reply in zip(left, answered[0], strict=True):
+                size, values, reached, some = reply if isinstance(reply, list) else (0, [], starts[n], 0)
+                read += some
+                found[n] += [
+                    Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw)
+                    for raw, length, stamp in zip(*[iter(values)] * 3, strict=True)
+                ]
+                stop = min(parts[n][2], size if isinstance(size, int) else 0)
+                if starts[n] < reached < stop:
+                    further.append(n)
+                starts[n] = reached
+            received = sum(len(cut.raw) for some_found in found for cut in some_found)
+            if read >= PAGE_READ_BYTES or received >= PAGE_BYTES:
+                # What comes after the first stretch that is not whole would stand at a wrong place.
+                whole = further[0] if further else len(parts)
+                unread = sum(stop - start for (_, _, stop), start in zip(parts[whole:], starts[whole:], strict=True))
+                unread += sum(len(some_found) for some_found in found[whole + 1 :])
+                return [cut for some_found in found[: whole + 1] for cut in some_found], unread
+            left = further
+        return [cut for some_found in found for cut in some_found], 0
+
+    def _messages_plainly(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
+        found: list[Cut] = []
+        for n, (key, first, stop) in enumerate(parts):
+            members = [cut_of(member.raw) for member in read_plainly(self._broker, key, "list", first, stop)]
+            found += members
+            if len(members) < stop - first:
+                return found, stop - first - len(members) + sum(end - start for _, start, end in parts[n + 1 :])
+        return found, 0
+
+    def _exists(self, place: keys.Place) -> bool:
+        bound = keys.BINDING.encode()
+        name = (place.queue or "").encode("utf-8", "surrogateescape")
+        key = place.prefix.encode("utf-8", "surrogateescape") + bound + name
+        return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
+
+    def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+        cuts, size, known = self._unacked(place)
+        _check(self._broker, "The messages that workers took", [size])
+        total = size if isinstance(size, int) else 0
+        found = self._held_messages(place.prefix, cuts, known)
+        rows = [held for held in found if held.state is query.state]
+        shown = rows[query.offset : query.offset + query.per_page]
+        whole = len(cuts) >= total
+        # What is acknowledged before it runs stands in no list.
+        counted = whole and query.state is not State.ACTIVE and not any(held.maybe for held in rows)
+        jobs = tuple(held.job(ref, ref.name) for held in shown)
+        page = _page(query, _unique(jobs), len(rows) if counted else None)
+        page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
+        return page, [held.cut.raw for held in shown]
+
+    def _held_messages(self, prefix: str, cuts: Sequence[Cut], known: Known) -> list[Held]:
+        """Messages that workers took, each in the state that is known of it. Cost: 1 round trip, and that of Routes."""
+        found = []
+        entries = [taken(cut.raw) if cut.whole else (None, None) for cut in cuts]
+        routes = Routes(self._broker, prefix)
+        routes.look_up(route for _, route in entries)
+        for cut, (message, route) in zip(cuts, entries, strict=True):
+            queue = routes.queue(route) or (route.routing_key if route else None)
+            state = state_of(headers_of(message))
+            found.append(Held(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
+        names = [known.home.keys(held.task)[0] for held in found]
+        records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
+        for n, raw in enumerate(records):
+            held = found[n]
+            status = _status(raw)
+            if status == "REVOKED":
+                found[n] = held._replace(state=State.CANCELED)
+            elif status == "STARTED" or held.task in known.started:
+                found[n] = held._replace(state=State.ACTIVE)
+            elif held.state is State.WAITING and held.message is not None:
+                found[n] = held._replace(maybe=not known.whole)
+        return found
+
+    def _unacked(self, place: keys.Place) -> tuple[list[Cut], Reply, Known]:
+        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
+        they cannot be read; what our own keys tell of them).
+
+        Cost: 1 round trip, 3 without scripts; 1 more where our own keys are on another server.
+        """
+        entries, index = self._names.keys(place.prefix)
+        call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
+        own: list[Command] = [
+            self._facts_command(place),
+            ("SMEMBERS", started_key(self._name)),
+            ("HGETALL", workers_key(self._name)),
+        ]
+        mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
+        together = self._own is self._broker
+        answered = self._scripts.run(keys.script("unacked"), [call], also=[mailboxes, *(own if together else ())])
+        boxes: Reply = answered[1][0] if answered is not None else None
+        if answered is not None and together:
+            told = answered[1][1:]
+        else:
+            told = self._own.batch(own) if self._own is not None else [None] * len(own)
+        started = frozenset(text(each) for each in told[1]) if isinstance(told[1], list | set) else frozenset()
+        home = Home(place.prefix, results_of_value(told[0]).prefixes[::-1])
+        if answered is not None:
+            reply: Any = answered[0][0]
+            total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
+        else:
+            tags, total, boxes = self._broker.batch(
+                [("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries), mailboxes]
+            )
+            names = tags if isinstance(tags, list) else []
+            total = tags if isinstance(tags, ResponseError) else total
+            lengths = self._broker.batch([("HSTRLEN", entries, tag) for tag in names])
+            raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
+            values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
+        beats = [beat for beat in beats_of(told[2]).values() if beat.get("prefix", "") == place.prefix]
+        known = Known(home, started, _tells_all(beats, boxes, len(started), self._broker.now_s()))
+        found = []
+        for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
+            if isinstance(raw, bytes):
+                found.append(cut_of(raw))
+            elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
+                found.append(Cut(b"", length, f"{digest(tag)}-{length}"))
+        return found, total, known
+
+    def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+        if self._own is None:
+            return _page(query, (), None), []
+        key = index_key(self._name, query.state, place.prefix)
+        last = query.offset + query.per_page - 1
+        total, reply, facts, filled = self._own.batch(
+            [
+                ("ZCARD", key),
+                ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
+                self._facts_command(place),
+                ("EXISTS", filled_key(self._name)),
+            ]
+        )
+        known = results_of_value(facts)
+        _check(self._own, f"The index of {query.state.value} jobs", (total, reply))
+        ids, scores = reply[::2], reply[1::2]
+        records = self._records([keys.record_key(member) for member in ids])
+        rows = [
+            record_row(ref, text(keys.member_id(member)), query.state, raw)
+            for member, raw in zip(ids, records, strict=True)
+        ]
+        # A record that does not tell when it was written goes by the place in the index, as with `picks`.
+        jobs = tuple(
+            job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
+            for job, score in zip(rows, scores, strict=True)
+        )
+        page = _page(query, jobs, total)
+        more = not filled or query.state in known.capped or known.unlisted
+        return msgspec.structs.replace(page, at_least=more), [raw.head if raw else b"" for raw in records]
+
+    def _records(self, records: Sequence[bytes]) -> list[RawRecord | None]:
+        """Each record, or its beginning and its end where it is too long; None where there is none.
+
+        Cost: 1 round trip; one more where some are longer than their share of PAGE_BYTES, until all have that much.
+        """
+        share = min(DECODE_LIMIT_BYTES, PAGE_BYTES // max(1, len(records)))
+        replies = self._results.batch(
+            [command for key in records for command in (("GETRANGE", key, 0, share - 1), ("STRLEN", key))]
+        )
+        found = [
+            (raw, size) if isinstance(raw, bytes) and isinstance(size, int) else (b"", 0)
+            for raw, size in zip(replies[::2], replies[1::2], strict=True)
+        ]
+        room = PAGE_BYTES - sum(len(raw) for raw, _ in found)
+        asked: list[int] = []
+        for n, (raw, size) in enumerate(found):
+            if len(raw) < size <= min(DECODE_LIMIT_BYTES, room):
+                asked.append(n)
+                room -= size
+        ends = [n for n, (raw, size) in enumerate(found) if len(raw) < size and n not in asked]
+        wholes = self._results.batch(
+            [
+                *(("GETRANGE", records[n], 0, DECODE_LIMIT_BYTES - 1) for n in asked),
+                *(("GETRANGE", records[n], -TAIL_BYTES, -1) for n in ends),
+            ]
+        )
+        for n, raw in zip(asked, wholes, strict=False):
+            if isinstance(raw, bytes):
+                found[n] = (raw, max(len(raw), found[n][1]))
+        tails = {n: raw for n, raw in zip(ends, wholes[len(asked) :], strict=True) if isinstance(raw, bytes)}
+        return [RawRecord(raw, tails.get(n, b""), size) if raw else None for n, (raw, size) in enumerate(found)]
+
+    def job(self, ref: QueueRef, wanted: str) -> Job:
+        """One job, wherever it stands: a message before a record. Raises NotFound.
+
+        Cost: at most 4 round trips; one more per further SIFT_BYTES of messages that are looked at.
+        """
+        place = keys.place(ref)
+        look = _Look(self._broker, self._scripts, place, wanted)
+        job = self._listed(ref, look) or self._held(ref, place, wanted)
+        started = monotonic_s()
+        while job is None and look.more and monotonic_s() - started < LOOK_SECONDS:
+            job = self._listed(ref, look)
+        if job is not None:
+            return job
+        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.more else ""
+        raise NotFound(
+            f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
+            hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
+            + far,
+        )
+
+    def _listed(self, ref: QueueRef, look: _Look) -> Job | None:
+        """The job, when it is among the next messages of its look."""
+        for cut, position in look.step():
+            message = decode(cut.raw) if cut.whole else None
+            if job_id(cut.mark, headers_of(message)) == look.wanted:
+                place = keys.place(ref)
+                home = home_of(self._own, self._name, place.prefix)
+                records = self._results.batch(
+                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
+                )
+                job = _message(ref, ref.name, State.WAITING, cut, message, position)
+                if "REVOKED" in map(_status, records):
+                    return _revoked(msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED))))
+                return job
+        return None
+
+    def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
+        """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
+        without scripts, and where not all lists can be read. Cost: 2 round trips; 2 more where some are found.
+        """
+        lists = keys.place(ref).lists()
+        sizes = self._broker.batch([("LLEN", key) for key in lists])
+        if _readable(self._broker, ref, lists, sizes)[1]:
+            return None
+        before = 0
+        for key, size in zip(lists, sizes, strict=True):
+            if offset < before + size:
+                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "folded", word.lower())
+                answered = self._scripts.run(keys.script("find"), [call])
+                if answered is None:
+                    return None
+                reply: Any = answered[0][0]
+                if not isinstance(reply, list):
+                    break
+                cuts = [cut for cut, _ in _found(reply)]
+                rows = [
+                    (row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None), cut.raw)
+                    for cut in cuts
+                ]
+                if rows:
+                    place = keys.place(ref)
+                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(place))
+                    rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
+                # What workers took meanwhile must not make the look stand still.
+                reached = max(before + reply[1], offset + 1)
+                return rows, reached, reached < sum(sizes)
+            before += size
+        return [], sum(sizes), False
+
+    def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
+        """The job among the messages that workers took, or by the record of its result."""
+        cuts, _, known = self._unacked(place)
+        named = [
+            cut for cut in cuts if job_id(cut.mark, headers_of(taken(cut.raw)[0] if cut.whole else None)) == wanted
+        ]
+        held_here = [
+            held
+            for held in self._held_messages(place.prefix, named[:MOST_NAMED], known)
+            if place.queue in (None, held.queue)
+        ]
+        for held in held_here[:1]:
+            if held.state is State.CANCELED:
+                record = self._recorded(ref, wanted, known.home)
+                if record is not None:
+                    return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
+            job = _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
+            if held.maybe:
+                facts = (("With a worker", MAY_RUN), *job.facts)
+                return msgspec.structs.replace(job, native_state=keys.MAYBE_RUNNING, facts=facts)
+            return job
+        return self._recorded(ref, wanted, known.home)
+
+    def _recorded(self, ref: QueueRef, wanted: str, home: Home) -> Job | None:
+        """The job by its record of a result."""
+        place = keys.place(ref)
+        for record in self._records(home.keys(wanted)):
+            if record is None:
+                continue
+            decoded = outline(record)
+            if place.queue is None or decoded.fields.get("queue") == place.queue:
+                return record_in_full(ref, wanted, STATES.get(decoded.status or ""), record)
+        return None
+
+
+class _Look:
+    """A look for one waiting job through the lists of its queue, in steps that keep the server busy for some ms."""
+
+    def __init__(self, broker: Source, scripts: Scripts, place: keys.Place, wanted: str) -> None:
+        self._broker, self._scripts = broker, scripts
+        self._lists = place.lists() if place.queue is not None else []
+        self._after = [0] * len(self._lists)
+        self._sizes = [1] * len(self._lists)  # until they are known
+        self.wanted = wanted
+        # As the id stands in the message's JSON: a cheap look before a message is decoded.
+        self._written = {
+            json.dumps(wanted)[1:-1].encode(),
+            json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
+        }
+        # In protocol 1 it stands in the body, which is wrapped; some clients give the message another correlation id.
+        self._written |= {form for written in self._written for form in wrapped_forms(written)}
+        self._nameless = wanted.startswith(NAMELESS)  # a digest stands nowhere in the message
+
+    @property
+    def more(self) -> bool:
+        """Whether there are messages that can be looked at and were not."""
+        return bool(self._open)
+
+    @property
+    def reached(self) -> int:
+        """How many messages of the longest list were looked at."""
+        return max(self._after, default=0)
+
+    @property
+    def _open(self) -> list[int]:
+        return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
+
+    def step(self) -> list[tuple[Cut, int]]:
+        """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
+        todo = self._open
+        if not todo:
+            return []
+        sought: tuple[Argument, ...] = ("text", *sorted(self._written))
+        if self._nameless:
+            sought = ("stamp", self.wanted.removeprefix(NAMELESS))
+        calls: list[Sequence[Argument]] = [
+            (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), *sought) for n in todo
+        ]
+        answered = self._scripts.run(keys.script("find"), calls)
+        if answered is None:
+            return self._plain()
+        found: list[tuple[int, Cut, int]] = []
+        for n, reply in zip(todo, answered[0], strict=True):
+            answer: list[Any] = reply if isinstance(reply, list) else [0, 0, 0]
+            self._sizes[n], self._after[n] = answer[0], max(answer[1], self._after[n] + 1)
+            found += [(n, cut, place) for cut, place in _found(answer)]
+        return [(cut, sum(self._sizes[:n]) + place) for n, cut, place in found]
+
+    def _plain(self) -> list[tuple[Cut, int]]:
+        """As `step`, once and for all: what can be had without scripts. Cost: as `read_plainly`, for each list."""
+        found: list[tuple[Cut, int]] = []
+        before = 0
+        for n, key in enumerate(self._lists):
+            count = 0
+            for member in read_plainly(self._broker, key, "list", 0, LOOK_AT_PLAIN):
+                count += 1
+                if self._nameless or any(form in member.raw for form in self._written):
+                    cut = cut_of(member.raw)
+                    if not self._nameless or cut.mark == self.wanted:
+                        found.append((cut, before + member.place))
+            before += count
+            self._sizes[n] = self._after[n] = count
+        return found
+
+
+def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int, now: float) -> bool:
+    """Whether the tasks that are known to have started are all that run: every worker is known, and the live ones tell
+    as many, or none.
+
+    `beats` = of the workers that were heard, `boxes` = how many workers have a mailbox. As `figures.divided`.
+    """
+    alive = [beat for beat in beats if is_alive(beat, now)]
+    counts = [count_of(beat.get("active")) for beat in alive]
+    if not beats or None in counts or not isinstance(boxes, int) or boxes > len(beats):
+        return False
+    return sum(count or 0 for count in counts) in (0, started)
+
+
+def _revoked(job: Job) -> Job:
+    """A waiting job that workers will throw away."""
+    return msgspec.structs.replace(job, native_state=keys.QUEUED_REVOKED)
+
+
+def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:
+    """The messages in a reply of `find.lua`, each with how many are served before it."""
+    return [
+        (Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
+        for raw, length, stamp, place in reply[3:]
+    ]
+
+
+def _status(beginning: Reply) -> str | None:
+    """The status in the first STATUS_BYTES of a record; None where there is none."""
+    if not isinstance(beginning, bytes) or not beginning:
+        return None
+    return outline(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
+
+
+def _message(
+    ref: QueueRef, queue: str, state: State, cut: Cut, message: dict[str, Any] | None, position: int | None
+) -> Job:
+    native = native_of(keys.place(ref), state) if position is None else keys.NATIVE[state]
+    job = row(ref, queue, state, cut, message, native=native)
+    if message is None:
+        return job
+    more = in_full(job, message)
+    if position is not None:
+        more["facts"] = (("Place in line", f"{position} before it" if position else "next"), *more["facts"])
+    return msgspec.structs.replace(job, **more, summary=None)
+
+
+def _check(source: Source, what: str, replies: Iterable[Reply]) -> None:
+    """Raises Forbidden or WrongType, in words, when one of the commands was refused."""
+    for reply in replies:
+        if isinstance(reply, NoPermissionError):
+            raise source.forbidden(reply)
+        if isinstance(reply, ResponseError):
+            raise WrongType(f"{what} cannot be read: a key has the wrong type.", source=source.name)
+
+
+def _readable(
+    source: Source, ref: QueueRef, lists: Sequence[bytes], sizes: Sequence[Reply]
+) -> tuple[list[int], tuple[str, ...]]:
+    """(the size of each list, 0 for one that cannot be read; which these are and why).
+
+    Raises Forbidden, and WrongType where none can be read.
+    """
+    if all(isinstance(size, ResponseError) for size in sizes):
+        _check(source, f"The list of {ref.name!r}", sizes)
+    _check(source, f"The list of {ref.name!r}", [size for size in sizes if isinstance(size, NoPermissionError)])
+    problems = tuple(
+        f"The list {printable(key, 200)!r} cannot be read: its key has the wrong type."
+        for key, size in zip(lists, sizes, strict=True)
+        if isinstance(size, ResponseError)
+    )
+    return [size if isinstance(size, int) else 0 for size in sizes], problems
+
+
+def _page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> JobPage:
+    return JobPage(jobs=jobs, page=query.page, per_page=query.per_page, total=total, order=keys.ORDERS[query.state])
+
+
+def _unique(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+    """`jobs`, those that repeat an id marked: the same task may be sent twice."""
+    seen: set[str] = set()
+    marked = []
+    for job in jobs:
+        if job.id in seen and job.problem is None:
+            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+        seen.add(job.id)
+        marked.append(job)
+    return tuple(marked)

@@ -1,0 +1,234 @@
+"""Where the messages of some jobs stand: Celery has no index by id, so the lists are read from the end served next."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from ...sources.source import Argument, Source, raw_bytes
+from ..actions import MAX_KEPT_BYTES, Acted, Outcome, Pick
+from ..bounded_reads import read_plainly, short_fields
+from ..lua_reads import Scripts
+from ..payloads.decoding import DECODE_LIMIT_BYTES, text
+from . import keys
+from .actions.scripts import reason, refused
+from .job_decoding import NAMELESS, decode, digest, headers_of, job_id, taken, wrapped_forms
+
+# How many messages of a queue, and how many unacknowledged ones, are looked through for one call.
+LOOK_THROUGH, PER_READ = 20_000, 500
+OVERLAP = 100
+# How many bytes of messages one call reads, and all calls for one queue: no more are looked through then.
+READ_BYTES, MOST_READ_BYTES = 4 * 1024 * 1024, 512 * 1024 * 1024
+# So many ids are looked for in bodies that are wrapped.
+FEW_IDS = 4
+# What a piece of such a body begins with, as in `lua/messages.lua`.
+WRAPPED = b"\0"
+# What stands in place of a message that is too long to be sent, before its stamp; as in `lua/lists.lua`.
+STAMPED = b"\0stamp "
+# A message of protocol 1 has its id in the body, which is wrapped, and most clients write it as its correlation id.
+_ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
+_CORRELATION_ID = re.compile(rb'"correlation_id": ?"((?:[^"\\]|\\.)*+)"')
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A message: its bytes as they stand in Redis; in which step of the queue's lists and after how many others.
+
+    Of one with more than MAX_KEPT_BYTES `raw` is STAMPED and its stamp.
+    """
+
+    pick: Pick
+    raw: bytes
+    size: int
+    step: int = 0
+    before: int = 0
+    tag: bytes = b""  # its delivery tag, where a worker took it
+
+
+class Message(NamedTuple):
+    """A message that was looked at: `raw` None where it has more than MAX_KEPT_BYTES; its length and its digest."""
+
+    raw: bytes | None
+    size: int
+    mark: str
+
+
+def _forms(ids: Iterable[str]) -> set[bytes]:
+    """Ids as JSON may write them."""
+    return {raw_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
+
+
+class _Search:
+    """The picks that are still looked for, by what tells them."""
+
+    def __init__(self, picks: Sequence[Pick]) -> None:
+        self._by_stamp: dict[str, deque[int]] = defaultdict(deque)
+        self._by_id: dict[bytes, deque[int]] = defaultdict(deque)
+        self._picks = picks
+        self._ids: set[bytes] = set()
+        self.found: dict[int, Found] = {}
+        for n, pick in enumerate(picks):
+            if pick.stamp is not None:
+                self._by_stamp[pick.stamp].append(n)
+            else:
+                self._by_id[raw_bytes(pick.id)].append(n)
+
+    @property
+    def done(self) -> bool:
+        """Whether all were found."""
+        return len(self.found) == len(self._picks)
+
+    @property
+    def written_ids(self) -> list[bytes]:
+        """The ids that are still looked for, as JSON may write them, and pieces of the bodies that wrap them.
+
+        A piece begins with a zero byte. Of many ids without a stamp any body may be the one: to look for each of them
+        in each message would take Redis too long.
+        """
+        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
+        plain = {pick.id for pick in left if pick.stamp is None}
+        pieces = {b""} if plain else set()
+        if len(plain) <= FEW_IDS:
+            pieces = {piece for form in _forms(plain) for piece in wrapped_forms(form)}
+        return [*sorted(_forms(pick.id for pick in left)), *(WRAPPED + piece for piece in sorted(pieces))]
+
+    @property
+    def stamps(self) -> list[str]:
+        """The stamps of the messages that are still looked for."""
+        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
+        marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
+        return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
+
+    def offer(self, message: Message, step: int, before: int, tag: bytes = b"") -> None:
+        """Look at one message."""
+        raw, mark = message.raw, message.mark
+        short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
+        own = _ID.search(short)
+        match = own or _CORRELATION_ID.search(short)
+        name = match.group(1) if match else mark.encode()
+        self._ids.add(name)
+        waiting = self._by_stamp.get(mark)
+        # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
+        # An id that no page can show is none, and the message goes by its stamp.
+        if not waiting and (name in self._by_id or not own or b"\\" in name or mark.encode() in self._by_id):
+            decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
+            name = raw_bytes(job_id(mark, headers_of(decoded)))
+            self._ids.add(name)
+            waiting = self._by_id.get(name)
+        if waiting:
+            n = waiting.popleft()
+            sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
+            self.found[n] = Found(self._picks[n], sent, message.size, step, before, tag)
+
+    def answers(self, *, whole: bool, gone: str) -> list[Found | Acted]:
+        """A Found per pick, or why there is none."""
+        return [self.found.get(n) or self._missing(pick, whole=whole, gone=gone) for n, pick in enumerate(self._picks)]
+
+    def _missing(self, pick: Pick, *, whole: bool, gone: str) -> Acted:
+        if raw_bytes(pick.id) in self._ids:
+            return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
+        if not whole:
+            return refused(pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it")
+        return Acted(id=pick.id, outcome=Outcome.GONE, detail=gone)
+
+
+def waiting(broker: Source, scripts: Scripts, place: keys.Place, picks: Sequence[Pick]) -> list[Found | Acted]:
+    """The waiting messages of `picks`, in order; an Acted where there is none.
+
+    Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, that stand before the last of them;
+    LOOK_THROUGH and MOST_READ_BYTES at most. Without scripts as `read_plainly`.
+    """
+    lists = place.lists()
+    sizes = broker.batch([("LLEN", key) for key in lists])
+    refusal = next((size for size in sizes if isinstance(size, ResponseError) and "WRONGTYPE" not in str(size)), None)
+    if refusal is not None:
+        return [refused(pick.id, reason(refusal)) for pick in picks]
+    lengths = [size if isinstance(size, int) else 0 for size in sizes]
+    search = _Search(picks)
+    left_bytes = MOST_READ_BYTES
+    for step, (key, length) in enumerate(zip(lists, lengths, strict=True)):
+        at, seen = 0, set[str]()
+        while at < min(length, LOOK_THROUGH) and left_bytes > 0 and not search.done:
+            found, reached, read = _messages(broker, scripts, key, at, search)
+            left_bytes -= read
+            for before, message in found:
+                if before >= at or message.mark not in seen:
+                    search.offer(message, step, before)
+            at, seen = reached, {message.mark for _, message in found}
+    whole = sum(lengths) <= LOOK_THROUGH and left_bytes > 0
+    return search.answers(whole=whole, gone="a worker was faster, or it was deleted")
+
+
+def _messages(
+    broker: Source, scripts: Scripts, key: bytes, at: int, search: _Search
+) -> tuple[list[tuple[int, Message]], int, int]:
+    """([(how many stand before it in its list, a message that may be looked for)], how many were read, bytes read)."""
+    # Between two reads a worker may have taken some: each begins a little before the end of the last.
+    first = max(0, at - OVERLAP)
+    ids = search.written_ids
+    call: list[Argument] = [
+        key,
+        first,
+        PER_READ + at - first,
+        READ_BYTES,
+        MAX_KEPT_BYTES,
+        len(ids),
+        *ids,
+        *search.stamps,
+    ]
+    answered = scripts.run(keys.script("seek"), [call])
+    if answered is None:
+        members = list(read_plainly(broker, key, "list", at, at + PER_READ))
+        read = sum(len(member.raw) for member in members)
+        found = [(member.place, _message(member.raw, len(member.raw), None)) for member in members]
+        return found, at + PER_READ if len(members) == PER_READ else LOOK_THROUGH, read
+    reply: Any = answered[0][0]
+    _, values, reached, read = reply if isinstance(reply, list) else (0, [], LOOK_THROUGH, 0)
+    rows = zip(*[iter(values)] * 4, strict=True)
+    return [(place, _message(*each)) for *each, place in rows], max(reached, at + 1), read
+
+
+def _message(raw: bytes | None, size: int, stamp: bytes | None) -> Message:
+    if stamp is not None:
+        return Message(raw, size, f"{NAMELESS}{text(stamp)}")
+    return Message(raw, size, digest(raw or b""))
+
+
+def unacknowledged(
+    broker: Source, scripts: Scripts, names: keys.Unacked, prefix: str, picks: Sequence[Pick]
+) -> list[Found | Acted]:
+    """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
+
+    Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, LOOK_THROUGH at most; 3 for each without
+    scripts.
+    """
+    search = _Search(picks)
+    entries, index = names.keys(prefix)
+    total = broker.batch([("ZCARD", index)])[0]
+    if isinstance(total, ResponseError):
+        return [refused(pick.id, reason(total)) for pick in picks]
+    at = 0
+    while at < min(total, LOOK_THROUGH) and not search.done:
+        call: list[Argument] = [entries, index, at, PER_READ, READ_BYTES, MAX_KEPT_BYTES, *search.written_ids]
+        answered = scripts.run(keys.script("unacked"), [call])
+        if answered is not None:
+            reply: Any = answered[0][0]
+            values, reached = (reply[1], reply[2]) if isinstance(reply, list) else ([], LOOK_THROUGH)
+            pairs = [(tag, raw) for tag, raw, _ in zip(*[iter(values)] * 3, strict=True)]
+        else:
+            tags = broker.batch([("ZREVRANGE", index, at, at + PER_READ - 1)])[0]
+            tags = tags if isinstance(tags, list) else []
+            raws = short_fields(broker, [(entries, tag) for tag in tags], MAX_KEPT_BYTES)
+            pairs, reached = list(zip(tags, raws, strict=True)), at + max(1, len(tags))
+        if reached <= at:
+            break
+        at = reached
+        for tag, raw in pairs:
+            if isinstance(raw, bytes):
+                search.offer(Message(raw, len(raw), digest(raw)), 0, 0, tag)
+    return search.answers(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")

@@ -1,0 +1,284 @@
+"""Messages of Celery's protocol 2 and broadcasts to its workers, as kombu 5 writes them to Redis.
+
+Observed with celery 5.7: a task message is LPUSHed to the queue's list, a control command is published on the channel
+`<prefix>/<db>.celery.pidbox`; both are the same kind of JSON envelope around a base64 body.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..payloads.decoding import finite, loads, written
+from .job_decoding import FIRST, FIRST_PROTOCOL, headers_of, is_first, when
+
+SHOWN_CHARS: Final = 1024  # Celery's own bound of argsrepr
+PIDBOX: Final = "celery.pidbox"
+NO_FOLLOWERS: Final = b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
+_ORIGIN = f"queuedeck@{socket.gethostname()}"
+_OURS = uuid.UUID("6f1b8a1e-0c0b-5c3d-9a51-1f1c53a6f0d2")
+
+
+def new_id() -> str:
+    """An id for a new task."""
+    return str(uuid.uuid4())
+
+
+def successor_id(task_id: str, stamp: str | None) -> str:
+    """The id under which a revoked task runs again: the same one however often it is asked for."""
+    return str(uuid.uuid5(_OURS, repr((task_id, stamp))))
+
+
+def call_body(args: bytes, kwargs: bytes, followers: bytes = NO_FOLLOWERS) -> bytes:
+    """The body of a message from JSON texts, which stay as they are to the byte."""
+    return b"[" + args + b", " + kwargs + b", " + followers + b"]"
+
+
+def call(
+    task: str,
+    task_id: str,
+    queue: str,
+    args: bytes,
+    kwargs: bytes,
+    *,
+    retries: int = 0,
+    group: str | None = None,
+    parent: str | None = None,
+) -> bytes:
+    """A new message that calls a task; `args` and `kwargs` are JSON texts."""
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": task,
+        "id": task_id,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": group,
+        "group_index": None,
+        "retries": retries,
+        "timelimit": [None, None],
+        "root_id": task_id,
+        "parent_id": parent,
+        "argsrepr": args[: SHOWN_CHARS * 4].decode("utf-8", "replace")[:SHOWN_CHARS],
+        "kwargsrepr": kwargs[: SHOWN_CHARS * 4].decode("utf-8", "replace")[:SHOWN_CHARS],
+        "origin": _ORIGIN,
+        "ignore_result": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+    return _envelope(call_body(args, kwargs), headers, queue, {"correlation_id": task_id, "reply_to": ""}, exchange="")
+
+
+def broadcast(
+    method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None, **reply: Any
+) -> bytes:
+    """A control command for all workers, or for those named; `reply` says where they answer."""
+    command = {
+        "method": method,
+        "arguments": arguments,
+        "destination": destination,
+        "pattern": None,
+        "matcher": None,
+        **reply,
+    }
+    # No time after which it counts for nothing: the clocks of the machines may differ.
+    headers = {"clock": 1, "expires": 0}
+    return _envelope(json.dumps(command).encode(), headers, "", {}, exchange=PIDBOX)
+
+
+def channel(prefix: str, database: int) -> str:
+    """Where the workers of a prefix and database listen for broadcasts."""
+    return f"{prefix}/{database}.{PIDBOX}"
+
+
+def _envelope(
+    body: bytes, headers: Mapping[str, Any], routing_key: str, properties: Mapping[str, Any], *, exchange: str
+) -> bytes:
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode("ascii"),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": headers,
+            "properties": {
+                **properties,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": exchange, "routing_key": routing_key},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    ).encode()
+
+
+def moved(message: Mapping[str, Any], queue: str) -> bytes:
+    """The message addressed to another queue: without that, a redelivery would take it back."""
+    properties = _properties(message)
+    info = {**_mapping(properties.get("delivery_info")), "exchange": "", "routing_key": queue}
+    return _dumps({**message, "properties": {**properties, "delivery_info": info}})
+
+
+def due_now(message: Mapping[str, Any]) -> bytes | None:
+    """The message without the time before which it must not run; None where that stands in a body of no JSON."""
+    if is_first(headers_of(message)):
+        content = _first_content(message)
+        return None if content is None else _dumps(_with_body(message, {**content, "eta": None}))
+    return _dumps({**message, "headers": {**headers_of(message), "eta": None}})
+
+
+def copied(
+    message: Mapping[str, Any],
+    task_id: str,
+    queue: str,
+    texts: tuple[bytes, bytes] | None = None,
+    *,
+    begun_at: float | None = None,
+) -> bytes | None:
+    """A new task of the same content that may run at once, or with other arguments and keyword arguments, as JSON
+    texts; None where the body would have to be changed and is no JSON.
+
+    With `begun_at`, in seconds since 1970, it is a wish of its own: no attempt was made yet, and an expiry that has
+    passed by then is left out, with which no worker would run it. Without, it is the same wish once more.
+    """
+    if is_first(headers_of(message)):
+        return _first_copied(message, task_id, queue, texts, begun_at)
+    body = None
+    if texts is not None:
+        following = followers(message)
+        if following is None:
+            return None
+        body = call_body(*texts, json.dumps(following).encode())
+    old = headers_of(message)
+    headers = {**old, "id": task_id, "eta": None} | _anew(old, begun_at)
+    headers.pop("redelivered", None)
+    if old.get("root_id") == old.get("id"):
+        headers["root_id"] = task_id
+    if old.get("parent_id") == old.get("id"):
+        headers["parent_id"] = None
+    changed: dict[str, Any] = {}
+    if body is not None:
+        changed["body"] = base64.b64encode(body).decode("ascii")
+        headers |= {"argsrepr": "", "kwargsrepr": ""}
+    properties = {
+        **_properties(message),
+        "correlation_id": task_id,
+        "delivery_tag": str(uuid.uuid4()),
+        "delivery_info": {"exchange": "", "routing_key": queue},
+    }
+    return _dumps({**message, **changed, "headers": headers, "properties": properties})
+
+
+def _anew(call: Mapping[str, Any], begun_at: float | None) -> dict[str, Any]:
+    """What is otherwise in the headers, or the body of protocol 1, of a call that begins anew."""
+    if begun_at is None:
+        return {}
+    return {"retries": 0} | ({"expires": None} if _has_expired(call.get("expires"), begun_at) else {})
+
+
+def _has_expired(expires: Any, now: float) -> bool:
+    """As Celery tells: a time as text, in UTC where it names no zone, or in seconds since 1970."""
+    at = when(expires)
+    if at is not None:
+        return at.timestamp() < now
+    seconds = finite(expires)
+    return seconds is not None and seconds < now
+
+
+def _first_copied(
+    message: Mapping[str, Any],
+    task_id: str,
+    queue: str,
+    texts: tuple[bytes, bytes] | None,
+    begun_at: float | None,
+) -> bytes | None:
+    content = _first_content(message)
+    if content is None:
+        return None
+    content |= {"id": task_id, "eta": None} | _anew(content, begun_at)
+    if texts is not None:
+        args, kwargs = (loads(text, exact=True, limit=len(text)) for text in texts)
+        content |= {"args": args, "kwargs": kwargs}
+    properties = {
+        **_properties(message),
+        "correlation_id": task_id,
+        "delivery_tag": str(uuid.uuid4()),
+        "delivery_info": {"exchange": "", "routing_key": queue},
+    }
+    changed = _with_body(message, content)
+    headers = {name: value for name, value in headers_of(message).items() if name != "redelivered"}
+    return _dumps({**changed, "headers": headers, "properties": properties})
+
+
+def _first_content(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body of a message of protocol 1, each number as a Number; None where it is no JSON."""
+    raw = message.get("body")
+    if not isinstance(raw, str) or message.get("content-type") != "application/json":
+        return None
+    try:
+        data = base64.b64decode(raw, validate=True) if _properties(message).get("body_encoding") else raw.encode()
+        content = loads(data, exact=True)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _with_body(message: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    text = written(content)
+    encoded = bool(_properties(message).get("body_encoding"))
+    return {**message, "body": base64.b64encode(text.encode()).decode("ascii") if encoded else text}
+
+
+def followers(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a message says shall run after it (callbacks, chain, chord); None where its body cannot be read."""
+    raw = message.get("body")
+    if not isinstance(raw, str) or message.get("content-type") != "application/json":
+        return None
+    if headers_of(message).get("compression"):
+        return None
+    try:
+        data = base64.b64decode(raw, validate=True) if _properties(message).get("body_encoding") else raw.encode()
+        body = loads(data)
+    except ValueError:
+        return None
+    if isinstance(body, list) and len(body) == 3 and isinstance(body[2], dict):
+        return body[2]
+    return None
+
+
+def in_a_chord(message: Mapping[str, Any]) -> bool:
+    """Whether others wait for this very task: a copy under another id would not count for them, or count twice."""
+    if headers_of(message).get("group"):
+        return True
+    if is_first(headers_of(message)):
+        return bool((_first_content(message) or {}).get("chord"))
+    following = followers(message)
+    return following is not None and bool(following.get("chord"))
+
+
+def priority_of(message: Mapping[str, Any]) -> int:
+    """The priority of a message, 0 to 9; 0 where it names none."""
+    priority = _properties(message).get("priority")
+    return min(9, max(0, priority)) if isinstance(priority, int) else 0
+
+
+def _properties(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(message.get("properties"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dumps(message: Mapping[str, Any]) -> bytes:
+    headers = headers_of(message)
+    if is_first(headers):
+        # Workers take a message with a task among its headers for one of protocol 2.
+        ours = {*FIRST, "group", "argsrepr", "kwargsrepr", FIRST_PROTOCOL}
+        message = {**message, "headers": {name: value for name, value in headers.items() if name not in ours}}
+    return json.dumps(message).encode("utf-8", "surrogatepass")

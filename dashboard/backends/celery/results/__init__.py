@@ -1,0 +1,1 @@
+"""Celery's result records: found, decoded and indexed."""

@@ -1,0 +1,324 @@
+"""Result records of any size and serializer, read without running anything in them.
+
+Celery writes a record with the app's `result_serializer`: JSON (the default), pickle, YAML or MessagePack; since 5.7
+it is compressed where the app asks for that. Of a record that is too long to be read whole its beginning and its end
+are read: the status stands at the beginning, and what `result_extended` adds at the end.
+"""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ...payloads.decoding import DECODE_LIMIT_BYTES, loads, text
+from ...payloads.pickle_display import describe
+from ...payloads.pickle_reader import Row, Table, Thing, Unreadable, read, read_beginning
+
+# So much of the end of a long record is read.
+TAIL_BYTES: Final = 8192
+# Places in the end of a long JSON record at which its last fields may begin.
+MAX_STARTS = 40
+# Steps of a pickle within which its status stands, and mostly when it was written; of a short one all are walked.
+FIRST_OPCODES, SHORT_BYTES = 120, 4096
+_COMPRESSED = b"\x00celery-compressed\x00"
+_LZMA_MEMORY_BYTES = 64 * 1024 * 1024
+_MAX_STATUS = 60
+_FIELD = re.compile(
+    r', "(?:traceback|children|date_done|group_id|parent_id|name|args|kwargs|worker|retries|queue|task_id)": '
+)
+_YAML_FIELD = re.compile(r"(status|date_done|queue|name|worker|retries|task_id|group_id|parent_id|traceback): ?(.*)")
+_YAML_ERROR = re.compile(r"  (exc_type|exc_module|exc_message): ?(.*)")
+_decoder = json.JSONDecoder()
+_unpacker = msgspec.msgpack.Decoder()
+
+
+class RawRecord(NamedTuple):
+    """A record as far as it was read: its beginning; its end, where that was read too; its whole length."""
+
+    head: bytes
+    tail: bytes = b""
+    size: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether `head` is all of it."""
+        return len(self.head) >= self.size
+
+
+class Decoded(NamedTuple):
+    """What a record says, by Celery's own names; `encoding` None = in a form that is not read.
+
+    `whole` False: fields are missing.
+    """
+
+    fields: Mapping[str, Any]
+    encoding: str | None
+    whole: bool = True
+
+    @property
+    def status(self) -> str | None:
+        """Celery's word for how the task ended, or how far it is; None where it cannot be told."""
+        found = self.fields.get("status")
+        return found if isinstance(found, str) and 0 < len(found) <= _MAX_STATUS else None
+
+
+def whole(raw: bytes) -> RawRecord:
+    """A record that was read whole, or its beginning where nobody knows more."""
+    return RawRecord(raw, b"", len(raw))
+
+
+def decode(raw: RawRecord) -> Decoded:
+    """All that can be read of a record. Raises nothing. Cost: linear in what was read of it."""
+    raw = _inflated(raw)
+    head = raw.head
+    if head.startswith(b"{"):
+        return _json(raw)
+    if _is_pickle(raw):
+        return _pickle(raw)
+    if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
+        return _msgpack(raw)
+    fields = _yaml(raw)
+    return Decoded(fields, "yaml" if "status" in fields else None, raw.whole)
+
+
+def _is_pickle(raw: RawRecord) -> bool:
+    """Whether a record is a pickled dictionary; one of protocol 0 or 1 is known by its end, too."""
+    head = raw.head
+    if head[:1] == b"\x80":
+        return head[1:2] != b"" and head[1] < 8
+    return raw.whole and head[:1] in (b"(", b"}") and head.endswith(b".")
+
+
+def outline(raw: RawRecord) -> Decoded:
+    """As `decode`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
+    raw = _inflated(raw)
+    head = raw.head
+    if _is_pickle(raw):
+        if raw.whole and len(head) <= SHORT_BYTES:
+            return decode(raw)
+        first = {
+            name: value
+            for name, value in read_beginning(head, FIRST_OPCODES)
+            if name in ("status", "date_done", "queue")
+        }
+        return Decoded({**_pickled_end(raw), **first}, "pickle", raw.whole)
+    return decode(raw)
+
+
+def _inflated(raw: RawRecord) -> RawRecord:
+    """A compressed record inflated, as far as it is read; itself where it is not, or cannot be."""
+    if not raw.head.startswith(_COMPRESSED):
+        return raw
+    kind, _, body = raw.head[len(_COMPRESSED) :].partition(b"\x00")
+    try:
+        found, more = _inflate(kind, body)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError):
+        return raw
+    return RawRecord(found, b"", max(raw.size, len(found) + 1) if more or not raw.whole else len(found))
+
+
+def _inflate(kind: bytes, body: bytes) -> tuple[bytes, bool]:
+    if kind == b"application/x-gzip":  # so Celery calls zlib
+        unpacker = zlib.decompressobj()
+        found = unpacker.decompress(body, DECODE_LIMIT_BYTES)
+        return found, not unpacker.eof
+    if kind == b"application/x-bz2":
+        bunzip = bz2.BZ2Decompressor()
+        return bunzip.decompress(body, DECODE_LIMIT_BYTES), not bunzip.eof
+    if kind == b"application/x-lzma":
+        unlzma = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY_BYTES)
+        return unlzma.decompress(body, DECODE_LIMIT_BYTES), not unlzma.eof
+    raise ValueError("unknown compression")
+
+
+def _json(raw: RawRecord) -> Decoded:
+    if raw.whole:
+        try:
+            value = loads(raw.head)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            return Decoded(value, "json")
+    # What is cut, or is no JSON to others (NaN, lone surrogates), is read field by field as far as it goes.
+    head = dict(_pairs(text(raw.head), 1))
+    return Decoded({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
+
+
+def _pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
+    """The pairs of a JSON object from `at` on, as long as they are whole; of a `result` that is cut what is."""
+    end = len(source)
+    while at < end:
+        try:
+            name, at = _decoder.raw_decode(source, _blank(source, at))
+            at = _blank(source, at)
+            if not isinstance(name, str) or source[at : at + 1] != ":":
+                return
+            start = _blank(source, at + 1)
+        except (ValueError, RecursionError):
+            return
+        try:
+            value, at = _decoder.raw_decode(source, start)
+        except (ValueError, RecursionError):
+            if name == "result" and source[start : start + 1] == "{":
+                yield name, dict(_pairs(source, start + 1))
+            return
+        at = _blank(source, at)
+        # A number that is cut would be another number.
+        if source[at : at + 1] not in (",", "}"):
+            return
+        yield name, value
+        if source[at] == "}":
+            return
+        at += 1
+
+
+def _blank(source: str, at: int) -> int:
+    while source[at : at + 1] in (" ", "\n", "\t", "\r"):
+        at += 1
+    return at
+
+
+def _json_end(tail: str) -> dict[str, Any]:
+    """The last fields of a JSON object of which `tail` is the end: those that end with the object itself."""
+    for count, start in enumerate(_FIELD.finditer(tail)):
+        if count >= MAX_STARTS:
+            break
+        try:
+            value = loads(("{" + tail[start.start() + 2 :]).encode("utf-8", "surrogateescape"))
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _pickle(raw: RawRecord) -> Decoded:
+    if raw.whole:
+        try:
+            value = read(raw.head)
+        except Unreadable:
+            value = None
+        if isinstance(value, Table):
+            return Decoded(_pickled(value.pairs), "pickle")
+    return Decoded({**_pickled_end(raw), **_pickled(read_beginning(raw.head))}, "pickle", whole=False)
+
+
+def _pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs[:100]:
+        if isinstance(name, str):
+            found[name] = _failure(value) if name == "result" else describe(value)
+    return found
+
+
+def _failure(value: Any) -> Any:
+    """A pickled exception as Celery writes one in JSON; any other value as it is."""
+    if not isinstance(value, Thing) or not isinstance(value.args, Row):
+        return describe(value)
+    what, parts = value.what, [describe(part) for part in value.args.items[:10]]
+    if what.endswith(".UnpickleableExceptionWrapper") and len(parts) >= 3:
+        what, parts = f"{parts[0]}.{parts[1]}", parts[2] if isinstance(parts[2], list) else [parts[2]]
+    module, _, name = what.rpartition(".")
+    return {"exc_type": name, "exc_message": parts, "exc_module": module}
+
+
+def _text_key(name: str) -> bytes:
+    """What writes a short text, as a pattern."""
+    size = re.escape(bytes([len(name)]))
+    return rb"(?:\x8c" + size + rb"|X" + size + rb"\0\0\0)" + name.encode()
+
+
+_MEMO = rb"(?:\x94|q.|r.{4})?"
+_VALUE = _MEMO + rb"(?:\x8c(?P<short>.)|X(?P<long>.{4}))"
+_DATE = re.compile(_text_key("date_done") + _VALUE, re.DOTALL)
+_QUEUE = re.compile(_text_key("queue") + _VALUE, re.DOTALL)
+# What Celery writes next, of which one must follow: in arguments the same names may stand.
+_AFTER_DATE = re.compile(
+    _MEMO + rb"(?:" + rb"|".join(map(_text_key, ("group_id", "parent_id", "name", "task_id"))) + rb")", re.DOTALL
+)
+_AFTER_QUEUE = re.compile(
+    _MEMO + rb"(?:" + _text_key("task_id") + rb"|" + _text_key("stamped_headers") + rb")", re.DOTALL
+)
+
+
+def _pickled_end(raw: RawRecord) -> dict[str, Any]:
+    """When a pickled task ended, and in which queue, as far as the end of the pickle tells."""
+    tail = raw.tail or raw.head[-TAIL_BYTES:]
+    found: dict[str, Any] = {}
+    for name, pattern, after in (("date_done", _DATE, _AFTER_DATE), ("queue", _QUEUE, _AFTER_QUEUE)):
+        for match in pattern.finditer(tail):
+            length = int.from_bytes(match["short"] or match["long"], "little")
+            if length <= 255 and after.match(tail, match.end() + length):
+                found[name] = text(tail[match.end() : match.end() + length])
+    return found
+
+
+def _msgpack(raw: RawRecord) -> Decoded:
+    if raw.whole and len(raw.head) <= DECODE_LIMIT_BYTES:
+        try:
+            value = _unpacker.decode(raw.head)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError):
+            value = None
+        if isinstance(value, dict):
+            return Decoded({name: item for name, item in value.items() if isinstance(name, str)}, "msgpack")
+    size = {0xDE: 3, 0xDF: 5}.get(raw.head[0], 1)
+    found: dict[str, Any] = {}
+    # Celery writes the status first.
+    if raw.head[size:].startswith(b"\xa6status"):
+        found["status"] = _packed_text(raw.head, size + 7)
+    tail = raw.tail or raw.head[-TAIL_BYTES:]
+    for name, mark in (("date_done", b"\xa9date_done"), ("queue", b"\xa5queue")):
+        at = tail.rfind(mark)
+        if at >= 0:
+            found[name] = _packed_text(tail, at + len(mark))
+    return Decoded(found, "msgpack" if "status" in found else None, whole=False)
+
+
+def _packed_text(data: bytes, at: int) -> str | None:
+    kind = data[at] if at < len(data) else 0
+    if 0xA0 <= kind <= 0xBF:
+        return text(data[at + 1 : at + 1 + (kind & 0x1F)])
+    return text(data[at + 2 : at + 2 + data[at + 1]]) if kind == 0xD9 and at + 1 < len(data) else None
+
+
+def _yaml(raw: RawRecord) -> dict[str, Any]:
+    """The plain fields of a record in YAML as Celery writes it: one a line, and the lines of an error beneath."""
+    lines = text(raw.head[:DECODE_LIMIT_BYTES]).split("\n")
+    if raw.tail:
+        lines = [*lines[:-1], *text(raw.tail).split("\n")[1:]]
+    found: dict[str, Any] = {}
+    error: dict[str, Any] = {}
+    within, listed = "", False
+    for line in lines:
+        if line[:1] not in (" ", "-", ""):
+            within = line.partition(":")[0]
+            if (field := _YAML_FIELD.fullmatch(line)) is not None:
+                found[field[1]] = _yaml_value(field[2])
+            elif within == "result" and line != "result:":
+                found["result"] = _yaml_value(line.partition(":")[2].strip())
+        elif within == "result" and (part := _YAML_ERROR.fullmatch(line)) is not None:
+            listed = part[1] == "exc_message"
+            error[part[1]] = [] if listed and not part[2] else _yaml_value(part[2])
+        elif within == "result" and listed and line.startswith("  - ") and isinstance(error["exc_message"], list):
+            error["exc_message"].append(_yaml_value(line[4:]))
+    return {**found, "result": error} if error else found
+
+
+def _yaml_value(written: str) -> Any:
+    if written.startswith('"'):
+        try:
+            return json.loads(written)
+        except ValueError:
+            return written
+    if written.startswith("'") and written.endswith("'") and len(written) > 1:
+        return written[1:-1].replace("''", "'")
+    if written in ("", "null", "~"):
+        return None
+    return int(written) if written.isdecimal() and len(written) < 10 else written

@@ -1,0 +1,89 @@
+"""What is known of the results of one broker beyond the index: under which key prefixes they lie, and what is missing.
+
+The process that keeps the index writes it; all others read it from Queuedeck's own keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from ....model import State
+from ....sources.source import Command, Reply, Source
+from ...payloads.decoding import loads_dict, text
+from .. import keys
+
+# Of more prefixes than these, those under which a result was seen last count.
+MAX_PREFIXES = 20
+TTL_S = 7 * 86_400
+
+
+class Results(msgspec.Struct):
+    """Of one broker prefix: result key prefixes, newest last; states with more records than the index has room for;
+    whether there are records that cannot be listed, because their status cannot be read or their id is too long.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    capped: frozenset[State] = frozenset()
+    unlisted: bool = False
+
+    @property
+    def seen(self) -> bool:
+        """Whether any result was seen here."""
+        return bool(self.prefixes)
+
+
+NOTHING = Results()
+
+
+def with_prefix(known: Results, prefix: str) -> Results:
+    """`known`, with `prefix` as the newest of the result prefixes."""
+    if known.prefixes[-1:] == (prefix,):
+        return known
+    others = tuple(each for each in known.prefixes if each != prefix)
+    return msgspec.structs.replace(known, prefixes=(*others, prefix)[-MAX_PREFIXES:])
+
+
+def to_write(source: str, known: Mapping[str, Results]) -> Iterable[Command]:
+    """The commands that store what is known, by broker prefix."""
+    key = keys.results_key(source)
+    pairs: list[bytes | str] = []
+    for prefix, results in known.items():
+        facts = {
+            "prefixes": list(results.prefixes),
+            "capped": sorted(state.value for state in results.capped),
+            "unlisted": results.unlisted,
+        }
+        pairs += [prefix.encode("utf-8", "surrogateescape"), json.dumps(facts)]
+    return [("HSET", key, *pairs), ("EXPIRE", key, TTL_S)] if pairs else []
+
+
+def of_reply(reply: Reply) -> dict[str, Results]:
+    """By broker prefix, from the reply to HGETALL of `results_key`."""
+    if isinstance(reply, ResponseError) or not isinstance(reply, list):
+        return {}
+    return {text(prefix): of_value(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def of_value(raw: Reply) -> Results:
+    """One value of that hash; NOTHING for anything else."""
+    facts = loads_dict(raw) if isinstance(raw, bytes) else {}
+    names, capped = facts.get("prefixes"), facts.get("capped")
+    return Results(
+        prefixes=tuple(each for each in names if isinstance(each, str))[:MAX_PREFIXES]
+        if isinstance(names, list)
+        else (),
+        capped=frozenset(state for state in keys.ENDED if isinstance(capped, list) and state.value in capped),
+        unlisted=facts.get("unlisted") is True,
+    )
+
+
+def prefixes_of(own: Source | None, source: str, prefix: str) -> Sequence[str]:
+    """The prefixes under which results of the broker with `prefix` were seen, newest first. Cost: 1 round trip."""
+    if own is None:
+        return ()
+    field = prefix.encode("utf-8", "surrogateescape")
+    return of_value(own.batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]

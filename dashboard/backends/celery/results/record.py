@@ -1,0 +1,175 @@
+"""Result records as they are read before something is done with them: their bytes, and what stands in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from ....model import State
+from ....sources.source import Source
+from ...actions import MAX_KEPT_BYTES, Acted, Outcome, Pick
+from .. import keys
+from ..actions.scripts import reason, refused
+from ..job_decoding import UNREADABLE, record_stamp, words
+from .decoding import TAIL_BYTES, RawRecord, outline, whole
+from .index import index_key
+from .metadata import prefixes_of
+
+# A status with its quotes, and a time with its name, fit into these.
+BEGINNING, PIECE = 24, 64
+# Of a record that is too large to be read whole.
+HEAD_BYTES = 65_536
+
+
+class Record(msgspec.Struct):
+    """What is needed of a record; `args` and `kwargs` as they stand there."""
+
+    status: Any = None
+    date_done: Any = None
+    name: Any = None
+    queue: Any = None
+    retries: Any = 0
+    group_id: Any = None
+    parent_id: Any = None
+    args: msgspec.Raw = msgspec.Raw(b"")
+    kwargs: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Read(msgspec.Struct):
+    """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = for ever).
+
+    `record` None = its arguments cannot be read, or not be sent as they are; `encoding` says how it is written.
+    """
+
+    pick: Pick
+    key: bytes
+    raw: bytes | None
+    size: int
+    ttl_ms: int
+    record: Record | None = None
+    encoding: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the results of one broker are: `prefix` = of its keys; `seen` = those of its results, newest first."""
+
+    prefix: str
+    seen: tuple[str, ...] = ()
+
+    def keys(self, task_id: str) -> list[bytes]:
+        """Where the record of a task may be, most likely first."""
+        return keys.record_keys(self.prefix, task_id, self.seen)
+
+
+def home_of(own: Source | None, source: str, prefix: str) -> Home:
+    """Where the results of the broker with `prefix` are. Cost: 1 round trip."""
+    return Home(prefix, tuple(prefixes_of(own, source, prefix)))
+
+
+def read(results: Source, home: Home, state: State, picks: Sequence[Pick]) -> list[Read | Acted]:
+    """The records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
+
+    Where a record may lie under several keys, the first that is as it was seen counts.
+    """
+    names = [(n, name) for n, pick in enumerate(picks) for name in home.keys(pick.id)]
+    facts = results.batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
+    there = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and facts[2 * n] > 0]
+    large = [n for n in there if facts[2 * n] > MAX_KEPT_BYTES]
+    heads = results.batch(
+        [
+            *(("GETRANGE", names[n][1], 0, (HEAD_BYTES if n in large else MAX_KEPT_BYTES) - 1) for n in there),
+            *(("GETRANGE", names[n][1], -TAIL_BYTES, -1) for n in large),
+        ]
+    )
+    tails = dict(zip(large, heads[len(there) :], strict=True))
+    raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
+    found: list[list[Read | Acted]] = [[] for _ in picks]
+    for n, (place, name) in enumerate(names):
+        found[place].append(_read(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
+    return [_best(each) for each in found]
+
+
+def _best(found: Sequence[Read | Acted]) -> Read | Acted:
+    """Of what was found under the keys of one record: itself, else why not, else that it is gone."""
+    for one in found:
+        if isinstance(one, Read):
+            return one
+    return next((one for one in found if isinstance(one, Acted) and one.outcome is not Outcome.GONE), found[0])
+
+
+def _read(pick: Pick, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any) -> Read | Acted:
+    for reply in (size, *(ends or ())):
+        if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
+            return refused(pick.id, reason(reply))
+    if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
+        return Acted(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
+    head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""
+    large = size > MAX_KEPT_BYTES
+    ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
+    one = Read(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
+    # A size that changed between the two looks is that of another record.
+    found = outline(RawRecord(head, tail, size) if large else whole(head))
+    if found.status is None:
+        return refused(pick.id, UNREADABLE)
+    if found.status != keys.NATIVE[state]:
+        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
+    stamp = record_stamp(found.fields)
+    if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
+        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
+    one.encoding, one.name = found.encoding, words(found.fields.get("name"), 300)
+    one.record = decoded(head) if not large else None
+    if one.record is not None:
+        one.name = words(one.record.name, 300)
+    return one
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+def decoded(raw: bytes) -> Record | None:
+    """The record in `raw`; None for what is none, such as a pickled one."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    # Python's JSON has NaN and lone surrogates, which are not JSON to others; the values are then written anew.
+    try:
+        plain = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(plain, dict):
+        return None
+    known = {name: plain[name] for name in Record.__struct_fields__ if name in plain}
+    for name in ("args", "kwargs"):
+        if name in known:
+            known[name] = msgspec.Raw(json.dumps(known[name]).encode())
+    return Record(**known)
+
+
+def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
+    """What the scripts know a record by: its length, how it begins, a place in it and what stands there.
+
+    The place is where it says when it was written, which no two ends of a task have in common. Of several the first
+    counts: those behind it are the arguments.
+    """
+    at = next((at for at in (raw.find(b'"date_done"'), raw.find(b"date_done")) if at >= 0), max(0, len(raw) - PIECE))
+    return len(raw), raw[:BEGINNING], at, raw[at : at + PIECE]
+
+
+def stamp_of(record: Record) -> str | None:
+    """The stamp of a record: when it was written."""
+    return record_stamp({"date_done": record.date_done})
+
+
+def unlist(own: Source | None, source: str, prefix: str, state: State, records: Iterable[bytes]) -> None:
+    """Take records off our own list at once, by their keys; the live feed would do it with the next sample."""
+    members = [keys.member_of(key) for key in records]
+    if members and own is not None:
+        own.batch([("ZREM", index_key(source, state, prefix), *members)])

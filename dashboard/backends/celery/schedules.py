@@ -1,0 +1,218 @@
+"""Schedules of RedBeat 2: read, run once, paused, resumed, removed. Plain beat keeps none in Redis.
+
+Layout: redbeat `schedulers.py`: hash `redbeat:<name>` with `definition` and `meta` as JSON, sorted set
+`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs. For
+`redbeat:` stands what the app calls `redbeat_key_prefix`; it is found by the sorted sets' names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from redis.exceptions import ResponseError
+
+from ...clock import instant
+from ...model import Payload, QueueRef, Schedule
+from ...sources.source import Source
+from ..actions import Acted, Action, Outcome
+from ..base import MAX_SCHEDULES
+from ..bounded_reads import short_fields
+from ..lua_reads import Scripts
+from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, count_of, finite, loads_dict, text
+from ..unreadable_data import schedule_row
+from . import keys, protocol
+from .actions.destination_queues import Targets
+from .actions.result_retry import sent_before, unguarded
+from .actions.scripts import acted, ask, reason, refused
+from .job_decoding import words
+
+PREFIX, KIND = "redbeat:", "RedBeat"
+DUE, LOCK = ":schedule", ":lock"
+# Schedules of so many apps are looked for on one server.
+MAX_PREFIXES = 50
+# A second click within this time is taken for the same wish.
+TRIGGER_AGAIN_MS = 5_000
+
+
+def found(source: Source, keys_found: Sequence[bytes]) -> list[str]:
+    """The key prefixes of those of some sorted sets that are schedules of RedBeat. Cost: at most 2 round trips."""
+    bases = {key: key.removesuffix(DUE.encode()) for key in keys_found[: 10 * MAX_PREFIXES]}
+    firsts = source.batch([("ZRANGE", key, 0, 0) for key in bases])
+    entries = {
+        base: reply[0]
+        for base, reply in zip(bases.values(), firsts, strict=True)
+        if isinstance(reply, list) and reply and base and reply[0].startswith(base)
+    }
+    fits = source.batch([("HEXISTS", entry, "definition") for entry in entries.values()])
+    return [text(base) for base, fit in zip(entries, fits, strict=True) if fit == 1]
+
+
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: Collection[str]) -> list[Schedule]:
+    """The entries of the apps with those key prefixes, soonest first. Cost: 2 round trips, 3 without scripts."""
+    replies = source.batch(
+        [("ZRANGE", f"{prefix}{DUE}", 0, MAX_SCHEDULES - 1, "WITHSCORES") for prefix in sorted(prefixes)]
+    )
+    pairs = [pair for reply in replies if isinstance(reply, list) for pair in zip(reply[::2], reply[1::2], strict=True)]
+    pairs = sorted(pairs, key=lambda pair: float(pair[1]))[:MAX_SCHEDULES]
+    if not pairs:
+        return []
+    names, scores = [name for name, _ in pairs], [score for _, score in pairs]
+    wanted = [(name, field) for name in names for field in ("definition", "meta")]
+    fields = short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts)
+    records = [
+        [raw if isinstance(raw, bytes) else None for raw in pair]
+        for pair in zip(fields[::2], fields[1::2], strict=True)
+    ]
+    known = {keys.place(ref).queue: ref for ref in reversed(refs)}
+    entries = [
+        schedule_row(partial(_schedule, source, *entry, known), text(entry[0]), source.name, "celery", KIND)
+        for entry in zip(names, scores, records, strict=True)
+    ]
+    latest = datetime.max.replace(tzinfo=UTC)
+    return sorted(entries, key=lambda entry: (entry.next_run_at or latest, entry.id))
+
+
+def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]) -> Schedule:
+    common: dict[str, Any] = {"id": text(key), "source": source.name, "backend": "celery", "kind": KIND}
+    definition = loads_dict(record[0]) if isinstance(record, list) else {}
+    if not definition:
+        return Schedule(**common, problem="its entry cannot be read")
+    meta = loads_dict(record[1])
+    queue = queue_of(definition)
+    runs, enabled = meta.get("total_run_count"), definition.get("enabled")
+    shown, cut = bounded({"args": definition.get("args"), "kwargs": definition.get("kwargs")})
+    due = float(score)
+    return Schedule(
+        **common,
+        name=words(definition.get("task"), 300),
+        queue=words(queue, 200),
+        ref=refs.get(queue) if queue else None,
+        pattern=_pattern(definition.get("schedule")),
+        next_run_at=instant(due) if due >= 0 and enabled is not False else None,
+        last_run_at=_time(meta.get("last_run_at")),
+        paused=enabled is False,
+        runs=count_of(runs),
+        payload=Payload(kind="json", value=shown, text=json.dumps(shown, ensure_ascii=False, indent=2), truncated=cut),
+    )
+
+
+def queue_of(definition: Mapping[str, Any]) -> str | None:
+    """The queue that an entry names outright; None where the app's routes decide."""
+    options = definition.get("options")
+    queue = options.get("queue") if isinstance(options, dict) else None
+    return queue if isinstance(queue, str) and queue else None
+
+
+def _pattern(schedule: Any) -> str | None:
+    if not isinstance(schedule, dict):
+        return None
+    if schedule.get("__type__") == "interval":
+        every = finite(schedule.get("every"))
+        return None if every is None else f"every {every:g} s"
+    if schedule.get("__type__") == "crontab":
+        parts = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+        return words(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)
+    return words(schedule.get("__type__"), 60)
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, dict):
+        return None
+    names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    try:
+        zone = value.get("timezone", "UTC")
+        tz = ZoneInfo(zone) if isinstance(zone, str) else timezone(timedelta(seconds=zone))
+        return datetime(**{name: value.get(name, 0) for name in names}, tzinfo=tz).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError, OSError, LookupError):
+        return None
+
+
+class RedBeat:
+    """Acts on the entries of one source: `store` has the schedules, under `prefixes`."""
+
+    def __init__(self, store: Source, broker: Source, own: Source | None, name: str, prefixes: Collection[str]) -> None:
+        self._store = store
+        self._prefixes = prefixes
+        self._broker = broker
+        self._own = own
+        self._name = name
+
+    def act(self, schedule: Schedule, action: Action) -> Acted:
+        """TRIGGER, PAUSE_SCHEDULE, RESUME_SCHEDULE or REMOVE_SCHEDULE. Cost: 4 to 6 round trips."""
+        key = schedule.id.encode("utf-8", "surrogateescape")
+        prefix = self._prefix(schedule.id)
+        if prefix is None:
+            return refused(schedule.id, "it is no entry of RedBeat")
+        listed, running = self._store.batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
+        (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
+        if isinstance(raw, ResponseError):
+            return refused(schedule.id, reason(raw))
+        definition = loads_dict(raw)
+        if listed is None or isinstance(listed, ResponseError):
+            return Acted(id=schedule.id, outcome=Outcome.GONE)
+        if action is Action.REMOVE_SCHEDULE:
+            return self._remove(schedule, key, prefix)
+        if not definition:
+            return refused(schedule.id, "its entry cannot be read")
+        if action is Action.TRIGGER:
+            return self._trigger(schedule, key, definition, prefix, beating=running == 1)
+        changed = json.dumps({**definition, "enabled": action is Action.RESUME_SCHEDULE})
+        reply = ask(self._store, "swap_field", [key], ["definition", raw, changed], 1)[0]
+        return acted(schedule.id, reply)
+
+    def _prefix(self, name: str) -> str | None:
+        """The key prefix of the app of an entry; of several that fit the longest."""
+        fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
+        return max(fitting, key=len) if fitting else None
+
+    def _remove(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
+        """As redbeat itself does, in its order."""
+        replies = self._store.batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
+        for reply in (*replies[:3], replies[3]):
+            if isinstance(reply, ResponseError):
+                return refused(schedule.id, reason(reply))
+        return Acted(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
+
+    def _trigger(
+        self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool
+    ) -> Acted:
+        """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
+        task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
+        queue = queue_of(definition)
+        if not isinstance(task, str) or not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
+            return refused(schedule.id, "its entry names no task that could be called")
+        if queue is None:
+            return (
+                self._ask_beat(schedule, key, prefix)
+                if beating
+                else refused(schedule.id, "it names no queue, and no beat runs")
+            )
+        place = keys.place(schedule.ref) if schedule.ref else keys.Place("", None)
+        targets = Targets(self._broker, self._own, self._name, place)
+        targets.look_up((queue,))
+        if not targets.there(queue):
+            return refused(schedule.id, "the queue that it names is not there")
+        new_id = protocol.new_id()
+        message = protocol.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
+        mark = keys.mark_key(self._name, "trigger", schedule.id, None)
+        names = [targets.key(queue), targets.key(queue), mark]
+        reply = ask(self._broker, "resend", names, unguarded(message, new_id, TRIGGER_AGAIN_MS), 1)[0]
+        if isinstance(reply, list):
+            return sent_before(schedule.id, reply)
+        return acted(schedule.id, reply, new_id=new_id)
+
+    def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
+        """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
+        (meta,) = short_fields(self._store, [(key, "meta")], DECODE_LIMIT_BYTES)
+        if not isinstance(meta, bytes):
+            return Acted(id=schedule.id, outcome=Outcome.GONE)
+        changed = json.dumps({**loads_dict(meta), "last_run_at": None})
+        answer = acted(schedule.id, ask(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0])
+        if answer.outcome is Outcome.DONE:
+            self._store.batch([("ZADD", f"{prefix}{DUE}", "XX", 0, key)])
+        return answer

@@ -1,0 +1,483 @@
+"""Figures of many queues in one round trip, and rates from the live feed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from ...clock import monotonic_s
+from ...model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
+from ...sources.source import Command, Reply, Source
+from ..lua_reads import Scripts
+from ..payloads.decoding import count_of, printable, text
+from . import keys
+from .job_decoding import headers_of, state_of, with_headers
+from .results.index import KEPT, MAX_RUNTIMES, Ended, Keeper, Traces, beats_of, filled_key, index_key, workers_key
+from .results.metadata import NOTHING, Results
+from .results.metadata import of_reply as results_of_reply
+from .workers import is_alive, mailboxes
+
+QUEUES_PER_CALL = 40
+# More unacknowledged messages than this are counted, not looked into.
+LOOK_INTO = 500
+NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
+TOGETHER = "what workers took and what ended is kept for all queues together"
+NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
+GAP = "the result channel was not listened to all the time"
+EACH = "each queue has its own rate"
+HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
+ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
+BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
+JUST_BEGUN = "Listening has just started. Rates appear in about 10 s, once each worker has reported its tasks."
+SILENT = "No result and no worker heartbeat was received, so the rate is unknown."
+# While all workers are silent for so long, nothing is being worked off.
+IDLE_AFTER_S = 30.0
+BOTH = (State.COMPLETED, State.DEAD)
+NO_RESULTS = (
+    "workers ran tasks, but no result was seen here: with task_ignore_result there is none; for results on another "
+    "Redis set result_url"
+)
+NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
+
+
+# What is remembered of one queue until the next look: what was told of it, and what was made of that.
+Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
+
+
+class Told(NamedTuple):
+    """What else is known of one prefix: the index, and the workers by their heartbeats; None = unknown."""
+
+    ended: tuple[int | None, ...]  # in the order of keys.ENDED
+    whole: bool  # the index holds what was there before, too
+    running: int | None
+    workers: int | None
+    results: Results = NOTHING
+    unheard: bool = False  # there are mailboxes of workers that were never heard
+    ran: bool = False  # workers say that they ran tasks
+
+
+def stats(
+    broker: Source,
+    scripts: Scripts,
+    own: Source | None,
+    refs: Sequence[QueueRef],
+    keeper: Keeper | None,
+    unacked: keys.Unacked,
+    name: str,
+    seen: dict[str, Seen] | None = None,
+) -> list[QueueStats]:
+    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
+    `name` = what our own keys of this source are called by.
+
+    Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
+    workers that were heard are silent.
+    """
+    groups = list(_groups(refs))
+    # What workers took is read once for all queues of a prefix, and with the first of them.
+    firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
+    calls: list[tuple[str | int, ...]] = [
+        (
+            *(prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else ""),
+            "1" if keeper is not None and keeper.wants_marks(prefix) else "",
+            *(name for _, name in queues),
+        )
+        for n, ((prefix, separator), queues) in enumerate(groups)
+    ]
+    prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
+    boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
+    kept: list[Command] = [
+        *(("HGETALL", key) for key in (workers_key(name), keys.results_key(name))),
+        ("EXISTS", filled_key(name)),
+    ]
+    kept += [("ZCARD", index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    together = own is broker
+    answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
+    replies = answered[0] if answered is not None else _plain(broker, groups, unacked)
+    beside = answered[1] if answered is not None else []
+    if own is not None and not (together and answered is not None):
+        beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
+    separators = {separator for (_, separator), _ in groups}
+    told = _told(broker, prefixes, separators, beside, len(kept), keeper)
+    if keeper is not None:
+        keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+        found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
+        keeper.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
+    running = keeper.running if keeper is not None else frozenset[str]()
+    revoked = keeper.revoked if keeper is not None else ()
+    found: dict[int, QueueStats] = {}
+    marks: dict[tuple[str, str], bytes] = {}
+    for group, (((prefix, _), queues), reply) in enumerate(zip(groups, replies, strict=True)):
+        waiting, taken, *more = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
+        marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
+        for (n, _), size in zip(queues, waiting, strict=True):
+            # Which worker serves which queue Redis does not tell; where no worker is, none does.
+            found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
+        for n, ref in enumerate(refs if firsts[prefix] == group else ()):
+            if ref.shared and keys.place(ref).prefix == prefix:
+                found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
+    if keeper is not None:
+        keeper.traces.next_marks = marks
+    return [found[n] for n in range(len(refs))]
+
+
+def _told(
+    broker: Source,
+    prefixes: Sequence[str],
+    separators: Collection[str],
+    beside: Sequence[Reply],
+    kept: int,
+    keeper: Keeper | None,
+) -> dict[str, Told]:
+    boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
+    beats = beats_of(index[0]) if len(index) == kept else {}
+    results = results_of_reply(index[1]) if len(index) == kept else {}
+    whole = len(index) == kept and index[2] == 1
+    now = broker.now_s()
+    heard_all = keeper is not None and keeper.heard_all_workers
+    counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
+    silent = _silent_alone(broker, counted, separators, beats, now)
+    found = {}
+    for n, prefix in enumerate(prefixes):
+        ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
+        known = [beat for beat in beats.values() if beat.get("prefix", "") == prefix]
+        alive = [beat for beat in known if is_alive(beat, now)]
+        running = [active for beat in alive if (active := count_of(beat.get("active"))) is not None]
+        nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
+        found[prefix] = Told(
+            ended=tuple(size if isinstance(size, int) else None for size in ended),
+            whole=whole,
+            running=sum(running) if alive else None,
+            workers=len(alive) if alive else 0 if nobody else None,
+            results=results.get(prefix, NOTHING),
+            unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
+            ran=any(count_of(beat.get("processed")) for beat in known),
+        )
+    return found
+
+
+def _silent_alone(
+    broker: Source,
+    counted: Mapping[str, int],
+    separators: Collection[str],
+    beats: Mapping[str, Mapping[str, object]],
+    now: float,
+) -> set[str]:
+    """The prefixes all of whose mailboxes are those of workers that were heard and are dead by now.
+
+    Who is killed leaves the mailbox, so that it says nothing; but one of a worker that was never heard may be that of
+    one without heartbeats. Cost: none, or 1 round trip.
+    """
+    dead: dict[str, set[str]] = {prefix: set() for prefix in counted}
+    for name, beat in beats.items():
+        prefix = str(beat.get("prefix", ""))
+        if is_alive(beat, now):
+            dead.pop(prefix, None)
+        elif prefix in dead:
+            dead[prefix].add(name)
+    asked = [prefix for prefix, names in dead.items() if 0 < counted[prefix] <= len(names)]
+    found = mailboxes(broker, asked, separators) if asked else {}
+    return {prefix for prefix, names in found.items() if names is not None and names <= dead[prefix]}
+
+
+def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
+    """((prefix, separator), queues of both by place in `refs`), in portions that one call of the script reads."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for n, ref in enumerate(refs):
+        place = keys.place(ref)
+        queues = found.setdefault((place.prefix, place.separator), [])
+        if place.queue is not None:
+            queues.append((n, place.queue))
+    for where, queues in found.items():
+        for start in range(0, max(1, len(queues)), QUEUES_PER_CALL):
+            yield where, queues[start : start + QUEUES_PER_CALL]
+
+
+def _plain(
+    broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.Unacked
+) -> list[Reply]:
+    """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
+    answers: list[Reply] = []
+    for (prefix, separator), queues in groups:
+        lists = [keys.Place(prefix, name, separator).lists() for _, name in queues]
+        *sizes, unacked = broker.batch(
+            [*(("LLEN", key) for several in lists for key in several), ("HLEN", names.keys(prefix)[0])]
+        )
+        width = len(keys.STEPS) + 1
+        waiting: list[Reply] = []
+        for n in range(len(queues)):
+            several = sizes[n * width : (n + 1) * width]
+            bad = next((size for size in several if isinstance(size, ResponseError)), None)
+            waiting.append(bad or sum(several))
+        answers.append([waiting, [unacked, None]])
+    return answers
+
+
+def _queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
+    """The stats of one queue, which hang on nothing but these: no age is known."""
+    before = seen.get(ref.key) if seen else None
+    if before is not None and before[0] == (ref, size, workers):
+        return before[1]
+    queue = _figures(ref, size, workers)
+    if seen is not None:
+        seen[ref.key] = ((ref, size, workers), queue)
+    return queue
+
+
+def _figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
+    waiting = size if isinstance(size, int) else None
+    return QueueStats(
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        prefix=keys.place(ref).prefix or None,
+        paused=None,
+        counts=Counts(waiting=waiting),
+        native=(NativeCount(native=keys.NATIVE[State.WAITING], state=State.WAITING, count=waiting),),
+        depth=waiting,
+        latency_s=0.0 if waiting == 0 else None,
+        workers=workers,
+        notes=(TOGETHER, NO_AGE),
+        error=_line(size) if isinstance(size, ResponseError) else None,
+    )
+
+
+class Divided(NamedTuple):
+    """What workers took, by what it waits for; None = unknown. Of the states in `at_least` there may be more."""
+
+    reserved: int | None = None
+    active: int | None = None
+    scheduled: int | None = None
+    retrying: int | None = None
+    at_least: tuple[State, ...] = ()
+
+
+def divided(entries: Reply, running: Collection[str], revoked: Collection[str], told: Told) -> Divided:
+    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
+
+    Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
+    `acks_late` afterwards, which no message says: where it is not known which run, some of those in `unacked` may.
+    """
+    active = 0 if told.workers == 0 else told.running
+    doubt = (State.ACTIVE,) if active is not None and told.unheard and told.workers != 0 else ()
+    if not isinstance(entries, list):
+        return Divided(active=active, at_least=doubt)
+    kinds: dict[str, list[str]] = {"now": [], "eta": [], "retry": []}
+    for kind, value in zip(entries[::2], entries[1::2], strict=True):
+        name, task = _first(value) if kind == b"first" else (text(kind), text(value))
+        if task not in revoked:
+            # With `acks_late` a message stays while it runs, also one whose time has come.
+            kinds["now" if task in running and told.workers != 0 else name].append(task)
+    late = 0 if told.workers == 0 else sum(task in running for task in kinds["now"])
+    not_begun = len(kinds["now"]) - late
+    at_least = list(doubt)
+    if active is None:
+        active, reserved = late or None, None if not_begun else 0
+        at_least += [State.ACTIVE] if late else []
+    else:
+        active = max(active, late)
+        reserved = not_begun
+        if not_begun and active not in (0, len(running)):
+            # Those that run and are not known by their ids may be among the messages.
+            unknown = active - len(running) if active > len(running) else active - late
+            reserved = max(0, not_begun - unknown) or None
+            at_least += [State.WAITING] if reserved else []
+    return Divided(reserved, active, len(kinds["eta"]), len(kinds["retry"]), tuple(at_least))
+
+
+def _first(body: bytes) -> tuple[str, str]:
+    """(kind, id) of a message of protocol 1, by its body."""
+    headers = headers_of(with_headers({"body": text(body), "properties": {"body_encoding": "base64"}}))
+    kind = {State.SCHEDULED: "eta", State.RETRYING: "retry"}.get(state_of(headers), "now")
+    task = headers.get("id")
+    return kind, task if isinstance(task, str) else ""
+
+
+def _ended(told: Told) -> tuple[dict[State, int | None], tuple[State, ...]]:
+    """(how many records there are by state, the states of which there may be more)."""
+    counts = dict(zip(keys.ENDED, told.ended, strict=True))
+    more = tuple(
+        state
+        for state, count in counts.items()
+        if count is not None and (not told.whole or told.results.unlisted or state in told.results.capped)
+    )
+    # That there are at least none says nothing; nor does it where workers ran tasks and no result was ever seen.
+    unseen = told.ran and not told.results.seen
+    counts = {state: None if not count and (state in more or unseen) else count for state, count in counts.items()}
+    return counts, tuple(state for state in more if counts[state] is not None)
+
+
+def _shared(ref: QueueRef, unacked: Reply, taken: Divided, told: Told) -> QueueStats:
+    ended, more = _ended(told)
+    counted: dict[State, int | None] = {
+        State.WAITING: taken.reserved,
+        State.ACTIVE: taken.active,
+        State.SCHEDULED: taken.scheduled,
+        State.RETRYING: taken.retrying,
+        **ended,
+    }
+    notes = [f"{unacked} messages taken by workers and not acknowledged"] if isinstance(unacked, int) else []
+    if State.WAITING in taken.at_least:
+        notes.append("which of these are being run is known of workers with -E, and with task_track_started = True")
+    notes += [
+        f"only the newest {KEPT[state]} of {keys.NATIVE[state]} are listed"
+        for state in keys.ENDED
+        if state in told.results.capped
+    ]
+    if told.running is not None:
+        tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
+        notes.append(f"workers report running {tasks}; one that is acknowledged early is in no list")
+    if told.results.unlisted:
+        notes.append("some results are not counted: their status cannot be read, or their id is too long")
+    if all(count is None for count in told.ended):
+        notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
+    elif told.ran and not told.results.seen:
+        notes.append(NO_RESULTS)
+    elif not told.whole:
+        notes.append("results are still being looked for: there may be more that ended than is told")
+    native = {**keys.NATIVE, State.WAITING: keys.RESERVED}
+    return QueueStats(
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        shared=True,
+        prefix=keys.place(ref).prefix or None,
+        counts=Counts(**{state.value: count for state, count in counted.items()}),
+        native=tuple(NativeCount(native=native[state], state=state, count=count) for state, count in counted.items()),
+        depth=taken.reserved,
+        workers=told.workers,
+        at_least=(*taken.at_least, *more),
+        notes=tuple(notes),
+        error=_line(unacked) if isinstance(unacked, ResponseError) else None,
+    )
+
+
+def _line(reply: ResponseError) -> str:
+    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
+
+
+def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) -> tuple[FlowDelta, float]:
+    """What ended since the last look, by the live feed. Cost: none."""
+    now = monotonic_s()
+    if keeper is None:
+        unknown = [_unknown(ref.key, NOT_LISTENING) for ref in refs]
+        return FlowDelta(queues=tuple(unknown)), now
+    ended, keeper.ended = keeper.ended, Ended()
+    span_s = now - cursor if cursor is not None else 0.0
+    places = {ref.key: keys.place(ref) for ref in refs}
+    shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
+    # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
+    nameless = keeper.is_nameless(now)
+    traces = keeper.traces
+    hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides(prefix, now)}
+    known: Collection[tuple[str, str | None]] = shown
+    if hiding or nameless:
+        # Workers serve queues that the settings do not show, too.
+        known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
+    moved = traces.moved()
+    flows = []
+    for ref in refs:
+        prefix, queue = places[ref.key].prefix, places[ref.key].queue
+        if cursor is None:
+            flows.append(_unknown(ref.key, "listening has just begun"))
+        elif not keeper.knows_all_runs(prefix):
+            flows.append(_unknown(ref.key, JUST_BEGUN))
+        elif queue is None:
+            everything = {**ended.completed, **ended.dead}
+            alone = not any(place.queue is not None for place in places.values())
+            rest = [where for where in everything if where[0] == prefix]
+            if prefix in hiding:
+                flows.append(_by_runs(ref.key, prefix, ended, traces, now, span_s, nameless=nameless or alone))
+                continue
+            if not nameless:
+                rest = [where for where in rest if where not in shown]
+            if nameless or rest or alone:
+                flows.append(_silence(_flow(ref.key, ended, rest, span_s), prefix, keeper))
+            else:
+                flows.append(_unknown(ref.key, EACH))
+        elif nameless:
+            flow = _unknown(ref.key, NO_QUEUE)
+            progress = _progress((prefix, queue), moved, ended, traces, known, now)
+            flows.append(msgspec.structs.replace(flow, progressed=progress))
+        elif prefix in hiding:
+            errors = traces.errors_alone((prefix, queue), now)
+            flows.append(
+                msgspec.structs.replace(
+                    _flow(ref.key, ended, [(prefix, queue)], span_s),
+                    hidden=(State.COMPLETED,) if errors else BOTH,
+                    reason=ERRORS_ALONE if errors else HIDDEN,
+                    progressed=_progress((prefix, queue), moved, ended, traces, known, now),
+                )
+            )
+        else:
+            flow = _silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
+            if flow.quality is Quality.UNKNOWN:
+                flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
+            flows.append(flow)
+    return FlowDelta(queues=tuple(flows)), now
+
+
+def _by_runs(
+    key: str, prefix: str, ended: Ended, traces: Traces, now: float, span_s: float, *, nameless: bool
+) -> QueueFlow:
+    """What workers ended of all queues of `prefix` together; where records name no queue, stored errors are here."""
+    errors = nameless and traces.errors_alone((prefix, ""), now)
+    return QueueFlow(
+        key=key,
+        completed=0,
+        dead=ended.dead[prefix, ""] if errors else 0,
+        ended=ended.runs[prefix],
+        span_s=max(span_s, 0.001),
+        quality=Quality.ESTIMATED,
+        reason=BY_RUNS,
+        hidden=(State.COMPLETED,) if errors else BOTH,
+        unlisted=BOTH,
+        unlisted_reason=BY_RUNS,
+    )
+
+
+def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
+    """`flow`, unknown where nothing was heard and nobody would be."""
+    traces = keeper.traces
+    if prefix in traces.recorded or (keeper.settled and traces.workers.get(prefix) is not None):
+        return flow
+    return _unknown(flow.key, SILENT)
+
+
+def _progress(
+    where: tuple[str, str],
+    moved: Mapping[tuple[str, str], bool],
+    ended: Ended,
+    traces: Traces,
+    known: Collection[tuple[str, str | None]],
+    now: float,
+) -> bool | None:
+    """Whether a queue was worked off: its next message is another one, or else, workers tell what they begin, of all
+    queues of the prefix together."""
+    if where in moved:
+        return moved[where]
+    prefix = where[0]
+    if ended.started[prefix]:
+        return True if sum(each[0] == prefix for each in known) == 1 else None
+    idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
+    return False if idle and traces.workers.get(prefix) is not None else None
+
+
+def _unknown(key: str, reason: str) -> QueueFlow:
+    return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
+
+
+def _flow(key: str, ended: Ended, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
+    return QueueFlow(
+        key=key,
+        completed=sum(ended.completed[each] for each in where),
+        dead=sum(ended.dead[each] for each in where),
+        span_s=max(span_s, 0.001),
+        quality=Quality.EXACT if ended.whole else Quality.ESTIMATED,
+        reason=None if ended.whole else GAP,
+        runtimes_s=tuple(seconds for each in where for seconds in ended.runtimes.get(each, ()))[:MAX_RUNTIMES],
+    )

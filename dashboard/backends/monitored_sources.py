@@ -1,0 +1,100 @@
+"""The sources and backends that the settings name, made once per process."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from ..errors import NotFound
+from ..settings import Settings
+from ..sources.source import Source
+from . import registry
+from .base import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What this Queuedeck looks at: sources by name, and the backends of each in the order of the registry."""
+
+    sources: dict[str, Source]
+    backends: dict[str, tuple[Backend, ...]]
+    own: Source | None = None  # where Queuedeck's own keys are
+    fingerprint: str = ""  # of the settings: see `fingerprint_of`
+
+    def close(self) -> None:
+        """Close all connections and what the backends run."""
+        for backend in (backend for group in self.backends.values() for backend in group):
+            backend.close()
+        for source in {id(source): source for source in (*self.sources.values(), self.own) if source}.values():
+            source.close()
+
+    def backend(self, source: str, name: str) -> Backend:
+        """The backend `name` on `source`. Raises NotFound."""
+        for backend in self.backends.get(source, ()):
+            if backend.name == name:
+                return backend
+        if source not in self.sources:
+            known = ", ".join(self.sources)
+            raise NotFound(f"There is no source {source!r}.", hint=f"The sources are: {known}")
+        raise NotFound(f"{name!r} is not a library that is watched on {source!r}.")
+
+    @property
+    def titles(self) -> Titles:
+        """The libraries' names for people, by backend name."""
+        return Titles({backend.name: backend.title for backends in self.backends.values() for backend in backends})
+
+
+class Titles(dict[str, str]):
+    """Names of libraries for people; one that is not watched here is called as it is in the settings."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
+def fingerprint_of(settings: Settings) -> str:
+    """The same for processes that watch the same: sources, their libraries and queues, and the rules of the settings.
+
+    No secret is in it: of URLs the server and database count.
+    """
+    sources = [
+        {
+            **msgspec.to_builtins(source),
+            "backends": sorted(source.backends or registry.names()),
+            **{name: _server(getattr(source, name)) for name in ("url", "broker_url", "result_url")},
+        }
+        for source in settings.effective_sources()
+    ]
+    text = msgspec.json.encode([sources, settings.rules, settings.dlq_queues], order="sorted")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _server(url: str | None) -> str | None:
+    """Where a URL leads, without user, password and options."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    options = {name: value for name, value in parse_qsl(parts.query) if name == "db"}
+    place = parts.netloc.rpartition("@")[2].lower()
+    database = options.get("db") or (parts.path.strip("/") or "0" if parts.scheme != "unix" else "0")
+    return f"{place}{parts.path if parts.scheme == 'unix' else ''}/{database}"
+
+
+def watch(settings: Settings) -> Watch:
+    """The Watch that `settings` describe; opens no connection. Raises ConfigurationError for an unknown library."""
+    sources: dict[str, Source] = {}
+    backends: dict[str, tuple[Backend, ...]] = {}
+    for entry in settings.effective_sources():
+        source = Source(entry.name, entry.url, settings.store_prefix)
+        sources[entry.name] = source
+        backends[entry.name] = tuple(kind(source, entry) for kind in registry.wanted(entry.backends))
+    own = (
+        Source("store", settings.store_url, settings.store_prefix)
+        if settings.store_url
+        else next(iter(sources.values()))
+    )
+    for backend in (backend for group in backends.values() for backend in group):
+        backend.own = own
+    return Watch(sources, backends, own, fingerprint_of(settings))

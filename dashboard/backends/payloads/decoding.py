@@ -1,0 +1,300 @@
+"""Safe decoding of what applications put into Redis: bounded, never unpickled, secrets masked.
+
+Whoever can enqueue a job can write anything here, so every function answers something printable for any bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import islice
+from json.encoder import encode_basestring
+from typing import Any
+
+from ...model import Payload
+from ...redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
+from ...sources.source import raw_bytes
+
+DECODE_LIMIT_BYTES = 256 * 1024
+MAX_DEPTH = 64
+MAX_NODES = 20_000
+CUT = "…"
+
+# A secret that is cut in two may lose its shape: so many characters beyond a limit are looked at before the cut.
+_BEYOND = 256
+# Halves of surrogate pairs, and those of them that stand for no byte (see `text`).
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+# What no page shows: controls, marks that turn the text, lone surrogates, signs of private use.
+_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+
+
+class Number(str):
+    """A number of JSON as it is written, which no float or integer may hold."""
+
+    __slots__ = ()
+
+    def plain(self) -> int | float | str:
+        """The number itself; its text where Python has none for it."""
+        try:
+            if not any(sign in self for sign in ".eE"):
+                return int(self)
+        except ValueError:  # thousands of digits
+            return str(self)
+        number = float(self)
+        return number if math.isfinite(number) else str(number)
+
+
+def text(raw: bytes) -> str:
+    """`raw` as text that leads back to the very same bytes (undecodable ones as surrogate escapes)."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def names_in(values: Iterable[Any]) -> list[str]:
+    """The strings among `values`, which JSON spelled, each as `text` decodes the same name elsewhere in Redis."""
+    return [name if name.isascii() else text(raw_bytes(name)) for name in values if isinstance(name, str)]
+
+
+def printable(raw: bytes | str, limit: int = 10_000) -> str:
+    """`raw` as text for people: at most `limit` characters, undecodable bytes as \\xNN, secrets masked.
+
+    Half of a surrogate pair, which JSON can spell and no page can carry, is shown as a replacement sign.
+    """
+    if isinstance(raw, str):
+        # Of more than can be shown nothing is looked at.
+        raw = _NO_BYTES.sub("\ufffd", raw[: limit + _BEYOND + 1]).encode("utf-8", "surrogateescape")
+    # A character is at most four bytes: no more of a huge value is looked at.
+    most = limit + _BEYOND
+    shown = raw[: most * 4 + 4].decode("utf-8", "backslashreplace")
+    if len(shown) <= limit:
+        return mask_text(shown)
+    return mask_text(shown[:most])[:limit] + CUT
+
+
+def of_decoded(value: str, limit: int = 10_000) -> str:
+    """A text of decoded JSON for people, as `printable`; there every half of a surrogate pair stands for nothing."""
+    return printable(_SURROGATES.sub("\ufffd", value[: limit + _BEYOND + 1]), limit)
+
+
+def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:
+    """The decoded JSON of `raw`; with `exact` each number as a Number.
+
+    Raises ValueError, and nothing else, for whatever is not plain JSON of at most `limit` bytes.
+    """
+    if len(raw) > limit:
+        raise ValueError(f"longer than {limit} bytes")
+    numbers = Number if exact else None
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_int=numbers, parse_float=numbers)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("not valid UTF-8") from None
+
+
+def loads_dict(raw: bytes | None) -> dict[str, Any]:
+    """The JSON object in `raw`; {} for None and for anything else."""
+    if raw is None:
+        return {}
+    try:
+        value = loads(raw)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+MOST_COUNTED = 1e15
+
+
+def finite(value: Any) -> float | None:
+    """A number of decoded JSON as a float; None for anything else, and for one that no float holds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def count_of(value: Any) -> int | None:
+    """A number of decoded JSON as what counts something: whole, 0 or more; None for anything else.
+
+    None also for one above 1e15: no store of ours, and no reader of our JSON, holds it exactly.
+    """
+    number = finite(value)
+    return int(number) if number is not None and 0 <= number <= MOST_COUNTED else None
+
+
+def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
+    """A Payload from bytes that should be JSON; `size_bytes` = the whole length when `raw` is only its beginning."""
+    if raw is None:
+        return Payload(kind="missing", text="")
+    size = len(raw) if size_bytes is None else size_bytes
+    if size > len(raw):
+        return Payload(
+            kind="text",
+            text=printable(raw, DECODE_LIMIT_BYTES),
+            size_bytes=size,
+            truncated=True,
+            note=f"the first {len(raw)} of {size} bytes",
+        )
+    try:
+        value = loads(raw, exact=True)
+    except ValueError as exc:
+        kind = "text" if _looks_like_text(raw) else "binary"
+        return Payload(
+            kind=kind, text=printable(raw, DECODE_LIMIT_BYTES), size_bytes=size, note=f"not valid JSON: {exc}"
+        )
+    return decoded_payload(value, size)
+
+
+def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
+    """The Payload of a decoded value, masked; of one decoded with `exact` the text is JSON that leads back to it.
+
+    `size_bytes` None = the length of that text.
+    """
+    exact, cut = bounded(value, exact=True)
+    text = written(exact, indent=2)
+    return Payload(
+        kind="json",
+        value=_shown(exact),
+        text=text,
+        size_bytes=len(text) if size_bytes is None else size_bytes,
+        truncated=cut,
+        note="parts nested deeper or longer than shown are cut" if cut else None,
+    )
+
+
+def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
+    """(`value` with secrets masked and depth and size bounded, whether anything was cut).
+
+    With `exact` nothing else is changed; without, it can be shown: no Number, infinity or lone surrogate is in it.
+    """
+    budget = [MAX_NODES]
+    cut = False
+    words: Callable[[str], str] = str if exact else _plain
+
+    def walk(item: Any, depth: int) -> Any:
+        nonlocal cut
+        budget[0] -= 1
+        if isinstance(item, dict | list):
+            if depth >= MAX_DEPTH or budget[0] <= 0:
+                cut = True
+                return CUT
+            return _list(item, depth + 1) if isinstance(item, list) else _dict(item, depth + 1)
+        if exact and isinstance(item, Number):
+            return item
+        if isinstance(item, str) and not isinstance(item, Number):
+            return mask_text(words(item))
+        return _shown(item)
+
+    def _dict(item: dict[str, Any], depth: int) -> dict[str, Any]:
+        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if exact else item)
+        found: dict[str, Any] = {}
+        for key, child in _first(item.items()):
+            name = _masked_name(words(key))
+            number = 2
+            while name in found:  # two names of which all that differs is masked
+                name, number = f"{_masked_name(words(key))} {number}", number + 1
+            found[name] = MASK if key in hidden else walk(child, depth)
+        return found
+
+    def _list(items: list[Any], depth: int) -> list[Any]:
+        if not is_list_of_pairs(items):
+            return [walk(child, depth) for child in _first(items)]
+        return [
+            [mask_text(words(name)), MASK if is_hidden(name, _number(child)) else walk(child, depth + 1)]
+            for name, child in _first(items)
+        ]
+
+    def _first(children: Iterable[Any]) -> list[Any]:
+        nonlocal cut
+        kept = list(islice(children, max(0, budget[0]) + 1))
+        if len(kept) > max(0, budget[0]):
+            cut = True
+            kept.pop()
+        return kept
+
+    return walk(value, 0), cut
+
+
+def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
+    """`value` as JSON, each Number as it was, and what is invisible as an escape, so that a form sends it unchanged.
+
+    `compact`: no blank stands between its parts.
+    """
+    parts: list[str] = []
+    colon, blank = (":", "") if compact else (": ", " ")
+
+    def write(item: Any, margin: str) -> None:
+        if isinstance(item, dict):
+            block("{}", [(f"{_quoted(key)}{colon}", child) for key, child in item.items()], margin)
+        elif isinstance(item, list):
+            block("[]", [("", child) for child in item], margin)
+        elif isinstance(item, Number):
+            parts.append(item)
+        else:
+            parts.append(_quoted(item) if isinstance(item, str) else json.dumps(_shown(item)))
+
+    def block(signs: str, children: list[tuple[str, Any]], margin: str) -> None:
+        inner = margin + " " * (indent or 0)
+        parts.append(signs[0])
+        for n, (name, child) in enumerate(children):
+            line = f"\n{inner}" if indent else ""
+            parts.append(f"{',' if n else ''}{line if indent else blank if n else ''}{name}")
+            write(child, inner)
+        parts.append(f"\n{margin}{signs[1]}" if indent and children else signs[1])
+
+    write(value, "")
+    return "".join(parts)
+
+
+def _quoted(text: str) -> str:
+    shown = encode_basestring(text)
+    return shown if shown.isascii() or shown.isprintable() else "".join(map(_escaped, shown))
+
+
+def _escaped(char: str) -> str:
+    return char if unicodedata.category(char) not in _INVISIBLE else json.dumps(char)[1:-1]
+
+
+def _number(value: Any) -> Any:
+    return value.plain() if isinstance(value, Number) else value
+
+
+@lru_cache(4096)
+def _masked_name(name: str) -> str:
+    return mask_text(name)
+
+
+def _shown(value: Any) -> Any:
+    """A value without a Number, infinity or lone surrogate."""
+    if isinstance(value, dict):
+        return {_plain(key): _shown(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_shown(child) for child in value]
+    if isinstance(value, Number):
+        return value.plain()
+    if isinstance(value, str):
+        return _plain(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: str) -> str:
+    # JSON may escape lone surrogates, which no UTF-8 page can carry.
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _looks_like_text(raw: bytes) -> bool:
+    sample = raw[:1024]
+    odd = sum(1 for byte in sample if byte < 9 or 13 < byte < 32)
+    return odd * 20 <= len(sample)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,162 @@
+"""A payload that a person changed after it was shown with secrets masked: what still shows the mask keeps its value.
+
+The original is the payload as it is stored when the new job is made. A value is put back only where the same place of
+the original shows the same text; anything else that holds a mask is refused, for a job must never run with MASK as its
+password.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ...redact import MASK, mask_text
+from .decoding import CUT, bounded, loads, written
+
+LIMIT_BYTES = 2 * 1024 * 1024
+MAX_DEPTH = 200
+SHOWN_NAME = 100
+_NOWHERE = object()  # the original has no such place
+
+
+class InvalidPayload(ValueError):
+    """The new payload cannot be used; the text says why, at which path, and what to do."""
+
+
+def decoded_edit(text: str) -> Any:
+    """The JSON that a person wrote, each number as a Number. Raises InvalidPayload."""
+    try:
+        value = loads(text.encode("utf-8", "surrogatepass"), exact=True, limit=LIMIT_BYTES)
+    except ValueError as exc:
+        raise InvalidPayload(f"The payload is no JSON: {exc}.") from None
+    level, depth = [value], 0
+    while level := [child for item in level for child in _children(item)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise InvalidPayload(f"The payload is nested deeper than {MAX_DEPTH} levels.")
+    return value
+
+
+def with_originals(edited: Any, original: bytes | Any, name: str) -> Any:
+    """`edited` with what is still masked as it is in `original`: bytes of JSON, or a value decoded with `exact`.
+
+    `name` is that of the whole in messages. Raises InvalidPayload. Time: linear.
+    """
+    try:
+        stored = loads(original, exact=True) if isinstance(original, bytes) else original
+    except ValueError:
+        stored, shown, cut = _NOWHERE, _NOWHERE, True
+    else:
+        shown, cut = bounded(stored, exact=True)
+    return _Merge(edited, shown, cut=cut).value(edited, shown, stored, name)
+
+
+class _Merge:
+    """Walks through what was written, what was shown and what is stored, side by side."""
+
+    def __init__(self, edited: Any, shown: Any, *, cut: bool) -> None:
+        self._cut = cut
+        self._digests: dict[int, int] = {}  # of objects and lists by identity: alike where their content is
+        self._masked: set[int] = set()  # those that hold a mask
+        self._look_at(edited)
+        self._look_at(shown)
+
+    def _look_at(self, value: Any) -> int:
+        parts: list[Any] = [type(value)]
+        masked = False
+        for child in _children(value):
+            parts.append(self._look_at(child))
+            masked = masked or self._holds_mask(child)
+        if not isinstance(value, dict | list):
+            return hash((type(value), value))
+        if isinstance(value, dict):
+            parts += value
+            masked = masked or any(MASK in key for key in value)
+        if masked:
+            self._masked.add(id(value))
+        self._digests[id(value)] = hash(tuple(parts))
+        return self._digests[id(value)]
+
+    def _digest(self, value: Any) -> int:
+        return self._digests[id(value)] if isinstance(value, dict | list) else hash((type(value), value))
+
+    def _holds_mask(self, value: Any) -> bool:
+        return MASK in value if isinstance(value, str) else id(value) in self._masked
+
+    def value(self, edited: Any, shown: Any, stored: Any, path: str) -> Any:
+        """What belongs in the place of `edited`."""
+        if isinstance(edited, dict):
+            return self._dict(edited, shown, stored, path)
+        if isinstance(edited, list):
+            return self._list(edited, shown, stored, path)
+        if not isinstance(edited, str):
+            return edited
+        if edited == CUT and shown == CUT and stored != CUT:
+            raise InvalidPayload(f"{path}: this part is too large to be shown here. Write out what belongs there.")
+        if MASK not in edited:
+            return edited
+        if self._cut:
+            raise InvalidPayload(
+                f"{path}: the stored payload is too large to be shown whole, or no JSON, so what {MASK} hides cannot "
+                "be put back. Write out what belongs there."
+            )
+        if shown == edited:
+            return stored
+        if isinstance(shown, str) and MASK in shown:
+            raise InvalidPayload(
+                f"{path}: the text around {MASK} was changed, so what it hides cannot be put back. "
+                "Write out the whole text, or leave all of it as it was."
+            )
+        raise InvalidPayload(
+            f"{path}: the job as it is now hides nothing at this place that {MASK} could stand for. "
+            "Write out what belongs there."
+        )
+
+    def _dict(self, edited: dict[str, Any], shown: Any, stored: Any, path: str) -> dict[str, Any]:
+        # Both have their names in one order; where parts were cut, no mask is put back.
+        names = dict(zip(shown, stored, strict=False)) if isinstance(shown, dict) and isinstance(stored, dict) else {}
+        found: dict[str, Any] = {}
+        for key, child in edited.items():
+            place, there = _joined(path, key), key in names
+            if MASK in key and (self._cut or not there):
+                raise InvalidPayload(f"{place}: the job as it is now has no such name. Write out the whole name.")
+            name = names[key] if MASK in key else key
+            was, kept = (shown[key], stored[names[key]]) if there else (_NOWHERE, _NOWHERE)
+            found[name] = self.value(child, was, kept, place)
+        return found
+
+    def _list(self, edited: list[Any], shown: Any, stored: Any, path: str) -> list[Any]:
+        if not isinstance(shown, list) or not isinstance(stored, list):
+            shown = stored = []
+        alike = Counter(map(self._digest, shown)) if id(edited) in self._masked else Counter()
+        found = []
+        for n, item in enumerate(edited):
+            place = f"{path}[{n}]"
+            there = n < len(shown) and n < len(stored)
+            if there and self._holds_mask(item) and self._may_have_moved(edited, shown, n, alike):
+                raise InvalidPayload(
+                    f"{place}: elements of this list were moved or removed, so it is not clear what {MASK} stands for. "
+                    "Write out what belongs there."
+                )
+            was, kept = (shown[n], stored[n]) if there else (_NOWHERE, _NOWHERE)
+            found.append(self.value(item, was, kept, place))
+        return found
+
+    def _may_have_moved(self, edited: list[Any], shown: list[Any], n: int, alike: Counter[int]) -> bool:
+        """Whether the mask in an element may stand for what another one hides."""
+        item = self._digest(edited[n])
+        changed = item != self._digest(shown[n])
+        return (changed and alike[item] > 0) or (len(edited) < len(shown) and (changed or alike[item] > 1))
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _joined(path: str, key: str) -> str:
+    shown = mask_text(key)[:SHOWN_NAME]
+    if shown.isidentifier():
+        return f"{path}.{shown}" if path else shown
+    return f"{path}[{written(shown)}]"

@@ -1,0 +1,1 @@
+"""Actions on RQ's jobs, queues and workers."""

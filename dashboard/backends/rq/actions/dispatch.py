@@ -1,0 +1,144 @@
+"""What a person may have done to RQ's jobs, without RQ's own code, which unpickles what it loads.
+
+Own scripts (`lua/`) do what `Registry.requeue`, `Job.cancel` and `Queue.enqueue_job` of rq 3.0 do, each job in one step
+and only as it was seen; `data` and `meta` are never read. Layout: rq 1.16 to 3.0.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+
+from ....model import State
+from ....sources.source import Argument, Reply, Source
+from ...actions import Acted, Action, Outcome, Pick, Wishes
+from ...list_positions import Place, Places, locate
+from .. import keys
+from ..keys import QueueKeys
+from . import scripts
+from .descriptions import ENDED, STATUSES
+from .scripts import Step
+
+LARGEST_COPY_BYTES = 4 * 1024 * 1024
+LONGEST_NAME = 200
+# How often a job is looked for again in a line that moves on.
+LOOKS = 3
+NOWHERE = Place(-1, b"")
+_COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the name space of our copies' ids
+
+
+def act(
+    source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes
+) -> list[Acted]:
+    """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
+
+    Cost: 1 round trip; for jobs of a waiting line those of `locate` more, and again where it moved on meanwhile.
+    """
+    if action is Action.STOP:
+        return _stop(source, queue, state, picks)
+    if action is Action.DUPLICATE:
+        return _copy(source, queue, state, picks)
+    target = ""
+    if action is Action.MOVE:
+        target, why = _target(queue, wishes.target)
+        if why:
+            return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+    fixed = (
+        *("cancel" if action is Action.CANCEL else "enqueue", kind(state), STATUSES[state], flag(state in ENDED)),
+        *(target, flag(wishes.reset_attempts and action is Action.RETRY)),
+    )
+
+    def move(asked: Sequence[Pick], places: Sequence[int]) -> list[Reply]:
+        steps = [
+            Step((queue.job(pick.id),), (pick.id, pick.stamp or "", at if state is State.WAITING else ""))
+            for pick, at in zip(asked, places, strict=True)
+        ]
+        return scripts.each(source, "move", queue, steps, first_keys=(queue.of(state),), fixed=fixed, counted=True)
+
+    if state is not State.WAITING:
+        replies = move(picks, [0] * len(picks))
+    else:
+        replies = in_line(source, queue, picks, [None] * len(picks), move)
+    return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+
+
+def in_line(
+    source: Source,
+    queue: QueueKeys,
+    picks: Sequence[Pick],
+    places: Sequence[int | None],
+    work: Callable[[Sequence[Pick], Sequence[int]], list[Reply]],
+) -> list[Reply]:
+    """What `work` says of jobs of the waiting line, given front first with their places; in the order of `picks`.
+
+    `places` = where they were seen, None to look first. Those that are not found there are looked for LOOKS times.
+    """
+    replies: list[Reply] = [scripts.LOST] * len(picks)
+    left = list(range(len(picks)))
+    why = Places().why
+    for look in range(LOOKS):
+        seen = {n: place for n in left if look == 0 and (place := places[n]) is not None}
+        if len(seen) < len(left):
+            found = locate(source, queue.queue, [picks[n].id for n in left])
+            seen = {n: found.get(picks[n].id, NOWHERE).at for n in left}
+            why = found.why
+        order = sorted(left, key=seen.__getitem__)
+        for n, reply in zip(order, work([picks[n] for n in order], [seen[n] for n in order]), strict=True):
+            replies[n] = reply
+        left = [n for n in left if replies[n] == scripts.LOST and (look == 0 or seen[n] != NOWHERE.at)]
+        if not left:
+            break
+    taken = f"changed|{why}".encode()
+    return [taken if reply == scripts.LOST else reply for reply in replies]
+
+
+def kind(state: State) -> str:
+    """The type of key that a state's jobs stand in, as the scripts take it."""
+    return "list" if state is State.WAITING else "zset"
+
+
+def flag(value: bool) -> str:
+    """`value` as the scripts take it."""
+    return "1" if value else ""
+
+
+def _target(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
+    """(RQ's own name of the other queue, why it cannot be used); with us it bears its prefix where that is not RQ's."""
+    name = wished or ""
+    if queue.prefix != keys.DEFAULT_PREFIX:
+        name = name.removeprefix(f"{queue.prefix}:")
+    if not name:
+        return name, "no queue was named to which it should go"
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        return name, "this is no name for a queue"
+    return name, "it belongs to that queue already" if name == queue.name else None
+
+
+def _copy(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Acted]:
+    new = [_copy_id(queue, pick) for pick in picks]
+    steps = [
+        Step((queue.job(pick.id), queue.job(new_id)), (pick.id, pick.stamp or "", new_id))
+        for pick, new_id in zip(picks, new, strict=True)
+    ]
+    fixed = (STATUSES[state], flag(state in ENDED), LARGEST_COPY_BYTES)
+    replies = scripts.each(source, "copy", queue, steps, fixed=fixed)
+    return [scripts.told(pick.id, reply, new_id) for pick, reply, new_id in zip(picks, replies, new, strict=True)]
+
+
+def _copy_id(queue: QueueKeys, pick: Pick) -> str:
+    """The id of a job's copy; the same whenever it is asked for under the same stamp, so that none is made twice."""
+    if pick.stamp is None:
+        return str(uuid.uuid4())
+    seed = "\0".join((queue.prefix, queue.name, pick.id, pick.stamp))
+    return str(uuid.uuid5(_COPIES, seed.encode("utf-8", "surrogateescape").hex()))
+
+
+def _stop(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Acted]:
+    """Told to the workers that run the jobs; done = a worker heard it. Source of the order: rq 3.0, command.py."""
+    steps = []
+    for pick in picks:
+        order: Argument = json.dumps({"command": "stop-job", "job_id": pick.id})
+        steps.append(Step((queue.job(pick.id),), (pick.id, pick.stamp or "", order)))
+    replies = scripts.each(source, "stop", queue, steps, fixed=(STATUSES[state],))
+    return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]

@@ -1,0 +1,107 @@
+"""Calling the scripts that act: many jobs per script, few enough that none holds Redis for long, one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ....clock import EPOCH, instant
+from ....settings import DEFAULT_STORE_PREFIX
+from ....sources.source import Argument, Command, Reply, Source
+from ...actions import Acted, Outcome
+from ...lua_reads import compact
+from ...payloads.decoding import printable
+from .. import keys
+from ..keys import QueueKeys
+from . import descriptions
+
+# A script of so many jobs takes one to three milliseconds. Fewer do not make others wait less: Redis runs all scripts
+# that one read of 16 KiB brought before it turns to another client. The caller's batch is what bounds that.
+JOBS_PER_SCRIPT = 50
+BYTES_PER_SCRIPT = 512 * 1024
+LOST, LATER = b"lost", b"later"
+
+
+class Step(NamedTuple):
+    """One job of a script: its KEYS and its ARGV."""
+
+    keys: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+
+
+def each(
+    source: Source,
+    name: str,
+    queue: QueueKeys,
+    steps: Sequence[Step],
+    *,
+    first_keys: Sequence[str] = (),
+    fixed: Sequence[Argument] = (),
+    counted: bool = False,
+    per_script: int = JOBS_PER_SCRIPT,
+) -> list[Reply]:
+    """What the script `name` says of each of `steps`, in order; the error of a call stands for each of its jobs.
+
+    `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
+    calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
+    """
+    text, head = text_of(name, source.prefix), beginning(source, queue)
+    parts = list(_portions(steps, per_script))
+    commands: list[Command] = []
+    before = 0
+    for part in parts:
+        own = (*head, *fixed, before) if counted else (*head, *fixed)
+        script_keys = [*first_keys, *(key for step in part for key in step.keys)]
+        arguments = [argument for step in part for argument in step.arguments]
+        commands.append(("EVAL", text, len(script_keys), *script_keys, *own, *arguments))
+        before += len(part)
+    replies: list[Reply] = []
+    for part, reply in zip(parts, source.batch(commands), strict=True):
+        source.check_writable(reply)
+        replies.extend([reply] * len(part) if isinstance(reply, ResponseError) else reply)
+    return replies
+
+
+def beginning(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
+    """The ARGV that each script begins with. Time as RQ writes it: rq 3.0, utils.py, utcformat."""
+    now = instant(source.now_s()) or EPOCH
+    return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
+
+
+def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
+    """The Acted that a script's word for it means: `done`, `gone`, `changed`, each with `|detail`, or why not."""
+    if isinstance(reply, ResponseError):
+        return Acted(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain(str(reply)))
+    word, _, detail = printable(reply, 400).partition("|")
+    if word not in _OUTCOMES:
+        why = descriptions.explain(word) if word[:7].isupper() or "permission" in word else word
+        return Acted(id=thing, outcome=Outcome.REFUSED, detail=why)
+    outcome = Outcome(word)
+    return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
+
+
+_OUTCOMES = frozenset({"done", "gone", "changed"})
+
+
+def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
+    part: list[Step] = []
+    size = 0
+    for step in steps:
+        length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes))
+        if part and (len(part) >= most or size + length > BYTES_PER_SCRIPT):
+            yield part
+            part, size = [], 0
+        part.append(step)
+        size += length
+    if part:
+        yield part
+
+
+@cache
+def text_of(name: str, own_prefix: str) -> str:
+    """The text that is sent, without the comments: the server reads it again with each call. Our own keys in it begin
+    with `own_prefix`, as `Source.prefix`."""
+    return compact(keys.script("acting") + keys.script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)

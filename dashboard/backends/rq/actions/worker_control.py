@@ -1,0 +1,57 @@
+"""What a person may have done to RQ's queues and workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from redis.exceptions import ResponseError
+
+from ....sources.source import Command, Source
+from ...actions import Acted, Action, Outcome
+from .. import keys
+from ..keys import QueueKeys
+from . import scripts
+
+JOBS_PER_STEP = 1000
+
+
+def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Acted:
+    """What came of PAUSE, RESUME or OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
+    if action is Action.OBLITERATE:
+        return _obliterate(source, queue, name)
+    flag = keys.suspended(queue.prefix)
+    # Source: rq 3.0, suspension.py.
+    reply = source.batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
+    return scripts.told(name, reply if isinstance(reply, ResponseError) else b"done")
+
+
+def _obliterate(source: Source, queue: QueueKeys, name: str) -> Acted:
+    calls = JOBS_PER_STEP // scripts.JOBS_PER_SCRIPT
+    head = scripts.beginning(source, queue)
+    script = scripts.text_of("obliterate", source.prefix)
+    command: Command = ("EVAL", script, 1, queue.queue, *head, scripts.JOBS_PER_SCRIPT)
+    replies = source.batch([command] * calls)
+    if replies[-1] == b"more":
+        return Acted(id=name, outcome=Outcome.DONE, more=True)
+    return scripts.told(name, next(reply for reply in replies if reply != b"more"))
+
+
+def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acted:
+    """Tell a worker to end when its job has ended. Cost: 1 round trip. Source: rq 3.0, command.py."""
+    order = json.dumps({"command": "shutdown"})
+    script = keys.script("shutdown")
+    commands: list[Command] = []
+    for prefix, worker in _names(prefixes, worker_id):
+        known, key = keys.workers(prefix), f"{prefix}:worker:{worker}"
+        commands.append(("EVAL", script, 3, known, key, f"{prefix}:pubsub:{worker}", order))
+    replies = source.batch(commands)
+    return scripts.told(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
+
+
+def _names(prefixes: Sequence[str], worker_id: str) -> list[tuple[str, str]]:
+    """(prefix, RQ's own name) of the workers that an id may mean: with us it bears a prefix that is not RQ's."""
+    names = [
+        (prefix, worker_id.removeprefix(f"{prefix}:")) for prefix in prefixes if worker_id.startswith(f"{prefix}:")
+    ]
+    return [*(pair for pair in names if pair[0] != keys.DEFAULT_PREFIX), (keys.DEFAULT_PREFIX, worker_id)]

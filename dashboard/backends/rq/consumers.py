@@ -1,0 +1,116 @@
+"""The live workers of one prefix, read in a script, since their hashes are only found by way of their set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...sources.source import Argument, Reply
+from ..lua_reads import Scripts
+from ..payloads.decoding import count_of, text
+from . import keys
+from .serialization import moment, number
+
+# More workers than this are only counted, not looked at one by one.
+MAX_WORKERS = 500
+MAX_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker whose hash has not expired."""
+
+    key: str
+    queues: str  # their names, joined by commas; "" where Redis does not know them any more
+    version: str | None
+    completed: int  # jobs since its birth
+    failed: int  # attempts since its birth, those that are retried among them
+    birth: str | None
+
+    def serves(self, queue: str) -> bool:
+        """Whether it listens to `queue`, whose own name may hold commas."""
+        return f",{queue}," in f",{self.queues},"
+
+    def born_before(self, seconds: float) -> bool:
+        """Whether it is known to have started before that instant, in seconds since 1970."""
+        birth = moment(self.birth)
+        return birth is not None and birth.timestamp() < seconds
+
+    def born_after(self, seconds: float) -> bool:
+        """Whether it started after that instant, in seconds since 1970."""
+        birth = moment(self.birth)
+        return birth is not None and birth.timestamp() > seconds
+
+
+class Told(NamedTuple):
+    """What is told of the workers of one queue."""
+
+    workers: int
+    versions: str | None
+
+
+NO_WORKERS = Told(0, None)
+
+
+class Crew:
+    """Live workers by the queues that they serve."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._by_queue: dict[str, list[Worker]] = {}
+        for worker in workers:
+            for name in worker.queues.split(","):
+                self._by_queue.setdefault(name, []).append(worker)
+
+    def told(self, queue: str) -> Told:
+        """What is told of the workers that listen to `queue`."""
+        workers = self.of(queue)
+        if len(workers) < 2:
+            return Told(1, workers[0].version or None) if workers else NO_WORKERS
+        versions = {worker.version for worker in workers if worker.version}
+        return Told(len(workers), ", ".join(sorted(versions)) or None)
+
+    def of(self, queue: str) -> Sequence[Worker]:
+        """The workers that listen to `queue`."""
+        if "," in queue:  # its name looks like several
+            return [worker for worker in self._workers if worker.serves(queue)]
+        return self._by_queue.get(queue, ())
+
+
+FIELDS = ("queues", "version", "successful_job_count", "failed_job_count", "birth")
+
+
+def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
+    """Arguments of the script `queues` that reads the live workers, and of the `known` ones those that have ended.
+
+    One that ended is in the set no more; RQ keeps what it counted for a minute.
+    """
+    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES, *known)
+
+
+def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
+    """The live workers; None when they could not be looked at one by one."""
+    if not isinstance(reply, list):
+        return None
+    return tuple(worker_of(text(key), *fields) for key, *fields in reply)
+
+
+def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> Worker:
+    """A worker from its hash: the values of FIELDS."""
+    version, completed, failed, birth = (text(value) if value else None for value in fields)
+    return Worker(
+        key=key,
+        queues=text(queues or b""),
+        version=version,
+        completed=count_of(number(completed)) or 0,
+        failed=count_of(number(failed)) or 0,
+        birth=birth,
+    )
+
+
+def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """The versions of RQ that live workers tell, sorted; () when none does. Cost: 1 round trip."""
+    answered = scripts.run(keys.script("queues"), [workers_call(prefix) for prefix in prefixes])
+    found = [worker for reply in (answered[0] if answered else ()) for worker in workers_of(reply) or ()]
+    return tuple(sorted({worker.version for worker in found if worker.version}))

@@ -1,0 +1,147 @@
+"""From what was read of a job's hash to a Job, the part that lists and the job's own page share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ...model import Job, JobError, QueueRef, State
+from .actions.descriptions import ENDED
+from .job_hashes import Entry, Record, Shape
+from .keys import STATUSES
+from .serialization import call_parts, failure, moment, number, unwrap
+
+# Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
+SMALL = (
+    *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
+    *("retries_left", "number_of_retries", "repeats_left"),
+)
+LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
+DEAD_LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
+# Statuses in which the newest attempt has begun.
+_TRIED = frozenset({"started", "finished", "failed", "stopped"})
+# Types of results that carry a traceback: failed, stopped, retries exhausted.
+FAILED_TYPES = frozenset({b"2", b"3", b"5"})
+
+
+def job_of(
+    ref: QueueRef,
+    job_id: str,
+    record: Record,
+    *,
+    state: State | None,
+    due: datetime | None = None,
+    stacks: bool = False,
+) -> Job:
+    """The Job of a row; `state` = the list it stands in, None to go by its own status. `due` = its scheduled time.
+
+    Its error has the stack only where `stacks` says so.
+    """
+    status = record.text("status")
+    name, summary = call_parts(record.text("description"))
+    own = _own_state(record, status)
+    attempts, most = _attempts(record, status)
+    ended = own in (State.COMPLETED, State.DEAD, State.CANCELED)
+    return Job(
+        id=job_id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        stamp=_stamp(record, state or own),
+        name=name,
+        summary=summary,
+        state=own if own is State.RETRYING and state in (None, State.SCHEDULED) else state or own,
+        native_state=status,
+        enqueued_at=moment(record.text("enqueued_at")) or moment(record.text("created_at")),
+        scheduled_for=due,
+        started_at=moment(record.text("started_at")),
+        finished_at=moment(record.text("ended_at")) if ended else None,
+        attempts=attempts,
+        max_attempts=most,
+        worker=record.text("worker_name"),
+        error=_short(error_of(record), stacks=stacks) if own is State.DEAD else None,
+        problem=problem_of(record),
+    )
+
+
+def without_data(ref: QueueRef, job_id: str, state: State | None, problem: str) -> Job:
+    """What the list alone tells of a job."""
+    return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, state=state, problem=problem)
+
+
+def _own_state(record: Record, status: str | None) -> State | None:
+    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one.
+
+    Of one that also repeats, nothing tells which of both it waits for.
+    """
+    tried = record.text("started_at") is not None and record.text("repeats_left") is None
+    counts = any(number(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
+    if status == "scheduled" and tried and counts:
+        return State.RETRYING
+    return STATUSES.get(status or "")
+
+
+def _stamp(record: Record, state: State | None) -> str | None:
+    """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
+    fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")
+    found = next((value for field in fields if (value := record.text(field))), None)
+    return found if found is None or len(found) <= 64 else None
+
+
+def error_of(record: Record) -> JobError | None:
+    """The last failure: from the results stream, else from the hash, where servers without streams have it."""
+    entry = failed_entry(record)
+    if entry is not None:
+        return failure(unwrap(entry.fields.get("exc_string")))
+    raw = record.fields.get("exc_info")
+    return failure(raw) if raw else None
+
+
+def _short(error: JobError | None, *, stacks: bool) -> JobError | None:
+    return error if error is None or stacks else msgspec.structs.replace(error, stack=None)
+
+
+def failed_entry(record: Record) -> Entry | None:
+    """The newest result that tells of a failure."""
+    return next((entry for entry in record.entries if entry.fields.get("type") in FAILED_TYPES), None)
+
+
+def problem_of(record: Record) -> str | None:
+    """What is wrong with a job's data, in one line; None when nothing is."""
+    if record.error is not None:
+        return f"Its data cannot be read: {record.error}."
+    if record.kind == "none":
+        return "Its data is gone: it expired or was deleted, and only the id is left in this list."
+    if record.kind != "hash":
+        return f"Its key holds a {record.kind}, not the data of a job."
+    for field, size in record.oversized.items():
+        if field in SMALL:
+            return f"Its field {field} holds {size} bytes, which is no value of RQ's."
+    status = record.text("status")
+    if status is None:
+        return "Its data has no status."
+    if status not in STATUSES and status != "created":
+        return "Its status is none of RQ's."
+    if any(_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
+        return "One of its times cannot be read."
+    return None
+
+
+def _broken(record: Record, field: str) -> bool:
+    value = record.text(field)
+    return value is not None and moment(value) is None
+
+
+def _attempts(record: Record, status: str | None) -> tuple[int | None, int | None]:
+    """(attempts so far, most attempts).
+
+    RQ counts up only for jobs that ask for a retry by their return value. For those that fail it counts `retries_left`
+    down and forgets where it began, so that only a job that never ran tells how often it may.
+    """
+    done, left = number(record.text("number_of_retries")), number(record.text("retries_left"))
+    if done is not None:
+        return done + (status in _TRIED), None
+    if left is not None and record.text("started_at") is None:
+        return 0, left + 1
+    return None, None

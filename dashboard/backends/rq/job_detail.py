@@ -1,0 +1,269 @@
+"""One job with everything RQ keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from ...clock import instant, iso
+from ...errors import NotFound
+from ...model import Job, JobLink, Payload, QueueRef, State
+from ...sources.source import Command, Reply
+from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
+from .job_decoding import SMALL, error_of, job_of
+from .job_hashes import Reader, Record, Shape
+from .keys import LISTS, STATUSES, QueueKeys, job_id_of
+from .serialization import call, json_text, number, number_of, serialized, unwrap
+from .timeline import timeline
+
+MAX_LINKS = 50
+# How far into the running jobs one job is looked for.
+LOOK_LIMIT = 1000
+# Of a longer line so many ids at each end, which takes Redis a millisecond where the job is not among them.
+LINE_LIMIT = 50_000
+# Label of a fact -> the field it is read from.
+FACTS: Mapping[str, str] = {
+    "Timeout (s)": "timeout",
+    "Time to live (s)": "ttl",
+    "Result kept (s)": "result_ttl",
+    "Failure kept (s)": "failure_ttl",
+    "Retries left": "retries_left",
+    "Retry intervals (s)": "retry_intervals",
+    "Repeats left": "repeats_left",
+    "Repeat intervals (s)": "repeat_intervals",
+    "Group": "group_id",
+    "Rate limit": "rate_limit_key",
+    "Jobs at once by this rate limit": "rate_limit_concurrency",
+    "On success": "success_callback_name",
+    "On failure": "failure_callback_name",
+    "On stop": "stopped_callback_name",
+    "Runs although a parent fails": "allow_dependency_failures",
+    "Last heartbeat": "last_heartbeat",
+}
+# Statuses whose jobs stand in sets that are looked at elsewhere.
+_ELSEWHERE = ("rate_limited", "ready_to_enqueue")
+WIDE = ("description", "data", "meta", "result", "exc_info", "dependency_ids", "dependency_id")
+DETAIL = Shape(
+    small=(*SMALL, *FACTS.values()),
+    wide=WIDE,
+    limit_bytes=DECODE_LIMIT_BYTES,
+    entries=10,
+)
+LINK = Shape(small=("status", "origin"), limit_bytes=4096)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a job's id stands in its queue, and what hangs on it."""
+
+    lists: frozenset[State]
+    position: int | None  # in the waiting list, 0 = next
+    missing: bool  # in no list, as far as is known for sure
+    taken: bool  # in the intermediate list: a worker took it and has not started it yet
+    taken_s: float | None  # since when RQ has seen it there, seconds since 1970
+    due: float | None
+    lost_at: float | None  # running: when it counts as abandoned unless its worker is heard of
+    expires_s: int | None
+    dependents: tuple[str, ...]
+    dependents_total: int | None
+
+
+def read_job(reader: Reader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Job:
+    """The job with its links. Raises NotFound, BackendUnavailable. Cost: 2 round trips, 4 without scripts."""
+    records, replies = reader.read([(queue, job_id)], DETAIL, _commands(queue, job_id))
+    record, places = records[0], _places(replies, job_id)
+    _check(record, places, ref, queue, job_id)
+    status = STATUSES.get(record.text("status") or "")
+    state = status or next((state for state in LISTS if state in places.lists), None)
+    job = job_of(ref, job_id, record, state=state, due=instant(places.due))
+    state = job.state
+    name, payload = call(record.fields.get("data"), record.oversized.get("data"), record.text("description"))
+    meta = _serialized(record, "meta")
+    stray = _stray(places, state, job.native_state)
+    parents = _parents(record)
+    links = _links(reader, ref, queue, (*parents[:MAX_LINKS], *places.dependents))
+    children = tuple(links[dependent] for dependent in places.dependents)
+    return msgspec.structs.replace(
+        job,
+        name=printable(name, 300) if name else job.name,
+        error=error_of(record) if state is State.DEAD else None,
+        payload=payload,
+        meta=meta if meta.kind != "missing" else None,
+        result=_result(record),
+        progress=_progress(meta),
+        timeline=timeline(record),
+        parent=links[parents[0]] if parents else None,
+        children=children,
+        children_total=places.dependents_total,
+        facts=(*_facts(record), *_place_facts(places, state, parents, reader.now_s())),
+        problem=job.problem or stray,
+        abandoned=stray is not None,
+    )
+
+
+def _commands(queue: QueueKeys, job_id: str) -> list[Command]:
+    sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
+    return [
+        ("LLEN", queue.queue),
+        ("LPOS", queue.queue, job_id, "MAXLEN", LINE_LIMIT),
+        ("LPOS", queue.queue, job_id, "RANK", -1, "MAXLEN", LINE_LIMIT),
+        ("LPOS", queue.intermediate, job_id, "MAXLEN", LINE_LIMIT),
+        ("GETRANGE", f"{queue.intermediate}:first_seen:{job_id}", 0, 40),
+        ("ZCARD", queue.of(State.ACTIVE)),
+        ("ZRANGE", queue.of(State.ACTIVE), 0, LOOK_LIMIT - 1, "WITHSCORES"),
+        *(("ZSCORE", queue.of(state), job_id) for state in sets),
+        ("PTTL", queue.job(job_id)),
+        ("SCARD", queue.dependents(job_id)),
+        ("SSCAN", queue.dependents(job_id), 0, "COUNT", MAX_LINKS),
+    ]
+
+
+def _places(replies: Sequence[Reply], job_id: str) -> _Places:
+    length, front, back, taken, first_seen, runs, running, *scores, ttl, dependents_total, dependents = replies
+    position = front if isinstance(front, int) else back
+    sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
+    found = {state: float(score) for state, score in zip(sets, scores, strict=True) if isinstance(score, bytes)}
+    here: set[State] = set(found)
+    lost_at = None
+    if isinstance(running, list):
+        for member, score in zip(running[::2], running[1::2], strict=True):
+            if job_id_of(text(member), State.ACTIVE) == job_id:
+                here.add(State.ACTIVE)
+                lost_at = float(score)
+    if isinstance(position, int):
+        here.add(State.WAITING)
+    known = (length, runs, *scores)
+    whole = not any(isinstance(reply, ResponseError) for reply in (*known, front, back, taken))
+    whole = whole and length <= 2 * LINE_LIMIT and runs <= LOOK_LIMIT
+    members = dependents[1] if isinstance(dependents, list) else []
+    return _Places(
+        lists=frozenset(here),
+        position=position if isinstance(position, int) else None,
+        missing=whole and not here,
+        taken=isinstance(taken, int),
+        taken_s=number_of(first_seen),
+        due=found.get(State.SCHEDULED),
+        lost_at=lost_at,
+        expires_s=ttl // 1000 if isinstance(ttl, int) and ttl > 0 else None,
+        dependents=tuple(sorted(text(member) for member in members)[:MAX_LINKS]),
+        dependents_total=dependents_total if isinstance(dependents_total, int) else None,
+    )
+
+
+def _stray(places: _Places, state: State | None, status: str | None) -> str | None:
+    """What to say of a job that its status puts in a list in which it does not stand; None for others."""
+    if state is None or not places.missing or status in _ELSEWHERE:
+        return None
+    if places.taken and state is State.WAITING:
+        since = f", since {iso(instant(places.taken_s))} at the latest" if places.taken_s is not None else ""
+        return f"It is in RQ's intermediate list{since}: a worker took it and has not started it."
+    if state is State.WAITING:
+        return "It is in no list: lost between queue and worker."
+    if state in (State.COMPLETED, State.DEAD, State.CANCELED):
+        return "It is in no list of RQ's: only its data are left, until they expire."
+    return "It is in no list of RQ's: nothing happens to it by itself."
+
+
+def _check(record: Record, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
+    """Raises NotFound for a job that is in no list of this queue and does not say that it belongs to it."""
+    if places.lists:
+        return
+    if record.kind == "none":
+        raise NotFound(f"There is no job {printable(job_id, 100)!r} in {ref.name!r} (any more).")
+    origin = record.text("origin")
+    if origin is not None and origin != queue.name:
+        raise NotFound(
+            f"Job {printable(job_id, 100)!r} is not in {ref.name!r} (any more).",
+            hint=f"It belongs to queue {printable(origin, 100)!r}.",
+        )
+
+
+def _serialized(record: Record, field: str) -> Payload:
+    return serialized(record.fields.get(field), record.oversized.get(field))
+
+
+def _result(record: Record) -> Payload | None:
+    """The newest return value: from the results stream, else from the hash, where repeating jobs have it."""
+    for entry in record.entries:
+        raw = entry.fields.get("return_value")
+        if raw is not None and entry.fields.get("type") == b"1":
+            if len(raw) > DECODE_LIMIT_BYTES:
+                return serialized(None, len(raw))
+            return serialized(unwrap(raw))
+    if record.entries_bytes is not None:
+        return serialized(None, record.entries_bytes)
+    kept = _serialized(record, "result")
+    return None if kept.kind == "missing" else kept
+
+
+def _progress(meta: Payload) -> Any:
+    """What the application keeps as `progress` in meta, as many do; None without."""
+    if not isinstance(meta.value, dict):
+        return None
+    found = meta.value.get("progress")
+    return found if isinstance(found, int | float | str) else None
+
+
+def _parents(record: Record) -> tuple[str, ...]:
+    """Ids of the jobs that this one waits or waited for."""
+    found = json_text(record.text("dependency_ids"))
+    if isinstance(found, list):
+        return tuple(str(job_id) for job_id in found if isinstance(job_id, str | int))
+    single = record.text("dependency_id")
+    return (single,) if single else ()
+
+
+def _links(reader: Reader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
+    """Links to jobs by id. Cost: 1 round trip, none for no ids."""
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        return {}
+    records, _ = reader.read([(queue, job_id) for job_id in wanted], LINK)
+    return {job_id: _link(ref, queue, job_id, record) for job_id, record in zip(wanted, records, strict=True)}
+
+
+def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: Record) -> JobLink:
+    status, origin = record.text("status"), record.text("origin")
+    there = QueueKeys(queue.prefix, origin) if origin else None
+    return JobLink(
+        id=job_id,
+        queue=there.shown_name if there else "",
+        ref=QueueRef(source=ref.source, backend=ref.backend, name=there.shown_name, key=there.queue) if there else None,
+        state=STATUSES.get(status or ""),
+        native_state=status,
+    )
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    found = _field_facts(record)
+    left = number(record.text("retries_left"))
+    # RQ counts down and forgets where it began.
+    waits = record.text("status") == "scheduled" and record.text("started_at") is not None
+    if waits and left is not None and record.text("number_of_retries") is None:
+        found.append(("Attempts", f"at least 1 failed; {left} {'retry' if left == 1 else 'retries'} left"))
+    return found
+
+
+def _field_facts(record: Record) -> list[tuple[str, str]]:
+    return [(label, printable(record.fields[field], 500)) for label, field in FACTS.items() if field in record.fields]
+
+
+def _place_facts(places: _Places, state: State | None, parents: Sequence[str], now: float) -> list[tuple[str, str]]:
+    facts = []
+    if places.position is not None:
+        facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
+    elif state is State.WAITING and not places.missing:
+        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or in no list"))
+    if len(parents) > 1:
+        facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
+    if places.lost_at is not None and places.lost_at <= now:
+        facts.append(
+            ("Worker lost", f"not heard of since; RQ counts the job as abandoned {iso(instant(places.lost_at))}")
+        )
+    if places.expires_s is not None:
+        facts.append(("Data expires in (s)", str(places.expires_s)))
+    return facts

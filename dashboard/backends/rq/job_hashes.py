@@ -1,0 +1,188 @@
+"""Reading many jobs' hashes and result streams with a bound on every value, in one round trip where scripts may run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...sources.source import Argument, Command, Reply, Source
+from ..bounded_reads import PAGE_BYTES, shared_script
+from ..lua_reads import Scripts
+from ..payloads.decoding import text
+from .keys import QueueKeys, script
+
+# One script holds up the server as long as it runs: this many jobs take about a millisecond.
+JOBS_PER_SCRIPT = 100
+# A stream of ten results takes some kilobytes more than they do.
+STREAM_OVERHEAD_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What to read of each job: `small` fields that RQ keeps short, `wide` ones that may hold anything."""
+
+    small: tuple[str, ...]
+    wide: tuple[str, ...] = ()
+    limit_bytes: int = 16 * 1024  # per value
+    entries: int = 0  # of the result stream, newest first
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields."""
+        return (*self.small, *self.wide)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one run of a job ended; `id` = time in ms and a counter."""
+
+    id: str
+    fields: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was read of one job. `kind` = type of its key: hash, none, or what should not be there."""
+
+    kind: str
+    fields: dict[str, bytes] = field(default_factory=dict)
+    oversized: dict[str, int] = field(default_factory=dict)  # bytes of the fields too large to read
+    entries: tuple[Entry, ...] = ()
+    entries_bytes: int | None = None  # of a stream too large to read
+    error: str | None = None  # why the key could not be read
+
+    def text(self, name: str) -> str | None:
+        """A field as text; None where it is unset or was too large."""
+        raw = self.fields.get(name)
+        return None if raw is None else text(raw)
+
+
+class Reader:
+    """Reads jobs of one source."""
+
+    def __init__(self, source: Source, scripts: Scripts) -> None:
+        self._source = source
+        self._scripts = scripts
+
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock of the source."""
+        return self._source.now_s()
+
+    @property
+    def without_scripts(self) -> bool:
+        """Whether the user was found not to be permitted scripts lately."""
+        return self._scripts.refused
+
+    def fields_command(self, wanted: Sequence[tuple[Argument, Argument]], longest: int) -> Command:
+        """The command that answers the values of (key, field), as `short_fields` with scripts does."""
+        arguments = (part for pair in wanted for part in pair)
+        return self._scripts.command(shared_script("fields"), longest, PAGE_BYTES, *arguments)
+
+    def read(
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
+    ) -> tuple[list[Record], list[Reply]]:
+        """The records of `jobs`, in order, and the replies to `also`, which travel along.
+
+        Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
+        """
+        chunks = [jobs[start : start + JOBS_PER_SCRIPT] for start in range(0, len(jobs), JOBS_PER_SCRIPT)]
+        answered = self._scripts.run(script("records"), [_arguments(chunk, shape) for chunk in chunks], also)
+        if answered is None:
+            return self._read_plainly(jobs, shape, also)
+        answers, others = answered
+        failed = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
+        if failed is not None:
+            raise failed
+        return [_record(answer, shape) for answer in chain.from_iterable(answers)], others
+
+    def _read_plainly(
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command]
+    ) -> tuple[list[Record], list[Reply]]:
+        """As `read`, with plain commands: sizes first, then what is small enough."""
+        first: list[Command] = []
+        for keys, job_id in jobs:
+            key = keys.job(job_id)
+            first.append(("TYPE", key))
+            first += [("HSTRLEN", key, name) for name in shape.fields]
+            if shape.entries:
+                first.append(("MEMORY", "USAGE", keys.results(job_id)))
+        replies = self._source.batch([*first, *also])
+        width = 1 + len(shape.fields) + bool(shape.entries)
+        sizes = [replies[start : start + width] for start in range(0, len(first), width)]
+        second = list(chain.from_iterable(_wide(*job, shape, size) for job, size in zip(jobs, sizes, strict=True)))
+        values = iter(self._source.batch(second))
+        records = [_plain_record(shape, size, values) for size in sizes]
+        return records, replies[len(first) :]
+
+
+def _arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: Shape) -> list[Argument]:
+    keys = chain.from_iterable((keys.job(job_id), keys.results(job_id)) for keys, job_id in jobs)
+    return [shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields), *shape.fields, *keys]
+
+
+def _stream_limit(shape: Shape) -> int:
+    return shape.limit_bytes * 4 + STREAM_OVERHEAD_BYTES
+
+
+def _record(answer: Reply, shape: Shape) -> Record:
+    kind, values, stream = answer
+    entries, entries_bytes = _entries(stream)
+    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    for name, value in zip(shape.fields, values, strict=False):
+        if isinstance(value, int):
+            record.oversized[name] = value
+        elif value:
+            record.fields[name] = value
+    return record
+
+
+def _entries(reply: Reply) -> tuple[tuple[Entry, ...], int | None]:
+    """(the entries, None), or ((), the size of a stream that is too large)."""
+    if isinstance(reply, int):
+        return (), reply
+    if not isinstance(reply, list):
+        return (), None
+    return tuple(Entry(text(key), _pairs(values)) for key, values in reply), None
+
+
+def _pairs(values: Sequence[bytes]) -> dict[str, bytes]:
+    return {text(name): value for name, value in zip(values[::2], values[1::2], strict=True)}
+
+
+def _fitting(shape: Shape, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
+    """The fields, and whether the stream, that are there and small enough to be read."""
+    lengths = sizes[1 : 1 + len(shape.fields)]
+    names = [
+        name
+        for name, size in zip(shape.fields, lengths, strict=True)
+        if isinstance(size, int) and 0 < size <= shape.limit_bytes
+    ]
+    stream = sizes[-1] if shape.entries else None
+    return names, isinstance(stream, int) and stream <= _stream_limit(shape)
+
+
+def _wide(keys: QueueKeys, job_id: str, shape: Shape, sizes: Sequence[Reply]) -> list[Command]:
+    names, with_stream = _fitting(shape, sizes)
+    commands: list[Command] = [("HGET", keys.job(job_id), name) for name in names]
+    if with_stream:
+        commands.append(("XREVRANGE", keys.results(job_id), "+", "-", "COUNT", shape.entries))
+    return commands
+
+
+def _plain_record(shape: Shape, sizes: Sequence[Reply], values: Iterator[Reply]) -> Record:
+    kind, first = sizes[0], sizes[1]
+    names, with_stream = _fitting(shape, sizes)
+    found = {name: next(values) for name in names}
+    stream = next(values) if with_stream else sizes[-1] if shape.entries else None
+    if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
+        return Record(kind="unknown", error="the Redis user may not read it")
+    entries, entries_bytes = _entries(stream)
+    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)
+    for name, size in zip(shape.fields, sizes[1:], strict=False):
+        if isinstance(size, int) and size > shape.limit_bytes:
+            record.oversized[name] = size
+    return record

@@ -1,0 +1,1 @@
+"""Actions on Sidekiq's jobs, queues, schedules and workers."""

@@ -1,0 +1,180 @@
+"""What a person may have done to jobs of Sidekiq. Two round trips: find the exact bytes, then move what is unchanged.
+
+Sidekiq knows an entry of a set or list by nothing but its bytes, so each script takes an entry out only where these
+bytes still stand (at the same score). New payloads are made in Python (`envelope.py`); Lua only moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ....model import QueueRef, State
+from ....sources.source import Source
+from ...actions import Acted, Action, Outcome, Pick, Wishes
+from ...lua_reads import Scripts
+from ...payloads.editing import InvalidPayload
+from .. import keys
+from . import payload_edit
+from .job_lookup import Located, Spot, locate, no_room
+from .payload_edit import Malformed, Push
+from .scripts import Step, run
+
+JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
+    State.ACTIVE: (Action.STOP,),
+    State.WAITING: (Action.MOVE, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.SCHEDULED: (Action.PROMOTE, Action.KILL, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+    State.RETRYING: (
+        Action.RETRY,
+        Action.PROMOTE,
+        Action.KILL,
+        Action.DUPLICATE,
+        Action.EDIT,
+        Action.DELETE,
+    ),
+    State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
+}
+# A longer payload stays on the server: it can be deleted, nothing else.
+LONGEST_BYTES = 8 * 1024 * 1024
+# `dead_max_jobs` of Sidekiq, unless the app says otherwise, which Redis does not tell.
+DEAD_LIMIT = 10_000
+
+
+def act(
+    source: Source,
+    scripts: Scripts,
+    ref: QueueRef,
+    action: Action,
+    state: State,
+    picks: Sequence[Pick],
+    wishes: Wishes,
+) -> list[Acted]:
+    """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
+
+    Cost: that of `locate` and 1 round trip, and as much again for each further 2 MiB of payloads.
+    """
+    place = keys.place(ref)
+    if (place.queue is None) == (state in keys.OF_A_QUEUE):
+        where = "in each queue" if place.queue is None else "for all queues together"
+        return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
+    try:
+        make = _maker(place, action, wishes, source.now_s())
+    except (Malformed, InvalidPayload) as exc:
+        return [_not_made(pick, exc) for pick in picks]
+    acted: dict[int, Acted] = {}
+    while left := [n for n in range(len(picks)) if n not in acted]:
+        asked = [picks[n] for n in left]
+        located = locate(scripts, place, state, asked, LONGEST_BYTES)
+        told = _act_on(source, place, action, state, asked, located, make)
+        acted.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
+        if all(one is None for one in told):
+            acted.update({n: no_room(picks[n]) for n in left})
+    return [acted[n] for n in range(len(picks))]
+
+
+def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Callable[[bytes], Push]:
+    """What turns an entry into what is pushed. Raises Malformed, InvalidPayload for wishes that cannot be met."""
+    if action is Action.RETRY:
+        return lambda raw: payload_edit.again(raw, now, counted_back=True, reset=wishes.reset_attempts)
+    if action is Action.PROMOTE:
+        return lambda raw: payload_edit.again(raw, now, counted_back=False)
+    if action is Action.DUPLICATE:
+        return lambda raw: payload_edit.anew(raw, now)
+    if action is Action.EDIT:
+        arguments = payload_edit.written_arguments(wishes.payload or "")
+        return lambda raw: payload_edit.edited(raw, now, arguments)
+    if action is Action.MOVE:
+        # Of two queues with one name, that of a namespace is told with it.
+        target = (wishes.target or "").removeprefix(place.namespace)
+        if not target or target == keys.SHARED:
+            raise Malformed("no queue was named to which it should go")
+        if not _encodable(target):
+            raise Malformed("the name of the other queue is no valid UTF-8, so no payload can hold it")
+        return lambda raw: payload_edit.moved(raw, target)
+    return lambda raw: Push("", raw, "")
+
+
+def _act_on(
+    source: Source,
+    place: keys.Place,
+    action: Action,
+    state: State,
+    picks: Sequence[Pick],
+    located: Sequence[Located],
+    make: Callable[[bytes], Push],
+) -> list[Acted | None]:
+    """One answer per pick; None for one that must be located again."""
+    told: list[Acted | None] = [one if isinstance(one, Acted) else None for one in located]
+    ready: list[tuple[int, Spot, Push]] = []
+    for n, spot in enumerate(located):
+        if not isinstance(spot, Spot):
+            continue
+        if spot.raw is None:
+            told[n] = _refused(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
+            continue
+        try:
+            push = make(spot.raw)
+        except (Malformed, InvalidPayload) as exc:
+            told[n] = _not_made(picks[n], exc)
+            continue
+        if action is Action.MOVE and push.queue == place.queue:
+            told[n] = _refused(picks[n], "it stands in that queue already")
+        else:
+            ready.append((n, spot, push))
+    if place.queue is not None:
+        # Taken out in the order in which they would have run, and pushed so.
+        ready.sort(key=lambda job: job[1].at)
+    if action is Action.KILL:
+        done = _kill(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
+    else:
+        copies = action in (Action.DUPLICATE, Action.EDIT)
+        done = _push(source, place, state, [(picks[n].id, spot, push) for n, spot, push in ready], copies=copies)
+    for (n, _, _), one in zip(ready, done, strict=True):
+        told[n] = one
+    return told
+
+
+def _push(
+    source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot, Push]], *, copies: bool
+) -> list[Acted]:
+    """Push into queues, out of a set or a list, or beside what stands there."""
+    space = place.namespace
+    queues = list(dict.fromkeys(push.queue for _, _, push in jobs))
+    number = {queue: 3 + n for n, queue in enumerate(queues)}
+    listed = place.queue is not None
+    origin = f"{space}{keys.QUEUE}{place.queue}" if listed else f"{space}{keys.SETS[state]}"
+    steps = [
+        Step(
+            id=job_id,
+            arguments=(spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload),
+            new_id=push.jid if copies else None,
+        )
+        for job_id, spot, push in jobs
+    ]
+    lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
+    head = ("copy" if copies else "move",)
+    names = [origin, f"{space}queues", *lists]
+    return run(source, "shift" if listed else "push", names, head, steps, counted=listed)
+
+
+def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot]]) -> list[Acted]:
+    space = place.namespace
+    steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
+    names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
+    return run(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_made(pick: Pick, exc: Malformed | InvalidPayload) -> Acted:
+    outcome = Outcome.INVALID if isinstance(exc, InvalidPayload) else Outcome.REFUSED
+    return Acted(id=pick.id, outcome=outcome, detail=str(exc))
+
+
+def _refused(pick: Pick, detail: str) -> Acted:
+    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=detail)

@@ -1,0 +1,242 @@
+"""Where picked jobs stand, with their exact bytes: what takes an entry out of a set or list must name it by them.
+
+A set is asked at the scores that the ids tell, whatever its size. A queue has no index: it is looked through from its
+served end, and from its newest, at most LOOK_AT entries each, in steps that hold Redis for a millisecond or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ....model import State
+from ....sources.source import Argument, Reply
+from ...actions import Acted, Outcome, Pick
+from ...bounded_reads import stamp_of
+from ...lua_reads import Scripts
+from ...payloads.decoding import text
+from .. import keys
+from ..job_decoding import jid_of, job_id
+from ..jobs import SCORED
+from .scripts import explain
+
+# How deep a queue is looked through from each end, and a stretch of jobs that are due at the very same time.
+LOOK_AT = 20_000
+SAME_SCORE = 20_000
+STEP = 500
+# Short calls: the server runs those that it reads at once, some 16 KiB, without a look at other clients.
+PICKS_PER_CALL = 100
+# How many bytes one call answers; what did not fit is asked for again.
+ROOM_BYTES = 2 * 1024 * 1024
+# How many bytes of entries one call reads, and all calls for one queue: no more are looked through then.
+READ_BYTES, READ_CALLS = 4 * 1024 * 1024, 100
+
+
+class Spot(NamedTuple):
+    """An entry as it stands: `raw` None when it is longer than was asked for. `at` = its score, or its place."""
+
+    raw: bytes | None
+    size_bytes: int
+    stamp: str
+    at: bytes | int
+
+
+# What became of a pick: where it stands; what to tell instead; None = the answer was full, ask again.
+Located = Spot | Acted | None
+
+
+def locate(
+    scripts: Scripts, place: keys.Place, state: State, picks: Sequence[Pick], longest_bytes: int
+) -> list[Located]:
+    """Where each of `picks` stands, in order.
+
+    Cost: 1 round trip, mostly; in a queue where not all stand among the next to run 1 more for each 500 entries that
+    are looked through: what goes out together Redis runs before it turns to another client.
+    """
+    if place.queue is not None:
+        return _in_list(scripts, f"{place.namespace}{keys.QUEUE}{place.queue}", picks, longest_bytes)
+    return _in_set(scripts, f"{place.namespace}{keys.SETS[state]}", picks, longest_bytes)
+
+
+def no_room(pick: Pick) -> Acted:
+    """The answer for a pick that is crowded out by long entries again and again, which might be it."""
+    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail="too much that is no readable job stands around it")
+
+
+def _in_set(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: int) -> list[Located]:
+    wanted: dict[str, dict[str, list[int]]] = {}  # score -> jid -> which picks
+    for n, pick in enumerate(picks):
+        if match := SCORED.match(pick.id):
+            wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
+    scores = list(wanted)
+    parts = [scores[n : n + PICKS_PER_CALL] for n in range(0, len(scores), PICKS_PER_CALL)]
+    answer = _Answer(picks)
+    crowded = _ask_set(scripts, key, longest_bytes, [(0, part) for part in parts], wanted, answer)
+    open_scores = [score for score in scores if any(answer.is_open(n) for ns in wanted[score].values() for n in ns)]
+    if crowded >= 0 and open_scores:
+        calls = [(start, [score]) for score in open_scores[:10] for start in range(STEP, SAME_SCORE, STEP)]
+        if _ask_set(scripts, key, longest_bytes, calls, wanted, answer) == calls[-1][0]:
+            answer.unsearched = f"more than {SAME_SCORE} jobs are due at the very same time, no more are looked through"
+    return answer.told()
+
+
+def _ask_set(
+    scripts: Scripts,
+    key: str,
+    longest_bytes: int,
+    calls: Sequence[tuple[int, Sequence[str]]],
+    wanted: Mapping[str, Mapping[str, Sequence[int]]],
+    answer: _Answer,
+) -> int:
+    """Add what the calls find; the deepest start after which a score still had more entries, -1 for none."""
+    arguments: list[list[Argument]] = [
+        [
+            key,
+            longest_bytes,
+            ROOM_BYTES,
+            start,
+            STEP,
+            READ_BYTES,
+            len(scores),
+            *scores,
+            *(jid for s in scores for jid in wanted[s]),
+        ]
+        for start, scores in calls
+    ]
+    crowded = -1
+    for n, reply in _run(scripts, "scored", arguments, answer):
+        if reply.pop():
+            crowded = max(crowded, calls[n][0])
+        for score, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
+            answer.add(wanted[text(score)], raw, size, cut, score)
+    return crowded
+
+
+def _in_list(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: int) -> list[Located]:
+    wanted: dict[str, list[int]] = {}
+    for n, pick in enumerate(picks):
+        wanted.setdefault(pick.id, []).append(n)
+    answer = _Answer(picks)
+    length = _ask_list(scripts, key, longest_bytes, [STEP, 0], wanted, answer)
+    if length > 2 * STEP and any(answer.is_open(n) for n in range(len(picks))):
+        # From the deepest on: entries move towards the served end meanwhile, so none slips through between two steps.
+        newest = max(LOOK_AT, length - LOOK_AT)
+        starts = [*range(0, min(length, LOOK_AT), STEP), *range(newest, length, STEP)][::-1]
+        for start in starts:
+            if not any(answer.is_open(each) for each in range(len(picks))):
+                break
+            _ask_list(scripts, key, longest_bytes, [start], wanted, answer)
+        if length > 2 * LOOK_AT:
+            answer.unsearched = f"it is not among the {LOOK_AT} next to run or newest, and no more are looked through"
+    return answer.told()
+
+
+def _ask_list(
+    scripts: Scripts,
+    key: str,
+    longest_bytes: int,
+    starts: Sequence[int],
+    wanted: Mapping[str, Sequence[int]],
+    answer: _Answer,
+) -> int:
+    """Add what is found in the stretches that begin at `starts`; the length of the queue."""
+    length = 0
+    left = [(start, start + STEP) for start in starts]
+    for _ in range(READ_CALLS):
+        open_ids = [name for name, ns in wanted.items() if any(answer.is_open(n) for n in ns)]
+        calls: list[list[Argument]] = [
+            [key, longest_bytes, ROOM_BYTES, at, end - at, READ_BYTES, *open_ids] for at, end in left
+        ]
+        further = []
+        for n, reply in _run(scripts, "listed", calls, answer):
+            length = max(length, reply.pop())
+            reached, end = reply.pop(), left[n][1]
+            if left[n][0] < reached < min(end, length):
+                further.append((reached, end))
+            for at, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
+                answer.add(wanted, raw, size, cut, at)
+        left = further
+        if not left or not any(answer.is_open(n) for ns in wanted.values() for n in ns):
+            break
+    return length
+
+
+def _run(
+    scripts: Scripts, name: str, calls: Sequence[Sequence[Argument]], answer: _Answer
+) -> Iterable[tuple[int, list[Reply]]]:
+    """The number of each call with its reply, of the replies that could be had; otherwise `answer` is told why not."""
+    replies = scripts.run(keys.script(name), calls)
+    if replies is None:
+        answer.refused = "not permitted: the Redis user may not run scripts (EVAL)"
+        return
+    for n, reply in enumerate(replies[0]):
+        if isinstance(reply, ResponseError):
+            answer.refused = explain(str(reply))
+        else:
+            yield n, reply
+
+
+class _Answer:
+    """What is known so far of each pick."""
+
+    def __init__(self, picks: Sequence[Pick]) -> None:
+        self._picks = picks
+        self._spots: dict[int, Spot] = {}
+        self._changed: set[int] = set()
+        self._full: set[int] = set()
+        self.refused: str | None = None
+        self.unsearched: str | None = None
+
+    def is_open(self, n: int) -> bool:
+        """Whether nothing is known yet of a pick."""
+        return n not in self._spots and n not in self._full
+
+    def add(self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int) -> None:
+        """Note an entry that may be among `wanted`, picks by jid."""
+        if size < 0 and not cut:
+            # Nothing of it was read for want of room: it may be any of them.
+            stamp, names = "", list(wanted)
+        elif isinstance(raw, bytes):
+            stamp = text(cut) if cut else stamp_of(raw)
+            names = self._names(wanted, raw, stamp)
+        else:
+            stamp = text(cut) if cut else ""
+            # Only a digest of it is here; without a stamp to compare, its place must do.
+            names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._expects(ns, stamp)]
+        for name in names:
+            for n in wanted[name]:
+                expected = self._picks[n].stamp
+                if expected is not None and stamp and expected != stamp:
+                    self._changed.add(n)
+                elif size < 0:
+                    self._full.add(n)
+                elif n not in self._spots:
+                    self._spots[n] = Spot(raw if isinstance(raw, bytes) else None, size, stamp, at)
+
+    def _names(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
+        """Which of `wanted` this entry is; where none has its name, by its bytes: odd JSON is not read alike by all."""
+        named = [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
+        return named or [name for name, ns in wanted.items() if any(self._picks[n].stamp == stamp for n in ns)]
+
+    def _expects(self, ns: Sequence[int], stamp: str) -> bool:
+        return any(self._picks[n].stamp in (None, stamp) for n in ns)
+
+    def told(self) -> list[Located]:
+        """What is known of each pick, in order."""
+        return [self._told(n) for n in range(len(self._picks))]
+
+    def _told(self, n: int) -> Located:
+        if n in self._spots:
+            return self._spots[n]
+        if n in self._full:
+            return None
+        pick = self._picks[n]
+        if self.refused:
+            return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=self.refused)
+        if n in self._changed:
+            return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="it is not the same as when it was seen")
+        if self.unsearched:
+            return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=self.unsearched)
+        return Acted(id=pick.id, outcome=Outcome.GONE)

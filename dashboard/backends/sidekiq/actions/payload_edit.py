@@ -1,0 +1,247 @@
+"""New payloads made of old ones: only the fields that an action is about change, the rest stays byte for byte.
+
+A value that no action is about is never decoded, so that floats, big integers, escapes and the order of keys survive.
+Source: sidekiq `lib/sidekiq/api.rb` (SortedEntry#retry), `client.rb` (push), `job_util.rb` (validate, normalize_item).
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ....clock import instant, iso
+from ...payloads.decoding import loads, written
+from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
+from ..job_decoding import arguments_of
+
+Fields = dict[str, msgspec.Raw]
+
+_FIELDS = msgspec.json.Decoder(Fields)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+# What a payload tells of failures; a job that is made anew has none.
+FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_class", "error_message", "error_backtrace")
+# With these set back, the next failure counts as the first one.
+ATTEMPTS = ("retry_count", "failed_at", "retried_at")
+# A batch counts its jobs by their ids: one that it does not know would end it early. Locks and digests are made anew
+# from the arguments by the middleware that asks for them: an old one would free, or take, what belongs to another job.
+# An expiry is that of the old push, a time to run at is over. How often a job was interrupted (super_fetch, reliable
+# fetch) or came over a limit (Enterprise) ends it, when it is too often: a new one begins at none.
+# Source: sidekiq-unique-jobs `lib/sidekiq_unique_jobs/job.rb` (prepare, add_digest).
+OF_THE_OLD_JOB = (
+    *FAILURES,
+    *("at", "interrupted_count", "overrated"),
+    *("bid", "expiry", "unique_token", "lock_digest", "lock_args", "unique_digest", "unique_args"),
+)
+# What Active Job keeps in its envelope of how far a job has come: a new one begins at the first step. Source: rails
+# `active_job/continuable.rb` (serialize), job-iteration `lib/job-iteration/iteration.rb` (serialize).
+PROGRESS = ("continuation", "resumptions", "cursor_position", "times_interrupted", "total_time", "scheduled_at")
+DEFAULT_QUEUE = "default"
+
+
+class Malformed(ValueError):
+    """The entry is no job that Sidekiq would push; the text says why."""
+
+
+class Push(NamedTuple):
+    """What is pushed: the payload, the queue it goes to, and the id it bears."""
+
+    queue: str
+    payload: bytes
+    jid: str
+
+
+def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> Push:
+    """The payload with which Sidekiq itself would push an entry of a set `now`, seconds since 1970. Raises Malformed.
+
+    `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
+    """
+    fields = _checked(raw)
+    if reset:
+        for name in ATTEMPTS:
+            fields.pop(name, None)
+    elif counted_back and (count := _integer(fields.get("retry_count"))) is not None:
+        fields["retry_count"] = _raw(count - 1)
+    return _push(fields, _queue(fields), now)
+
+
+def moved(raw: bytes, queue: str) -> Push:
+    """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
+    fields = _checked(raw)
+    fields["queue"] = _raw(queue)
+    return Push(queue, msgspec.json.encode(fields), _jid(fields))
+
+
+def anew(raw: bytes, now: float) -> Push:
+    """The payload of a new job of the same content. Raises Malformed."""
+    return _anew(_checked(raw), now, None)
+
+
+def edited(raw: bytes, now: float, arguments: list[Any]) -> Push:
+    """The payload of a new job with other `arguments`; what is masked in them is as in the old ones.
+
+    Raises Malformed, InvalidPayload.
+    """
+    fields = _checked(raw)
+    if "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
+        raise Malformed("its last argument is encrypted, only the app can write it")
+    try:
+        # Looked at as the page shows it, which decodes no more of an entry.
+        payload = loads(raw, exact=True)
+    except ValueError:
+        payload = {}
+    return _anew(fields, now, with_originals(arguments, arguments_of(payload), "arguments"))
+
+
+def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> Push:
+    for name in OF_THE_OLD_JOB:
+        fields.pop(name, None)
+    fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"), now)
+    fields["jid"] = _raw(secrets.token_hex(12))
+    if "created_at" in fields:
+        fields["created_at"] = _as_known(fields, now)
+    return _push(fields, _queue(fields), now)
+
+
+def of_message(message: bytes, queue: str, now: float) -> Push:
+    """The payload of a run of a schedule from the message that the schedule keeps. Raises Malformed.
+
+    Stamps are seconds with a fraction: every version reads them as what they are.
+    """
+    fields = _checked(message)
+    fields.setdefault("queue", _raw(queue))
+    fields["jid"] = _raw(secrets.token_hex(12))
+    fields["created_at"] = _raw(now)
+    return _push(fields, _queue(fields), now)
+
+
+def written_arguments(text: str) -> list[Any]:
+    """The arguments that a person wrote: a JSON array. Raises InvalidPayload with what is wrong with it."""
+    found = decoded_edit(text)
+    if not isinstance(found, list):
+        raise InvalidPayload("The arguments must be a JSON array.")
+    return found
+
+
+def readable(raw: bytes) -> Fields:
+    """The fields of an entry, their values undecoded. Raises Malformed for what is no JSON object in UTF-8."""
+    try:
+        if not raw.isascii():
+            raw.decode("utf-8")
+        return _fields(raw)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        raise Malformed("it is no readable job: it can only be deleted") from None
+
+
+def _fields(raw: bytes) -> Fields:
+    """The fields of a JSON object; with half a surrogate pair in it, which JSON may spell, they are written anew."""
+    try:
+        return _FIELDS.decode(raw)
+    except msgspec.DecodeError:
+        found = loads(raw, exact=True, limit=len(raw))
+        if not isinstance(found, dict):
+            raise
+    for name in found:
+        name.encode("utf-8")  # such a name cannot be written
+    return {name: _written(value) for name, value in found.items()}
+
+
+def _members(raw: bytes) -> list[msgspec.Raw]:
+    """The members of a JSON array, as `_fields`."""
+    try:
+        return _LIST.decode(raw)
+    except msgspec.DecodeError:
+        found = loads(raw, exact=True, limit=len(raw))
+        if not isinstance(found, list):
+            raise
+    return [_written(value) for value in found]
+
+
+def _written(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(written(value, compact=True).encode("utf-8"))
+
+
+def _checked(raw: bytes) -> Fields:
+    """As `readable`; Malformed too for what Sidekiq's client would not take."""
+    fields = readable(raw)
+    if not _text(fields.get("class")):
+        raise Malformed("it names no class, so no worker can run it: it can only be deleted")
+    if not bytes(fields.get("args") or b"").startswith(b"["):
+        raise Malformed("its arguments are no array, so no worker can run it: it can only be deleted")
+    return fields
+
+
+def _queue(fields: Fields) -> str:
+    if "queue" not in fields:
+        fields["queue"] = _raw(DEFAULT_QUEUE)
+        return DEFAULT_QUEUE
+    queue = _text(fields["queue"])
+    if not queue:
+        raise Malformed("the name of its queue is no text")
+    return queue
+
+
+def _push(fields: Fields, queue: str, now: float) -> Push:
+    jid = _jid(fields)
+    fields["enqueued_at"] = _as_known(fields, now)
+    return Push(queue, msgspec.json.encode(fields), jid)
+
+
+def _jid(fields: Fields) -> str:
+    jid = _text(fields.get("jid"))
+    if not jid:
+        jid = secrets.token_hex(12)
+        fields["jid"] = _raw(jid)
+    return jid
+
+
+def _as_known(fields: Fields, now: float) -> msgspec.Raw:
+    """Now, as the release writes it that made the payload: 8 whole milliseconds, older ones seconds with a fraction."""
+    known = fields.get("created_at", fields.get("enqueued_at"))
+    return _raw(int(now * 1000) if _integer(known) is not None else now)
+
+
+def _arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.Raw:
+    """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
+    old = fields["args"]
+    try:
+        first, *more = _members(bytes(old))
+        envelope = _fields(bytes(first))
+    except (ValueError, msgspec.DecodeError):
+        envelope, more = {}, []
+    if "wrapped" not in fields or "arguments" not in envelope:
+        return msgspec.Raw(arguments) if arguments is not None else old
+    if arguments is not None:
+        envelope["arguments"] = msgspec.Raw(arguments)
+    anew: dict[str, Any] = {
+        "job_id": str(uuid.uuid4()),
+        "provider_job_id": None,
+        "executions": 0,
+        "exception_executions": {},
+    }
+    if _text(envelope.get("enqueued_at")):
+        anew["enqueued_at"] = iso(instant(now))
+    for name, value in anew.items():
+        if name in envelope:
+            envelope[name] = _raw(value)
+    for name in PROGRESS:
+        envelope.pop(name, None)
+    return msgspec.Raw(msgspec.json.encode([envelope, *more]))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    try:
+        return msgspec.json.decode(raw, type=str) if raw is not None else None
+    except (ValueError, msgspec.DecodeError):
+        return None
+
+
+def _integer(raw: msgspec.Raw | None) -> int | None:
+    digits = bytes(raw or b"").removeprefix(b"-")
+    return int(bytes(raw or b"")) if digits.isdigit() and len(digits) < 19 else None
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))

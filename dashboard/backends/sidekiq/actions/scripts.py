@@ -1,0 +1,109 @@
+"""Sending what changes something: many jobs per script, few enough that no script holds Redis for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ....sources.source import Argument, Command, Reply, Source
+from ...actions import Acted, Outcome
+from ...payloads.decoding import printable
+from .. import keys
+
+JOBS_PER_CALL = 100
+BYTES_PER_CALL = 256 * 1024
+
+NEARER = 3
+CHANGED = "it changed meanwhile, or the queue moved on too far: look again"
+OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED, NEARER: Outcome.DONE}
+NEARER_WORDS = "it stands nearer to its turn than before: its place in the middle of a long queue is not sought"
+
+
+class Step(NamedTuple):
+    """What a script does to one job: `id` for the answer, and its ARGV."""
+
+    id: str
+    arguments: tuple[Argument, ...]
+    new_id: str | None = None
+
+
+def run(
+    source: Source,
+    script: str,
+    fixed: Sequence[str],
+    head: Sequence[Argument],
+    steps: Sequence[Step],
+    *,
+    counted: bool = False,
+) -> list[Acted]:
+    """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
+
+    `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
+    the calls before. A call that the server refuses refuses its steps. Raises BackendUnavailable.
+    """
+    text = keys.script(script, "writing")
+    parts = list(portions(steps))
+    commands: list[Command] = []
+    before = 0
+    for part in parts:
+        own = (*head, before) if counted else head
+        arguments = [argument for step in part for argument in step.arguments]
+        commands.append(("EVAL", text, len(fixed), *fixed, *own, *arguments))
+        before += len(part)
+    acted: list[Acted] = []
+    for part, reply in zip(parts, source.batch(commands), strict=True):
+        source.check_writable(reply)
+        acted.extend(_told(part, reply))
+    return acted
+
+
+def portions(steps: Sequence[Step]) -> Iterable[list[Step]]:
+    """`steps` in runs of which one script call may take care."""
+    part: list[Step] = []
+    size = 0
+    for step in steps:
+        length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes | str))
+        full = len(part) >= JOBS_PER_CALL or size + length > BYTES_PER_CALL
+        if part and full:
+            yield part
+            part, size = [], 0
+        part.append(step)
+        size += length
+    if part:
+        yield part
+
+
+def _told(part: Sequence[Step], reply: Reply) -> Iterable[Acted]:
+    """One Acted per step; a script may answer a remark after its outcomes, as text."""
+    if isinstance(reply, ResponseError):
+        detail = explain(str(reply))
+        return [Acted(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
+    remark = printable(reply[len(part)], 300) if len(reply) > len(part) else None
+    return [_acted(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
+
+
+def _acted(step: Step, code: Reply, remark: str | None) -> Acted:
+    if isinstance(code, bytes):
+        return Acted(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
+    outcome = OUTCOMES[code]
+    if code == NEARER:
+        remark = NEARER_WORDS
+    if outcome is Outcome.DONE:
+        return Acted(id=step.id, outcome=outcome, detail=remark, new_id=step.new_id)
+    return Acted(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
+
+
+def explain(error: str) -> str:
+    """An error of the server in words for an operator."""
+    low = error.lower()
+    if "noperm" in low or "no permission" in low or "can't run this command" in low or "no permissions" in low:
+        return f"not permitted to the Redis user: {printable(error, 200)}"
+    if "wrongtype" in low:
+        return "a key of this queue has the wrong type: something other than Sidekiq wrote to it"
+    if "oom" in low or "maxmemory" in low:
+        return "Redis is out of memory and takes no writes"
+    if "readonly" in low:
+        return "this Redis is a read-only replica"
+    return f"Redis refused it: {printable(error, 200)}"

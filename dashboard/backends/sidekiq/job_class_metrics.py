@@ -1,0 +1,131 @@
+"""What each class of jobs did in the last hour: the metrics of Sidekiq 7 and 8, kept per minute in UTC.
+
+Layout: sidekiq `lib/sidekiq/metrics/tracking.rb` and `shared.rb`, 7.0 to 8.1. A minute is a hash of `CLASS|p`
+(attempts), `CLASS|f` (failed ones) and `CLASS|ms` (run time of those that went well); the times of a class in a minute
+are a string of 16-bit counters, one per bucket.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import NamedTuple
+
+from ...clock import instant
+from ...model import ClassBoard, ClassStats
+from ...sources.source import Reply, Source
+from ..payloads.decoding import text
+
+MINUTES = 60
+SCOPE = "in all queues together: Sidekiq adds up attempts per class, not per queue, at each heartbeat"
+# What is read of a minute, three fields a class; a minute with many more is not read to its end.
+FIELDS = 1500
+MOST = 50
+# The times below which the counters count, in ms; the last one counts all that took longer.
+BELOW_MS = (
+    *(20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1100, 1700, 2500, 3800, 5750, 8500),
+    *(13_000, 20_000, 30_000, 45_000, 65_000, 100_000, 150_000, 225_000, 335_000),
+)
+COUNTERS = len(BELOW_MS) + 1
+Minute = tuple[datetime, int]  # and the major version in whose way it is written
+
+
+class Sums(NamedTuple):
+    """What is added up of one class, and the minutes in which some of its jobs went well."""
+
+    counts: dict[bytes, int]
+    minutes: list[Minute]
+
+
+def read(source: Source, namespace: str) -> ClassBoard | None:
+    """The classes that ran within the hour; None when nothing is kept of any. Cost: 2 round trips, 1 for none."""
+    at = instant(source.now_s() // 60 * 60)
+    if at is None:
+        return None
+    minutes = [(at - timedelta(minutes=n), major) for n in range(MINUTES) for major in (7, 8)]
+    replies = source.batch([("HSCAN", f"{namespace}{_hash(*each)}", 0, "COUNT", FIELDS) for each in minutes])
+    sums, cut = _summed(minutes, replies)
+    if not sums:
+        return None
+    ordered = sorted(sums.items(), key=lambda entry: (-entry[1].counts[b"ms"], -entry[1].counts[b"p"], entry[0]))[:MOST]
+    times = _times(source, namespace, ordered)
+    return ClassBoard(
+        classes=tuple(_class(name, each.counts, times[name]) for name, each in ordered),
+        total=len(sums),
+        span_s=MINUTES * 60.0,
+        scope=SCOPE,
+        cut=cut,
+    )
+
+
+def _hash(at: datetime, major: int) -> str:
+    """The key of a minute. Version 8 writes two digits of it, for a single one names ten minutes there."""
+    return f"j|{at:%Y%m%d}|{at.hour}:{at.minute}" if major == 7 else f"j|{at:%y%m%d}|{at.hour}:{at:%M}"
+
+
+def _histogram(name: bytes, at: datetime, major: int) -> bytes:
+    """The key of the times of a class in a minute."""
+    window = f"{at:%d-%H}:{at.minute}" if major == 7 else f"{at.day}-{at.hour}:{at.minute}"
+    return (b"" if major == 7 else b"h|") + name + b"-" + window.encode()
+
+
+def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, Sums], bool]:
+    """(the sums by class, whether a minute held more than was read)."""
+    sums: dict[bytes, Sums] = defaultdict(lambda: Sums({b"p": 0, b"f": 0, b"ms": 0}, []))
+    cut = False
+    for minute, reply in zip(minutes, replies, strict=True):
+        if not isinstance(reply, list):
+            continue
+        cursor, flat = reply
+        cut = cut or cursor != b"0"
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        for field, value in fields.items():
+            name, _, what = field.rpartition(b"|")
+            if not name or what not in (b"p", b"f", b"ms"):
+                continue
+            sums[name].counts[what] += _count(value)
+            if what == b"p" and _count(value) > _count(fields.get(name + b"|f")):
+                sums[name].minutes.append(minute)
+    return sums, cut
+
+
+def _times(source: Source, namespace: str, classes: Iterable[tuple[bytes, Sums]]) -> Mapping[bytes, list[int]]:
+    """The counters of each class, added up over the minutes."""
+    wanted = [(name, minute) for name, sums in classes for minute in sums.minutes]
+    space = namespace.encode("utf-8", "surrogateescape")
+    replies = source.batch(
+        [("GETRANGE", space + _histogram(name, *minute), 0, 2 * COUNTERS - 1) for name, minute in wanted]
+    )
+    added: dict[bytes, list[int]] = defaultdict(lambda: [0] * COUNTERS)
+    for (name, _), raw in zip(wanted, replies, strict=True):
+        if isinstance(raw, bytes):
+            # As long as its last counter that is not 0.
+            for n, (count,) in enumerate(struct.iter_unpack(">H", raw[: len(raw) // 2 * 2])):
+                added[name][n] += count
+    return added
+
+
+def _class(name: bytes, counts: Mapping[bytes, int], times: Sequence[int]) -> ClassStats:
+    runs, failed = counts[b"p"], counts[b"f"]
+    return ClassStats(
+        name=text(name),
+        runs=runs,
+        failed=failed,
+        runtime_mean_s=counts[b"ms"] / (runs - failed) / 1000 if runs > failed else None,
+        runtime_p50_below_s=_below_s(times, 0.5),
+        runtime_p95_below_s=_below_s(times, 0.95),
+    )
+
+
+def _below_s(times: Sequence[int], share: float) -> float | None:
+    """The least bound of a bucket below which at least `share` of the times lie; None when there is none."""
+    total = sum(times)
+    below = (bound for bound, sofar in zip(BELOW_MS, accumulate(times), strict=False) if sofar >= share * total)
+    return next(below, 0) / 1000 or None if total else None
+
+
+def _count(value: bytes | None) -> int:
+    return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0

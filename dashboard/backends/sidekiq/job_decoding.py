@@ -1,0 +1,345 @@
+"""From a job's payload to a Job. A payload is JSON that any client may have written: hostile until it is read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ...clock import EPOCH, instant
+from ...model import Job, JobError, Payload, QueueRef, State, TimelineEvent
+from ..bounded_reads import stamp_of
+from ..payloads.decoding import (
+    DECODE_LIMIT_BYTES,
+    bounded,
+    decoded_payload,
+    finite,
+    json_payload,
+    loads,
+    printable,
+    text,
+)
+from ..payloads.search_text import of_json, of_value
+
+# What a backtrace may grow to when it is unpacked.
+BACKTRACE_LIMIT_BYTES = 512 * 1024
+# Retries of a job that says `retry: true`, unless the app's configuration says otherwise, which Redis does not tell.
+DEFAULT_RETRIES = 25
+# Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
+MILLISECONDS = 1e11
+LONGEST_TIME = 64
+# What stands in the place of an encrypted argument, as on Sidekiq's own pages: `lib/sidekiq/api.rb` (display_args).
+ENCRYPTED = "[encrypted data]"
+
+
+class _Jid(msgspec.Struct):
+    jid: Any = None
+
+
+_JID = msgspec.json.Decoder(_Jid)
+
+
+def moment(value: Any) -> datetime | None:
+    """The instant of a time in a payload: seconds or milliseconds, as a number or text, or a time as Ruby prints it
+    (`2026-11-23 10:00:00 UTC`, ISO 8601); None for anything else.
+    """
+    if isinstance(value, str):
+        return _written_moment(value)
+    number = finite(value)
+    if number is None or number <= 0:
+        return None
+    return instant(number / 1000 if number > MILLISECONDS else number)
+
+
+def _written_moment(value: str) -> datetime | None:
+    if len(value) > LONGEST_TIME:
+        return None
+    try:
+        return moment(float(value))
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00").replace(" +", "+").replace(" -", "-"))
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if found > EPOCH else None
+
+
+def enqueued_at(payload: Mapping[str, Any]) -> datetime | None:
+    """When a job was put in line; of one that is still to be, when it was made."""
+    at = payload.get("enqueued_at")
+    return moment(payload.get("created_at") if at is None else at)
+
+
+def decode(raw: bytes) -> dict[str, Any] | None:
+    """The payload; None for what is no JSON object, as the dead set may hold."""
+    try:
+        value = loads(raw)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def words(value: Any, limit: int) -> str | None:
+    """A text of the payload for people; None for what is no text."""
+    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
+
+
+def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -> str:
+    """How an entry is addressed: by its jid; in a set by `<score>-<jid>`, as Sidekiq's own pages do.
+
+    An entry without a jid is told by its stamp.
+    """
+    jid = (payload or {}).get("jid")
+    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{stamp}"
+    return f"{text(score)}-{name}" if score is not None else name
+
+
+def jid_of(raw: bytes) -> Mapping[str, Any] | None:
+    """As `decode`, but of the jid alone, however long the rest is; None for what is no JSON object."""
+    try:
+        return {"jid": _JID.decode(raw).jid}
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return decode(raw)  # it reads half a surrogate pair, too
+
+
+def row(
+    ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, stamp: bytes | None = None
+) -> Job:
+    """An entry as a row of a list; `stamp` as the server tells it where `raw` was cut."""
+    payload = decode(raw)
+    known = text(stamp) if stamp is not None else stamp_of(raw)
+    common: dict[str, Any] = {
+        "id": job_id(payload, known, score),
+        "stamp": known,
+        "source": ref.source,
+        "backend": ref.backend,
+    }
+    at = moment(_number(score))
+    if payload is None:
+        return Job(
+            **common,
+            queue=ref.name,
+            state=state,
+            native_state=native,
+            summary=printable(raw, 200),
+            finished_at=at if state is State.DEAD else None,
+            scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
+            problem=f"no readable job: {size} bytes that are no JSON object",
+        )
+    return Job(
+        **common,
+        queue=words(payload.get("queue"), 200) or ref.name,
+        name=job_name(payload),
+        state=state,
+        native_state=native,
+        enqueued_at=enqueued_at(payload),
+        scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
+        finished_at=at if state is State.DEAD else None,
+        attempts=_attempts(payload),
+        max_attempts=_max_attempts(payload),
+        summary=arguments(payload),
+        error=error(payload),
+        problem=None if isinstance(payload.get("jid"), str) else "it has no jid, so no Sidekiq client made it",
+    )
+
+
+def without_data(
+    ref: QueueRef, state: State, native: str, raw: bytes, score: bytes | None, stamp: bytes | None, problem: str
+) -> Job:
+    """An entry as a row of which no more than its address is told."""
+    known = text(stamp) if stamp is not None else stamp_of(raw)
+    return Job(
+        id=job_id(jid_of(raw), known, score),
+        stamp=known,
+        source=ref.source,
+        backend=ref.backend,
+        queue=ref.name,
+        state=state,
+        native_state=native,
+        problem=problem,
+    )
+
+
+def job_name(payload: Mapping[str, Any]) -> str | None:
+    """The class that runs; for Active Job the one behind its wrapper."""
+    for name in ("display_class", "wrapped", "class"):
+        if found := words(payload.get(name), 300):
+            return found
+    return None
+
+
+def arguments(payload: Mapping[str, Any], limit: int = 300) -> str | None:
+    """The arguments in one line, masked; those of Active Job without its envelope. None when they were left out."""
+    found = arguments_of(payload)
+    if found is None:
+        return None
+    shown, _ = bounded(found)
+    return printable(json.dumps(shown, ensure_ascii=False)[1:-1].encode("utf-8", "replace"), limit) or None
+
+
+def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
+    """The arguments, those of Active Job without its envelope, ENCRYPTED for one that is; None where there are none."""
+    found = payload.get("args")
+    if not isinstance(found, list):
+        return None
+    envelope = envelope_of(payload)
+    if envelope is not None:
+        return list(envelope["arguments"])
+    return [*found[:-1], ENCRYPTED] if found and is_encrypted(payload) else found
+
+
+def is_encrypted(payload: Mapping[str, Any]) -> bool:
+    """Whether the last argument is encrypted by Sidekiq Enterprise."""
+    return payload.get("encrypt") not in (None, False)
+
+
+def searched_text(raw: bytes) -> str:
+    """The text of a payload that a search looks through, without what is encrypted."""
+    payload = decode(raw) if b'"encrypt"' in raw else None
+    if payload is None or not is_encrypted(payload):
+        return of_json(raw)
+    return of_value(bounded({**payload, "args": arguments_of(payload)})[0])
+
+
+def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What Active Job wraps a job in; None for other jobs."""
+    found = payload.get("args")
+    first = found[0] if isinstance(found, list) and found else None
+    if "wrapped" in payload and isinstance(first, dict) and isinstance(first.get("arguments"), list):
+        return first
+    return None
+
+
+def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
+    """The latest failure; None when it never failed."""
+    class_name, message = words(payload.get("error_class"), 300), words(payload.get("error_message"), 10_000)
+    if class_name is None and message is None:
+        return None
+    return JobError(class_name=class_name, message=message, stack=backtrace(payload) if with_stack else None)
+
+
+def backtrace(payload: Mapping[str, Any]) -> str | None:
+    """The lines of the backtrace, kept only for jobs that ask for it; None when it is not there or unreadable."""
+    packed = payload.get("error_backtrace")
+    lines: Any = packed
+    if isinstance(packed, list):
+        pass
+    elif isinstance(packed, str):
+        try:
+            unpacker = zlib.decompressobj()
+            plain = unpacker.decompress(base64.b64decode(packed), BACKTRACE_LIMIT_BYTES)
+            lines = loads(plain[:DECODE_LIMIT_BYTES])
+        except (ValueError, zlib.error):
+            return None
+    else:
+        return None
+    if not isinstance(lines, list):
+        return None
+    return "\n".join(printable(line.encode("utf-8", "replace"), 2000) for line in lines[:500] if isinstance(line, str))
+
+
+def stack_of(raw: bytes) -> str | None:
+    """The backtrace of a payload as it stands in Redis; None when there is none."""
+    payload = decode(raw) if b'"error_backtrace"' in raw else None
+    return backtrace(payload) if payload else None
+
+
+def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
+    """What the job is called with: its arguments, or the entry as it stands."""
+    if payload is None or arguments_of(payload) is None:
+        return json_payload(raw, size)
+    return decoded_payload(arguments_of(loads(raw, exact=True)), size)
+
+
+def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:
+    """What the payload keeps of the job's life, oldest first."""
+    detail = words(payload.get("error_message"), 200)
+    known = [
+        (moment(payload.get("created_at")), "created", None),
+        (moment(payload.get("enqueued_at")), "enqueued", None),
+        (moment(payload.get("failed_at")), "failed first", detail if "retried_at" not in payload else None),
+        (moment(payload.get("retried_at")), "failed again", detail),
+    ]
+    if at is not None and state is not None:
+        word = {State.DEAD: "died", State.RETRYING: "next try", State.SCHEDULED: "due", State.ACTIVE: "started"}.get(
+            state
+        )
+        if word:
+            known.append((at, word, None))
+    events = [TimelineEvent(at=when, event=event, detail=text_) for when, event, text_ in known if when is not None]
+    return tuple(sorted(events, key=lambda event: event.at))
+
+
+def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What only Sidekiq tells."""
+    for label, name in (("Retry queue", "retry_queue"), ("Class in Redis", "class")):
+        if (found := words(payload.get(name), 200)) and found != job_name(payload):
+            yield label, found
+    if payload.get("retry") is False:
+        yield "Retries", "none: it vanishes when it fails"
+    if payload.get("dead") is False:
+        yield "When retries are used up", "it vanishes instead of dying"
+    if isinstance(tags := payload.get("tags"), list) and tags:
+        yield "Tags", ", ".join(words(tag, 50) or "?" for tag in tags[:20])
+    yield from _progress(payload)
+
+
+def _progress(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """How far an interrupted job of Active Job has come; a retry goes on there.
+
+    Source: rails `active_job/continuation.rb` (to_h), job-iteration `lib/job-iteration/iteration.rb` (serialize).
+    """
+    envelope = envelope_of(payload) or {}
+    continuation = envelope.get("continuation")
+    steps = continuation if isinstance(continuation, dict) else {}
+    if isinstance(done := steps.get("completed"), list) and done:
+        yield "Completed steps", ", ".join(_brief(step) for step in done[:50])
+    current = steps.get("current")
+    if isinstance(current, list) and current:
+        cursor = f", cursor {_brief(current[1])}" if len(current) > 1 and current[1] is not None else ""
+        yield "Current step", _brief(current[0]) + cursor
+    if envelope.get("cursor_position") is not None:
+        yield "Cursor", _brief(envelope["cursor_position"])
+    for label, name in (("Resumptions", "resumptions"), ("Interruptions", "times_interrupted")):
+        if isinstance(times := envelope.get(name), int) and not isinstance(times, bool) and times > 0:
+            yield label, _brief(times)
+
+
+def _brief(value: Any) -> str:
+    """A value of the payload in one line, masked."""
+    shown, _ = bounded(value)
+    line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    return printable(line.encode("utf-8", "replace"), 200)
+
+
+def _attempts(payload: Mapping[str, Any]) -> int | None:
+    """Tries that failed: Sidekiq counts from the first failure on; None where a failure is told without its number."""
+    count = payload.get("retry_count")
+    if count is None:
+        failed = any(payload.get(name) is not None for name in ("error_class", "error_message", "failed_at"))
+        return None if failed or "class" not in payload else 0
+    return count + 1 if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+
+
+def _max_attempts(payload: Mapping[str, Any]) -> int | None:
+    """How often a job may be tried. Sidekiq takes whatever is no whole number as its default."""
+    retry = payload.get("retry")
+    if retry is None:
+        return None
+    if retry is False:
+        return 1
+    return max(1, retry + 1) if isinstance(retry, int) and retry is not True else DEFAULT_RETRIES + 1
+
+
+def _number(score: bytes | None) -> float | None:
+    try:
+        return float(score) if score is not None else None
+    except ValueError:
+        return None

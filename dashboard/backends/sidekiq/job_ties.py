@@ -1,0 +1,116 @@
+"""What a job is tied to beside its place: a batch of Sidekiq Pro, a lock that keeps it unique, how far it has come.
+
+Source: sidekiq-unique-jobs 6 to 9, `lib/sidekiq_unique_jobs/key.rb`, `lua/lock.lua`: a lock is a hash `DIGEST:LOCKED`
+with a field for each job that holds it, and expires only where the app gave it a time. sidekiq 7.3 and 8
+`lib/sidekiq/job/iterable.rb`: how far an iterable job has come is a hash `it-JID` that lives for 30 days; a retry goes
+on there, and neither deleting a job nor making a copy of it touches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...clock import iso
+from ...sources.source import Command, Reply, Source
+from ..payloads.decoding import bounded, finite, loads, printable, text
+from .job_decoding import moment, words
+
+LONGEST_DIGEST = 300
+LONGEST_JID = 200
+# Of an iterable job: runs, seconds that they took, where the next one begins, when it was asked to stop.
+ITERATION = ("ex", "rt", "c", "cancelled")
+LONGEST_CURSOR = 64 * 1024
+
+
+def facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """The batch and the lock of a job, and how far an iterable one has come.
+
+    Cost: 1 round trip for a job with a jid, 2 for an iterable one that has begun.
+    """
+    if batch := words(payload.get("bid"), 200):
+        yield "Batch", f"{batch} (never completes if this job is deleted)"
+    seconds = finite(payload.get("unique_for"))
+    if seconds is not None and seconds > 0:
+        yield "Unique for (s)", f"{seconds:g}"
+    jid = payload.get("jid")
+    own = jid if isinstance(jid, str) and jid.isascii() and len(jid) <= LONGEST_JID else ""
+    digest = digest_of(payload)
+    lock = f"{namespace}{digest}:LOCKED"
+    iteration = f"{namespace}it-{own}"
+    commands: list[Command] = [("HLEN", lock), ("HEXISTS", lock, own), ("PTTL", lock)] if digest is not None else []
+    commands += [("HSTRLEN", iteration, name) for name in ITERATION] if own else []
+    replies = source.batch(commands) if commands else []
+    if digest is not None:
+        kind = words(payload.get("lock") or payload.get("unique"), 100)
+        yield "Unique lock", f"{words(digest, 200)}{f' ({kind})' if kind else ''}: {_holder(*replies[:3])}"
+    if own:
+        yield from _iteration(source, iteration, replies[-len(ITERATION) :])
+
+
+def _iteration(source: Source, key: str, sizes: list[Reply]) -> Iterable[tuple[str, str]]:
+    if any(isinstance(size, ResponseError) for size in sizes):
+        if not any(isinstance(size, NoPermissionError) for size in sizes):
+            yield "Iteration", "its key cannot be read"
+        return
+    lengths = dict(zip(ITERATION, (size if isinstance(size, int) else 0 for size in sizes), strict=True))
+    wanted = [name for name, length in lengths.items() if 0 < length <= LONGEST_CURSOR]
+    if not any(lengths.values()):
+        return
+    found = dict(zip(wanted, source.batch([("HGET", key, name) for name in wanted]), strict=True)) if wanted else {}
+    values = {name: _value(raw) for name, raw in found.items()}
+    runs, seconds, stopped = (finite(values.get(name)) for name in ("ex", "rt", "cancelled"))
+    yield "Runs begun", f"{runs:.0f}" if runs is not None else "unknown"
+    yield "Time spent in them", f"{seconds:.1f} s" if seconds is not None else "unknown"
+    if lengths["c"] > LONGEST_CURSOR:
+        yield "Cursor", f"{lengths['c']} bytes: not read"
+    elif "c" in values:
+        yield "Cursor", _shown(values["c"], found["c"])
+    if stopped is not None and (at := iso(moment(stopped))):
+        yield "Asked to stop", at
+
+
+def _value(raw: Reply) -> Any:
+    """What a field holds: JSON; None for anything else."""
+    try:
+        return loads(raw) if isinstance(raw, bytes) else None
+    except ValueError:
+        return None
+
+
+def _shown(value: Any, raw: Reply) -> str:
+    if value is None and raw == b"null":
+        return "none yet"
+    shown, _ = bounded(text(raw) if value is None and isinstance(raw, bytes) else value)
+    line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    return printable(line.encode("utf-8", "replace"), 200)
+
+
+def _holder(size: Any, own: Any, left_ms: Any) -> str:
+    if not isinstance(size, int) or not isinstance(left_ms, int):
+        return "its key cannot be read"
+    if size == 0:
+        return "not locked now"
+    held = "locked by this job" if own == 1 else "locked by another job"
+    return f"{held}, expires in {max(1, left_ms // 1000)} s" if left_ms >= 0 else f"{held}, does not expire"
+
+
+def digest_of(payload: Mapping[str, Any]) -> str | None:
+    """The digest under which a job is locked; None where its payload has none."""
+    found = payload.get("lock_digest") or payload.get("unique_digest")
+    if not isinstance(found, str) or not 0 < len(found) <= LONGEST_DIGEST:
+        return None
+    return found if found.isprintable() else None
+
+
+def after_delete(payload: Mapping[str, Any] | None) -> str | None:
+    """What a deletion leaves behind, for the outcome; None where nothing."""
+    left = []
+    if payload and (batch := words(payload.get("bid"), 100)):
+        left.append(f"its batch {batch} never completes now, unless the job is put back")
+    if payload and (digest := digest_of(payload)):
+        left.append(f"a lock {words(digest, 100)} that it holds stays until it expires or the app removes it")
+    return "; ".join(left) or None

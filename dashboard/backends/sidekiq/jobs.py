@@ -1,0 +1,367 @@
+"""Pages of jobs, one job, and windows to search in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...clock import monotonic_s
+from ...errors import NotFound, Unsupported, WrongType
+from ...model import Job, JobPage, JobQuery, QueueRef, State
+from ...sources.source import Reply, Source
+from ..actions import Pick
+from ..base import SIFT_BYTES, SIFT_ROWS
+from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
+from ..lua_reads import Scripts
+from ..payloads.decoding import text
+from ..unreadable_data import readable
+from . import job_ties, keys, without_lua, workers
+from .job_decoding import decode, error, facts, job_id, moment, payload_of, row, timeline, without_data
+
+# How far from its served end a list, or from its newest end a set, is looked through for one job: so many entries at
+# once, which keeps the server busy for some ms, and so many and so long in all.
+LOOK_AT = 2000
+LOOK_AT_MOST = 500_000
+LOOK_SECONDS = 1.0
+# The server runs what it reads at once, some 16 KiB of commands, without a look at other clients: a call is short.
+PICKS_PER_CALL = 100
+SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
+
+
+def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    """A page, and the payloads of its rows.
+
+    Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`. One more for an empty
+    queue.
+    """
+    place = keys.place(ref)
+    _check_query(place, query)
+    if query.state is State.ACTIVE:
+        return _active(source, scripts, ref, query)
+    key, kind, backwards = _list_of(place, query)
+    first, stop = query.offset, query.offset + query.per_page
+
+    def ask(at: int) -> Reply:
+        answered = scripts.run(keys.script("page"), [(key, kind, at, stop - at, "1" if backwards else "0", CALL_BYTES)])
+        return (
+            without_lua.page(source, key, kind, at, stop, backwards=backwards) if answered is None else answered[0][0]
+        )
+
+    size, entries, reached = read_stretch(ask, first, stop, 4)
+    _check(source, ref, size)
+    if size == 0 and place.queue is not None and not _exists(source, place):
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
+    native = keys.NATIVE[query.state]
+    total = size if isinstance(size, int) else 0
+    rows = _unique(tuple(_row(ref, query.state, native, *entry) for entry in entries))
+    unread = unread_rows(ref, query.state, native, reached, min(stop, total))
+    page = JobPage(
+        jobs=(*rows, *unread),
+        page=query.page,
+        per_page=query.per_page,
+        total=total,
+        order=keys.ORDERS[query.state],
+        truncated=bool(unread),
+    )
+    payloads = [raw if isinstance(raw, bytes) else b"" for raw, *_ in entries]
+    return page, [*payloads, *(b"" for _ in unread)]
+
+
+def sift(
+    source: Source, scripts: Scripts, ref: QueueRef, state: State, word: str, offset: int
+) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
+    """(jobs in whose payloads or ids `word` may stand, with those, where to go on, whether there is more); None without
+    scripts. Cost: 1 round trip.
+    """
+    place, query = keys.place(ref), JobQuery(state=state)
+    _check_query(place, query)
+    key, kind, backwards = _list_of(place, query)
+    arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
+    answered = scripts.run(keys.script("sift"), [arguments])
+    if answered is None:
+        return None
+    reply: Any = answered[0][0]
+    size, reached, found, _ = reply if isinstance(reply, list) else (reply, 0, [], 0)
+    _check(source, ref, size)
+    entries = zip(*[iter(found)] * 4, strict=True)
+    rows = [(_row(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
+    # What was taken meanwhile must not make the look stand still.
+    reached = max(reached, offset + 1)
+    return rows, reached, reached < size
+
+
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    """The jobs of a page by id and stamp, in the order of `read`; without those that were too much to read.
+
+    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `read`.
+    """
+    place = keys.place(ref)
+    _check_query(place, query)
+    if query.state is State.ACTIVE:
+        return [Pick(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
+    key, kind, backwards = _list_of(place, query)
+    stop = query.offset + query.per_page
+    left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
+    read_bytes = 0
+    found: dict[int, Pick] = {}
+    while left and read_bytes < PAGE_READ_BYTES:
+        calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
+        answered = scripts.run(keys.script("picks"), calls)
+        if answered is None:
+            jobs = read(source, scripts, ref, query)[0].jobs
+            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+        further = []
+        for (at, end), reply in zip(left, answered[0], strict=True):
+            size, entries, reached, some = reply if isinstance(reply, list) else (reply, [], end, 0)
+            _check(source, ref, size)
+            read_bytes += some
+            if at < reached < min(end, size):
+                further.append((reached, end))
+            for n, (jid, stamp, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
+                payload = {"jid": text(jid)} if jid else decode(raw)
+                found[at + n] = Pick(id=job_id(payload, text(stamp), score), stamp=text(stamp))
+        left = further
+    # What moved between two calls may be there twice.
+    return list({(pick.id, pick.stamp): pick for _, pick in sorted(found.items())}.values())
+
+
+def _list_of(place: keys.Place, query: JobQuery) -> tuple[str, str, bool]:
+    """The key that holds a state, its kind, and whether it is read from its end."""
+    if place.queue is not None:
+        return f"{place.namespace}{keys.QUEUE}{place.queue}", "list", False
+    return f"{place.namespace}{keys.SETS[query.state]}", "zset", query.state is State.DEAD
+
+
+def _check_query(place: keys.Place, query: JobQuery) -> None:
+    if query.state not in keys.NATIVE:
+        raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
+    if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
+        raise Unsupported(
+            f"Sidekiq keeps {query.state.value} jobs "
+            + ("in each queue." if place.queue is None else "of all queues together."),
+            hint=None if place.queue is None else "Look at the entry of all queues.",
+        )
+    if query.native is not None and query.native != keys.NATIVE[query.state]:
+        raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
+
+
+def _exists(source: Source, place: keys.Place) -> bool:
+    """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
+    assert place.queue is not None
+    named, processes = source.batch(
+        [("SISMEMBER", f"{place.namespace}queues", place.queue), ("EXISTS", f"{place.namespace}processes")]
+    )
+    return bool(named == 1 or processes == 1)
+
+
+def _check(source: Source, ref: QueueRef, size: Reply) -> None:
+    if isinstance(size, NoPermissionError):
+        raise source.forbidden(size)
+    if isinstance(size, ResponseError):
+        raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
+
+
+def _row(
+    ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, stamp: bytes | None
+) -> Job:
+    entry = raw if isinstance(raw, bytes) else b""
+    job = readable(
+        lambda: row(ref, state, native, entry, length, score, stamp),
+        lambda why: without_data(ref, state, native, entry, score, stamp, why),
+    )
+    if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
+        return msgspec.structs.replace(job, summary=f"{length} bytes: the arguments are on the job's page")
+    return job
+
+
+def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
+    """`rows`, those that repeat an id marked: a client may push one payload twice."""
+    seen: set[str] = set()
+    marked = []
+    for job in rows:
+        if job.id in seen:
+            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+        seen.add(job.id)
+        marked.append(job)
+    return tuple(marked)
+
+
+def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    place = keys.place(ref)
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    if told.why:
+        raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
+    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
+    problems = tuple(_unread_processes(unread, whole=told.whole))
+    jobs = [job for job in workers.running(told.rows) if job.queue == place.queue]
+    shown = jobs[query.offset : query.offset + query.per_page]
+    native = keys.NATIVE[State.ACTIVE]
+    page = JobPage(
+        jobs=tuple(
+            msgspec.structs.replace(
+                row(ref, State.ACTIVE, native, job.payload, len(job.payload), None),
+                started_at=moment(job.run_at),
+                worker=job.process,
+            )
+            for job in shown
+        ),
+        page=query.page,
+        per_page=query.per_page,
+        total=len(jobs),
+        order=keys.ORDERS[State.ACTIVE],
+        at_least=bool(problems),
+        problems=problems,
+    )
+    return page, [job.payload for job in shown]
+
+
+def _unread_processes(unread: int, *, whole: bool) -> Iterator[str]:
+    if unread:
+        processes = "1 process" if unread == 1 else f"{unread} processes"
+        yield f"The jobs of {processes} cannot be read: a key has the wrong type or is too large."
+    if not whole:
+        yield "There are more processes than were read."
+
+
+def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
+    """One job, wherever it stands. Raises NotFound.
+
+    Cost: 2 round trips where scripts are permitted, else 3; one more for what it is tied to, two for an iterable one,
+    and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, looked at.
+    """
+    match = SCORED.match(wanted)
+    whole = _Look(source, scripts, ref, wanted, wanted, "")
+    # A jid that an app gives may begin with a number, too, as a UUID may: of those the lists of queues hold the most.
+    job = _Look(source, scripts, ref, wanted, match[2], match[1]).step() if match else None
+    job = job or whole.step() or _running(source, scripts, ref, wanted)
+    started = monotonic_s()
+    while job is None and whole.more and not (match and ref.shared) and monotonic_s() - started < LOOK_SECONDS:
+        job = whole.step()
+    if job is not None:
+        return job
+    far = f" Only the first {whole.after:,} of {whole.size:,} were looked through." if whole.size > whole.after else ""
+    raise NotFound(
+        f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
+        hint=f"Sidekiq forgets jobs that succeed.{far}",
+    )
+
+
+class _Look:
+    """A look, in steps, for the job that is called `wanted`, by its jid or stamp `name`, and its score or "" for any.
+
+    `after` = how many entries were looked at; `size` = of the longest list or set.
+    """
+
+    def __init__(self, source: Source, scripts: Scripts, ref: QueueRef, wanted: str, name: str, score: str) -> None:
+        self._source, self._ref, self._wanted, self._name, self._score = source, ref, wanted, name, score
+        self._search = _Search(source, scripts, keys.place(ref), name, score)
+        self.after = 0
+
+    @property
+    def size(self) -> int:
+        """Of the longest list or set, as far as it is known."""
+        return self._search.size
+
+    @property
+    def more(self) -> bool:
+        """Whether there are entries that can be looked at and were not."""
+        return bool(self._name) and not self._score and self.after < min(self.size, LOOK_AT_MOST)
+
+    def step(self) -> Job | None:
+        """The job, when it is among the next entries. Cost: 1 round trip, 2 for the job."""
+        found = None
+        for where, raw, length, at, position, cut in self._search.step(self.after):
+            if found is not None or not isinstance(raw, bytes):
+                continue
+            payload = decode(raw)
+            stamp = text(cut) if cut else stamp_of(raw)
+            own = job_id(payload, stamp, at if self._score else None)
+            if own == self._wanted or (at and job_id(payload, stamp, None) == self._name):
+                found = _job(self._source, self._ref, text(where), raw, length, at, position, self._wanted, cut)
+        self.after = self._search.reached
+        return found
+
+
+class _Search:
+    """A look for one job through a list and the sets, in steps.
+
+    `size` = of the longest of them; `reached` = after how many entries the next step begins.
+    """
+
+    def __init__(self, source: Source, scripts: Scripts, place: keys.Place, needle: str, score: str) -> None:
+        self._source, self._scripts = source, scripts
+        self._place, self._needle, self._score = place, needle, score
+        self.size = 0
+        self.reached = 0
+
+    def step(self, after: int) -> list[Any]:
+        """(where, payload, its length, score, place) of what may be the job among LOOK_AT entries past `after`."""
+        # Far from the ends the entry of all queues looks through the sets, a queue's through its list alone.
+        sets = after == 0 or self._place.queue is None
+        queue = self._place.queue or ""
+        where = (self._place.namespace, queue, self._needle, self._score)
+        arguments = (*where, LOOK_AT, after, "1" if sets else "0", CALL_BYTES)
+        answered = self._scripts.run(keys.script("find"), [arguments])
+        reply: Any = (
+            answered[0][0]
+            if answered is not None
+            else without_lua.find(self._source, *where, LOOK_AT, after, sets=sets)
+        )
+        self.reached = after + LOOK_AT
+        if not isinstance(reply, list):
+            return []
+        found, self.size, reached, _ = reply
+        self.reached = max(after + 1, reached)
+        return list(found)
+
+
+def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
+    place = keys.place(ref)
+    (told,) = workers.replies(source, scripts, [place.namespace])
+    for running in workers.running(told.rows):
+        payload = decode(running.payload)
+        if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
+            found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
+            return msgspec.structs.replace(
+                found_job,
+                state=State.ACTIVE,
+                native_state=keys.NATIVE[State.ACTIVE],
+                started_at=moment(running.run_at),
+                worker=running.process,
+                timeline=timeline(payload, State.ACTIVE, moment(running.run_at)),
+            )
+    return None
+
+
+def _job(
+    source: Source,
+    ref: QueueRef,
+    where: str,
+    raw: bytes,
+    length: int,
+    score: bytes | None,
+    position: int | None,
+    wanted: str,
+    cut: bytes | None = None,
+) -> Job:
+    state = next((state for state, name in keys.SETS.items() if name == where), State.WAITING)
+    base = row(ref, state, keys.NATIVE[state], raw, length, score, cut)
+    payload = decode(raw)
+    at = base.scheduled_for or base.finished_at
+    return msgspec.structs.replace(
+        base,
+        id=wanted,
+        summary=None,
+        payload=payload_of(payload, raw, length),
+        error=error(payload, with_stack=True) if payload else None,
+        timeline=timeline(payload, state, at) if payload else (),
+        facts=(
+            *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
+            *(facts(payload) if payload else ()),
+            *(job_ties.facts(source, keys.place(ref).namespace, payload) if payload else ()),
+        ),
+    )

@@ -1,0 +1,62 @@
+"""What ended between two looks: Sidekiq counts attempts, of all queues together, once per heartbeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ...clock import monotonic_s
+from ...model import FlowDelta, Quality, QueueFlow, QueueRef
+from ...sources.source import Source
+from . import keys
+
+ATTEMPTS = "Sidekiq counts attempts, retried ones included, and adds them up once per heartbeat (5 to 10 s)"
+FIRST = "Sidekiq keeps only sums since ever: the rate begins with the second look"
+TOGETHER = "Sidekiq counts what all queues did together: see the entry of all queues"
+RESET = "the counters were reset meanwhile"
+
+
+class Look(NamedTuple):
+    """What is remembered of a namespace's counters."""
+
+    processed: int
+    failed: int
+    at: float  # monotonic
+
+
+def read(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -> tuple[FlowDelta, dict[str, Look]]:
+    """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
+    spaces = sorted({keys.place(ref).namespace for ref in refs})
+    counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
+    replies = source.batch([("GETRANGE", key, 0, 19) for key in counters])
+    now = monotonic_s()
+    looks: dict[str, Look] = {}
+    for space, *pair in zip(spaces, replies[::2], replies[1::2], strict=True):
+        if all(isinstance(raw, bytes) for raw in pair):
+            processed, failed = (int(raw) if raw.isdigit() and len(raw) < 19 else 0 for raw in pair)
+            looks[space] = Look(processed, failed, now)
+    flows = []
+    for ref in refs:
+        place = keys.place(ref)
+        flows.append(
+            _flow(ref.key, looks.get(place.namespace), cursor.get(place.namespace))
+            if ref.shared
+            else QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=TOGETHER)
+        )
+    return FlowDelta(queues=tuple(flows)), looks
+
+
+def _flow(key: str, look: Look | None, before: Look | None) -> QueueFlow:
+    if look is None or before is None:
+        return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=FIRST)
+    processed, failed = look.processed - before.processed, look.failed - before.failed
+    if processed < 0 or failed < 0:
+        return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=RESET)
+    return QueueFlow(
+        key=key,
+        completed=max(0, processed - failed),
+        dead=failed,
+        span_s=max(look.at - before.at, 0.001),
+        quality=Quality.ESTIMATED,
+        reason=ATTEMPTS,
+    )

@@ -1,0 +1,109 @@
+"""Sampling, alerting and delivery together, as one part of a process; and as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .alerts.evaluation.state_machine import Labels
+from .alerts.runtime import Alerts, check
+from .backends.monitored_sources import Watch, watch
+from .dead_letters.top_errors import TopErrors
+from .errors import Forbidden, QueuedeckError
+from .model import Snapshot
+from .redact import masked_logger
+from .sampling.checker import Checker
+from .sampling.leadership import Leadership, holder_name
+from .sampling.sampler import Sampler
+from .settings import Settings, redact_url
+from .store.redis_store import Store
+
+log = masked_logger(__name__)
+
+EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor shall start it anew
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A started checker with its alerts."""
+
+    checker: Checker
+    alerts: Alerts | None
+    top: TopErrors
+
+    def stop(self) -> None:
+        """Take no new work, finish the send in hand, give the lead back."""
+        self.checker.stop()
+        if self.alerts is not None:
+            self.alerts.stop()
+        self.top.stop()
+
+
+def start(
+    settings: Settings,
+    here: Watch,
+    store: Store,
+    holder: str,
+    *,
+    on_hung: Callable[[], None] | None = None,
+) -> Work:
+    """Begin to sample while this process leads, to alert on that, and to deliver. Once per process, after any fork.
+
+    Raises ConfigurationError.
+    """
+    top = TopErrors(here.backend)
+
+    def errors_of(labels: Labels, snapshot: Snapshot) -> Sequence[str]:
+        return top.of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
+
+    alerts = Alerts(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    leadership = Leadership(store, holder)
+    sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
+    checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
+    if alerts is not None:
+        alerts.start()
+    checker.start()
+    return Work(checker, alerts, top)
+
+
+def _forbidden(store: Store) -> Forbidden | None:
+    """Why its user can never alert from here; None where it can, or is not known to. Cost: 1 round trip."""
+    try:
+        refused = store.refused_writes()
+    except Forbidden as exc:
+        return exc
+    except QueuedeckError:
+        return None
+    return store.not_writable(refused) if refused else None
+
+
+def run(settings: Settings) -> int:
+    """Check until SIGTERM or SIGINT; the exit status: 1 where the Redis user may not write what alerting needs.
+
+    Raises ConfigurationError. A Redis that does not answer is waited for.
+    """
+    check(settings)
+    here = watch(settings)
+    assert here.own is not None
+    forbidden = _forbidden(Store(here.own))
+    if forbidden is not None:
+        print(f"queuedeck: {forbidden.message}. {forbidden.hint or ''}".rstrip(), file=sys.stderr)
+        here.close()
+        return 1
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
+    if settings.alerts == "off":
+        log.warning('sampling %s; rules are not evaluated and no notifications are sent, since alerts = "off"', watched)
+    else:
+        log.info("checking %s; %d channels", watched, len(settings.channels))
+    work = start(settings, here, Store(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG))
+    stopped.wait()
+    work.stop()
+    here.close()
+    return 0

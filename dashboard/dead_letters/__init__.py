@@ -1,0 +1,1 @@
+"""Dead letters grouped by error: fingerprints, groups of jobs, and the annotations people add."""

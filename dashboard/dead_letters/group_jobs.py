@@ -1,0 +1,103 @@
+"""The jobs of an error group as they are now, for who acts on all of them: what is known of them is not read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..backends.base import WINDOW_ROWS
+from ..model import QueueRef, State
+from .fingerprint import of_job
+from .groups import Reading
+from .lists import BackendOf, Mark, Place, Unreadable, marks, window
+from .origin_queue import home_of
+
+# A list that moves while it is read is gone through again for those that were passed over.
+TURNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A list that could not be read to its end, so that jobs of it may be left out; `why` in one line."""
+
+    queue: QueueRef
+    why: str
+
+    @property
+    def line(self) -> str:
+        """The queue and what is wrong with it."""
+        return unread_line(self.queue.source, self.queue.backend, self.queue.name, self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One job, the list in which it stands, and the queue out of which it came there, where its data tells."""
+
+    place: Place
+    mark: Mark
+    home: str | None
+
+
+def unread_line(source: str, library: str, queue: str, why: str) -> str:
+    """A queue that could not be read, in one line; `*` names all queues of a library."""
+    return f"{queue} ({library} on {source}): {why}"
+
+
+# What is known of a job: its kind and its home.
+_Known = tuple[str, str | None]
+
+
+def members(
+    lists: Sequence[Place], backend_of: BackendOf, reading: Reading, fingerprint: str | None, most: int, rows: int
+) -> Iterator[Found | Unread]:
+    """The jobs of a group, or of any with None, `most` of them at most, among the first `rows` of each list.
+
+    `reading` tells of which kind most of them are. A list that cannot be read is named in its place.
+    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading`
+    does not know.
+    """
+    known = _known(reading)
+    found = 0
+    for place in lists:
+        try:
+            for one in _in_list(place, backend_of, known.get(place.at, {}), fingerprint, rows):
+                if found >= most:
+                    return
+                found += 1
+                yield one
+        except Unreadable as exc:
+            yield Unread(place.queue.ref, str(exc))
+
+
+def _known(reading: Reading) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
+    known: dict[tuple[QueueRef, State], dict[Mark, _Known]] = {}
+    for group in reading.groups:
+        for member in group.jobs:
+            row = member.row
+            known.setdefault((member.ref, member.state), {})[row.id, row.stamp] = (group.kind.id, row.home)
+    return known
+
+
+def _in_list(
+    place: Place, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
+) -> Iterator[Found]:
+    """Those of one list, in its order but for those that had to be read."""
+    there = marks(place, backend_of, rows)
+    for mark in there:
+        kind, home = known.get(mark, (None, None))
+        if kind is not None and fingerprint in (None, kind):
+            yield Found(place, mark, home)
+    unknown = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(there) if mark not in known}
+    for _ in range(TURNS):
+        for page in sorted(set(unknown.values())):
+            for row in window(place, backend_of, page):
+                mark = (row.job.id, row.job.stamp)
+                if unknown.pop(mark, None) is None:
+                    continue
+                if fingerprint is None or of_job(row.job, row.stack).id == fingerprint:
+                    home = home_of(row.job, row.text, place.queue.name) if place.is_dlq else None
+                    yield Found(place, mark, home)
+        if not unknown:
+            return
+        again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(marks(place, backend_of, rows))}
+        unknown = {mark: again[mark] for mark in unknown if mark in again}

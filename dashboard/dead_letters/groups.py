@@ -1,0 +1,182 @@
+"""Dead letters grouped by what killed them, out of the rows that are known. Says how far it went."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..model import QueueRef, State
+from .fingerprint import Fingerprint
+from .index import Listed, Problem, Row
+
+# Hostile errors may all differ: so many kinds are told apart, the jobs beyond are only counted.
+MAX_GROUPS = 1000
+SAMPLES = 3
+SLOTS = 12
+SLOT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One queue that has jobs of a group; `ref` leads to the list in which they stand."""
+
+    ref: QueueRef
+    queue: str
+    state: State
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One job of a group, and the list in which it stands: a queue's, of one state."""
+
+    ref: QueueRef
+    state: State
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs that died of the same error; figures are of the jobs that were read.
+
+    `trend` = deaths in SLOTS slices of SLOT_S, the oldest first; `jobs` = all of them, newest first. Times in seconds
+    since 1970, None where no job tells one.
+    """
+
+    kind: Fingerprint
+    count: int
+    first_at: float | None
+    last_at: float | None
+    trend: tuple[int, ...]
+    spots: tuple[Spot, ...]  # most jobs first
+    jobs: tuple[Member, ...]
+    whole: bool  # all lists in which it was seen were read to their end
+
+    @property
+    def recent(self) -> int:
+        """Deaths within the hour."""
+        return sum(self.trend)
+
+    @property
+    def is_dlq(self) -> bool:
+        """Whether some of it waits in a dead-letter queue."""
+        return any(spot.state is State.WAITING for spot in self.spots)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All groups, most jobs first, of `scanned` jobs of the `total` that the lists hold.
+
+    `beyond` = jobs of kinds beyond MAX_GROUPS. `at_least` = there may be more jobs than `total`, which are not listed.
+    """
+
+    groups: tuple[Group, ...]
+    scanned: int
+    total: int
+    read_at: float  # seconds since 1970
+    beyond: int = 0
+    problems: tuple[Problem, ...] = ()
+    at_least: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are dead letters that are in no group."""
+        return self.scanned < self.total or self.beyond > 0 or self.at_least
+
+    def find(self, fingerprint: str) -> Group | None:
+        """The group of that fingerprint; None when no job that was read belongs to it."""
+        return next((group for group in self.groups if group.kind.id == fingerprint), None)
+
+
+def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) -> Reading:
+    """The rows that are known of `lists`, by what killed them. `now` in seconds since 1970. Pure."""
+    piles: dict[str, _Pile] = {}
+    beyond = 0
+    for listed in lists:
+        ref, state, whole = listed.ref, listed.state, listed.whole and listed.next_page is None
+        for row in listed.rows.values():
+            pile = piles.get(row.kind.id)
+            if pile is None:
+                if len(piles) >= MAX_GROUPS:
+                    beyond += 1
+                    continue
+                pile = piles[row.kind.id] = _Pile(row.kind)
+            pile.whole = pile.whole and whole
+            pile.add(Member(ref, state, row), now)
+    return Reading(
+        groups=tuple(sorted((pile.group() for pile in piles.values()), key=lambda group: -group.count)),
+        scanned=sum(len(listed.rows) for listed in lists),
+        total=sum(listed.total for listed in lists),
+        read_at=now,
+        beyond=beyond,
+        problems=tuple(problems),
+        at_least=bool(problems) or any(listed.place.at_least for listed in lists),
+    )
+
+
+def without(reading: Reading, gone: Mapping[tuple[QueueRef, State], Collection[str]]) -> Reading:
+    """The reading after jobs of those ids left those lists. Pure."""
+
+    def left(member: Member) -> bool:
+        return member.row.id in gone.get((member.ref, member.state), ())
+
+    kept: list[Group] = []
+    lost = 0
+    for group in reading.groups:
+        touched = any((spot.ref, spot.state) in gone for spot in group.spots)
+        jobs = [member for member in group.jobs if not left(member)] if touched else group.jobs
+        if len(jobs) == len(group.jobs):
+            kept.append(group)
+            continue
+        lost += len(group.jobs) - len(jobs)
+        if jobs:
+            pile = _Pile(group.kind, group.whole)
+            for member in jobs:
+                pile.add(member, reading.read_at)
+            kept.append(pile.group())
+    if not lost:
+        return reading
+    return replace(
+        reading,
+        groups=tuple(sorted(kept, key=lambda group: -group.count)),
+        scanned=reading.scanned - lost,
+        total=reading.total - lost,
+    )
+
+
+@dataclass(slots=True)
+class _Pile:
+    """A group in the making."""
+
+    kind: Fingerprint
+    whole: bool = True
+    first_at: float | None = None
+    last_at: float | None = None
+    trend: list[int] = field(default_factory=lambda: [0] * SLOTS)
+    spots: dict[tuple[QueueRef, State, str], int] = field(default_factory=dict)
+    jobs: list[Member] = field(default_factory=list)
+
+    def add(self, member: Member, now: float) -> None:
+        row = member.row
+        spot = (member.ref, member.state, row.queue)
+        self.spots[spot] = self.spots.get(spot, 0) + 1
+        if row.at is not None:
+            self.first_at = row.at if self.first_at is None else min(self.first_at, row.at)
+            self.last_at = row.at if self.last_at is None else max(self.last_at, row.at)
+            slot = int((now - row.at) // SLOT_S)
+            if slot < SLOTS:
+                self.trend[SLOTS - 1 - max(0, slot)] += 1
+        self.jobs.append(member)
+
+    def group(self) -> Group:
+        spots = (Spot(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
+        return Group(
+            kind=self.kind,
+            count=len(self.jobs),
+            first_at=self.first_at,
+            last_at=self.last_at,
+            trend=tuple(self.trend),
+            spots=tuple(sorted(spots, key=lambda spot: -spot.count)),
+            jobs=tuple(sorted(self.jobs, key=lambda job: -(job.row.at or 0.0))),
+            whole=self.whole,
+        )

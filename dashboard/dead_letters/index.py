@@ -1,0 +1,197 @@
+"""What is known of the rows of all lists: read once each, for a job that died stays what it is under its stamp.
+
+A look asks every list for the marks of its newest jobs, which is cheap, drops what is gone, and reads the rows that are
+new, as many as time allows; the next look goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ..backends.base import WINDOW_ROWS
+from ..backends.unreadable_data import readable
+from ..clock import monotonic_s
+from ..model import Job, QueueRef, QueueStats, Searched, State
+from .fingerprint import Fingerprint, of_job
+from .lists import BackendOf, Mark, Place, Unreadable, marks, places, uncounted, window
+from .origin_queue import home_of
+
+ROWS_PER_LIST = 5000
+# Of all lists together, about 1 kB each.
+MAX_ROWS = 50_000
+# A look holds up its viewer and the interpreter for so long at most, but for the step that it is in.
+SECONDS = 1.0
+KEPT_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One dead letter. `at` = when it died, in seconds since 1970; None where the library tells no time.
+
+    `home` = the queue out of which it came into a dead-letter queue, where its data tells.
+    """
+
+    kind: Fingerprint
+    id: str
+    stamp: str | None
+    queue: str
+    name: str | None
+    at: float | None
+    attempts: int | None
+    text: str | None
+    home: str | None = None
+
+
+@dataclass(slots=True)
+class Listed:
+    """One list: its newest jobs by mark, and what is known of them. `whole` = it has no more than these."""
+
+    place: Place
+    rows: dict[Mark, Row] = field(default_factory=dict)
+    whole: bool = False
+    looked_at: float = 0.0  # monotonic
+    _pages: list[int] = field(default_factory=list)  # those with jobs that are not known, the newest first
+
+    def settle(self, found: Sequence[Mark]) -> None:
+        """Take over which jobs are there now."""
+        self.rows = {mark: row for mark in found if (row := self.rows.get(mark)) is not None}
+        self.whole = len(found) < ROWS_PER_LIST and not self.place.at_least
+        self._pages = sorted({n // WINDOW_ROWS + 1 for n, mark in enumerate(found) if mark not in self.rows})
+        self.looked_at = monotonic_s()
+
+    def lose(self) -> None:
+        """Forget all, for the list cannot be read."""
+        self.settle(())
+        self.whole = False
+
+    @property
+    def next_page(self) -> int | None:
+        """The page to read next; None when all is known."""
+        return self._pages[0] if self._pages else None
+
+    def learn(self, rows: Sequence[Searched], kinds: dict[str, Fingerprint]) -> None:
+        """Take over what was read of the next page; `kinds` keeps one Fingerprint for all rows that share it."""
+        del self._pages[0]
+        for found in rows:
+            job = found.job
+            mark = (job.id, job.stamp)
+            if mark not in self.rows:
+                self.rows[mark] = readable(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
+
+    def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> Row:
+        kind = of_job(found.job, found.stack)
+        home = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
+        return _row(kinds.setdefault(kind.id, kind), found.job, home)
+
+    def _unreadable(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> Row:
+        bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, stamp=job.stamp, problem=why)
+        kind = of_job(bare, None)
+        return _row(kinds.setdefault(kind.id, kind), bare, None)
+
+    @property
+    def total(self) -> int:
+        """Jobs that the list holds, as far as is known."""
+        return len(self.rows) if self.whole and not self._pages else max(self.place.count, len(self.rows))
+
+    @property
+    def ref(self) -> QueueRef:
+        """The queue in whose list the jobs stand."""
+        return self.place.queue.ref
+
+    @property
+    def state(self) -> State:
+        """The state of all of them."""
+        return self.place.state
+
+
+Problem = tuple[str, str, str, str]  # source, library, queue, why it could not be read
+
+
+class Rows:
+    """The rows of one process. Not thread-safe."""
+
+    def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str]) -> None:
+        self._backend_of = backend_of
+        self._dlq_globs = tuple(dlq_globs)
+        self._lists: dict[tuple[str, str, str, State], Listed] = {}
+
+    def look(self, queues: Sequence[QueueStats]) -> tuple[list[Listed], list[Problem]]:
+        """The lists of dead letters of `queues` with what is known of their rows, for SECONDS of reading at most.
+
+        Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS rows that are new.
+        """
+        ends = monotonic_s() + SECONDS
+        problems = [
+            (queue.source, queue.backend, queue.name, why)
+            for queue, why in uncounted(queues, self._backend_of, self._dlq_globs)
+        ]
+        current = places(queues, self._backend_of, self._dlq_globs)
+        lists = {place.key: self._lists.get(place.key) or Listed(place) for place in current}
+        for place in current:
+            lists[place.key].place = place
+        self._lists = lists
+        # Those that had to wait the last time go first; what was known of a list that is not reached stays.
+        waiting = sorted(lists.values(), key=lambda listed: listed.looked_at)
+        waiting = [listed for listed in waiting if self._marked(listed, ends, problems)]
+        self._read(waiting, ends, problems)
+        return list(lists.values()), problems
+
+    def _marked(self, listed: Listed, ends: float, problems: list[Problem]) -> bool:
+        if monotonic_s() > ends:
+            return False
+        try:
+            found = marks(listed.place, self._backend_of, ROWS_PER_LIST)
+            if not found:
+                window(listed.place, self._backend_of, 1)  # says why, where a list cannot be read
+            listed.settle(found)
+        except Unreadable as exc:
+            problems.append(_problem(listed, exc))
+            listed.lose()
+            return False
+        return True
+
+    def _read(self, waiting: list[Listed], ends: float, problems: list[Problem]) -> None:
+        """Read what is not known. The lists take turns, so that a long one does not hide the others."""
+        kinds = {row.kind.id: row.kind for listed in self._lists.values() for row in listed.rows.values()}
+        known = sum(len(listed.rows) for listed in self._lists.values())
+        while waiting:
+            for listed in tuple(waiting):
+                page = listed.next_page
+                if page is None:
+                    waiting.remove(listed)
+                    continue
+                if monotonic_s() > ends or known >= MAX_ROWS:
+                    return
+                try:
+                    found = window(listed.place, self._backend_of, page)
+                except Unreadable as exc:
+                    problems.append(_problem(listed, exc))
+                    waiting.remove(listed)
+                    continue
+                before = len(listed.rows)
+                listed.learn(found, kinds)
+                known += len(listed.rows) - before
+
+
+def _problem(listed: Listed, exc: Unreadable) -> Problem:
+    queue = listed.place.queue
+    return (queue.source, queue.backend, queue.name, str(exc))
+
+
+def _row(kind: Fingerprint, job: Job, home: str | None) -> Row:
+    text = (job.error.message or job.error.class_name) if job.error else job.problem
+    # One that waits in a dead-letter queue died when it came there.
+    at = job.enqueued_at if job.state is State.WAITING else job.finished_at
+    return Row(
+        kind=kind,
+        id=job.id,
+        stamp=job.stamp,
+        queue=job.queue,
+        name=job.name,
+        at=at.timestamp() if at is not None else None,
+        attempts=job.attempts,
+        text=text[:KEPT_TEXT] if text else None,
+        home=home,
+    )

@@ -1,0 +1,144 @@
+"""The lists that hold dead letters: those of the dead, and what waits in queues that are named for dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from ..backends.actions import MAX_BATCH, Pick
+from ..backends.base import WINDOW_ROWS, Backend
+from ..backends.unreadable_data import foreseen
+from ..errors import QueuedeckError
+from ..globs import glob_matches
+from ..model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
+
+BackendOf = Callable[[str, str], Backend]
+# A job by its id and the stamp under which it died: what was read of it once stays true.
+Mark = tuple[str, str | None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One list of dead letters; `count` = jobs in it by the newest snapshot; `at_least` = there may be more."""
+
+    queue: QueueStats
+    state: State
+    count: int
+
+    @property
+    def key(self) -> tuple[str, str, str, State]:
+        """What tells it from all other lists."""
+        return (self.queue.source, self.queue.backend, self.queue.key, self.state)
+
+    @property
+    def at(self) -> tuple[QueueRef, State]:
+        """The list as an act names it."""
+        return (self.queue.ref, self.state)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether there may be more jobs than `count`, which are not listed."""
+        return self.state in self.queue.at_least
+
+    @property
+    def is_dlq(self) -> bool:
+        """Whether its jobs wait in a queue that is named for dead letters."""
+        return self.state is State.WAITING
+
+
+class Unreadable(Exception):
+    """A list that could not be read; its text says why, in one line."""
+
+
+def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
+    """Whether the queue is named for dead letters: then what waits in it is one."""
+    return not queue.shared and any(glob_matches(glob, queue.name) for glob in dlq_globs)
+
+
+def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:
+    """The lists that hold something, the longest first."""
+    found = [
+        Place(queue, state, count)
+        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        if (count := queue.counts.of(state))
+    ]
+    return sorted(found, key=lambda place: -place.count)
+
+
+def uncounted(
+    queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
+) -> list[tuple[QueueStats, str]]:
+    """The queues of which nobody knows whether they hold dead letters, and why."""
+    together = {(queue.source, queue.backend) for queue in queues if queue.shared}
+    return [
+        (queue, queue.error)
+        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        if queue.error is not None
+        and queue.counts.of(state) is None
+        # Of such a library the dead of one queue are in the entry of all of them.
+        and not (state is State.DEAD and not queue.shared and (queue.source, queue.backend) in together)
+    ]
+
+
+def _wanted(
+    queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
+) -> Iterator[tuple[QueueStats, State]]:
+    for queue in queues:
+        states = backend_of(queue.source, queue.backend).states
+        if State.DEAD in states:
+            yield queue, State.DEAD
+        if State.WAITING in states and is_dlq(queue, dlq_globs):
+            yield queue, State.WAITING
+
+
+def marks(place: Place, backend_of: BackendOf, most: int) -> list[Mark]:
+    """The first `most` jobs of a list by id and stamp, each once, in the order of the list.
+
+    Raises Unreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
+    """
+    found: dict[Mark, None] = {}
+    for page in range(1, -(-most // MAX_BATCH) + 1):
+        query = JobQuery(state=place.state, page=page, per_page=min(most, MAX_BATCH))
+        picks = _asked(place, backend_of, partial(_picks, place, query))
+        found.update(((pick.id, pick.stamp), None) for pick in picks)
+        if len(picks) < query.per_page:
+            break
+    return list(found)
+
+
+def _picks(place: Place, query: JobQuery, backend: Backend) -> Sequence[Pick]:
+    return backend.picks(place.queue.ref, query)
+
+
+def window(place: Place, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
+    """The rows of a page, newest first where the library's list is; each job in the place's state.
+
+    Raises Unreadable. Cost: at most 2 round trips.
+    """
+    query = JobQuery(state=place.state, page=page, per_page=per_page)
+
+    def ask(backend: Backend) -> Sequence[Searched]:
+        if Capability.SEARCH in backend.capabilities:
+            return backend.window(place.queue.ref, query).rows
+        return [Searched(job=job, text="") for job in backend.jobs(place.queue.ref, query).jobs]
+
+    return [
+        row
+        if row.job.state is place.state
+        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
+        for row in _asked(place, backend_of, ask)
+    ]
+
+
+def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
+    queue = place.queue
+    try:
+        with foreseen(f"the {place.state.value} jobs", queue.name):
+            return ask(backend_of(queue.source, queue.backend))
+    except QueuedeckError as exc:
+        raise Unreadable(exc.message) from exc

@@ -1,0 +1,150 @@
+"""The groups of all dead letters, read for all viewers of a process together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..clock import monotonic_s
+from ..model import QueueRef, QueueStats, State
+from ..sources.source import Meter, metered
+from . import groups
+from .annotations import Book, Remarks
+from .group_jobs import Found, Unread, members
+from .groups import Reading
+from .index import Rows
+from .lists import BackendOf, is_dlq, places, uncounted
+
+# Reading takes no more than a sixth of the time: what took a second is kept for five.
+REST_FACTOR = 5
+# Jobs that acts took out of lists, remembered until somebody looks; about 100 bytes each.
+MAX_LEFT = 50_000
+
+Spot = tuple[QueueRef, State]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One reading, what is known of its groups, and what both cost."""
+
+    reading: Reading
+    remarks: Remarks
+    seconds: float
+    cost: Meter
+
+
+class Triage:
+    """Keeps the last board; one thread reads a new one while the others get the last. Thread-safe."""
+
+    def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str], book: Book, keep_s: float) -> None:
+        self.book = book
+        self._backend_of = backend_of
+        self._dlq_globs = tuple(dlq_globs)
+        self._keep_s = keep_s
+        self._rows = Rows(backend_of, dlq_globs)
+        self._lock = threading.Lock()  # also guards the rows
+        self._board: Board | None = None
+        # What acts took out of lists since the last look began, which may have seen it before; the first `_applied` of
+        # them are left out of the board.
+        self._left: list[tuple[float, Spot, frozenset[str]]] = []
+        self._applied = 0
+        self._left_lock = threading.Lock()
+        self._next_look = 0.0  # monotonic
+
+    def board(self, queues: Sequence[QueueStats]) -> Board:
+        """The board, an interval old at most, or REST_FACTOR times as old as reading takes. Never raises.
+
+        Cost: mostly none; see Rows.look and Book.sync.
+        """
+        board = self._board
+        if board is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
+            return self._after_acts(board)
+        if board is None:
+            self._lock.acquire()
+        try:
+            board = self._board
+            if board is None or monotonic_s() >= self._next_look:
+                started = monotonic_s()
+                board = self._read(queues)
+                with self._left_lock:
+                    self._board, self._applied = board, 0
+                    self._left = [each for each in self._left if each[0] >= started]
+                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * board.seconds)
+            return self._after_acts(board)
+        finally:
+            self._lock.release()
+
+    def left(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
+        """Have all viewers of this process see at once that an act took those jobs out of a list. Cost: none."""
+        with self._left_lock:
+            self._left.append((monotonic_s(), (ref, state), frozenset(ids)))
+            if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # whoever comes then waits for a new board
+                self._left, self._applied, self._board = [], 0, None
+
+    def forget(self) -> None:
+        """Have the next viewer see what an act changed, where it did more than take jobs out of a list."""
+        with self._lock, self._left_lock:
+            self._board = None
+
+    def _after_acts(self, board: Board) -> Board:
+        """The newest board without what left since it was read."""
+        with self._left_lock:
+            newest = self._board or board
+            if self._applied == len(self._left):
+                return newest
+            gone: dict[Spot, set[str]] = {}
+            for _, spot, ids in self._left[self._applied :]:
+                gone.setdefault(spot, set()).update(ids)
+            shown = replace(newest, reading=groups.without(newest.reading, gone))
+            if self._board is not None:
+                self._board, self._applied = shown, len(self._left)
+            return shown
+
+    def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
+        """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips.
+
+        A group on the current board is stored again if the store no longer has it (FLUSHALL, failover, MAX_KEPT).
+        """
+        known = self.book.say(fingerprint, words)
+        board = self._board
+        shown = board.reading.find(fingerprint) if board is not None else None
+        if not known and shown is not None:
+            self.book.sync((shown,))
+            known = self.book.say(fingerprint, words)
+        with self._lock, self._left_lock:
+            if self._board is not None:
+                self._board = replace(self._board, remarks=self.book.sync(self._board.reading.groups))
+        return known
+
+    def members(
+        self,
+        queues: Sequence[QueueStats],
+        fingerprint: str | None,
+        most: int,
+        rows_per_list: int,
+        only: Collection[tuple[QueueRef, State]] | None = None,
+    ) -> Iterator[Found | Unread]:
+        """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost.
+
+        Queues of which nobody knows whether they hold dead letters are named after them.
+        """
+        lists = places(queues, self._backend_of, self._dlq_globs)
+        wanted = [place for place in lists if only is None or place.at in only]
+        reading = self.board(queues).reading
+        yield from members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+        for queue, why in uncounted(queues, self._backend_of, self._dlq_globs):
+            if only is None or any(ref == queue.ref for ref, _ in only):
+                yield Unread(queue.ref, why)
+
+    def is_dlq(self, queue: QueueStats) -> bool:
+        """Whether the settings name the queue for dead letters."""
+        return is_dlq(queue, self._dlq_globs)
+
+    def _read(self, queues: Sequence[QueueStats]) -> Board:
+        started = monotonic_s()
+        with metered() as meter:
+            lists, problems = self._rows.look(queues)
+            reading = groups.grouped(lists, problems, self.book.now_s())
+            remarks = self.book.sync(reading.groups)
+        return Board(reading, remarks, monotonic_s() - started, meter)

@@ -1,0 +1,153 @@
+"""The top errors of one queue, for a message that must not wait for them: read within a fixed time, or not told."""
+
+from __future__ import annotations
+
+import queue as queues_of_threads
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..clock import monotonic_s
+from ..errors import QueuedeckError
+from ..model import QueueStats, Searched, State
+from ..redact import mask_text, masked_logger
+from .fingerprint import Fingerprint, of_job
+from .lists import BackendOf, Place, Unreadable, window
+
+log = masked_logger(__name__)
+
+GROUPS = 3
+ROWS = 100
+# All messages of BUDGET_PERIOD_S together wait for so long at most.
+BUDGET_S = 0.3
+BUDGET_PERIOD_S = 5.0
+# What was read is used again for so long: several rules may speak of one queue at once.
+KEEP_S = 20.0
+MAX_KEPT = 200
+RECENT_S = 3600.0
+MAX_TEXT = 160
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _Task:
+    key: _Key
+    place: Place
+    only: str | None  # the queue that is meant, where the list is that of all queues
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class TopErrors:
+    """Reads in a thread of its own, one queue after the other, so that a Redis that hangs holds up nobody else."""
+
+    def __init__(self, backend_of: BackendOf, budget_s: float = BUDGET_S) -> None:
+        self._backend_of = backend_of
+        self._budget_s = budget_s
+        self._left_s = budget_s
+        self._period_ends = float("-inf")  # monotonic
+        self._tasks: queues_of_threads.Queue[_Task | None] = queues_of_threads.Queue(maxsize=1)
+        self._kept: dict[_Key, tuple[float, tuple[str, ...]]] = {}
+        self._thread: threading.Thread | None = None
+
+    def of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
+        """The GROUPS most frequent errors among the newest dead letters of a queue, as text; () when there is none, or
+        when there was no time. Never raises. Called by one thread.
+
+        Cost: at most 2 round trips of another thread, for ROWS rows; the caller waits within the budget.
+        """
+        key = (source, backend, name)
+        kept = self._kept.get(key)
+        if kept is not None and monotonic_s() - kept[0] < KEEP_S:
+            return kept[1]
+        task = self._task(key, queues)
+        if task is None:
+            return ()
+        began = monotonic_s()
+        if began >= self._period_ends:
+            self._left_s, self._period_ends = self._budget_s, began + BUDGET_PERIOD_S
+        if self._left_s <= 0:
+            return ()
+        self._start()
+        try:
+            self._tasks.put_nowait(task)
+        except queues_of_threads.Full:  # the reader hangs on another one
+            return ()
+        done = task.done.wait(self._left_s)
+        self._left_s -= monotonic_s() - began
+        found = self._kept.get(key) if done else None
+        return found[1] if found else ()
+
+    def stop(self) -> None:
+        """End the thread when it is idle; it holds up no exit otherwise."""
+        if self._thread is not None:
+            try:
+                self._tasks.put_nowait(None)
+            except queues_of_threads.Full:
+                return
+            self._thread.join(timeout=1.0)
+
+    def _task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
+        """What is to be read; None when there is no dead letter, or no list of them."""
+        source, backend, name = key
+        mine = [each for each in queues if each.source == source and each.backend == backend]
+        queue = next((each for each in mine if each.name == name), None)
+        try:
+            if queue is None or State.DEAD not in self._backend_of(source, backend).states:
+                return None
+        except QueuedeckError:
+            return None
+        if queue.counts.dead:
+            return _Task(key, Place(queue, State.DEAD, queue.counts.dead), None)
+        for other in mine:
+            if other.shared and other.prefix == queue.prefix and other.counts.dead:
+                only = name.removeprefix(f"{queue.prefix}:") if queue.prefix else name
+                return _Task(key, Place(other, State.DEAD, other.counts.dead), only)
+        return None
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="queuedeck-top-errors", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._keep(task.key, self._read(task))
+            except Unreadable as exc:
+                log.info("no errors for the message about %r: %s", task.key[2], exc)
+            except Exception:
+                log.exception("no errors for the message about %r", task.key[2])
+            finally:
+                task.done.set()
+
+    def _keep(self, key: _Key, texts: tuple[str, ...]) -> None:
+        if len(self._kept) >= MAX_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept.pop(key, None)
+        self._kept[key] = (monotonic_s(), texts)
+
+    def _read(self, task: _Task) -> tuple[str, ...]:
+        rows = window(task.place, self._backend_of, 1, ROWS)
+        now = self._backend_of(task.place.queue.source, task.place.queue.backend).source.now_s()
+        return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now)
+
+
+def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
+    """The most frequent errors of the last hour, or of all rows where none died within it. Pure."""
+    recent = [row for row in rows if row.job.finished_at and now - row.job.finished_at.timestamp() <= RECENT_S]
+    counted: Counter[str] = Counter()
+    kinds: dict[str, Fingerprint] = {}
+    for row in recent or rows:
+        kind = of_job(row.job, row.stack)
+        counted[kind.id] += 1
+        kinds[kind.id] = kind
+    whole = len(recent or rows)
+    among = f"{whole} dead letters of the last hour" if recent else f"the newest {whole} dead letters"
+    return tuple(f"{_words(kinds[name])} ({count} of {among})" for name, count in counted.most_common(GROUPS))
+
+
+def _words(kind: Fingerprint) -> str:
+    text = mask_text(": ".join(part for part in (kind.error_class, kind.message) if part))
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

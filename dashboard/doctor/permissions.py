@@ -1,0 +1,172 @@
+"""What may this user do? Each command is tried on a key that is not there: nothing is read and nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ..backends.payloads.decoding import printable
+from ..errors import BackendUnavailable, Forbidden
+from ..sources.source import Command, Source
+from ..store.redis_store import PREFIX, Store
+from .findings import Finding, note, ok, problem, warning
+
+NO_KEY = "queuedeck-doctor:no-such-key"
+OWN_KEY = f"{PREFIX}:doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Commands that one thing needs, and what is missing without them."""
+
+    purpose: str
+    commands: tuple[Command, ...]
+    without: str
+
+
+ESSENTIAL = (
+    Need(
+        "finding queues",
+        (("SCAN", 0, "COUNT", 1), ("SMEMBERS", NO_KEY), ("TYPE", NO_KEY), ("EXISTS", NO_KEY)),
+        "queues are not found",
+    ),
+    Need(
+        "counting jobs",
+        (("LLEN", NO_KEY), ("ZCARD", NO_KEY), ("ZCOUNT", NO_KEY, 0, 0), ("SCARD", NO_KEY), ("PTTL", NO_KEY)),
+        "figures are missing",
+    ),
+    Need(
+        "showing jobs",
+        (
+            ("LRANGE", NO_KEY, 0, 0),
+            ("LINDEX", NO_KEY, 0),
+            ("ZRANGE", NO_KEY, 0, 0),
+            ("ZREVRANGE", NO_KEY, 0, 0),
+            ("ZSCORE", NO_KEY, ""),
+            ("HGET", NO_KEY, ""),
+            ("HMGET", NO_KEY, ""),
+            ("HSTRLEN", NO_KEY, ""),
+            ("GET", NO_KEY),
+            ("GETRANGE", NO_KEY, 0, 0),
+            ("XRANGE", NO_KEY, "-", "+", "COUNT", 1),
+            ("XREVRANGE", NO_KEY, "+", "-", "COUNT", 1),
+        ),
+        "lists and jobs are incomplete",
+    ),
+)
+# Where one of these is refused Queuedeck goes another way or shows less, and says so.
+CLIENTS = Need("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries stay unknown")
+SCRIPTS = Need("reading by script", (("EVAL_RO", "return 1", 0),), "a sample takes more round trips")
+SCRIPTS_BEFORE_7 = Need(SCRIPTS.purpose, (("EVAL", "return 1", 0),), SCRIPTS.without)
+# Everything that publishing does, to a key that is not there, so that nothing is written.
+_PUBLISH = """
+redis.call('TIME')
+redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[1], '', 'XX')
+redis.call('PEXPIRE', KEYS[1], 1)
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def examine(source: Source) -> list[Finding]:
+    """What this user may not do of what Queuedeck needs. Raises BackendUnavailable. Cost: 7 round trips."""
+    findings = [finding for need in ESSENTIAL if (finding := _essential(source, need))]
+    if not findings:
+        findings.append(ok("This user may find, count and show jobs."))
+    if any(_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
+        findings.append(note("This user may not read every key: queues outside of its key patterns are not seen."))
+    known = _is_known(source, SCRIPTS.commands[0])
+    for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
+        if refused := _refused(source, need.commands):
+            findings.append(note(f"This user may not run {', '.join(refused)}: {need.without}."))
+    return findings
+
+
+def examine_store(source: Source, fingerprint: str = "") -> list[Finding]:
+    """Whether our own data can be written here, and whether that of others lies here: `fingerprint` is of these
+    settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more where many queues are published."""
+    return [*_examine_writing(source), *_examine_others(source, fingerprint)]
+
+
+def _examine_others(source: Source, fingerprint: str) -> list[Finding]:
+    store = Store(source)
+    try:
+        snapshot, _ = store.read(with_history=False)
+    except Forbidden:
+        return []
+    if not fingerprint or snapshot is None or snapshot.fingerprint in ("", fingerprint):
+        return []
+    age_s = max(0.0, store.now_s() - snapshot.sampled_at)
+    return [
+        warning(
+            f"{printable(snapshot.sampler, 80)} sampled here {age_s:.0f} s ago with other settings: other sources, "
+            f"libraries or rules, under the same {store.prefix}:*.",
+            "Set another store_prefix for one of the two, or stop one: of both, one alone checks alerts.",
+        )
+    ]
+
+
+def _examine_writing(source: Source) -> list[Finding]:
+    store = Store(source)
+    try:
+        source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
+        refused = store.refused_writes(by_trying=False)
+    except Forbidden as exc:
+        return [_unpublished(str(exc.__cause__), store)]
+    except ResponseError as exc:
+        unavailable = source.unavailable(exc)
+        if unavailable.reason in ("full", "readonly"):
+            return [problem(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
+        return [_unpublished(str(exc), store)]
+    if refused:
+        missing = store.not_writable(refused)
+        return [problem(f"{missing.message}: nothing is published and no alert is sent.", missing.hint or "")]
+    return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts be sent.")]
+
+
+def unreachable(exc: BackendUnavailable) -> Finding:
+    """The one line for a server that cannot be asked."""
+    return problem(f"{exc.message.rstrip('.')}.", exc.hint or "")
+
+
+def _essential(source: Source, need: Need) -> Finding | None:
+    refused = _refused(source, need.commands)
+    if not refused:
+        return None
+    names = ", ".join(refused)
+    grants = " ".join(f"+{name.lower().replace(' ', '|')}" for name in refused)
+    return problem(f"This user may not run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}.")
+
+
+def _refused(source: Source, commands: Sequence[Command]) -> list[str]:
+    """The names of those of `commands` that the user may not run; a key that it may not read is another matter."""
+    replies = source.batch(commands)
+    return [
+        _name(command)
+        for command, reply in zip(commands, replies, strict=True)
+        if isinstance(reply, NoPermissionError) and not _key_refused(reply)
+    ]
+
+
+def _is_known(source: Source, command: Command) -> bool:
+    reply = source.batch([command])[0]
+    return not (isinstance(reply, ResponseError) and "unknown command" in str(reply).lower())
+
+
+def _name(command: Command) -> str:
+    words = command[:2] if command[0] == "CLIENT" else command[:1]
+    return " ".join(str(word) for word in words)
+
+
+def _key_refused(reply: object) -> bool:
+    """Redis 6 and 7: "… to access one of the keys used as arguments"; 7.2: "No permissions to access a key"."""
+    return isinstance(reply, NoPermissionError) and " access " in str(reply)
+
+
+def _unpublished(reason: str, store: Store) -> Finding:
+    return note(
+        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each process of the dashboard samples by "
+        "itself.",
+    )

@@ -1,0 +1,260 @@
+"""`queuedeck check`: one sample, all rules, one answer in the way of Nagios."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import msgspec
+
+from .alerts.delivery.message import OPS, duration, subject, text_of
+from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, rule_for
+from .alerts.evaluation.durations import Kept, Memory
+from .alerts.evaluation.evaluator import Evaluator, Finding
+from .alerts.evaluation.state_machine import Labels
+from .alerts.rule_editor import alerts_elsewhere
+from .alerts.rules.metrics import METRICS
+from .alerts.rules.rule import Rule, Severity
+from .alerts.runtime import check, make_rulebook, source_name
+from .alerts.service import judge_beat
+from .alerts.store import AlertStore, Look
+from .backends.monitored_sources import Watch, watch
+from .console import say
+from .errors import BackendUnavailable, QueuedeckError
+from .model import Snapshot
+from .sampling.leadership import holder_name, is_of_others
+from .sampling.sampler import Sampler
+from .settings import Settings
+from .store.redis_store import Store
+
+# How long the search for queues may take before what was found is judged.
+SEARCH_S = 5.0
+# While it searches it looks again and again at once: what ended in so short a time is no rate.
+LEAST_RATE_S = 10.0
+
+# Stored alerts count for so long after the last full tick, so that a restart of the checker is no recovery.
+OLD_S = 300.0
+
+
+class Exit(IntEnum):
+    """Exit status of a Nagios plugin."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong now, or that the checker holds to be."""
+
+    rule: Rule
+    severity: Severity
+    labels: Labels
+    value: float | None
+    since: str  # "now" = by this sample; "fires" = by the stored state
+    detail: str | None = None  # what this sample saw of it
+
+
+def main(settings: Settings, *, as_json: bool) -> int:
+    """Print what is wrong and answer the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
+    check(settings)
+    code, troubles, problems = judge(settings)
+    if as_json:
+        say(msgspec.json.encode(_document(code, troubles, problems)).decode("utf-8", "replace"))
+    else:
+        lines = [_line(code, troubles, problems)]
+        lines += [f"{trouble.severity.value.upper()}: {wording(trouble)}" for trouble in troubles]
+        lines += [f"UNKNOWN: {problem}" for problem in problems]
+        say("\n".join(lines))
+    return int(code)
+
+
+def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
+    """(status, troubles worst first, what could not be found out).
+
+    A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
+    Redis that does not answer now is what the rule about that says of it, since whoever asks this way asks again.
+    """
+    here = watch(settings)
+    assert here.own is not None
+    try:
+        snapshot = _sample(
+            Sampler(here, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
+        )
+        store = AlertStore(Store(here.own))
+        book = make_rulebook(settings)
+        problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
+        problems += [problem for source in snapshot.sources for problem in source.problems]
+        rules = book.rules()
+        kept: Kept | None = None
+        troubles: dict[tuple[str, Severity, Labels], Trouble] = {}
+        try:
+            look = store.look()
+            elsewhere = look.beat is not None and is_of_others(look.beat.holder, here.fingerprint)
+            if elsewhere and judge_beat(look.now, look.beat, settings.sample_interval_s).ok:
+                problems.append(f"stored alerts: {alerts_elsewhere().message} {alerts_elsewhere().hint}")
+            if not elsewhere:
+                rules = book.rules(look.rules)
+            if not elsewhere or _are_same_sources(store.store, here):
+                kept, _ = store.memory()
+            by_id = {rule.id: rule for rule in rules}
+            stored = () if elsewhere else [state for state in store.load().states.values() if state.active]
+            late = _late(look, settings.sample_interval_s) if stored else None
+            problems += [late] if late else []
+            for state in () if _is_old(look) else stored:
+                if state.rule_id in by_id:
+                    rule = by_id[state.rule_id]
+                    key = (rule.id, state.severity, state.labels)
+                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value_now, "fires")
+        except QueuedeckError as exc:
+            problems.append(f"stored alerts: {exc.message}")
+            for trouble in _store_down(settings, here, exc, rules):
+                troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
+        now = [
+            Trouble(found.rule, found.severity, found.labels, found.value, "now")
+            for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
+        ]
+        for trouble in (*now, *_unreachable(snapshot, rules)):
+            key = (trouble.rule.id, trouble.severity, trouble.labels)
+            troubles[key] = replace(troubles.get(key, trouble), detail=trouble.detail)
+        refused = {trouble.labels.source for trouble in troubles.values() if trouble.rule.metric == REFUSED}
+        # What was seen of a Redis is kept in another one, or it may be that of a primary which this one is a copy of.
+        told = {name for name, source in here.sources.items() if kept is not None and source is not here.own}
+        problems += _read_only(snapshot, rules, refused | told)
+    finally:
+        here.close()
+    # As everywhere: a critical mutes the warning of the same rule and place.
+    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
+    told_of = [trouble for key, trouble in troubles.items() if key not in muted]
+    ordered = sorted(told_of, key=_worst_first)
+    problems = list(dict.fromkeys(problems))
+    return _status(ordered, problems), ordered, problems
+
+
+def _is_old(look: Look) -> bool:
+    """Whether the stored alerts are left over from a checker that stopped: nothing would ever resolve them."""
+    return look.beat is None or look.now - look.beat.at > OLD_S
+
+
+def _late(look: Look, interval_s: float) -> str | None:
+    """What to say of stored alerts that no checker judges now; None while one does."""
+    if judge_beat(look.now, look.beat, interval_s).ok:
+        return None
+    since = "within a day" if look.beat is None else f"for {duration(look.now - look.beat.at)}"
+    left_out = "; what fired then is left out" if _is_old(look) else ""
+    return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
+
+
+def _are_same_sources(store: Store, here: Watch) -> bool:
+    """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
+    published, _ = store.read(with_history=False)
+    addresses = {source.name: source.address for source in published.sources} if published else {}
+    return addresses == {source.name: source.address for source in here.sources.values()}
+
+
+def _sample(sampler: Sampler) -> Snapshot:
+    until = time.monotonic() + SEARCH_S
+    snapshot = sampler.sample()
+    while time.monotonic() < until and any(source.reachable and not source.discovered for source in snapshot.sources):
+        snapshot = sampler.sample()
+    return snapshot
+
+
+def _breaches(snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: Kept | None) -> list[Finding]:
+    """What is beyond a threshold in this sample; of a subject only the worst severity of a rule.
+
+    Of what a checker `kept` only what tells a Redis that takes no writes any more from one that never did.
+    """
+    memory = Memory()
+    if kept is not None:
+        memory.adopt(Kept(writable=kept.writable))
+    return Evaluator(interval_s, memory).beyond(snapshot, rules)
+
+
+def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
+    """The sources that do not answer, by the worst severity of the rule about that; none where it is off."""
+    found = []
+    for source in snapshot.sources:
+        rule = None if source.reachable else rule_for(rules, UNREACHABLE, source.name)
+        if rule is not None:
+            labels = Labels(source=source.name)
+            found.append(Trouble(rule, rule.severities[0], labels, None, "now", source.error))
+    return found
+
+
+def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules: tuple[Rule, ...]) -> list[Trouble]:
+    """The trouble that the store is unreachable, where it is not one of the sources: no rule can be evaluated then."""
+    name = source_name(settings)
+    rule = rule_for(rules, UNREACHABLE, name)
+    if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
+        return []
+    return [Trouble(rule, rule.severities[0], Labels(source=name), None, "now", problem.message)]
+
+
+def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
+    """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
+    return [
+        f"{source.name}: {source.address} is a read-only replica; it is unknown whether it should accept writes"
+        for source in snapshot.sources
+        if source.health.write_probe == "READONLY"
+        and source.name not in settled
+        and rule_for(rules, REFUSED, source.name) is not None
+    ]
+
+
+def _worst_first(trouble: Trouble) -> tuple[bool, bool, str, str]:
+    """Sort key: an unreachable Redis comes before the alerts that are unknown because of it."""
+    is_critical = trouble.severity is Severity.CRITICAL
+    return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
+
+
+def _status(troubles: list[Trouble], problems: list[str]) -> Exit:
+    if any(trouble.severity is Severity.CRITICAL for trouble in troubles):
+        return Exit.CRITICAL
+    if troubles:
+        return Exit.WARNING
+    return Exit.UNKNOWN if problems else Exit.OK
+
+
+def _line(code: Exit, troubles: list[Trouble], problems: list[str]) -> str:
+    if troubles:
+        more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
+        return f"QUEUEDECK {code.name} - {wording(troubles[0])}{more}"
+    return f"QUEUEDECK {code.name} - {problems[0] if problems else 'nothing is wrong'}"
+
+
+def wording(trouble: Trouble) -> str:
+    """What is wrong in one line: which rule, where, how bad, the threshold, what was seen."""
+    unit = METRICS[trouble.rule.metric].unit
+    value = text_of(trouble.value, unit)
+    threshold = text_of(trouble.rule.threshold(trouble.severity), unit)
+    figure = f": {value} (threshold {OPS[trouble.rule.op]} {threshold})" if value is not None and unit != "flag" else ""
+    # What stands behind a bar is performance data to Nagios; names of queues may hold one.
+    detail = f": {trouble.detail}" if trouble.detail else ""
+    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}{detail}".replace("|", "¦")
+
+
+def _document(code: Exit, troubles: list[Trouble], problems: list[str]) -> dict[str, object]:
+    return {
+        "status": code.name.lower(),
+        "exit_code": int(code),
+        "alerts": [
+            {
+                "rule": trouble.rule.id,
+                "severity": trouble.severity.value,
+                "metric": trouble.rule.metric,
+                "value": trouble.value,
+                "threshold": trouble.rule.threshold(trouble.severity),
+                "labels": {
+                    name: text.encode("utf-8", "replace").decode() for name, text in trouble.labels.items().items()
+                },
+                "state": "firing" if trouble.since == "fires" else "beyond",
+                "text": wording(trouble),
+            }
+            for trouble in troubles
+        ],
+        "unknown": problems,
+    }

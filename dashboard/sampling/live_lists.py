@@ -1,0 +1,78 @@
+"""Workers and schedules: read for all viewers of a process together, at most once per interval."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ..backends.base import Backend
+from ..backends.monitored_sources import Watch
+from ..backends.unreadable_data import foreseen
+from ..clock import monotonic_s
+from ..errors import QueuedeckError
+from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
+from ..sources.source import metered
+
+T = TypeVar("T", Worker, Schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class Board(Generic[T]):
+    """What all sources told: `rows` by source and library, `problems` = (source, library, why it could not be read)."""
+
+    rows: tuple[T, ...]
+    problems: tuple[tuple[str, str, str], ...]
+    commands: int
+    round_trips: int
+    cost_s: float
+
+
+class Shelf(Generic[T]):
+    """Keeps the last board; one thread reads a new one while the others wait for it. Thread-safe."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        capability: Capability,
+        ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]],
+        keep_s: float,
+    ) -> None:
+        self._watch = watch
+        self._capability = capability
+        self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
+        self._keep_s = keep_s
+        self._lock = threading.Lock()
+        self._board: Board[T] | None = None
+        self._read_at = 0.0
+
+    def board(self, snapshot: Snapshot | None) -> Board[T]:
+        """The board, not older than an interval. Cost: at most 2 round trips per source and library that is there."""
+        with self._lock:
+            if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
+                self._board = self._read(snapshot)
+                self._read_at = monotonic_s()
+            return self._board
+
+    def forget(self) -> None:
+        """Have the next viewer see what an act changed."""
+        with self._lock:
+            self._board = None
+
+    def _read(self, snapshot: Snapshot | None) -> Board[T]:
+        refs: dict[tuple[str, str], list[QueueRef]] = {}
+        for queue in snapshot.queues if snapshot else ():
+            refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
+        rows: list[T] = []
+        problems: list[tuple[str, str, str]] = []
+        with metered() as meter:
+            for (source, name), known in refs.items():
+                try:
+                    backend = self._watch.backend(source, name)
+                    if self._capability in backend.capabilities:
+                        with foreseen(f"the {self._capability.value} of {backend.title}"):
+                            rows.extend(self._ask(backend, known))
+                except QueuedeckError as exc:
+                    problems.append((source, name, exc.message))
+        return Board(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)

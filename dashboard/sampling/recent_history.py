@@ -1,0 +1,201 @@
+"""The last hour of every queue in at most 60 points, small enough to travel with the snapshot.
+
+Pure: no Redis, no clock. A young history has points 15 s apart, so that a fresh start draws a line soon; when 60 points
+are there, pairs are merged and the step doubles, until the points are a minute apart and the oldest falls out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from ..model import QueueRef, QueueStats, Snapshot, Value
+from .rates import total_rates
+
+POINTS = 60
+FIRST_STEP_S = 15
+LAST_STEP_S = 60
+
+Point = float | int | None
+Series = tuple[Point, ...]
+
+
+class QueueHistory(Value, frozen=True, kw_only=True, array_like=True, gc=False):
+    """One queue's series, oldest first, `step_s` of the History apart, aligned at the end; None is a gap."""
+
+    depth: Series = ()  # the highest of each step
+    dead: Series = ()
+    finished_per_min: Series = ()
+    failed_per_min: Series = ()
+    error_ratio: Series = ()  # of the totals alone: not all queues tell both what finished and what failed
+
+
+class History(Value, frozen=True, kw_only=True):
+    """The last hour; `queues` by `key_of`, `memory` = used bytes by source. Sparse: a queue may have fewer points."""
+
+    version: int = 0
+    step_s: int = FIRST_STEP_S
+    last_at: float = 0.0  # seconds since 1970 of the newest point
+    queues: dict[str, QueueHistory] = msgspec.field(default_factory=dict)
+    totals: QueueHistory = QueueHistory()
+    memory: dict[str, Series] = msgspec.field(default_factory=dict)
+
+    def of(self, queue: QueueStats | QueueRef) -> QueueHistory | None:
+        """The series of one queue; None when it has no point yet."""
+        return self.queues.get(key_of(queue))
+
+    def points(self, queue: QueueStats | QueueRef, series: str, joined: int = 1) -> list[tuple[float, Point]]:
+        """(seconds since 1970, value) of one series of a queue, oldest first; `joined` points become one, with the time
+        of the newest: the highest of depth and dead, the mean of rates. Empty when the queue has no point yet."""
+        values: Series = getattr(self.of(queue) or QueueHistory(), series)
+        peaks = series in ("depth", "dead")
+        found = []
+        for end in range(len(values), 0, -joined):
+            known = [value for value in values[max(0, end - joined) : end] if value is not None]
+            value = None if not known else max(known) if peaks else _short(sum(known) / len(known))
+            found.append((self._at(len(values) - end), value))
+        return found[::-1]
+
+    def used(self, source: str) -> list[tuple[float, Point]]:
+        """(seconds since 1970, bytes that the source's server used), oldest first."""
+        values = self.memory.get(source, ())
+        return [(self._at(len(values) - 1 - n), value) for n, value in enumerate(values)]
+
+    def _at(self, steps_back: int) -> float:
+        return self.last_at - steps_back * self.step_s
+
+
+def key_of(queue: QueueStats | QueueRef) -> str:
+    """The key of a queue in `History.queues`; NUL keeps the parts of any name apart."""
+    return f"{queue.source}\0{queue.backend}\0{queue.name}"
+
+
+class HistoryKeeper:
+    """Turns samples into a History; owned by one sampler, not thread-safe."""
+
+    def __init__(self, history: History | None = None) -> None:
+        self.history = history or History()
+        self._depth_peak: dict[str, int] = {}
+
+    def add(self, snapshot: Snapshot) -> History:
+        """The history with `snapshot` taken in; a new point, and a higher version, once per step."""
+        for queue in snapshot.queues:
+            if queue.depth is not None:
+                key = key_of(queue)
+                self._depth_peak[key] = max(queue.depth, self._depth_peak.get(key, 0))
+        if snapshot.sampled_at - self.history.last_at >= self.history.step_s:
+            self.history = self._with_point(snapshot)
+            self._depth_peak = {}
+        return self.history
+
+    def _with_point(self, snapshot: Snapshot) -> History:
+        old = self.history
+        missed = int((snapshot.sampled_at - old.last_at) // old.step_s) - 1 if old.last_at else 0
+        if missed >= POINTS:  # nobody looked for so long that nothing of the old hour is left
+            old, missed = History(version=old.version), 0
+        extend = _extender(missed)
+        queues = {}
+        for queue in snapshot.queues:
+            key = key_of(queue)
+            past = old.queues.get(key, QueueHistory())
+            queues[key] = QueueHistory(
+                depth=extend(past.depth, self._depth_peak.get(key)),
+                dead=extend(past.dead, queue.counts.dead),
+                finished_per_min=extend(past.finished_per_min, _short(queue.throughput_per_min)),
+                failed_per_min=extend(past.failed_per_min, _short(queue.failed_per_min)),
+            )
+        sums = total_rates(snapshot.queues, snapshot.sources)
+        totals = QueueHistory(
+            depth=extend(old.totals.depth, known_sum(queue.depth for queue in snapshot.queues)),
+            dead=extend(old.totals.dead, known_sum(queue.counts.dead for queue in snapshot.queues)),
+            finished_per_min=extend(old.totals.finished_per_min, _short(sums.throughput_per_min)),
+            failed_per_min=extend(old.totals.failed_per_min, _short(sums.failed_per_min)),
+            error_ratio=extend(
+                old.totals.error_ratio,
+                0.0
+                if sums.throughput_per_min == 0 and not sums.throughput_unknown
+                else None
+                if sums.error_ratio is None
+                else round(sums.error_ratio, 4),
+            ),
+        )
+        memory = {
+            source.name: extend(old.memory.get(source.name, ()), source.health.used_memory_bytes)
+            for source in snapshot.sources
+        }
+        return _fitted(
+            History(
+                version=old.version + 1,
+                step_s=old.step_s,
+                last_at=snapshot.sampled_at,
+                queues=queues,
+                totals=totals,
+                memory=memory,
+            )
+        )
+
+
+def known_sum(values: Iterable[Point]) -> Point:
+    """The sum of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _extender(missed: int) -> Callable[[Series, Point], Series]:
+    gap = (None,) * missed
+    return lambda series, point: (*series, *(gap if series else ()), point)
+
+
+def _fitted(history: History) -> History:
+    """`history` with at most POINTS points: merged while it is young, cut when it has its last step."""
+    if len(history.totals.depth) <= POINTS:
+        return history
+    if history.step_s >= LAST_STEP_S:
+        return _mapped(history, history.step_s, lambda series: series[-POINTS:], lambda series: series[-POINTS:])
+    return _mapped(history, history.step_s * 2, _merged_max, _merged_mean)
+
+
+def _mapped(
+    history: History, step_s: int, level: Callable[[Series], Series], rate: Callable[[Series], Series]
+) -> History:
+    def one(item: QueueHistory) -> QueueHistory:
+        return QueueHistory(
+            depth=level(item.depth),
+            dead=level(item.dead),
+            finished_per_min=rate(item.finished_per_min),
+            failed_per_min=rate(item.failed_per_min),
+            error_ratio=rate(item.error_ratio),
+        )
+
+    return History(
+        version=history.version,
+        step_s=step_s,
+        last_at=history.last_at,
+        queues={key: one(item) for key, item in history.queues.items()},
+        totals=one(history.totals),
+        memory={name: level(series) for name, series in history.memory.items()},
+    )
+
+
+def _pairs(series: Series) -> list[Series]:
+    # Aligned at the end, since a queue that came later has fewer points.
+    odd = len(series) % 2
+    return ([series[:1]] if odd else []) + [series[index : index + 2] for index in range(odd, len(series), 2)]
+
+
+def _merged_max(series: Series) -> Series:
+    return tuple(max((point for point in pair if point is not None), default=None) for pair in _pairs(series))
+
+
+def _merged_mean(series: Series) -> Series:
+    def mean(pair: Series) -> Point:
+        known = [point for point in pair if point is not None]
+        return _short(sum(known) / len(known)) if known else None
+
+    return tuple(mean(pair) for pair in _pairs(series))
+
+
+def _short(value: Point) -> Point:
+    """Rounded for transport: a sparkline is 20 pixels high."""
+    return None if value is None else round(value, 2)

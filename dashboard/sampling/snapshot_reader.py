@@ -1,0 +1,176 @@
+"""What a web process shows: the published snapshot, or its own sample when nobody publishes."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..backends.payloads.decoding import printable
+from ..clock import monotonic_s
+from ..errors import BackendUnavailable, Forbidden
+from ..model import Snapshot
+from ..redact import masked_logger
+from ..store.redis_store import Store
+from .recent_history import FIRST_STEP_S, History
+
+log = masked_logger(__name__)
+
+# After this many intervals without a new sample the page says "stale".
+STALE_AFTER_INTERVALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The newest snapshot this process knows, and how far to trust it. `snapshot` is None before the first sample."""
+
+    snapshot: Snapshot | None
+    history: History
+    age_s: float | None
+    stale: bool
+    error: str | None = None  # why there is no published snapshot: one line
+    hint: str | None = None
+    other: str | None = None  # one line where a process of other settings leads on the same store
+
+    @property
+    def version(self) -> str:
+        """A text that changes whenever anything a page shows of this reading may have changed, its age apart."""
+        if self.snapshot is None:
+            return f"none:{self.error}:{self.other}"
+        taken = self.snapshot
+        told = f"{self.stale}:{self.error}:{self.other}"
+        return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{told}"
+
+
+class Reader:
+    """Thread-safe; asks the store at most twice per interval, whatever the number of viewers.
+
+    `own_sample` takes a sample in this process, given what was published last; it is called when that is missing or
+    stale, at most once per interval, by one thread while the others get the last reading.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        interval_s: float,
+        own_sample: Callable[[Snapshot | None, History], tuple[Snapshot, History]],
+        *,
+        fingerprint: str = "",
+    ) -> None:
+        """`fingerprint` of this process's settings: what was published by others is not shown; "" believes all."""
+        self._store = store
+        self._fingerprint = fingerprint
+        self._other: str | None = None
+        self._interval_s = interval_s
+        self._own_sample = own_sample
+        self._lock = threading.Lock()
+        self._reading: Reading | None = None
+        self._next_look = 0.0  # monotonic
+        self._next_own = 0.0
+        self._wanted_history = 0
+        self._looked_at = -math.inf  # monotonic
+
+    def current(self) -> Reading:
+        """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands, and 1 more for the parts that
+        changed where there are more than a few queues; a sample without a leader."""
+        reading = self._reading
+        if reading is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
+            return self._aged(reading)
+        if reading is None:
+            self._lock.acquire()
+        try:
+            if self._reading is None or monotonic_s() >= self._next_look:
+                self._reading = self._look()
+                self._next_look = monotonic_s() + min(1.0, self._interval_s / 2)
+            return self._aged(self._reading)
+        finally:
+            self._lock.release()
+
+    def _look(self) -> Reading:
+        last = self._reading
+        error: str | None = None
+        hint: str | None = None
+        published: Snapshot | None = None
+        history = last.history if last else History()
+        # After a pause, the first look of all included, the history is sure to be another one: a script that asks now
+        # and then would get that of its last visit.
+        asleep = monotonic_s() - self._looked_at > FIRST_STEP_S
+        newer: History | None = None
+        try:
+            published, newer = self._store.read(with_history=asleep or self._wanted_history > history.version)
+            self._looked_at = monotonic_s()
+        except (BackendUnavailable, Forbidden) as exc:
+            error, hint = exc.message, exc.hint
+        if newer is not None:
+            history = newer
+        self._note_other(published)
+        if self._other is not None:
+            return self._shared(published)
+        if published is not None:
+            followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
+            if newer is None and published.epoch and not followed:
+                history = History()  # another leader counts its versions by itself
+            self._wanted_history = published.history_version
+            if not self._is_stale(published):
+                return self._reading_of(published, history)
+        return self._own(published or (last.snapshot if last else None), history, error, hint)
+
+    def _note_other(self, published: Snapshot | None) -> None:
+        """Know whether somebody of other settings leads; what is not there, or older, tells nothing new."""
+        if published is None or self._is_stale(published):
+            self._other = None
+            return
+        other = None
+        if self._fingerprint and published.fingerprint not in ("", self._fingerprint):
+            other = (
+                f"Another dashboard ({printable(published.sampler, 80)}) samples with other settings on the same store "
+                f"({self._store.source.address}, {self._store.prefix}:*). This process shows its own sample. Alerts "
+                "are checked with the settings of the other. Set another store_prefix for one of the two, or stop one."
+            )
+            if self._other is None:
+                log.warning("%s", other)
+        self._other = other
+
+    def _shared(self, published: Snapshot | None) -> Reading:
+        """A sample by the settings of this process, shared with other processes of the same settings. The first begins
+        with the queues that the other published, as far as these settings want them."""
+        known, past = self._reading.snapshot if self._reading else None, History()
+        try:
+            snapshot, history = self._store.read_shared(self._fingerprint)
+            known, past = snapshot or known or published, history or past
+            if snapshot is not None and self._age(snapshot) <= 2 * self._interval_s:
+                return self._reading_of(snapshot, history or History())
+            if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
+                return self._reading_of(snapshot, history or History())  # another one samples just now
+            reading = self._own(known, past)
+            if reading.snapshot is not None:
+                self._store.share(self._fingerprint, reading.snapshot, reading.history)
+        except (BackendUnavailable, Forbidden):
+            return self._own(known, past)
+        return reading
+
+    def _own(
+        self, known: Snapshot | None, history: History, error: str | None = None, hint: str | None = None
+    ) -> Reading:
+        if monotonic_s() < self._next_own and self._reading is not None:
+            return replace(self._reading, error=error, hint=hint, other=self._other)
+        snapshot, history = self._own_sample(known, history)
+        self._next_own = monotonic_s() + self._interval_s
+        return self._reading_of(snapshot, history, error, hint)
+
+    def _reading_of(
+        self, snapshot: Snapshot, history: History, error: str | None = None, hint: str | None = None
+    ) -> Reading:
+        return Reading(snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint, self._other)
+
+    def _aged(self, reading: Reading) -> Reading:
+        if reading.snapshot is None:
+            return reading
+        return replace(reading, age_s=self._age(reading.snapshot), stale=self._is_stale(reading.snapshot))
+
+    def _age(self, snapshot: Snapshot) -> float:
+        return max(0.0, self._store.now_s() - snapshot.sampled_at)
+
+    def _is_stale(self, snapshot: Snapshot) -> bool:
+        return self._age(snapshot) > STALE_AFTER_INTERVALS * snapshot.interval_s

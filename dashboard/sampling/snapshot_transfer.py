@@ -1,0 +1,147 @@
+"""Sending and reading what is published, in parts.
+
+Parts are plain values with names of their own, so anybody may write them and nothing reads them by chance. What counts
+is the pointer, a manifest that lists them: the script that swaps it checks the lease and that every part is there. A
+leader that was deposed meanwhile can swap no pointer, and its parts run out. A part that is no longer listed stays for
+GRACE_MS, for readers that have just read the manifest before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..clock import monotonic_s
+from ..settings import DEFAULT_STORE_PREFIX
+from ..sources.source import Command, Reply
+from .snapshot_parts import Document, Kind, Part, Rows
+
+if TYPE_CHECKING:
+    from ..store.redis_store import Store
+
+PART = f"{DEFAULT_STORE_PREFIX}:part"  # strings, see PART_BYTES; they live as long as what lists them
+# A part that nothing lists yet.
+PENDING_TTL_MS = 600_000
+# A part that nothing lists any more.
+GRACE_MS = 10_000
+# Each part is sent anew so often, so that one that somebody wrote over is well again.
+REFRESH_S = 60.0
+
+_DEPOSED, _DONE, _LOST = 0, 1, -1
+
+# KEYS lead, pointer, the parts it lists, those that it lists no more. ARGV lead value, or "" where no lease is needed,
+# manifest, ms to live, how many parts it lists, ms that the others live on, "1" to demand that all parts are there.
+# Answers 1, 0 when another one leads by now, or -1 when a part is missing; then the pointer stays as it is.
+_SWAP = """
+if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local last = 2 + tonumber(ARGV[4])
+local lost = false
+for n = 3, last do
+  if redis.call('PEXPIRE', KEYS[n], ARGV[3]) == 0 then lost = true end
+end
+if lost and ARGV[6] == '1' then return -1 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+for n = last + 1, #KEYS do redis.call('PEXPIRE', KEYS[n], ARGV[5]) end
+return 1
+"""
+
+# KEYS a part. ARGV its body, ms to live. For a server that is full: see ALLOW_OOM.
+_PUT = """
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+
+def part_key(pointer: str, name: str) -> str:
+    """The key of a part of what `pointer` lists."""
+    return f"{PART}:{pointer.removeprefix(f'{DEFAULT_STORE_PREFIX}:')}:{name}"
+
+
+class Channel:
+    """What one pointer leads to, as far as this process sent or read it. One thread at a time sends; any may read."""
+
+    def __init__(self, store: Store, pointer: str, kind: Kind[Any], lead_key: str, lives_ms: int) -> None:
+        self._store = store
+        self.pointer = pointer
+        self._kind = kind
+        self._lead_key = lead_key
+        self._lives_ms = lives_ms
+        self._sent_at: dict[str, float] = {}  # names of parts that this process sent; monotonic
+        self._listed: frozenset[str] = frozenset()  # parts with keys of their own, of the manifest known last
+        self._rows: Mapping[str, Rows] = {}  # of all its parts
+        self._known: tuple[bytes, Any] | None = None  # a manifest, and what it and its parts say
+
+    def send(self, document: Document[Any], lead: str) -> bool:
+        """Send what changed and swap the pointer; False when `lead` is no longer the lease ("" needs none).
+
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 1 more when parts were lost, or the server is full.
+        """
+        due = monotonic_s() - REFRESH_S
+        new = [part for part in document.sent if self._sent_at.get(part.name, due) <= due]
+        answer = self._try([self._set(part) for part in new], document, lead, demand=True)
+        if answer == _LOST:
+            new = list(document.sent)
+            answer = self._try([self._put(part) for part in new], document, lead, demand=False)
+        if answer == _DEPOSED:
+            return False
+        now = monotonic_s()
+        self._listed = frozenset(part.name for part in document.sent)
+        self._sent_at = {name: self._sent_at.get(name, now) for name in self._listed}
+        self._sent_at.update((part.name, now) for part in new)
+        self._rows = {part.name: part.rows for part in document.parts}
+        self._known = document.manifest, document.value
+        return True
+
+    def wanted(self, raw: Reply) -> list[str]:
+        """The names of the parts that the manifest `raw` lists and that this process does not have."""
+        manifest = None if self._is_known(raw) else self._kind.manifest(raw)
+        return (
+            [name for name in manifest.names if name not in self._rows and name not in manifest.inline]
+            if manifest
+            else []
+        )
+
+    def value(self, raw: Reply, bodies: Mapping[str, Reply]) -> Any | None:
+        """What the manifest `raw` and its parts say, given those that were `wanted`.
+
+        None when the manifest is missing or of another version. Raises LookupError when a part is missing or garbage.
+        """
+        known = self._known
+        if known is not None and known[0] == raw:
+            return known[1]
+        manifest = self._kind.manifest(raw)
+        if manifest is None:
+            return None
+        known_bodies = {**bodies, **manifest.inline}
+        rows = {name: self._rows_of(name, known_bodies) for name in manifest.names}
+        try:
+            value = manifest.join(rows)
+        except (ValueError, TypeError) as exc:
+            raise LookupError(str(exc)) from exc
+        self._listed = frozenset(rows.keys() - manifest.inline.keys())
+        self._rows, self._known = rows, (raw, value)
+        return value
+
+    def _is_known(self, raw: Reply) -> bool:
+        return self._known is not None and self._known[0] == raw
+
+    def _rows_of(self, name: str, bodies: Mapping[str, Reply]) -> Rows:
+        rows = self._rows.get(name)
+        if rows is None:
+            rows = self._kind.rows(name, bodies.get(name))
+        if rows is None:
+            raise LookupError(name)
+        return rows
+
+    def _try(self, commands: list[Command], document: Document[Any], lead: str, *, demand: bool) -> int:
+        listed = [part.name for part in document.sent]
+        unlisted = (self._listed | self._sent_at.keys()) - set(listed)
+        keys = (self._lead_key, self.pointer, *(part_key(self.pointer, name) for name in (*listed, *unlisted)))
+        arguments = (lead, document.manifest, self._lives_ms, len(listed), GRACE_MS, int(demand))
+        return int(self._store.script(_SWAP, keys, *arguments, before=commands))
+
+    def _set(self, part: Part) -> Command:
+        return ("SET", part_key(self.pointer, part.name), part.body, "PX", PENDING_TTL_MS)
+
+    def _put(self, part: Part) -> Command:
+        return self._store.command(_PUT, (part_key(self.pointer, part.name),), part.body, PENDING_TTL_MS)

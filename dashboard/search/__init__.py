@@ -1,0 +1,1 @@
+"""Search for jobs across queues and libraries."""

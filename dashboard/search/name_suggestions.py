@@ -1,0 +1,52 @@
+"""Names of jobs that this process has shown or looked through lately, to suggest them in the search box."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from ..model import Job
+
+# About 10 MB at the very most.
+QUEUES = 1000
+PER_QUEUE = 50
+LONGEST = 120
+
+
+class Names:
+    """The newest PER_QUEUE names of each of the QUEUES queues that were seen last. Thread-safe; asks no server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: OrderedDict[tuple[str, str, str], OrderedDict[str, None]] = OrderedDict()
+
+    def see(self, jobs: Iterable[Job]) -> None:
+        """Remember the names of `jobs`."""
+        self.note((job.source, job.backend, job.queue, job.name) for job in jobs)
+
+    def note(self, named: Iterable[tuple[str, str, str, str | None]]) -> None:
+        """Remember names: (source, library, queue, name) of each."""
+        with self._lock:
+            for source, backend, queue, name in dict.fromkeys(named):
+                if not name or len(name) > LONGEST:
+                    continue
+                names = self._queues.setdefault((source, backend, queue), OrderedDict())
+                self._queues.move_to_end((source, backend, queue))
+                names[name] = None
+                names.move_to_end(name)
+                if len(names) > PER_QUEUE:
+                    names.popitem(last=False)
+                if len(self._queues) > QUEUES:
+                    self._queues.popitem(last=False)
+
+    def newest(self, most: int) -> list[str]:
+        """At most `most` names, each once: those of the queues that were seen last, sorted."""
+        with self._lock:
+            found: dict[str, None] = {}
+            for names in reversed(self._queues.values()):
+                for name in reversed(names):
+                    if len(found) >= most:
+                        return sorted(found)
+                    found[name] = None
+            return sorted(found)

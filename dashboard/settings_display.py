@@ -1,0 +1,46 @@
+"""The settings that hold, for a person to read: without a secret in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .settings import Settings, redact_url
+
+# Text that is shown as it is, and addresses of which who signs in is left out; all other text may be a secret.
+_PLAIN_TEXT = {
+    *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
+    *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
+    *("kind", "type", "severity", "metric", "source", "backend", "queue"),
+}
+_PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}
+
+
+def describe(settings: Settings) -> list[str]:
+    """The settings, one `name = value` each in their order, with `*` before those that are not the default.
+
+    Values are JSON; of URLs and secrets only what tells no secret.
+    """
+    default = Settings()
+    return [
+        f"{'*' if getattr(settings, name) != getattr(default, name) else ' '} {name} = {_shown(name, value)}"
+        for name, value in msgspec.to_builtins(settings).items()
+    ]
+
+
+def _shown(name: str, value: Any) -> str:
+    return msgspec.json.encode(_without_secrets(name, value)).decode()
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(key, each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(name, each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if name in _PLAIN_TEXT:
+        return value
+    is_redis = value.startswith(("redis://", "rediss://", "unix://"))
+    return redact_url(value) if is_redis and name in _PLAIN_URLS else "…"

@@ -1,0 +1,1 @@
+"""The watched Redis servers: connections with timeouts, and their errors in plain words."""

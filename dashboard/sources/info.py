@@ -1,0 +1,97 @@
+"""What INFO says of a server, as figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ..model import RedisHealth
+
+SERVER_TIME = re.compile(rb"^server_time_usec:(\d{1,18})\r?$", re.MULTILINE)
+_REPLICA = re.compile(r"slave\d+\Z")
+_OFFSET = re.compile(r"(?:\A|,)offset=(\d{1,18})(?:,|\Z)")
+
+
+def info_fields(info: bytes) -> dict[str, str]:
+    """The fields of INFO's text, by name, as they stand there."""
+    fields: dict[str, str] = {}
+    for line in info.decode("utf-8", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value
+    return fields
+
+
+def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
+    """By how many bytes the slowest connected replica is behind; None when there is none."""
+    if written is None:
+        return None
+    offsets = [
+        int(found.group(1))
+        for name, value in fields.items()
+        if _REPLICA.match(name) and (found := _OFFSET.search(value)) is not None
+    ]
+    return max(0, written - min(offsets)) if offsets else None
+
+
+def _link_down_s(status: str | None, since: int | None) -> int | None:
+    """For how long the link of a replica has been down; None when there is none, or when it has never been up."""
+    if status is None:
+        return None
+    if status == "up":
+        return 0
+    # Redis says -1 of a link that was never made: that is no time, least of all none.
+    return since if since is not None and since >= 0 else None
+
+
+def parse_info(info: bytes, keys: int | None) -> RedisHealth:
+    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
+    fields = info_fields(info)
+
+    def number(name: str) -> int | None:
+        try:
+            return int(fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    def share(name: str) -> float | None:
+        try:
+            return float(fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    used, limit = number("used_memory"), number("maxmemory")
+    not_counted = number("mem_not_counted_for_evict") or 0
+    hits, misses = number("keyspace_hits"), number("keyspace_misses")
+    link = fields.get("master_link_status")
+    saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
+    return RedisHealth(
+        version=fields.get("valkey_version") or fields.get("redis_version"),
+        flavour="valkey" if "valkey_version" in fields else "redis",
+        role=fields.get("role"),
+        run_id=fields.get("run_id"),
+        uptime_s=number("uptime_in_seconds"),
+        used_memory_bytes=used,
+        maxmemory_bytes=limit or None,
+        memory_limited=None if limit is None else limit > 0,
+        memory_ratio=max(0.0, (used - not_counted) / limit) if used is not None and limit else None,
+        eviction_policy=fields.get("maxmemory_policy"),
+        clients=number("connected_clients"),
+        max_clients=number("maxclients"),
+        blocked_clients=number("blocked_clients"),
+        ops_per_s=number("instantaneous_ops_per_sec"),
+        evicted_keys=number("evicted_keys"),
+        rejected_connections=number("rejected_connections"),
+        fragmentation_ratio=share("mem_fragmentation_ratio"),
+        allocator_frag_ratio=share("allocator_frag_ratio"),
+        allocator_frag_bytes=number("allocator_frag_bytes"),
+        replicas=number("connected_slaves"),
+        replica_lag_bytes=_replica_lag(fields, number("master_repl_offset")),
+        replica_link_up=None if link is None else link == "up",
+        replica_link_down_s=_link_down_s(link, number("master_link_down_since_seconds")),
+        keyspace_hit_ratio=hits / (hits + misses)
+        if hits is not None and misses is not None and hits + misses
+        else None,
+        keys=keys,
+        persistence_ok=None if not any(saves) else all(status in (None, "ok") for status in saves),
+    )

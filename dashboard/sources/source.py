@@ -1,0 +1,458 @@
+"""Connections to the Redis servers: explicit timeouts, no blind retries, one place that translates their errors.
+
+A Source answers bytes; whoever reads them decodes at the edge. Every command that goes through a Source is counted, so
+that a page can tell its price and a test can hold it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import hiredis
+import redis
+from msgspec.structs import replace
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from ..clock import monotonic_s, now_s
+from ..errors import BackendUnavailable, Forbidden
+from ..model import RedisHealth
+from ..settings import DEFAULT_STORE_PREFIX, redact_url
+from .connection import Renewal, connection_options
+from .failures import (
+    REFUSING,
+    SENTINEL,
+    UNKNOWN_COMMAND,
+    explain,
+    is_about_the_server,
+    is_auth,
+    is_forbidden,
+    one_line,
+    refusal_word,
+)
+from .info import SERVER_TIME, info_fields, parse_info
+
+CONNECT_TIMEOUT_S = 1.0
+READ_TIMEOUT_S = 2.0
+CLIENT_NAME = "queuedeck"
+# String of one byte, a minute to live: whether a server takes writes is learned by writing to it.
+PROBE = "{queuedeck}:probe"
+PROBE_TTL_MS = 60_000
+_OWN = f"{DEFAULT_STORE_PREFIX}:"
+_OWN_RAW = _OWN.encode()
+# Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
+# (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
+READ_BYTES = 64 * 1024
+# Pieces of a batch are sent when the last one is answered, or after this time where the server is further away: it is
+# then free for others for at least as long as a piece keeps it.
+PIECE_EVERY_S = 0.005
+# How long the clock of a server is carried on by that of this host, which may go a little faster or slower.
+CLOCK_CHECK_S = 60.0
+# More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
+MAX_CONNECTIONS = 64
+
+Argument: TypeAlias = bytes | str | int | float
+Command: TypeAlias = Sequence[Argument]
+# Its stub says that a command is of one argument.
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis).pack_command
+# What Redis answered, in bytes; in a batch an error of one command stands in its place.
+Reply: TypeAlias = Any
+
+
+def raw_bytes(text: str) -> bytes:
+    """The bytes that `text` was decoded from; of half a surrogate pair, as JSON can spell it, the nearest."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _wire(command: Command) -> bytes:
+    """The command as it is sent; text that is not UTF-8 as the bytes that it was decoded from."""
+    try:
+        return _pack(tuple(command))
+    except UnicodeEncodeError:
+        exact = [raw_bytes(argument) if isinstance(argument, str) else argument for argument in command]
+        return _pack(tuple(exact))
+
+
+@dataclass(slots=True)
+class Meter:
+    """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
+
+    `busy_s`: those seconds without the way there and back. `held_s`: the longest that one round trip is likely to have
+    kept the server from its other clients.
+    """
+
+    commands: int = 0
+    round_trips: int = 0
+    seconds: float = 0.0
+    busy_s: float = 0.0
+    held_s: float = 0.0
+
+    def add(self, commands: int, seconds: float, sent_bytes: int, way_s: float = 0.0, pieces: int = 1) -> None:
+        """Count one round trip in pieces of at most `sent_bytes`; `way_s` of its time is the way there and back."""
+        self.commands += commands
+        self.round_trips += 1
+        self.seconds += seconds
+        # Between two reads of what was sent others have their turn, but never within a command.
+        at_once = min(1.0, max(1 / max(1, commands), min(1.0, READ_BYTES / max(1, sent_bytes)) / pieces))
+        busy = max(0.0, seconds - way_s)
+        self.busy_s += busy
+        self.held_s = max(self.held_s, busy * at_once)
+
+
+_meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
+
+
+@contextlib.contextmanager
+def metered() -> Iterator[Meter]:
+    """A Meter that counts what this thread sends to any source inside the block; an outer meter counts it too."""
+    outer = _meter.get()
+    meter = Meter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+        if outer is not None:
+            outer.commands += meter.commands
+            outer.round_trips += meter.round_trips
+            outer.seconds += meter.seconds
+            outer.busy_s += meter.busy_s
+            outer.held_s = max(outer.held_s, meter.held_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Commands in wire form, made once and sent again and again: packing is most of a large batch's cost."""
+
+    wire: bytes
+    count: int
+
+
+_ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
+
+
+class CommandMissing(NoPermissionError):
+    """The server does not have a command: it was renamed or disabled, or the server is too old. It is as if the user
+    were not permitted it: what can be had without it is."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
+
+
+class Source:
+    """One Redis, thread-safe. Opens no connection before the first command."""
+
+    def __init__(self, name: str, url: str, prefix: str = DEFAULT_STORE_PREFIX) -> None:
+        """`prefix`: what Queuedeck's own keys begin with here, in place of the default that all modules write."""
+        self.name = name
+        self.prefix = prefix
+        self.address = redact_url(url)
+        # The quickest round trip so far: what of the others is likely to be but the way there and back.
+        self._way_s = float("inf")
+        self._pool = redis.ConnectionPool(
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=READ_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=self._introduce,
+            decode_responses=False,
+            max_connections=MAX_CONNECTIONS,
+            protocol=2,  # one reply shape on every server version
+            **connection_options(url),
+        )
+        self._connections = Renewal()
+        self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
+        self._sentinel: bool | None = None  # whether this server is one; asked for when a command is missing
+        self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {self.address!r})"
+
+    @property
+    def database(self) -> int:
+        """The number of the database that the URL names."""
+        return int(self._pool.connection_kwargs.get("db") or 0)
+
+    def execute(self, *command: Argument) -> Reply:
+        """The reply to one command, in bytes.
+
+        Raises BackendUnavailable when the server cannot be asked, Forbidden when its user may not,
+        redis.ResponseError for what is wrong with the command or its key. Cost: 1 round trip.
+        """
+        reply = self.batch([command])[0]
+        self.check(reply)
+        return reply
+
+    def check(self, reply: Reply) -> None:
+        """Raises Forbidden or redis.ResponseError, as `execute`, where that is the reply to a command of a batch."""
+        if isinstance(reply, NoPermissionError):
+            raise self.forbidden(reply) from reply
+        if isinstance(reply, ResponseError):
+            raise reply
+
+    def batch(self, commands: Sequence[Command]) -> list[Reply]:
+        """The replies to many commands, in order; a refused command's ResponseError stands in its place.
+
+        Raises BackendUnavailable when the server cannot be asked. Cost: 1 round trip, none for no commands.
+        """
+        return self.run(self.pack(commands))
+
+    def pack(self, commands: Sequence[Command]) -> Packed:
+        """`commands` in wire form for `run`; the caller keeps it as long as they stay the same."""
+        if self.prefix != DEFAULT_STORE_PREFIX:
+            commands = [self._with_prefix(command) for command in commands]
+        return Packed(b"".join(map(_wire, commands)), len(commands))
+
+    def batch_in_pieces(self, pieces: Sequence[Sequence[Command]]) -> list[Reply]:
+        """As `batch`, for commands that each keep the server for a while: it gets one piece after the other, and serves
+        others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
+        """
+        return self._run([packed for piece in pieces if (packed := self.pack(piece)).count])
+
+    def own_key(self, name: Argument) -> Argument:
+        """`name`, where it is a key of our own with the prefix of this source."""
+        if isinstance(name, str) and name.startswith(_OWN):
+            return f"{self.prefix}:{name[len(_OWN) :]}"
+        if isinstance(name, bytes) and name.startswith(_OWN_RAW):
+            return self.prefix.encode() + b":" + name[len(_OWN_RAW) :]
+        return name
+
+    def _with_prefix(self, command: Command) -> Command:
+        """The command with our own keys under the prefix of this source; other arguments may be anybody's text."""
+        if command[0] in ("EVAL", "EVAL_RO"):
+            first, end = 3, 3 + int(command[2])
+        elif command[0] in ("DEL", "UNLINK", "EXISTS"):
+            first, end = 1, len(command)
+        else:
+            first, end = 1, 2
+        return (*command[:first], *(self.own_key(name) for name in command[first:end]), *command[end:])
+
+    def run(self, packed: Packed) -> list[Reply]:
+        """The replies to packed commands; as `batch`."""
+        return self._run([packed] if packed.count else [])
+
+    def _run(self, pieces: list[Packed]) -> list[Reply]:
+        if not pieces:
+            return []
+        commands, sent_bytes = sum(piece.count for piece in pieces), max(len(piece.wire) for piece in pieces)
+        trips = 1
+        asks = monotonic_s() >= self._clock_due and self._clock_due > 0
+        started = time.perf_counter()
+        try:
+            # Not metered, as little as the handshake: it comes once a minute, whoever sends something then.
+            replies, trips = self._exchange([*pieces, _ASK_TIME] if asks else pieces)
+        except RedisError as exc:
+            raise self.unavailable(exc) from exc
+        except OSError as exc:
+            raise self.unavailable(RedisConnectionError(str(exc))) from exc
+        else:
+            self._way_s = min(self._way_s, time.perf_counter() - started)
+        finally:
+            meter = _meter.get()
+            if meter is not None:
+                meter.add(commands, time.perf_counter() - started, sent_bytes, trips * self._way_s, len(pieces))
+        if asks:
+            self._note_time(replies.pop())
+        if any(isinstance(reply, CommandMissing) for reply in replies):
+            self._check_sentinel()
+        if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
+            raise self.unavailable(replies[0])
+        first = replies[0]
+        if isinstance(first, AuthenticationError | BusyLoadingError) or is_auth(first):
+            raise self.unavailable(first)
+        return replies
+
+    def _exchange(self, pieces: Sequence[Packed]) -> tuple[list[Reply], int]:
+        """(the replies, how many ways there and back were waited for one after the other)."""
+        connection = self._pool.get_connection()
+        if not self._connections.is_current(connection):
+            connection.disconnect()  # type: ignore[no-untyped-call] # it connects again when something is sent
+        clean = False
+        try:
+            replies: list[Reply] = []
+            awaited, trips = 0, 1
+            for piece in pieces:
+                connection.send_packed_command([piece.wire], check_health=False)  # type: ignore[no-untyped-call]
+                awaited += piece.count
+                if piece is not pieces[-1]:
+                    next_at = time.perf_counter() + PIECE_EVERY_S
+                    while len(replies) < awaited and connection.can_read(max(0.0, next_at - time.perf_counter())):
+                        self._read(connection, replies)
+                    trips += len(replies) == awaited
+            while len(replies) < awaited:
+                self._read(connection, replies)
+            clean = True
+            return replies, trips
+        finally:
+            if not clean:
+                # Half-read replies would be taken for the answers to the next commands.
+                connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+
+    def _read(self, connection: Any, replies: list[Reply]) -> None:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as exc:
+            self._connections.refused(exc)
+            if is_about_the_server(exc):
+                raise self.unavailable(exc) from exc
+            unknown = UNKNOWN_COMMAND.match(str(exc))
+            replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
+
+    def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
+        """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.
+
+        For the few places that need more than plain commands (scripts, pub/sub); not metered.
+        """
+        try:
+            return work(redis.Redis(connection_pool=self._pool))
+        except NoPermissionError as exc:
+            raise self.forbidden(exc) from exc
+        except (RedisConnectionError, RedisTimeoutError) as exc:
+            raise self.unavailable(exc) from exc
+        except ResponseError as exc:
+            if is_about_the_server(exc):
+                raise self.unavailable(exc) from exc
+            raise
+
+    def health(self, *, probe: bool = False) -> RedisHealth:
+        """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
+
+        With `probe` a key of our own is written beside that, to learn whether the server takes writes.
+        """
+        commands: list[Command] = [("INFO",), ("DBSIZE",)]
+        if probe:
+            commands.append(("SET", PROBE, "1", "PX", PROBE_TTL_MS))
+        info, keys, *rest = self.batch(commands)
+        written = refusal_word(rest[0]) if rest else None
+        if isinstance(info, ResponseError):
+            return RedisHealth(write_probe=written)
+        self._note_clock(info)
+        self._check_kind(info_fields(info))
+        health = parse_info(info, keys if isinstance(keys, int) else None)
+        self._connections.found(health.role)
+        return replace(health, write_probe=written) if probe else health
+
+    def _check_sentinel(self) -> None:
+        """Raises BackendUnavailable where commands are missing because the server is a Sentinel. Cost: none, or 1 round
+        trip for the first missing command."""
+        if self._sentinel is None:
+            self._sentinel = False  # also where INFO is missing
+            told = self.batch([("INFO", "server")])[0]
+            self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
+        if self._sentinel:
+            raise self.unavailable(ResponseError(SENTINEL))
+
+    def _check_kind(self, fields: Mapping[str, str]) -> None:
+        """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
+        if it were all. Cost: none, or 1 round trip in cluster mode."""
+        if fields.get("redis_mode") == "sentinel":
+            raise self.unavailable(ResponseError(SENTINEL))
+        if fields.get("cluster_enabled") == "1":
+            told = self.batch([("CLUSTER", "INFO")])[0]
+            cluster = info_fields(told) if isinstance(told, bytes) else {}
+            if cluster.get("cluster_state") == "fail":
+                raise self.unavailable(ClusterDownError(""))
+            if cluster.get("cluster_size", "1") != "1":
+                raise self.unavailable(ClusterCrossSlotError(""))
+
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock of this server, so that a host whose clock is off makes no job older; by that
+        of this host where the server does not tell. Cost: none, or a connection when there has been none yet."""
+        if self._clock is None and monotonic_s() >= self._clock_due:
+            self._clock_due = monotonic_s() + CLOCK_CHECK_S
+            with contextlib.suppress(RedisError, OSError):
+                self._pool.release(self._pool.get_connection())
+        clock = self._clock
+        return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
+
+    def _introduce(self, connection: Any) -> None:
+        """Handshake of a new connection: our name for CLIENT LIST, and the time of the server. Who may do neither reads
+        all the same."""
+        self._connections.introduced(connection)
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
+        connection.send_packed_command([_ASK_TIME.wire], check_health=False)
+        with contextlib.suppress(ResponseError):
+            connection.read_response()
+        with contextlib.suppress(ResponseError):
+            self._note_time(connection.read_response())
+
+    def _note_time(self, reply: Reply) -> None:
+        """Take in what TIME answered."""
+        self._clock_due = monotonic_s() + CLOCK_CHECK_S
+        if isinstance(reply, list) and len(reply) == 2:
+            self._clock = int(reply[0]) + int(reply[1]) / 1e6, monotonic_s()
+
+    def _note_clock(self, info: bytes) -> None:
+        found = SERVER_TIME.search(info)
+        if found is not None:
+            self._clock = int(found.group(1)) / 1e6, monotonic_s()
+            self._clock_due = monotonic_s() + CLOCK_CHECK_S
+
+    def check_writable(self, reply: Reply) -> None:
+        """Raises BackendUnavailable where `reply` to a write, or one in it, says that the server takes none for now:
+        it is out of memory, a replica, cut off from its replicas or its disk. Then nothing is wrong with the job."""
+        for found in (reply, *(reply if isinstance(reply, list) else ())):
+            if isinstance(found, ResponseError):
+                refused = found
+            elif isinstance(found, bytes) and REFUSING.match(found[:300].decode("ascii", "replace")):
+                refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
+            else:
+                continue
+            self._connections.refused(refused)
+            known = isinstance(refused, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
+            if known or REFUSING.match(str(refused)):
+                raise self.unavailable(refused)
+
+    def close(self) -> None:
+        """Close all connections; the source can be used again afterwards."""
+        self._pool.disconnect()
+
+    def unavailable(self, exc: Exception) -> BackendUnavailable:
+        """The one line, and the way out, for an error of the connection to this server."""
+        reason, message, hint = explain(exc, self.address)
+        return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
+
+    def refusal(self, exc: Exception) -> BackendUnavailable | Forbidden:
+        """What a refused command means, also one within a script: the user may not, or the server cannot."""
+        return self.forbidden(exc) if is_forbidden(exc) else self.unavailable(exc)
+
+    def forbidden(self, exc: Exception) -> Forbidden:
+        """The one line for a command that the ACL of this server's user refuses, or that the server does not have."""
+        if isinstance(exc, CommandMissing):
+            _, message, hint = explain(exc, self.address)
+            return Forbidden(message, hint=hint)
+        if "unknown redis command" in str(exc).lower():
+            return Forbidden(
+                f"{self.address} does not have a command that a script needs: it was renamed or disabled there",
+                hint="Allow it, or name another Redis by store_url. Run `queuedeck doctor` to see what is missing.",
+            )
+        return Forbidden(
+            f"The Redis user may not do that on {self.address}: {one_line(exc)}",
+            hint="Grant the command to this user with ACL SETUSER, or go on without it.",
+        )

@@ -1,0 +1,1 @@
+"""Queuedeck's own data in Redis."""

@@ -1,0 +1,45 @@
+"""Answers that all viewers of a process share for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from ..clock import monotonic_s
+from ..errors import QueuedeckError
+
+T = TypeVar("T")
+MOST = 100
+
+
+class Kept(Generic[T]):
+    """The last answer to each of MOST questions, `keep_s` seconds old at most. Thread-safe."""
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[Hashable, tuple[float, T | None]] = OrderedDict()
+
+    def get(self, question: Hashable, ask: Callable[[], T | None]) -> T | None:
+        """The answer; `ask` gives a new one. None when that fails, which is kept as well."""
+        with self._lock:
+            known = self._answers.get(question)
+            if known is not None and monotonic_s() - known[0] < self._keep_s:
+                return known[1]
+            # Others must not ask the same meanwhile; they take the answer before.
+            self._put(question, known[1] if known else None)
+        try:
+            answer = ask()
+        except QueuedeckError:
+            answer = None
+        with self._lock:
+            self._put(question, answer)
+        return answer
+
+    def _put(self, question: Hashable, answer: T | None) -> None:
+        self._answers[question] = (monotonic_s(), answer)
+        self._answers.move_to_end(question)
+        if len(self._answers) > MOST:
+            self._answers.popitem(last=False)

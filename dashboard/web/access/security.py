@@ -1,0 +1,265 @@
+"""What every request passes: who asks, may they, and the headers that keep a browser from being used against us."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, redirect, request, session
+from flask.typing import ResponseReturnValue
+
+from ...actions.audit_log import Actor
+from ...auth import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
+from ...errors import ConfigurationError, Forbidden
+from ...settings import Settings
+from ..context import deck
+from . import sessions
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Rule
+
+# Who may use which part of the app, by blueprint or endpoint; what is not listed stops the start. None = anybody.
+ROLES: dict[str, Role | None] = {
+    "static": None,
+    "health": None,
+    "metrics": None,  # asks for itself: a token, unless it is public
+    "overview": Role.VIEWER,
+    "queues": Role.VIEWER,
+    "jobs": Role.VIEWER,
+    "people": Role.VIEWER,
+    "searching": Role.VIEWER,
+    "api": Role.VIEWER,
+    "api_history": Role.VIEWER,
+    "openapi": Role.VIEWER,
+    "dead": Role.VIEWER,
+    "dead_acts": Role.OPERATOR,
+    "dead_edit": Role.OPERATOR,
+    "api_dead": Role.VIEWER,
+    "signin": None,
+    "acts": Role.OPERATOR,
+    "bulk": Role.VIEWER,
+    "bulk_edit": Role.OPERATOR,
+    "audit": Role.ADMIN,
+    "alerting": Role.VIEWER,
+    "alerting_edit": Role.OPERATOR,
+    "api_alerting": Role.VIEWER,
+    "rules": Role.VIEWER,
+    "rules_edit": Role.ADMIN,
+    "api_rules": Role.ADMIN,
+    "api_acts": Role.OPERATOR,
+    "api_bulk": Role.VIEWER,
+    "api_audit": Role.ADMIN,
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+FOREIGN = "Request blocked: it did not come from this dashboard (CSRF check)."
+FOREIGN_HINT = "Reload the page and try again. Scripts send an API token: Authorization: Bearer …"
+CLOSED = "Access is not configured."
+CLOSED_HINT = (
+    "Add users ([[users]] and secret_key), pass identify=… where an application mounts this dashboard, or use "
+    "api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
+    'auth = "none" (--no-auth) turns sign-in off.'
+)
+NOT_LOCAL = "Sign-in is off (auth = none): only requests from this machine itself are accepted."
+NOT_LOCAL_HINT = (
+    "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. For other people, configure "
+    "users, identify=… or api_tokens."
+)
+PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
+PRINTED_ONLY_HINT = (
+    "It ends in ?token=… and stands where queuedeck serve or the demo was started; every start prints a new one. "
+    "To let people sign in, configure users."
+)
+
+
+class Authenticator:
+    """Decides who has access to one app. One of: identify, users, the start token, anyone on this machine, nobody."""
+
+    def __init__(self, settings: Settings, identify: Identify | None, start_token: str | None) -> None:
+        """Raises ConfigurationError for ways that exclude each other."""
+        if identify is not None and not callable(identify):
+            raise ConfigurationError("keyword identify: expected a callable that takes a WSGI environ")
+        if settings.trusted_hosts and not (settings.users or identify):
+            raise ConfigurationError(
+                "trusted_hosts: expected a sign-in beside it (users or identify): a host name lets nobody in"
+            )
+        self.settings = settings
+        self.identify = identify
+        # The names that are answered to; none = all.
+        trusted = frozenset(host.lower() for host in settings.trusted_hosts)
+        self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
+        wanted = start_token and not (identify or settings.users or settings.auth == "none")
+        self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
+
+    def identity(self) -> Identity:
+        """Who asks. Raises Forbidden for a stranger, a wrong token, and a change asked for by another site."""
+        settings = self.settings
+        if request.headers.get("Authorization", "").lower().startswith("bearer "):
+            identity = token_identity(request.environ, settings.api_tokens)
+            if identity is None:
+                raise UnknownToken("Unknown API token.", hint="Check api_tokens.")
+            return identity
+        if request.method not in SAFE_METHODS and not _same_origin():
+            raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
+        if self.identify is not None:
+            return self._identified(self.identify)
+        if settings.users:
+            identity = sessions.signed_in(settings, deck().own_store.source)
+            if identity is None:
+                raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
+            return identity
+        if self.start_token is not None:
+            return self._known(self.start_token.identity(deck().own_store.source), PRINTED_ONLY, PRINTED_ONLY_HINT)
+        if settings.auth == "none":
+            return self._known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
+        raise Forbidden(CLOSED, hint=CLOSED_HINT)
+
+    @staticmethod
+    def _identified(identify: Identify) -> Identity:
+        identity = identify(request.environ)
+        if identity is None:
+            raise Forbidden("You are not signed in.", hint="Sign in to the application that this dashboard is part of.")
+        if not isinstance(identity, Identity):
+            raise ConfigurationError(f"identify answered a {type(identity).__name__}: expected an Identity or None")
+        return identity
+
+    @staticmethod
+    def _known(identity: Identity | None, message: str, hint: str) -> Identity:
+        if identity is None:
+            raise Forbidden(message, hint=hint)
+        return identity
+
+
+def install(app: Flask, authenticator: Authenticator) -> None:
+    """Guard all routes of `app`, those registered so far. Raises ConfigurationError for a route without a role."""
+    for rule in app.url_map.iter_rules():
+        if _key(rule) not in ROLES:
+            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/security.py")
+
+    @app.before_request
+    def enter() -> ResponseReturnValue | None:
+        """Exchange the token of the address for a session, and drop it from the address."""
+        token = request.args.get(sessions.StartToken.PARAMETER)
+        if authenticator.start_token is None or token is None or request.method != "GET" or _role() is None:
+            return None
+        if not authenticator.start_token.fits(token):
+            raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
+        authenticator.start_token.begin()
+        query = request.query_string.decode("ascii", "replace").split("&")
+        rest = "&".join(part for part in query if part.partition("=")[0] != sessions.StartToken.PARAMETER)
+        target = sessions.safe_path(request.path + (f"?{rest}" if rest else ""))
+        return redirect(request.script_root + target, code=303)
+
+    @app.before_request
+    def guard() -> None:
+        if authenticator.hosts and host_name(request.environ) not in authenticator.hosts:
+            raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
+        role = _role()
+        if role is None:
+            if request.method not in SAFE_METHODS and not _same_origin():
+                raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
+            return
+        identity = authenticator.identity()
+        if identity.role < role:
+            raise Forbidden(
+                f"This needs the role {role.name.lower()}; {identity.name} is {identity.role.name.lower()}."
+            )
+        g.identity = identity
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        headers = response.headers
+        headers["Content-Security-Policy"] = _policy(csp_nonce())
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["X-Frame-Options"] = "DENY"
+        headers.setdefault("Cache-Control", "no-store")
+        if response.status_code == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="Queuedeck"'
+        return response
+
+    app.jinja_env.globals["csp_nonce"] = _LazyNonce()
+    app.jinja_env.globals.update(
+        may_act=lambda: may(Role.OPERATOR),
+        may_admin=lambda: may(Role.ADMIN),
+        identity=lambda: g.get("identity"),
+        wants_reason=lambda: deck().settings.require_reason,
+        is_watched=lambda source, backend: deck().is_watched(source, backend),
+        alerts_elsewhere=lambda: deck().desk.elsewhere,
+        what_fires=lambda: deck().firing() if "identity" in g else None,
+        signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
+        is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
+    )
+
+
+class Unidentified(Forbidden):
+    """Nobody is signed in, where people can sign in: a page leads to the form, anything else is told so."""
+
+    code = "not_signed_in"
+
+
+class UnknownToken(Forbidden):
+    """The bearer token that came is none of the settings'."""
+
+    code = "unknown_token"
+
+
+def may(role: Role) -> bool:
+    """Whether the person who asks has at least this role, and anything can be changed here at all."""
+    identity: Identity | None = g.get("identity")
+    if role > Role.VIEWER and deck().settings.read_only:
+        return False
+    return identity is not None and identity.role >= role
+
+
+def actor() -> Actor:
+    """Who asks, for the audit."""
+    identity: Identity = g.identity
+    return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
+
+
+class _LazyNonce:
+    """The nonce of the present response, as text, for `{{ csp_nonce }}` in a template."""
+
+    def __str__(self) -> str:
+        return csp_nonce()
+
+    def __html__(self) -> str:
+        return csp_nonce()
+
+
+def csp_nonce() -> str:
+    """The nonce of the present response."""
+    if "csp_nonce" not in g:
+        g.csp_nonce = secrets.token_urlsafe(18)
+    return str(g.csp_nonce)
+
+
+def _policy(nonce: str) -> str:
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
+    )
+
+
+def _role() -> Role | None:
+    """The role that the route of this request asks for; None where anybody may use it."""
+    return ROLES.get((request.endpoint or "").partition(".")[0], Role.VIEWER)
+
+
+def _key(rule: Rule) -> str:
+    endpoint: str = rule.endpoint
+    return endpoint.partition(".")[0]
+
+
+def _same_origin() -> bool:
+    """Whether the browser says that one of our own pages sent this; browsers leave Sec-Fetch-Site out on plain http."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = urlsplit(request.headers.get("Origin", ""))
+    return bool(origin.netloc) and (origin.scheme, origin.netloc) == (request.scheme, request.host)

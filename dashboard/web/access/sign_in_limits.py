@@ -1,0 +1,200 @@
+"""Limits on sign-in attempts, so that nobody can guess a password or lock somebody else out.
+
+A browser in which a person has signed in before has a limit of its own, which attempts from elsewhere do not use up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ...auth import Address, parse_address
+from ...errors import QueuedeckError
+from ...sources.source import Command
+from ...store.redis_store import PREFIX, Store
+
+WINDOW_S = 15 * 60
+PER_NAME_AND_ADDRESS = 5
+PER_ADDRESS = 30
+PER_NAME = 50  # from anywhere: so slowly guesses only who knows much already
+PER_BROWSER = 5  # that is known
+RECORDED = 300  # failed attempts of a window that go to the audit; the log has all of them
+MAX_REMEMBERED = 10_000
+IPV6_PREFIX = 64  # bits of an IPv6 address that one customer has at least
+CHECKS_AT_ONCE = 1  # of known browsers, and of others: each takes about 0.1 s of a core and 32 MB
+WAITING = 3  # for one of those, at most WAIT_S
+WAIT_S = 2.0
+
+# KEYS the counters of an attempt, the widest last. ARGV window s, the limit of each counter but the last. Answers the
+# counts as far as it got: where a limit is exceeded, wider counters stay as they are, so that one address cannot use up
+# the limit of all addresses.
+_COUNT = """
+local counts = {}
+local function raise(key)
+  number(key, -1000000, 1000000000)
+  begin(key, ARGV[1] * 1000)
+  redis.call('SET', key, 0, 'EX', ARGV[1], 'NX')
+  return redis.call('INCR', key)
+end
+for i = 1, #KEYS - 1 do
+  counts[i] = raise(KEYS[i])
+  local most = tonumber(ARGV[i + 1])
+  if counts[i] > most + 1 then return counts end
+  if counts[i] > most then break end
+end
+counts[#counts + 1] = raise(KEYS[#KEYS])
+return counts
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Somebody tries the password of `name` from `address`, in the browser with that mark where it is known for it."""
+
+    name: str
+    address: str | None
+    browser: str | None = None
+
+    def limits(self) -> tuple[tuple[str, int], ...]:
+        """What counts it: (text that stands for it, how many there may be), in the order in which they say no."""
+        if self.browser is not None:
+            return ((f"browser\0{self.browser}\0{self.name}", PER_BROWSER),)
+        place = _place(self.address)
+        return (
+            (f"address\0{place}", PER_ADDRESS),
+            (f"both\0{self.name}\0{place}", PER_NAME_AND_ADDRESS),
+            (f"name\0{self.name}", PER_NAME),
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its counts; the last one counts all attempts, which are allowed or the first refused."""
+        return (*(_key(text) for text, _ in self.limits()), _key("all"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided on one attempt."""
+
+    is_allowed: bool
+    is_recorded: bool  # whether it belongs in the audit: it is allowed, or the first that is not, and there is room
+
+
+class AttemptCounter:
+    """Counts attempts: in Redis for all processes, in memory without it.
+
+    Redis that is down must not lock anybody out, nor allow guessing.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: dict[str, tuple[int, float]] = {}  # key -> (attempts, monotonic end)
+
+    def count(self, store: Store | None, attempt: Attempt) -> Decision:
+        """Count one attempt. Cost: 1 round trip."""
+        most = [limit for _, limit in attempt.limits()]
+        counts = self._count_here(attempt.keys, most)
+        if store is not None:
+            with contextlib.suppress(QueuedeckError):  # then what this process has seen counts
+                counts = list(store.script(_COUNT, attempt.keys, WINDOW_S, *most))
+        return _judged(counts, most)
+
+    def succeeded(self, store: Store | None, attempt: Attempt) -> None:
+        """The password was right: this attempt does not count, nor earlier ones of that person there. 1 round trip."""
+        keys = attempt.keys
+        persons = keys[0] if attempt.browser is not None else keys[1]
+        with self._lock:
+            self._own.pop(persons, None)
+        self._lower(store, [key for key in keys if key != persons], ("DEL", persons))
+
+    def uncount(self, store: Store | None, attempt: Attempt) -> None:
+        """The password was not looked at: this attempt does not count. Cost: 1 round trip."""
+        self._lower(store, attempt.keys)
+
+    def _lower(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
+        with self._lock:
+            for key in keys:
+                if key in self._own:
+                    count, until = self._own[key]
+                    self._own[key] = (count - 1, until)
+        if store is None:
+            return
+        # SET first: a count that has just expired must not come back without an end.
+        less = [each for key in keys for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("DECR", key))]
+        try:
+            store.source.batch([*more, *less])
+        except QueuedeckError:
+            return
+
+    def _count_here(self, keys: Sequence[str], most: Sequence[int]) -> list[int]:
+        """As _COUNT does it in Redis."""
+        counts = []
+        for key, limit in zip(keys[:-1], most, strict=True):
+            counts.append(self._raise_here(key))
+            if counts[-1] > limit + 1:
+                return counts
+            if counts[-1] > limit:
+                break
+        return [*counts, self._raise_here(keys[-1])]
+
+    def _raise_here(self, key: str) -> int:
+        now = time.monotonic()
+        with self._lock:
+            if len(self._own) >= MAX_REMEMBERED:
+                self._own = {each: entry for each, entry in self._own.items() if entry[1] > now}
+            if len(self._own) >= MAX_REMEMBERED:
+                self._own.clear()
+            count, until = self._own.get(key, (0, now + WINDOW_S))
+            if until <= now:
+                count, until = 0, now + WINDOW_S
+            self._own[key] = (count + 1, until)
+            return count + 1
+
+
+def _judged(counts: Sequence[int], most: Sequence[int]) -> Decision:
+    over = [count > limit for count, limit in zip(counts, most, strict=False)]
+    first_refused = True in over and len(counts) == over.index(True) + 2
+    is_allowed = True not in over
+    return Decision(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
+
+
+class PasswordChecks:
+    """Lets a password be checked at a time, and a few people wait: a flood of them takes no more of the machine."""
+
+    def __init__(self) -> None:
+        self._running = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+        self._inside = threading.BoundedSemaphore(CHECKS_AT_ONCE + WAITING)
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Whether one may be checked now; waits for at most WAIT_S."""
+        if not self._inside.acquire(blocking=False):
+            yield False
+            return
+        try:
+            is_free = self._running.acquire(timeout=WAIT_S)
+            try:
+                yield is_free
+            finally:
+                if is_free:
+                    self._running.release()
+        finally:
+            self._inside.release()
+
+
+def _place(address: str | None) -> str:
+    """What one guesser has: an address, of IPv6 the network."""
+    found: Address | None = parse_address(address or "")
+    if found is None:
+        return "unknown"
+    return str(found) if found.version == 4 else str(int(found) >> (128 - IPV6_PREFIX))
+
+
+def _key(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{PREFIX}:tries:{digest[:32]}"

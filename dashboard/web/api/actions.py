@@ -1,0 +1,395 @@
+"""The JSON API's writes: acts on jobs and queues, bulk work, undo; and the audit for admins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, jsonify
+from msgspec import Meta
+
+from ...actions.audit_log import MAX_REASON
+from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, Spec, Work
+from ...actions.bulk.selection import preview
+from ...actions.trash import check_batch
+from ...backends.actions import MAX_BATCH, Acted, Action, Outcome, Pick, Wishes
+from ...clock import instant, iso, now_s
+from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
+from ...model import State
+from ...redact import mask_text
+from ..access.security import actor
+from ..context import deck
+from ..formatting import printable
+from ..forms.request_input import Body, json_body
+from ..pages import bulk
+from ..pages.audit import PER_PAGE, before
+from ..pages.bulk_start import check_matches, not_restored, start, undo_batches
+from ..pages.bulk_start import undo as undo_work
+from ..pages.job_actions import MAX_TEXT, checked_reason, given_reason
+
+bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
+bulk_bp = Blueprint("api_bulk", __name__, url_prefix="/api/v1")
+audit_bp = Blueprint("api_audit", __name__, url_prefix="/api/v1")
+
+_QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
+_STATUS = {
+    Outcome.DONE: 200,
+    Outcome.GONE: 404,
+    Outcome.CHANGED: 409,
+    Outcome.REFUSED: 403,
+    Outcome.INVALID: 422,
+    Outcome.UNSUPPORTED: 422,
+}
+_FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
+# What an act that came to nothing is called; the error stands beside it.
+_NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
+# Jobs that were not put back, as an undo answers them.
+MAX_REFUSED = 100
+MAX_BATCHES_SHOWN = 100
+
+Text = Annotated[str, Meta(min_length=1)]
+Reason = Annotated[str, Meta(max_length=MAX_REASON)]
+
+
+class JobActionBody(Body, frozen=True, kw_only=True):
+    """`state` and `stamp`: act only on the job as it was seen. The rest belongs to one verb each."""
+
+    state: State | None = None
+    stamp: Text | None = None
+    reason: Reason | None = None
+    target: Text | None = None  # move
+    payload: Annotated[str, Meta(max_length=MAX_TEXT)] | None = None  # edit
+    reset_attempts: bool = False  # retry
+    for_good: bool = False  # delete
+
+
+class QueueActionBody(Body, frozen=True, kw_only=True):
+    """`confirm`: the queue's name, to obliterate it."""
+
+    reason: Reason | None = None
+    confirm: str | None = None  # obliterate
+    for_good: bool = False  # purge
+
+
+class BulkBody(Body, frozen=True, kw_only=True):
+    """The jobs are those of one list (`source` to `native`), narrowed by `ids` or `q`; or those of an error group."""
+
+    action: Action
+    source: Text | None = None
+    backend: Text | None = None
+    queue: Text | None = None
+    state: State | None = None
+    native: Text | None = None
+    ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_BATCH)] | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=bulk.MAX_QUERY)] | None = None
+    fingerprint: Text | None = None
+    preview: bool = False
+    target: Text | None = None  # move
+    reset_attempts: bool = False  # retry
+    for_good: bool = False  # delete
+    pace_per_s: Annotated[float, Meta(ge=0, le=bulk.MAX_PACE)] = DEFAULT_PACE_PER_S
+    canary: Annotated[int, Meta(ge=0, le=bulk.MAX_CANARY)] = 0
+    canary_wait_s: Annotated[float, Meta(ge=1, le=3600)] = DEFAULT_CANARY_WAIT_S
+    canary_max_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    reason: Reason | None = None
+
+
+class ReasonBody(Body, frozen=True, kw_only=True):
+    """Why it is done."""
+
+    reason: Reason | None = None
+
+
+ActionBody = JobActionBody | QueueActionBody | BulkBody
+_ONLY_WITH: dict[str, tuple[Action, ...]] = {
+    "target": (Action.MOVE,),
+    "payload": (Action.EDIT,),
+    "reset_attempts": (Action.RETRY,),
+    "for_good": (Action.DELETE, Action.PURGE),
+    "confirm": (Action.OBLITERATE,),
+}
+
+
+def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tuple[Response, int]]:
+    """`act`, whose answer tells an outcome also when it ends in an error."""
+
+    @wraps(act)
+    def told(body: Body, **place: str) -> tuple[Response, int]:
+        try:
+            return act(body, **place)
+        except QueuedeckError as exc:
+            outcome = next((outcome for kind, outcome in _NOT_DONE if isinstance(exc, kind)), None)
+            if outcome is None:
+                raise
+            error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
+            acted = Acted(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
+            return _answer(acted, error=error)
+
+    return told
+
+
+@bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
+@json_body(JobActionBody)
+@_with_outcome
+def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
+    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them.
+
+    `edit` makes a new job of `payload`, JSON as text. Where that shows the mask of a secret in the place in which the
+    stored payload has the secret, the stored value is used; any other mask is refused with the outcome `invalid`.
+    """
+    here = deck()
+    queue = here.queue(source, backend, name)
+    action = _action(verb)
+    _check_applies(body, action)
+    state = body.state
+    if state is None:
+        job, library = here.job(queue, job_id), here.backend(source, backend)
+        state = job.state
+        known = any(action in each for each in library.job_actions.values())
+        if known and action not in library.offered(state, shared=queue.shared, abandoned=job.abandoned):
+            where = f"It is {state.value}" if state else "It is in none of the library's lists"
+            detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
+            return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail=detail))
+    result = here.actions.on_jobs(
+        actor(),
+        queue.ref,
+        state,
+        action,
+        [Pick(id=job_id, stamp=body.stamp)],
+        Wishes(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
+        reason=_reason(body.reason),
+        for_good=body.for_good,
+    )
+    return _answer(result.acted[0], undo=result.batch)
+
+
+@bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
+@json_body(QueueActionBody)
+@_with_outcome
+def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
+    """Act on a queue. `purge` starts bulk work that deletes what waits; `obliterate` needs `confirm`, the name.
+
+    The `bulk_id` of a purge is null where no job waits.
+    """
+    here = deck()
+    queue = here.queue(source, backend, name)
+    action = _action(verb)
+    _check_applies(body, action)
+    if action is Action.PURGE:
+        place = bulk.place_of(queue, State.WAITING.value, None)
+        bulk.check_bulk(Action.DELETE, (place,))
+        spec = Spec(
+            action=Action.DELETE,
+            actor=actor(),
+            places=(place,),
+            pace_per_s=0,
+            for_good=body.for_good,
+            reason=_reason(body.reason),
+            created_at=now_s(),
+        )
+        seen = preview(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
+        if seen.exact and not seen.matched:
+            return jsonify(outcome="done", detail="No job waits in it.", bulk_id=None), 200
+        return jsonify(outcome="done", detail=None, bulk_id=start(spec)), 200
+    if action is Action.OBLITERATE and body.confirm != name:
+        raise Conflict("Send the queue's name as `confirm`: this cannot be undone.")
+    return _answer(here.actions.on_queue(actor(), queue, action, reason=_reason(body.reason)))
+
+
+@bp.post("/bulk")
+@json_body(BulkBody)
+def create(body: BulkBody) -> tuple[Response, int]:
+    """Start bulk work, or with `preview` only tell what it would be about.
+
+    409 where no job matches: nothing is started then. A filter that finds none among the first 5,000 jobs of a longer
+    list is started, and looks through all of them.
+    """
+    _check_applies(body, body.action)
+    _check_target_list(body)
+    places: tuple[Any, ...] = ()
+    if body.fingerprint is None:
+        found = deck().queue(body.source or "", body.backend or "", body.queue or "")
+        places = (bulk.place_of(found, (body.state or State.WAITING).value, body.native),)
+    bulk.check_bulk(body.action, places)
+    spec = Spec(
+        action=body.action,
+        actor=actor(),
+        places=places,
+        picks=tuple(Pick(id=each) for each in body.ids or ()),
+        q=body.q,
+        fingerprint=body.fingerprint,
+        wishes=Wishes(target=body.target, reset_attempts=body.reset_attempts),
+        pace_per_s=body.pace_per_s,
+        canary=body.canary,
+        canary_wait_s=body.canary_wait_s,
+        canary_max_ratio=body.canary_max_ratio,
+        for_good=body.for_good,
+        reason=None if body.preview else _reason(body.reason),
+        created_at=now_s(),
+    )
+    if not body.preview:
+        bulk.check_target(spec)
+    seen = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
+    told: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
+    told |= {"scanned": seen.scanned, "total": seen.total}
+    if body.preview:
+        return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
+    check_matches(seen)
+    return jsonify(bulk_id=start(spec), **told), 201
+
+
+@bp.post("/bulk/<work_id>/<word>")
+@json_body(ReasonBody)
+def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
+    """Pause, resume, abort or undo bulk work. An undo answers as that of a batch."""
+    if word not in ("pause", "resume", "abort", "undo"):
+        raise NotFound("There is no such thing to do.")
+    if word == "undo":
+        back = undo_work(work_id, _reason(body.reason))
+        return _under_way(back) if isinstance(back, Work) else _put_back(back)
+    bulk.order(work_id, word, given_reason(body.reason))
+    return jsonify(_work(deck().bulk.get(work_id))), 200
+
+
+@bp.post("/undo/<batch>")
+@json_body(ReasonBody)
+def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
+    """Put back the jobs of a delete: at once, or as bulk work to follow where there are many (202).
+
+    `refused` has the first 100 jobs that were not put back, each with its outcome and why. 409 where none was.
+    """
+    why = _reason(body.reason)
+    work = undo_batches([check_batch(batch)], why)
+    if work is not None:
+        return _under_way(work)
+    return _put_back(deck().actions.undo(actor(), batch, reason=why).acted)
+
+
+def _put_back(acted: Sequence[Acted]) -> tuple[Response, int]:
+    refused = [each for each in acted if each.outcome is not Outcome.DONE]
+    told: dict[str, Any] = {
+        "restored": len(acted) - len(refused),
+        "changed": sum(each.outcome is Outcome.CHANGED for each in refused),
+        "refused": [
+            {"id": each.id, "outcome": each.outcome.value, "detail": each.detail} for each in refused[:MAX_REFUSED]
+        ],
+        "bulk_id": None,
+    }
+    exc = not_restored(acted)
+    if exc is None:
+        return jsonify(told), 200
+    return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **told), 409
+
+
+def _under_way(work: Work) -> tuple[Response, int]:
+    back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
+    return jsonify(_work(work) | back), 202
+
+
+@bulk_bp.get("/undo")
+def deleted() -> Response:
+    """The deletes that can be undone, newest first, 100 at most: `POST /undo/{batch}` puts back what is left of one.
+
+    A batch of bulk work has the id of the work in its name; undo the work instead, by `POST /bulk/{id}/undo`.
+    """
+    return jsonify(
+        batches=[
+            {
+                "batch": batch,
+                "source": about.ref.source,
+                "backend": about.ref.backend,
+                "queue": about.ref.name,
+                "state": about.state.value if about.state else None,
+                "left": left,
+                "who": about.who,
+                "deleted_at": iso(instant(about.at)),
+                "until": iso(instant(until)),
+            }
+            for batch, about, left, until in deck().actions.bin.newest(MAX_BATCHES_SHOWN)
+        ]
+    )
+
+
+@bulk_bp.get("/bulk")
+def works() -> Response:
+    """The pieces of bulk work that are kept, newest first."""
+    return jsonify(bulk=[_work(work) for work in deck().bulk.newest()])
+
+
+@bulk_bp.get("/bulk/<work_id>")
+def work(work_id: str) -> Response:
+    """One piece of bulk work."""
+    return jsonify(_work(deck().bulk.get(work_id)))
+
+
+@audit_bp.get("/audit")
+def audit() -> Response:
+    """The newest acts first; `before` = the id of the last one seen."""
+    events = deck().actions.record.events(count=PER_PAGE, before=before())
+    return jsonify(events=[event.public() for event in events])
+
+
+def _answer(acted: Acted, **more: Any) -> tuple[Response, int]:
+    told = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
+    return jsonify(told), _STATUS[acted.outcome]
+
+
+def _work(work: Work) -> dict[str, Any]:
+    return {
+        "bulk_id": work.id,
+        "state": work.phase.value,
+        "action": work.spec.action.value,
+        "matched": work.matched,
+        "at": work.at,
+        "done": work.done,
+        "skipped": work.outcomes.get(Outcome.GONE.value, 0) + work.outcomes.get(Outcome.CHANGED.value, 0),
+        "failed": sum(work.outcomes.get(kind.value, 0) for kind in _FAILED),
+        "outcomes": work.outcomes,
+        "pace_per_s": work.spec.pace_per_s,
+        "canary": work.spec.canary,
+        "canary_failed": work.canary_failed,
+        "note": work.note,
+        "truncated": work.truncated,
+        "unread": list(work.unread),
+        "unread_count": work.unread_count,
+        "undoes": work.spec.undoes,
+        "undoable": work.undoable,
+        "restored": work.restored,
+        "who": work.spec.actor.name,
+        "created_at": iso(instant(work.spec.created_at)),
+        "ended_at": iso(instant(work.ended_at)),
+    }
+
+
+def _check_applies(body: ActionBody, action: Action) -> None:
+    for name, actions in _ONLY_WITH.items():
+        if getattr(body, name, None) and action not in actions:
+            words = " and ".join(each.value for each in actions)
+            raise Unsupported(f"{name}: belongs to {words}, not to {action.value}.")
+
+
+def _check_target_list(body: BulkBody) -> None:
+    """Raises Unsupported where fields name two sets of jobs, one of which would be ignored, or none."""
+    of_list = ("source", "backend", "queue", "state")
+    if body.fingerprint is not None:
+        for name in (*of_list, "native", "ids", "q"):
+            if getattr(body, name) is not None:
+                raise Unsupported(f"{name}: expected without fingerprint, which names all jobs of an error group.")
+        return
+    for name in of_list:
+        if getattr(body, name) is None:
+            raise Unsupported(f"{name}: expected, but not sent. Send {', '.join(of_list)}, or fingerprint.")
+    if body.ids is not None and body.q is not None:
+        raise Unsupported("q: expected without ids, which name the jobs already.")
+
+
+def _reason(text: str | None) -> str | None:
+    return checked_reason(text, hint="Send it as `reason`.")
+
+
+def _action(word: str) -> Action:
+    try:
+        return Action(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None

@@ -1,0 +1,103 @@
+"""The JSON API's dead letters: error groups with their figures, marks and samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from ...clock import instant, iso
+from ...dead_letters.groups import SAMPLES, SLOT_S, Member
+from ...errors import NotFound, Unsupported
+from ..context import deck
+from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
+from ..views.dead_letter_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
+
+bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
+
+
+@bp.get("/dead")
+def dead() -> Response:
+    """All groups, most jobs first; `source`, `backend`, `queue` and `q` narrow them. `group_by` is `error`."""
+    by = request.args.get("group_by", "error")
+    if by != "error":
+        raise Unsupported(f"group_by={by[:20]!r}: expected error.")
+    board = deck().dead()
+    reading = board.reading
+    wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
+    return jsonify(
+        groups=[_group(row) for row in rows_of(board, deck().now_s()) if wanted.fits(row)],
+        scanned=reading.scanned,
+        total=reading.total,
+        at_least=reading.at_least,
+        truncated=reading.truncated,
+        read_at=iso(instant(reading.read_at)),
+        marks_unknown=board.remarks.problem,
+        problems=[
+            {"source": source, "backend": name, "queue": queue, "message": why}
+            for source, name, queue, why in reading.problems
+        ],
+    )
+
+
+@bp.get("/dead/<segment:fingerprint>")
+def group(fingerprint: str) -> Response:
+    """One group with a page of its jobs, newest first. 404 when no job that was read belongs to it."""
+    board = deck().dead()
+    found = board.reading.find(fingerprint)
+    if found is None:
+        raise NotFound("No dead letter belongs to this error group (any more).")
+    per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
+    page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
+    jobs = {"jobs": [_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
+    return jsonify(_group(row_of(found, board, deck().now_s())) | jobs)
+
+
+def _group(row: GroupRow) -> dict[str, Any]:
+    found, remark = row.group, row.remark
+    return {
+        "fingerprint": found.kind.id,
+        "error_class": found.kind.error_class,
+        "message": found.kind.message,
+        "frames": list(found.kind.frames),
+        "count": found.count,
+        "first_seen": iso(instant(row.first_at)),
+        "last_seen": iso(instant(found.last_at)),
+        "trend": {"step_s": SLOT_S, "counts": list(found.trend)},
+        "queues": list(dict.fromkeys(spot.queue for spot in found.spots)),
+        "places": [
+            {
+                "source": spot.ref.source,
+                "backend": spot.ref.backend,
+                "queue": spot.queue,
+                "found_in": spot.ref.name,
+                "state": spot.state.value,
+                "count": spot.count,
+            }
+            for spot in found.spots
+        ],
+        "sample_ids": [member.row.id for member in found.jobs[:SAMPLES]],
+        "samples": [_job(member) for member in found.jobs[:SAMPLES]],
+        "marks": list(row.marks),
+        "owner": remark.owner,
+        "note": remark.note,
+        "acknowledged_by": remark.ack_by if "acknowledged" in row.marks else None,
+        "ignored_until": iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
+        "ignored_above": remark.ignored_above if "ignored" in row.marks else None,
+    }
+
+
+def _job(member: Member) -> dict[str, Any]:
+    ref, row = member.ref, member.row
+    return {
+        "id": row.id,
+        "source": ref.source,
+        "backend": ref.backend,
+        "found_in": ref.name,
+        "queue": row.queue,
+        "name": row.name,
+        "died_at": iso(instant(row.at)),
+        "attempts": row.attempts,
+        "state": member.state.value,
+        "came_from": row.home,
+    }

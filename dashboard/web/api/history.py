@@ -1,0 +1,84 @@
+"""The JSON API's last hour of a queue."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from flask import Blueprint, Response, jsonify, request
+
+from ...clock import instant, iso
+from ...errors import Unsupported
+from ..context import deck
+
+bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
+
+
+class Metric(NamedTuple):
+    """What the last hour is kept of: the series of a QueueHistory, and its unit."""
+
+    series: str
+    unit: str
+
+
+METRICS = {
+    "depth": Metric("depth", "jobs"),
+    "dead": Metric("dead", "jobs"),
+    "throughput_per_min": Metric("finished_per_min", "jobs/min"),
+    "failed_per_min": Metric("failed_per_min", "jobs/min"),
+}
+
+
+@bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/history")
+def history(source: str, backend: str, name: str) -> Response:
+    """The last hour of one queue: `metric` (depth, dead, throughput_per_min, failed_per_min) between `from` and `to`.
+
+    Points are [time, value], oldest first; null where nothing was sampled. `step_s` is at least what is kept (15 to 60
+    s); a longer one joins points: the highest depth and dead, the mean of rates. No commands of its own.
+    """
+    here = deck()
+    ref = here.queue(source, backend, name).ref
+    metric = request.args.get("metric", "depth")
+    if metric not in METRICS:
+        raise Unsupported(f"No history is kept of {metric[:50]!r}.", hint=f"Kept are {', '.join(METRICS)}.")
+    past = here.reading().history
+    joined = max(1, math.ceil((_number("step_s") or 0) / past.step_s))
+    start, end = _moment("from"), _moment("to")
+    points = past.points(ref, METRICS[metric].series, joined)
+    return jsonify(
+        metric=metric,
+        unit=METRICS[metric].unit,
+        step_s=past.step_s * joined,
+        points=[
+            [iso(instant(at)), value]
+            for at, value in points
+            if (start is None or at >= start) and (end is None or at <= end)
+        ],
+    )
+
+
+def _number(name: str) -> float | None:
+    text = request.args.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1e12:
+        raise Unsupported(f"{name}={text[:50]!r}: expected a number.")
+    return value
+
+
+def _moment(name: str) -> float | None:
+    """Seconds since 1970 of a parameter in ISO 8601, or in seconds."""
+    text = request.args.get(name)
+    if text is None or text.replace(".", "", 1).isdigit():
+        return _number(name)
+    try:
+        # A plus sign that was not percent-encoded arrives as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        raise Unsupported(f"{name}={text[:50]!r}: expected a time like 2026-11-25T10:00:00Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,384 @@
+"""The JSON API, version 1: the same figures as the pages, for scripts. Unknown values are null."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from ...backends.actions import Action
+from ...backends.base import MAX_SCHEDULES, Backend
+from ...clock import instant, iso
+from ...errors import BackendUnavailable, Forbidden
+from ...model import (
+    ClassStats,
+    Job,
+    JobLink,
+    JobQuery,
+    Payload,
+    QueueStats,
+    RedisHealth,
+    Schedule,
+    SourceStats,
+    State,
+    Worker,
+)
+from ...sampling.live_lists import Board
+from ...search.job_search import parse
+from ..context import deck
+from ..forms.job_query import job_query
+from ..pages.alerts.alerts import shown_firing
+from ..views.offered_actions import job_verbs
+from ..views.totals import rounded, totals
+
+bp = Blueprint("api", __name__, url_prefix="/api/v1")
+
+
+_QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
+
+
+@bp.get("/overview")
+def overview() -> Response:
+    """Sources, totals and all queues as of the newest snapshot."""
+    reading = deck().reading()
+    snapshot = reading.snapshot
+    queues = snapshot.queues if snapshot else ()
+    whole = deck().whole(snapshot, reading.history) if snapshot else None
+    return _json(
+        {
+            "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
+            "age_s": rounded(reading.age_s),
+            "stale": reading.stale,
+            "other_settings": reading.other,
+            "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
+            "totals": whole.totals if whole else totals(()),
+            "totals_at_least": [state.value for state in whole.at_least] if whole else [],
+            "queues": [_queue(queue) for queue in queues],
+            "alerts": _alerts(),
+        }
+    )
+
+
+def _alerts() -> list[dict[str, Any]] | None:
+    """What fires now; None when the store does not tell, or alerts are evaluated by other settings."""
+    if deck().desk.elsewhere is not None:
+        return None
+    try:
+        return shown_firing(deck().desk.now())
+    except (BackendUnavailable, Forbidden):
+        return None
+
+
+@bp.get("/queues")
+def queues() -> Response:
+    """The queues that match `source`, `backend` and `q` (part of the name, case ignored)."""
+    snapshot = deck().reading().snapshot
+    source, backend = request.args.get("source"), request.args.get("backend")
+    text = request.args.get("q", "").casefold()
+    found = [
+        _queue(queue)
+        for queue in (snapshot.queues if snapshot else ())
+        if (not source or queue.source == source)
+        and (not backend or queue.backend == backend)
+        and text in queue.name.casefold()
+    ]
+    return _json({"queues": found, "total": len(found)})
+
+
+@bp.get(_QUEUE)
+def queue(source: str, backend: str, name: str) -> Response:
+    """One queue. 404 when it is not in the newest snapshot."""
+    return _json(_queue(deck().queue(source, backend, name)))
+
+
+@bp.get(f"{_QUEUE}/classes")
+def classes(source: str, backend: str, name: str) -> Response:
+    """What each class of jobs of the queue's library did lately; `classes` is null where that is not known."""
+    board = deck().classes(deck().queue(source, backend, name))
+    return _json(
+        {
+            "classes": None if board is None else [_class(each) for each in board.classes],
+            "total": board.total if board else None,
+            "span_s": board.span_s if board else None,
+            "scope": board.scope if board else None,
+            "truncated": board is not None and (board.cut or board.total > len(board.classes)),
+        }
+    )
+
+
+@bp.get("/redis")
+def redis() -> Response:
+    """Each source's server: what INFO tells of it, and the memory it used in the last hour, [time, bytes] each."""
+    reading = deck().reading()
+    snapshot = reading.snapshot
+    sources = [
+        _source(source)
+        | {"memory_history": [[iso(instant(at)), used] for at, used in reading.history.used(source.name)]}
+        for source in (snapshot.sources if snapshot else ())
+    ]
+    return _json({"sources": sources, "total": len(sources)})
+
+
+def _class(each: ClassStats) -> dict[str, Any]:
+    times = ("runtime_mean_s", "runtime_p50_below_s", "runtime_p95_below_s")
+    return {
+        "name": each.name,
+        "runs": each.runs,
+        "failed": each.failed,
+        **{name: rounded(getattr(each, name), 4) for name in times},
+    }
+
+
+@bp.get(f"{_QUEUE}/jobs")
+def jobs(source: str, backend: str, name: str) -> Response:
+    """One page of jobs, read live: `state` (ours or the library's word), `page`, `per_page`."""
+    here = deck()
+    found, query = here.queue(source, backend, name), _query(here.backend(source, backend))
+    if request.args.get("q"):
+        return _searched(found, query)
+    page = here.jobs(found, query)
+    return _json(
+        {
+            "jobs": [_job(job) for job in page.jobs],
+            "page": page.page,
+            "per_page": page.per_page,
+            "total": page.total,
+            "at_least": page.at_least,
+            "order": page.order,
+            "scanned": page.scanned,
+            "truncated": page.truncated,
+            "problems": list(page.problems),
+        }
+    )
+
+
+def _searched(queue: QueueStats, query: JobQuery) -> Response:
+    """The jobs of one list that match `q`, a page of them at a time, within the bounds of a search."""
+    text = f"{request.args['q']} state:{query.native or query.state.value}"
+    found = deck().search(parse(text), [queue], request.args.get("cursor"))
+    jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
+    return _json(
+        {
+            "jobs": [_job(job) for job in jobs],
+            "page": query.page,
+            "per_page": query.per_page,
+            "total": len(found.jobs),
+            "at_least": found.cursor is not None or found.at_least,
+            "order": "as searched",
+            "scanned": found.searched,
+            "truncated": found.cursor is not None,
+            "cursor": found.cursor,
+            "problems": list(found.problems),
+        }
+    )
+
+
+@bp.get("/search")
+def search() -> Response:
+    """Jobs of all queues that match `q`, within the bounds of a search; `cursor` goes on from there."""
+    snapshot = deck().reading().snapshot
+    found = deck().search(
+        parse(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
+    )
+    return _json(
+        {
+            "jobs": [_job(job) | {"found_in": queue.name} for queue, job in found.jobs],
+            "scanned": found.searched,
+            "total": found.total,
+            "at_least": found.at_least,
+            "seconds": round(found.seconds, 3),
+            "truncated": found.cursor is not None,
+            "cursor": found.cursor,
+            "problems": list(found.problems),
+        }
+    )
+
+
+@bp.get("/workers")
+def workers() -> Response:
+    """All worker processes; `source` and `backend` narrow them."""
+    return _board(deck().workers(), _worker)
+
+
+@bp.get("/schedules")
+def schedules() -> Response:
+    """All schedules; `source` and `backend` narrow them."""
+    return _board(deck().schedules(), _schedule)
+
+
+def _board(board: Board[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
+    wanted = {name: value for name in ("source", "backend") if (value := request.args.get(name))}
+    rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
+    key = request.path.rpartition("/")[2]
+    problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
+    # Of one library no more schedules than these are read.
+    counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
+    more = any(count >= MAX_SCHEDULES for count in counts.values())
+    return _json({key: [show(row) for row in rows], "total": len(rows), "at_least": more, "problems": problems})
+
+
+def _worker(worker: Worker) -> dict[str, Any]:
+    plain = ("id", "source", "backend", "reason", "hostname", "pid", "version", "concurrency", "busy", "rss_bytes")
+    return {
+        **{name: getattr(worker, name) for name in (*plain, "processed", "failed", "problem")},
+        "state": worker.state.value,
+        "queues": list(worker.queues),
+        "work": [
+            {"job_id": work.job_id, "job_name": work.job_name, "queue": work.queue, "started_at": iso(work.started_at)}
+            for work in worker.work
+        ],
+        "started_at": iso(worker.started_at),
+        "heartbeat_at": iso(worker.heartbeat_at),
+        "facts": dict(worker.facts),
+    }
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    plain = ("id", "source", "backend", "kind", "name", "queue", "pattern", "timezone", "paused", "runs", "problem")
+    return {
+        **{name: getattr(schedule, name) for name in plain},
+        "next_run_at": iso(schedule.next_run_at),
+        "last_run_at": iso(schedule.last_run_at),
+        "payload": _value(schedule.payload),
+        "facts": dict(schedule.facts),
+    }
+
+
+@bp.get(f"{_QUEUE}/jobs/<segment:job_id>")
+def job(source: str, backend: str, name: str, job_id: str) -> Response:
+    """One job with payload, error, logs, links and timeline, read live."""
+    here = deck()
+    queue = here.queue(source, backend, name)
+    found = here.job(queue, job_id)
+    return _json(_job(found) | _details(found, job_verbs(here.backend(source, backend), queue, found)))
+
+
+def _query(backend: Backend) -> JobQuery:
+    return job_query(backend, request.args.get("state", State.WAITING.value))
+
+
+def _source(source: SourceStats) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "address": source.address,
+        "reachable": source.reachable,
+        "error": source.error,
+        "hint": source.hint,
+        "unreachable_since": iso(instant(source.unreachable_since)),
+        "libraries": list(source.libraries),
+        "discovered": source.discovered,
+        "search_progress": rounded(source.search_progress, 2),
+        "problems": list(source.problems),
+        "together_per_min": rounded(source.together_per_min),
+        "cost": {
+            "commands": source.commands,
+            "round_trips": source.round_trips,
+            "duration_s": source.cost_s,
+        },
+        "redis": {name: getattr(source.health, name) for name in RedisHealth.__struct_fields__},
+    }
+
+
+def _queue(queue: QueueStats) -> dict[str, Any]:
+    backend = deck().backend(queue.source, queue.backend)
+    return {
+        "source": queue.source,
+        "backend": queue.backend,
+        "name": queue.name,
+        "prefix": queue.prefix,
+        "library_version": queue.library_version,
+        "paused": queue.paused,
+        "shared": queue.shared,
+        "counts": {state.value: queue.counts.of(state) for state in State},
+        "native_counts": {entry.native: entry.count for entry in queue.native},
+        "at_least": [state.value for state in queue.at_least],
+        "depth": queue.depth,
+        "latency_s": rounded(queue.latency_s),
+        "overdue_s": rounded(queue.overdue_s),
+        "throughput_per_min": rounded(queue.throughput_per_min),
+        "failed_per_min": rounded(queue.failed_per_min),
+        "error_ratio": rounded(queue.error_ratio, 4),
+        "runtime_p50_s": rounded(queue.runtime_p50_s, 4),
+        "runtime_p95_s": rounded(queue.runtime_p95_s, 4),
+        "flow_quality": queue.flow_quality.value,
+        "flow_reason": queue.flow_reason,
+        "workers": queue.workers,
+        "notes": list(queue.notes),
+        "capabilities": sorted(capability.value for capability in backend.capabilities),
+        "read_only": queue.read_only,
+        "error": queue.error,
+    }
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "source": job.source,
+        "backend": job.backend,
+        "queue": job.queue,
+        "name": job.name,
+        "state": job.state.value if job.state else None,
+        "native_state": job.native_state,
+        "enqueued_at": iso(job.enqueued_at),
+        "scheduled_for": iso(job.scheduled_for),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "priority": job.priority,
+        "progress": job.progress,
+        "worker": job.worker,
+        "summary": job.summary,
+        "error": {"class": job.error.class_name, "message": job.error.message, "stack": job.error.stack}
+        if job.error
+        else None,
+        "problem": job.problem,
+    }
+
+
+def _details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
+    return {
+        "payload": _value(job.payload),
+        "payload_kind": job.payload.kind if job.payload else None,
+        "payload_truncated": bool(job.payload and job.payload.truncated),
+        "payload_size_bytes": job.payload.size_bytes if job.payload else None,
+        "payload_note": job.payload.note if job.payload else None,
+        "options": _value(job.options),
+        "meta": _value(job.meta),
+        "result": _value(job.result),
+        "result_truncated": bool(job.result and job.result.truncated),
+        "timeline": [{"at": iso(event.at), "event": event.event, "detail": event.detail} for event in job.timeline],
+        "parent": _link(job.parent) if job.parent else None,
+        "children": [_link(child) for child in job.children],
+        "children_total": job.children_total,
+        "logs": list(job.logs),
+        "logs_total": job.logs_total,
+        "facts": dict(job.facts),
+        "stamp": job.stamp,
+        "capabilities": [action.value for action in verbs],
+    }
+
+
+def _link(link: JobLink) -> dict[str, Any]:
+    return {
+        "id": link.id,
+        "queue": link.queue,
+        "source": link.ref.source if link.ref else None,
+        "backend": link.ref.backend if link.ref else None,
+        "state": link.state.value if link.state else None,
+        "native_state": link.native_state,
+    }
+
+
+def _value(payload: Payload | None) -> Any:
+    if payload is None or payload.kind == "missing":
+        return None
+    return payload.value if payload.kind == "json" else payload.text
+
+
+def _json(answer: dict[str, Any]) -> Response:
+    # ASCII only: undecodable bytes of names and ids travel as the escapes that Python and JavaScript read back.
+    return Response(json.dumps(answer, separators=(",", ":"), allow_nan=False), mimetype="application/json")

@@ -1,0 +1,488 @@
+"""What the views of one app work with: settings, sources, backends and the newest reading."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flask import current_app
+from msgspec.structs import replace
+
+from ..actions.audit_log import Audit
+from ..actions.bulk.operation import Place
+from ..actions.bulk.runner import Runner
+from ..actions.bulk.selection import Known, MembersOf
+from ..actions.bulk.store import BulkStore
+from ..actions.service import Actions
+from ..actions.trash import Bin
+from ..alerts.evaluation.preview import Preview
+from ..alerts.evaluation.rule_history import Hours
+from ..alerts.rules.ruleset import Entry
+from ..alerts.runtime import check as check_alerts
+from ..alerts.service import CheckerHealth, Desk
+from ..backends.actions import Pick
+from ..backends.base import Backend
+from ..backends.monitored_sources import Titles, Watch, watch
+from ..backends.unreadable_data import foreseen
+from ..checker_process import Work, start
+from ..dead_letters.annotations import Book
+from ..dead_letters.group_jobs import Unread, unread_line
+from ..dead_letters.groups import Member
+from ..dead_letters.service import Board, Triage
+from ..errors import NotFound, QueuedeckError, Unsupported
+from ..model import (
+    Capability,
+    ClassBoard,
+    Job,
+    JobError,
+    JobLink,
+    JobPage,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Schedule,
+    Snapshot,
+    Worker,
+)
+from ..redact import masked_logger
+from ..sampling.leadership import holder_name
+from ..sampling.live_lists import Board as LiveBoard
+from ..sampling.live_lists import Shelf
+from ..sampling.recent_history import History
+from ..sampling.sampler import Sampler
+from ..sampling.snapshot_reader import Reader, Reading
+from ..search.job_search import Found, Query, search
+from ..search.name_suggestions import Names
+from ..settings import Settings
+from ..sources.source import Source
+from ..store.cache import Kept
+from ..store.redis_store import Store
+from .formatting import percent
+from .views.firing_banner import Firing, FiringWatch
+from .views.totals import LatestWhole, Whole
+
+log = masked_logger(__name__)
+
+EXTENSION = "queuedeck"
+# As often as Sidekiq adds them up.
+CLASSES_KEPT_S = 10.0
+HEALTH_KEPT_S = 1.0  # whoever asks may be a stranger
+
+
+@dataclass(slots=True)
+class _Process:
+    """What belongs to one process and must not be shared over a fork: sockets, threads, the reader's memory."""
+
+    pid: int
+    watch: Watch
+    store: Store
+    reader: Reader
+    work: Work | None
+    desk: Desk
+    workers: Shelf[Worker]
+    schedules: Shelf[Schedule]
+    actions: Actions
+    bulk: BulkStore
+    runner: Runner
+    triage: Triage
+    firing: FiringWatch
+    rules: RuleBoard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBoard:
+    """All rules, and by id what each sees in the sample `version` and in the hour before; nothing before the first."""
+
+    version: str
+    entries: tuple[Entry, ...]
+    previews: dict[str, Preview]
+    hours: Hours | None
+
+
+class Deck:
+    """The joint of one app. Opens no connection and starts no thread before it is used in a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = Names()
+        self._whole = LatestWhole()
+        self._classes: Kept[ClassBoard] = Kept(CLASSES_KEPT_S)
+        self._health: Kept[CheckerHealth] = Kept(HEALTH_KEPT_S)
+        watch(settings)  # a wrong setting shall stop the start, not the first request
+        check_alerts(settings)
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+        self._starting: int | None = None  # the process in which it was begun
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The sources by name, in the order of the settings."""
+        return self._here().watch.sources
+
+    @property
+    def backend_titles(self) -> Titles:
+        """The libraries' names for people, by backend name."""
+        return self._here().watch.titles
+
+    def now_s(self, source: str | None = None) -> float:
+        """Seconds since 1970 by the clock of that source, for None of Queuedeck's own data; see Source.now_s."""
+        watched = self._here().watch
+        own = watched.own
+        assert own is not None
+        return (own if source is None else watched.sources.get(source, own)).now_s()
+
+    def backend(self, source: str, name: str) -> Backend:
+        """The backend `name` on `source`. Raises NotFound."""
+        return self._here().watch.backend(source, name)
+
+    def is_watched(self, source: str | None, backend: str | None) -> bool:
+        """Whether the settings have that library on that source, so that a link to a queue of it can lead there."""
+        here = self._here().watch
+        return any(each.name == backend for each in here.backends.get(source or "", ()))
+
+    def reading(self) -> Reading:
+        """The newest reading; see Reader.current for its cost."""
+        return self._here().reader.current()
+
+    def whole(self, snapshot: Snapshot, history: History) -> Whole:
+        """What the overview tells of all queues of the newest snapshot, worked out once for all viewers."""
+        return self._whole.of(snapshot, history)
+
+    def queue(self, source: str, backend: str, name: str) -> QueueStats:
+        """The queue at that address in the newest snapshot. Raises NotFound."""
+        self.backend(source, backend)
+        snapshot = self.reading().snapshot
+        found = find_queue(snapshot, source, backend, name) if snapshot else None
+        if found is None:
+            raise NotFound("There is no such queue here.", hint=_where_it_may_be(snapshot, source))
+        return found
+
+    def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
+        """One page of a list, read live. Raises as Backend.jobs."""
+        with foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
+            page = self.backend(queue.source, queue.backend).jobs(queue.ref, query)
+        self.names.see(page.jobs)
+        return page
+
+    def job(self, queue: QueueStats, job_id: str) -> Job:
+        """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
+        with foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
+            job = self.backend(queue.source, queue.backend).job(queue.ref, job_id)
+        return addressed(job, self.reading().snapshot)
+
+    def workers(self) -> LiveBoard[Worker]:
+        """All worker processes, as old as an interval at most."""
+        board = self._here().workers.board(self.reading().snapshot)
+        self.names.note(
+            (worker.source, worker.backend, work.queue or "", work.job_name)
+            for worker in board.rows
+            for work in worker.work
+        )
+        return board
+
+    def schedules(self) -> LiveBoard[Schedule]:
+        """All schedules, as old as an interval at most."""
+        return self._here().schedules.board(self.reading().snapshot)
+
+    def search(self, query: Query, queues: Sequence[QueueStats], cursor: str | None) -> Found:
+        """A bounded look for jobs in the lists of `queues`."""
+        return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.see)
+
+    def classes(self, queue: QueueStats) -> ClassBoard | None:
+        """What each class of jobs of a queue's library did lately, CLASSES_KEPT_S old at most. Never raises.
+
+        Cost: at most 2 round trips, for all viewers of this process and all queues of a library and prefix.
+        """
+        backend = self.backend(queue.source, queue.backend)
+        if Capability.CLASSES not in backend.capabilities:
+            return None
+        return self._classes.get((queue.source, queue.backend, queue.prefix), lambda: backend.classes(queue.ref))
+
+    @property
+    def desk(self) -> Desk:
+        """Alerts, rules, silences and deliveries."""
+        return self._here().desk
+
+    def checker_health(self) -> CheckerHealth:
+        """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
+        return self._health.get("checker", self.desk.health) or self.desk.health()
+
+    def firing(self) -> Firing | None:
+        """What fires, in one line, a second old at most; None while it is not known."""
+        return self._here().firing.current()
+
+    def forget_firing(self) -> None:
+        """Have the next page see what an act changed."""
+        self._here().firing.forget()
+
+    def rule_board(self) -> RuleBoard:
+        """All rules with what they see now; worked out once per sample for all viewers of this process.
+
+        Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
+        """
+        here, reading = self._here(), self.reading()
+        entries, last = here.desk.editor.entries(), here.rules
+        if last is not None and last.entries is entries and last.version == reading.version:
+            return last
+        seen = here.desk.previews(reading.snapshot, reading.history) if reading.snapshot else {}
+        hours = here.desk.hours(reading.snapshot.sampled_at) if reading.snapshot else None
+        here.rules = RuleBoard(reading.version, entries, seen, hours)
+        return here.rules
+
+    @property
+    def checker_problem(self) -> QueuedeckError | None:
+        """Why this process does not take part in sampling and alerting, or others do by other settings; None where it
+        does."""
+        here = self._here()
+        if (elsewhere := here.desk.elsewhere) is not None:
+            return elsewhere
+        work = here.work
+        if work is not None and work.checker.problem is not None:
+            return work.checker.problem
+        if self.settings.alerts == "off":
+            return Unsupported("Alerts are switched off", hint='Set alerts = "on" to have the rules watched.')
+        if self.settings.checker == "off":
+            hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
+            return Unsupported('This dashboard only reads (checker = "off"), and nothing else checks', hint=hint)
+        return None
+
+    @property
+    def own_store(self) -> Store:
+        """Queuedeck's own data."""
+        return self._here().store
+
+    @property
+    def actions(self) -> Actions:
+        """What people may have done."""
+        return self._here().actions
+
+    @property
+    def bulk(self) -> BulkStore:
+        """Bulk work, as it is kept."""
+        return self._here().bulk
+
+    @property
+    def runner(self) -> Runner:
+        """What runs bulk work in this process."""
+        return self._here().runner
+
+    def members_of(
+        self, fingerprint: str | None, lists: tuple[Place, ...], most: int
+    ) -> Iterable[tuple[Place, Pick] | Unread]:
+        """The jobs of an error group, or of dead-letter lists, as they are now, and what could not be read.
+
+        See triage.members for its cost.
+        """
+        here = self._here()
+        snapshot = here.reader.current().snapshot
+        queues = snapshot.queues if snapshot else ()
+        homes = Homes(queues)
+        only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
+        for found in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
+            if isinstance(found, Unread):
+                yield found
+                continue
+            ref, state = found.place.at
+            place = Place(ref=ref, state=state, home=homes.of(ref, found.home))
+            yield place, Pick(id=found.mark[0], stamp=found.mark[1])
+
+    def known_of(self, fingerprint: str | None, lists: tuple[Place, ...]) -> Known:
+        """What the last reading of dead letters tells of those jobs, newest first."""
+        board = self.dead()
+        snapshot = self.reading().snapshot
+        homes = Homes(snapshot.queues if snapshot else ())
+        only = {(place.ref, place.state) for place in lists}
+        groups = [group for group in board.reading.groups if fingerprint in (None, group.kind.id)]
+        members = [
+            (Place(ref=each.ref, state=each.state, home=homes.of(each.ref, each.row.home)), listed_job(each))
+            for group in groups
+            for each in group.jobs
+            if fingerprint is not None or (each.ref, each.state) in only
+        ]
+        whole = all(group.whole for group in groups) and not board.reading.truncated
+        asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
+        unread = tuple(unread_line(*each) for each in board.reading.problems if fingerprint or each[:3] in asked)
+        return Known(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
+
+    def dead(self) -> Board:
+        """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
+        snapshot = self.reading().snapshot
+        return self.triage.board(snapshot.queues if snapshot else ())
+
+    @property
+    def triage(self) -> Triage:
+        """What groups dead letters, and remembers what people say of the groups."""
+        return self._here().triage
+
+    def forget_boards(self) -> None:
+        """Have workers and schedules read anew for the next viewer."""
+        here = self._here()
+        here.workers.forget()
+        here.schedules.forget()
+
+    def start_checker(self) -> None:
+        """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
+        self._here()
+
+    def start_in_background(self) -> None:
+        """The same on a thread of its own, for a request that must not wait for it; nothing once it has begun."""
+        if self._starting == os.getpid():
+            return
+        self._starting = os.getpid()
+        threading.Thread(target=self._start_or_log, name="queuedeck-start", daemon=True).start()
+
+    def _start_or_log(self) -> None:
+        try:
+            self.start_checker()
+        except QueuedeckError as exc:
+            log.warning("sampling cannot begin: %s", exc.message)
+
+    def stop(self) -> None:
+        """Stop sampling and close all connections of this process."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None and process.pid == os.getpid():
+            process.runner.stop()
+            if process.work is not None:
+                process.work.stop()
+            process.watch.close()
+
+    def _here(self) -> _Process:
+        process = self._process
+        if process is not None and process.pid == os.getpid():
+            return process
+        with self._lock:
+            if self._process is None or self._process.pid != os.getpid():
+                self._process = _start_process(self.settings, self.members_of)
+            return self._process
+
+
+class Homes:
+    """The queues that dead letters may go back to: those that there are, of the same source and library."""
+
+    def __init__(self, queues: Sequence[QueueStats]) -> None:
+        self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
+
+    def of(self, ref: QueueRef, home: str | None) -> str | None:
+        """`home`, where it is such a queue and not that in which the job stands."""
+        known = home is not None and home != ref.name and (ref.source, ref.backend, home) in self._names
+        return home if known else None
+
+
+def listed_job(member: Member) -> Job:
+    """The job as far as a list of dead letters tells it."""
+    ref, row = member.ref, member.row
+    return Job(
+        id=row.id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=row.queue,
+        stamp=row.stamp,
+        state=member.state,
+        name=row.name,
+        error=JobError(message=row.text) if row.text else None,
+    )
+
+
+def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:
+    """The queue called `name`, or `<prefix>:<name>` where several prefixes are in use; None when there is none."""
+    found = snapshot.find(source, backend, name)
+    if found is not None:
+        return found
+    for queue in snapshot.queues:
+        if queue.key == name and queue.backend == backend and queue.source == source:
+            return queue
+    return None
+
+
+def addressed(job: Job, snapshot: Snapshot | None) -> Job:
+    """`job` with each link to a parent or child under the name that its queue has here, or without an address.
+
+    A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
+    """
+    if job.parent is None and not job.children:
+        return job
+    names = {(queue.source, queue.backend, queue.key): queue.ref for queue in (snapshot.queues if snapshot else ())}
+
+    def found(link: JobLink) -> JobLink:
+        if link.ref is None:
+            return link
+        ref = names.get((link.ref.source, link.ref.backend, link.ref.key))
+        # An id may hold colons: the queue is then one whose key is shorter than what was taken for it.
+        key, job_id = link.ref.key, link.id
+        while ref is None and ":" in key:
+            key, _, head = key.rpartition(":")
+            job_id = f"{head}:{job_id}"
+            ref = names.get((link.ref.source, link.ref.backend, key))
+        if ref is None:
+            return replace(link, ref=None)
+        return replace(link, ref=ref, queue=ref.name, id=job_id)
+
+    return replace(
+        job, parent=found(job.parent) if job.parent else None, children=tuple(found(child) for child in job.children)
+    )
+
+
+def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
+    found = next((one for one in snapshot.sources if one.name == source), None) if snapshot else None
+    if found is not None and found.reachable and not found.discovered:
+        if found.problems:
+            return f"Not all queues of this Redis can be seen. {found.problems[0]}"
+        done = f", {percent(found.search_progress)} done" if found.search_progress else ""
+        return f"This Redis is still being searched for queues{done}; reload in a moment."
+    return "It may be gone, or new: new queues appear within a few seconds."
+
+
+def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
+    here = watch(settings)
+    assert here.own is not None
+    store = Store(here.own)
+    holder = holder_name(here.fingerprint)
+    interval_s = settings.sample_interval_s
+    own: list[Sampler] = []  # made at its first use: most processes never need it
+
+    def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
+        if not own:
+            own.append(Sampler(here, interval_s, holder, clock=store.now_s))
+        own[0].adopt(known, history)
+        return own[0].sample(), own[0].history
+
+    work = start(settings, here, store, holder) if settings.checker == "auto" else None
+    reader = Reader(store, interval_s, own_sample, fingerprint=here.fingerprint)
+
+    def queues_of(source: str, backend: str) -> list[QueueRef]:
+        snapshot = reader.current().snapshot
+        queues = snapshot.queues if snapshot else ()
+        return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
+
+    triage = Triage(here.backend, settings.dlq_queues, Book(store), interval_s)
+    actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own), triage.left, triage.forget)
+    addresses = {source.name: source.address for source in here.sources.values()}
+    bulk = BulkStore(store, addresses.get)
+    runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
+    if settings.checker == "auto" and not settings.read_only:
+        runner.start()
+    desk = Desk(settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=here.fingerprint)
+    return _Process(
+        os.getpid(),
+        here,
+        store,
+        reader,
+        work,
+        desk,
+        Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
+        Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
+        actions,
+        bulk,
+        runner,
+        triage,
+        FiringWatch(desk),
+    )
+
+
+def deck() -> Deck:
+    """The Deck of the app that serves the present request."""
+    found: Deck = current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,1 @@
+"""What people send: forms, job selections and queries, checked field by field."""

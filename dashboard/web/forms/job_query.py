@@ -1,0 +1,54 @@
+"""Which page of which list a URL asks for; the same words on the pages and in the API."""
+
+from __future__ import annotations
+
+from flask import request
+
+from ...backends.base import Backend
+from ...errors import Unsupported
+from ...model import JobQuery, State
+
+MAX_PER_PAGE = 200
+DEFAULT_PER_PAGE = 50
+MAX_PAGE = 10_000_000
+
+
+def job_query(backend: Backend, word: str) -> JobQuery:
+    """The JobQuery for `word` (one of our states, or the library's own word for a list) and the URL's paging.
+
+    Raises Unsupported for a word or number that cannot be.
+    """
+    state, native = _state(backend, word)
+    narrowed = request.args.get("native") or native
+    if narrowed is not None and narrowed not in backend.states[state]:
+        raise Unsupported(
+            f"{backend.title} has no list {narrowed!r} among its {state.value} jobs.",
+            hint=f"It has: {', '.join(backend.states[state])}",
+        )
+    return JobQuery(
+        state=state,
+        native=narrowed,
+        page=asked_number("page", 1, MAX_PAGE),
+        per_page=asked_number("per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE),
+    )
+
+
+def _state(backend: Backend, word: str) -> tuple[State, str | None]:
+    for state, natives in backend.states.items():
+        if word == state.value or any(word == one.value and at is state for one, at in backend.listed_with.items()):
+            return state, None
+        if word in natives:
+            return state, word
+    known = ", ".join(state.value for state in backend.states)
+    raise Unsupported(f"{backend.title} has no state {word!r}.", hint=f"Its states are: {known}")
+
+
+def asked_number(name: str, default: int, highest: int) -> int:
+    """A whole number of the address, `default` for none. Raises Unsupported for one that is not from 1 to `highest`."""
+    text = request.args.get(name)
+    if text is None or text == "":
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    if not 1 <= number <= highest:
+        raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest}.")
+    return number

@@ -1,0 +1,130 @@
+"""The form of a rule: what people type becomes the fields of a Rule, and what is wrong is told at its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...alerts.rules.metrics import METRICS
+from ...alerts.rules.rule import MAX_GLOBS, Rule
+from ...errors import ConfigurationError
+from .units import read_amount, write_amount
+
+# (field, label, hint) of what is typed, by the part of the form in which it stands.
+TIMES = ("window_s", "for_s", "recover_for_s", "new_instance_grace_s", "repeat_every_s", "group_wait_s")
+LEVELS = ("warning", "critical", "warning_recover", "critical_recover")
+COUNTS = ("min_samples", "min_events")
+GLOBS = ("queues", "queues_not")
+NAMES = ("channels_warning", "channels_critical", "inhibited_by")
+TEXTS = ("id", "name", "metric", "reducer", "source", "backend", "scope", "op", "no_data")
+OPTIONAL = ("fallback_channel", "runbook_url")
+# All that is typed, as text.
+FIELDS = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
+MAX_FIELD = 4000
+# What stands for an empty list where an empty field means "as above".
+EVERY = "*"
+
+
+@dataclass(slots=True)
+class RuleForm:
+    """The form as it is shown: texts and what is wrong by field; `general` = what no field is to blame for."""
+
+    texts: dict[str, str]
+    enabled: bool = True
+    notify_resolved: bool = True
+    channels: tuple[str, ...] = ()
+    errors: dict[str, str] = field(default_factory=dict)
+    general: str | None = None
+
+    @classmethod
+    def of(cls, rule: Rule) -> RuleForm:
+        """The form filled in with a rule."""
+        unit = METRICS[rule.metric].unit if rule.metric in METRICS else "count"
+        plain: dict[str, Any] = msgspec.to_builtins(rule)
+        texts = {name: str(plain[name]) for name in TEXTS}
+        texts |= {name: write_amount(plain[name], "s") for name in TIMES}
+        texts |= {name: "" if plain[name] is None else write_amount(plain[name], unit) for name in LEVELS}
+        texts |= {name: "" if plain[name] is None else str(plain[name]) for name in (*COUNTS, *OPTIONAL)}
+        texts |= {name: "\n".join(plain[name]) for name in GLOBS}
+        for name in NAMES:
+            given = plain[name]
+            texts[name] = EVERY if given == [] and name != "inhibited_by" else ", ".join(given or ())
+        return cls(texts, rule.enabled, rule.notify_resolved, tuple(rule.channels))
+
+    @classmethod
+    def typed(cls, form: Mapping[str, str], channels: Sequence[str]) -> RuleForm:
+        """The form as it was sent; `channels` = those that are ticked."""
+        texts = {name: form.get(name, "").replace("\r\n", "\n").strip()[:MAX_FIELD] for name in FIELDS}
+        return cls(texts, form.get("enabled") == "1", form.get("notify_resolved") == "1", tuple(channels))
+
+    def values(self) -> dict[str, Any]:
+        """The fields of a Rule; what cannot be read is told in `errors` and left out."""
+        texts = self.texts
+        metric = METRICS.get(texts["metric"])
+        if metric is None:
+            self.errors["metric"] = "choose what the rule looks at"
+        elif metric.unavailable:
+            self.errors["metric"] = f"not available yet: {metric.unavailable}"
+        unit = metric.unit if metric else "count"
+        found: dict[str, Any] = {name: texts[name] for name in TEXTS}
+        found["source"], found["backend"] = texts["source"] or "*", texts["backend"] or "*"
+        found |= {name: texts[name] or None for name in OPTIONAL}
+        for name in TIMES:
+            found[name] = self._amount(name, "s", missing=0.0)
+        for name in LEVELS:
+            found[name] = self._amount(name, unit, missing=None)
+        for name in COUNTS:
+            found[name] = self._whole(name, missing=1 if name == "min_samples" else None)
+        for name in GLOBS:
+            found[name] = [glob for line in texts[name].splitlines() if (glob := line.strip())][: MAX_GLOBS + 1]
+        for name in NAMES:
+            listed = [part for part in texts[name].replace(",", " ").split() if part]
+            every = listed == [EVERY] and name != "inhibited_by"
+            found[name] = [] if every else listed or ([] if name == "inhibited_by" else None)
+        found["enabled"], found["notify_resolved"] = self.enabled, self.notify_resolved
+        found["channels"] = list(self.channels)
+        return found
+
+    def blame(self, exc: ConfigurationError) -> None:
+        """Tell a problem of the whole rule at the field that it names."""
+        # "form: rule 'x': field: expected …", and without the id where that is what is wrong
+        named, _, text = exc.message.split(": ", 2)[-1].partition(": ")
+        first = named.split(",")[0].strip()
+        if not text or (first not in self.texts and first != "channels"):
+            self.general = exc.message.split(": ", 1)[-1]
+            return
+        self.errors.setdefault(first, text)
+
+    def _amount(self, name: str, unit: str, *, missing: float | None) -> float | None:
+        if not self.texts[name]:
+            return missing
+        try:
+            return read_amount(self.texts[name], unit)
+        except ValueError as exc:
+            self.errors[name] = str(exc)
+            return missing
+
+    def _whole(self, name: str, *, missing: int | None) -> int | None:
+        text = self.texts[name]
+        if not text:
+            return missing
+        if text.isascii() and text.isdigit() and len(text) < 8:
+            return int(text)
+        self.errors[name] = "expected a whole number"
+        return missing
+
+
+def differences(old: Rule, new: Rule) -> str:
+    """What an edit changed, as "warning: 300.0 → 60.0; …", for the audit and for who lost against another edit."""
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    changed = [name for name in before if name != "version" and before[name] != after[name]]
+    return "; ".join(f"{name}: {_text(before[name])} → {_text(after[name])}" for name in changed)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

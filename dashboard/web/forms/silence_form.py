@@ -1,0 +1,129 @@
+"""The form of a silence or of a maintenance window, and what it would keep quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ...alerts.rules.rule import Severity
+from ...alerts.silences import MAX_SILENCE_S, Weekly
+from ...globs import GLOB_LIMIT, is_glob
+
+GLOBS = ("rule", "source", "backend", "queue")
+FIELDS = (*GLOBS, "severity", "when", "hours", "starts", "from", "weeks", "timezone", "comment")
+# An operator may be silent for a day; longer silences, and windows that come back, are an admin's.
+OPERATOR_S = 86_400.0
+LONGEST_S = 30 * 86_400.0
+WEEK_S = 7 * 86_400.0
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(slots=True)
+class SilenceForm:
+    """The form as it is shown: texts and what is wrong, by field."""
+
+    texts: dict[str, str]
+    days: tuple[int, ...] = ()
+    everything: bool = False
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> SilenceForm:
+        """An empty form, its globs filled in by the address."""
+        texts = dict.fromkeys(FIELDS, "") | {name: given.get(name, "*")[:200] for name in GLOBS}
+        when = given.get("when", "now")
+        texts |= {"when": when if when in ("now", "later", "weekly") else "now", "hours": "2", "timezone": "UTC"}
+        return cls(texts | {"from": "02:00", "weeks": "12"})
+
+    @classmethod
+    def typed(cls, form: Mapping[str, str], days: Sequence[str]) -> SilenceForm:
+        """The form as it was sent."""
+        texts = {name: form.get(name, "").strip()[:300] for name in FIELDS}
+        texts |= {name: texts[name] or "*" for name in GLOBS} | {"when": texts["when"] or "now"}
+        texts["timezone"] = texts["timezone"] or "UTC"
+        known = [str(number) for number in range(len(DAYS))]
+        found = cls(texts, tuple(int(day) for day in days if day in known), form.get("everything") == "1")
+        if any(day not in known for day in days):
+            found.errors["days"] = "expected days from 0, Monday, to 6"
+        return found
+
+    def values(self, now: float, *, admin: bool) -> dict[str, Any]:
+        """The keywords of `Desk.silence`; what is wrong, and what needs another role, is told in `errors`."""
+        texts = self.texts
+        values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
+        for name in GLOBS:
+            if texts[name] and not is_glob(texts[name]):
+                self.errors[name] = f"expected at most {GLOB_LIMIT} characters, with * and ? for anything"
+        severity = texts["severity"]
+        if severity not in ("", "warning", "critical"):
+            self.errors["severity"] = "expected warning, critical or nothing for both"
+        if texts["when"] not in ("now", "later", "weekly"):
+            self.errors["when"] = "expected now, later or weekly"
+        values["severity"] = Severity(severity) if severity in ("warning", "critical") else None
+        if not any(set(texts[name]) - set("*") for name in GLOBS) and severity == "" and not self.everything:
+            self.errors["everything"] = "this would silence everything: name a rule, Redis, library or queue"
+        length_s = self._number("hours", 1 / 60, LONGEST_S / 3600) * 3600
+        if texts["when"] == "weekly":
+            return values | self._weekly(length_s, admin=admin)
+        if length_s > OPERATOR_S and not admin:
+            self.errors["hours"] = "more than a day needs the role admin"
+        starts_in_s = self._starts_in_s(now) if texts["when"] == "later" else 0.0
+        return values | {"for_s": length_s, "starts_in_s": starts_in_s}
+
+    def _weekly(self, length_s: float, *, admin: bool) -> dict[str, Any]:
+        if not admin:
+            self.errors["when"] = "a window that comes back every week needs the role admin"
+        hour, _, minute = self.texts["from"].partition(":")
+        from_min = 0
+        digits = (hour + minute).isascii() and hour.isdigit() and minute.isdigit()
+        if digits and len(hour) < 3 and len(minute) < 3 and int(hour) < 24 and int(minute) < 60:
+            from_min = int(hour) * 60 + int(minute)
+        else:
+            self.errors["from"] = "expected a time of the day, as 02:00"
+        if not self.days:
+            self.errors["days"] = "tick at least one day"
+        if length_s > WEEK_S:
+            self.errors["hours"] = "a window that comes back lasts a week at most"
+        weeks = self._number("weeks", 1, MAX_SILENCE_S // WEEK_S)
+        zone = self._zone()
+        weekly = Weekly(
+            days=self.days,
+            from_min=from_min,
+            minutes=max(1, round(length_s / 60)),
+            timezone=zone.key if zone else "UTC",
+        )
+        return {"for_s": weeks * WEEK_S, "weekly": weekly}
+
+    def _starts_in_s(self, now: float) -> float:
+        zone = self._zone()
+        try:
+            begin = datetime.fromisoformat(self.texts["starts"])
+        except ValueError:
+            self.errors["starts"] = "expected a day and time, as 2027-03-01 02:00"
+            return 0.0
+        starts_in_s = begin.replace(tzinfo=zone or UTC).timestamp() - now
+        if not 0 <= starts_in_s <= MAX_SILENCE_S:
+            self.errors["starts"] = "expected a time to come, within a year"
+            return 0.0
+        return starts_in_s
+
+    def _zone(self) -> ZoneInfo | None:
+        try:
+            return ZoneInfo(self.texts["timezone"])
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.errors["timezone"] = "expected a name as Europe/Berlin"
+            return None
+
+    def _number(self, name: str, least: float, most: float) -> float:
+        try:
+            number = float(self.texts[name])
+        except ValueError:
+            number = float("nan")
+        if least <= number <= most:
+            return number
+        low = "above 0" if least < 1 else f"from {least:g}"
+        self.errors[name] = f"expected a number {low}, {most:g} at most"
+        return least

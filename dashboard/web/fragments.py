@@ -1,0 +1,141 @@
+"""Fragments that poll: rendered once for all viewers, answered with 304 while they stay the same.
+
+The one place that knows htmx's headers; `htmx-flask` tells whether htmx asks, and of what it knows no header yet
+(HX-PTag of htmx 4) is read here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from flask import Response, render_template, request
+
+from ..errors import QueuedeckError
+from .context import deck
+from .views import firing_banner
+
+PTAG = "HX-PTag"
+SAMPLED_AT = "Queuedeck-Sampled-At"
+AGE = "Queuedeck-Age"
+GONE = "Queuedeck-Gone"
+MAX_MESSAGE = 400
+# Fragments kept at once: 20 viewers with 10 filters each find theirs; a page of 50 queues is about 40 kB.
+MAX_FRAGMENTS = 256
+GZIP_LEVEL = 4
+GZIP_FROM_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    version: str
+    tag: str
+    body: bytes
+    zipped: bytes
+
+
+class FragmentCache:
+    """Rendered fragments by (template, key), the least recently used dropped first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Hashable, _Rendered] = OrderedDict()
+        self._busy: dict[Hashable, threading.Lock] = {}
+
+    def get(self, key: Hashable, version: str, render: Callable[[], str]) -> _Rendered:
+        """The fragment of that version; rendered by one thread while others who want it wait."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry.version == version:
+                self._entries.move_to_end(key)
+                return entry
+            busy = self._busy.setdefault(key, threading.Lock())
+        with busy:
+            with self._lock:
+                entry = self._entries.get(key)
+                if entry is not None and entry.version == version:
+                    return entry
+            entry = _rendered(version, render())
+            with self._lock:
+                self._entries[key] = entry
+                self._entries.move_to_end(key)
+                self._busy.pop(key, None)
+                while len(self._entries) > MAX_FRAGMENTS:
+                    self._entries.popitem(last=False)
+            return entry
+
+
+_fragments = FragmentCache()
+
+
+def asked() -> bool:
+    """Whether htmx asks for this, and not the browser for a page; a restored page of the history is a page."""
+    htmx: Any = getattr(request, "htmx", None)
+    return bool(htmx) and not htmx.boosted and not htmx.history_restore_request
+
+
+def fragment(template: str, key: tuple[Hashable, ...], context: Callable[[], dict[str, Any]], version: str) -> Response:
+    """A fragment that is the same for all viewers: rendered once per (template, key, version).
+
+    The template may depend on nothing but `key` and what `version` stands for. Answers 304 with an empty body when the
+    viewer has it already.
+    """
+    # The mount point is part of every link in it, and one process may serve several apps.
+    whole_key = (id(deck()), template, request.script_root, *key)
+    return _answer(_fragments.get(whole_key, version, lambda: render_template(template, **context())))
+
+
+def live(template: str, context: dict[str, Any]) -> Response:
+    """A fragment made for this request alone, tagged by its content."""
+    return _answer(_rendered("", render_template(template, **context)))
+
+
+def gone(message: str) -> Response:
+    """The answer to a poll for something that no longer exists, with the message in a header.
+
+    Not a 404: a page that polls may outlive its job, so this is no failure. The page keeps what it shows, tells the
+    message, and asks less often, since an undo may bring the job back.
+    """
+    response = Response(status=204)
+    response.headers[GONE] = quote(message[:MAX_MESSAGE], safe=" ,.:;()'")
+    with contextlib.suppress(QueuedeckError):
+        stamp(response)
+    return response
+
+
+def _rendered(version: str, html: str) -> _Rendered:
+    body = html.encode("utf-8", "backslashreplace")
+    tag = hashlib.blake2b(body, digest_size=9).hexdigest()
+    return _Rendered(version, tag, body, gzip.compress(body, GZIP_LEVEL, mtime=0))
+
+
+def _answer(entry: _Rendered) -> Response:
+    if request.headers.get(PTAG) == entry.tag:
+        response = Response(status=304)
+    elif "gzip" in request.headers.get("Accept-Encoding", "") and len(entry.body) >= GZIP_FROM_BYTES:
+        response = Response(entry.zipped, mimetype="text/html")
+        response.headers["Content-Encoding"] = "gzip"
+    else:
+        response = Response(entry.body, mimetype="text/html")
+    response.headers[PTAG] = entry.tag
+    response.headers["Vary"] = "Accept-Encoding, HX-Request"
+    stamp(response)
+    return response
+
+
+def stamp(response: Response) -> None:
+    """Tell in headers how old the figures are and what fires, so that the page keeps up even when nothing changes."""
+    found = deck().firing()
+    if found is not None:
+        response.headers[firing_banner.HEADER] = found.header
+    reading = deck().reading()
+    if reading.snapshot is not None and reading.age_s is not None:
+        response.headers[SAMPLED_AT] = f"{reading.snapshot.sampled_at:.3f}"
+        response.headers[AGE] = f"{reading.age_s:.2f}"

@@ -1,0 +1,1 @@
+"""The pages of alerts: what is firing, silences, rules."""

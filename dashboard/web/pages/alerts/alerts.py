@@ -1,0 +1,358 @@
+"""Alerts: what fires now and who sees to it, the rules in force, silences, and what was sent with which answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....actions import audit_log
+from ....alerts.evaluation.preview import Preview, muted
+from ....alerts.rules.metrics import METRICS
+from ....alerts.rules.ruleset import Entry
+from ....alerts.service import Alert, Board
+from ....alerts.silences import Silence
+from ....auth import Role
+from ....clock import instant, iso
+from ....errors import ConfigurationError, Forbidden, QueuedeckError, Unsupported
+from ....sources.source import metered
+from ... import fragments
+from ...access.security import actor, may
+from ...context import deck
+from ...forms.request_input import form_fields, form_flag, form_word
+from ...forms.silence_form import DAYS, FIELDS, SilenceForm
+from ...urls import read_segment
+from .. import layout
+
+bp = Blueprint("alerting", __name__)
+edit_bp = Blueprint("alerting_edit", __name__)
+api_bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
+
+NOW = "alerts/_now.html"
+SHOWN = 20
+
+
+@edit_bp.before_request
+def refuse_elsewhere() -> None:
+    """Raises Conflict while alerts are evaluated by a dashboard with other settings."""
+    if (elsewhere := deck().desk.elsewhere) is not None:
+        raise elsewhere
+
+
+@bp.get("/alerts")
+def index() -> str:
+    """The page."""
+    variables = _context()
+    return render_template("alerts/index.html", **layout.shell(deck().reading(), variables["price"]) | variables)
+
+
+@bp.get("/alerts/_now")
+def fragment() -> Response:
+    """The part of it that polls."""
+    return fragments.live(NOW, _context())
+
+
+@bp.get("/alerts/_firing")
+def firing() -> Response:
+    """What fires, in a header: for tabs that nobody looks at."""
+    response = Response(mimetype="text/plain")
+    fragments.stamp(response)
+    return response
+
+
+def _context() -> dict[str, Any]:
+    desk = deck().desk
+    with metered() as meter:
+        board, health = desk.now(), desk.health()
+        variables = {
+            "board": board,
+            "health": health,
+            "problem": None if health.ok else deck().checker_problem,
+            "deliveries": desk.deliveries(SHOWN),
+            "given_up": desk.given_up(),
+            "past": desk.history(SHOWN),
+            "channels": desk.channels(),
+        }
+    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return variables | {"price": price, "titles": deck().backend_titles}
+
+
+@edit_bp.get("/alerts/<segment:fp>/ack")
+def ack_form(fp: str) -> str:
+    """The page to which a message leads: acknowledging is a button on it, since following a link changes nothing."""
+    alert = deck().desk.alert(fp)
+    return render_template(
+        "alerts/ack.html",
+        **layout.shell(deck().reading(), ""),
+        alert=alert,
+        siblings=deck().desk.siblings(alert),
+        titles=deck().backend_titles,
+        episode=request.args.get("episode") or alert.state.episode,
+    )
+
+
+@edit_bp.post("/alerts/<segment:fp>/ack")
+@form_fields("episode", "comment", "do", many=("beside",))
+def acknowledge(fp: str) -> ResponseReturnValue:
+    """Note that somebody sees to it, or to it and those that the page named beside it: 303 to the alerts."""
+    comment = request.form.get("comment", "")[:300]
+    with_others = form_word("do", "all") == "all"
+    beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
+    desk = deck().desk
+    desk.acknowledge(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
+    noted = [fp]
+    if beside:
+        noted += desk.acknowledge_all(beside, by=actor().name, comment=comment)
+    _record("acknowledge", noted, comment)
+    return redirect(url_for("alerting.index"), code=303)
+
+
+def _beside(text: str) -> tuple[str, str]:
+    fingerprint, space, episode = text.partition(" ")
+    if not space:
+        raise Unsupported("beside: expected an alert and its episode.")
+    return fingerprint, episode
+
+
+@bp.get("/alerts/silences")
+def quiet() -> str:
+    """Silences and maintenance windows."""
+    return render_template("alerts/silences.html", **layout.shell(deck().reading(), "") | _quiet())
+
+
+@bp.get("/alerts/silences/_list")
+def quiet_fragment() -> Response:
+    """The part of it that polls."""
+    return fragments.live("alerts/_silences.html", _quiet())
+
+
+def _quiet() -> dict[str, Any]:
+    board, listed = deck().desk.now(), deck().desk.silences()
+    states = [alert.state for alert in (*board.firing, *board.pending)]
+    snapshot = deck().reading().snapshot
+    rows = [
+        {
+            "silence": each,
+            "holds": each.starts_at <= board.at and (each.weekly is None or each.weekly.covers(board.at)),
+            "matches": muted(each, states, snapshot, ()),
+        }
+        for each in listed
+    ]
+    return {"rows": rows, "at": board.at, "days": DAYS, "titles": deck().backend_titles}
+
+
+@edit_bp.get("/silences/new")
+def silence_form() -> str:
+    """The form of a silence, filled in by the address."""
+    return _silence_form(SilenceForm.of(request.args))
+
+
+@edit_bp.post("/silences")
+@form_fields(*FIELDS, "everything", "do", many=("days",))
+def silence() -> ResponseReturnValue:
+    """Keep quiet about what the globs match: 303 to the silences; or the form again with what is wrong or matched."""
+    previewing = form_word("do", "store", "preview") == "preview"
+    form_flag("everything")
+    form = SilenceForm.typed(request.form, request.form.getlist("days"))
+    desk = deck().desk
+    values = form.values(desk.now().at, admin=may(Role.ADMIN))
+    if form.errors:
+        refused = any("needs the role" in text for text in form.errors.values())
+        return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
+    try:
+        drafted = desk.draft_silence(by=actor().name, **values)
+    except ConfigurationError as exc:
+        form.errors["when"] = exc.message.removeprefix("silence: ")
+        return _silence_form(form), 422
+    if previewing:
+        return _silence_form(form, drafted)
+    desk.keep_silence(drafted)
+    _record("silence", [drafted.id], drafted.comment)
+    return redirect(url_for("alerting.quiet"), code=303)
+
+
+def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
+    found = None
+    reading = deck().reading()
+    if drafted is not None:
+        board = deck().desk.now()
+        states = [alert.state for alert in (*board.firing, *board.pending)]
+        found = muted(drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.editor.entries()])
+    return render_template(
+        "alerts/silence.html",
+        **layout.shell(reading, ""),
+        form=form,
+        found=found,
+        days=DAYS,
+        titles=deck().backend_titles,
+        sources=list(deck().sources),
+    )
+
+
+@edit_bp.post("/silences/<segment:silence_id>/expire")
+@form_fields()
+def expire(silence_id: str) -> ResponseReturnValue:
+    """End a silence now."""
+    deck().desk.expire_silence(silence_id)
+    _record("end silence", [silence_id], None)
+    return redirect(url_for("alerting.quiet"), code=303)
+
+
+@edit_bp.post("/deliveries/<any(again, dismiss):verb>")
+@form_fields("id")
+def given_up(verb: str) -> ResponseReturnValue:
+    """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
+    message_id = read_segment(request.form.get("id", ""))[:300]
+    if verb == "again":
+        deck().desk.send_again(message_id)
+    else:
+        deck().desk.dismiss(message_id)
+    _record("send again" if verb == "again" else "dismiss message", [message_id], None)
+    return redirect(url_for("alerting.index") + "#deliveries", code=303)
+
+
+@edit_bp.post("/channels/<segment:channel>/test")
+@form_fields()
+def test_fire(channel: str) -> ResponseReturnValue:
+    """Send a test message through a channel, for admins."""
+    if not may(Role.ADMIN):
+        raise Forbidden("Testing a channel needs the role admin.")
+    deck().desk.test_fire(channel, by=actor().name)
+    _record("test channel", [channel], None)
+    return redirect(url_for("alerting.index") + "#deliveries", code=303)
+
+
+def _record(action: str, ids: list[str], reason: str | None) -> None:
+    deck().forget_firing()
+    deck().actions.record.done(audit_log.event(actor(), action, ids=ids, reason=reason or None))
+
+
+@api_bp.get("/alerts")
+def alerts() -> Response:
+    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old,
+    or none is shown, and `problem` says why where it is known."""
+    desk = deck().desk
+    board, health = desk.now(), desk.health()
+    problem = None if health.ok else deck().checker_problem
+    return jsonify(
+        alerts=shown_firing(board),
+        pending=[shown(alert) for alert in board.pending],
+        watched=health.ok,
+        problem=_one_line(problem),
+    )
+
+
+def _one_line(problem: QueuedeckError | None) -> str | None:
+    """What is wrong and what to do."""
+    return f"{problem.message.rstrip('.')}. {problem.hint or ''}".rstrip() if problem else None
+
+
+@api_bp.get("/rules")
+def rules() -> Response:
+    """The rules in force, with where each comes from. `problem`: why they are not evaluated; else null."""
+    board = deck().rule_board()
+    listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
+    return jsonify(rules=listed, problem=_one_line(deck().desk.elsewhere))
+
+
+@api_bp.get("/rules/<segment:rule_id>")
+def rule(rule_id: str) -> Response:
+    """One rule, with what it sees now."""
+    entry = deck().desk.editor.entry(rule_id)
+    return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
+
+
+def told(entry: Entry, seen: Preview | None) -> dict[str, Any]:
+    """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
+    rule = entry.rule
+    fields: dict[str, Any] = msgspec.to_builtins(rule)
+    return fields | {
+        "name": rule.title,
+        "unit": METRICS[rule.metric].unit,
+        "origin": str(entry.origin),
+        "ships": entry.shipped,
+        "edited_by": entry.edited_by,
+        "edited_at": iso(instant(entry.edited_at)),
+        "now": _now(seen) if seen else None,
+    }
+
+
+def _now(seen: Preview) -> dict[str, Any]:
+    return {
+        "judged": seen.judged,
+        "warnings": seen.warnings,
+        "criticals": seen.criticals,
+        "looked_at": seen.looked_at,
+        "unknown": seen.unknown,
+        "beyond": [
+            {"labels": spot.labels.items(), "value": spot.value, "severity": spot.severity} for spot in seen.beyond
+        ],
+    }
+
+
+@api_bp.get("/silences")
+def silences() -> Response:
+    """The silences that are not over."""
+    return jsonify(
+        silences=[
+            {
+                "id": each.id,
+                "until": iso(instant(each.until)),
+                "by": each.by,
+                "comment": each.comment,
+                "starts_at": iso(instant(each.starts_at)),
+                "severity": each.severity,
+                "weekly": msgspec.to_builtins(each.weekly),
+                **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
+            }
+            for each in deck().desk.silences()
+        ],
+        problem=_one_line(deck().desk.elsewhere),
+    )
+
+
+@api_bp.get("/deliveries")
+def deliveries() -> Response:
+    """Attempts to deliver, the newest first."""
+    return jsonify(
+        deliveries=[
+            {
+                **{name: getattr(each, name) for name in ("id", "channel", "kind", "rule_id", "severity", "outcome")},
+                **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
+                "at": iso(instant(each.at)),
+            }
+            for each in deck().desk.deliveries()
+        ],
+        problem=_one_line(deck().desk.elsewhere),
+    )
+
+
+def shown_firing(board: Board) -> list[dict[str, Any]]:
+    """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
+    told_of = {alert.state.fp for alert in board.incidents}
+    return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]
+
+
+def shown(alert: Alert) -> dict[str, Any]:
+    """One alert as the API tells it. `value` None: the figure has not been known for `unknown_s` and was `last_value`
+    before; the alert goes on until it is known."""
+    state = alert.state
+    return {
+        "fingerprint": state.fp,
+        "rule": state.rule_id,
+        "name": state.rule_name,
+        "metric": state.metric,
+        "severity": str(state.severity),
+        "state": str(state.phase),
+        "labels": state.labels.items(),
+        "value": state.value_now,
+        "last_value": state.value,
+        "unknown_s": round(state.unknown_s, 1),
+        "threshold": state.threshold,
+        "since": iso(instant(state.started_at)),
+        "episode": state.episode or None,
+        "acknowledged_by": alert.ack.by if alert.ack else None,
+        "silenced_until": iso(instant(alert.silenced_until)) if alert.silenced_until else None,
+    }

@@ -1,0 +1,415 @@
+"""The rules: what each sees now and in the last hour, and the forms that make, change, switch and remove them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....actions import audit_log
+from ....alerts.delivery.message import text_of
+from ....alerts.evaluation.preview import Past, Preview, has_past, hour
+from ....alerts.evaluation.rule_history import Hours
+from ....alerts.rules.metrics import METRICS
+from ....alerts.rules.rule import Origin, Rule
+from ....alerts.rules.ruleset import Entry
+from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from ....sampling.recent_history import Series
+from ....sampling.snapshot_reader import Reading
+from ....sources.source import metered
+from ... import fragments
+from ...access.security import actor
+from ...context import deck
+from ...forms.request_input import Body, form_fields, form_flag, form_word, json_body
+from ...forms.rule_form import FIELDS, RuleForm, differences
+from ...views.rule_chart import Graph, graph
+from .. import layout
+from .alerts import refuse_elsewhere, told
+
+bp = Blueprint("rules", __name__, url_prefix="/alerts")
+edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
+api_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
+
+LIST, ONE = "rules/_list.html", "rules/_one.html"
+SMALL, LARGE = (96, 24), (640, 160)
+SAID = {
+    "made": "The rule is stored and watched from the next look on.",
+    "changed": "The change is stored and counts from the next look on.",
+    "on": "Switched on. It counts from the next look on.",
+    "off": "Switched off. What it had firing is resolved at the next look.",
+    "removed": "The rule is removed. What it had firing is resolved at the next look.",
+    "shipped": "The rule is as it ships again.",
+}
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+REDUCERS = {
+    "min": "lowest figure of the last",
+    "max": "highest figure of the last",
+    "mean": "mean of the last",
+    "p95": "95th of 100 figures of the last",
+    "rate": "change a minute over the last",
+}
+# Fields of the forms that store a rule.
+_FORM = (*FIELDS, "enabled", "notify_resolved", "do")
+UNREADABLE = "The rules cannot be stored now."
+
+
+edit_bp.before_request(refuse_elsewhere)
+
+
+@bp.get("/rules")
+def index() -> str:
+    """All rules."""
+    context = _list()
+    said = SAID.get(request.args.get("said", ""))
+    return render_template("rules/index.html", **layout.shell(deck().reading(), context["price"]) | context, said=said)
+
+
+@bp.get("/rules/_list")
+def list_fragment() -> Response:
+    """The part of it that polls."""
+    return fragments.live(LIST, _list())
+
+
+@bp.get("/rule/<segment:rule_id>")
+def show(rule_id: str) -> str:
+    """One rule."""
+    context = _one(rule_id)
+    said = SAID.get(request.args.get("said", ""))
+    return render_template("rules/show.html", **layout.shell(deck().reading(), context["price"]) | context, said=said)
+
+
+@bp.get("/rule/<segment:rule_id>/_one")
+def one_fragment(rule_id: str) -> Response:
+    """The part of it that polls."""
+    return fragments.live(ONE, _one(rule_id))
+
+
+def _list() -> dict[str, Any]:
+    with metered() as meter:
+        board, alerts = deck().rule_board(), deck().desk.now()
+    reading = deck().reading()
+    firing: dict[str, int] = {}
+    for alert in alerts.incidents:
+        firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
+    rows = [
+        {
+            "entry": entry,
+            "seen": (seen := board.previews.get(entry.rule.id)),
+            "firing": firing.get(entry.rule.id, 0),
+            "past": (found := _past(entry.rule, seen, reading, board.hours)),
+            "graph": _graph(entry.rule, found, SMALL),
+        }
+        for entry in board.entries
+    ]
+    return _common(meter) | {"rows": sorted(rows, key=_most_urgent)}
+
+
+def _most_urgent(row: dict[str, Any]) -> int:
+    """What fires first, then what is beyond, then the rest as it comes, what is off last."""
+    rule, seen = row["entry"].rule, row["seen"]
+    if not rule.enabled:
+        return 4
+    if row["firing"]:
+        return 0 if seen and seen.criticals else 1
+    return 2 if seen and seen.count else 3
+
+
+def _one(rule_id: str) -> dict[str, Any]:
+    with metered() as meter:
+        entry, alerts = deck().desk.editor.entry(rule_id), deck().desk.now()
+        board = deck().rule_board()
+    reading = deck().reading()
+    return (
+        _common(meter)
+        | _seen(entry.rule, board.previews.get(rule_id), reading, board.hours)
+        | {
+            "entry": entry,
+            "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
+            "pending": [alert for alert in alerts.pending if alert.state.rule_id == rule_id],
+        }
+    )
+
+
+def _seen(
+    rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None, *, drafted: bool = False
+) -> dict[str, Any]:
+    """The variables of `rules/_seen.html`."""
+    found = _past(rule, seen, reading, hours)
+    many = found is not None and not found.of_all and seen is not None and seen.looked_at > 1
+    return {
+        "rule": rule,
+        "metric": METRICS[rule.metric],
+        "seen": seen,
+        "past": found,
+        "graph": _graph(rule, found, LARGE, behind=found.envelope or () if found and many else ()),
+        "drafted": drafted,
+        "has_past": has_past(rule.metric),
+        "reducers": REDUCERS,
+        "amount": lambda value: text_of(value, METRICS[rule.metric].unit) or "–",
+        "ops": OPS,
+        "titles": deck().backend_titles,
+    }
+
+
+def _past(rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None) -> Past | None:
+    """The last hour of the worst thing that the rule looks at."""
+    if reading.snapshot is None:
+        return None
+    return hour(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
+
+
+def _graph(rule: Rule, found: Past | None, size: tuple[int, int], behind: Series = ()) -> Graph | None:
+    if found is None or all(point is None for point in found.points):
+        return None
+    return graph(rule, found.points, found.slots, *size, behind)
+
+
+def _short(value: float | None, metric: str) -> str:
+    text = text_of(value, METRICS[metric].unit) or "–"
+    return text.replace(" per minute", "/min").replace(" per hour", "/h")
+
+
+def _common(meter: Any) -> dict[str, Any]:
+    return {
+        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "titles": deck().backend_titles,
+        "metrics": METRICS,
+        "ops": OPS,
+        "text_of": _short,
+        "signs": SIGNS,
+    }
+
+
+@edit_bp.get("/rules/new")
+def new() -> str:
+    """The form of a new rule, filled in with a copy of `from` where that is asked for."""
+    original = request.args.get("from")
+    if original is None:
+        form = RuleForm.of(Rule(id="", metric="queue.depth"))
+        form.texts["warning"] = form.texts["critical"] = ""
+        return _form(form, None, None)
+    entry = deck().desk.editor.entry(original)
+    form = RuleForm.of(entry.rule)
+    form.enabled = True
+    taken = {each.rule.id for each in deck().desk.editor.entries()}
+    names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
+    form.texts["id"] = next(name for name in names if name not in taken)
+    return _form(form, None, entry)
+
+
+@edit_bp.post("/rules")
+@form_fields(*_FORM, "from", "off", many=("channels",))
+def create() -> ResponseReturnValue:
+    """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
+    form = _typed()
+    original = deck().desk.editor.entry(request.form["from"]) if request.form.get("from") else None
+    return _store(form, None, original)
+
+
+@edit_bp.get("/rule/<segment:rule_id>/edit")
+def edit(rule_id: str) -> str:
+    """The form of a rule that was made on the page."""
+    entry = _editable(rule_id)
+    return _form(RuleForm.of(entry.rule), entry, None)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/edit")
+@form_fields(*_FORM, "version", many=("channels",))
+def change(rule_id: str) -> ResponseReturnValue:
+    """Store a change: 303 to the rule; or the form again, also when somebody else was quicker."""
+    form = _typed()
+    form.texts["id"] = rule_id
+    return _store(form, _editable(rule_id), None)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/switch")
+@form_fields("on", "version")
+def switch(rule_id: str) -> ResponseReturnValue:
+    """Switch a rule on or off."""
+    said = "on" if form_flag("on") else "off"
+    turn(rule_id, on=said == "on", version=_version())
+    return redirect(url_for("rules.show", rule_id=rule_id, said=said), code=303)
+
+
+@edit_bp.post("/rule/<segment:rule_id>/remove")
+@form_fields("version")
+def remove(rule_id: str) -> ResponseReturnValue:
+    """Remove a rule; one that ships is then as it ships."""
+    ships = take_away(rule_id, version=_version())
+    if ships:
+        return redirect(url_for("rules.show", rule_id=rule_id, said="shipped"), code=303)
+    return redirect(url_for("rules.index", said="removed"), code=303)
+
+
+def turn(rule_id: str, *, on: bool, version: int) -> Rule:
+    """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
+    rule = deck().desk.editor.enable(rule_id, on=on, by=actor().name, version=version)
+    _record("switch on rule" if on else "switch off rule", rule_id)
+    return rule
+
+
+def take_away(rule_id: str, *, version: int) -> bool:
+    """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
+    ships = deck().desk.editor.entry(rule_id).shipped
+    deck().desk.editor.delete(rule_id, version=version)
+    _record("remove rule", rule_id)
+    return ships
+
+
+def save(values: dict[str, Any], version: int | None) -> Rule:
+    """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
+    desk = deck().desk
+    old = next((entry for entry in desk.editor.entries() if entry.rule.id == values.get("id")), None)
+    if old is not None and old.shipped and old.origin is not Origin.TOML:
+        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+    rule = desk.editor.save(values, by=actor().name, version=version)
+    what = differences(old.rule, rule) if old else ""
+    _record("change rule" if old else "make rule", rule.id, what)
+    return rule
+
+
+def _record(action: str, rule_id: str, detail: str = "") -> None:
+    deck().actions.record.done(audit_log.event(actor(), action, ids=[rule_id], detail=detail or None))
+
+
+def _editable(rule_id: str) -> Entry:
+    entry = deck().desk.editor.entry(rule_id)
+    if entry.origin is Origin.TOML:
+        raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+    if entry.shipped:
+        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+    return entry
+
+
+def _typed() -> RuleForm:
+    for name in ("enabled", "notify_resolved"):
+        form_flag(name)
+    return RuleForm.typed(request.form, request.form.getlist("channels"))
+
+
+def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> ResponseReturnValue:
+    previewing = form_word("do", "store", "preview") == "preview"
+    values = form.values()
+    rule: Rule | None = None
+    if not form.errors:
+        try:
+            rule = deck().desk.editor.read(values)
+        except ConfigurationError as exc:
+            form.blame(exc)
+    if rule is None or form.errors or previewing:
+        return _form(form, entry, original, preview=rule), 200 if rule else 422
+    try:
+        save(values, _version() if entry else None)
+    except Conflict as exc:
+        form.general = exc.message
+        return _form(form, deck().desk.editor.entry(rule.id) if entry else None, original, changed=bool(entry)), 409
+    except Unsupported as exc:
+        form.errors["id"] = exc.message
+        return _form(form, entry, original), 422
+    except (BackendUnavailable, Forbidden) as exc:
+        form.general = f"{UNREADABLE} {exc.message} {exc.hint or ''}".strip()
+        return _form(form, entry, original), 503
+    if original is not None and form_flag("off") and original.rule.enabled:
+        turn(original.rule.id, on=False, version=original.rule.version)
+    return redirect(url_for("rules.show", rule_id=rule.id, said="changed" if entry else "made"), code=303)
+
+
+def _form(
+    form: RuleForm, entry: Entry | None, original: Entry | None, *, preview: Rule | None = None, changed: bool = False
+) -> str:
+    """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
+    so that what is there now is told, and a second click stores over it."""
+    reading = deck().reading()
+    seen: dict[str, Any] = {}
+    if preview is not None:
+        found, hours = {}, None
+        if reading.snapshot is not None:
+            found = deck().desk.previews(reading.snapshot, reading.history, [preview])
+            hours = deck().desk.hours(reading.snapshot.sampled_at)
+        seen = _seen(preview, found.get(preview.id), reading, hours, drafted=True)
+    mine = _tried(form) if changed else None
+    return render_template(
+        "rules/form.html",
+        **layout.shell(reading, ""),
+        form=form,
+        entry=entry,
+        original=original,
+        metrics=METRICS,
+        channels=[str(channel.get("id")) for channel in deck().desk.channels()],
+        theirs=differences(entry.rule, mine) if entry and mine else "",
+        previewed=preview is not None,
+        **({"titles": deck().backend_titles} | seen),
+    )
+
+
+def _tried(form: RuleForm) -> Rule | None:
+    try:
+        return deck().desk.editor.read(form.values())
+    except ConfigurationError:
+        return None
+
+
+def _version() -> int:
+    text = request.form.get("version", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Unsupported("version: expected the version that was looked at, a whole number.")
+    return int(text)
+
+
+class VersionBody(Body, frozen=True, kw_only=True):
+    """The version that was read."""
+
+    version: int
+
+
+# The fields of a Rule, of which those that are not sent are told from those that are.
+RuleBody = msgspec.defstruct(
+    "RuleBody",
+    [
+        (field.name, field.type) if field.required else (field.name, field.type | msgspec.UnsetType, msgspec.UNSET)
+        for field in msgspec.structs.fields(Rule)
+        if field.name != "version"
+    ]
+    + [("version", int | None, None)],
+    bases=(Body,),
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+
+
+@api_bp.post("")
+@json_body(RuleBody)
+def api_save(body: msgspec.Struct) -> tuple[Response, int]:
+    """Store a rule: its fields, and `version` = the one that was read to change a rule, absent for a new one."""
+    values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
+    version = values.pop("version", None)
+    try:
+        rule = save(values, version)
+    except ConfigurationError as exc:
+        raise Unsupported(exc.message.removeprefix("form: ")) from None
+    return jsonify(_stored(rule)), 200 if version else 201
+
+
+@api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
+@json_body(VersionBody)
+def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
+    """Switch a rule on or off; `version` = the one that was read."""
+    return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
+
+
+@api_bp.post("/<segment:rule_id>/delete")
+@json_body(VersionBody)
+def api_remove(body: VersionBody, rule_id: str) -> Response:
+    """Remove a rule made here; `version` = the one that was read. One that ships is then as it ships."""
+    return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
+
+
+def _stored(rule: Rule) -> dict[str, Any]:
+    entry = next((entry for entry in deck().desk.editor.entries() if entry.rule.id == rule.id), None)
+    if entry is None:
+        raise NotFound("The rule was removed meanwhile.")
+    return told(entry, None)

@@ -1,0 +1,55 @@
+"""Who did what: the page of the audit, for admins."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, render_template, request
+
+from ...backends.actions import Action
+from ...errors import Unsupported
+from ...sources.source import metered
+from ..context import deck
+from ..views.flash import PAST
+from . import layout
+
+bp = Blueprint("audit", __name__)
+
+PER_PAGE = 100
+_ENTRY = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z")
+# Of each half of the id of an entry in a stream.
+_MOST = 2**64 - 1
+
+
+@bp.get("/audit")
+def index() -> str:
+    """The newest acts first; `before` = the id of the last one seen."""
+    with metered() as meter:
+        events = deck().actions.record.events(count=PER_PAGE, before=before())
+        # Also of a delete whose answer was lost: here it is found again.
+        batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
+        left = deck().actions.bin.left(batches)
+    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    last = events[-1].id if len(events) == PER_PAGE else None
+    return render_template(
+        "audit/index.html",
+        **layout.shell(deck().reading(), price),
+        events=events,
+        left=left,
+        before=request.args.get("before"),
+        last=last,
+        past=PAST,
+        titles=deck().backend_titles,
+    )
+
+
+def before() -> str | None:
+    """Where to go on: the id of an entry. Raises Unsupported for one that cannot be."""
+    text = request.args.get("before")
+    if not text:
+        return None
+    found = _ENTRY.match(text)
+    # Redis refuses numbers of more than 64 bits, and to look before the very first id.
+    if found is None or not 0 < max(map(int, found.groups())) <= _MOST:
+        raise Unsupported("before: expected the id of an event of the audit, as 1760000000000-0.")
+    return text

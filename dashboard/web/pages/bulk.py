@@ -1,0 +1,299 @@
+"""Bulk work: what there is, one piece of it live, and the preview from which it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from msgspec.structs import replace
+
+from ...actions.audit_log import Event
+from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, ENDED, Phase, Place, Spec, Work
+from ...actions.bulk.runner import event_of
+from ...actions.bulk.selection import preview
+from ...actions.bulk.undo import batches_of
+from ...backends.actions import Action
+from ...clock import now_s
+from ...errors import Conflict, NotFound, Unsupported
+from ...model import QueueStats, State
+from ...sources.source import metered
+from .. import fragments
+from ..access.security import actor
+from ..context import deck
+from ..forms.request_input import form_fields, form_flag
+from ..urls import read_segment
+from ..views.flash import PAST, VERBS, Did
+from ..views.offered_actions import read_only
+from . import layout
+from .bulk_start import check_matches, not_restored, start, undo, undo_under_way
+from .job_actions import ACTION, check_confirmed, given_reason, reason, wishes
+from .queues import find
+
+bp = Blueprint("bulk", __name__, url_prefix="/bulk")
+edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
+
+WORK = "bulk/_work.html"
+MAX_PACE = 100_000.0
+MAX_CANARY = 100
+MAX_QUERY = 500
+MAX_TARGETS = 200
+# New work is taken within half a second, and that of a process which died when its lease runs out.
+ALONE_S = 5.0
+# So many more jobs than were seen go along: a list that grows all the time could not be acted on otherwise.
+FEW_MORE, SHARE_MORE = 50, 0.2
+# Verbs that bulk work can do without a person at each job.
+BULK_ACTIONS = (
+    *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
+)
+
+
+@bp.get("")
+def index() -> str:
+    """All pieces of bulk work that are kept, newest first."""
+    with metered() as meter:
+        works = deck().bulk.newest()
+    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template("bulk/index.html", **layout.shell(deck().reading(), price), works=works, past=PAST)
+
+
+@bp.get("/<segment:work_id>")
+def show(work_id: str) -> str:
+    """One piece of bulk work. 404 when it is not kept any more."""
+    variables = _context(work_id) | {"did": Did.read(request.args)}
+    return render_template("bulk/show.html", **layout.shell(deck().reading(), variables["price"]) | variables)
+
+
+@bp.get("/<segment:work_id>/_work")
+def fragment(work_id: str) -> Response:
+    """The part of it that polls."""
+    return fragments.live(WORK, _context(work_id))
+
+
+def _context(work_id: str) -> dict[str, Any]:
+    with metered() as meter:
+        work = deck().bulk.get(work_id)
+        quiet = work.phase in (*ENDED, Phase.PAUSED)
+        undoing = undo_under_way(work_id) if work.undoable else None
+        left = sum(deck().actions.bin.left(batches_of(work)).values()) if quiet and undoing is None else 0
+    return {
+        "work": work,
+        "undoing": undoing,
+        "is_undo": work.spec.action is Action.UNDO,
+        "past": PAST,
+        "ended": work.phase in ENDED,
+        "in_bin": left,
+        "alone": work.held is False and not quiet and now_s() - work.spec.created_at > ALONE_S,
+        "titles": deck().backend_titles,
+        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+    }
+
+
+@edit_bp.get("/new")
+def new() -> str:
+    """The preview: which jobs, how many, what will happen, and how it shall be done."""
+    queue, spec = _spec(request.args)
+    most = deck().settings.bulk_max_jobs
+    with metered() as meter:
+        seen = preview(spec, deck().backend, deck().known_of, most)
+    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    places = spec.places or seen.places
+    libraries = {place.ref.backend: deck().backend(place.ref.source, place.ref.backend) for place in places}
+    homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
+    return render_template(
+        "bulk/new.html",
+        **layout.shell(deck().reading(), price),
+        spec=spec,
+        queue=queue,
+        seen=seen,
+        most=most,
+        libraries=libraries,
+        titles=deck().backend_titles,
+        room_bytes=deck().actions.bin.room_bytes() if spec.action is Action.DELETE else None,
+        verb="Redrive" if homing else VERBS[spec.action],
+        targets=_targets(places) if spec.action is Action.MOVE else (),
+        name_to_type=layout.name_to_type(queue) if queue else "delete",
+        past=PAST,
+    )
+
+
+@edit_bp.post("")
+@form_fields(
+    *(*ACTION, "source", "backend", "queue", "state", "native", "q", "fingerprint", "seen", "for_good", "confirm"),
+    *("pace", "canary", "canary_max_percent", "canary_wait_s"),
+)
+def create() -> ResponseReturnValue:
+    """Start it: 303 to its page."""
+    queue, spec = _spec(request.form)
+    found = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
+    check_still(found.matched, request.form.get("seen", ""))
+    if spec.for_good:
+        if queue is not None:
+            check_confirmed(queue)
+        elif request.form.get("confirm", "").strip() != "delete":
+            raise Conflict("Type delete to delete jobs for good. Nothing was done.")
+    check_target(spec)
+    check_matches(found)
+    return redirect(url_for("bulk.show", work_id=start(spec)), code=303)
+
+
+@edit_bp.post("/<segment:work_id>/<word>")
+@form_fields("reason")
+def tell(work_id: str, word: str) -> ResponseReturnValue:
+    """Pause, resume, abort or undo it: 303 to its page, or to that of the undo where it is large."""
+    if word not in ("pause", "resume", "abort", "undo"):
+        raise NotFound("There is no such thing to do.")
+    told: dict[str, Any] = {}
+    if word == "undo":
+        back = undo(work_id, reason())
+        if isinstance(back, Work):
+            return redirect(url_for("bulk.show", work_id=back.id), code=303)
+        if (refused := not_restored(back)) is not None:
+            raise refused
+        told = Did.of("undo", back).query
+    else:
+        order(work_id, word, given_reason(request.form.get("reason")))
+    return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
+
+
+def order(work_id: str, word: str, why: str | None) -> None:
+    """Pause, resume or abort it, and record who said so and why. Raises NotFound, Conflict."""
+    by = actor()
+
+    def event(work: Work) -> Event:
+        what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
+        return replace(
+            event_of(work, work.matched),
+            at=now_s(),
+            who=by.name,
+            role=by.role,
+            address=by.address,
+            reason=why,
+            action=f"{word} {what}",
+            outcomes=work.outcomes or None,
+            detail=f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then",
+        )
+
+    deck().bulk.tell(work_id, word, event)
+    deck().runner.start()
+
+
+def check_still(now: int, seen: str) -> None:
+    """Raises Conflict where many more jobs fit `now` than the `seen` that the person was shown and pressed for.
+
+    Raises Unsupported for a number that is none.
+    """
+    if not seen:
+        return
+    if not (seen.isascii() and seen.isdigit() and len(seen) < 9):
+        raise Unsupported("seen: expected the number of jobs that you were shown.")
+    if now > int(seen) + max(FEW_MORE, int(seen) * SHARE_MORE):
+        raise Conflict(
+            f"There are {now:,} such jobs by now, not {int(seen):,} as when you looked. Nothing was done.",
+            hint="Go back, reload the page and look again.",
+        )
+
+
+def check_target(spec: Spec) -> None:
+    """Raises Conflict where jobs shall move and neither a queue was named nor their data tells where they came from."""
+    if spec.action is not Action.MOVE or spec.wishes.target is not None:
+        return
+    if not spec.homeward:
+        raise Conflict("Name the queue to which these jobs shall go. Nothing was done.")
+    if all(place.home is None for place, _ in deck().known_of(spec.fingerprint, spec.places).jobs):
+        raise Conflict(
+            "The original queue of these jobs is unknown. Nothing was done; choose a queue.",
+            hint="Name the queue to which they shall go.",
+        )
+
+
+def _targets(places: Sequence[Place]) -> list[str]:
+    """The queues to which jobs of those places may go."""
+    snapshot = deck().reading().snapshot
+    libraries = {(place.ref.source, place.ref.backend) for place in places}
+    own = {place.ref.name for place in places}
+    found = {
+        queue.name
+        for queue in (snapshot.queues if snapshot else ())
+        if (queue.source, queue.backend) in libraries
+        and not queue.shared
+        and not queue.read_only
+        and queue.name not in own
+    }
+    return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
+
+
+def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
+    """The queue, if it is about one, and what is asked."""
+    try:
+        action = Action(form.get("action", ""))
+    except ValueError:
+        raise Unsupported("This is nothing that can be done to many jobs.") from None
+    fingerprint = form.get("fingerprint") or None
+    q = (form.get("q") or "").strip() or None
+    if q is not None and len(q) > MAX_QUERY:
+        raise Unsupported(f"q: expected at most {MAX_QUERY} characters.")
+    if fingerprint is not None and (q is not None or any(form.get(name) for name in ("queue", "state", "native"))):
+        raise Unsupported("fingerprint: expected without a list or a filter: it names all jobs of an error group.")
+    queue = None
+    places: tuple[Place, ...] = ()
+    if fingerprint is None:
+        _, queue = find(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
+        places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
+    check_bulk(action, places)
+    return queue, Spec(
+        action=action,
+        actor=actor(),
+        places=places,
+        q=q,
+        fingerprint=fingerprint,
+        wishes=wishes(),
+        pace_per_s=_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
+        canary=int(_number(form, "canary", 0, 0, MAX_CANARY)),
+        canary_wait_s=_number(form, "canary_wait_s", DEFAULT_CANARY_WAIT_S, 1.0, 3600.0),
+        canary_max_ratio=_number(form, "canary_max_percent", 0.0, 0.0, 100.0) / 100,
+        for_good=form_flag("for_good"),
+        reason=reason() if request.method == "POST" else None,
+        created_at=now_s(),
+    )
+
+
+def place_of(queue: QueueStats, word: str, native: str | None) -> Place:
+    """The list of that queue. Raises Unsupported for a state that its library has not."""
+    backend = deck().backend(queue.source, queue.backend)
+    try:
+        state = State(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+    if state not in backend.states or (native is not None and native not in backend.states[state]):
+        raise Unsupported(f"{backend.title} has no such list of {state.value} jobs.")
+    return Place(ref=queue.ref, state=state, native=native)
+
+
+def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
+    """Raises Unsupported for what cannot be done to many jobs, or not to those of these places."""
+    if action not in BULK_ACTIONS:
+        raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
+    for place in places:
+        why = read_only(deck().reading().snapshot, place.ref)
+        if why is not None:
+            raise Unsupported(why)
+        backend = deck().backend(place.ref.source, place.ref.backend)
+        if action not in backend.offered(place.state, shared=place.ref.shared, abandoned=True):
+            why = backend.withheld.get(action)
+            raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
+
+
+def _number(form: Any, name: str, default: float, least: float, most: float) -> float:
+    """A number of the form within bounds; `default` for none. Raises Unsupported for anything else."""
+    text = form.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise Unsupported(f"{name}: expected a number from {least:g} to {most:g}.")
+    return value

@@ -1,0 +1,116 @@
+"""Starting bulk work, and undoing deletes: at once, or as such work where there are many jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ...actions.audit_log import Event
+from ...actions.bulk.operation import ENDED, Phase, Spec, Work
+from ...actions.bulk.runner import event_of
+from ...actions.bulk.selection import Preview
+from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
+from ...backends.actions import Acted, Action, Outcome
+from ...errors import Conflict, NotFound
+from ..access.security import actor
+from ..context import deck
+from ..formatting import printable
+from ..views.flash import MISSED
+
+# Different reasons that an undo tells for what it did not put back.
+MAX_REASONS = 5
+
+
+def start(spec: Spec) -> str:
+    """Keep the work, record who asked for it, and have it run; its id."""
+    what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
+
+    def event(work_id: str) -> Event:
+        work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
+        return replace(event_of(work, 0), action=f"start {what}", detail=asked(spec))
+
+    work_id = deck().bulk.create(spec, event)
+    deck().runner.start()
+    return work_id
+
+
+def asked(spec: Spec) -> str:
+    """What is asked, in a line: "delete, matching timeout, 100 per second"."""
+    parts = [spec.action.value]
+    if spec.for_good:
+        parts.append("for good")
+    if spec.wishes.target or spec.homeward:
+        parts.append(f"to {spec.wishes.target or 'where each came from'}")
+    if spec.fingerprint:
+        parts.append(f"error {spec.fingerprint}")
+    if spec.q:
+        parts.append(f"matching {spec.q}")
+    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full pace")
+    if spec.canary:
+        parts.append(f"canary of {spec.canary}")
+    return ", ".join(parts)
+
+
+def check_matches(seen: Preview) -> None:
+    """Raises Conflict where bulk work would be about no job at all."""
+    if seen.exact and not seen.matched:
+        raise Conflict("No job matches. Nothing was started.", hint="Look at the list: its jobs may have moved on.")
+
+
+def undo(work_id: str, reason: str | None) -> list[Acted] | Work:
+    """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
+
+    Raises Conflict while the work goes on, NotFound for nothing.
+    """
+    work = deck().bulk.get(work_id)
+    if work.phase not in (*ENDED, Phase.PAUSED):
+        raise Conflict("It is still under way.", hint="Pause or abort it first.")
+    batches = batches_of(work)
+    under_way = undo_under_way(work_id) if batches else None
+    if under_way is not None:
+        return under_way
+    if batches and not deck().actions.bin.small(batches):
+        return _start_undo(undo_of(work, actor(), reason))
+    back: list[Acted] = []
+    for batch in batches:
+        try:
+            acted = deck().actions.undo(actor(), batch, reason=reason, bulk_id=work_id).acted
+        except NotFound:
+            continue  # nothing of this place was deleted, or it is back already
+        deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
+        back += acted
+    if not back:
+        raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
+    return back
+
+
+def undo_batches(batches: Sequence[str], reason: str | None) -> Work | None:
+    """The bulk work that puts back what deletes left in these batches; None where they hold little: do it at once.
+
+    Raises NotFound for a batch that is gone.
+    """
+    if deck().actions.bin.small(batches):
+        return None
+    left = deck().actions.bin.left(batches)
+    return _start_undo(undo_of_batches([each for each in batches if each in left], deck().actions.bin, actor(), reason))
+
+
+def not_restored(acted: Sequence[Acted]) -> Conflict | None:
+    """The error of an undo that put no job back, with the reasons; None for one that put back some."""
+    if any(each.outcome is Outcome.DONE for each in acted):
+        return None
+    reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in acted)
+    shown = "; ".join(f"{count:,} × {why}" if count > 1 else why for why, count in reasons.most_common(MAX_REASONS))
+    return Conflict("No job was put back.", hint=printable(shown) or None)
+
+
+def undo_under_way(name: str) -> Work | None:
+    """The undo, as bulk work that has not ended, of bulk work or a batch of that name; None for none."""
+    work = deck().bulk.undo_of(name)
+    return work if work is not None and work.phase not in ENDED else None
+
+
+def _start_undo(spec: Spec) -> Work:
+    return undo_under_way(spec.undoes or spec.batches[0]) or deck().bulk.get(start(spec))

@@ -1,0 +1,1 @@
+"""The pages of dead letters: error groups and their jobs."""

@@ -1,0 +1,60 @@
+"""What people do to the ticked jobs of an error group: a plain form, answered with 303 to the page that tells it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....backends.actions import MAX_BATCH, Acted, Outcome, Pick
+from ....dead_letters.fingerprint import is_fingerprint
+from ....errors import Conflict, NotFound, Unsupported
+from ...context import deck
+from ...forms.job_tokens import Spot, read_member
+from ...forms.request_input import form_fields
+from ...views.dead_letter_table import ACTIONS
+from ...views.flash import MAX_BATCHES, Did
+from ..job_actions import ACTION, act, go, reason, wanted_action, wishes
+
+bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
+
+
+@bp.post("/<segment:fingerprint>/act")
+@form_fields(*ACTION, "page", many=("pick",))
+def on_jobs(fingerprint: str) -> ResponseReturnValue:
+    """Act on jobs of an error group, list by list: they stand in those of several queues and libraries."""
+    if not is_fingerprint(fingerprint):
+        raise NotFound("There is no such error group.")
+    action, wish, why = wanted_action(), wishes(), reason()
+    if action not in ACTIONS:
+        raise Unsupported("This is nothing that can be done to jobs of an error group.")
+    places = _places(request.form.getlist("pick"))
+    here = deck()
+    refs = {spot: here.queue(*spot[:3]).ref for spot in places}  # of all, before anything is done
+    acted: list[Acted] = []
+    batches: list[str | None] = []
+    for spot, picks in places.items():
+        ref, state = refs[spot], spot[3]
+        if action not in here.backend(ref.source, ref.backend).offered(state, shared=ref.shared):
+            acted += [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
+            continue
+        done, batch = act(ref, state, action, picks, wish, why)
+        acted += done
+        batches.append(batch)
+    page = request.form.get("page", "")
+    told = Did.of(action, acted, *batches).query | (
+        {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
+    )
+    return go(url_for("dead.show", fingerprint=fingerprint, **told))
+
+
+def _places(tokens: list[str]) -> dict[Spot, list[Pick]]:
+    """The ticked jobs by list. Raises Conflict for none, or too many."""
+    places: dict[Spot, list[Pick]] = {}
+    for token in tokens:
+        spot, pick = read_member(token)
+        places.setdefault(spot, []).append(pick)
+    if not places:
+        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+    if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:
+        raise Conflict("These are too many at once.", hint="Act on all of them, or tick fewer.")
+    return places

@@ -1,0 +1,97 @@
+"""What people say of error groups: plain forms, answered with 303 to the page that tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flask import Blueprint, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....actions import audit_log
+from ....dead_letters.annotations import MAX_NAME, MAX_NOTE
+from ....dead_letters.fingerprint import is_fingerprint
+from ....errors import NotFound, Unsupported
+from ...access.security import actor
+from ...context import deck
+from ...forms.request_input import check_form, form_fields
+
+bp = Blueprint("dead_edit", __name__, url_prefix="/dead")
+
+Words = Mapping[str, str | float | None]
+MAX_HOURS = 90 * 24
+MAX_MORE = 1_000_000
+
+
+@bp.post("/<segment:fingerprint>/<word>")
+@form_fields("hours", "more", "owner", "note")
+def say(fingerprint: str, word: str) -> ResponseReturnValue:
+    """Acknowledge, ignore or resolve a group, take that back, or give it an owner and a note."""
+    words_of = _WORDS.get(word)
+    if words_of is None or not is_fingerprint(fingerprint):
+        raise NotFound("There is no such thing to do.")
+    check_form(*_FIELDS.get(word, ()))
+    if not deck().triage.say(fingerprint, words_of(fingerprint, actor().name[:MAX_NAME])):
+        raise NotFound(
+            "This error group is not known (any more). Nothing was kept.",
+            hint="Open the dead letters: groups are known once they were looked at.",
+        )
+    group = deck().dead().reading.find(fingerprint)
+    told = audit_log.event(actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0)
+    deck().actions.record.done(told)
+    return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
+
+
+def _acknowledge(_fingerprint: str, who: str) -> Words:
+    return {"ack_by": who, "ack_at": deck().now_s()}
+
+
+def _unacknowledge(_fingerprint: str, _who: str) -> Words:
+    return {"ack_by": None, "ack_at": None}
+
+
+def _ignore(fingerprint: str, who: str) -> Words:
+    """For `hours`, or until there are `more` jobs than now. Raises Unsupported for numbers that are none."""
+    if more := request.form.get("more", "").strip():
+        group = deck().dead().reading.find(fingerprint)
+        above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
+        return {"ignored_by": who, "ignored_until": None, "ignored_above": above}
+    hours = _whole("hours", request.form.get("hours", ""), MAX_HOURS)
+    return {"ignored_by": who, "ignored_until": deck().now_s() + hours * 3600, "ignored_above": None}
+
+
+def _notice(_fingerprint: str, _who: str) -> Words:
+    return {"ignored_by": None, "ignored_until": None, "ignored_above": None}
+
+
+def _resolve(_fingerprint: str, who: str) -> Words:
+    return {"resolved_by": who, "resolved_at": deck().now_s()}
+
+
+def _reopen(_fingerprint: str, _who: str) -> Words:
+    return {"resolved_by": None, "resolved_at": None}
+
+
+def _note(_fingerprint: str, who: str) -> Words:
+    owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
+    if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
+        raise Unsupported(f"An owner has at most {MAX_NAME} characters, a note {MAX_NOTE}.")
+    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": deck().now_s()}
+
+
+def _whole(name: str, text: str, most: int) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+    if not 1 <= number <= most:
+        raise Unsupported(f"{name}: expected a whole number from 1 to {most:,}.")
+    return number
+
+
+_FIELDS = {"ignore": ("hours", "more"), "note": ("owner", "note")}
+_WORDS: dict[str, Callable[[str, str], Words]] = {
+    "acknowledge": _acknowledge,
+    "unacknowledge": _unacknowledge,
+    "ignore": _ignore,
+    "notice": _notice,
+    "resolve": _resolve,
+    "reopen": _reopen,
+    "note": _note,
+}

@@ -1,0 +1,294 @@
+"""What people do to jobs, queues, schedules and workers: plain forms, answered with 303 to where the result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from msgspec.structs import replace
+
+from ...actions.audit_log import MAX_REASON
+from ...actions.bulk.operation import Place
+from ...actions.trash import check_batch
+from ...backends.actions import Acted, Action, Outcome, Pick, Wishes
+from ...dead_letters.fingerprint import is_fingerprint
+from ...errors import Conflict, NotFound, Unsupported
+from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
+from ...redact import MASK
+from ...sampling.snapshot_reader import Reading
+from ..access.security import actor
+from ..context import deck
+from ..formatting import job_url, printable, queue_url
+from ..forms.job_tokens import read_pick
+from ..forms.request_input import form_fields, form_flag
+from ..urls import read_segment
+from ..views.flash import MAX_BATCHES, Did
+from ..views.offered_actions import job_verbs
+from . import layout
+from .bulk_start import not_restored, undo_batches
+from .queues import find
+
+bp = Blueprint("acts", __name__)
+
+_QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
+MAX_TEXT = 512 * 1024
+# Fields of every form that acts on jobs.
+ACTION = ("action", "reason", "target", "reset_attempts")
+HOMELESS = "its original queue is unknown: choose one"
+
+
+@bp.post(f"{_QUEUE}/act")
+@form_fields(*ACTION, "state", "native", "page", many=("pick",))
+def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
+    """Act on the ticked jobs of a list."""
+    _, queue = find(source, backend, name)
+    action, state = wanted_action(), wanted_state()
+    picks = [read_pick(token) for token in request.form.getlist("pick")]
+    if not picks:
+        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+    acted, batch = act(queue.ref, state, action, picks, wishes(), reason())
+    did = Did.of(action, acted, batch)
+    native = request.form.get("native") or None
+    return go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+
+
+def act(
+    ref: QueueRef, state: State | None, action: Action, picks: Sequence[Pick], wishes: Wishes, reason: str | None
+) -> tuple[list[Acted], str | None]:
+    """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
+    if action is not Action.MOVE or wishes.target is not None or state is None:
+        result = deck().actions.on_jobs(actor(), ref, state, action, picks, wishes, reason=reason)
+        return list(result.acted), result.batch
+    known = deck().known_of(None, (Place(ref=ref, state=state),)).jobs
+    homes = {(job.id, job.stamp): place.home for place, job in known}
+    acted = []
+    by_home: dict[str | None, list[Pick]] = {}
+    for pick in picks:
+        by_home.setdefault(homes.get((pick.id, pick.stamp)), []).append(pick)
+    for home, those in by_home.items():
+        if home is None:
+            acted += [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
+        else:
+            going = replace(wishes, target=home)
+            acted += deck().actions.on_jobs(actor(), ref, state, action, those, going, reason=reason).acted
+    return acted, None
+
+
+@bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
+@form_fields(*ACTION, "state", "stamp", "payload")
+def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
+    """Act on one job; without a state where it stands in no list."""
+    reading, queue = find(source, backend, name)
+    action, state = wanted_action(), wanted_state() if request.form.get("state") else None
+    pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
+    (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
+    if acted.outcome is Outcome.INVALID:
+        text = request.form.get("payload", "")
+        return _edit_page(reading, queue, deck().job(queue, job_id), text, wrong=acted.detail), 422
+    did = Did.of(action, [acted], batch)
+    shown = acted.new_id or job_id
+    # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
+    if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
+        return go(queue_url(queue, state=state.value if state else None, **did.query))
+    url = job_url(queue, shown)
+    if url:
+        return go(_with_query(url, did.query))
+    return go(queue_url(queue, state=state.value if state else None, **did.query))
+
+
+@bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
+def edit(source: str, backend: str, name: str, job_id: str) -> str:
+    """The form in which a job's payload is changed, to be run as a new job."""
+    reading, queue = find(source, backend, name)
+    job = deck().job(queue, job_id)
+    library = deck().backend(source, backend)
+    if Action.EDIT not in job_verbs(library, queue, job):
+        why = queue.read_only or library.withheld.get(Action.EDIT, f"{library.title} does not offer this.")
+        raise Unsupported(why)
+    return _edit_page(reading, queue, job, editable_text(job.payload))
+
+
+def editable_text(payload: Payload | None) -> str:
+    """The payload as a form shows it to be changed; "" where it cannot be shown whole.
+
+    Sent back unchanged, it makes a job with the same payload: secrets are masked, and their values put back.
+    """
+    if payload is None or payload.truncated or payload.kind not in ("json", "text") or len(payload.text) > MAX_TEXT:
+        return ""
+    return payload.text if payload.kind == "json" else printable(payload.text, MAX_TEXT)
+
+
+def _edit_page(reading: Reading, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
+    library = deck().backend(queue.source, queue.backend)
+    return render_template(
+        "acts/edit.html",
+        **layout.shell(reading, ""),
+        queue=queue,
+        backend=library,
+        job=job,
+        text=text,
+        wrong=wrong,
+        mask=MASK,
+        whole=bool(editable_text(job.payload)),
+        max_text=MAX_TEXT,
+    )
+
+
+@bp.post(f"{_QUEUE}/queue")
+@form_fields("action", "reason", "confirm")
+def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
+    """Pause, resume or remove a queue; what cannot be undone needs the queue's name in `confirm`."""
+    _, queue = find(source, backend, name)
+    action = wanted_action()
+    if action is Action.OBLITERATE:
+        check_confirmed(queue)
+    acted = deck().actions.on_queue(actor(), queue, action, reason=reason())
+    did = Did.of(action, [acted])
+    if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
+        return go(_with_query(url_for("overview.index"), did.query))
+    return go(queue_url(queue, **did.query))
+
+
+@bp.get(f"{_QUEUE}/obliterate")
+def obliterate(source: str, backend: str, name: str) -> str:
+    """The page that asks for the queue's name before all of it is removed."""
+    reading, queue = find(source, backend, name)
+    library = deck().backend(source, backend)
+    return render_template("acts/obliterate.html", **layout.shell(reading, ""), queue=queue, backend=library)
+
+
+@bp.post("/schedules/act")
+@form_fields("action", "reason", "source", "backend", "id", "queue")
+def on_schedule() -> ResponseReturnValue:
+    """Act on one schedule."""
+    found = _row(deck().schedules().rows)
+    acted = deck().actions.on_schedule(actor(), found, wanted_action(), reason=reason())
+    deck().forget_boards()
+    return go(url_for("people.schedules", **Did.of(wanted_action(), [acted]).query))
+
+
+@bp.post("/workers/act")
+@form_fields("action", "reason", "source", "backend", "id")
+def on_worker() -> ResponseReturnValue:
+    """Ask one worker."""
+    found = _row(deck().workers().rows)
+    acted = deck().actions.on_worker(actor(), found, wanted_action(), reason=reason())
+    deck().forget_boards()
+    return go(url_for("people.workers", **Did.of(wanted_action(), [acted]).query))
+
+
+@bp.post("/undo")
+@form_fields("reason", "fingerprint", many=("batch",))
+def undo() -> ResponseReturnValue:
+    """Put deleted jobs back."""
+    batches = [check_batch(batch) for batch in request.form.getlist("batch")]
+    if not batches:
+        raise Conflict("This is no batch of deleted jobs.")
+    if len(batches) > MAX_BATCHES:
+        raise Conflict(f"At most {MAX_BATCHES} batches at once.")
+    here, why = deck(), reason()
+    about = None
+    acted: list[Acted] = []
+    work = undo_batches(batches, why)
+    if work is not None:
+        return go(url_for("bulk.show", work_id=work.id))
+    for batch in batches:
+        try:
+            about = here.actions.bin.about(batch)[0]
+            acted += here.actions.undo(actor(), batch, reason=why).acted
+        except NotFound:
+            if batch == batches[-1] and about is None:
+                raise
+    assert about is not None
+    if (refused := not_restored(acted)) is not None:
+        raise refused
+    did = Did.of("undo", acted)
+    fingerprint = request.form.get("fingerprint", "")
+    if is_fingerprint(fingerprint):
+        return go(url_for("dead.show", fingerprint=fingerprint, **did.query))
+    ref = about.ref
+    state = about.state.value if about.state else None
+    url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=state)
+    return go(_with_query(url, did.query))
+
+
+def wanted_action() -> Action:
+    """The verb of the form. Raises Unsupported for one that is none."""
+    word = request.form.get("action", "")
+    try:
+        return Action(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None
+
+
+def wanted_state() -> State:
+    """The state in which the jobs were seen. Raises Unsupported for one that is none."""
+    word = request.form.get("state", "")
+    try:
+        return State(word)
+    except ValueError:
+        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+
+
+def wishes() -> Wishes:
+    """What the form asks for beside the jobs."""
+    payload = request.form.get("payload")
+    if payload is not None and len(payload) > MAX_TEXT:
+        raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
+    return Wishes(
+        payload=payload,
+        target=(request.form.get("target") or "").strip() or None,
+        reset_attempts=form_flag("reset_attempts"),
+    )
+
+
+def reason() -> str | None:
+    """Why it is done, by the form. Raises as checked_reason."""
+    return checked_reason(request.form.get("reason"), hint="Write in a line why this is done.")
+
+
+def checked_reason(text: str | None, *, hint: str) -> str | None:
+    """`text` as given_reason. Raises Conflict, with `hint`, where the settings want a reason and there is none."""
+    given = given_reason(text)
+    if given is None and deck().settings.require_reason:
+        raise Conflict("A reason is needed here.", hint=hint)
+    return given
+
+
+def given_reason(text: str | None) -> str | None:
+    """`text` without white space around it; None for none. Raises Unsupported for one that the audit would cut."""
+    given = (text or "").strip()
+    if len(given) > MAX_REASON:
+        raise Unsupported(f"reason: expected at most {MAX_REASON} characters.")
+    return given or None
+
+
+def check_confirmed(queue: QueueStats) -> None:
+    """Raises Conflict unless the form holds the queue's name."""
+    if request.form.get("confirm", "").strip() != layout.name_to_type(queue):
+        raise Conflict("The name that was typed is not the name of the queue. Nothing was done.")
+
+
+def _row(rows: Sequence[Any]) -> Any:
+    form = request.form
+    for row in rows:
+        same = row.source == form.get("source") and row.backend == form.get("backend")
+        if same and row.id == read_segment(form.get("id", "")) and (isinstance(row, Worker) or _queue_fits(row)):
+            return row
+    raise NotFound("It is not there any more.")
+
+
+def _queue_fits(row: Schedule) -> bool:
+    return (row.queue or "") == read_segment(request.form.get("queue", ""))
+
+
+def _with_query(url: str, query: dict[str, Any]) -> str:
+    return f"{url}?{urlencode(query)}" if query and "?" not in url else f"{url}&{urlencode(query)}"
+
+
+def go(url: str) -> ResponseReturnValue:
+    """To the page that tells the result."""
+    return redirect(url, code=303)

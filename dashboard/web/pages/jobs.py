@@ -1,0 +1,73 @@
+"""One job: the story of its life on the left, the facts on the right, read live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from ...auth import Role
+from ...model import Capability
+from ...sources.source import metered
+from .. import fragments
+from ..access.security import may
+from ..context import deck
+from ..views.flash import Did
+from ..views.offered_actions import job_verbs
+from ..views.payload_tree import tree
+from ..views.pending_reasons import why
+from ..views.stack_trace import frames
+from ..views.timeline import story
+from . import layout
+from .queues import find
+
+bp = Blueprint("jobs", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>/jobs")
+
+TEMPLATE = "jobs/_job.html"
+
+
+@bp.get("/<segment:job_id>")
+def show(source: str, backend: str, name: str, job_id: str) -> str:
+    """The page. 404 when there is no such job (any more)."""
+    variables = context(source, backend, name, job_id)
+    return render_template("jobs/show.html", **variables | layout.shell(variables["reading"], variables["price"]))
+
+
+@bp.get("/<segment:job_id>/_job")
+def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
+    """The part of the page that polls."""
+    variables = context(source, backend, name, job_id)
+    response = fragments.live(TEMPLATE, variables)
+    response.headers[layout.PRICE] = variables["price"]
+    return response
+
+
+def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:
+    """The variables of the fragment. Raises NotFound, BackendUnavailable."""
+    reading, queue = find(source, backend, name)
+    library = deck().backend(queue.source, queue.backend)
+    with metered() as meter:
+        job = deck().job(queue, job_id)
+    return {
+        "reading": reading,
+        "queue": queue,
+        "backend": library,
+        "job": job,
+        "story": story(job),
+        "reasons": why(job, queue, deck().now_s(queue.source)),
+        "frames": frames(job.error.stack) if job.error and job.error.stack else (),
+        "sections": tuple(
+            (key, title, value, tree(value.value) if value.kind == "json" else None)
+            for key, title, value in (
+                ("payload", "Payload", job.payload),
+                ("result", "Result", job.result),
+                ("options", "Options", job.options),
+                ("meta", "Meta", job.meta),
+            )
+            if value is not None and (value.kind != "missing" or key == "payload")
+        ),
+        "did": Did.read(request.args),
+        "offered": job_verbs(library, queue, job) if may(Role.OPERATOR) else (),
+        "keeps_logs": Capability.LOGS in library.capabilities,
+        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+    }

@@ -1,0 +1,36 @@
+"""What all pages share: the frame's variables and the line that tells a page's price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...model import QueueStats
+from ...sampling.snapshot_reader import Reading
+from ..context import deck
+from ..formatting import one_line
+
+PRICE = "Queuedeck-Price"
+
+
+def shell(reading: Reading, price_text: str) -> dict[str, Any]:
+    """The variables of layout.html."""
+    return {
+        "interval_s": deck().settings.sample_interval_s,
+        "age_s": reading.age_s,
+        "other_settings": reading.other,
+        "sampled_at": reading.snapshot.sampled_at if reading.snapshot else None,
+        "price": price_text,
+    }
+
+
+def price(commands: int, round_trips: int, cost_ms: float) -> str:
+    """As "2 commands in 2 round trips, 1.3 ms"."""
+    return (
+        f"{commands} command{'' if commands == 1 else 's'} in "
+        f"{round_trips} round trip{'' if round_trips == 1 else 's'}, {cost_ms:.1f} ms"
+    )
+
+
+def name_to_type(queue: QueueStats) -> str:
+    """What somebody types to say that they mean this queue: its name as it is shown."""
+    return one_line("all queues" if queue.shared else queue.name)

@@ -1,0 +1,209 @@
+"""The overview: what is wrong now, five figures, the Redis servers, and all queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from ...model import Snapshot, State
+from ...sampling.recent_history import History, Point, known_sum
+from ...sampling.snapshot_reader import Reading
+from .. import fragments
+from ..context import deck
+from ..formatting import duration, full, percent, short, size
+from ..views.problems import Level, Trouble
+from ..views.queue_table import TableQuery, table
+from ..views.sparkline import line
+from ..views.totals import Whole
+from . import layout
+
+bp = Blueprint("overview", __name__)
+
+TEMPLATE = "overview/_overview.html"
+MAX_TROUBLES = 5
+SPARK_SIZE = (132, 36)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One of the five figures; `value` is ready to print, `path` is its last hour."""
+
+    label: str
+    value: str
+    title: str
+    path: str
+    change: str
+    level: Level = Level.OK
+    estimated: str | None = None
+
+
+@bp.get("/")
+def index() -> str:
+    """The page."""
+    reading = deck().reading()
+    query = TableQuery.of(request.args)
+    return render_template(
+        "overview/index.html",
+        **layout.shell(reading, price_of(reading)),
+        **context(reading, query),
+    )
+
+
+@bp.get("/_overview")
+def fragment() -> Response:
+    """The part of the page that polls. Rendered once per sample and query, whatever the number of viewers."""
+    reading = deck().reading()
+    query = TableQuery.of(request.args)
+    response = fragments.fragment(TEMPLATE, query.key, lambda: context(reading, query), reading.version)
+    response.headers[layout.PRICE] = price_of(reading)
+    return response
+
+
+def context(reading: Reading, query: TableQuery) -> dict[str, Any]:
+    """The variables of the fragment; they depend on the reading and the query alone."""
+    snapshot = reading.snapshot
+    answer: dict[str, Any] = {
+        "reading": reading,
+        "snapshot": snapshot,
+        "query": query,
+        "titles": deck().backend_titles,
+    }
+    if snapshot is None:
+        return answer
+    whole = deck().whole(snapshot, reading.history)
+    troubles = whole.troubles
+    span = len(reading.history.totals.depth)
+    return answer | {
+        "troubles": troubles[:MAX_TROUBLES],
+        "more_troubles": max(0, len(troubles) - MAX_TROUBLES),
+        "figures": figures(whole),
+        "table": table(whole, query),
+        "libraries": whole.libraries,
+        "source_counts": whole.sources,
+        "span": span,
+        "span_text": span_text(reading.history),
+        "spark": lambda points: line(points, span, 72, 20),
+        "searching": searching_text(snapshot),
+        "down": [source for source in snapshot.sources if not source.reachable],
+    }
+
+
+def searching_text(snapshot: Snapshot) -> str:
+    """Which sources are still searched for queues, and how far that has come; "" when all have been."""
+    several = len(snapshot.sources) > 1
+    parts = [
+        f"{f' {source.name}' if several else ''}{f', {percent(done)}' if (done := source.search_progress) else ''}"
+        for source in snapshot.sources
+        if source.reachable and not source.discovered
+    ]
+    return f"still searching{';'.join(parts)}" if parts else ""
+
+
+def price_of(reading: Reading) -> str:
+    """What the figures cost: nothing for this viewer, so much for the sample that all viewers share."""
+    snapshot = reading.snapshot
+    if snapshot is None:
+        return ""
+    commands = sum(source.commands for source in snapshot.sources)
+    trips = sum(source.round_trips for source in snapshot.sources)
+    cost_ms = sum(source.cost_s for source in snapshot.sources) * 1000
+    return f"last sample: {layout.price(commands, trips, cost_ms)}, shared by all viewers"
+
+
+def span_text(history: History) -> str:
+    """How far back the sparklines reach, in words; "" before they begin."""
+    span = len(history.totals.depth) * history.step_s
+    if not span:
+        return ""
+    return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
+
+
+def figures(whole: Whole) -> tuple[Figure, ...]:
+    """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
+    sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
+    past, step_s = history.totals, history.step_s
+    ratios = past.error_ratio
+    growing = any(trouble.state == "dead growing" for trouble in troubles)
+    failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=Level.OK)
+    return (
+        Figure(
+            "Waiting", _jobs(sums["depth"], State.WAITING in more), _title(sums["depth"], "jobs may start now"),
+            _path(past.depth), _change(past.depth, sums["depth"], step_s),
+        ),
+        Figure(
+            "Finished / min", _jobs(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking(sums),
+            _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
+            estimated=whole.estimated,
+        ),
+        Figure(
+            "Error ratio", percent(sums["error_ratio"]),
+            "jobs that failed for good, of those that ended within five minutes"
+            if sums["error_ratio"] is not None
+            else "nothing ended within five minutes"
+            if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
+            else "unknown: no queue reports both finished and failed jobs",
+            _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
+            failing, whole.estimated,
+        ),
+        Figure(
+            "Dead letters", _jobs(sums["dead"], State.DEAD in more),
+            _title(sums["dead"], "jobs that will not run again by themselves"),
+            _path(past.dead), _change(past.dead, sums["dead"], step_s), Level.WARNING if growing else Level.OK,
+        ),
+        _memory(whole.snapshot, history, troubles),
+    )  # fmt: skip
+
+
+def _jobs(value: float | None, more: bool) -> str:
+    return f"{full(value)}+" if more and value is not None else short(value)
+
+
+def _lacking(sums: Mapping[str, Any]) -> str:
+    """How many queues the sum lacks."""
+    count = sums["throughput_unknown"]
+    if not count or sums["throughput_per_min"] is None:
+        return ""
+    return f"; {count} {'queue reports' if count == 1 else 'queues report'} no rate, so there may be more"
+
+
+def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:
+    used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
+    limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
+    series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
+    longest = max((len(points) for points in series), default=0)
+    padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
+    points = tuple(known_sum(column) for column in zip(*padded, strict=True))
+    level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=Level.OK)
+    change = _change(points, used, history.step_s, size)
+    return Figure(
+        "Redis memory",
+        size(used),
+        f"of {size(limit)}" if limit else "no limit is set",
+        _path(points),
+        change or (f"of {size(limit)}" if limit else ""),
+        level,
+    )
+
+
+def _path(points: Sequence[Point], top: float | None = None) -> str:
+    return line(points, len(points), *SPARK_SIZE, top=top)
+
+
+def _title(value: float | None, meaning: str) -> str:
+    return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
+
+
+def _change(points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short) -> str:
+    """By how much the figure differs from its oldest known point, as "+12 in 5 m"; "" when there is none."""
+    known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]
+    if now is None or len(known) < 2:
+        return ""
+    age, first = known[0]
+    since = f" in {duration(age * step_s)}"
+    if abs(now - first) < 0.005:
+        return f"the same{since}"
+    return ("+" if now > first else "−") + as_text(abs(now - first)) + since

@@ -1,0 +1,194 @@
+"""One queue: its figures, and its jobs by state, read live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from ...auth import Role
+from ...backends.actions import Action
+from ...backends.base import Backend
+from ...errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, Unsupported
+from ...model import JobPage, JobQuery, QueueStats, State
+from ...sampling.recent_history import Point
+from ...sampling.snapshot_reader import Reading
+from ...sources.source import metered
+from .. import fragments
+from ..access.security import may
+from ..context import deck
+from ..forms.job_query import job_query
+from ..views.flash import Did
+from ..views.offered_actions import list_verbs, queue_verbs
+from ..views.problems import dead_growth, of_queue
+from ..views.sparkline import line
+from . import layout
+from .overview import span_text
+
+bp = Blueprint("queues", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>")
+
+TEMPLATE = "queues/_queue.html"
+CHART_SIZE = (240, 48)
+# Which tab is open first: where people look when something is wrong, then where work is.
+FIRST_TABS = (State.WAITING, State.ACTIVE, State.DEAD, State.SCHEDULED, State.RETRYING, State.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One state of the queue's library: its own words, and how many jobs are in it."""
+
+    state: State
+    native: tuple[str, ...]
+    count: int | None
+    selected: bool
+    at_least: bool  # the count is a lower bound, since a part of the list could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of jobs, or why there is none."""
+
+    query: JobQuery
+    jobs: JobPage | None
+    error: str | None
+    hint: str | None
+
+    @property
+    def first(self) -> int:
+        """Number of the first row shown, from 1; 0 when none is."""
+        return self.query.offset + 1 if self.jobs and self.jobs.jobs else 0
+
+    @property
+    def last(self) -> int:
+        """Number of the last row shown."""
+        return self.query.offset + len(self.jobs.jobs) if self.jobs else 0
+
+    @property
+    def more(self) -> bool:
+        """Whether there is a next page."""
+        if self.jobs is None or not self.jobs.jobs:
+            return False
+        total = self.jobs.total
+        return len(self.jobs.jobs) >= self.query.per_page if total is None else self.last < total
+
+
+@bp.get("")
+def show(source: str, backend: str, name: str) -> str:
+    """The page. 404 when the queue is not in the newest snapshot."""
+    reading, queue = find(source, backend, name)
+    variables = context(reading, queue)
+    return render_template("queues/show.html", **layout.shell(reading, variables.pop("price")), **variables)
+
+
+@bp.get("/_queue")
+def fragment(source: str, backend: str, name: str) -> Response:
+    """The part of the page that polls."""
+    variables = context(*find(source, backend, name))
+    price = variables.pop("price")
+    response = fragments.live(TEMPLATE, variables)
+    response.headers[layout.PRICE] = price
+    return response
+
+
+def find(source: str, backend: str, name: str) -> tuple[Reading, QueueStats]:
+    """The queue at that address. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
+    here = deck()
+    here.backend(source, backend)
+    reading = here.reading()
+    try:
+        return reading, here.queue(source, backend, name)
+    except NotFound:
+        for stats in reading.snapshot.sources if reading.snapshot else ():
+            if stats.name == source and not stats.reachable:
+                raise BackendUnavailable(
+                    stats.error or f"Redis {source} does not answer", source=source, reason="lost", hint=stats.hint
+                ) from None
+        raise
+
+
+def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
+    """The variables of the fragment."""
+    backend = deck().backend(queue.source, queue.backend)
+    with metered() as meter:
+        listing = _listing(backend, queue)
+        classes = deck().classes(queue)
+    past = reading.history.of(queue)
+    slots = len(reading.history.totals.depth)
+
+    def chart(points: tuple[Point, ...]) -> str:
+        return line(points, slots, *CHART_SIZE)
+
+    acts = may(Role.OPERATOR)
+    moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
+    redrives = acts and moves and deck().triage.is_dlq(queue)
+    return {
+        "reading": reading,
+        "queue": queue,
+        "backend": backend,
+        "troubles": of_queue(queue, dead_growth(queue, reading.history)),
+        "history": past,
+        "chart": chart,
+        "span_text": span_text(reading.history),
+        "tabs": _tabs(backend, queue, listing),
+        "natives": _natives(backend, queue, listing.query.state),
+        "list_words": backend.list_words(),
+        "listing": listing,
+        "classes": classes,
+        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "did": Did.read(request.args),
+        "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
+        "queue_offered": queue_verbs(backend, queue) if acts else (),
+        "redrives": redrives,
+    }
+
+
+def _listing(backend: Backend, queue: QueueStats) -> Listing:
+    """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
+    query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
+    jobs, error, hint = None, None, None
+    try:
+        jobs = deck().jobs(queue, query)
+    except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
+        error, hint = exc.message, exc.hint
+    return Listing(query, jobs, error, hint)
+
+
+def _first_state(backend: Backend, queue: QueueStats) -> State:
+    states = _states(backend, queue)
+    return next((state for state in FIRST_TABS if state in states and queue.counts.of(state)), states[0])
+
+
+def _states(backend: Backend, queue: QueueStats) -> list[State]:
+    """The states of which this queue has lists: some libraries keep several for all queues together."""
+    own = {entry.state for entry in queue.native}
+    return [state for state in backend.states if not own or state in own]
+
+
+def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, ...]:
+    """The tabs, with the counts of the sample; the open one's is of the list below it, which is read later."""
+    query = listing.query
+    now = listing.jobs.total if listing.jobs and query.native is None else None
+    return tuple(
+        Tab(
+            state,
+            _words(backend, queue, state),
+            now if state is query.state and now is not None else queue.counts.of(state),
+            state is query.state,
+            bool(listing.jobs and listing.jobs.at_least and now is not None and state is query.state),
+        )
+        for state in _states(backend, queue)
+    )
+
+
+def _words(backend: Backend, queue: QueueStats, state: State) -> tuple[str, ...]:
+    """The library's words for the lists of a state, of those that this queue has where that is known."""
+    own = {entry.native for entry in queue.native if entry.state is state}
+    return tuple(word for word in backend.states[state] if word in own) or backend.states[state]
+
+
+def _natives(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
+    """The library's own lists within a state with their counts; () where there is only one."""
+    words = _words(backend, queue, state)
+    counts = {entry.native: entry.count for entry in queue.native}
+    return tuple((word, counts.get(word)) for word in words) if len(words) > 1 else ()

@@ -1,0 +1,58 @@
+"""The search page: jobs of all queues by id, text or part, within bounds that the page states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flask import Blueprint, render_template, request
+
+from ...errors import Unsupported
+from ...search.job_search import MAX_QUERY, Found, parse
+from ...sources.source import metered
+from ..context import deck
+from . import layout
+
+bp = Blueprint("searching", __name__)
+
+EXAMPLES = (
+    ("state:dead timeout", "dead jobs whose name, payload or error holds “timeout”"),
+    ('error:"410 Gone" queue:web*', "a phrase in the error, in queues whose name begins with web"),
+    ("name:send age:>1h -state:completed", "jobs called send that are older than an hour and not completed"),
+    ("id:4711", "a job by its id"),
+)
+SUGGESTED = 200
+
+
+@bp.get("/search")
+def index() -> str:
+    """The page; `q` is what is looked for, `cursor` where to go on."""
+    text = request.args.get("q", "")[:MAX_QUERY].strip()
+    reading = deck().reading()
+    queues = reading.snapshot.queues if reading.snapshot else ()
+    found: Found | None = None
+    wrong: Unsupported | None = None
+    with metered() as meter:
+        if text:
+            try:
+                found = deck().search(parse(text), queues, request.args.get("cursor"))
+            except Unsupported as exc:
+                wrong = exc
+    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
+    return render_template(
+        "search/index.html",
+        **layout.shell(reading, price),
+        text=text,
+        found=found,
+        wrong=wrong,
+        examples=EXAMPLES,
+        matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
+        suggestions=[*_terms("queue", names), *_terms("name", deck().names.newest(SUGGESTED))],
+        titles=deck().backend_titles,
+        list_words=lambda job: deck().backend(job.source, job.backend).list_words(),
+    )
+
+
+def _terms(field: str, values: Iterable[str]) -> list[str]:
+    """A term of the grammar for each value that it can spell."""
+    return [f'{field}:"{value}"' if " " in value else f"{field}:{value}" for value in values if '"' not in value]

@@ -1,0 +1,1 @@
+"""What templates draw: values in, values out. Pure."""

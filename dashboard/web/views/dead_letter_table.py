@@ -1,0 +1,221 @@
+"""The list of error groups: which rows a URL asks for, in which order, on which page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ...backends.actions import Action
+from ...dead_letters.annotations import Remark
+from ...dead_letters.groups import SLOTS, Group, Member
+from ...dead_letters.lists import BackendOf
+from ...dead_letters.service import Board
+from ...model import Snapshot, State
+from .offered_actions import read_only
+from .sparkline import line
+
+PER_PAGE = 50
+MAX_TEXT = 200
+MAX_PAGE = 1000
+SPARK_SIZE = (72, 20)
+# What people have dealt with stands apart.
+QUIET = frozenset({"ignored", "resolved"})
+SHOWN = ("open", "quiet")
+# What may be done to jobs of a group, in the order of the buttons: those that die go back or go; those in a dead-letter
+# queue go back to where they came from.
+ACTIONS = (Action.RETRY, Action.MOVE, Action.DELETE)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One group with what is known of it. Times in seconds since 1970."""
+
+    group: Group
+    remark: Remark
+    marks: tuple[str, ...]
+
+    @property
+    def first_at(self) -> float | None:
+        """The earliest death that is known: of a job that is there, or when the group was first seen."""
+        known = [at for at in (self.group.first_at, self.remark.first_at) if at is not None]
+        return min(known) if known else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether somebody asked not to be told of it, or said that it is over."""
+        return bool(QUIET & set(self.marks))
+
+    @property
+    def path(self) -> str:
+        """The deaths of the last hour, for a sparkline."""
+        return line(self.group.trend, SLOTS, *SPARK_SIZE) if self.group.recent else ""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries whose jobs are in it, most jobs first."""
+        return tuple(dict.fromkeys(spot.ref.backend for spot in self.group.spots))
+
+
+def _worst(row: GroupRow) -> tuple[float, ...]:
+    """Those that somebody saw already go after the others; then the most jobs, then the most lately."""
+    return ("acknowledged" in row.marks and "came back" not in row.marks, -row.group.count, -row.group.recent)
+
+
+_KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
+    "worst": _worst,
+    "jobs": lambda row: (-row.group.count,),
+    "recent": lambda row: (-row.group.recent, -row.group.count),
+    "last": lambda row: (-(row.group.last_at or 0.0),),
+    "first": lambda row: (-(row.first_at or 0.0),),
+    "error": lambda row: ((row.group.kind.error_class or row.group.kind.message).casefold(),),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupQuery:
+    """What the URL asks for. Words that mean nothing here fall back to the default."""
+
+    q: str = ""
+    library: str = ""
+    source: str = ""
+    queue: str = ""
+    show: str = "open"
+    sort: str = "worst"
+    page: int = 1
+
+    @classmethod
+    def of(cls, args: Mapping[str, str]) -> GroupQuery:
+        """The query in the arguments of a URL."""
+        page, sort, show = args.get("page", ""), args.get("sort", ""), args.get("show", "")
+        return cls(
+            q=args.get("q", "")[:MAX_TEXT].strip(),
+            library=args.get("library", "")[:MAX_TEXT],
+            source=args.get("source", "")[:MAX_TEXT],
+            queue=args.get("queue", "")[:MAX_TEXT],
+            show=show if show in SHOWN else "open",
+            sort=sort if sort in _KEYS else "worst",
+            page=page_number(page),
+        )
+
+    def args(self, **changes: str | int) -> dict[str, str | int]:
+        """The URL arguments of this query with `changes`; defaults are left out, and any change goes to page 1."""
+        changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
+        answer: dict[str, str | int] = {
+            name: value for name in ("q", "library", "source", "queue") if (value := getattr(changed, name))
+        }
+        if changed.show != "open":
+            answer["show"] = changed.show
+        if changed.sort != "worst":
+            answer["sort"] = changed.sort
+        if changed.page > 1:
+            answer["page"] = changed.page
+        return answer
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it leaves groups out by what they are."""
+        return bool(self.q or self.library or self.source or self.queue)
+
+    def fits(self, row: GroupRow) -> bool:
+        """Whether the group is one of those asked for, whatever people said of it."""
+        spots = [
+            spot
+            for spot in row.group.spots
+            if (not self.library or spot.ref.backend == self.library)
+            and (not self.source or spot.ref.source == self.source)
+            and (not self.queue or spot.queue == self.queue)
+        ]
+        kind, remark = row.group.kind, row.remark
+        texts = (kind.error_class, kind.message, kind.id, remark.owner, remark.note, *kind.frames)
+        wanted = self.q.casefold()
+        return bool(spots) and (not wanted or any(wanted in text.casefold() for text in texts if text))
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Some jobs of a group, newest first; a page beyond the last is the last."""
+
+    jobs: tuple[Member, ...]
+    page: int
+    pages: int
+    first: int
+    last: int
+
+
+def member_page(group: Group, page: int, per_page: int = PER_PAGE) -> MemberPage:
+    """Page `page`, from 1, of the jobs of a group."""
+    pages = max(1, -(-len(group.jobs) // per_page))
+    page = min(max(1, page), pages)
+    start = (page - 1) * per_page
+    jobs = group.jobs[start : start + per_page]
+    return MemberPage(jobs, page, pages, start + 1, start + len(jobs))
+
+
+def page_number(text: str) -> int:
+    """The page that a URL asks for; 1 for anything odd."""
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
+
+
+def offers(group: Group, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
+    """What may be done to jobs of a group, and to how many of them; nothing to those in queues that are only read.
+
+    Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
+    """
+    counts = dict.fromkeys(ACTIONS, 0)
+    for spot in group.spots:
+        writable = read_only(snapshot, spot.ref) is None
+        offered = backend_of(spot.ref.source, spot.ref.backend).offered(spot.state, shared=spot.ref.shared)
+        for action in offered if writable else ():
+            if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
+                counts[action] += spot.count
+    return {action: count for action, count in counts.items() if count}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTable:
+    """One page of the list; `open` and `quiet` = how many of each there are among those that fit."""
+
+    rows: tuple[GroupRow, ...]
+    page: int
+    pages: int
+    first: int
+    last: int
+    open: int
+    quiet: int
+    total: int  # rows on all pages
+    of: int  # groups there are
+
+
+def rows_of(board: Board, now: float) -> list[GroupRow]:
+    """All groups of a board with what is known of them."""
+    return [row_of(group, board, now) for group in board.reading.groups]
+
+
+def row_of(group: Group, board: Board, now: float) -> GroupRow:
+    """One group with what is known of it."""
+    remark = board.remarks.of(group.kind.id)
+    return GroupRow(group, remark, remark.marks(group, now))
+
+
+def table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:
+    """The page of the list that `query` asks for; a page beyond the last is the last."""
+    everything = list(rows)
+    fitting = [row for row in everything if query.fits(row)]
+    quiet = [row for row in fitting if row.quiet]
+    wanted = quiet if query.show == "quiet" else [row for row in fitting if not row.quiet]
+    wanted.sort(key=_KEYS[query.sort])
+    pages = max(1, -(-len(wanted) // PER_PAGE))
+    page = min(query.page, pages)
+    start = (page - 1) * PER_PAGE
+    shown = wanted[start : start + PER_PAGE]
+    return GroupTable(
+        rows=tuple(shown),
+        page=page,
+        pages=pages,
+        first=start + 1 if shown else 0,
+        last=start + len(shown),
+        open=len(fitting) - len(quiet),
+        quiet=len(quiet),
+        total=len(wanted),
+        of=len(everything),
+    )

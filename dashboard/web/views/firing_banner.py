@@ -1,0 +1,99 @@
+"""What fires, in one line: the banner of every page, and a header on what polls. Asked of the store once for all."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from ...alerts.delivery.message import subject
+from ...alerts.service import Alert, Board, Desk
+from ...clock import monotonic_s
+from ...errors import BackendUnavailable, Forbidden
+
+HEADER = "Queuedeck-Firing"
+KEEP_S = 1.0
+MAX_TEXT = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """`level` is the worst severity that nobody sees to; "handled" when all are seen to or silenced, "none" at rest.
+
+    `mark` differs whenever other incidents are open; `text` names the worst one.
+    """
+
+    level: str = "none"
+    count: int = 0
+    handled: int = 0
+    mark: str = ""
+    text: str = ""
+
+    @property
+    def words(self) -> str:
+        """The line of the banner; static/js/alerts.js makes the same one."""
+        if self.level == "handled":
+            return f"{self.count} {'alert' if self.count == 1 else 'alerts'} firing, all acknowledged or silenced"
+        rest = self.count - 1
+        more = f", and {rest} more firing" if rest else ""
+        handled = f" ({self.handled} acknowledged or silenced)" if self.handled else ""
+        return f"{self.level}: {self.text}{more}{handled}"
+
+    @property
+    def header(self) -> str:
+        """All of it in ASCII, for the header and for the page's script."""
+        words = quote(self.text, safe="", errors="replace")
+        return f"{self.level} {self.count} {self.handled} {self.mark or '-'} {words}".rstrip()
+
+
+def summary(board: Board) -> Firing:
+    """The board in one line. Pure."""
+    incidents = board.incidents
+    if not incidents:
+        return Firing()
+    open_ones = [alert for alert in incidents if not is_handled(alert)]
+    worst = (open_ones or incidents)[0].state  # worst first
+    episodes = "\n".join(sorted(alert.state.episode for alert in open_ones))
+    return Firing(
+        level=worst.severity.value if open_ones else "handled",
+        count=len(incidents),
+        handled=len(incidents) - len(open_ones),
+        mark=hashlib.blake2b(episodes.encode("utf-8", "replace"), digest_size=6).hexdigest(),
+        text=f"{worst.rule_name}: {subject(worst.labels)}"[:MAX_TEXT],
+    )
+
+
+def is_handled(alert: Alert) -> bool:
+    """Whether somebody sees to it, or nobody is to hear of it."""
+    return alert.ack is not None or alert.silence is not None
+
+
+class FiringWatch:
+    """The summary of one process, KEEP_S old at most; while one thread asks, the others get the last. Thread-safe."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._lock = threading.Lock()
+        self._last: Firing | None = None
+        self._next_look = float("-inf")  # monotonic
+
+    def current(self) -> Firing | None:
+        """What fires; None while the store does not tell, or alerts are evaluated by other settings. Never raises.
+
+        Cost: mostly none, else as Desk.now.
+        """
+        if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
+            return self._last
+        try:
+            self._last = summary(self._desk.now()) if self._desk.elsewhere is None else None
+        except (BackendUnavailable, Forbidden):
+            self._last = None
+        finally:
+            self._next_look = monotonic_s() + KEEP_S
+            self._lock.release()
+        return self._last
+
+    def forget(self) -> None:
+        """Have the next page see what an act changed."""
+        self._next_look = float("-inf")

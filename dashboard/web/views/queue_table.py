@@ -1,0 +1,209 @@
+"""The queue table: which rows a URL asks for, in which order, on which page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...model import QueueStats, State, states_at_least
+from ...sampling.recent_history import QueueHistory, known_sum
+from .problems import Level, Trouble
+from .totals import Whole
+
+PER_PAGE = 50
+MAX_TEXT = 200
+MAX_PAGE = 1_000_000
+GROUPS = ("library", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One queue with what the table shows beside its figures."""
+
+    queue: QueueStats
+    history: QueueHistory | None
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def level(self) -> Level:
+        """The worst of its troubles."""
+        return self.troubles[0].level if self.troubles else Level.OK
+
+
+def _state(queue: QueueStats, troubles: Sequence[Trouble]) -> float:
+    return (troubles[0].level if troubles else Level.OK) + len(troubles) / 10 + bool(queue.paused) / 2
+
+
+# What a column of figures sorts by; a None sorts last in both directions. Text goes up first, figures down.
+_FIGURES: dict[str, Callable[[QueueStats], float | None]] = {
+    "waiting": lambda queue: queue.depth,
+    "oldest": lambda queue: queue.latency_s,
+    "active": lambda queue: queue.counts.active,
+    "rate": lambda queue: queue.throughput_per_min,
+    "errors": lambda queue: queue.error_ratio,
+    "dead": lambda queue: queue.counts.dead,
+}
+_SORTS = frozenset({"name", "state", "trouble", *_FIGURES})
+ASCENDING_FIRST = frozenset({"name"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableQuery:
+    """What the URL asks for. Words that mean nothing here fall back to the default."""
+
+    q: str = ""
+    library: str = ""
+    source: str = ""
+    group: str = ""
+    sort: str = "trouble"
+    up: bool = False
+    page: int = 1
+
+    @classmethod
+    def of(cls, args: Mapping[str, str]) -> TableQuery:
+        """The query in a URL's arguments."""
+        sort = args.get("sort", "")
+        sort = sort if sort in _SORTS else "trouble"
+        direction = args.get("dir", "")
+        page = args.get("page", "")
+        return cls(
+            q=args.get("q", "").strip()[:MAX_TEXT],
+            library=args.get("library", "")[:MAX_TEXT],
+            source=args.get("source", "")[:MAX_TEXT],
+            group=args.get("group", "") if args.get("group", "") in GROUPS else "",
+            sort=sort,
+            up=direction == "up" if direction in ("up", "down") else sort in ASCENDING_FIRST,
+            page=max(1, min(MAX_PAGE, int(page))) if page.isascii() and page.isdigit() and 0 < len(page) < 9 else 1,
+        )
+
+    def args(self, **changes: object) -> dict[str, str | int]:
+        """The URL arguments of this query with `changes`; defaults are left out, and any change goes to page 1."""
+        changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
+        answer: dict[str, str | int] = {
+            name: value for name in ("q", "library", "source", "group") if (value := getattr(changed, name))
+        }
+        if changed.sort != "trouble":
+            answer["sort"] = changed.sort
+            if changed.up != (changed.sort in ASCENDING_FIRST):
+                answer["dir"] = "up" if changed.up else "down"
+        if changed.page > 1:
+            answer["page"] = changed.page
+        return answer
+
+    def sorted_by(self, column: str) -> dict[str, str | int]:
+        """The URL arguments of a click on a column's head: sort by it, the other way round the second time."""
+        return self.args(sort=column, up=not self.up if self.sort == column else column in ASCENDING_FIRST)
+
+    @property
+    def key(self) -> tuple[str | bool | int, ...]:
+        """What tells two queries apart."""
+        return (self.q, self.library, self.source, self.group, self.sort, self.up, self.page)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it leaves queues out."""
+        return bool(self.q or self.library or self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows under one heading; `title` is "" when the table is not grouped. The sums are over all pages."""
+
+    title: str
+    rows: tuple[Row, ...]
+    queues: int
+    depth: float | None
+    dead: float | None
+    at_least: tuple[State, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One page of the queue table."""
+
+    groups: tuple[Group, ...]
+    page: int
+    pages: int
+    first: int  # number of the first row shown, from 1
+    last: int
+    total: int  # rows that match
+    of: int  # queues there are
+    most_waiting: int  # scale of the bars: the largest of all queues
+
+
+def table(whole: Whole, query: TableQuery) -> Table:
+    """The page of the table that `query` asks for; a page beyond the last is the last. Rows are made of that alone."""
+    queues = whole.queues
+    found = _ordered(whole, query)
+    if query.group:
+        titles = [_group_of(queue, query.group) for queue in queues]
+        found.sort(key=titles.__getitem__)  # stable: the order within a group stays
+    pages = max(1, -(-len(found) // PER_PAGE))
+    page = min(query.page, pages)
+    start = (page - 1) * PER_PAGE
+    shown = [Row(queues[n], whole.history.of(queues[n]), whole.of_queues[n]) for n in found[start : start + PER_PAGE]]
+    return Table(
+        groups=tuple(_groups(shown, [queues[n] for n in found] if query.group else (), len(found), query.group)),
+        page=page,
+        pages=pages,
+        first=start + 1 if shown else 0,
+        last=start + len(shown),
+        total=len(found),
+        of=len(queues),
+        most_waiting=whole.most_waiting,
+    )
+
+
+def _ordered(whole: Whole, query: TableQuery) -> list[int]:
+    """The queues that match, by their number in the snapshot."""
+    if query.sort == "trouble":
+        found = _matching(whole, whole.by_trouble, query)
+        return found[::-1] if query.up else found
+    found = _matching(whole, whole.by_name, query)
+    if query.sort == "name":
+        # Of one name those of the first library come first in both directions.
+        return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
+    if query.sort == "state":
+        figures: list[float | None] = [
+            _state(queue, troubles) for queue, troubles in zip(whole.queues, whole.of_queues, strict=True)
+        ]
+    else:
+        figures = list(map(_FIGURES[query.sort], whole.queues))
+    known = [n for n in found if figures[n] is not None]
+    known.sort(key=lambda n: figures[n] or 0, reverse=not query.up)
+    return known + [n for n in found if figures[n] is None]
+
+
+def _matching(whole: Whole, ordered: Sequence[int], query: TableQuery) -> list[int]:
+    """Those of `ordered` that are not left out, in their order; a list of their own."""
+    if not query.narrowed:
+        return list(ordered)
+    text, queues, names = query.q.casefold(), whole.queues, whole.names
+    return [
+        n
+        for n in ordered
+        if (not query.library or queues[n].backend == query.library)
+        and (not query.source or queues[n].source == query.source)
+        and text in names[n]
+    ]
+
+
+def _group_of(queue: QueueStats, group: str) -> str:
+    return queue.backend if group == "library" else queue.source
+
+
+def _groups(shown: list[Row], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[Group]:
+    """The rows shown under their headings, whose sums are over `queues`."""
+    if not group:
+        yield Group("", tuple(shown), total, None, None, ())
+        return
+    for title in dict.fromkeys(_group_of(row.queue, group) for row in shown):
+        members = [queue for queue in queues if _group_of(queue, group) == title]
+        yield Group(
+            title,
+            tuple(row for row in shown if _group_of(row.queue, group) == title),
+            len(members),
+            known_sum(queue.depth for queue in members),
+            known_sum(queue.counts.dead for queue in members),
+            states_at_least(members),
+        )

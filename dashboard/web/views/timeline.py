@@ -1,0 +1,86 @@
+"""The timeline of a job: its moments in order, and what it did between them, on one time axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ...model import Job, State, TimelineEvent
+
+# The axis in the units of the bars' view box.
+AXIS = 1000
+MIN_BAR = 4
+_RUNNING = ("start", "active", "process", "attempt", "running")
+_BAD = ("fail", "dead", "error", "stall", "abandon")
+_GOOD = ("complet", "finish", "success", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One moment. The bar is the time since the moment before: `x` and `width` on the axis, `kind` what passed then.
+
+    kind: wait, run, or "" for the first moment, which has no bar. mark: bad, good or "".
+    """
+
+    event: TimelineEvent
+    since_s: float | None
+    x: int
+    width: int
+    kind: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All moments, oldest first, and the durations that people ask for."""
+
+    steps: tuple[Step, ...]
+    total_s: float | None
+    waited_s: float | None
+    ran_s: float | None
+
+
+def story(job: Job) -> Story:
+    """The story of `job`, from its timeline, or from its times where it has none."""
+    events = sorted(job.timeline or _events(job), key=lambda event: event.at)
+    first = events[0].at if events else None
+    total_s = (events[-1].at - first).total_seconds() if first is not None else None
+    steps: list[Step] = []
+    for index, event in enumerate(events):
+        before = events[index - 1] if index else None
+        since_s = (event.at - before.at).total_seconds() if before else None
+        kind = "" if before is None else ("run" if _starts(before.event) else "wait")
+        x, width = 0, 0
+        if before is not None and first is not None and total_s:
+            x = round((before.at - first).total_seconds() / total_s * AXIS)
+            width = max(MIN_BAR, round((since_s or 0.0) / total_s * AXIS))
+            x = min(x, AXIS - width)
+        mark = "bad" if _is(event.event, _BAD) else ("good" if _is(event.event, _GOOD) else "")
+        steps.append(Step(event, since_s, x, width, kind, mark))
+    return Story(tuple(steps), total_s, _between(job.enqueued_at, job.started_at), _ran(job))
+
+
+def _events(job: Job) -> list[TimelineEvent]:
+    ended = "failed" if job.state is State.DEAD else "finished"
+    moments = (("enqueued", job.enqueued_at), ("started", job.started_at), (ended, job.finished_at))
+    return [TimelineEvent(at=at, event=event) for event, at in moments if at is not None]
+
+
+def _starts(event: str) -> bool:
+    # "attempt failed" names an attempt, and ends it.
+    return _is(event, _RUNNING) and not _is(event, (*_BAD, *_GOOD))
+
+
+def _is(event: str, words: tuple[str, ...]) -> bool:
+    low = event.lower()
+    return any(word in low for word in words)
+
+
+def _ran(job: Job) -> float | None:
+    return _between(job.started_at, job.finished_at)
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None or end < start:
+        return None
+    return (end - start).total_seconds()

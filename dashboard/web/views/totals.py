@@ -1,0 +1,141 @@
+"""What the overview tells of all queues together, each figure worked out once per snapshot. Pure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
+from ...sampling.rates import total_rates
+from ...sampling.recent_history import History, known_sum
+from .problems import Trouble, dead_growth, of_queue, worst_of_snapshot
+
+_STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
+
+
+class Whole:
+    """A snapshot with its history; the figures are worked out when they are first asked for.
+
+    Each costs a look at all queues, and none a second one. Queues are told by their number in `queues`.
+    """
+
+    def __init__(self, snapshot: Snapshot, history: History) -> None:
+        self.snapshot = snapshot
+        self.history = history
+        self.queues = snapshot.queues
+
+    @cached_property
+    def of_queues(self) -> list[tuple[Trouble, ...]]:
+        """What is wrong with each queue, worst first."""
+        history = self.history
+        return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
+
+    @cached_property
+    def troubles(self) -> list[Trouble]:
+        """What is wrong with all sources and queues, worst first."""
+        return worst_of_snapshot(self.snapshot, self.of_queues)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The name of each queue, folded as it is sorted and looked for."""
+        return [queue.name.casefold() for queue in self.queues]
+
+    @cached_property
+    def by_name(self) -> list[int]:
+        """The queues by name, then by library and source."""
+        names, queues = self.names, self.queues
+        return sorted(range(len(queues)), key=lambda n: (names[n], queues[n].backend, queues[n].source))
+
+    @cached_property
+    def by_trouble(self) -> list[int]:
+        """The queues, worst first; among the healthy the fullest first."""
+        troubles, queues = self.of_queues, self.queues
+        healthy = (0, 0.0)
+
+        def rank(n: int) -> tuple[int, float, int]:
+            found = troubles[n]
+            level, weight = found[0].rank if found else healthy
+            return level, weight, -(queues[n].depth or 0)
+
+        return sorted(self.by_name, key=rank)
+
+    @cached_property
+    def totals(self) -> dict[str, Any]:
+        """As `totals` of all queues."""
+        return totals(self.queues, self.snapshot.sources)
+
+    @cached_property
+    def at_least(self) -> tuple[State, ...]:
+        """The states of which there may be more jobs than the totals say."""
+        return states_at_least(self.queues)
+
+    @cached_property
+    def estimated(self) -> str | None:
+        """Why some rates are estimated; None where all are exact."""
+        reasons = {queue.flow_reason or "estimated" for queue in self.queues if queue.flow_quality is Quality.ESTIMATED}
+        return "; ".join(sorted(reasons)[:3]) or None
+
+    @cached_property
+    def libraries(self) -> dict[str, int]:
+        """How many queues each library has."""
+        return _count([queue.backend for queue in self.queues])
+
+    @cached_property
+    def sources(self) -> dict[str, int]:
+        """How many queues each source has."""
+        return _count([queue.source for queue in self.queues])
+
+    @cached_property
+    def most_waiting(self) -> int:
+        """The largest depth."""
+        return max([queue.depth or 0 for queue in self.queues], default=0)
+
+
+class LatestWhole:
+    """The Whole of the snapshot that was asked for last. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: Whole | None = None
+
+    def of(self, snapshot: Snapshot, history: History) -> Whole:
+        """The same for the same two objects, so that all viewers and filters share what was worked out."""
+        with self._lock:
+            last = self._last
+            if last is None or last.snapshot is not snapshot or last.history is not history:
+                last = self._last = Whole(snapshot, history)
+            return last
+
+
+def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
+    """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
+
+    `throughput_unknown` and `failed_unknown` are how many queues these two sums lack since they tell no rate. The error
+    ratio is that of the queues that tell both what finished and what failed.
+    """
+    sums = total_rates(queues, sources)
+    counts = [queue.counts for queue in queues]
+    return {
+        "depth": known_sum([queue.depth for queue in queues]),
+        **{state: known_sum(map(attrgetter(state), counts)) for state in _STATES},
+        "throughput_per_min": rounded(sums.throughput_per_min),
+        "failed_per_min": rounded(sums.failed_per_min),
+        "error_ratio": rounded(sums.error_ratio, 4),
+        "throughput_unknown": sums.throughput_unknown,
+        "failed_unknown": sums.failed_unknown,
+    }
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """`value` for transport."""
+    return None if value is None else round(value, digits)
+
+
+def _count(names: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
