@@ -27,10 +27,11 @@ from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import make
 from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
 from dashboard.alerts.evaluation.state_machine import State
+from dashboard.alerts.rules import metrics
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import metrics, shipped
+from dashboard.alerts.rules.rule import shipped
 from dashboard.backends.celery import workers
-from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.celery.results import index
 from dashboard.backends.monitored_sources import watch
 from dashboard.checker_process import start
 from dashboard.demo.embedded import EmbeddedRedis

@@ -333,7 +333,7 @@ def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redi
     ref, before = discover(backend)["*"], picture(any_redis)
     picks = picked(backend, state)
     taken = backend.take(ref, state, [*picks, Pick(id="t0", stamp="1.0")])
-    assert isinstance(unacked.pop(), Acted)
+    assert isinstance(taken.pop(), Acted)
     kept = [one for one in taken if isinstance(one, Kept)]
     assert (len(kept), kept[0].name) == (5, "shop.mark")
     assert picture(any_redis) == before

@@ -16,7 +16,7 @@ import redis
 from dashboard.backends.base import Budget
 from dashboard.backends.celery import events, workers
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.celery.results import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState

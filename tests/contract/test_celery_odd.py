@@ -17,7 +17,7 @@ from dashboard.actions.bulk.operation import Place, Spec
 from dashboard.actions.bulk.selection import preview
 from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.celery.results import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State

@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.results import index
 from dashboard.backends.celery.results.index import Ended
-from dashboard.backends.celery.results.metadata import index
 from dashboard.backends.celery.stats import _progress
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings

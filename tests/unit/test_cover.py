@@ -10,7 +10,7 @@ from tests.soak import DOCUMENT, replace_section
 
 def test_files_belong_to_their_folder_and_backends_to_their_library() -> None:
     assert area_of("dashboard/model.py") == "dashboard"
-    assert area_of("dashboard/actions/bulk/runner.py") == "acts"
+    assert area_of("dashboard/actions/bulk/runner.py") == "actions"
     assert area_of("dashboard/backends/base.py") == "backends"
     assert area_of("dashboard/backends/rq/lua/__init__.py") == "backends/rq"
 
@@ -20,9 +20,9 @@ def test_the_shares_of_an_area_are_those_of_all_its_files() -> None:
         names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
         return {"summary": dict(zip(names, (lines, run, branches, taken), strict=True))}
 
-    files = {"dashboard/acts/a.py": file(10, 10, 0, 0), "dashboard/acts/b.py": file(30, 20, 4, 1)}
+    files = {"dashboard/actions/a.py": file(10, 10, 0, 0), "dashboard/actions/b.py": file(30, 20, 4, 1)}
     text = describe(files, datetime.date(2026, 1, 2))
-    assert text.splitlines()[-1] == "| acts | 40 | 75.0 % | 25.0 % |"
+    assert text.splitlines()[-1] == "| actions | 40 | 75.0 % | 25.0 % |"
 
 
 def test_the_document_has_a_place_for_it() -> None:

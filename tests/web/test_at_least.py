@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.celery.results.metadata import index
+from dashboard.backends.celery.results import index
 from dashboard.model import QueueStats, Snapshot, State, states_at_least
 from dashboard.sampling.recent_history import History
 from dashboard.web.context import EXTENSION

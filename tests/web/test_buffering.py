@@ -29,8 +29,8 @@ PAGE = b"GET /static/vendor/htmx.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def patched(**limits: float) -> str:
     """A program that is `queuedeck` with other limits."""
-    changes = "; ".join(f"buffering.{name} = {value}" for name, value in limits.items())
-    imports = "import sys; from dashboard.cli import main; from dashboard.web import buffering"
+    changes = "; ".join(f"request_buffering.{name} = {value}" for name, value in limits.items())
+    imports = "import sys; from dashboard.cli import main; from dashboard.web import request_buffering"
     return f"{imports}; {changes}; sys.exit(main())"
 
 

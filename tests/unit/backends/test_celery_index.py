@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.results import index
 from dashboard.backends.celery.results.index import Keeper, index_key, workers_key
-from dashboard.backends.celery.results.metadata import index
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State

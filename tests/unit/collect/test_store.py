@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, Snapshot
-from dashboard.sampling import leadership
-from dashboard.sampling.leadership import Leadership
+from dashboard.sampling.leadership import LEASE_S, Leadership
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.sources.source import Source
 from dashboard.store import redis_store as keys
@@ -179,7 +178,7 @@ def test_a_lease_that_ran_out_is_not_believed_in(store: Store, monkeypatch: pyte
     assert one.renew() is not None
     assert two.renew() is None
     now_s = time.monotonic()
-    monkeypatch.setattr(leadership, "monotonic_s", lambda: now_s + leadership.LEASE_S + 1)
+    monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + LEASE_S + 1)
     assert one.epoch is None
     one.release()
     assert two.renew() is None  # in Redis the lease is still one's
@@ -199,7 +198,7 @@ def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     monkeypatch.setattr(source, "execute", gone)
     assert leadership.renew() == epoch
     now_s = time.monotonic()
-    monkeypatch.setattr(leadership, "monotonic_s", lambda: now_s + leadership.LEASE_S + 1)
+    monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + LEASE_S + 1)
     assert leadership.renew() is None
 
 
