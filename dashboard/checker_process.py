@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .alerts.evaluation.state_machine import Labels
-from .alerts.runtime import Alerts, check
-from .backends.monitored_sources import Watch, watch
+from .alerts.evaluation.state_machine import AlertLabels
+from .alerts.runtime import AlertRuntime, check
+from .backends.monitored_sources import MonitoredSources, watch
 from .dead_letters.top_errors import TopErrors
 from .errors import Forbidden, QueuedeckError
 from .model import Snapshot
@@ -28,11 +28,11 @@ EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor shall start it anew
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunningChecker:
     """A started checker with its alerts."""
 
     checker: Checker
-    alerts: Alerts | None
+    alerts: AlertRuntime | None
     top: TopErrors
 
     def stop(self) -> None:
@@ -45,29 +45,29 @@ class Work:
 
 def start(
     settings: Settings,
-    here: Watch,
+    here: MonitoredSources,
     store: Store,
     holder: str,
     *,
     on_hung: Callable[[], None] | None = None,
-) -> Work:
+) -> RunningChecker:
     """Begin to sample while this process leads, to alert on that, and to deliver. Once per process, after any fork.
 
     Raises ConfigurationError.
     """
     top = TopErrors(here.backend)
 
-    def errors_of(labels: Labels, snapshot: Snapshot) -> Sequence[str]:
+    def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
         return top.of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
-    alerts = Alerts(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    alerts = AlertRuntime(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)
     sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
     checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
     if alerts is not None:
         alerts.start()
     checker.start()
-    return Work(checker, alerts, top)
+    return RunningChecker(checker, alerts, top)
 
 
 def _forbidden(store: Store) -> Forbidden | None:

@@ -145,13 +145,13 @@ def _checker(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from .nagios_check import Exit, main
+    from .nagios_check import ExitStatus, main
 
     try:
         return main(_settings(arguments), as_json=arguments.json)
     except QueuedeckError as exc:  # who asks this way expects the status of a plugin, also for a wrong setting
         say(f"QUEUEDECK UNKNOWN - {exc.message}")
-        return int(Exit.UNKNOWN)
+        return int(ExitStatus.UNKNOWN)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

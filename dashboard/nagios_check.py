@@ -10,16 +10,16 @@ import msgspec
 
 from .alerts.delivery.message import OPS, duration, subject, text_of
 from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, rule_for
-from .alerts.evaluation.durations import Kept, Memory
-from .alerts.evaluation.evaluator import Evaluator, Finding
-from .alerts.evaluation.state_machine import Labels
+from .alerts.evaluation.durations import DurationTracker, PersistedDurations
+from .alerts.evaluation.evaluator import Breach, Evaluator
+from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.rule_editor import alerts_elsewhere
 from .alerts.rules.metrics import METRICS
 from .alerts.rules.rule import Rule, Severity
 from .alerts.runtime import check, make_rulebook, source_name
 from .alerts.service import judge_beat
-from .alerts.store import AlertStore, Look
-from .backends.monitored_sources import Watch, watch
+from .alerts.store import AlertStore, TickInputs
+from .backends.monitored_sources import MonitoredSources, watch
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError
 from .model import Snapshot
@@ -37,7 +37,7 @@ LEAST_RATE_S = 10.0
 OLD_S = 300.0
 
 
-class Exit(IntEnum):
+class ExitStatus(IntEnum):
     """Exit status of a Nagios plugin."""
 
     OK = 0
@@ -47,12 +47,12 @@ class Exit(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Breached:
     """One thing that is wrong now, or that the checker holds to be."""
 
     rule: Rule
     severity: Severity
-    labels: Labels
+    labels: AlertLabels
     value: float | None
     since: str  # "now" = by this sample; "fires" = by the stored state
     detail: str | None = None  # what this sample saw of it
@@ -72,7 +72,7 @@ def main(settings: Settings, *, as_json: bool) -> int:
     return int(code)
 
 
-def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
+def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
     """(status, troubles worst first, what could not be found out).
 
     A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
@@ -89,8 +89,8 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
         problems += [problem for source in snapshot.sources for problem in source.problems]
         rules = book.rules()
-        kept: Kept | None = None
-        troubles: dict[tuple[str, Severity, Labels], Trouble] = {}
+        kept: PersistedDurations | None = None
+        troubles: dict[tuple[str, Severity, AlertLabels], Breached] = {}
         try:
             look = store.look()
             elsewhere = look.beat is not None and is_of_others(look.beat.holder, here.fingerprint)
@@ -108,13 +108,13 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
                 if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
-                    troubles[key] = Trouble(rule, state.severity, state.labels, state.value_now, "fires")
+                    troubles[key] = Breached(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
             for trouble in _store_down(settings, here, exc, rules):
                 troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
         now = [
-            Trouble(found.rule, found.severity, found.labels, found.value, "now")
+            Breached(found.rule, found.severity, found.labels, found.value, "now")
             for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
         ]
         for trouble in (*now, *_unreachable(snapshot, rules)):
@@ -134,12 +134,12 @@ def judge(settings: Settings) -> tuple[Exit, list[Trouble], list[str]]:
     return _status(ordered, problems), ordered, problems
 
 
-def _is_old(look: Look) -> bool:
+def _is_old(look: TickInputs) -> bool:
     """Whether the stored alerts are left over from a checker that stopped: nothing would ever resolve them."""
     return look.beat is None or look.now - look.beat.at > OLD_S
 
 
-def _late(look: Look, interval_s: float) -> str | None:
+def _late(look: TickInputs, interval_s: float) -> str | None:
     """What to say of stored alerts that no checker judges now; None while one does."""
     if judge_beat(look.now, look.beat, interval_s).ok:
         return None
@@ -148,7 +148,7 @@ def _late(look: Look, interval_s: float) -> str | None:
     return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
 
 
-def _are_same_sources(store: Store, here: Watch) -> bool:
+def _are_same_sources(store: Store, here: MonitoredSources) -> bool:
     """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
     published, _ = store.read(with_history=False)
     addresses = {source.name: source.address for source in published.sources} if published else {}
@@ -163,35 +163,39 @@ def _sample(sampler: Sampler) -> Snapshot:
     return snapshot
 
 
-def _breaches(snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: Kept | None) -> list[Finding]:
+def _breaches(
+    snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: PersistedDurations | None
+) -> list[Breach]:
     """What is beyond a threshold in this sample; of a subject only the worst severity of a rule.
 
     Of what a checker `kept` only what tells a Redis that takes no writes any more from one that never did.
     """
-    memory = Memory()
+    memory = DurationTracker()
     if kept is not None:
-        memory.adopt(Kept(writable=kept.writable))
+        memory.adopt(PersistedDurations(writable=kept.writable))
     return Evaluator(interval_s, memory).beyond(snapshot, rules)
 
 
-def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Trouble]:
+def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
     """The sources that do not answer, by the worst severity of the rule about that; none where it is off."""
     found = []
     for source in snapshot.sources:
         rule = None if source.reachable else rule_for(rules, UNREACHABLE, source.name)
         if rule is not None:
-            labels = Labels(source=source.name)
-            found.append(Trouble(rule, rule.severities[0], labels, None, "now", source.error))
+            labels = AlertLabels(source=source.name)
+            found.append(Breached(rule, rule.severities[0], labels, None, "now", source.error))
     return found
 
 
-def _store_down(settings: Settings, here: Watch, problem: QueuedeckError, rules: tuple[Rule, ...]) -> list[Trouble]:
+def _store_down(
+    settings: Settings, here: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
+) -> list[Breached]:
     """The trouble that the store is unreachable, where it is not one of the sources: no rule can be evaluated then."""
     name = source_name(settings)
     rule = rule_for(rules, UNREACHABLE, name)
     if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
         return []
-    return [Trouble(rule, rule.severities[0], Labels(source=name), None, "now", problem.message)]
+    return [Breached(rule, rule.severities[0], AlertLabels(source=name), None, "now", problem.message)]
 
 
 def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
@@ -205,28 +209,28 @@ def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | N
     ]
 
 
-def _worst_first(trouble: Trouble) -> tuple[bool, bool, str, str]:
+def _worst_first(trouble: Breached) -> tuple[bool, bool, str, str]:
     """Sort key: an unreachable Redis comes before the alerts that are unknown because of it."""
     is_critical = trouble.severity is Severity.CRITICAL
     return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
 
 
-def _status(troubles: list[Trouble], problems: list[str]) -> Exit:
+def _status(troubles: list[Breached], problems: list[str]) -> ExitStatus:
     if any(trouble.severity is Severity.CRITICAL for trouble in troubles):
-        return Exit.CRITICAL
+        return ExitStatus.CRITICAL
     if troubles:
-        return Exit.WARNING
-    return Exit.UNKNOWN if problems else Exit.OK
+        return ExitStatus.WARNING
+    return ExitStatus.UNKNOWN if problems else ExitStatus.OK
 
 
-def _line(code: Exit, troubles: list[Trouble], problems: list[str]) -> str:
+def _line(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> str:
     if troubles:
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
         return f"QUEUEDECK {code.name} - {wording(troubles[0])}{more}"
     return f"QUEUEDECK {code.name} - {problems[0] if problems else 'nothing is wrong'}"
 
 
-def wording(trouble: Trouble) -> str:
+def wording(trouble: Breached) -> str:
     """What is wrong in one line: which rule, where, how bad, the threshold, what was seen."""
     unit = METRICS[trouble.rule.metric].unit
     value = text_of(trouble.value, unit)
@@ -237,7 +241,7 @@ def wording(trouble: Trouble) -> str:
     return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}{detail}".replace("|", "¦")
 
 
-def _document(code: Exit, troubles: list[Trouble], problems: list[str]) -> dict[str, object]:
+def _document(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> dict[str, object]:
     return {
         "status": code.name.lower(),
         "exit_code": int(code),

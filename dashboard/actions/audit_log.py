@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import ResponseError
 
-from ..backends.actions import Acted
+from ..backends.actions import ActionResult
 from ..clock import instant, iso, now_s
 from ..errors import QueuedeckError
 from ..model import Value
@@ -52,7 +52,7 @@ class Actor(Value, frozen=True, kw_only=True):
     address: str | None = None
 
 
-class Event(Value, frozen=True, kw_only=True):
+class AuditEvent(Value, frozen=True, kw_only=True):
     """One act. `outcomes` = how many things ended how; None while it is under way. No payloads in it, ever."""
 
     at: float
@@ -79,21 +79,21 @@ class Event(Value, frozen=True, kw_only=True):
         return fields | {"at": iso(instant(self.at)), "ids": list(self.ids)}
 
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder = msgspec.json.Decoder(AuditEvent)
 
 
-class Audit:
+class AuditLog:
     """Writes and reads events. A store that cannot be written costs the stream, never the line in the log."""
 
     def __init__(self, own: Source) -> None:
         self._own = own
         self._store = Store(own)
 
-    def asked(self, event: Event) -> None:
+    def asked(self, event: AuditEvent) -> None:
         """Note in the log that an act is about to happen, so that one that kills the process is known too."""
         log.info("asked %s", msgspec.json.encode(_clean(event).public()).decode())
 
-    def done(self, event: Event) -> None:
+    def done(self, event: AuditEvent) -> None:
         """Note what came of an act, in the log and in the stream. Never raises. Cost: 1 round trip."""
         _log_done(event)
         try:
@@ -101,7 +101,7 @@ class Audit:
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an act could not be kept in the audit stream: %s", exc)
 
-    def events(self, *, count: int = 100, before: str | None = None) -> list[Event]:
+    def events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
         """The newest events first; `before` = the id of the last one seen. Raises BackendUnavailable. 1 round trip."""
         end = f"({before}" if before else "+"
         (reply,) = self._store.ask(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
@@ -115,27 +115,27 @@ class Audit:
         return events
 
 
-def encode_event(event: Event) -> bytes:
+def encode_event(event: AuditEvent) -> bytes:
     """The event as the stream holds it: the argument of RECORD."""
     return msgspec.json.encode(_clean(event))
 
 
-def log_recorded(event: Event, *, kept: bool) -> None:
+def log_recorded(event: AuditEvent, *, kept: bool) -> None:
     """Log an act that a script has recorded by RECORD; `kept` = its answer."""
     _log_done(event)
     if not kept:
         own_log.warning("an act could not be kept in the audit stream: Redis refused it")
 
 
-def _log_done(event: Event) -> None:
+def _log_done(event: AuditEvent) -> None:
     log.info("done %s", msgspec.json.encode(_clean(event).public()).decode())
 
 
-def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> Event:
+def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> AuditEvent:
     """An Event of now. `count` is the number of ids unless it is given."""
     listed = tuple(ids)
     fields.setdefault("count", len(listed))
-    return Event(
+    return AuditEvent(
         at=now_s(),
         who=actor.name,
         role=actor.role,
@@ -146,12 +146,12 @@ def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) 
     )
 
 
-def outcomes(acted: Sequence[Acted]) -> dict[str, int]:
+def outcomes(acted: Sequence[ActionResult]) -> dict[str, int]:
     """How many things ended how, in no order."""
     return dict(Counter(each.outcome.value for each in acted))
 
 
-def _clean(found: Event) -> Event:
+def _clean(found: AuditEvent) -> AuditEvent:
     """The event with text that JSON can hold: ids and names may have any bytes."""
 
     def text(value: str | None, limit: int = MAX_ID) -> str | None:

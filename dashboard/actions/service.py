@@ -8,14 +8,23 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from ..backends.actions import MAX_BATCH, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from ..backends.actions import (
+    MAX_BATCH,
+    MAX_KEPT_BYTES,
+    Action,
+    ActionOptions,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+)
 from ..backends.base import NO_WISHES, Backend
 from ..clock import now_s
 from ..errors import BackendUnavailable, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
-from .audit_log import Actor, Audit
-from .trash import Batch, Bin, new_batch
+from .audit_log import Actor, AuditLog
+from .trash import DeletedBatch, Trash, new_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is removed in bounded steps; one that never comes to an end is given up.
@@ -29,10 +38,10 @@ _BACK_BEFORE = "put back before"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ActionReport:
     """What came of an act: one Acted per thing, in order; `batch` names the deleted jobs that can be put back."""
 
-    acted: tuple[Acted, ...]
+    acted: tuple[ActionResult, ...]
     batch: str | None = None
 
     def count(self, outcome: Outcome) -> int:
@@ -40,7 +49,7 @@ class Result:
         return sum(each.outcome is outcome for each in self.acted)
 
     @property
-    def worst(self) -> Acted | None:
+    def worst(self) -> ActionResult | None:
         """The first that was not done; None when all were."""
         return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
 
@@ -56,7 +65,7 @@ def check_server(backend: Backend, server: str) -> None:
         )
 
 
-class Actions:
+class ActionService:
     """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked.
 
     `left` is told which jobs an act took out of a list, `changed` of every other change: what is shown shall follow.
@@ -65,8 +74,8 @@ class Actions:
     def __init__(
         self,
         backend_of: BackendOf,
-        bin_: Bin,
-        record: Audit,
+        bin_: Trash,
+        record: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -82,12 +91,12 @@ class Actions:
         ref: QueueRef,
         state: State | None,
         action: Action,
-        picks: Sequence[Pick],
-        wishes: Wishes = NO_WISHES,
+        picks: Sequence[JobRef],
+        wishes: ActionOptions = NO_WISHES,
         *,
         reason: str | None = None,
         for_good: bool = False,
-    ) -> Result:
+    ) -> ActionReport:
         """Act on at most MAX_BATCH jobs in one state of a queue, with None on those in no list, and record it.
 
         Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
@@ -120,7 +129,7 @@ class Actions:
             raise
         self.record.done(_with(event, audit_log.outcomes(acted), _first_detail(acted)))
         kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in acted) else None
-        return Result(tuple(acted), kept)
+        return ActionReport(tuple(acted), kept)
 
     def step(
         self,
@@ -128,13 +137,13 @@ class Actions:
         ref: QueueRef,
         state: State | None,
         action: Action,
-        picks: Sequence[Pick],
-        wishes: Wishes,
+        picks: Sequence[JobRef],
+        wishes: ActionOptions,
         batch: str | None,
         who: str,
         *,
         for_good: bool = False,
-    ) -> list[Acted]:
+    ) -> list[ActionResult]:
         """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
@@ -151,19 +160,21 @@ class Actions:
         backend: Backend,
         ref: QueueRef,
         state: State | None,
-        picks: Sequence[Pick],
+        picks: Sequence[JobRef],
         batch: str,
         who: str,
         *,
         for_good: bool,
-    ) -> list[Acted]:
+    ) -> list[ActionResult]:
         taken = backend.take_unlisted(ref, picks) if state is None else backend.take(ref, state, picks)
-        kept = [each for each in taken if isinstance(each, Kept)]
+        kept = [each for each in taken if isinstance(each, JobBackup)]
         if not for_good:
             if any(job.blob is None for job in kept):
-                taken = [_too_large(each) if isinstance(each, Kept) and each.blob is None else each for each in taken]
-                kept = [each for each in taken if isinstance(each, Kept)]
-            about = Batch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
+                taken = [
+                    _too_large(each) if isinstance(each, JobBackup) and each.blob is None else each for each in taken
+                ]
+                kept = [each for each in taken if isinstance(each, JobBackup)]
+            about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
             if not self.bin.put(batch, about, kept):
                 raise Conflict(
                     "The bin has no room for these jobs, so they could not be put back.",
@@ -182,24 +193,24 @@ class Actions:
         ref: QueueRef,
         state: State | None,
         batch: str,
-        taken: list[Kept | Acted],
-        kept: Sequence[Kept],
+        taken: list[JobBackup | ActionResult],
+        kept: Sequence[JobBackup],
         *,
         for_good: bool,
-    ) -> list[Acted]:
+    ) -> list[ActionResult]:
         delete = partial(backend.delete_unlisted, ref) if state is None else partial(backend.delete, ref, state)
         deleted = {each.id: each for each in delete(kept)} if kept else {}
         if not for_good:
             self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
-            gone = [each.id for each in taken if isinstance(each, Acted) and each.outcome is Outcome.GONE]
+            gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
             before = self.bin.holds(batch, gone)
             taken = [
-                Acted(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
                 for each in taken
             ]
-        return [deleted[each.id] if isinstance(each, Kept) else each for each in taken]
+        return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
-    def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> Result:
+    def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> ActionReport:
         """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
 
         Raises NotFound when there are none any more, Conflict where its source is another server here, or not
@@ -224,7 +235,7 @@ class Actions:
             batch=batch,
         )
         self.record.asked(event)
-        acted: list[Acted] = []
+        acted: list[ActionResult] = []
         detail: str | None = "It failed in a way that was not foreseen; the log has the details."
         try:
             for kept in self._all_of(batch):
@@ -237,37 +248,39 @@ class Actions:
             self._changed()
             event = replace(event, ids=tuple(each.id for each in acted[: audit_log.MAX_IDS]))
             self.record.done(_with(event, audit_log.outcomes(acted), detail))
-        return Result(tuple(acted))
+        return ActionReport(tuple(acted))
 
     def step_back(
         self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
-    ) -> list[Acted]:
+    ) -> list[ActionResult]:
         """One batch of an undo, not recorded: for bulk work. One Acted per id, in order; `gone` = not in the bin.
 
         `repeated`: a process may have done this and have been killed before it said so; what is back already is done.
         """
-        acted: list[Acted] = []
+        acted: list[ActionResult] = []
         for portion in self.bin.get(batch, ids):
-            kept = [each for each in portion if isinstance(each, Kept)]
+            kept = [each for each in portion if isinstance(each, JobBackup)]
             back = iter(self._restore(backend, ref, state, batch, kept) if kept else ())
-            acted += [next(back) if isinstance(each, Kept) else _not_in_bin(each) for each in portion]
+            acted += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
         self._changed()
         if repeated:
             acted = [
-                Acted(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
                 if each.again or each.outcome is Outcome.GONE
                 else each
                 for each in acted
             ]
         return acted
 
-    def _restore(self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[Kept]) -> list[Acted]:
+    def _restore(
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[JobBackup]
+    ) -> list[ActionResult]:
         acted = backend.restore(ref, state, kept)
         back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
         self.bin.drop(batch, [job for job in kept if job.id in back])
         return acted
 
-    def _all_of(self, batch: str) -> Iterator[list[Kept]]:
+    def _all_of(self, batch: str) -> Iterator[list[JobBackup]]:
         cursor = 0
         while True:
             kept, cursor = self.bin.page(batch, cursor)
@@ -276,24 +289,26 @@ class Actions:
             if cursor == 0:
                 return
 
-    def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> Acted:
+    def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> ActionResult:
         """Act on a queue, in bounded steps until it is done, and record it."""
         backend = self._backend_of(queue.source, queue.backend)
         if action not in backend.queue_actions:
             raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a queue."))
 
-        def work() -> Acted:
+        def work() -> ActionResult:
             for _ in range(MAX_STEPS):
                 acted = backend.act_on_queue(queue.ref, action)
                 if not acted.more:
                     if action is Action.OBLITERATE:
                         self._changed()
                     return acted
-            return Acted(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
+            return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
 
         return self._one(actor, action, work, queue.source, queue.backend, queue.name, reason)
 
-    def on_schedule(self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None) -> Acted:
+    def on_schedule(
+        self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None
+    ) -> ActionResult:
         """Act on a schedule, and record it."""
         backend = self._backend_of(schedule.source, schedule.backend)
         if action not in backend.schedule_actions:
@@ -309,7 +324,7 @@ class Actions:
             schedule.id,
         )
 
-    def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> Acted:
+    def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> ActionResult:
         """Ask a worker, and record it."""
         backend = self._backend_of(worker.source, worker.backend)
         if action not in backend.worker_actions:
@@ -329,13 +344,13 @@ class Actions:
         self,
         actor: Actor,
         action: Action,
-        work: Callable[[], Acted],
+        work: Callable[[], ActionResult],
         source: str,
         backend: str,
         queue: str | None,
         reason: str | None,
         thing: str | None = None,
-    ) -> Acted:
+    ) -> ActionResult:
         event = audit_log.event(
             actor,
             action.value,
@@ -363,20 +378,20 @@ def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: 
         raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
 
 
-def _too_large(job: Kept) -> Acted:
+def _too_large(job: JobBackup) -> ActionResult:
     why = f"It is too large for the bin ({job.size_bytes} bytes)"
     if job.size_bytes <= MAX_KEPT_BYTES:
         why = "The key with its id does not contain a job, so the bin cannot keep it"
-    return Acted(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
+    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
 
 
-def _not_in_bin(job_id: str) -> Acted:
-    return Acted(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
+def _not_in_bin(job_id: str) -> ActionResult:
+    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
 
 
-def _with(event: audit_log.Event, outcomes: dict[str, int], detail: str | None) -> audit_log.Event:
+def _with(event: audit_log.AuditEvent, outcomes: dict[str, int], detail: str | None) -> audit_log.AuditEvent:
     return replace(event, outcomes=outcomes, detail=detail)
 
 
-def _first_detail(acted: Sequence[Acted]) -> str | None:
+def _first_detail(acted: Sequence[ActionResult]) -> str | None:
     return next((each.detail for each in acted if each.outcome is not Outcome.DONE and each.detail), None)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..backends.actions import Kept
+from ..backends.actions import JobBackup
 from ..clock import now_s
 from ..errors import Conflict, NotFound
 from ..model import QueueRef, State, Value
@@ -84,7 +84,7 @@ return math.max(left, 0)
 """
 
 
-class Batch(Value, frozen=True, kw_only=True):
+class DeletedBatch(Value, frozen=True, kw_only=True):
     """Whose jobs a batch holds; `state` None: they stood in no list."""
 
     ref: QueueRef
@@ -99,7 +99,7 @@ class Batch(Value, frozen=True, kw_only=True):
         return self.state or State.ACTIVE
 
 
-class Bin:
+class Trash:
     """The bin of one store, thread-safe."""
 
     def __init__(self, store: Store, cap_bytes: int) -> None:
@@ -114,10 +114,10 @@ class Bin:
         used = sum(_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
         return max(0, self._cap_bytes - used)
 
-    def put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
+    def put(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
         """Keep jobs in a batch; False when they do not fit, and none is kept. Cost: 1 round trip for each 1 MiB."""
-        portion: list[Kept] = []
-        before: list[Kept] = []
+        portion: list[JobBackup] = []
+        before: list[JobBackup] = []
         size = 0
         for job in kept:
             if job.blob is None:
@@ -135,7 +135,7 @@ class Bin:
             return False
         return True
 
-    def _put(self, batch: str, about: Batch, kept: Iterable[Kept]) -> bool:
+    def _put(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
         arguments: list[str | bytes] = []
         size = 0
         for job in kept:
@@ -145,7 +145,7 @@ class Bin:
         head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
         return bool(self._store.script(_PUT, (BIN, SIZES, _key(batch)), *head, *arguments))
 
-    def drop(self, batch: str, kept: Iterable[Kept]) -> None:
+    def drop(self, batch: str, kept: Iterable[JobBackup]) -> None:
         """Forget jobs that were not deleted, or are back. Cost: 1 round trip, none for no jobs."""
         fields = [_field(job.id) for job in kept if job.blob is not None]
         if fields:
@@ -158,10 +158,10 @@ class Bin:
         replies = self._store.ask(*(("HEXISTS", _key(batch), _field(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
 
-    def about(self, batch: str) -> tuple[Batch, int]:
+    def about(self, batch: str) -> tuple[DeletedBatch, int]:
         """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
         meta, size = self._store.ask(("HGET", _key(batch), ""), ("HLEN", _key(batch)))
-        about = unpack(meta, Batch)
+        about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
             raise NotFound(
                 "There is nothing to undo any more.",
@@ -169,7 +169,7 @@ class Bin:
             )
         return about, size - 1
 
-    def newest(self, count: int) -> list[tuple[str, Batch, int, float]]:
+    def newest(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
         """(batch, whose jobs it holds, how many are left, when it is forgotten), what was deleted last first.
 
         At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
@@ -182,7 +182,7 @@ class Bin:
         )
         found = []
         for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
-            about = unpack(meta, Batch)
+            about = unpack(meta, DeletedBatch)
             if about is not None and isinstance(size, int) and size > 1:
                 found.append((name, about, size - 1, float(until)))
         # Their ends are whole seconds, in which several may have been deleted.
@@ -206,7 +206,7 @@ class Bin:
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
         return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
 
-    def get(self, batch: str, ids: Sequence[str]) -> Iterator[list[Kept | str]]:
+    def get(self, batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
         """Jobs of a batch, the id alone of one that it does not hold (any more); in order, by portions of PUT_BYTES.
 
         Cost: 1 round trip, and 1 for each portion.
@@ -224,15 +224,15 @@ class Bin:
         if portion:
             yield self._get(batch, portion)
 
-    def _get(self, batch: str, ids: Sequence[str]) -> list[Kept | str]:
+    def _get(self, batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
         (values,) = self._store.ask(("HMGET", _key(batch), *(_field(each) for each in ids)))
-        found: list[Kept | str] = []
+        found: list[JobBackup | str] = []
         for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
             kept = None if value is None else _kept(_field(job_id), value)
             found.append(kept or job_id)
         return found
 
-    def page(self, batch: str, cursor: int) -> tuple[list[Kept], int]:
+    def page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
         """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
         (reply,) = self._store.ask(("HSCAN", _key(batch), cursor, "COUNT", PAGE))
         following, flat = reply or (0, [])
@@ -268,16 +268,16 @@ def _field(job_id: str) -> bytes:
     return job_id.encode("utf-8", "surrogateescape")
 
 
-def _entry(job: Kept) -> list[Any]:
+def _entry(job: JobBackup) -> list[Any]:
     return [_raw(job.stamp), job.blob, job.size_bytes, _raw(job.name)]
 
 
-def _kept(field: bytes, value: bytes) -> Kept | None:
+def _kept(field: bytes, value: bytes) -> JobBackup | None:
     try:
         stamp, blob, size, name = msgspec.msgpack.decode(value)
         if not isinstance(blob, bytes):
             return None
-        return Kept(
+        return JobBackup(
             id=field.decode("utf-8", "surrogateescape"),
             stamp=_text(stamp),
             blob=blob,

@@ -11,15 +11,15 @@ from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History, Series
-from .evaluation.evaluator import Evaluator, Situation, Turn
+from .evaluation.evaluator import CheckerContext, Evaluator, Transition
 from .evaluation.preview import sights_of
-from .evaluation.state_machine import Labels, Say, State
-from .notification import Queued, episode_of, note_of, queue_up
+from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification
+from .notification import QueuedNotification, episode_of, note_of, queue_up
 from .rules.metrics import METRICS
 from .rules.rule import Rule
-from .rules.ruleset import Rulebook
-from .silences import Mutes
-from .store import AlertStore, DataGone, Known, Look, LostLead, Stale
+from .rules.ruleset import Ruleset
+from .silences import ActiveSilences
+from .store import AlertStore, DataGone, LostLead, StaleRevision, StoredStates, TickInputs
 
 log = masked_logger(__name__)
 
@@ -35,22 +35,22 @@ CLOCK_STEP_S = 1.0
 RETELL_S = 600.0
 MAX_UNCONFIRMED = 5000
 
-ErrorsOf = Callable[[Labels, Snapshot], Sequence[str]]
+ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
 
 
-def no_errors(labels: Labels, snapshot: Snapshot) -> Sequence[str]:
+def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
     """Nothing: for where nobody groups errors."""
     del labels, snapshot
     return ()
 
 
-class Engine:
+class AlertEngine:
     """Called by the checker's tick only; not thread-safe."""
 
     def __init__(
         self,
         store: AlertStore,
-        rulebook: Rulebook,
+        rulebook: Ruleset,
         interval_s: float,
         holder: str,
         channels: Sequence[str],
@@ -74,22 +74,22 @@ class Engine:
         self._tidy = tidy
         self._tidied_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
-        self._known: Known | None = None
+        self._known: StoredStates | None = None
         self._fresh = False  # whether `_known` is what the store holds
         self._epoch: int | None = None
         self._written: dict[str, float] = {}  # monotonic, by fp
         self._kept_at = float("-inf")
         self._hours_sent = 0.0  # the end of the newest minute that is stored
         self._followed_at = float("-inf")
-        self._unconfirmed: dict[str, Queued] = {}
+        self._unconfirmed: dict[str, QueuedNotification] = {}
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
         self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
-        self.mutes = Mutes()  # likewise
+        self.mutes = ActiveSilences()  # likewise
         self._page_rules = b""  # likewise, as they are stored
         self.last_epoch = 0  # the highest that this process has seen lead
 
     @property
-    def states(self) -> Mapping[str, State]:
+    def states(self) -> Mapping[str, AlertState]:
         """The states as last known, by fingerprint."""
         return self._known.states if self._known else {}
 
@@ -157,7 +157,7 @@ class Engine:
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
-    def _take_over(self, lead: str, look: Look) -> None:
+    def _take_over(self, lead: str, look: TickInputs) -> None:
         kept, _ = self._store.memory()
         if kept is not None:
             self._evaluator.memory.adopt(kept)
@@ -167,10 +167,10 @@ class Engine:
         self._fresh = False
         log.info("alerting as %s; %d instances stored", lead, len(self.states))
 
-    def _note_settings(self, look: Look) -> None:
+    def _note_settings(self, look: TickInputs) -> None:
         self.rules, self.mutes, self._page_rules = self._rulebook.rules(look.rules), look.mutes, look.rules
 
-    def _sync(self, lead: str, look: Look) -> bool:
+    def _sync(self, lead: str, look: TickInputs) -> bool:
         """Have in `_known` what the store holds; give back to it what it has lost. Whether it had lost anything."""
         lost = not look.born
         back = look.changes < self._changes
@@ -194,9 +194,11 @@ class Engine:
         self._fresh = True
         return not known.born
 
-    def _mutes_at(self, now: float) -> Mutes:
+    def _mutes_at(self, now: float) -> ActiveSilences:
         """The mutes as last seen that are not over."""
-        return Mutes(silences=tuple(each for each in self.mutes.silences if each.until > now), acks=self.mutes.acks)
+        return ActiveSilences(
+            silences=tuple(each for each in self.mutes.silences if each.until > now), acks=self.mutes.acks
+        )
 
     def _restore(self, lead: str, born: str, now: float) -> None:
         """The store has lost data: write what this process knows, which is nothing at the very first start."""
@@ -207,30 +209,30 @@ class Engine:
         for state in states.values():
             for message in self._retold(state, now):
                 messages.setdefault(message.id, message)
-        wanted: dict[str, tuple[State | None, int]] = {fp: (state, 0) for fp, state in states.items()}
+        wanted: dict[str, tuple[AlertState | None, int]] = {fp: (state, 0) for fp, state in states.items()}
         self._store.commit(lead, born, wanted, (), list(messages.values()), force=True)
         self._known = self._store.load()
         self._hours_sent = 0.0
         self._wake()
 
-    def _retold(self, state: State, now: float) -> Sequence[Queued]:
+    def _retold(self, state: AlertState, now: float) -> Sequence[QueuedNotification]:
         young = state.told_started_at is not None and 0 <= now - state.told_started_at <= RETELL_S
         if not state.told or not young:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
-        say = Say("firing", state.told, 1, state.told_to, state.told_started_at)
+        say = PendingNotification("firing", state.told, 1, state.told_to, state.told_started_at)
         return queue_up(note_of(state, say, rule, now), say, rule)
 
-    def _confirm(self, look: Look) -> None:
+    def _confirm(self, look: TickInputs) -> None:
         """Forget the messages that are no longer unsent: they arrived, or are among those given up."""
         if self._unconfirmed and len(look.unsent) < 1000:
             self._unconfirmed = {name: message for name, message in self._unconfirmed.items() if name in look.unsent}
 
-    def _tick(self, lead: str, look: Look, snapshot: Snapshot, history: History) -> bool:
+    def _tick(self, lead: str, look: TickInputs, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
         self._note_settings(look)
-        situation = Situation(
+        situation = CheckerContext(
             now=look.now,
             mutes=look.mutes,
             heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
@@ -241,7 +243,7 @@ class Engine:
         turns = self._evaluator.evaluate(snapshot, history, self.rules, known.states, situation)
         try:
             self._write(lead, turns, history, snapshot)
-        except (Stale, DataGone) as exc:
+        except (StaleRevision, DataGone) as exc:
             log.info("the store holds other states than this leader knows (%s); they are read again", exc)
             self._fresh = False
             return True
@@ -263,11 +265,11 @@ class Engine:
             self._kept_at = now
         return True
 
-    def _write(self, lead: str, turns: Sequence[Turn], history: History, snapshot: Snapshot) -> None:
+    def _write(self, lead: str, turns: Sequence[Transition], history: History, snapshot: Snapshot) -> None:
         known = self._known
         assert known is not None
         now = monotonic_s()
-        states: dict[str, tuple[State | None, int]] = {}
+        states: dict[str, tuple[AlertState | None, int]] = {}
         episodes, messages = [], []
         for turn in turns:
             fp = turn.after.fp
@@ -289,9 +291,9 @@ class Engine:
 
     def _remember(
         self,
-        turns: Sequence[Turn],
-        written: Mapping[str, tuple[State | None, int]],
-        messages: Sequence[Queued],
+        turns: Sequence[Transition],
+        written: Mapping[str, tuple[AlertState | None, int]],
+        messages: Sequence[QueuedNotification],
         now: float,
     ) -> None:
         known = self._known
@@ -313,7 +315,7 @@ class Engine:
         if messages:
             self._wake()
 
-    def _messages(self, turn: Turn, history: History, snapshot: Snapshot) -> list[Queued]:
+    def _messages(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
         if not turn.says:
             return []
         reason = turn.changes[0].reason if turn.changes else None
@@ -321,7 +323,7 @@ class Engine:
         errors: tuple[str, ...] = ()
         if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(turn.after.labels, snapshot))
-        made: list[Queued] = []
+        made: list[QueuedNotification] = []
         for say in turn.says:
             note = note_of(
                 turn.after,
@@ -337,7 +339,7 @@ class Engine:
         return made
 
 
-def _detail(state: State, snapshot: Snapshot) -> str | None:
+def _detail(state: AlertState, snapshot: Snapshot) -> str | None:
     """What a source says of itself, for alerts about it."""
     metric = METRICS.get(state.metric)
     if metric is None or metric.subject != "source":
@@ -354,7 +356,7 @@ def _detail(state: State, snapshot: Snapshot) -> str | None:
     return None
 
 
-def spark(state: State, history: History, judged: Series) -> Series:
+def spark(state: AlertState, history: History, judged: Series) -> Series:
     """The last hour of what the alert is about, oldest first: by the sampler where it keeps that, since its hour goes
     back to before the rule was made; else as `judged` by the rule. () where nothing is known."""
     labels = state.labels

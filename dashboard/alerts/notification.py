@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
-from .evaluation.state_machine import Change, Labels, Say, State
+from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification, StateChange
 from .rules.rule import Rule, Severity
 
 # How the name of an episode begins that was told without the store.
 LOCAL = "local-"
 
 
-class Note(Value, frozen=True, kw_only=True, omit_defaults=True):
+class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What is to be told, the same for every channel it goes to. Instants are seconds since 1970."""
 
     kind: str  # firing, resolved, reminder, flapping, test
@@ -24,7 +24,7 @@ class Note(Value, frozen=True, kw_only=True, omit_defaults=True):
     metric: str
     severity: Severity
     at: float
-    labels: Labels = Labels()
+    labels: AlertLabels = AlertLabels()
     op: str = "gt"
     threshold: float | None = None
     value: float | None = None
@@ -48,10 +48,10 @@ class Note(Value, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.rule_id}:{self.severity.value}"
 
 
-class Queued(Value, frozen=True, kw_only=True):
+class QueuedNotification(Value, frozen=True, kw_only=True):
     """A note for one channel, due at an instant of the store's clock."""
 
-    note: Note
+    note: Notification
     channel: str
     due_at: float
 
@@ -61,7 +61,7 @@ class Queued(Value, frozen=True, kw_only=True):
         return self.note.id_on(self.channel)
 
 
-class Episode(Value, frozen=True, kw_only=True, omit_defaults=True):
+class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the history: an episode began or ended."""
 
     kind: str  # firing, resolved
@@ -71,7 +71,7 @@ class Episode(Value, frozen=True, kw_only=True, omit_defaults=True):
     rule_name: str
     metric: str
     severity: Severity
-    labels: Labels = Labels()
+    labels: AlertLabels = AlertLabels()
     threshold: float | None = None
     value: float | None = None
     peak: float | None = None
@@ -81,9 +81,9 @@ class Episode(Value, frozen=True, kw_only=True, omit_defaults=True):
     fp: str = ""
 
 
-def episode_of(state: State, change: Change) -> Episode:
+def episode_of(state: AlertState, change: StateChange) -> HistoryEntry:
     """The entry of the history for a change of a state."""
-    return Episode(
+    return HistoryEntry(
         kind=change.kind,
         episode=change.episode,
         at=change.at,
@@ -103,8 +103,8 @@ def episode_of(state: State, change: Change) -> Episode:
 
 
 def note_of(
-    state: State,
-    say: Say,
+    state: AlertState,
+    say: PendingNotification,
     rule: Rule | None,
     now: float,
     *,
@@ -112,9 +112,9 @@ def note_of(
     detail: str | None = None,
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
-) -> Note:
+) -> Notification:
     """The note for something to be said about a state."""
-    return Note(
+    return Notification(
         kind=say.kind,
         number=say.number,
         episode=say.episode,
@@ -140,7 +140,7 @@ def note_of(
     )
 
 
-def queue_up(note: Note, say: Say, rule: Rule | None) -> tuple[Queued, ...]:
+def queue_up(note: Notification, say: PendingNotification, rule: Rule | None) -> tuple[QueuedNotification, ...]:
     """The note for each of its channels; who is waited for is told within the rule's group wait."""
     wait_s = rule.wait_s(note.severity) if rule else 0.0
-    return tuple(Queued(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)
+    return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)

@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, Conflict, NotFound, Unsupported
 from ..store.redis_store import Store
 from . import keys
 from .rules.rule import Origin, Rule
-from .rules.ruleset import Entry, PageRule, PageRules, Rulebook, given, read_page, unreadable
+from .rules.ruleset import RuleInForce, Ruleset, StoredRule, StoredRules, given, read_page, unreadable
 from .store import AlertStore
 
 MAX_NAME = 300
@@ -46,7 +46,7 @@ class RuleEditor:
     def __init__(
         self,
         store: Store,
-        rulebook: Rulebook,
+        rulebook: Ruleset,
         channels: Collection[str],
         *,
         is_elsewhere: Callable[[], bool] = lambda: False,
@@ -59,13 +59,13 @@ class RuleEditor:
         self._rulebook = rulebook
         self._channels = frozenset(channels)
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[RuleInForce, ...]:
         """All rules with their origin, those that are off too. Cost: 1 round trip."""
         if self._is_elsewhere():
             return self._rulebook.entries()
         return self._rulebook.entries(self._stored_rules())
 
-    def entry(self, rule_id: str) -> Entry:
+    def entry(self, rule_id: str) -> RuleInForce:
         """One rule. Raises NotFound. Cost: 1 round trip."""
         for entry in self.entries():
             if entry.rule.id == rule_id:
@@ -105,13 +105,13 @@ class RuleEditor:
             self._check_version(entry, version)
             rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
             kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
-            page = PageRule(rule=kept, by=by[:MAX_NAME], at=self._alerts.heartbeat()[0])
+            page = StoredRule(rule=kept, by=by[:MAX_NAME], at=self._alerts.heartbeat()[0])
             old = read_page(stored)
-            if self._replace_rules(stored, PageRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
+            if self._replace_rules(stored, StoredRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
                 return rule
         raise Conflict("Someone else is changing the rules right now. Nothing was saved; try again.")
 
-    def _check_version(self, entry: Entry | None, version: int | None) -> None:
+    def _check_version(self, entry: RuleInForce | None, version: int | None) -> None:
         if (entry.rule.version if entry else None) == version:
             return
         if entry is None:
@@ -142,7 +142,7 @@ class RuleEditor:
             self._check_version(entry, version)
             old = read_page(stored)
             rest = {name: page for name, page in old.rules.items() if name != rule_id}
-            if self._replace_rules(stored, PageRules(version=old.version + 1, rules=rest)):
+            if self._replace_rules(stored, StoredRules(version=old.version + 1, rules=rest)):
                 return
         raise Conflict("Someone else is changing the rules right now. Nothing was removed; try again.")
 
@@ -154,7 +154,7 @@ class RuleEditor:
         (stored,) = self._store.ask(("GET", keys.RULES))
         return stored if isinstance(stored, bytes) else b""
 
-    def _replace_rules(self, expected: bytes, page: PageRules) -> bool:
+    def _replace_rules(self, expected: bytes, page: StoredRules) -> bool:
         """False when the rules are not `expected` any more."""
         encoded = msgspec.json.encode(page)
         if len(encoded) > keys.MAX_RULES_BYTES:

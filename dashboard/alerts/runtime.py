@@ -11,13 +11,13 @@ from ..sampling.recent_history import History
 from ..settings import Settings
 from ..store.redis_store import Store
 from .delivery.channels.base import Channel, make
-from .delivery.dead_mans_switch import Ping
-from .delivery.message import Links
+from .delivery.dead_mans_switch import DeadMansSwitch
+from .delivery.message import PageLinks
 from .delivery.outbox import Outbox
-from .delivery.sender import Notifier
-from .delivery.store_outage import LocalMode, spool_folder
-from .engine import Engine, ErrorsOf, no_errors
-from .rules.ruleset import Rulebook
+from .delivery.sender import NotificationSender
+from .delivery.store_outage import StoreOutageNotifier, spool_folder
+from .engine import AlertEngine, ErrorsOf, no_errors
+from .rules.ruleset import Ruleset
 from .store import AlertStore
 
 log = masked_logger(__name__)
@@ -26,9 +26,9 @@ log = masked_logger(__name__)
 DELIVERS_WITHIN_S = 60.0
 
 
-def make_rulebook(settings: Settings) -> Rulebook:
+def make_rulebook(settings: Settings) -> Ruleset:
     """The rules that the settings bring. Raises ConfigurationError."""
-    book = Rulebook(settings.rules, settings.sample_interval_s)
+    book = Ruleset(settings.rules, settings.sample_interval_s)
     book.check_names([str(channel.get("id")) for channel in settings.channels])
     return book
 
@@ -52,23 +52,23 @@ def check(settings: Settings) -> None:
     make_rulebook(settings)
     make_channels(settings)
     if settings.ping_url is not None:
-        Ping(settings.ping_url, allow_private=settings.allow_private_webhooks)
+        DeadMansSwitch(settings.ping_url, allow_private=settings.allow_private_webhooks)
     if settings.spool_dir is not None:
         _folder(settings)
 
 
-class Alerts:
+class AlertRuntime:
     """What the checker calls, and the threads that deliver. Start it once per process, after any fork."""
 
     def __init__(self, settings: Settings, store: Store, holder: str, *, errors_of: ErrorsOf = no_errors) -> None:
         """`errors_of` tells the top error groups of a queue, for its messages. Raises ConfigurationError."""
-        links = Links(settings.public_url)
+        links = PageLinks(settings.public_url)
         channels = make_channels(settings)
         alerts = AlertStore(store)
         self.rulebook = make_rulebook(settings)
         outbox = Outbox(store)
-        self.notifier = Notifier(outbox, channels, links)
-        self._engine = Engine(
+        self.notifier = NotificationSender(outbox, channels, links)
+        self._engine = AlertEngine(
             alerts,
             self.rulebook,
             settings.sample_interval_s,
@@ -79,7 +79,7 @@ class Alerts:
             delivers=self._delivers,
             tidy=outbox.tidy,
         )
-        self._local = LocalMode(
+        self._local = StoreOutageNotifier(
             store.source.address,
             source_name(settings),
             settings.sample_interval_s,
@@ -89,7 +89,7 @@ class Alerts:
             alerts.record,
         )
         allow_private = settings.allow_private_webhooks
-        self._ping = Ping(settings.ping_url, allow_private=allow_private) if settings.ping_url else None
+        self._ping = DeadMansSwitch(settings.ping_url, allow_private=allow_private) if settings.ping_url else None
         self._led = False
 
     def start(self) -> None:

@@ -25,18 +25,18 @@ from ..store.packing import unpack
 from ..store.redis_store import AHEAD_S, Store
 from . import keys
 from .delivery.channels.base import public
-from .delivery.outbox import Attempt, Outbox
-from .evaluation.evaluator import Situation
-from .evaluation.preview import Preview, previews
-from .evaluation.rule_history import Hours
-from .evaluation.state_machine import Labels, Phase, State
-from .notification import Episode, Note, Queued
+from .delivery.outbox import DeliveryAttempt, Outbox
+from .evaluation.evaluator import CheckerContext
+from .evaluation.preview import RulePreview, previews
+from .evaluation.rule_history import RuleHistories
+from .evaluation.state_machine import AlertLabels, AlertPhase, AlertState
+from .notification import HistoryEntry, Notification, QueuedNotification
 from .rule_editor import RuleEditor, alerts_elsewhere
 from .rules.rule import Rule, Severity
-from .rules.ruleset import Rulebook
+from .rules.ruleset import Ruleset
 from .runtime import make_channels, make_rulebook
-from .silences import Ack, Mutes, Silence, Weekly
-from .store import AlertStore, Beat, Look
+from .silences import Acknowledgement, ActiveSilences, Silence, WeeklyWindow
+from .store import AlertStore, CheckerBeat, TickInputs
 
 # After so many intervals without a full tick the checker is not well.
 LATE_INTERVALS = 3
@@ -90,14 +90,14 @@ class Alert:
     `silenced_until`: seconds since 1970.
     """
 
-    state: State
-    ack: Ack | None
+    state: AlertState
+    ack: Acknowledgement | None
     silence: Silence | None
     silenced_until: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class AlertList:
     """All alerts as of `at` (the store's clock): worst first, then the longest."""
 
     at: float
@@ -125,14 +125,14 @@ class Board:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastIncident:
     """One episode of the history. `ended` None: it goes on, or its end fell out of the history."""
 
-    began: Episode | None
-    ended: Episode | None
+    began: HistoryEntry | None
+    ended: HistoryEntry | None
 
     @property
-    def known(self) -> Episode:
+    def known(self) -> HistoryEntry:
         """What is known of it."""
         found = self.ended or self.began
         assert found is not None
@@ -150,23 +150,23 @@ class CheckerHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class FailedNotification:
     """A message given up, that can be sent again."""
 
     id: str
     channel: str
-    note: Note
+    note: Notification
     at: float
 
 
-class Desk:
+class AlertService:
     """Thread-safe. Opens no connection by itself."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
-        rulebook: Rulebook | None = None,
+        rulebook: Ruleset | None = None,
         *,
         is_elsewhere: Callable[[], bool] = lambda: False,
         fingerprint: str = "",
@@ -183,8 +183,8 @@ class Desk:
         self._rulebook = rulebook or make_rulebook(settings)
         self._channels = tuple(make_channels(settings))
         self.editor = RuleEditor(store, self._rulebook, self._channels, is_elsewhere=is_elsewhere)
-        self._hours: tuple[Hours | None, float] = (None, float("-inf"))  # with when that was read, monotonic
-        self._last: tuple[tuple[str, int], Sequence[State]] | None = None
+        self._hours: tuple[RuleHistories | None, float] = (None, float("-inf"))  # with when that was read, monotonic
+        self._last: tuple[tuple[str, int], Sequence[AlertState]] | None = None
 
     @property
     def elsewhere(self) -> Conflict | None:
@@ -197,23 +197,23 @@ class Desk:
 
     # What is
 
-    def now(self) -> Board:
+    def now(self) -> AlertList:
         """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything changed since
         the last call."""
         if self.elsewhere is not None:
-            return Board(self._store.now_s(), (), ())
+            return AlertList(self._store.now_s(), (), ())
         look = self._alerts.look()
         if look.beat is not None and is_of_others(look.beat.holder, self._fingerprint):
-            return Board(look.now, (), ())
+            return AlertList(look.now, (), ())
         rows = self._states(look)
         alerts = [_alert(state, look.mutes, look.now) for state in rows]
-        return Board(
+        return AlertList(
             look.now,
             tuple(alert for alert in alerts if alert.state.active),
-            tuple(alert for alert in alerts if alert.state.phase is Phase.PENDING),
+            tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
         )
 
-    def _states(self, look: Look) -> Sequence[State]:
+    def _states(self, look: TickInputs) -> Sequence[AlertState]:
         """All stored states, worst first; the same until the store counts another change."""
         version = (look.born, look.changes)
         last = self._last
@@ -231,17 +231,17 @@ class Desk:
                 return alert
         raise NotFound("This alert does not fire (any more).")
 
-    def history(self, most: int = 100) -> tuple[Past, ...]:
+    def history(self, most: int = 100) -> tuple[PastIncident, ...]:
         """Episodes, the newest first. Cost: 1 round trip."""
         if self.elsewhere is not None:
             return ()
         (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
-        found: dict[str, dict[str, Episode]] = {}
+        found: dict[str, dict[str, HistoryEntry]] = {}
         for raw in _entries(rows):
-            entry = unpack(raw, Episode)
+            entry = unpack(raw, HistoryEntry)
             if entry is not None:
                 found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
-        pasts = (Past(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
+        pasts = (PastIncident(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
     def health(self) -> CheckerHealth:
@@ -256,18 +256,20 @@ class Desk:
 
     # Rules
 
-    def previews(self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None) -> dict[str, Preview]:
+    def previews(
+        self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None
+    ) -> dict[str, RulePreview]:
         """By id: what the rules (by default all, those that are off too) see in a sample. Writes nothing.
 
         Cost: 2 round trips; some 2 µs for each rule and queue.
         """
         if self.elsewhere is not None:
-            alone = Situation(now=self._store.now_s(), channels=self._channels)
+            alone = CheckerContext(now=self._store.now_s(), channels=self._channels)
             rules = self._rulebook.rules() if rules is None else rules
             interval_s = self._settings.sample_interval_s
             return {rule.id: one for rule, one in previews(snapshot, history, rules, alone, None, interval_s, None)}
         look, (kept, sights) = self._alerts.look(), self._alerts.memory()
-        situation = Situation(
+        situation = CheckerContext(
             now=look.now,
             heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
             undelivered_s=look.undelivered,
@@ -279,7 +281,7 @@ class Desk:
         found = previews(snapshot, history, rules, situation, kept, interval_s, sights)
         return {rule.id: preview for rule, preview in found}
 
-    def hours(self, now: float) -> Hours | None:
+    def hours(self, now: float) -> RuleHistories | None:
         """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
 
         Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
@@ -314,7 +316,7 @@ class Desk:
         by: str,
         comment: str = "",
         starts_in_s: float = 0.0,
-        weekly: Weekly | None = None,
+        weekly: WeeklyWindow | None = None,
         severity: Severity | None = None,
         **globs: str,
     ) -> Silence:
@@ -363,7 +365,7 @@ class Desk:
         alert = self.alert(fp)
         if episode not in (alert.state.episode, alert.state.told):
             raise Conflict("That episode is over; this is a new one.")
-        ack = Ack(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
+        ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
         if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert does not fire (any more).")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
@@ -389,7 +391,7 @@ class Desk:
         for alert in board.firing:
             state = alert.state
             if state.fp in wanted and wanted[state.fp] == state.episode:
-                ack = Ack(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
+                ack = Acknowledgement(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
                 if self._store.script(_ACK, (keys.ACKS, keys.instance(state.fp)), state.fp, msgspec.json.encode(ack)):
                     noted.append(state.fp)
         return tuple(noted)
@@ -401,7 +403,7 @@ class Desk:
 
     # Messages
 
-    def deliveries(self, most: int = 100) -> tuple[Attempt, ...]:
+    def deliveries(self, most: int = 100) -> tuple[DeliveryAttempt, ...]:
         """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
         if self.elsewhere is not None:
             return ()
@@ -409,12 +411,12 @@ class Desk:
         (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
         for raw in _entries(rows):
             try:
-                found.append(msgspec.json.decode(raw, type=Attempt))
+                found.append(msgspec.json.decode(raw, type=DeliveryAttempt))
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
         return tuple(found)
 
-    def given_up(self) -> tuple[Dead, ...]:
+    def given_up(self) -> tuple[FailedNotification, ...]:
         """Messages given up, the newest first. Cost: 2 round trips."""
         if self.elsewhere is not None:
             return ()
@@ -423,9 +425,9 @@ class Desk:
         rows = self._store.ask(*(("HGET", keys.message(_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
-            note = unpack(body, Note)
+            note = unpack(body, Notification)
             if note is not None:
-                found.append(Dead(_text(name), _text(name).rpartition(":")[2], note, float(score) / 1000))
+                found.append(FailedNotification(_text(name), _text(name).rpartition(":")[2], note, float(score) / 1000))
         return tuple(found)
 
     def send_again(self, message_id: str) -> None:
@@ -461,7 +463,7 @@ class Desk:
             raise Forbidden(f"A test was sent to this channel just now; wait {TEST_EVERY_S} s.")
         now = self._time()
         name = secrets.token_hex(6)
-        note = Note(
+        note = Notification(
             kind="test",
             number=1,
             episode=f"test:{name}",
@@ -471,11 +473,11 @@ class Desk:
             metric="queue.depth",
             severity=Severity.WARNING,
             at=now,
-            labels=Labels(),
+            labels=AlertLabels(),
             detail=f"sent by {by[:100]}",
             started_at=now,
         )
-        message = Queued(note=note, channel=channel, due_at=now)
+        message = QueuedNotification(note=note, channel=channel, due_at=now)
         self._outbox.enqueue(message)
         return message.id
 
@@ -483,7 +485,7 @@ class Desk:
         return self._alerts.heartbeat()[0]
 
 
-def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealth:
+def judge_beat(now: float, beat: CheckerBeat | None, interval_s: float) -> CheckerHealth:
     """What the heartbeat says at an instant of the store's clock."""
     if beat is None:
         return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
@@ -493,13 +495,13 @@ def judge_beat(now: float, beat: Beat | None, interval_s: float) -> CheckerHealt
     return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
 
 
-def _alert(state: State, mutes: Mutes, now: float) -> Alert:
+def _alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
     ack = mutes.acks.get(state.fp) if mutes.acked(state) else None
     silence = mutes.silence_of(state.rule_id, state.severity, state.labels, now)
     return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
 
 
-def _worst_first(state: State) -> tuple[bool, float, str, str]:
+def _worst_first(state: AlertState) -> tuple[bool, float, str, str]:
     began = state.started_at or state.evaluated_at
     return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
 

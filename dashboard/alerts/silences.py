@@ -12,7 +12,7 @@ import msgspec
 
 from ..globs import GLOB_LIMIT, glob_matches, is_glob
 from ..model import Value
-from .evaluation.state_machine import Labels, State
+from .evaluation.state_machine import AlertLabels, AlertState
 from .rules.rule import Severity
 
 MAX_SILENCE_S = 365 * 86_400.0
@@ -21,7 +21,7 @@ DAY_MIN = 24 * 60
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
-class Weekly(Value, frozen=True, kw_only=True):
+class WeeklyWindow(Value, frozen=True, kw_only=True):
     """A stretch of the week: on these days (0 = Monday) from a minute of the day on, for so many minutes."""
 
     days: tuple[int, ...]
@@ -47,7 +47,7 @@ class Weekly(Value, frozen=True, kw_only=True):
 
 
 @lru_cache(maxsize=1024)  # a tick and a page ask it for each of their alerts
-def _end_of_stretch(weekly: Weekly, now: int) -> float | None:
+def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
     """When the stretch in which the minute of `now` lies is over; None outside of one."""
     zone = ZoneInfo(weekly.timezone)
     end: float | None = None
@@ -93,9 +93,9 @@ class Silence(Value, frozen=True, kw_only=True):
     backend: str = "*"
     queue: str = "*"
     severity: Severity | None = None
-    weekly: Weekly | None = None  # set: a maintenance window, muting only then
+    weekly: WeeklyWindow | None = None  # set: a maintenance window, muting only then
 
-    def mutes(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> bool:
+    def mutes(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> bool:
         """Whether messages of that instance are muted now."""
         return (
             self.starts_at <= now < self.until
@@ -126,7 +126,7 @@ class Silence(Value, frozen=True, kw_only=True):
         return _weekly_problem(self.weekly) if self.weekly else None
 
 
-def _weekly_problem(weekly: Weekly) -> str | None:
+def _weekly_problem(weekly: WeeklyWindow) -> str | None:
     if not weekly.days or not all(0 <= day <= 6 for day in weekly.days):
         return "days: expected numbers from 0 (Monday) to 6"
     if not 0 <= weekly.from_min < DAY_MIN or not 1 <= weekly.minutes <= 7 * DAY_MIN:
@@ -142,7 +142,7 @@ def _fits(glob: str, text: str | None) -> bool:
     return glob == "*" or (text is not None and glob_matches(glob, text))
 
 
-class Ack(Value, frozen=True, kw_only=True):
+class Acknowledgement(Value, frozen=True, kw_only=True):
     """Somebody has seen to an episode: no reminders of it."""
 
     episode: str
@@ -151,19 +151,19 @@ class Ack(Value, frozen=True, kw_only=True):
     comment: str = ""
 
 
-class Mutes(Value, frozen=True, kw_only=True):
+class ActiveSilences(Value, frozen=True, kw_only=True):
     """All that mutes, as of one tick."""
 
     silences: tuple[Silence, ...] = ()
-    acks: dict[str, Ack] = msgspec.field(default_factory=dict)  # by fingerprint
+    acks: dict[str, Acknowledgement] = msgspec.field(default_factory=dict)  # by fingerprint
 
-    def silence_of(self, rule_id: str, severity: Severity, labels: Labels, now: float) -> Silence | None:
+    def silence_of(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> Silence | None:
         """The first silence that mutes that instance now."""
         if not self.silences:
             return None
         return first(silence for silence in self.silences if silence.mutes(rule_id, severity, labels, now))
 
-    def acked(self, state: State) -> bool:
+    def acked(self, state: AlertState) -> bool:
         """Whether somebody has seen to the episode that goes on."""
         if not self.acks:
             return False

@@ -16,12 +16,12 @@ from ..store.packing import pack, unpack
 from ..store.redis_store import LEAD, Store
 from . import keys
 from .evaluation import preview, rule_history
-from .evaluation.durations import Kept
-from .evaluation.preview import Sights
-from .evaluation.rule_history import Hours
-from .evaluation.state_machine import State
-from .notification import Episode, Queued
-from .silences import Ack, Mutes, Silence
+from .evaluation.durations import PersistedDurations
+from .evaluation.preview import RuleObservations
+from .evaluation.rule_history import RuleHistories
+from .evaluation.state_machine import AlertState
+from .notification import HistoryEntry, QueuedNotification
+from .silences import Acknowledgement, ActiveSilences, Silence
 
 INSTANCE_TTL_MS = 7 * 86_400_000
 MEMORY_TTL_MS = 600_000
@@ -153,7 +153,7 @@ class LostLead(Exception):
     """Another process leads by now; nothing was written."""
 
 
-class Stale(Exception):
+class StaleRevision(Exception):
     """The store holds something else than the leader knows; nothing was written, and it must be read again."""
 
 
@@ -162,10 +162,10 @@ class DataGone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredStates:
     """States as they are stored, with the revision of each."""
 
-    states: dict[str, State] = field(default_factory=dict)
+    states: dict[str, AlertState] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, int] = field(default_factory=dict)  # the revisions of states that are none of ours
     changes: int = 0
@@ -173,7 +173,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class CheckerBeat:
     """The last full tick, as the leader noted it."""
 
     at: float
@@ -183,15 +183,15 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class TickInputs:
     """All that a tick reads beside the sample. `now` by the store's clock."""
 
     now: float
     born: str
     changes: int
     rules: bytes
-    mutes: Mutes
-    beat: Beat | None
+    mutes: ActiveSilences
+    beat: CheckerBeat | None
     undelivered: dict[str, float]  # channel -> seconds that its oldest unsent message has waited
     dead: dict[str, int]  # channel -> messages given up
     unsent: frozenset[str]  # ids of the oldest thousand
@@ -204,7 +204,7 @@ class AlertStore:
         self.store = store
         self.source = store.source
 
-    def look(self) -> Look:
+    def look(self) -> TickInputs:
         """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
         time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.ask(
             ("TIME",),
@@ -230,27 +230,27 @@ class AlertStore:
             _, colon, channel = _text(name).rpartition(":")
             if colon:
                 given_up[channel] = given_up.get(channel, 0) + 1
-        return Look(
+        return TickInputs(
             now=now,
             born=_text(born or b""),
             changes=count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
-            mutes=Mutes(silences=tuple(_json_values(silences, Silence)), acks=_acks(acks)),
+            mutes=ActiveSilences(silences=tuple(_json_values(silences, Silence)), acks=_acks(acks)),
             beat=_beat(_pairs(beat)),
             undelivered=undelivered,
             dead=given_up,
             unsent=frozenset(_text(name) for name in pairs),
         )
 
-    def load(self) -> Known:
+    def load(self) -> StoredStates:
         """All stored states. Cost: 2 round trips."""
         born, changes, live = self.store.ask(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
         names = [_text(name) for name in live or ()][: keys.MAX_LIVE]
         rows = self.store.ask(*(("HMGET", keys.instance(fp), "rev", "body") for fp in names))
-        known = Known(changes=count(changes), born=_text(born or b""))
+        known = StoredStates(changes=count(changes), born=_text(born or b""))
         for fp, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
-            state = unpack(body, State)
+            state = unpack(body, AlertState)
             if state is not None and state.fp == fp:
                 known.states[fp] = state
                 known.revisions[fp] = count(revision)
@@ -258,26 +258,26 @@ class AlertStore:
                 known.unreadable[fp] = count(revision)
         return known
 
-    def memory(self) -> tuple[Kept | None, Sights | None]:
+    def memory(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
         """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
         too old. Cost: 1 round trip."""
         kept, sights = self.store.ask(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
-        seen = unpack(sights, Sights)
-        return unpack(kept, Kept), seen if seen is not None and preview.sound(seen) else None
+        seen = unpack(sights, RuleObservations)
+        return unpack(kept, PersistedDurations), seen if seen is not None and preview.sound(seen) else None
 
-    def hours(self) -> Hours | None:
+    def hours(self) -> RuleHistories | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
         (raw,) = self.store.ask(("GET", keys.HOURS))
-        found = unpack(raw, Hours)
+        found = unpack(raw, RuleHistories)
         return found if found is not None and rule_history.sound(found) else None
 
     def commit(
         self,
         lead: str,
         born: str,
-        states: Mapping[str, tuple[State | None, int]],
-        episodes: Sequence[Episode],
-        messages: Sequence[Queued],
+        states: Mapping[str, tuple[AlertState | None, int]],
+        episodes: Sequence[HistoryEntry],
+        messages: Sequence[QueuedNotification],
         *,
         force: bool = False,
     ) -> None:
@@ -286,10 +286,10 @@ class AlertStore:
         Raises LostLead, Stale, DataGone; then, and when the connection fails, it is open which of the earlier chunks
         of CHUNK instances were written, and reading again tells. Cost: 1 round trip a chunk.
         """
-        by_fp: dict[str, list[Queued]] = {}
+        by_fp: dict[str, list[QueuedNotification]] = {}
         for message in messages:
             by_fp.setdefault(message.note.fp, []).append(message)
-        entries: dict[str, list[Episode]] = {}
+        entries: dict[str, list[HistoryEntry]] = {}
         for entry in episodes:
             entries.setdefault(entry.fp, []).append(entry)
         fps = list(dict.fromkeys([*states, *by_fp, *entries]))
@@ -305,9 +305,9 @@ class AlertStore:
     def _commit(
         self,
         guard: tuple[str, str, bool],
-        states: Mapping[str, tuple[State | None, int]],
-        episodes: Sequence[Episode],
-        messages: Sequence[Queued],
+        states: Mapping[str, tuple[AlertState | None, int]],
+        episodes: Sequence[HistoryEntry],
+        messages: Sequence[QueuedNotification],
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
@@ -326,7 +326,7 @@ class AlertStore:
         if answer == "data":
             raise DataGone
         if answer != "ok":
-            raise Stale(answer)
+            raise StaleRevision(answer)
 
     def beat(
         self,
@@ -334,9 +334,9 @@ class AlertStore:
         holder: str,
         *,
         delivers: bool,
-        kept: Kept | None = None,
-        sights: Sights | None = None,
-        hour: Hours | None = None,
+        kept: PersistedDurations | None = None,
+        sights: RuleObservations | None = None,
+        hour: RuleHistories | None = None,
     ) -> bool:
         """Note a full tick, and keep what is given; False when another one leads. Cost: 1 round trip."""
         names = [LEAD, keys.HEARTBEAT]
@@ -353,7 +353,7 @@ class AlertStore:
         found = self.store.script(_MEET, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
         return tuple(sorted(map(_text, found)))
 
-    def put_back(self, lead: str, rules: bytes, mutes: Mutes) -> None:
+    def put_back(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
         """Write what people had set before the store lost its data: rules, silences, acknowledgements.
 
         Raises LostLead. Cost: 1 round trip.
@@ -367,23 +367,23 @@ class AlertStore:
         if not self.store.script(_PUT_BACK, names, *arguments):
             raise LostLead
 
-    def heartbeat(self) -> tuple[float, Beat | None]:
+    def heartbeat(self) -> tuple[float, CheckerBeat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
         time_, beat = self.store.ask(("TIME",), ("HGETALL", keys.HEARTBEAT))
         return int(time_[0]) + int(time_[1]) / 1e6, _beat(_pairs(beat))
 
-    def record(self, entry: Episode) -> None:
+    def record(self, entry: HistoryEntry) -> None:
         """Add to the history what was decided while the store could not be had."""
         self.store.script(_RECORD, (keys.EPISODES,), MAX_EPISODES, pack(entry))
 
 
-def message_keys(message: Queued) -> list[str]:
+def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for the scripts that make one."""
     fp, channel = message.note.fp, message.channel
     return [keys.message(message.id), keys.due(channel), keys.chain(channel, fp)]
 
 
-def message_fields(message: Queued) -> list[Argument]:
+def message_fields(message: QueuedNotification) -> list[Argument]:
     """ARGV of one message, for the scripts that make one."""
     note = message.note
     return [
@@ -419,20 +419,20 @@ def _json_values(flat: Reply, kind: type[Silence]) -> list[Silence]:
     return sorted(found, key=lambda silence: (silence.until, silence.id))
 
 
-def _acks(flat: Reply) -> dict[str, Ack]:
+def _acks(flat: Reply) -> dict[str, Acknowledgement]:
     found = {}
     for fp, raw in _pairs(flat).items():
         try:
-            found[_text(fp)] = msgspec.json.decode(raw, type=Ack)
+            found[_text(fp)] = msgspec.json.decode(raw, type=Acknowledgement)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return found
 
 
-def _beat(fields: Mapping[bytes, bytes]) -> Beat | None:
+def _beat(fields: Mapping[bytes, bytes]) -> CheckerBeat | None:
     try:
         epoch = fields.get(b"lead", b"").rpartition(b":")[2]
-        return Beat(
+        return CheckerBeat(
             int(fields[b"at"]) / 1000,
             _text(fields[b"holder"]),
             fields.get(b"delivers") == b"1",

@@ -52,14 +52,14 @@ class Outcome(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-class Pick(Value, frozen=True, kw_only=True):
+class JobRef(Value, frozen=True, kw_only=True):
     """One job to act on."""
 
     id: str
     stamp: str | None = None
 
 
-class Acted(Value, frozen=True, kw_only=True):
+class ActionResult(Value, frozen=True, kw_only=True):
     """What came of an action on one thing; `new_id` where a job was made, `more` where it must be asked again.
 
     `again`: of a job to be put back, `changed` because that was done before.
@@ -73,12 +73,12 @@ class Acted(Value, frozen=True, kw_only=True):
     again: bool = False
 
 
-def back_before(job_id: str) -> Acted:
+def back_before(job_id: str) -> ActionResult:
     """Of a job to be put back, where that deletion was undone before: it may have run since, and be gone."""
-    return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
 
 
-class Kept(Value, frozen=True, kw_only=True):
+class JobBackup(Value, frozen=True, kw_only=True):
     """All that is needed to put a job back where it was; `blob` is the backend's own form, no one else reads it.
 
     `blob` None: the job is larger than MAX_KEPT_BYTES and can be deleted, but not put back.
@@ -91,7 +91,7 @@ class Kept(Value, frozen=True, kw_only=True):
     name: str | None = None
 
 
-class Wishes(Value, frozen=True, kw_only=True):
+class ActionOptions(Value, frozen=True, kw_only=True):
     """What an action needs beside the job."""
 
     payload: str | None = None  # EDIT: the new payload as JSON text

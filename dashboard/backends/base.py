@@ -36,7 +36,7 @@ from ..model import (
 )
 from ..settings import SourceSettings
 from ..sources.source import Source
-from .actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from .actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 
 # Rates are told over the last five minutes; a backend's first answer reaches back no further.
 FLOW_WINDOW_S = 300.0
@@ -46,7 +46,7 @@ WINDOW_ROWS = 500
 SIFTABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
 # A sift looks at so many jobs and bytes at once, which keeps the server busy for 2 to 4 ms.
 SIFT_ROWS, SIFT_BYTES = 5000, 512 * 1024
-NO_WISHES = Wishes()
+NO_WISHES = ActionOptions()
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class EventAccess:
     """Which of the `channels` that are listened to the server refuses, and what is missing `without` those."""
 
     channels: tuple[str, ...]
@@ -221,12 +221,12 @@ class Backend(abc.ABC):
         del ref, state, word, offset
         return None
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """The jobs of a page (`per_page` up to MAX_BATCH) by id and stamp, in the order of `jobs`.
 
         Cost: at most 2 round trips.
         """
-        return [Pick(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
+        return [JobRef(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
 
     def offered(
         self,
@@ -242,8 +242,8 @@ class Backend(abc.ABC):
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         """What came of `action` on jobs in `state`, one Acted per pick, in order; at most MAX_BATCH picks.
 
         Each job is moved in one MULTI or script, only from the state and stamp that the pick names, and never altered
@@ -252,55 +252,55 @@ class Backend(abc.ABC):
         """
         del ref, state, wishes
         why = self.withheld.get(action, f"{self.title} does not offer this.")
-        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """All that is needed to put jobs back, read and not changed: a Kept per pick, or an Acted for one that is
         gone, changed or may not be deleted; in order. Cost: at most 3 round trips.
         """
         del ref, state
         why = self.withheld.get(Action.DELETE, f"{self.title} does not offer this.")
-        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete jobs that are as they were when they were taken, one Acted each, in order. Atomic per job.
 
         Raises as `act`. Cost: a few round trips, whatever the number.
         """
         del ref, state
-        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
-    def take_unlisted(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take_unlisted(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As `take`, of jobs that stand in no list and that no worker runs; others are `changed`."""
         del ref
         why = f"{self.title} does not offer this."
-        return [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def delete_unlisted(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+    def delete_unlisted(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """As `delete`, of what `take_unlisted` took. `restore` puts them back."""
         del ref
-        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put deleted jobs back where they were, one Acted each, in order; `changed` where the id is in use again.
 
         Asking twice never makes two of one, and never brings back one that ran since it was put back: `changed`, with
         `again` set where that is known. Raises as `act`. Cost: a few round trips, whatever the number.
         """
         del ref, state
-        return [Acted(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """What came of an action on a queue. Bounded work: where `more` is set, it is asked again until done."""
-        return Acted(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
 
-    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         """What came of an action on a schedule, as `schedules` told it."""
-        return Acted(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
 
-    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+    def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         """What came of an action on a worker, as `workers` told it; done = asked, the worker obeys in its own time."""
-        return Acted(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        return ActionResult(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
 
     def tend(self) -> None:  # noqa: B027 most backends need nothing
         """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
@@ -329,7 +329,7 @@ class Backend(abc.ABC):
         del refs
         return ()
 
-    def hearing(self) -> Hearing | None:
+    def hearing(self) -> EventAccess | None:
         """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
         return None
 

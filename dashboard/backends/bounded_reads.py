@@ -49,7 +49,7 @@ def stamp_of(raw: bytes) -> str:
     return f"{hashlib.sha1(ends, usedforsecurity=False).hexdigest()[:20]}-{len(raw)}"
 
 
-class Stretch(NamedTuple):
+class ListRange(NamedTuple):
     """What was read of a list or set: its size (or the error in its place), rows, and the place after the last one."""
 
     size: Reply
@@ -57,7 +57,7 @@ class Stretch(NamedTuple):
     reached: int
 
 
-def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int) -> Stretch:
+def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int) -> ListRange:
     """The rows from place `first` to before `stop`, `width` values each; fewer when PAGE_READ_BYTES are reached.
 
     `ask(place)` answers [size, values, place reached, bytes read] of a script that begins at `place`, or an error.
@@ -69,16 +69,16 @@ def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int)
     while True:
         reply = ask(at)
         if not isinstance(reply, list):
-            return Stretch(reply, rows, at)
+            return ListRange(reply, rows, at)
         size, values, reached, some = reply
         if not isinstance(size, int):
-            return Stretch(size, rows, at)
+            return ListRange(size, rows, at)
         rows += zip(*[iter(values)] * width, strict=True)
         read += some
         received += sum(len(value) for value in values if isinstance(value, bytes))
         stop = min(stop, size)
         if reached <= at or reached >= stop or read >= PAGE_READ_BYTES or received >= PAGE_BYTES:
-            return Stretch(size, rows, max(at, min(reached, stop)))
+            return ListRange(size, rows, max(at, min(reached, stop)))
         at = reached
 
 
@@ -98,7 +98,7 @@ def unread_rows(ref: QueueRef, state: State, native: str, first: int, stop: int)
     )
 
 
-class Member(NamedTuple):
+class ListMember(NamedTuple):
     """A member at a place of a list or set; its score in a set."""
 
     place: int
@@ -108,7 +108,7 @@ class Member(NamedTuple):
 
 def read_plainly(
     source: Source, key: Argument, kind: str, first: int, stop: int, *, backwards: bool = False
-) -> Iterator[Member]:
+) -> Iterator[ListMember]:
     """The members from place `first` to before `stop`, without scripts; fewer when PLAIN_BYTES are reached.
 
     Places count as in `each_member`. Cost: 2 round trips for a key that is no larger than SMALL_KEY_BYTES, and
@@ -124,9 +124,9 @@ def read_plainly(
         if not isinstance(reply, list):
             return
         if kind == "list":
-            found = [Member(at + n, raw) for n, raw in enumerate(reversed(reply))]
+            found = [ListMember(at + n, raw) for n, raw in enumerate(reversed(reply))]
         else:
-            found = [Member(at + n, *pair) for n, pair in enumerate(zip(reply[::2], reply[1::2], strict=True))]
+            found = [ListMember(at + n, *pair) for n, pair in enumerate(zip(reply[::2], reply[1::2], strict=True))]
         yield from found
         read += sum(len(member.raw) for member in found)
         if read >= PLAIN_BYTES:

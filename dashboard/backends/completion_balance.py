@@ -11,7 +11,7 @@ SUM_S = 60.0
 SMALL_SHARE = 0.05
 
 
-class Balance(NamedTuple):
+class CompletionBalance(NamedTuple):
     """The sums of a minute, and when an earlier minute last had jobs that left no record."""
 
     began: float = 0.0
@@ -21,13 +21,13 @@ class Balance(NamedTuple):
     last_seen: int = 0
     hidden_at: float | None = None
 
-    def add(self, at: float, ended: int, seen: int) -> Balance:
+    def add(self, at: float, ended: int, seen: int) -> CompletionBalance:
         """With a look at `at` (seconds of any steady clock), when so many ended and so many records came."""
         if self is BALANCED and not ended and not seen:
             return self  # as in most queues at most looks
         if at - self.began < SUM_S:
             return self._replace(ended=self.ended + ended, seen=self.seen + seen, last_seen=seen)
-        return Balance(at, ended, seen, self.last_seen, seen, at if self._lacks_records else self.hidden_at)
+        return CompletionBalance(at, ended, seen, self.last_seen, seen, at if self._lacks_records else self.hidden_at)
 
     @property
     def excess(self) -> int:
@@ -45,9 +45,9 @@ class Balance(NamedTuple):
         """
         return self._lacks_records or (self.hidden_at is not None and at - self.hidden_at < FLOW_WINDOW_S)
 
-    def grown(self, before: Balance) -> int:
+    def grown(self, before: CompletionBalance) -> int:
         """How many jobs without a record the last look brought; `before` = the balance without it."""
         return max(0, self.excess - (before.excess if before.began == self.began else 0))
 
 
-BALANCED = Balance()
+BALANCED = CompletionBalance()

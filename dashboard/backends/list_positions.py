@@ -18,7 +18,7 @@ REACH = 100_000
 PIECE, PIECES = 5_000, 3
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """Where a job stands: 0 = first of the list; the id after it, b"" at the end; how many stand after it."""
 
     at: int
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     behind: int = 0
 
 
-class Places(dict[str, Place]):
+class ListPositions(dict[str, ListPosition]):
     """Where jobs stand, by id; `whole` = all of the list was within reach, so that what is not here is not there."""
 
     whole: bool = True
@@ -39,14 +39,14 @@ class Places(dict[str, Place]):
         return f"not found within {REACH:,} from each end of its line: a worker has just taken it, or it stands between"
 
 
-def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> Places:
+def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> ListPositions:
     """The places of those of `ids` that stand in the list within REACH of an end.
 
     `served_last`: workers take from its end and jobs come to its front, so that places are told by the end.
     Cost: 1 round trip; where not all stand near an end, 1 more for each 15,000 ids up to the last of them.
     """
     wanted = {raw_bytes(job_id): job_id for job_id in ids}
-    found = Places()
+    found = ListPositions()
     # Of each stretch an id more is read than is looked at, which tells what comes after its last one.
     length, head, tail = source.batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])
     if not isinstance(length, int) or not isinstance(head, list) or not isinstance(tail, list):
@@ -80,7 +80,12 @@ def _pieces(key: str, first: int, end: int, length: int, from_end: bool) -> Iter
 
 
 def _find(
-    entries: Sequence[bytes], first: int, most: int, length: int, wanted: dict[bytes, str], found: dict[str, Place]
+    entries: Sequence[bytes],
+    first: int,
+    most: int,
+    length: int,
+    wanted: dict[bytes, str],
+    found: dict[str, ListPosition],
 ) -> None:
     """Move those of `wanted` that are among the `most` first of `entries` to `found`."""
     if not wanted:
@@ -89,4 +94,4 @@ def _find(
     for n, entry in enumerate(entries[:most]):
         job_id = wanted.pop(entry, None)
         if job_id is not None:
-            found[job_id] = Place(first + n, entries[n + 1] if n < last else b"", length - first - n - 1)
+            found[job_id] = ListPosition(first + n, entries[n + 1] if n < last else b"", length - first - n - 1)

@@ -16,7 +16,7 @@ from .base import Backend
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class MonitoredSources:
     """What this Queuedeck looks at: sources by name, and the backends of each in the order of the registry."""
 
     sources: dict[str, Source]
@@ -42,12 +42,14 @@ class Watch:
         raise NotFound(f"{name!r} is not a library that is watched on {source!r}.")
 
     @property
-    def titles(self) -> Titles:
+    def titles(self) -> LibraryTitles:
         """The libraries' names for people, by backend name."""
-        return Titles({backend.name: backend.title for backends in self.backends.values() for backend in backends})
+        return LibraryTitles(
+            {backend.name: backend.title for backends in self.backends.values() for backend in backends}
+        )
 
 
-class Titles(dict[str, str]):
+class LibraryTitles(dict[str, str]):
     """Names of libraries for people; one that is not watched here is called as it is in the settings."""
 
     def __missing__(self, name: str) -> str:
@@ -82,7 +84,7 @@ def _server(url: str | None) -> str | None:
     return f"{place}{parts.path if parts.scheme == 'unix' else ''}/{database}"
 
 
-def watch(settings: Settings) -> Watch:
+def watch(settings: Settings) -> MonitoredSources:
     """The Watch that `settings` describe; opens no connection. Raises ConfigurationError for an unknown library."""
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
@@ -97,4 +99,4 @@ def watch(settings: Settings) -> Watch:
     )
     for backend in (backend for group in backends.values() for backend in group):
         backend.own = own
-    return Watch(sources, backends, own, fingerprint_of(settings))
+    return MonitoredSources(sources, backends, own, fingerprint_of(settings))

@@ -17,7 +17,7 @@ from ..errors import BackendUnavailable, Forbidden, QueuedeckError
 from ..model import Value
 from ..sources.source import Argument, Reply
 from ..store.redis_store import PREFIX, Store
-from .groups import Group
+from .groups import ErrorGroup
 
 GROUPS = f"{PREFIX}:groups"
 SEEN = f"{PREFIX}:groups:seen"
@@ -77,7 +77,7 @@ return 1
 """
 
 
-class Remark(Value, frozen=True, kw_only=True):
+class Annotation(Value, frozen=True, kw_only=True):
     """What is known of one group; times in seconds since 1970."""
 
     first_at: float | None = None  # when Queuedeck first saw it
@@ -95,7 +95,7 @@ class Remark(Value, frozen=True, kw_only=True):
     note_by: str | None = None
     note_at: float | None = None
 
-    def marks(self, group: Group | None, now: float) -> tuple[str, ...]:
+    def marks(self, group: ErrorGroup | None, now: float) -> tuple[str, ...]:
         """Words for the page, the most urgent first: came back, new, acknowledged, ignored, resolved.
 
         Coming back ends an acknowledgement, and a death after it ends a resolution.
@@ -125,22 +125,22 @@ class Remark(Value, frozen=True, kw_only=True):
         return self.ignored_above is not None and count <= self.ignored_above
 
 
-NOTHING_KNOWN = Remark()
+NOTHING_KNOWN = Annotation()
 
 
 @dataclass(frozen=True, slots=True)
-class Remarks:
+class Annotations:
     """What is known of many groups, by fingerprint; `problem` = why nothing is."""
 
-    by_id: Mapping[str, Remark]
+    by_id: Mapping[str, Annotation]
     problem: str | None = None
 
-    def of(self, fingerprint: str) -> Remark:
+    def of(self, fingerprint: str) -> Annotation:
         """What is known of one; an empty Remark when nothing is."""
         return self.by_id.get(fingerprint, NOTHING_KNOWN)
 
 
-class Book:
+class AnnotationStore:
     """What one store remembers of groups, thread-safe."""
 
     def __init__(self, store: Store) -> None:
@@ -150,7 +150,7 @@ class Book:
         """Seconds since 1970 by the clock of the store; see Store.now_s."""
         return self._store.now_s()
 
-    def sync(self, groups: Sequence[Group]) -> Remarks:
+    def sync(self, groups: Sequence[ErrorGroup]) -> Annotations:
         """Note that these groups are there, and answer what is known of them.
 
         Never raises: where nothing can be kept, the marks are unknown, and the answer says why. Cost: 1 round trip for
@@ -163,10 +163,10 @@ class Book:
             ids = [group.kind.id for group in groups]
             replies = self._store.ask(*(("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids))
         except QueuedeckError as exc:
-            return Remarks({}, _why(exc))
-        return Remarks({id_: _remark(reply) for id_, reply in zip(ids, replies, strict=True)})
+            return Annotations({}, _why(exc))
+        return Annotations({id_: _remark(reply) for id_, reply in zip(ids, replies, strict=True)})
 
-    def get(self, fingerprint: str) -> Remark:
+    def get(self, fingerprint: str) -> Annotation:
         """What is known of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         return _remark(self._store.ask(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0])
 
@@ -187,7 +187,7 @@ def acknowledged(by: str, at: float) -> dict[str, str | float | None]:
     return {"ack_by": by, "ack_at": at}
 
 
-def _arguments(groups: Iterable[Group], now: float) -> Iterable[Argument]:
+def _arguments(groups: Iterable[ErrorGroup], now: float) -> Iterable[Argument]:
     yield from (_plain(now), QUIET_S, MAX_KEPT, len(WORDS), *WORDS)
     for group in groups:
         # Where a list was not read to its end, its older jobs may still be there: then only a quiet time tells.
@@ -201,7 +201,7 @@ def _plain(value: str | float | None) -> str:
     return "" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _remark(reply: Reply) -> Remark:
+def _remark(reply: Reply) -> Annotation:
     values = dict(zip(WORDS, reply if isinstance(reply, list) else (), strict=False))
 
     def number(word: str) -> float | None:
@@ -217,7 +217,7 @@ def _remark(reply: Reply) -> Remark:
         return raw[: limit * 4].decode("utf-8", "replace")[:limit] or None if isinstance(raw, bytes) else None
 
     above = number("ignored_above")
-    return Remark(
+    return Annotation(
         first_at=number("first"),
         newest_at=number("newest"),
         back_at=number("back"),

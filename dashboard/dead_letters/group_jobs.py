@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ..backends.base import WINDOW_ROWS
 from ..model import QueueRef, State
 from .fingerprint import of_job
-from .groups import Reading
-from .lists import BackendOf, Mark, Place, Unreadable, marks, window
+from .groups import GroupedDeadLetters
+from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, marks, window
 from .origin_queue import home_of
 
 # A list that moves while it is read is gone through again for those that were passed over.
@@ -17,7 +17,7 @@ TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadList:
     """A list that could not be read to its end, so that jobs of it may be left out; `why` in one line."""
 
     queue: QueueRef
@@ -30,10 +30,10 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class GroupJob:
     """One job, the list in which it stands, and the queue out of which it came there, where its data tells."""
 
-    place: Place
+    place: DeadLetterList
     mark: Mark
     home: str | None
 
@@ -48,8 +48,13 @@ _Known = tuple[str, str | None]
 
 
 def members(
-    lists: Sequence[Place], backend_of: BackendOf, reading: Reading, fingerprint: str | None, most: int, rows: int
-) -> Iterator[Found | Unread]:
+    lists: Sequence[DeadLetterList],
+    backend_of: BackendOf,
+    reading: GroupedDeadLetters,
+    fingerprint: str | None,
+    most: int,
+    rows: int,
+) -> Iterator[GroupJob | UnreadList]:
     """The jobs of a group, or of any with None, `most` of them at most, among the first `rows` of each list.
 
     `reading` tells of which kind most of them are. A list that cannot be read is named in its place.
@@ -65,11 +70,11 @@ def members(
                     return
                 found += 1
                 yield one
-        except Unreadable as exc:
-            yield Unread(place.queue.ref, str(exc))
+        except ListUnreadable as exc:
+            yield UnreadList(place.queue.ref, str(exc))
 
 
-def _known(reading: Reading) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
+def _known(reading: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
     known: dict[tuple[QueueRef, State], dict[Mark, _Known]] = {}
     for group in reading.groups:
         for member in group.jobs:
@@ -79,14 +84,14 @@ def _known(reading: Reading) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]
 
 
 def _in_list(
-    place: Place, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
-) -> Iterator[Found]:
+    place: DeadLetterList, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
+) -> Iterator[GroupJob]:
     """Those of one list, in its order but for those that had to be read."""
     there = marks(place, backend_of, rows)
     for mark in there:
         kind, home = known.get(mark, (None, None))
         if kind is not None and fingerprint in (None, kind):
-            yield Found(place, mark, home)
+            yield GroupJob(place, mark, home)
     unknown = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(there) if mark not in known}
     for _ in range(TURNS):
         for page in sorted(set(unknown.values())):
@@ -96,7 +101,7 @@ def _in_list(
                     continue
                 if fingerprint is None or of_job(row.job, row.stack).id == fingerprint:
                     home = home_of(row.job, row.text, place.queue.name) if place.is_dlq else None
-                    yield Found(place, mark, home)
+                    yield GroupJob(place, mark, home)
         if not unknown:
             return
         again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(marks(place, backend_of, rows))}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..model import QueueRef, State
 from .fingerprint import Fingerprint
-from .index import Listed, Problem, Row
+from .index import DeadLetter, IndexedList, Problem
 
 # Hostile errors may all differ: so many kinds are told apart, the jobs beyond are only counted.
 MAX_GROUPS = 1000
@@ -17,7 +17,7 @@ SLOT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class GroupQueue:
     """One queue that has jobs of a group; `ref` leads to the list in which they stand."""
 
     ref: QueueRef
@@ -27,16 +27,16 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMember:
     """One job of a group, and the list in which it stands: a queue's, of one state."""
 
     ref: QueueRef
     state: State
-    row: Row
+    row: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ErrorGroup:
     """Jobs that died of the same error; figures are of the jobs that were read.
 
     `trend` = deaths in SLOTS slices of SLOT_S, the oldest first; `jobs` = all of them, newest first. Times in seconds
@@ -48,8 +48,8 @@ class Group:
     first_at: float | None
     last_at: float | None
     trend: tuple[int, ...]
-    spots: tuple[Spot, ...]  # most jobs first
-    jobs: tuple[Member, ...]
+    spots: tuple[GroupQueue, ...]  # most jobs first
+    jobs: tuple[GroupMember, ...]
     whole: bool  # all lists in which it was seen were read to their end
 
     @property
@@ -64,13 +64,13 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GroupedDeadLetters:
     """All groups, most jobs first, of `scanned` jobs of the `total` that the lists hold.
 
     `beyond` = jobs of kinds beyond MAX_GROUPS. `at_least` = there may be more jobs than `total`, which are not listed.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[ErrorGroup, ...]
     scanned: int
     total: int
     read_at: float  # seconds since 1970
@@ -83,14 +83,14 @@ class Reading:
         """Whether there are dead letters that are in no group."""
         return self.scanned < self.total or self.beyond > 0 or self.at_least
 
-    def find(self, fingerprint: str) -> Group | None:
+    def find(self, fingerprint: str) -> ErrorGroup | None:
         """The group of that fingerprint; None when no job that was read belongs to it."""
         return next((group for group in self.groups if group.kind.id == fingerprint), None)
 
 
-def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) -> Reading:
+def grouped(lists: Sequence[IndexedList], problems: Sequence[Problem], now: float) -> GroupedDeadLetters:
     """The rows that are known of `lists`, by what killed them. `now` in seconds since 1970. Pure."""
-    piles: dict[str, _Pile] = {}
+    piles: dict[str, _GroupBuilder] = {}
     beyond = 0
     for listed in lists:
         ref, state, whole = listed.ref, listed.state, listed.whole and listed.next_page is None
@@ -100,10 +100,10 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
                 if len(piles) >= MAX_GROUPS:
                     beyond += 1
                     continue
-                pile = piles[row.kind.id] = _Pile(row.kind)
+                pile = piles[row.kind.id] = _GroupBuilder(row.kind)
             pile.whole = pile.whole and whole
-            pile.add(Member(ref, state, row), now)
-    return Reading(
+            pile.add(GroupMember(ref, state, row), now)
+    return GroupedDeadLetters(
         groups=tuple(sorted((pile.group() for pile in piles.values()), key=lambda group: -group.count)),
         scanned=sum(len(listed.rows) for listed in lists),
         total=sum(listed.total for listed in lists),
@@ -114,13 +114,13 @@ def grouped(lists: Sequence[Listed], problems: Sequence[Problem], now: float) ->
     )
 
 
-def without(reading: Reading, gone: Mapping[tuple[QueueRef, State], Collection[str]]) -> Reading:
+def without(reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]) -> GroupedDeadLetters:
     """The reading after jobs of those ids left those lists. Pure."""
 
-    def left(member: Member) -> bool:
+    def left(member: GroupMember) -> bool:
         return member.row.id in gone.get((member.ref, member.state), ())
 
-    kept: list[Group] = []
+    kept: list[ErrorGroup] = []
     lost = 0
     for group in reading.groups:
         touched = any((spot.ref, spot.state) in gone for spot in group.spots)
@@ -130,7 +130,7 @@ def without(reading: Reading, gone: Mapping[tuple[QueueRef, State], Collection[s
             continue
         lost += len(group.jobs) - len(jobs)
         if jobs:
-            pile = _Pile(group.kind, group.whole)
+            pile = _GroupBuilder(group.kind, group.whole)
             for member in jobs:
                 pile.add(member, reading.read_at)
             kept.append(pile.group())
@@ -145,7 +145,7 @@ def without(reading: Reading, gone: Mapping[tuple[QueueRef, State], Collection[s
 
 
 @dataclass(slots=True)
-class _Pile:
+class _GroupBuilder:
     """A group in the making."""
 
     kind: Fingerprint
@@ -154,9 +154,9 @@ class _Pile:
     last_at: float | None = None
     trend: list[int] = field(default_factory=lambda: [0] * SLOTS)
     spots: dict[tuple[QueueRef, State, str], int] = field(default_factory=dict)
-    jobs: list[Member] = field(default_factory=list)
+    jobs: list[GroupMember] = field(default_factory=list)
 
-    def add(self, member: Member, now: float) -> None:
+    def add(self, member: GroupMember, now: float) -> None:
         row = member.row
         spot = (member.ref, member.state, row.queue)
         self.spots[spot] = self.spots.get(spot, 0) + 1
@@ -168,9 +168,9 @@ class _Pile:
                 self.trend[SLOTS - 1 - max(0, slot)] += 1
         self.jobs.append(member)
 
-    def group(self) -> Group:
-        spots = (Spot(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
-        return Group(
+    def group(self) -> ErrorGroup:
+        spots = (GroupQueue(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
+        return ErrorGroup(
             kind=self.kind,
             count=len(self.jobs),
             first_at=self.first_at,

@@ -15,7 +15,7 @@ from ..backends.unreadable_data import readable
 from ..clock import monotonic_s
 from ..model import Job, QueueRef, QueueStats, Searched, State
 from .fingerprint import Fingerprint, of_job
-from .lists import BackendOf, Mark, Place, Unreadable, marks, places, uncounted, window
+from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, marks, places, uncounted, window
 from .origin_queue import home_of
 
 ROWS_PER_LIST = 5000
@@ -27,7 +27,7 @@ KEPT_TEXT = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DeadLetter:
     """One dead letter. `at` = when it died, in seconds since 1970; None where the library tells no time.
 
     `home` = the queue out of which it came into a dead-letter queue, where its data tells.
@@ -45,11 +45,11 @@ class Row:
 
 
 @dataclass(slots=True)
-class Listed:
+class IndexedList:
     """One list: its newest jobs by mark, and what is known of them. `whole` = it has no more than these."""
 
-    place: Place
-    rows: dict[Mark, Row] = field(default_factory=dict)
+    place: DeadLetterList
+    rows: dict[Mark, DeadLetter] = field(default_factory=dict)
     whole: bool = False
     looked_at: float = 0.0  # monotonic
     _pages: list[int] = field(default_factory=list)  # those with jobs that are not known, the newest first
@@ -80,12 +80,12 @@ class Listed:
             if mark not in self.rows:
                 self.rows[mark] = readable(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
 
-    def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> Row:
+    def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
         kind = of_job(found.job, found.stack)
         home = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
         return _row(kinds.setdefault(kind.id, kind), found.job, home)
 
-    def _unreadable(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> Row:
+    def _unreadable(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> DeadLetter:
         bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, stamp=job.stamp, problem=why)
         kind = of_job(bare, None)
         return _row(kinds.setdefault(kind.id, kind), bare, None)
@@ -109,15 +109,15 @@ class Listed:
 Problem = tuple[str, str, str, str]  # source, library, queue, why it could not be read
 
 
-class Rows:
+class DeadLetterIndex:
     """The rows of one process. Not thread-safe."""
 
     def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str]) -> None:
         self._backend_of = backend_of
         self._dlq_globs = tuple(dlq_globs)
-        self._lists: dict[tuple[str, str, str, State], Listed] = {}
+        self._lists: dict[tuple[str, str, str, State], IndexedList] = {}
 
-    def look(self, queues: Sequence[QueueStats]) -> tuple[list[Listed], list[Problem]]:
+    def look(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[Problem]]:
         """The lists of dead letters of `queues` with what is known of their rows, for SECONDS of reading at most.
 
         Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS rows that are new.
@@ -128,7 +128,7 @@ class Rows:
             for queue, why in uncounted(queues, self._backend_of, self._dlq_globs)
         ]
         current = places(queues, self._backend_of, self._dlq_globs)
-        lists = {place.key: self._lists.get(place.key) or Listed(place) for place in current}
+        lists = {place.key: self._lists.get(place.key) or IndexedList(place) for place in current}
         for place in current:
             lists[place.key].place = place
         self._lists = lists
@@ -138,7 +138,7 @@ class Rows:
         self._read(waiting, ends, problems)
         return list(lists.values()), problems
 
-    def _marked(self, listed: Listed, ends: float, problems: list[Problem]) -> bool:
+    def _marked(self, listed: IndexedList, ends: float, problems: list[Problem]) -> bool:
         if monotonic_s() > ends:
             return False
         try:
@@ -146,13 +146,13 @@ class Rows:
             if not found:
                 window(listed.place, self._backend_of, 1)  # says why, where a list cannot be read
             listed.settle(found)
-        except Unreadable as exc:
+        except ListUnreadable as exc:
             problems.append(_problem(listed, exc))
             listed.lose()
             return False
         return True
 
-    def _read(self, waiting: list[Listed], ends: float, problems: list[Problem]) -> None:
+    def _read(self, waiting: list[IndexedList], ends: float, problems: list[Problem]) -> None:
         """Read what is not known. The lists take turns, so that a long one does not hide the others."""
         kinds = {row.kind.id: row.kind for listed in self._lists.values() for row in listed.rows.values()}
         known = sum(len(listed.rows) for listed in self._lists.values())
@@ -166,7 +166,7 @@ class Rows:
                     return
                 try:
                     found = window(listed.place, self._backend_of, page)
-                except Unreadable as exc:
+                except ListUnreadable as exc:
                     problems.append(_problem(listed, exc))
                     waiting.remove(listed)
                     continue
@@ -175,16 +175,16 @@ class Rows:
                 known += len(listed.rows) - before
 
 
-def _problem(listed: Listed, exc: Unreadable) -> Problem:
+def _problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
     queue = listed.place.queue
     return (queue.source, queue.backend, queue.name, str(exc))
 
 
-def _row(kind: Fingerprint, job: Job, home: str | None) -> Row:
+def _row(kind: Fingerprint, job: Job, home: str | None) -> DeadLetter:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
     # One that waits in a dead-letter queue died when it came there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
-    return Row(
+    return DeadLetter(
         kind=kind,
         id=job.id,
         stamp=job.stamp,

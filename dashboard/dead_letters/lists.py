@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..backends.actions import MAX_BATCH, Pick
+from ..backends.actions import MAX_BATCH, JobRef
 from ..backends.base import WINDOW_ROWS, Backend
 from ..backends.unreadable_data import foreseen
 from ..errors import QueuedeckError
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeadLetterList:
     """One list of dead letters; `count` = jobs in it by the newest snapshot; `at_least` = there may be more."""
 
     queue: QueueStats
@@ -51,7 +51,7 @@ class Place:
         return self.state is State.WAITING
 
 
-class Unreadable(Exception):
+class ListUnreadable(Exception):
     """A list that could not be read; its text says why, in one line."""
 
 
@@ -60,10 +60,10 @@ def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
     return not queue.shared and any(glob_matches(glob, queue.name) for glob in dlq_globs)
 
 
-def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[Place]:
+def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[DeadLetterList]:
     """The lists that hold something, the longest first."""
     found = [
-        Place(queue, state, count)
+        DeadLetterList(queue, state, count)
         for queue, state in _wanted(queues, backend_of, dlq_globs)
         if (count := queue.counts.of(state))
     ]
@@ -96,7 +96,7 @@ def _wanted(
             yield queue, State.WAITING
 
 
-def marks(place: Place, backend_of: BackendOf, most: int) -> list[Mark]:
+def marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]:
     """The first `most` jobs of a list by id and stamp, each once, in the order of the list.
 
     Raises Unreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
@@ -111,11 +111,11 @@ def marks(place: Place, backend_of: BackendOf, most: int) -> list[Mark]:
     return list(found)
 
 
-def _picks(place: Place, query: JobQuery, backend: Backend) -> Sequence[Pick]:
+def _picks(place: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
     return backend.picks(place.queue.ref, query)
 
 
-def window(place: Place, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
+def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
     """The rows of a page, newest first where the library's list is; each job in the place's state.
 
     Raises Unreadable. Cost: at most 2 round trips.
@@ -135,10 +135,10 @@ def window(place: Place, backend_of: BackendOf, page: int, per_page: int = WINDO
     ]
 
 
-def _asked(place: Place, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
+def _asked(place: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
     queue = place.queue
     try:
         with foreseen(f"the {place.state.value} jobs", queue.name):
             return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
-        raise Unreadable(exc.message) from exc
+        raise ListUnreadable(exc.message) from exc

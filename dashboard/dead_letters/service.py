@@ -10,10 +10,10 @@ from ..clock import monotonic_s
 from ..model import QueueRef, QueueStats, State
 from ..sources.source import Meter, metered
 from . import groups
-from .annotations import Book, Remarks
-from .group_jobs import Found, Unread, members
-from .groups import Reading
-from .index import Rows
+from .annotations import Annotations, AnnotationStore
+from .group_jobs import GroupJob, UnreadList, members
+from .groups import GroupedDeadLetters
+from .index import DeadLetterIndex
 from .lists import BackendOf, is_dlq, places, uncounted
 
 # Reading takes no more than a sixth of the time: what took a second is kept for five.
@@ -25,26 +25,26 @@ Spot = tuple[QueueRef, State]
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class GroupList:
     """One reading, what is known of its groups, and what both cost."""
 
-    reading: Reading
-    remarks: Remarks
+    reading: GroupedDeadLetters
+    remarks: Annotations
     seconds: float
     cost: Meter
 
 
-class Triage:
+class DeadLetterService:
     """Keeps the last board; one thread reads a new one while the others get the last. Thread-safe."""
 
-    def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str], book: Book, keep_s: float) -> None:
+    def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str], book: AnnotationStore, keep_s: float) -> None:
         self.book = book
         self._backend_of = backend_of
         self._dlq_globs = tuple(dlq_globs)
         self._keep_s = keep_s
-        self._rows = Rows(backend_of, dlq_globs)
+        self._rows = DeadLetterIndex(backend_of, dlq_globs)
         self._lock = threading.Lock()  # also guards the rows
-        self._board: Board | None = None
+        self._board: GroupList | None = None
         # What acts took out of lists since the last look began, which may have seen it before; the first `_applied` of
         # them are left out of the board.
         self._left: list[tuple[float, Spot, frozenset[str]]] = []
@@ -52,7 +52,7 @@ class Triage:
         self._left_lock = threading.Lock()
         self._next_look = 0.0  # monotonic
 
-    def board(self, queues: Sequence[QueueStats]) -> Board:
+    def board(self, queues: Sequence[QueueStats]) -> GroupList:
         """The board, an interval old at most, or REST_FACTOR times as old as reading takes. Never raises.
 
         Cost: mostly none; see Rows.look and Book.sync.
@@ -87,7 +87,7 @@ class Triage:
         with self._lock, self._left_lock:
             self._board = None
 
-    def _after_acts(self, board: Board) -> Board:
+    def _after_acts(self, board: GroupList) -> GroupList:
         """The newest board without what left since it was read."""
         with self._left_lock:
             newest = self._board or board
@@ -124,7 +124,7 @@ class Triage:
         most: int,
         rows_per_list: int,
         only: Collection[tuple[QueueRef, State]] | None = None,
-    ) -> Iterator[Found | Unread]:
+    ) -> Iterator[GroupJob | UnreadList]:
         """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost.
 
         Queues of which nobody knows whether they hold dead letters are named after them.
@@ -135,16 +135,16 @@ class Triage:
         yield from members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
         for queue, why in uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == queue.ref for ref, _ in only):
-                yield Unread(queue.ref, why)
+                yield UnreadList(queue.ref, why)
 
     def is_dlq(self, queue: QueueStats) -> bool:
         """Whether the settings name the queue for dead letters."""
         return is_dlq(queue, self._dlq_globs)
 
-    def _read(self, queues: Sequence[QueueStats]) -> Board:
+    def _read(self, queues: Sequence[QueueStats]) -> GroupList:
         started = monotonic_s()
         with metered() as meter:
             lists, problems = self._rows.look(queues)
             reading = groups.grouped(lists, problems, self.book.now_s())
             remarks = self.book.sync(reading.groups)
-        return Board(reading, remarks, monotonic_s() - started, meter)
+        return GroupList(reading, remarks, monotonic_s() - started, meter)

@@ -13,7 +13,7 @@ from ..errors import QueuedeckError
 from ..model import QueueStats, Searched, State
 from ..redact import mask_text, masked_logger
 from .fingerprint import Fingerprint, of_job
-from .lists import BackendOf, Place, Unreadable, window
+from .lists import BackendOf, DeadLetterList, ListUnreadable, window
 
 log = masked_logger(__name__)
 
@@ -34,7 +34,7 @@ _Key = tuple[str, str, str]
 @dataclass(slots=True)
 class _Task:
     key: _Key
-    place: Place
+    place: DeadLetterList
     only: str | None  # the queue that is meant, where the list is that of all queues
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -99,11 +99,11 @@ class TopErrors:
         except QueuedeckError:
             return None
         if queue.counts.dead:
-            return _Task(key, Place(queue, State.DEAD, queue.counts.dead), None)
+            return _Task(key, DeadLetterList(queue, State.DEAD, queue.counts.dead), None)
         for other in mine:
             if other.shared and other.prefix == queue.prefix and other.counts.dead:
                 only = name.removeprefix(f"{queue.prefix}:") if queue.prefix else name
-                return _Task(key, Place(other, State.DEAD, other.counts.dead), only)
+                return _Task(key, DeadLetterList(other, State.DEAD, other.counts.dead), only)
         return None
 
     def _start(self) -> None:
@@ -115,7 +115,7 @@ class TopErrors:
         while (task := self._tasks.get()) is not None:
             try:
                 self._keep(task.key, self._read(task))
-            except Unreadable as exc:
+            except ListUnreadable as exc:
                 log.info("no errors for the message about %r: %s", task.key[2], exc)
             except Exception:
                 log.exception("no errors for the message about %r", task.key[2])

@@ -16,7 +16,7 @@ from bullmq import FlowProducer, Queue, Worker
 from . import catalogue, faults
 from .catalogue import DEAD_ENDPOINT
 from .parent_watch import end_with_parent, leave
-from .rate import Pace
+from .rate import WorkRate
 
 TICK_S = 0.5
 # What keeps the demo small: finished jobs beyond these numbers are removed by BullMQ itself.
@@ -81,7 +81,7 @@ async def fulfil_order(job: Any, _token: str) -> dict[str, Any]:
     return {"parcel": f"PX{random.randint(10**8, 10**9)}"}
 
 
-class Shop:
+class BullMQProducer:
     """The queues, and what is added to them."""
 
     def __init__(self, redis_url: str) -> None:
@@ -143,12 +143,12 @@ class Shop:
     async def produce(self) -> None:
         """Add work until the process is ended."""
         await self.queues["data-exports"].pause()
-        plans: tuple[tuple[str, Pace, Callable[[], Awaitable[None]]], ...] = (
-            ("webhooks", Pace(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.webhook),
-            ("search-index", Pace(per_s=5.0, bound=600, burst=320, burst_every_s=65), self.product),
-            ("invoices", Pace(per_s=0.15, bound=60), self.reminder),
-            ("data-exports", Pace(per_s=0.3, bound=PAUSED_DEPTH), self.export),
-            ("orders", Pace(per_s=0.4, bound=60, burst=25, burst_every_s=70), self.order),
+        plans: tuple[tuple[str, WorkRate, Callable[[], Awaitable[None]]], ...] = (
+            ("webhooks", WorkRate(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.webhook),
+            ("search-index", WorkRate(per_s=5.0, bound=600, burst=320, burst_every_s=65), self.product),
+            ("invoices", WorkRate(per_s=0.15, bound=60), self.reminder),
+            ("data-exports", WorkRate(per_s=0.3, bound=PAUSED_DEPTH), self.export),
+            ("orders", WorkRate(per_s=0.4, bound=60, burst=25, burst_every_s=70), self.order),
         )
         while True:
             for name, pace, add in plans:
@@ -169,7 +169,7 @@ async def run(redis_url: str) -> None:
         Worker(name, processor, {"connection": redis_url, "concurrency": concurrency, "name": f"{name}-1", **KEEP})
         for name, processor, concurrency in crew
     ]
-    await Shop(redis_url).produce()
+    await BullMQProducer(redis_url).produce()
     assert workers  # held until the end: a worker that nobody holds may be collected
 
 

@@ -15,7 +15,7 @@ from celery import Celery
 
 from . import catalogue, faults
 from .parent_watch import end_with_parent, leave
-from .rate import Pace
+from .rate import WorkRate
 
 URL_VARIABLE = "DEMO_CELERY_URL"
 QUEUES = ("payments", "exports", "ratings")
@@ -62,10 +62,10 @@ def produce() -> None:
     """Add work until the demo ends."""
     redis = app.backend.client
     paces = {
-        "payments": Pace(per_s=1.5, bound=200, burst=40, burst_every_s=50),
-        "exports": Pace(per_s=0.1, bound=15),
-        "ratings": Pace(per_s=4.0, bound=400, burst=120, burst_every_s=70),
-        "later": Pace(per_s=0.05, bound=10),
+        "payments": WorkRate(per_s=1.5, bound=200, burst=40, burst_every_s=50),
+        "exports": WorkRate(per_s=0.1, bound=15),
+        "ratings": WorkRate(per_s=4.0, bound=400, burst=120, burst_every_s=70),
+        "later": WorkRate(per_s=0.05, bound=10),
     }
     while True:
         for _ in range(paces["payments"].due(redis.llen("payments"))):

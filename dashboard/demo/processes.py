@@ -25,7 +25,7 @@ TOKEN_FILE = "token"  # noqa: S105 - a name
 
 
 @dataclass(slots=True)
-class Child:
+class DemoProcess:
     """A process of the demo. `title` is for people; what it prints goes to `log`."""
 
     title: str
@@ -46,7 +46,7 @@ class Child:
         return f"exit status {self.process.returncode}"
 
 
-def start(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> Child:
+def start(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> DemoProcess:
     """A new child in a session of its own: Ctrl-C at the terminal is for the demo, which ends its children in order.
 
     It gets a pipe as its standard input that closes when the demo dies, and on Linux the kernel's word besides.
@@ -64,15 +64,15 @@ def start(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None 
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
-    return Child(title, process, log)
+    return DemoProcess(title, process, log)
 
 
-def start_python(title: str, module: str, *arguments: str, folder: Path) -> Child:
+def start_python(title: str, module: str, *arguments: str, folder: Path) -> DemoProcess:
     """A child that runs a module of the demo in this interpreter."""
     return start(title, [sys.executable, "-m", f"{__package__}.{module}", *arguments], folder)
 
 
-def start_workloads(redis_url: str, folder: Path) -> list[Child]:
+def start_workloads(redis_url: str, folder: Path) -> list[DemoProcess]:
     """Everything that fills and drains queues; the Node part where Node and its packages are there."""
     rq = [
         start_python("RQ producer", "rq_work", redis_url, "produce", folder=folder),
@@ -91,7 +91,7 @@ def start_workloads(redis_url: str, folder: Path) -> list[Child]:
     return [*rq, *celery, bullmq, *_node(redis_url, folder), *_ruby(redis_url, folder)]
 
 
-def _ruby(redis_url: str, folder: Path) -> list[Child]:
+def _ruby(redis_url: str, folder: Path) -> list[DemoProcess]:
     """Sidekiq, where Ruby has it."""
     ruby = shutil.which("ruby")
     if ruby is None:
@@ -102,14 +102,14 @@ def _ruby(redis_url: str, folder: Path) -> list[Child]:
     return [start("Sidekiq", [ruby, "-W0", str(SIDEKIQ_SCRIPT), redis_url], folder)]
 
 
-def _node(redis_url: str, folder: Path) -> list[Child]:
+def _node(redis_url: str, folder: Path) -> list[DemoProcess]:
     node = shutil.which("node")
     if node is None or not (NODE_FOLDER / "node_modules" / "bullmq").is_dir():
         return []
     return [start("BullMQ in Node", [node, "worker.mjs", redis_url], folder, cwd=NODE_FOLDER)]
 
 
-def stop(children: Sequence[Child], within_s: float) -> None:
+def stop(children: Sequence[DemoProcess], within_s: float) -> None:
     """End all `children` together: by SIGTERM, and what is left of them and of theirs after `within_s` by SIGKILL."""
     for child in children:
         if not child.ended:

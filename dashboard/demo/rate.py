@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Pace:
+class WorkRate:
     """How many jobs to add now.
 
     `per_s` jobs a second on average, swinging by `swing` (0..1) over `period_s`; every `burst_every_s` or so a burst

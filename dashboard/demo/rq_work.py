@@ -19,7 +19,7 @@ from rq.worker import SimpleWorker
 
 from . import catalogue, shop
 from .parent_watch import end_with_parent, leave
-from .rate import Pace
+from .rate import WorkRate
 
 QUEUES = ("thumbnails", "newsletter", "reports")
 TICK_S = 0.5
@@ -31,7 +31,7 @@ CANCELED_KEPT = 20
 HEARTBEAT_EVERY_S = 15.0
 
 
-class Producer:
+class RQProducer:
     """Adds work to the three queues."""
 
     def __init__(self, connection: Redis) -> None:
@@ -42,10 +42,10 @@ class Producer:
         self.canceled = CanceledJobRegistry(queue=self.newsletter)
         self.deferred = DeferredJobRegistry(queue=self.reports)
         self.issue = random.randint(100, 400)
-        self._uploads = Pace(per_s=2.2, bound=300, burst=110, burst_every_s=60)
-        self._letters = Pace(per_s=1.2, bound=400, burst=260, burst_every_s=80)
-        self._reports = Pace(per_s=0.22, bound=20, burst=6, burst_every_s=100)
-        self._later = Pace(per_s=0.15, bound=SCHEDULED_BOUND)
+        self._uploads = WorkRate(per_s=2.2, bound=300, burst=110, burst_every_s=60)
+        self._letters = WorkRate(per_s=1.2, bound=400, burst=260, burst_every_s=80)
+        self._reports = WorkRate(per_s=0.22, bound=20, burst=6, burst_every_s=100)
+        self._later = WorkRate(per_s=0.15, bound=SCHEDULED_BOUND)
         self._keep = {"result_ttl": RESULT_TTL_S, "failure_ttl": FAILURE_TTL_S}
 
     def tick(self) -> None:
@@ -99,7 +99,7 @@ class Producer:
 def produce(redis_url: str) -> None:
     """Add work and put scheduled jobs into their queues in time, until the process is ended."""
     connection = Redis.from_url(redis_url)
-    producer = Producer(connection)
+    producer = RQProducer(connection)
     # RQ's scheduler without its own process: one child less to start and to end.
     scheduler = RQScheduler(QUEUES, connection, interval=1, logging_level="WARNING")
     scheduler.register_birth()

@@ -23,7 +23,7 @@ import rq  # noqa: F401
 
 from ..errors import ConfigurationError
 from .embedded import EmbeddedRedis, reserved_port
-from .processes import TOKEN_FILE, Child, start_python, start_workloads, stop
+from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9181
@@ -52,7 +52,7 @@ def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
-        _Crew() as crew,
+        _DemoProcesses() as crew,
     ):
         token = "" if no_auth else secrets.token_urlsafe(32)
         # In a file that only this user can read: what stands on a command line, everybody on the machine can.
@@ -64,7 +64,7 @@ def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
         return _run(crew, redis, signals, port, token)
 
 
-def _run(crew: _Crew, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
+def _run(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
     url = f"http://{HOST}:{port}/"
     board = crew.board[0]
     if not _wait_until_ready(f"{url}healthz", board, signals):
@@ -92,19 +92,19 @@ def _library(title: str) -> str:
     return title if title.startswith("BullMQ") else title.split()[0]
 
 
-def _tell_end(child: Child) -> int:
+def _tell_end(child: DemoProcess) -> int:
     print(f"demo: the {child.title} ended: {child.last_words()}", flush=True)
     return EXIT_ENDED
 
 
 @dataclass(slots=True)
-class _Crew:
+class _DemoProcesses:
     """The children; a context manager that ends them: the dashboard first, so that it shows no dying Redis."""
 
-    board: list[Child] = field(default_factory=list)
-    workloads: list[Child] = field(default_factory=list)
+    board: list[DemoProcess] = field(default_factory=list)
+    workloads: list[DemoProcess] = field(default_factory=list)
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _DemoProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +133,7 @@ class _Signals:
         self.asked = True
 
 
-def _wait_until_ready(url: str, board: Child, signals: _Signals) -> bool:
+def _wait_until_ready(url: str, board: DemoProcess, signals: _Signals) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and not signals.asked and not board.ended:
         try:

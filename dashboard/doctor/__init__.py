@@ -12,19 +12,19 @@ from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
 from ..sources.source import Source
 from . import acl, libraries, permissions, server
-from .findings import Finding, Level, exit_status, note
+from .findings import DoctorFinding, FindingLevel, exit_status, note
 
 
 def main(settings: Settings) -> int:
     """Print what is found, source by source; 0 fine, 1 with warnings, 2 with problems. Reads only."""
-    every: list[Finding] = []
+    every: list[DoctorFinding] = []
     for source, findings in diagnose(settings):
         say(f"{source.name} · {source.address}")
         for finding in findings:
             say(f"  {finding}")
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
-    say(f"{_count(counts[Level.PROBLEM], 'problem')}, {_count(counts[Level.WARNING], 'warning')}")
+    say(f"{_count(counts[FindingLevel.PROBLEM], 'problem')}, {_count(counts[FindingLevel.WARNING], 'warning')}")
     return exit_status(every)
 
 
@@ -81,7 +81,7 @@ def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *
         yield acl.acting_line(backend, refs, version)
 
 
-def diagnose(settings: Settings) -> Iterator[tuple[Source, list[Finding]]]:
+def diagnose(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
     """(source, its findings) for each source in the order of the settings, and for the store where it is another."""
     watched = watch(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
@@ -94,9 +94,11 @@ def diagnose(settings: Settings) -> Iterator[tuple[Source, list[Finding]]]:
         store.close()
 
 
-def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = "") -> list[Finding]:
+def examine(
+    source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = ""
+) -> list[DoctorFinding]:
     """Everything about one Redis; a server that cannot be asked is one finding."""
-    findings: list[Finding] = []
+    findings: list[DoctorFinding] = []
     try:
         findings += server.examine(source)
         if backends:
@@ -107,7 +109,7 @@ def examine(source: Source, backends: tuple[Backend, ...], *, is_store: bool, fi
     except BackendUnavailable as exc:
         return [*findings, permissions.unreachable(exc)]
     findings += found
-    if backends and all(finding.level is Level.NOTE for finding in found):
+    if backends and all(finding.level is FindingLevel.NOTE for finding in found):
         findings.append(note("No queues here yet.", "Is this the Redis, and the database number, of your workers?"))
     return findings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Level(IntEnum):
+class FindingLevel(IntEnum):
     """How bad a finding is; from WARNING on it changes the exit status."""
 
     OK = 0
@@ -17,10 +17,10 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One line; `advice` is what to do, empty for what is fine."""
 
-    level: Level
+    level: FindingLevel
     text: str
     advice: str = ""
 
@@ -31,27 +31,27 @@ class Finding:
         return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
-def exit_status(findings: Iterable[Finding]) -> int:
+def exit_status(findings: Iterable[DoctorFinding]) -> int:
     """0 fine, 1 with warnings, 2 with problems."""
-    worst = max((finding.level for finding in findings), default=Level.OK)
-    return {Level.WARNING: 1, Level.PROBLEM: 2}.get(worst, 0)
+    worst = max((finding.level for finding in findings), default=FindingLevel.OK)
+    return {FindingLevel.WARNING: 1, FindingLevel.PROBLEM: 2}.get(worst, 0)
 
 
-def ok(text: str) -> Finding:
+def ok(text: str) -> DoctorFinding:
     """What is as it should be."""
-    return Finding(Level.OK, text)
+    return DoctorFinding(FindingLevel.OK, text)
 
 
-def note(text: str, advice: str = "") -> Finding:
+def note(text: str, advice: str = "") -> DoctorFinding:
     """What is good to know."""
-    return Finding(Level.NOTE, text, advice)
+    return DoctorFinding(FindingLevel.NOTE, text, advice)
 
 
-def warning(text: str, advice: str = "") -> Finding:
+def warning(text: str, advice: str = "") -> DoctorFinding:
     """What is risky."""
-    return Finding(Level.WARNING, text, advice)
+    return DoctorFinding(FindingLevel.WARNING, text, advice)
 
 
-def problem(text: str, advice: str = "") -> Finding:
+def problem(text: str, advice: str = "") -> DoctorFinding:
     """What is wrong."""
-    return Finding(Level.PROBLEM, text, advice)
+    return DoctorFinding(FindingLevel.PROBLEM, text, advice)

@@ -8,12 +8,12 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ..backends.base import Backend, Budget, Hearing
+from ..backends.base import Backend, Budget, EventAccess
 from ..backends.payloads.decoding import printable
 from ..errors import BackendUnavailable, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats
 from . import acl
-from .findings import Finding, note, ok, problem, warning
+from .findings import DoctorFinding, note, ok, problem, warning
 
 # One step of the search, and the whole of it: who asks the doctor waits for the answer.
 STEP = (500, 0.5)  # commands, seconds
@@ -21,7 +21,7 @@ SEARCH_S = 15.0
 NAMES_SHOWN = 5
 
 
-def examine(backend: Backend) -> list[Finding]:
+def examine(backend: Backend) -> list[DoctorFinding]:
     """The queues of one library. Raises BackendUnavailable when the server is gone.
 
     Cost: the search of the key space, at most SEARCH_S, and 3 round trips; a few more, and up to 3 s, where the library
@@ -51,7 +51,7 @@ def examine(backend: Backend) -> list[Finding]:
     return [*findings, *_broken(backend, stats)]
 
 
-def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> Finding:
+def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
     """Whether people may act on this library through this user. Cost: 2 round trips."""
     try:
         missing = acl.missing(backend, refs)
@@ -62,7 +62,7 @@ def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> Finding:
     return note(f"{backend.title}: may act: no.", f"To allow it, grant {' '.join(missing)}.")
 
 
-def search(backend: Backend) -> tuple[list[QueueRef], Finding | None]:
+def search(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
     """(the queues, why there may be more of them; None where all were seen)."""
     deadline = time.monotonic() + SEARCH_S
     known: dict[str, QueueRef] = {}
@@ -80,7 +80,7 @@ def search(backend: Backend) -> tuple[list[QueueRef], Finding | None]:
             return list(known.values()), note(why)
 
 
-def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> Finding:
+def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> DoctorFinding:
     if not stats:
         return note(f"{backend.title}: no queues")
     prefixes = sorted({printable(queue.prefix) for queue in stats if queue.prefix})
@@ -92,7 +92,7 @@ def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str
     return ok(f"{backend.title}: {count}{under}{more}{written}")
 
 
-def _heard(backend: Backend, hearing: Hearing) -> Finding:
+def _heard(backend: Backend, hearing: EventAccess) -> DoctorFinding:
     if not hearing.refused:
         return ok(f"{backend.title}: this user may hear {', '.join(hearing.channels)}")
     grants = " ".join(f"&{channel}" for channel in hearing.refused)
@@ -102,7 +102,7 @@ def _heard(backend: Backend, hearing: Hearing) -> Finding:
     )
 
 
-def _broken(backend: Backend, stats: Sequence[QueueStats]) -> list[Finding]:
+def _broken(backend: Backend, stats: Sequence[QueueStats]) -> list[DoctorFinding]:
     broken = [queue for queue in stats if queue.error]
     findings = [
         warning(f"{backend.title} queue {printable(queue.name)!r} cannot be read: {printable(queue.error or '')}")

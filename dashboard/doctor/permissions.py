@@ -11,14 +11,14 @@ from ..backends.payloads.decoding import printable
 from ..errors import BackendUnavailable, Forbidden
 from ..sources.source import Command, Source
 from ..store.redis_store import PREFIX, Store
-from .findings import Finding, note, ok, problem, warning
+from .findings import DoctorFinding, note, ok, problem, warning
 
 NO_KEY = "queuedeck-doctor:no-such-key"
 OWN_KEY = f"{PREFIX}:doctor"
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class CommandNeed:
     """Commands that one thing needs, and what is missing without them."""
 
     purpose: str
@@ -27,17 +27,17 @@ class Need:
 
 
 ESSENTIAL = (
-    Need(
+    CommandNeed(
         "finding queues",
         (("SCAN", 0, "COUNT", 1), ("SMEMBERS", NO_KEY), ("TYPE", NO_KEY), ("EXISTS", NO_KEY)),
         "queues are not found",
     ),
-    Need(
+    CommandNeed(
         "counting jobs",
         (("LLEN", NO_KEY), ("ZCARD", NO_KEY), ("ZCOUNT", NO_KEY, 0, 0), ("SCARD", NO_KEY), ("PTTL", NO_KEY)),
         "figures are missing",
     ),
-    Need(
+    CommandNeed(
         "showing jobs",
         (
             ("LRANGE", NO_KEY, 0, 0),
@@ -57,9 +57,9 @@ ESSENTIAL = (
     ),
 )
 # Where one of these is refused Queuedeck goes another way or shows less, and says so.
-CLIENTS = Need("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries stay unknown")
-SCRIPTS = Need("reading by script", (("EVAL_RO", "return 1", 0),), "a sample takes more round trips")
-SCRIPTS_BEFORE_7 = Need(SCRIPTS.purpose, (("EVAL", "return 1", 0),), SCRIPTS.without)
+CLIENTS = CommandNeed("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries stay unknown")
+SCRIPTS = CommandNeed("reading by script", (("EVAL_RO", "return 1", 0),), "a sample takes more round trips")
+SCRIPTS_BEFORE_7 = CommandNeed(SCRIPTS.purpose, (("EVAL", "return 1", 0),), SCRIPTS.without)
 # Everything that publishing does, to a key that is not there, so that nothing is written.
 _PUBLISH = """
 redis.call('TIME')
@@ -70,7 +70,7 @@ return redis.call('DEL', KEYS[1])
 """
 
 
-def examine(source: Source) -> list[Finding]:
+def examine(source: Source) -> list[DoctorFinding]:
     """What this user may not do of what Queuedeck needs. Raises BackendUnavailable. Cost: 7 round trips."""
     findings = [finding for need in ESSENTIAL if (finding := _essential(source, need))]
     if not findings:
@@ -84,13 +84,13 @@ def examine(source: Source) -> list[Finding]:
     return findings
 
 
-def examine_store(source: Source, fingerprint: str = "") -> list[Finding]:
+def examine_store(source: Source, fingerprint: str = "") -> list[DoctorFinding]:
     """Whether our own data can be written here, and whether that of others lies here: `fingerprint` is of these
     settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more where many queues are published."""
     return [*_examine_writing(source), *_examine_others(source, fingerprint)]
 
 
-def _examine_others(source: Source, fingerprint: str) -> list[Finding]:
+def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
     store = Store(source)
     try:
         snapshot, _ = store.read(with_history=False)
@@ -108,7 +108,7 @@ def _examine_others(source: Source, fingerprint: str) -> list[Finding]:
     ]
 
 
-def _examine_writing(source: Source) -> list[Finding]:
+def _examine_writing(source: Source) -> list[DoctorFinding]:
     store = Store(source)
     try:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
@@ -126,12 +126,12 @@ def _examine_writing(source: Source) -> list[Finding]:
     return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts be sent.")]
 
 
-def unreachable(exc: BackendUnavailable) -> Finding:
+def unreachable(exc: BackendUnavailable) -> DoctorFinding:
     """The one line for a server that cannot be asked."""
     return problem(f"{exc.message.rstrip('.')}.", exc.hint or "")
 
 
-def _essential(source: Source, need: Need) -> Finding | None:
+def _essential(source: Source, need: CommandNeed) -> DoctorFinding | None:
     refused = _refused(source, need.commands)
     if not refused:
         return None
@@ -165,7 +165,7 @@ def _key_refused(reply: object) -> bool:
     return isinstance(reply, NoPermissionError) and " access " in str(reply)
 
 
-def _unpublished(reason: str, store: Store) -> Finding:
+def _unpublished(reason: str, store: Store) -> DoctorFinding:
     return note(
         f"Snapshots cannot be published under {store.prefix}:* ({reason}): each process of the dashboard samples by "
         "itself.",

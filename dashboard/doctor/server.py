@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
 from ..sources.source import Source
-from .findings import Finding, note, ok, problem, warning
+from .findings import DoctorFinding, note, ok, problem, warning
 
 OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8
@@ -17,7 +17,7 @@ CLIENTS_WARNING_RATIO = 0.9
 _DIGITS = re.compile(r"\d{1,9}")
 
 
-def examine(source: Source) -> list[Finding]:
+def examine(source: Source) -> list[DoctorFinding]:
     """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
     info, keys = source.batch([("INFO",), ("DBSIZE",)])
     if not isinstance(info, bytes):
@@ -34,7 +34,7 @@ def examine(source: Source) -> list[Finding]:
     ]
 
 
-def _identity(health: RedisHealth) -> Finding:
+def _identity(health: RedisHealth) -> DoctorFinding:
     facts = [
         f"up {_duration(health.uptime_s)}" if health.uptime_s is not None else "",
         f"{health.clients:,} clients" if health.clients is not None else "",
@@ -45,7 +45,7 @@ def _identity(health: RedisHealth) -> Finding:
     return ok(f"{name}: {', '.join(filter(None, facts)) or 'it tells nothing about itself'}")
 
 
-def _version(health: RedisHealth) -> Iterator[Finding]:
+def _version(health: RedisHealth) -> Iterator[DoctorFinding]:
     numbers = tuple(int(number) for number in _DIGITS.findall((health.version or "")[:100])[:2])
     if numbers and numbers < OLDEST_VERSION:
         yield warning(
@@ -54,7 +54,7 @@ def _version(health: RedisHealth) -> Iterator[Finding]:
         )
 
 
-def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[Finding]:
+def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
     if health.role is not None and health.role != "master":
         yield warning(f"This server is a {health.role}: its figures may lag.", "Point the URL at the primary.")
         if fields.get("master_link_status") == "down":
@@ -63,7 +63,7 @@ def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[Finding]:
         yield note("Redis Cluster: supported only where this node has all slots.")
 
 
-def _memory(health: RedisHealth) -> Iterator[Finding]:
+def _memory(health: RedisHealth) -> Iterator[DoctorFinding]:
     policy = health.eviction_policy
     if policy not in (None, "noeviction"):
         advice = "Set maxmemory-policy noeviction."
@@ -87,7 +87,7 @@ def _memory(health: RedisHealth) -> Iterator[Finding]:
         yield warning(f"{health.evicted_keys:,} keys were evicted since the start: jobs may be among them.")
 
 
-def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str | None) -> Iterator[Finding]:
+def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str | None) -> Iterator[DoctorFinding]:
     if health.persistence_ok is False:
         yield problem("The last write to disk failed.", "See the server's log: disk full, or no right to write?")
     if save_points == "" and fields.get("aof_enabled") == "0":
@@ -102,7 +102,7 @@ def _save_points(source: Source) -> str | None:
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 
 
-def _clients(health: RedisHealth) -> Iterator[Finding]:
+def _clients(health: RedisHealth) -> Iterator[DoctorFinding]:
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
         yield warning(f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients.")
     if health.rejected_connections:

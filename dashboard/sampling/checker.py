@@ -31,7 +31,7 @@ _TICK = "sample"
 HUNG_S = 60.0
 
 
-class Listener(Protocol):
+class TickListener(Protocol):
     """Who wants to know how the ticks go: the alerts. Called by the tick's thread only."""
 
     def taken_over(self, former: Snapshot | None) -> None:
@@ -60,7 +60,7 @@ class Checker:
         leadership: Leadership,
         interval_s: float,
         *,
-        listener: Listener | None = None,
+        listener: TickListener | None = None,
         on_hung: Callable[[], None] | None = None,
     ) -> None:
         """`on_hung` is called once when a tick does not come to its end; a process of its own then exits."""

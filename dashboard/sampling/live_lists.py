@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..backends.base import Backend
-from ..backends.monitored_sources import Watch
+from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import foreseen
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
@@ -19,7 +19,7 @@ T = TypeVar("T", Worker, Schedule)
 
 
 @dataclass(frozen=True, slots=True)
-class Board(Generic[T]):
+class LiveRows(Generic[T]):
     """What all sources told: `rows` by source and library, `problems` = (source, library, why it could not be read)."""
 
     rows: tuple[T, ...]
@@ -29,12 +29,12 @@ class Board(Generic[T]):
     cost_s: float
 
 
-class Shelf(Generic[T]):
+class LiveList(Generic[T]):
     """Keeps the last board; one thread reads a new one while the others wait for it. Thread-safe."""
 
     def __init__(
         self,
-        watch: Watch,
+        watch: MonitoredSources,
         capability: Capability,
         ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]],
         keep_s: float,
@@ -44,10 +44,10 @@ class Shelf(Generic[T]):
         self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
         self._keep_s = keep_s
         self._lock = threading.Lock()
-        self._board: Board[T] | None = None
+        self._board: LiveRows[T] | None = None
         self._read_at = 0.0
 
-    def board(self, snapshot: Snapshot | None) -> Board[T]:
+    def board(self, snapshot: Snapshot | None) -> LiveRows[T]:
         """The board, not older than an interval. Cost: at most 2 round trips per source and library that is there."""
         with self._lock:
             if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
@@ -60,7 +60,7 @@ class Shelf(Generic[T]):
         with self._lock:
             self._board = None
 
-    def _read(self, snapshot: Snapshot | None) -> Board[T]:
+    def _read(self, snapshot: Snapshot | None) -> LiveRows[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}
         for queue in snapshot.queues if snapshot else ():
             refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
@@ -75,4 +75,4 @@ class Shelf(Generic[T]):
                             rows.extend(self._ask(backend, known))
                 except QueuedeckError as exc:
                     problems.append((source, name, exc.message))
-        return Board(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)
+        return LiveRows(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)

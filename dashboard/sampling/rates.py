@@ -32,7 +32,7 @@ _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
 @dataclass(slots=True)
-class _Piece:
+class _RatePeriod:
     """What ended in one stretch of time, of several looks of the same quality."""
 
     at: float  # its end
@@ -60,16 +60,16 @@ class _Piece:
 
 
 @dataclass(slots=True)
-class _Sums:
+class _RateSums:
     """What ended in several pieces."""
 
     span_s: float = 0.0
     ended: float = 0.0
     dead: float = 0.0
-    worst: _Piece | None = None  # the last one of the worst quality
+    worst: _RatePeriod | None = None  # the last one of the worst quality
     begin: float = math.inf  # of the earliest
 
-    def add(self, piece: _Piece, start: float) -> _Sums:
+    def add(self, piece: _RatePeriod, start: float) -> _RateSums:
         """These sums with as much of `piece` as lies after `start`."""
         begin = piece.at - piece.span_s
         self.begin = min(self.begin, begin)
@@ -82,7 +82,7 @@ class _Sums:
             self.dead += piece.dead * share
         return self
 
-    def include(self, later: _Sums) -> _Sums:
+    def include(self, later: _RateSums) -> _RateSums:
         """These sums with those of later pieces."""
         if later.worst is not None and (self.worst is None or later.worst.rank >= self.worst.rank):
             self.worst = later.worst
@@ -97,7 +97,7 @@ def _ended(flow: QueueFlow) -> int:
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
-class Rates(Value, frozen=True, kw_only=True):
+class QueueRates(Value, frozen=True, kw_only=True):
     """Rates of one queue; None where nothing can be said."""
 
     throughput_per_min: float | None = None
@@ -120,10 +120,10 @@ class FlowWindow:
     """The last five minutes of one queue, and in buckets what ended in the last fifteen."""
 
     def __init__(self) -> None:
-        self._pieces: deque[_Piece] = deque()
-        self._middle: _Sums | None = None  # of the pieces but the first and the last one
+        self._pieces: deque[_RatePeriod] = deque()
+        self._middle: _RateSums | None = None  # of the pieces but the first and the last one
         self._newest: QueueFlow | None = None  # without its run times
-        self._first: tuple[_Piece, QueueFlow] | None = None  # the first look, which may reach back
+        self._first: tuple[_RatePeriod, QueueFlow] | None = None  # the first look, which may reach back
         self._first_at: float | None = None
         self._times: dict[int, int] = {}  # run times of all pieces by bucket
         self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
@@ -138,7 +138,7 @@ class FlowWindow:
         self._uncounted_at: float | None = None  # when what ended altogether was last unknown for that
         # While nothing ends: the rates, which are then the same at each look but for `finished_ago_s`, and the queue
         # that they were last filled into, before and after.
-        self._still: Rates | None = None
+        self._still: QueueRates | None = None
         self._filled: tuple[QueueStats, QueueStats] | None = None
 
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None, *, blur_s: float = 0.0) -> None:
@@ -232,7 +232,7 @@ class FlowWindow:
             return True
         return None if found is None else False
 
-    def rates(self, now: float, least_s: float = 0.0) -> Rates:
+    def rates(self, now: float, least_s: float = 0.0) -> QueueRates:
         """The rates of the five minutes before `now`; none of less time than `least_s`.
 
         The time divided by is the time that was really looked at, so that a queue first seen a minute ago, or a stream
@@ -248,7 +248,7 @@ class FlowWindow:
             self._failed -= failed
         newest = self._newest
         if newest is None or not self._pieces or newest.quality is Quality.UNKNOWN:
-            return Rates(
+            return QueueRates(
                 reason=newest.reason if newest and self._pieces else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
@@ -261,7 +261,7 @@ class FlowWindow:
         told = long_enough and State.DEAD not in newest.hidden
         p50, p95 = self._runtimes()
         quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
-        return Rates(
+        return QueueRates(
             throughput_per_min=ended * 60 / span_s if counted else None,
             failed_per_min=dead * 60 / span_s if told else None,
             error_ratio=dead / ended if counted and told and ended > 0 else None,
@@ -278,18 +278,18 @@ class FlowWindow:
             unlisted_reason=newest.unlisted_reason,
         )
 
-    def _sums(self, start: float) -> _Sums:
+    def _sums(self, start: float) -> _RateSums:
         """The sums of the pieces after `start`; those of all but the first and the last one are kept."""
         first, last = self._pieces[0], self._pieces[-1]
         if first is last:
-            return _Sums().add(first, start)
+            return _RateSums().add(first, start)
         middle = self._middle
         if middle is None or middle.begin < start:
-            middle = _Sums()
+            middle = _RateSums()
             for piece in islice(self._pieces, 1, len(self._pieces) - 1):
                 middle.add(piece, start)
             self._middle = middle
-        return _Sums().add(first, start).include(middle).add(last, start)
+        return _RateSums().add(first, start).include(middle).add(last, start)
 
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
@@ -298,7 +298,7 @@ class FlowWindow:
         first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
         if not self._pieces or not self._pieces[-1].takes(at, flow, ended):
-            self._pieces.append(_Piece(at, 0.0, 0, 0, flow.quality, flow.reason, {}, _WORST[flow.quality]))
+            self._pieces.append(_RatePeriod(at, 0.0, 0, 0, flow.quality, flow.reason, {}, _WORST[flow.quality]))
             self._middle = None
         piece = self._pieces[-1]
         if first:
@@ -333,7 +333,7 @@ class FlowWindow:
         self._finished += finished
         self._failed += failed
 
-    def _forget(self, piece: _Piece) -> None:
+    def _forget(self, piece: _RatePeriod) -> None:
         for bucket, count in piece.times.items():
             self._times[bucket] -= count
             if not self._times[bucket]:
@@ -360,7 +360,7 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
     return None
 
 
-def _reason(newest: QueueFlow, worst: _Piece) -> str | None:
+def _reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
     """Why the rates are not exact."""
     if newest.hidden:
         return newest.reason
@@ -422,7 +422,7 @@ def _unknown(
     return count
 
 
-def with_rates(queue: QueueStats, rates: Rates) -> QueueStats:
+def with_rates(queue: QueueStats, rates: QueueRates) -> QueueStats:
     """`queue` with its rates filled in.
 
     Where the library was told to keep no ended jobs, an empty list of them says nothing: its count becomes unknown, and

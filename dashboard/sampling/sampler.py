@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ..backends.base import Backend, Budget, Discovery
-from ..backends.monitored_sources import Watch
+from ..backends.monitored_sources import MonitoredSources
 from ..backends.payloads.decoding import printable
 from ..backends.scan import KEYS_PER_CALL
 from ..backends.unreadable_data import read_each
@@ -49,7 +49,7 @@ def _collecting_later() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Search:
+class _QueueSearch:
     """Where the search for one backend's queues stands."""
 
     cursor: Any = None
@@ -75,7 +75,7 @@ class _Search:
 
 
 @dataclass(slots=True)
-class _Flow:
+class _BackendRates:
     """The rates of one backend's queues."""
 
     cursor: Any = None
@@ -89,7 +89,7 @@ class Sampler:
 
     def __init__(
         self,
-        watch: Watch,
+        watch: MonitoredSources,
         interval_s: float,
         name: str,
         *,
@@ -107,8 +107,8 @@ class Sampler:
         self._name = name
         self._clock = clock
         self._sequence = 0
-        self._searches: dict[tuple[str, str], _Search] = {}
-        self._flows: dict[tuple[str, str], _Flow] = {}
+        self._searches: dict[tuple[str, str], _QueueSearch] = {}
+        self._flows: dict[tuple[str, str], _BackendRates] = {}
         self._down_since: dict[str, float] = {}
         self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
@@ -188,7 +188,7 @@ class Sampler:
         self._down_since.pop(source.name, None)
         queues: list[QueueStats] = []
         problems: list[str] = []
-        searches: list[tuple[_Search, int]] = []
+        searches: list[tuple[_QueueSearch, int]] = []
         together: list[float | None] = []
         for backend in self._watch.backends[source.name]:
             try:
@@ -267,10 +267,10 @@ class Sampler:
     def _adopt_queue(self, queue: QueueStats) -> None:
         for backend in self._watch.backends.get(queue.source, ()):
             if backend.name == queue.backend and (ref := backend.wanted_ref(queue.ref)) is not None:
-                self._searches.setdefault((queue.source, backend.name), _Search()).add(ref)
+                self._searches.setdefault((queue.source, backend.name), _QueueSearch()).add(ref)
 
-    def _search_of(self, source: Source, backend: Backend) -> _Search:
-        return self._searches.setdefault((source.name, backend.name), _Search())
+    def _search_of(self, source: Source, backend: Backend) -> _QueueSearch:
+        return self._searches.setdefault((source.name, backend.name), _QueueSearch())
 
     def _search(self, source: Source, backend: Backend) -> str | None:
         """One step of looking for queues, when one is due; why the last search could not see all of them."""
@@ -311,7 +311,7 @@ class Sampler:
         if not refs:
             return [], None
         begun = monotonic_s()
-        flows = self._flows.setdefault((source.name, backend.name), _Flow())
+        flows = self._flows.setdefault((source.name, backend.name), _BackendRates())
         queues = read_each(lambda some: backend.stats_again(some, flows.seen), refs, _unreadable)
         now = monotonic_s()
         try:
@@ -344,7 +344,7 @@ class Sampler:
         return [window.fill(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
 
 
-def _progress(searches: Sequence[tuple[_Search, int]], keys: int | None) -> float | None:
+def _progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | None) -> float | None:
     """How far the looks through the keys of one source have come; None when all are done, or it is not known."""
     shares = [search.progress(keys, scans) for search, scans in searches if scans]
     known = [share for share in shares if share is not None]

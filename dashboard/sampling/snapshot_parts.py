@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Run(Value, frozen=True, kw_only=True, array_like=True):
+class QueueRun(Value, frozen=True, kw_only=True, array_like=True):
     """A run of queues: bit n of `busy` is set where its row n is in the busy parts; `parts` have the others.
 
     The lowest bit is that of the first byte.
@@ -56,7 +56,7 @@ class SnapshotManifest(Value, frozen=True, kw_only=True, array_like=True):
     """A snapshot without its queues, and where these are."""
 
     head: Snapshot
-    runs: tuple[Run, ...]
+    runs: tuple[QueueRun, ...]
     busy: tuple[str, ...]
     inline: dict[str, bytes] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ Manifest: TypeAlias = SnapshotManifest | HistoryManifest
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SnapshotPart:
     """Rows as they are sent: `name` is a digest of `body`."""
 
     name: str
@@ -114,16 +114,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Document(Generic[_T]):
+class PublishedDocument(Generic[_T]):
     """A value as it is published."""
 
     value: _T
     manifest: bytes
-    parts: tuple[Part, ...]
-    sent: tuple[Part, ...]  # those that the manifest does not carry
+    parts: tuple[SnapshotPart, ...]
+    sent: tuple[SnapshotPart, ...]  # those that the manifest does not carry
 
 
-class Kind(Generic[_T]):
+class DocumentKind(Generic[_T]):
     """How one type of value is read; HISTORIES and SNAPSHOTS are the two there are."""
 
     def __init__(self, manifest: type[SnapshotManifest] | type[HistoryManifest], rows: Any) -> None:
@@ -131,7 +131,7 @@ class Kind(Generic[_T]):
         self._rows: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(rows)
 
     def manifest(self, raw: Any) -> Any | None:
-        """What `Document.manifest` says; None for what is missing, of another version, or somebody else's."""
+        """What `PublishedDocument.manifest` says; None for what is missing, of another version, or somebody else's."""
         if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
             return None
         return decode(raw[len(FORMAT) :], self.manifests)
@@ -155,15 +155,25 @@ def name_of(body: bytes) -> str:
 
 def _layout() -> bytes:
     """Changes with the fields of what is published, for their names are not."""
-    kinds = (SnapshotManifest, Run, Snapshot, SourceStats, QueueStats, Counts, NativeCount, HistoryManifest, History)
+    kinds = (
+        SnapshotManifest,
+        QueueRun,
+        Snapshot,
+        SourceStats,
+        QueueStats,
+        Counts,
+        NativeCount,
+        HistoryManifest,
+        History,
+    )
     fields = [kind.__struct_fields__ for kind in (*kinds, QueueHistory)]
     return blake2b(repr(fields).encode(), digest_size=4).hexdigest().encode()
 
 
 # Begins each manifest: a process of another version ignores what it cannot read.
 FORMAT = b"q2" + _layout()
-SNAPSHOTS: Kind[Snapshot] = Kind(SnapshotManifest, tuple[QueueStats, ...])
-HISTORIES: Kind[History] = Kind(HistoryManifest, tuple[tuple[str, QueueHistory], ...])
+SNAPSHOTS: DocumentKind[Snapshot] = DocumentKind(SnapshotManifest, tuple[QueueStats, ...])
+HISTORIES: DocumentKind[History] = DocumentKind(HistoryManifest, tuple[tuple[str, QueueHistory], ...])
 
 
 class SnapshotCutter:
@@ -173,15 +183,15 @@ class SnapshotCutter:
         self._number = 0
         self._queues: tuple[QueueStats, ...] = ()
         self._changed: list[int] = []  # of each queue, the number of the snapshot in which it changed last
-        self._parts: dict[int, tuple[Rows, tuple[Part, ...]]] = {}  # of each run, by its start
+        self._parts: dict[int, tuple[Rows, tuple[SnapshotPart, ...]]] = {}  # of each run, by its start
 
-    def cut(self, snapshot: Snapshot) -> Document[Snapshot]:
+    def cut(self, snapshot: Snapshot) -> PublishedDocument[Snapshot]:
         """The snapshot in parts; those that did not change are the same objects as before."""
         self._number += 1
         self._note_changes(snapshot.queues)
         busy: list[QueueStats] = []
-        runs: list[Run] = []
-        parts: list[Part] = []
+        runs: list[QueueRun] = []
+        parts: list[SnapshotPart] = []
         for start in range(0, len(snapshot.queues), ROWS):
             bits, rest = 0, []
             for n, queue in enumerate(snapshot.queues[start : start + ROWS]):
@@ -192,7 +202,7 @@ class SnapshotCutter:
                     rest.append(queue)
             kept = self._part(start, rest)
             mask = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-            runs.append(Run(busy=mask, parts=tuple(part.name for part in kept)))
+            runs.append(QueueRun(busy=mask, parts=tuple(part.name for part in kept)))
             parts.extend(kept)
         spans = (busy[start : start + BUSY_ROWS] for start in range(0, len(busy), BUSY_ROWS))
         sent = [part for span in spans for part in encode_rows(span)]
@@ -220,7 +230,7 @@ class SnapshotCutter:
         self._changed = changed
         self._parts = {start: kept for start, kept in self._parts.items() if start < len(queues)}
 
-    def _part(self, start: int, rows: list[QueueStats]) -> tuple[Part, ...]:
+    def _part(self, start: int, rows: list[QueueStats]) -> tuple[SnapshotPart, ...]:
         """The parts of the rows that stay as they are of the run at `start`."""
         former = self._parts.get(start)
         if former is None or former[0] != rows:
@@ -228,7 +238,7 @@ class SnapshotCutter:
         return former[1]
 
 
-def cut_history(history: History) -> Document[History]:
+def cut_history(history: History) -> PublishedDocument[History]:
     """The history in parts. With each point all of them change."""
     rows = list(history.queues.items())
     parts = tuple(part for start in range(0, len(rows), ROWS) for part in encode_rows(rows[start : start + ROWS]))
@@ -236,14 +246,14 @@ def cut_history(history: History) -> Document[History]:
     return _document(history, manifest, parts)
 
 
-def _document(value: _T, manifest: Manifest, parts: tuple[Part, ...]) -> Document[_T]:
+def _document(value: _T, manifest: Manifest, parts: tuple[SnapshotPart, ...]) -> PublishedDocument[_T]:
     inline = sum(len(part.body) for part in parts) <= INLINE_BYTES
     if inline:
         manifest = replace(manifest, inline={part.name: part.body for part in parts})
-    return Document(value, FORMAT + encode(manifest), parts, () if inline else parts)
+    return PublishedDocument(value, FORMAT + encode(manifest), parts, () if inline else parts)
 
 
-def encode_rows(rows: list[Any]) -> tuple[Part, ...]:
+def encode_rows(rows: list[Any]) -> tuple[SnapshotPart, ...]:
     """One part, none of no rows, and more where that would be larger than PART_BYTES."""
     if not rows:
         return ()
@@ -252,7 +262,7 @@ def encode_rows(rows: list[Any]) -> tuple[Part, ...]:
     if len(body) > PART_BYTES and len(rows) > 1:
         half = len(rows) // 2
         return (*encode_rows(rows[:half]), *encode_rows(rows[half:]))
-    return (Part(name_of(body), body, rows),)
+    return (SnapshotPart(name_of(body), body, rows),)
 
 
 def _rows_of(names: Iterable[str], parts: Mapping[str, Rows]) -> Iterator[Any]:

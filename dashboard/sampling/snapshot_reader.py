@@ -22,7 +22,7 @@ STALE_AFTER_INTERVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CurrentSnapshot:
     """The newest snapshot this process knows, and how far to trust it. `snapshot` is None before the first sample."""
 
     snapshot: Snapshot | None
@@ -43,7 +43,7 @@ class Reading:
         return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{told}"
 
 
-class Reader:
+class SnapshotReader:
     """Thread-safe; asks the store at most twice per interval, whatever the number of viewers.
 
     `own_sample` takes a sample in this process, given what was published last; it is called when that is missing or
@@ -65,13 +65,13 @@ class Reader:
         self._interval_s = interval_s
         self._own_sample = own_sample
         self._lock = threading.Lock()
-        self._reading: Reading | None = None
+        self._reading: CurrentSnapshot | None = None
         self._next_look = 0.0  # monotonic
         self._next_own = 0.0
         self._wanted_history = 0
         self._looked_at = -math.inf  # monotonic
 
-    def current(self) -> Reading:
+    def current(self) -> CurrentSnapshot:
         """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands, and 1 more for the parts that
         changed where there are more than a few queues; a sample without a leader."""
         reading = self._reading
@@ -87,7 +87,7 @@ class Reader:
         finally:
             self._lock.release()
 
-    def _look(self) -> Reading:
+    def _look(self) -> CurrentSnapshot:
         last = self._reading
         error: str | None = None
         hint: str | None = None
@@ -132,7 +132,7 @@ class Reader:
                 log.warning("%s", other)
         self._other = other
 
-    def _shared(self, published: Snapshot | None) -> Reading:
+    def _shared(self, published: Snapshot | None) -> CurrentSnapshot:
         """A sample by the settings of this process, shared with other processes of the same settings. The first begins
         with the queues that the other published, as far as these settings want them."""
         known, past = self._reading.snapshot if self._reading else None, History()
@@ -152,7 +152,7 @@ class Reader:
 
     def _own(
         self, known: Snapshot | None, history: History, error: str | None = None, hint: str | None = None
-    ) -> Reading:
+    ) -> CurrentSnapshot:
         if monotonic_s() < self._next_own and self._reading is not None:
             return replace(self._reading, error=error, hint=hint, other=self._other)
         snapshot, history = self._own_sample(known, history)
@@ -161,10 +161,12 @@ class Reader:
 
     def _reading_of(
         self, snapshot: Snapshot, history: History, error: str | None = None, hint: str | None = None
-    ) -> Reading:
-        return Reading(snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint, self._other)
+    ) -> CurrentSnapshot:
+        return CurrentSnapshot(
+            snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint, self._other
+        )
 
-    def _aged(self, reading: Reading) -> Reading:
+    def _aged(self, reading: CurrentSnapshot) -> CurrentSnapshot:
         if reading.snapshot is None:
             return reading
         return replace(reading, age_s=self._age(reading.snapshot), stale=self._is_stale(reading.snapshot))

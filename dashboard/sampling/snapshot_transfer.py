@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import monotonic_s
 from ..settings import DEFAULT_STORE_PREFIX
 from ..sources.source import Command, Reply
-from .snapshot_parts import Document, Kind, Part, Rows
+from .snapshot_parts import DocumentKind, PublishedDocument, Rows, SnapshotPart
 
 if TYPE_CHECKING:
     from ..store.redis_store import Store
@@ -57,10 +57,10 @@ def part_key(pointer: str, name: str) -> str:
     return f"{PART}:{pointer.removeprefix(f'{DEFAULT_STORE_PREFIX}:')}:{name}"
 
 
-class Channel:
+class PartTransfer:
     """What one pointer leads to, as far as this process sent or read it. One thread at a time sends; any may read."""
 
-    def __init__(self, store: Store, pointer: str, kind: Kind[Any], lead_key: str, lives_ms: int) -> None:
+    def __init__(self, store: Store, pointer: str, kind: DocumentKind[Any], lead_key: str, lives_ms: int) -> None:
         self._store = store
         self.pointer = pointer
         self._kind = kind
@@ -71,7 +71,7 @@ class Channel:
         self._rows: Mapping[str, Rows] = {}  # of all its parts
         self._known: tuple[bytes, Any] | None = None  # a manifest, and what it and its parts say
 
-    def send(self, document: Document[Any], lead: str) -> bool:
+    def send(self, document: PublishedDocument[Any], lead: str) -> bool:
         """Send what changed and swap the pointer; False when `lead` is no longer the lease ("" needs none).
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 1 more when parts were lost, or the server is full.
@@ -133,15 +133,15 @@ class Channel:
             raise LookupError(name)
         return rows
 
-    def _try(self, commands: list[Command], document: Document[Any], lead: str, *, demand: bool) -> int:
+    def _try(self, commands: list[Command], document: PublishedDocument[Any], lead: str, *, demand: bool) -> int:
         listed = [part.name for part in document.sent]
         unlisted = (self._listed | self._sent_at.keys()) - set(listed)
         keys = (self._lead_key, self.pointer, *(part_key(self.pointer, name) for name in (*listed, *unlisted)))
         arguments = (lead, document.manifest, self._lives_ms, len(listed), GRACE_MS, int(demand))
         return int(self._store.script(_SWAP, keys, *arguments, before=commands))
 
-    def _set(self, part: Part) -> Command:
+    def _set(self, part: SnapshotPart) -> Command:
         return ("SET", part_key(self.pointer, part.name), part.body, "PX", PENDING_TTL_MS)
 
-    def _put(self, part: Part) -> Command:
+    def _put(self, part: SnapshotPart) -> Command:
         return self._store.command(_PUT, (part_key(self.pointer, part.name),), part.body, PENDING_TTL_MS)

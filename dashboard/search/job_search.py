@@ -39,7 +39,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class SearchTerm:
     """One condition: `text` in lower case must be in `field`, or anywhere when that is None."""
 
     text: str
@@ -48,10 +48,10 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class SearchQuery:
     """What is looked for."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[SearchTerm, ...]
 
     @property
     def bare_id(self) -> str | None:
@@ -92,7 +92,7 @@ class Query:
         return all(_holds(term, row, now) != term.excluded for term in self.terms)
 
 
-def parse(text: str) -> Query:
+def parse(text: str) -> SearchQuery:
     """The query that `text` spells. Raises Unsupported for an age that is none, and for a pattern that is too long."""
     terms = []
     for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
@@ -109,11 +109,11 @@ def parse(text: str) -> Query:
             )
         if value:
             # The case of an id is part of it; everything else is compared without.
-            terms.append(Term(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
-    return Query(tuple(terms))
+            terms.append(SearchTerm(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
+    return SearchQuery(tuple(terms))
 
 
-def _admits(term: Term, queue: QueueStats, words: Sequence[str]) -> bool:
+def _admits(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
     """Whether a list of `queue`, called by any of `words`, can hold what `term` asks for."""
     if term.field == "queue":
         # The lists of all queues hold jobs of this one, too; there each job is asked.
@@ -129,7 +129,7 @@ def _glob(value: str, pattern: str) -> bool:
     return glob_matches(pattern, value.casefold())
 
 
-def _holds(term: Term, row: Searched, now: float) -> bool:
+def _holds(term: SearchTerm, row: Searched, now: float) -> bool:
     job, wanted = row.job, term.text.casefold()
     error = f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else ""
     if term.field is None:
@@ -159,7 +159,7 @@ def _age_holds(wanted: str, job: Job, now: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a look brought: `jobs` with the queue in whose list each stands, and how far it went.
 
     `searched` rows of the `total` that the lists hold (None = not counted); `cursor` leads on, None = all was seen.
@@ -176,12 +176,12 @@ class Found:
 
 
 def search(
-    query: Query,
+    query: SearchQuery,
     queues: Sequence[QueueStats],
     backend_of: Callable[[QueueStats], Backend],
     cursor: str | None = None,
     seen: Callable[[Iterable[Job]], None] = lambda _jobs: None,
-) -> Found:
+) -> SearchResult:
     """Jobs that match, at most MAX_FOUND, in the order of ORDER; the job of that very id alone where there is one.
 
     Looks at ROWS_PER_LIST rows of each list, at all of one that can be sifted, and for SECONDS at most; the cursor goes
@@ -189,7 +189,7 @@ def search(
     all jobs that were looked at.
     """
     started = monotonic_s()
-    look = _Look(query, backend_of, started, seen)
+    look = _SearchRun(query, backend_of, started, seen)
     lists = list(_lists(query, queues, backend_of))
     turn, at, offset = _position(cursor)
     if cursor is None and query.bare_id:
@@ -215,7 +215,7 @@ def search(
 
 
 def matching(
-    query: Query, queue: QueueStats, state: State, backend: Backend, rows: int
+    query: SearchQuery, queue: QueueStats, state: State, backend: Backend, rows: int
 ) -> Iterator[tuple[Job | None, int]]:
     """(a job that matches or None, rows looked at so far) for the first `rows` of one list, in its order.
 
@@ -235,7 +235,7 @@ def matching(
 
 
 def _lists(
-    query: Query, queues: Sequence[QueueStats], backend_of: Callable[[QueueStats], Backend]
+    query: SearchQuery, queues: Sequence[QueueStats], backend_of: Callable[[QueueStats], Backend]
 ) -> Iterable[tuple[QueueStats, State, int | None]]:
     for state in ORDER:
         for queue in queues:
@@ -260,12 +260,12 @@ def _position(cursor: str | None) -> tuple[int, int, int]:
     return turn, at, offset
 
 
-class _Look:
+class _SearchRun:
     """One request's look through lists."""
 
     def __init__(
         self,
-        query: Query,
+        query: SearchQuery,
         backend_of: Callable[[QueueStats], Backend],
         started: float,
         seen: Callable[[Iterable[Job]], None],
@@ -378,13 +378,13 @@ class _Look:
             offset += WINDOW_ROWS
         return None
 
-    def found(self, total: int | None, cursor: str | None) -> Found:
+    def found(self, total: int | None, cursor: str | None) -> SearchResult:
         """What was found so far."""
         seconds = monotonic_s() - self._started
         problems = tuple(dict.fromkeys(self._problems))[:5]
         if total is not None:
             total = max(total, self._searched)  # the lists may have grown since they were counted
-        return Found(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems, self.at_least)
+        return SearchResult(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems, self.at_least)
 
     def _add(self, queue: QueueStats, job: Job) -> None:
         bare = job.id.rpartition("-")[2] if queue.shared else job.id

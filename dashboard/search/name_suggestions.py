@@ -14,7 +14,7 @@ PER_QUEUE = 50
 LONGEST = 120
 
 
-class Names:
+class NameSuggestions:
     """The newest PER_QUEUE names of each of the QUEUES queues that were seen last. Thread-safe; asks no server."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 MOST = 100
 
 
-class Kept(Generic[T]):
+class TTLCache(Generic[T]):
     """The last answer to each of MOST questions, `keep_s` seconds old at most. Thread-safe."""
 
     def __init__(self, keep_s: float) -> None:

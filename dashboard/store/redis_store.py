@@ -16,8 +16,8 @@ from ..errors import Forbidden
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import LAST_STEP_S, History
-from ..sampling.snapshot_parts import HISTORIES, SNAPSHOTS, Kind, SnapshotCutter, cut_history
-from ..sampling.snapshot_transfer import Channel, part_key
+from ..sampling.snapshot_parts import HISTORIES, SNAPSHOTS, DocumentKind, SnapshotCutter, cut_history
+from ..sampling.snapshot_transfer import PartTransfer, part_key
 from ..settings import DEFAULT_STORE_PREFIX
 from ..sources.source import Argument, Command, Reply, Source
 from . import key_types
@@ -148,7 +148,7 @@ class Store:
         self.source = source
         self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
-        self._channels: dict[str, Channel] = {}  # by pointer
+        self._channels: dict[str, PartTransfer] = {}  # by pointer
         self._cutters: dict[str, SnapshotCutter] = {}
 
     @property
@@ -207,14 +207,14 @@ class Store:
         snapshot, *history = self._read(channels, check_clock=check_clock)
         return self._timed(snapshot, history[0] if history else None)
 
-    def _read(self, channels: Sequence[Channel], *, check_clock: bool = False) -> list[Any]:
+    def _read(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
         """What each channel says; None for one of which something is missing, also at a second look."""
         values, lost = self._look(channels, check_clock=check_clock)
         if lost:  # it may have been replaced between the two round trips
             values, _ = self._look(channels)
         return values
 
-    def _look(self, channels: Sequence[Channel], *, check_clock: bool = False) -> tuple[list[Any], bool]:
+    def _look(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
         """(what each channel says, whether a part of one is missing)."""
         asked = monotonic_s()
         pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
@@ -238,13 +238,13 @@ class Store:
                 lost = True
         return values, lost
 
-    def _channel(self, pointer: str, kind: Kind[Any], lives_ms: int) -> Channel:
-        return self._channels.setdefault(pointer, Channel(self, pointer, kind, LEAD, lives_ms))
+    def _channel(self, pointer: str, kind: DocumentKind[Any], lives_ms: int) -> PartTransfer:
+        return self._channels.setdefault(pointer, PartTransfer(self, pointer, kind, LEAD, lives_ms))
 
-    def _snapshots(self, pointer: str) -> Channel:
+    def _snapshots(self, pointer: str) -> PartTransfer:
         return self._channel(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
 
-    def _histories(self, pointer: str, lives_ms: int) -> Channel:
+    def _histories(self, pointer: str, lives_ms: int) -> PartTransfer:
         return self._channel(pointer, HISTORIES, lives_ms)
 
     def _cutter(self, pointer: str) -> SnapshotCutter:
@@ -266,7 +266,7 @@ class Store:
         snapshots, histories = self._shared(fingerprint)
         return self._timed(*self._read([snapshots, histories]))
 
-    def _shared(self, fingerprint: str) -> tuple[Channel, Channel]:
+    def _shared(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
         return (
             self._snapshots(f"{SNAPSHOT}:{fingerprint}"),
             self._histories(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),

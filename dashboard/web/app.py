@@ -25,7 +25,7 @@ from .api import actions as api_actions
 from .api import dead_letters as api_dead_letters
 from .api import history, openapi
 from .api import queues as api_queues
-from .context import EXTENSION, Deck
+from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
 from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
 from .pages import audit, bulk, job_actions, jobs, overview, queues, search, sign_in, workers
@@ -98,7 +98,7 @@ def create_app(
 
     `identify(environ)` tells who asks when the app is part of another one. Without it, without users and without
     `start_token`, which lets in who opens `/?token=…`, every page answers 403 and says what to configure.
-    Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `Deck`.
+    Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)
     authenticator = security.Authenticator(settings, identify, start_token)
@@ -111,7 +111,7 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.autoescape = True
     Htmx(app)
-    app.extensions[EXTENSION] = Deck(settings)
+    app.extensions[EXTENSION] = AppContext(settings)
     for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
         app.register_blueprint(blueprint)
     sessions.install(app, settings, authenticator.start_token)

@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from flask import current_app
 from msgspec.structs import replace
 
-from ..actions.audit_log import Audit
-from ..actions.bulk.operation import Place
-from ..actions.bulk.runner import Runner
-from ..actions.bulk.selection import Known, MembersOf
+from ..actions.audit_log import AuditLog
+from ..actions.bulk.operation import JobListRef
+from ..actions.bulk.runner import BulkRunner
+from ..actions.bulk.selection import KnownDeadLetters, MembersOf
 from ..actions.bulk.store import BulkStore
-from ..actions.service import Actions
-from ..actions.trash import Bin
-from ..alerts.evaluation.preview import Preview
-from ..alerts.evaluation.rule_history import Hours
-from ..alerts.rules.ruleset import Entry
+from ..actions.service import ActionService
+from ..actions.trash import Trash
+from ..alerts.evaluation.preview import RulePreview
+from ..alerts.evaluation.rule_history import RuleHistories
+from ..alerts.rules.ruleset import RuleInForce
 from ..alerts.runtime import check as check_alerts
-from ..alerts.service import CheckerHealth, Desk
-from ..backends.actions import Pick
+from ..alerts.service import AlertService, CheckerHealth
+from ..backends.actions import JobRef
 from ..backends.base import Backend
-from ..backends.monitored_sources import Titles, Watch, watch
+from ..backends.monitored_sources import LibraryTitles, MonitoredSources, watch
 from ..backends.unreadable_data import foreseen
-from ..checker_process import Work, start
-from ..dead_letters.annotations import Book
-from ..dead_letters.group_jobs import Unread, unread_line
-from ..dead_letters.groups import Member
-from ..dead_letters.service import Board, Triage
+from ..checker_process import RunningChecker, start
+from ..dead_letters.annotations import AnnotationStore
+from ..dead_letters.group_jobs import UnreadList, unread_line
+from ..dead_letters.groups import GroupMember
+from ..dead_letters.service import DeadLetterService, GroupList
 from ..errors import NotFound, QueuedeckError, Unsupported
 from ..model import (
     Capability,
@@ -48,20 +48,20 @@ from ..model import (
 )
 from ..redact import masked_logger
 from ..sampling.leadership import holder_name
-from ..sampling.live_lists import Board as LiveBoard
-from ..sampling.live_lists import Shelf
+from ..sampling.live_lists import LiveList
+from ..sampling.live_lists import LiveRows as LiveBoard
 from ..sampling.recent_history import History
 from ..sampling.sampler import Sampler
-from ..sampling.snapshot_reader import Reader, Reading
-from ..search.job_search import Found, Query, search
-from ..search.name_suggestions import Names
+from ..sampling.snapshot_reader import CurrentSnapshot, SnapshotReader
+from ..search.job_search import SearchQuery, SearchResult, search
+from ..search.name_suggestions import NameSuggestions
 from ..settings import Settings
 from ..sources.source import Source
-from ..store.cache import Kept
+from ..store.cache import TTLCache
 from ..store.redis_store import Store
 from .formatting import percent
-from .views.firing_banner import Firing, FiringWatch
-from .views.totals import LatestWhole, Whole
+from .views.firing_banner import FiringSummary, FiringWatch
+from .views.totals import LatestTotals, Totals
 
 log = masked_logger(__name__)
 
@@ -72,48 +72,48 @@ HEALTH_KEPT_S = 1.0  # whoever asks may be a stranger
 
 
 @dataclass(slots=True)
-class _Process:
+class _ProcessServices:
     """What belongs to one process and must not be shared over a fork: sockets, threads, the reader's memory."""
 
     pid: int
-    watch: Watch
+    watch: MonitoredSources
     store: Store
-    reader: Reader
-    work: Work | None
-    desk: Desk
-    workers: Shelf[Worker]
-    schedules: Shelf[Schedule]
-    actions: Actions
+    reader: SnapshotReader
+    work: RunningChecker | None
+    desk: AlertService
+    workers: LiveList[Worker]
+    schedules: LiveList[Schedule]
+    actions: ActionService
     bulk: BulkStore
-    runner: Runner
-    triage: Triage
+    runner: BulkRunner
+    triage: DeadLetterService
     firing: FiringWatch
-    rules: RuleBoard | None = None
+    rules: RuleOverview | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class RuleBoard:
+class RuleOverview:
     """All rules, and by id what each sees in the sample `version` and in the hour before; nothing before the first."""
 
     version: str
-    entries: tuple[Entry, ...]
-    previews: dict[str, Preview]
-    hours: Hours | None
+    entries: tuple[RuleInForce, ...]
+    previews: dict[str, RulePreview]
+    hours: RuleHistories | None
 
 
-class Deck:
+class AppContext:
     """The joint of one app. Opens no connection and starts no thread before it is used in a process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.names = Names()
-        self._whole = LatestWhole()
-        self._classes: Kept[ClassBoard] = Kept(CLASSES_KEPT_S)
-        self._health: Kept[CheckerHealth] = Kept(HEALTH_KEPT_S)
+        self.names = NameSuggestions()
+        self._whole = LatestTotals()
+        self._classes: TTLCache[ClassBoard] = TTLCache(CLASSES_KEPT_S)
+        self._health: TTLCache[CheckerHealth] = TTLCache(HEALTH_KEPT_S)
         watch(settings)  # a wrong setting shall stop the start, not the first request
         check_alerts(settings)
         self._lock = threading.Lock()
-        self._process: _Process | None = None
+        self._process: _ProcessServices | None = None
         self._starting: int | None = None  # the process in which it was begun
 
     @property
@@ -122,7 +122,7 @@ class Deck:
         return self._here().watch.sources
 
     @property
-    def backend_titles(self) -> Titles:
+    def backend_titles(self) -> LibraryTitles:
         """The libraries' names for people, by backend name."""
         return self._here().watch.titles
 
@@ -142,11 +142,11 @@ class Deck:
         here = self._here().watch
         return any(each.name == backend for each in here.backends.get(source or "", ()))
 
-    def reading(self) -> Reading:
+    def reading(self) -> CurrentSnapshot:
         """The newest reading; see Reader.current for its cost."""
         return self._here().reader.current()
 
-    def whole(self, snapshot: Snapshot, history: History) -> Whole:
+    def whole(self, snapshot: Snapshot, history: History) -> Totals:
         """What the overview tells of all queues of the newest snapshot, worked out once for all viewers."""
         return self._whole.of(snapshot, history)
 
@@ -186,7 +186,7 @@ class Deck:
         """All schedules, as old as an interval at most."""
         return self._here().schedules.board(self.reading().snapshot)
 
-    def search(self, query: Query, queues: Sequence[QueueStats], cursor: str | None) -> Found:
+    def search(self, query: SearchQuery, queues: Sequence[QueueStats], cursor: str | None) -> SearchResult:
         """A bounded look for jobs in the lists of `queues`."""
         return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.see)
 
@@ -201,7 +201,7 @@ class Deck:
         return self._classes.get((queue.source, queue.backend, queue.prefix), lambda: backend.classes(queue.ref))
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> AlertService:
         """Alerts, rules, silences and deliveries."""
         return self._here().desk
 
@@ -209,7 +209,7 @@ class Deck:
         """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
         return self._health.get("checker", self.desk.health) or self.desk.health()
 
-    def firing(self) -> Firing | None:
+    def firing(self) -> FiringSummary | None:
         """What fires, in one line, a second old at most; None while it is not known."""
         return self._here().firing.current()
 
@@ -217,7 +217,7 @@ class Deck:
         """Have the next page see what an act changed."""
         self._here().firing.forget()
 
-    def rule_board(self) -> RuleBoard:
+    def rule_board(self) -> RuleOverview:
         """All rules with what they see now; worked out once per sample for all viewers of this process.
 
         Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
@@ -228,7 +228,7 @@ class Deck:
             return last
         seen = here.desk.previews(reading.snapshot, reading.history) if reading.snapshot else {}
         hours = here.desk.hours(reading.snapshot.sampled_at) if reading.snapshot else None
-        here.rules = RuleBoard(reading.version, entries, seen, hours)
+        here.rules = RuleOverview(reading.version, entries, seen, hours)
         return here.rules
 
     @property
@@ -254,7 +254,7 @@ class Deck:
         return self._here().store
 
     @property
-    def actions(self) -> Actions:
+    def actions(self) -> ActionService:
         """What people may have done."""
         return self._here().actions
 
@@ -264,13 +264,13 @@ class Deck:
         return self._here().bulk
 
     @property
-    def runner(self) -> Runner:
+    def runner(self) -> BulkRunner:
         """What runs bulk work in this process."""
         return self._here().runner
 
     def members_of(
-        self, fingerprint: str | None, lists: tuple[Place, ...], most: int
-    ) -> Iterable[tuple[Place, Pick] | Unread]:
+        self, fingerprint: str | None, lists: tuple[JobListRef, ...], most: int
+    ) -> Iterable[tuple[JobListRef, JobRef] | UnreadList]:
         """The jobs of an error group, or of dead-letter lists, as they are now, and what could not be read.
 
         See triage.members for its cost.
@@ -278,25 +278,25 @@ class Deck:
         here = self._here()
         snapshot = here.reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
-        homes = Homes(queues)
+        homes = RestoreQueues(queues)
         only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
         for found in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
-            if isinstance(found, Unread):
+            if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.place.at
-            place = Place(ref=ref, state=state, home=homes.of(ref, found.home))
-            yield place, Pick(id=found.mark[0], stamp=found.mark[1])
+            place = JobListRef(ref=ref, state=state, home=homes.of(ref, found.home))
+            yield place, JobRef(id=found.mark[0], stamp=found.mark[1])
 
-    def known_of(self, fingerprint: str | None, lists: tuple[Place, ...]) -> Known:
+    def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """What the last reading of dead letters tells of those jobs, newest first."""
         board = self.dead()
         snapshot = self.reading().snapshot
-        homes = Homes(snapshot.queues if snapshot else ())
+        homes = RestoreQueues(snapshot.queues if snapshot else ())
         only = {(place.ref, place.state) for place in lists}
         groups = [group for group in board.reading.groups if fingerprint in (None, group.kind.id)]
         members = [
-            (Place(ref=each.ref, state=each.state, home=homes.of(each.ref, each.row.home)), listed_job(each))
+            (JobListRef(ref=each.ref, state=each.state, home=homes.of(each.ref, each.row.home)), listed_job(each))
             for group in groups
             for each in group.jobs
             if fingerprint is not None or (each.ref, each.state) in only
@@ -304,15 +304,15 @@ class Deck:
         whole = all(group.whole for group in groups) and not board.reading.truncated
         asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
         unread = tuple(unread_line(*each) for each in board.reading.problems if fingerprint or each[:3] in asked)
-        return Known(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
+        return KnownDeadLetters(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
 
-    def dead(self) -> Board:
+    def dead(self) -> GroupList:
         """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
         snapshot = self.reading().snapshot
         return self.triage.board(snapshot.queues if snapshot else ())
 
     @property
-    def triage(self) -> Triage:
+    def triage(self) -> DeadLetterService:
         """What groups dead letters, and remembers what people say of the groups."""
         return self._here().triage
 
@@ -349,7 +349,7 @@ class Deck:
                 process.work.stop()
             process.watch.close()
 
-    def _here(self) -> _Process:
+    def _here(self) -> _ProcessServices:
         process = self._process
         if process is not None and process.pid == os.getpid():
             return process
@@ -359,7 +359,7 @@ class Deck:
             return self._process
 
 
-class Homes:
+class RestoreQueues:
     """The queues that dead letters may go back to: those that there are, of the same source and library."""
 
     def __init__(self, queues: Sequence[QueueStats]) -> None:
@@ -371,7 +371,7 @@ class Homes:
         return home if known else None
 
 
-def listed_job(member: Member) -> Job:
+def listed_job(member: GroupMember) -> Job:
     """The job as far as a list of dead letters tells it."""
     ref, row = member.ref, member.row
     return Job(
@@ -435,7 +435,7 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
     return "It may be gone, or new: new queues appear within a few seconds."
 
 
-def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
+def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessServices:
     here = watch(settings)
     assert here.own is not None
     store = Store(here.own)
@@ -450,30 +450,34 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
         return own[0].sample(), own[0].history
 
     work = start(settings, here, store, holder) if settings.checker == "auto" else None
-    reader = Reader(store, interval_s, own_sample, fingerprint=here.fingerprint)
+    reader = SnapshotReader(store, interval_s, own_sample, fingerprint=here.fingerprint)
 
     def queues_of(source: str, backend: str) -> list[QueueRef]:
         snapshot = reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
         return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
 
-    triage = Triage(here.backend, settings.dlq_queues, Book(store), interval_s)
-    actions = Actions(here.backend, Bin(store, settings.bin_max_bytes), Audit(here.own), triage.left, triage.forget)
+    triage = DeadLetterService(here.backend, settings.dlq_queues, AnnotationStore(store), interval_s)
+    actions = ActionService(
+        here.backend, Trash(store, settings.bin_max_bytes), AuditLog(here.own), triage.left, triage.forget
+    )
     addresses = {source.name: source.address for source in here.sources.values()}
     bulk = BulkStore(store, addresses.get)
-    runner = Runner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
+    runner = BulkRunner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
     if settings.checker == "auto" and not settings.read_only:
         runner.start()
-    desk = Desk(settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=here.fingerprint)
-    return _Process(
+    desk = AlertService(
+        settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=here.fingerprint
+    )
+    return _ProcessServices(
         os.getpid(),
         here,
         store,
         reader,
         work,
         desk,
-        Shelf(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
-        Shelf(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
+        LiveList(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
+        LiveList(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
         actions,
         bulk,
         runner,
@@ -482,7 +486,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _Process:
     )
 
 
-def deck() -> Deck:
+def deck() -> AppContext:
     """The Deck of the app that serves the present request."""
-    found: Deck = current_app.extensions[EXTENSION]
+    found: AppContext = current_app.extensions[EXTENSION]
     return found

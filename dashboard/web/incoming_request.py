@@ -16,14 +16,14 @@ _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;|\Z)")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request is not taken; `status` says why."""
 
     def __init__(self, status: HTTPStatus) -> None:
         self.status = status
 
 
-class Incoming:
+class IncomingRequest:
     """The bytes of one request so far. Once it is complete, `request` is what gunicorn gets, `rest` what came after it.
 
     A body in chunks is put together here: gunicorn's reader of chunks takes time that grows with the square of their
@@ -65,7 +65,7 @@ class Incoming:
         end = self.data.find(_HEAD_END, max(0, self._place - len(_HEAD_END) + 1))
         self._place = len(self.data)
         if (end if end >= 0 else self._place) > MAX_HEAD:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if end < 0:
             return False
         self._place = self._end = end + len(_HEAD_END)
@@ -73,7 +73,7 @@ class Incoming:
         self._framed = bool(lengths or codings)
         if codings:
             if codings != [b"chunked"] or lengths or not self._lines[0].endswith(b" HTTP/1.1"):
-                raise Refused(HTTPStatus.BAD_REQUEST)
+                raise RequestRefused(HTTPStatus.BAD_REQUEST)
             self._step = self._read_chunk_line
         elif lengths:
             self._read_length(lengths)
@@ -94,16 +94,16 @@ class Incoming:
                 self._lines.append(line)
         expected = values[b"expect"]
         if expected not in ([], [b"100-continue"]):
-            raise Refused(HTTPStatus.EXPECTATION_FAILED)
+            raise RequestRefused(HTTPStatus.EXPECTATION_FAILED)
         self.expects_continue = bool(expected) and first.endswith(b" HTTP/1.1")
         return values[b"content-length"], values[b"transfer-encoding"]
 
     def _read_length(self, lengths: list[bytes]) -> None:
         if len(lengths) != 1 or not _LENGTH.match(lengths[0]):
-            raise Refused(HTTPStatus.BAD_REQUEST)
+            raise RequestRefused(HTTPStatus.BAD_REQUEST)
         self._end = self._place + int(lengths[0])
         if int(lengths[0]) > MAX_BODY:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         self._step = self._read_body
 
     def _read_body(self) -> bool:
@@ -116,18 +116,18 @@ class Incoming:
         end = self.data.find(b"\r\n", self._place, self._place + MAX_LINE)
         if end < 0:
             if len(self.data) - self._place >= MAX_LINE:
-                raise Refused(HTTPStatus.BAD_REQUEST)
+                raise RequestRefused(HTTPStatus.BAD_REQUEST)
             return False
         found = _CHUNK_SIZE.match(bytes(self.data[self._place : end]))
         if found is None:
-            raise Refused(HTTPStatus.BAD_REQUEST)
+            raise RequestRefused(HTTPStatus.BAD_REQUEST)
         size = int(found[1], 16)
         if size == 0:
             self._place, self._step = end, self._read_trailers
             return True
         self._chunked += size
         if self._chunked > MAX_BODY or len(self._chunks) >= MAX_CHUNKS:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         self._chunks.append((end + 2, end + 2 + size))
         self._end, self._step = end + 2 + size + 2, self._read_chunk
         return True
@@ -136,7 +136,7 @@ class Incoming:
         if len(self.data) < self._end:
             return False
         if self.data[self._end - 2 : self._end] != b"\r\n":
-            raise Refused(HTTPStatus.BAD_REQUEST)
+            raise RequestRefused(HTTPStatus.BAD_REQUEST)
         self._place, self._step = self._end, self._read_chunk_line
         return True
 
@@ -144,7 +144,7 @@ class Incoming:
         """Nobody here reads trailers: they are left out."""
         end = self.data.find(_HEAD_END, self._place)
         if (end if end >= 0 else len(self.data)) - self._place > MAX_HEAD:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self.is_complete = end >= 0
         self._end = end + len(_HEAD_END)
         return False

@@ -11,7 +11,7 @@ from ..alerts.rules.rule import Severity
 from ..auth import local_identity, token_identity
 from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, SourceStats, State, uncounted_states, with_shared_entry
-from ..sampling.snapshot_reader import Reading
+from ..sampling.snapshot_reader import CurrentSnapshot
 from .access.security import UnknownToken
 from .context import deck
 from .formatting import printable
@@ -87,7 +87,7 @@ def _firing() -> dict[str, int] | None:
     return counts
 
 
-def _lines(reading: Reading, firing: dict[str, int] | None) -> Iterator[str]:
+def _lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()

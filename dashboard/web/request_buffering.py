@@ -24,7 +24,7 @@ from gunicorn import http, util
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import ThreadWorker
 
-from .incoming_request import Incoming, Refused
+from .incoming_request import IncomingRequest, RequestRefused
 
 RECEIVE_S = 10.0  # for head and body together
 SEND_S = 20.0  # for one part of an answer, and for the answers before the next request of a connection
@@ -94,7 +94,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._incoming: dict[Any, tuple[Incoming, float]] = {}  # by connection, the oldest first
+        self._incoming: dict[Any, tuple[IncomingRequest, float]] = {}  # by connection, the oldest first
         self._unsent: dict[Any, float] = {}  # complete, but answers before it are under way; until when they may be
         self._leaving: dict[Any, float] = {}  # by connection, until when
         self._buffered = 0  # bytes of requests that are not answered
@@ -131,7 +131,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
             conn.rest = b""
         conn.sock.setblocking(False)
         conn.bytes = 0
-        self._incoming[conn] = Incoming(), time.monotonic() + RECEIVE_S
+        self._incoming[conn] = IncomingRequest(), time.monotonic() + RECEIVE_S
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
         if conn.rest:
             rest, conn.rest = conn.rest, b""
@@ -196,7 +196,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         waited = incoming.expects_continue
         try:
             incoming.add(data)
-        except Refused as exc:
+        except RequestRefused as exc:
             self._refuse(conn, exc.status)
             return
         self._count(conn, len(incoming.data))
@@ -241,7 +241,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         self._buffered += size - getattr(conn, "bytes", 0)
         conn.bytes = size
 
-    def _forget(self, conn: Any) -> Incoming:
+    def _forget(self, conn: Any) -> IncomingRequest:
         self.poller.unregister(conn.sock)
         return self._incoming.pop(conn)[0]
 

@@ -55,7 +55,7 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
         app.extensions[EXTENSION].stop()
 
 
-class _Server(BaseApplication):  # type: ignore[misc]
+class _GunicornServer(BaseApplication):  # type: ignore[misc]
     """gunicorn with settings of ours instead of its command line."""
 
     def __init__(self, settings: Settings, start_token: str, options: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def serve(
         "worker_exit": worker_exit,
     }
     try:
-        _Server(settings, start_token, options).run()
+        _GunicornServer(settings, start_token, options).run()
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
     return 0

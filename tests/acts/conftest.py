@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.actions.audit_log import Actor, Audit
-from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec, Work
-from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
-from dashboard.actions.service import Actions
-from dashboard.actions.trash import Bin
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
 from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.model import QueueRef, State
@@ -39,7 +39,7 @@ def expire_lease(client: redis.Redis, work_id: str) -> None:
     client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
 
 
-def turn_until(runner: Runner, condition: Callable[[], Any], *, what: str) -> None:
+def turn_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
     """Turns of the runner in this thread, none of them after `condition` holds."""
     wait_until(lambda: condition() or runner.turn() < 0, what=what)
 
@@ -70,22 +70,24 @@ class Bench:
 
     client: redis.Redis
     backend: Shelf
-    actions: Actions
+    actions: ActionService
     bulk: BulkStore
-    make_runner: Callable[..., Runner]
+    make_runner: Callable[..., BulkRunner]
 
     def ref(self, name: str = "mail") -> QueueRef:
         return QueueRef(source="main", backend="shelf", name=name, key=f"shelf:{name}")
 
-    def place(self, name: str = "mail") -> Place:
-        return Place(ref=self.ref(name), state=State.DEAD)
+    def place(self, name: str = "mail") -> JobListRef:
+        return JobListRef(ref=self.ref(name), state=State.DEAD)
 
-    def spec(self, action: Action = Action.RETRY, **fields: Any) -> Spec:
+    def spec(self, action: Action = Action.RETRY, **fields: Any) -> BulkRequest:
         fields.setdefault("places", (self.place(),))
         fields.setdefault("pace_per_s", 0)
-        return Spec(action=action, actor=ACTOR, **fields)
+        return BulkRequest(action=action, actor=ACTOR, **fields)
 
-    def run(self, spec: Spec, until: Callable[[Work], bool] = lambda work: work.phase in ENDED) -> Work:
+    def run(
+        self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda work: work.phase in ENDED
+    ) -> BulkOperation:
         """The work once `until` holds, run by a runner of its own."""
         work_id = self.bulk.create(spec)
         runner = self.make_runner("here")
@@ -102,7 +104,7 @@ class Bench:
     def dead(self, name: str = "mail") -> list[str]:
         return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
 
-    def reach(self, work_id: str, phase: Phase) -> Work:
+    def reach(self, work_id: str, phase: BulkPhase) -> BulkOperation:
         return wait_until(lambda: (work := self.bulk.get(work_id)).phase is phase and work, what=f"{phase}")
 
 
@@ -111,12 +113,14 @@ def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
     """The parts of one process on an empty Redis; its bin holds 1 MiB."""
     backend = Shelf(source, SourceSettings(name="main", url="redis://127.0.0.1"))
     store = Store(source)
-    actions = Actions(lambda _source, _name: backend, Bin(store, 1024 * 1024), Audit(source))
+    actions = ActionService(lambda _source, _name: backend, Trash(store, 1024 * 1024), AuditLog(source))
     bulk = BulkStore(store)
-    made: list[Runner] = []
+    made: list[BulkRunner] = []
 
-    def make_runner(holder: str, most: int = 100_000) -> Runner:
-        runner = Runner(bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most)
+    def make_runner(holder: str, most: int = 100_000) -> BulkRunner:
+        runner = BulkRunner(
+            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most
+        )
         made.append(runner)
         return runner
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import redis
 
-from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
 from dashboard.errors import NotFound
 from dashboard.model import (
@@ -143,14 +143,14 @@ class Shelf(Backend):
         return _job(ref, job_id.encode(), score, body)
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         if action is not Action.RETRY:
             return super().act(ref, action, state, picks, wishes)
         arguments = [part for pick in picks for part in (pick.id, pick.stamp or "")]
         return _acted(picks, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         replies = self.source.batch(
             [
                 command
@@ -158,23 +158,23 @@ class Shelf(Backend):
                 for command in (("ZSCORE", f"{ref.key}:dead", pick.id), ("HGET", f"{ref.key}:bodies", pick.id))
             ]
         )
-        taken: list[Kept | Acted] = []
+        taken: list[JobBackup | ActionResult] = []
         for n, pick in enumerate(picks):
             score, body = replies[2 * n], replies[2 * n + 1]
             if score is None:
-                taken.append(Acted(id=pick.id, outcome=Outcome.GONE))
+                taken.append(ActionResult(id=pick.id, outcome=Outcome.GONE))
             elif pick.stamp is not None and pick.stamp != score.decode():
-                taken.append(Acted(id=pick.id, outcome=Outcome.CHANGED))
+                taken.append(ActionResult(id=pick.id, outcome=Outcome.CHANGED))
             else:
                 blob = body if len(body) <= MAX_KEPT_BYTES else None
-                taken.append(Kept(id=pick.id, stamp=score.decode(), blob=blob, size_bytes=len(body)))
+                taken.append(JobBackup(id=pick.id, stamp=score.decode(), blob=blob, size_bytes=len(body)))
         return taken
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         arguments = [part for job in kept for part in (job.id, job.stamp or "")]
         return _acted(kept, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments))
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         replies = [
             self.source.execute(
                 "EVAL", _RESTORE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", job.id, job.stamp, job.blob
@@ -183,15 +183,17 @@ class Shelf(Backend):
         ]
         return _acted(kept, replies)
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         left = self.source.execute(
             "EVAL", "redis.call('ZPOPMIN', KEYS[1], 10) return redis.call('ZCARD', KEYS[1])", 1, f"{ref.key}:dead"
         )
-        return Acted(id=ref.name, outcome=Outcome.DONE, more=left > 0)
+        return ActionResult(id=ref.name, outcome=Outcome.DONE, more=left > 0)
 
 
-def _acted(things: Sequence[Any], replies: Sequence[bytes]) -> list[Acted]:
-    return [Acted(id=thing.id, outcome=Outcome(reply.decode())) for thing, reply in zip(things, replies, strict=True)]
+def _acted(things: Sequence[Any], replies: Sequence[bytes]) -> list[ActionResult]:
+    return [
+        ActionResult(id=thing.id, outcome=Outcome(reply.decode())) for thing, reply in zip(things, replies, strict=True)
+    ]
 
 
 def _job(ref: QueueRef, raw: bytes, score: bytes | None, body: bytes | None) -> Job:

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from dashboard.actions.audit_log import MAX_IDS
-from dashboard.actions.trash import BIN, KEEP_S, SIZES, Bin
-from dashboard.backends.actions import Action, Outcome, Pick
+from dashboard.actions.trash import BIN, KEEP_S, SIZES, Trash
+from dashboard.backends.actions import Action, JobRef, Outcome
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
 from dashboard.sources.source import Source
@@ -18,13 +18,13 @@ from tests.acts.conftest import ACTOR, Bench
 from tests.acts.shelf import bury
 
 
-def picks(*ids: str) -> list[Pick]:
-    return [Pick(id=job_id) for job_id in ids]
+def picks(*ids: str) -> list[JobRef]:
+    return [JobRef(id=job_id) for job_id in ids]
 
 
 def test_retry_tells_each_outcome_in_order(bench: Bench) -> None:
     bury(bench.client, "mail", 3)
-    asked = [Pick(id="job-1"), Pick(id="nobody"), Pick(id="job-2", stamp="99"), Pick(id="job-0", stamp="1")]
+    asked = [JobRef(id="job-1"), JobRef(id="nobody"), JobRef(id="job-2", stamp="99"), JobRef(id="job-0", stamp="1")]
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, asked, reason="fixed")
     assert [each.outcome.value for each in result.acted] == ["done", "gone", "changed", "done"]
     assert bench.waiting() == ["job-0", "job-1"]
@@ -120,7 +120,7 @@ def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, sourc
     assert bench.actions.bin.room_bytes() > full + 400_000
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-2"))
     assert bench.client.hexists(SIZES, str(result.batch)) is False
-    small = Bin(Store(source), 0)
+    small = Trash(Store(source), 0)
     assert small.room_bytes() == 0
 
 

@@ -9,9 +9,9 @@ import redis
 from msgspec.structs import replace
 
 from dashboard.actions import audit_log
-from dashboard.actions.audit_log import AUDIT, RECORD, Actor, Event, encode_event
+from dashboard.actions.audit_log import AUDIT, RECORD, Actor, AuditEvent, encode_event
 from dashboard.actions.bulk import runner as running
-from dashboard.actions.bulk.operation import Phase, Work
+from dashboard.actions.bulk.operation import BulkOperation, BulkPhase
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Conflict
@@ -33,7 +33,7 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
     source.close()
 
 
-def ordered(word: str) -> Callable[[Work], Event]:
+def ordered(word: str) -> Callable[[BulkOperation], AuditEvent]:
     """The event of that order."""
     return lambda work: audit_log.event(ACTOR, f"{word} bulk work", bulk_id=work.id)
 
@@ -61,12 +61,12 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
 
         with monkeypatch.context() as patch:
             reached = before_exchange(source, number, give_order, patch)
-            while other.get(work_id).phase not in (Phase.DONE, Phase.ABORTED, Phase.PAUSED):
+            while other.get(work_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
                 runner.turn()
             runner.turn()
-        if word == "pause" and other.get(work_id).phase is Phase.PAUSED:
+        if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
             other.tell(work_id, "resume", ordered("resume"))
-            wait_until(lambda: runner.turn() < 0 or other.get(work_id).phase is Phase.DONE, what="the end")  # noqa: B023
+            wait_until(lambda: runner.turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
         told = tuple(event.action for event in reversed(bench.actions.record.events()))
         outcomes.add(told)
         if refused or not reached:
@@ -102,7 +102,7 @@ def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monk
     work_id = bench.bulk.create(bench.spec())
     get = bench.bulk.get
 
-    def aborted_meanwhile(work_id: str) -> Work:
+    def aborted_meanwhile(work_id: str) -> BulkOperation:
         found = get(work_id)
         other.tell(work_id, "abort")
         return found
@@ -117,11 +117,11 @@ def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monk
 def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> None:
     with start_server(name) as server, redis.Redis.from_url(server.url) as client:
         source = Source("main", server.url)
-        bulk, record = BulkStore(Store(source)), audit_log.Audit(source)
+        bulk, record = BulkStore(Store(source)), audit_log.AuditLog(source)
         spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
         work_id = bulk.create(spec)
         client.config_set("maxmemory", "1mb")
-        assert bulk.tell(work_id, "abort", ordered("abort")) is Phase.ABORTED
+        assert bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
         assert [event.action for event in record.events()] == ["abort bulk work"]
         source.close()
 
@@ -131,7 +131,7 @@ def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: py
     work_id = bench.bulk.create(
         bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is Phase.ABORTED
+    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an act could not be kept in the audit stream: Redis refused it") == 2
 
 
@@ -140,7 +140,7 @@ def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.Lo
     work_id = bench.bulk.create(
         bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is Phase.ABORTED
+    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
     assert [event.action for event in bench.actions.record.events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from dashboard.actions.bulk import runner as running
-from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.runner import LEAST_BATCH
-from dashboard.actions.bulk.selection import Known, preview
+from dashboard.actions.bulk.selection import KnownDeadLetters, preview
 from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.actions.bulk.undo import batch_of
-from dashboard.actions.trash import Batch
-from dashboard.backends.actions import MAX_BATCH, Acted, Action, Kept, Pick
+from dashboard.actions.trash import DeletedBatch
+from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
@@ -32,7 +32,7 @@ from tests.waiting import wait_until
 def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 2_500)
     work = bench.run(bench.spec(reason="fixed"))
-    assert (work.phase, work.matched, work.at, work.outcomes) == (Phase.DONE, 2_500, 2_500, {"done": 2_500})
+    assert (work.phase, work.matched, work.at, work.outcomes) == (BulkPhase.DONE, 2_500, 2_500, {"done": 2_500})
     assert sorted(bench.waiting()) == sorted(ids)
     (event,) = bench.actions.record.events()
     assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, work.id)
@@ -47,7 +47,7 @@ def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
     runner.start()
     wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
     bury(bench.client, "mail", 5, start=1_000)
-    bench.reach(work_id, Phase.DONE)
+    bench.reach(work_id, BulkPhase.DONE)
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
 
 
@@ -55,7 +55,7 @@ def test_what_matches_a_filter(bench: Bench) -> None:
     bury(bench.client, "mail", 700, body="timeout")
     bury(bench.client, "mail", 700, body="refused", start=700)
     spec = bench.spec(q="refused")
-    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _p: Known((), True, 0, 0), 100_000)
+    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
     assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
     assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
     assert bench.run(spec).outcomes == {"done": 700}
@@ -64,7 +64,7 @@ def test_what_matches_a_filter(bench: Bench) -> None:
 
 def test_ticked_jobs(bench: Bench) -> None:
     bury(bench.client, "mail", 10)
-    picks = (Pick(id="job-2", stamp="3"), Pick(id="job-3", stamp="77"), Pick(id="nobody"))
+    picks = (JobRef(id="job-2", stamp="3"), JobRef(id="job-3", stamp="77"), JobRef(id="nobody"))
     work = bench.run(bench.spec(picks=picks))
     assert work.outcomes == {"done": 1, "changed": 1, "gone": 1}
 
@@ -86,7 +86,7 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = bench.make_runner("here")
     runner.turn()  # lists the jobs
     done = []
-    while bench.bulk.get(work_id).phase is Phase.RUNNING:
+    while bench.bulk.get(work_id).phase is BulkPhase.RUNNING:
         for _ in range(3):
             runner.turn()  # more turns are not more jobs
         done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
@@ -118,14 +118,14 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     work_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench.bulk.tell(work_id, "pause") is Phase.PAUSED
+    assert bench.bulk.tell(work_id, "pause") is BulkPhase.PAUSED
     at = bench.bulk.get(work_id).at
     for _ in range(5):
         runner.turn()
     assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
-    assert bench.bulk.tell(work_id, "resume") is Phase.RUNNING
+    assert bench.bulk.tell(work_id, "resume") is BulkPhase.RUNNING
     turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
-    assert bench.bulk.tell(work_id, "abort") is Phase.ABORTED
+    assert bench.bulk.tell(work_id, "abort") is BulkPhase.ABORTED
     turn_until(runner, lambda: bench.actions.record.events(), what="the record")
     work = bench.bulk.get(work_id)
     assert len(bench.waiting()) == work.done < 2_000
@@ -134,24 +134,24 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
         bench.bulk.tell(work_id, "resume")
 
 
-@pytest.mark.parametrize(("failing", "phase"), [(0, Phase.DONE), (1, Phase.PAUSED)])
-def test_the_canary_decides(bench: Bench, failing: int, phase: Phase) -> None:
+@pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
+def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> None:
     bury(bench.client, "mail", 50)
     work_id = bench.bulk.create(bench.spec(canary=10))
     runner = bench.make_runner("here")
     runner.start()
-    bench.reach(work_id, Phase.WATCHING)
+    bench.reach(work_id, BulkPhase.WATCHING)
     assert len(bench.waiting()) == 10
     worked = bench.waiting()
     if failing:
         bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
     bench.client.delete("shelf:mail:list")  # the worker took all of them
     work = bench.reach(work_id, phase)
-    if phase is Phase.PAUSED:
+    if phase is BulkPhase.PAUSED:
         assert work.note == "1 of the first 10 failed again, so the rest was not touched."
         assert (work.canary_failed, work.at) == (1, 10)
         bench.bulk.tell(work_id, "resume")  # a person knows better
-        bench.reach(work_id, Phase.DONE)
+        bench.reach(work_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
 
 
@@ -159,13 +159,13 @@ def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch
     bury(bench.client, "mail", 50)
     work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.WATCHING, what="the canary being watched")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched")
     monkeypatch.setattr(running, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.turn()
-    assert bench.bulk.get(work_id).phase is Phase.WATCHING
+    assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.PAUSED, what="the end of the watch")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
     work = bench.bulk.get(work_id)
     assert work.note == "5 of the first 5 have not ended yet, so the rest waits for a person."
     assert len(bench.waiting()) == 5
@@ -184,15 +184,15 @@ def test_a_delete_is_undone(bench: Bench) -> None:
 def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None:
     bury(bench.client, "mail", 30, body="x" * 100_000)
     work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
-    assert work.phase is Phase.FAILED
+    assert work.phase is BulkPhase.FAILED
     assert "The bin has no room" in (work.note or "")
     kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(work.id, work.spec.places[0], work.spec)) - 1
     assert len(bench.dead()) + kept == 30
 
 
 def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
-    jobs = [Kept(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
-    about = Batch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
+    jobs = [JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
+    about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
     bench.actions.bin._cap_bytes = 2_000_000
     assert not bench.actions.bin.put("batch", about, jobs)
     assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == set()
@@ -266,7 +266,7 @@ def test_two_runners_do_no_job_twice(bench: Bench) -> None:
     runners = [bench.make_runner(name) for name in ("one", "two")]
     for runner in runners:
         runner.start()
-    assert bench.reach(work_id, Phase.DONE).outcomes == {"done": 3_000}
+    assert bench.reach(work_id, BulkPhase.DONE).outcomes == {"done": 3_000}
     assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
 
 
@@ -310,7 +310,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     runner.start()
-    work = bench.reach(work_id, Phase.DONE)
+    work = bench.reach(work_id, BulkPhase.DONE)
     assert work.at == 3_000
     # At most the batch that was under way is told as done by somebody else.
     assert 3_000 - work.done <= 1_000
@@ -349,13 +349,13 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     bury(bench.client, "mail", 500)
     work_id = bench.bulk.create(bench.spec(Action.DELETE))
     runner = bench.make_runner("here")
-    while bench.bulk.get(work_id).phase is Phase.COLLECTING:
+    while bench.bulk.get(work_id).phase is BulkPhase.COLLECTING:
         runner.turn()
     at = bench.bulk.get(work_id).at
     bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
     runner.turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.push_picks(work_id, "here", [(0, Pick(id="x"))])
+    assert not bench.bulk.push_picks(work_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,15 +364,15 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
     runner = bench.make_runner("here")
     step = bench.actions.step
 
-    def paused_meanwhile(*arguments: Any, **more: Any) -> list[Acted]:
+    def paused_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
         bench.bulk.tell(work_id, "pause")
         return step(*arguments, **more)
 
     monkeypatch.setattr(bench.actions, "step", paused_meanwhile)
     turn_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
-    assert bench.bulk.get(work_id).phase is Phase.PAUSED
+    assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
     bench.bulk.tell(work_id, "resume")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="the end")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
     (event,) = bench.actions.record.events()
     assert event.outcomes == {"done": 10}
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from dashboard.actions.audit_log import Actor
-from dashboard.actions.bulk.operation import ENDED, Place, Spec, Work
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Backend
@@ -62,29 +62,29 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
         assert list(night.ran(client)) == [1] * retried
 
 
-def dead_of(backend: Backend, night: Night) -> Place:
+def dead_of(backend: Backend, night: Night) -> JobListRef:
     """The list in which all of the dead jobs stand, once they are known."""
 
-    def found() -> Place | None:
+    def found() -> JobListRef | None:
         backend.tend()
         refs = {ref.name: ref for ref in search(backend)}
         ref = refs.get("*") or refs.get(night.queue)
         if ref is None:
             return None
         whole = len(backend.picks(ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == JOBS
-        return Place(ref=ref, state=State.DEAD) if whole else None
+        return JobListRef(ref=ref, state=State.DEAD) if whole else None
 
     place = wait_until(found, what="all of the dead jobs")
-    assert isinstance(place, Place)
+    assert isinstance(place, JobListRef)
     return place
 
 
-def asked(who: str, place: Place) -> Spec:
+def asked(who: str, place: JobListRef) -> BulkRequest:
     """What that person wants done to all of them."""
     actor = Actor(name=who, role="operator", address="127.0.0.1")
-    return Spec(action=PEOPLE[who], actor=actor, places=(place,), pace_per_s=200)
+    return BulkRequest(action=PEOPLE[who], actor=actor, places=(place,), pace_per_s=200)
 
 
-def sum_of(works: Sequence[Work], action: Action) -> int:
+def sum_of(works: Sequence[BulkOperation], action: Action) -> int:
     """On how many jobs it was done."""
     return sum(work.done for work in works if work.spec.action is action)

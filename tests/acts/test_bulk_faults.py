@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.actions.audit_log import Audit
+from dashboard.actions.audit_log import AuditLog
 from dashboard.actions.bulk import runner as running
-from dashboard.actions.bulk.operation import Phase
-from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.operation import BulkPhase
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.actions.bulk.undo import batch_of
-from dashboard.actions.service import Actions
-from dashboard.actions.trash import Bin
-from dashboard.backends.actions import Acted, Action, Outcome
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
+from dashboard.backends.actions import Action, ActionResult, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.sources.source import Source
@@ -50,11 +50,11 @@ def own() -> Iterator[Source]:
         source.close()
 
 
-def after_some(actions: Actions, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def after_some(actions: ActionService, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `what` happen between two batches, by the thread that does them: by another one it might be too late."""
     step, done = actions.step, 0
 
-    def counted(*arguments: Any, **more: Any) -> list[Acted]:
+    def counted(*arguments: Any, **more: Any) -> list[ActionResult]:
         nonlocal done
         if done == BATCHES:
             what()
@@ -74,9 +74,9 @@ def test_a_replica_is_waited_for(
         LIBRARIES[library][0](client, JOBS)
         before = picture(client)
         store = Store(own)
-        actions = Actions(lambda _s, _n: parts.backend, Bin(store, 1 << 30), Audit(own))
+        actions = ActionService(lambda _s, _n: parts.backend, Trash(store, 1 << 30), AuditLog(own))
         works = BulkStore(store)
-        runner = Runner(
+        runner = BulkRunner(
             works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
         work_id = works.create(parts.spec(action, pace_per_s=1_000))
@@ -86,7 +86,7 @@ def test_a_replica_is_waited_for(
             note = wait_until(lambda: works.get(work_id).note, what="the page saying so")
             assert "read-only replica" in note
             work = works.get(work_id)
-            assert (work.phase, work.outcomes) == (Phase.RUNNING, {"done": work.at})
+            assert (work.phase, work.outcomes) == (BulkPhase.RUNNING, {"done": work.at})
             assert 0 < work.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.step(
@@ -94,7 +94,7 @@ def test_a_replica_is_waited_for(
                     *([pick for _, pick in works.picks(work_id, JOBS - 1, 1)], work.spec.wishes, "b", "otto"),
                 )
             client.replicaof("NO", "ONE")
-            wait_until(lambda: works.get(work_id).phase is Phase.DONE, what="going on")
+            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="going on")
         finally:
             runner.stop()
         work = works.get(work_id)
@@ -147,7 +147,7 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
 
             wait_until(decided, what="waiting, or doing it all the same and recording it")
             client.config_set("maxmemory", "0")
-            wait_until(lambda: parts.works.get(work_id).phase is Phase.DONE, what="going on")
+            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="going on")
         finally:
             runner.stop()
         assert parts.works.get(work_id).outcomes == {"done": JOBS}

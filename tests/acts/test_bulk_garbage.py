@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.actions.bulk.operation import ENDED, Phase, Place
-from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.bulk.operation import ENDED, BulkPhase, JobListRef
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import ALL, KEEP_S, OPEN
 from dashboard.backends.actions import Action
 from dashboard.backends.bullmq.backend import BullMQ
@@ -27,7 +27,7 @@ def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as
     bench.client.delete(lost)
     if as_type:
         bench.client.set(lost, "garbage")
-    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="its end")
+    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert bench.bulk.open_ids() == []
     assert [work.id for work in bench.bulk.newest()] == [work_id]
 
@@ -36,7 +36,7 @@ def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptu
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     bench.client.set(f"{record(work_id)}:lease", "copied with the database")
-    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="its end")
+    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert [line for line in caplog.messages if line.startswith("own key")] == [
         f"own key {record(work_id)}:lease had no end: removed"
     ]
@@ -50,7 +50,7 @@ def test_one_bad_field_costs_that_field(bench: Bench, field: str, value: bytes) 
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     bench.client.hset(record(work_id), field, value)
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="its end")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     if field != "matched":  # nobody knows then how many there were
         assert bench.dead() == []
 
@@ -67,12 +67,12 @@ def test_a_jobs_entry_that_is_garbage_costs_that_job_alone(bench: Bench) -> None
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.RUNNING, what="the list")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.RUNNING, what="the list")
     bench.client.lset(f"{record(work_id)}:picks", 20, b"\xff garbage")
     bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of place 1000
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is not Phase.RUNNING, what="its end")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
     work = bench.bulk.get(work_id)
-    assert (work.phase, work.done) == (Phase.DONE, JOBS - 2)
+    assert (work.phase, work.done) == (BulkPhase.DONE, JOBS - 2)
 
 
 def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: Source) -> None:
@@ -81,13 +81,13 @@ def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: 
     bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
     bench.client.set("bull:mail:failed", "something else")
     ref = QueueRef(source="main", backend="bullmq", name="mail", key="bull:mail")
-    spec = bench.spec(q="boom", places=(Place(ref=ref, state=State.DEAD),))
-    runner = Runner(
+    spec = bench.spec(q="boom", places=(JobListRef(ref=ref, state=State.DEAD),))
+    runner = BulkRunner(
         bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
     )
     work_id = bench.bulk.create(spec)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
     work = bench.bulk.get(work_id)
-    assert work.phase is Phase.FAILED
+    assert work.phase is BulkPhase.FAILED
     assert "its key has the wrong type" in (work.note or "")
     runner.stop()

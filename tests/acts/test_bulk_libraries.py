@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.undo import batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
@@ -83,7 +83,7 @@ def killed_half_way(url: str, library: str, parts: Parts, work_id: str) -> None:
     runner = parts.runner("here")
     runner.start()
     try:
-        wait_until(lambda: parts.works.get(work_id).phase is Phase.DONE, what="the other process's end of it")
+        wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="the other process's end of it")
     finally:
         runner.stop()
 

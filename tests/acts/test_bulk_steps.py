@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dashboard.actions.bulk import runner as bulk_runner
-from dashboard.actions.bulk.operation import ENDED, Phase, Spec, Work
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 from dashboard.actions.bulk.undo import batch_of, undo_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
@@ -40,11 +40,11 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of BATCH jobs: a step costs what its jobs cost, and more jobs make no more steps."""
-    monkeypatch.setattr(bulk_runner, "_Slot", partial(bulk_runner._Slot, batch=BATCH))
+    monkeypatch.setattr(bulk_runner, "_Slot", partial(bulk_runner._RunningOperation, batch=BATCH))
     monkeypatch.setattr(bulk_runner, "LEAST_BATCH", BATCH)
 
 
-def to_its_end(parts: Parts, work_id: str, holder: str) -> Work:
+def to_its_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
     while (work := parts.works.get(work_id)).phase not in ENDED:
         runner.turn()
@@ -73,7 +73,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
             before = picture(client)
-            spec: Spec = parts.spec(Action.RETRY if action is Action.RETRY else Action.DELETE)
+            spec: BulkRequest = parts.spec(Action.RETRY if action is Action.RETRY else Action.DELETE)
             work_id = parts.works.create(spec)
             deleted = None
             if action is Action.UNDO:
@@ -93,7 +93,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                     pass
             expire_lease(client, work_id)
             work = to_its_end(other, work_id, "goes on")
-            assert (work.phase, work.at) == (Phase.DONE, JOBS), step
+            assert (work.phase, work.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
                 assert len(waiting) == len(set(waiting)) == JOBS, step
@@ -127,7 +127,7 @@ def test_two_people_act_on_the_same_jobs(
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
             work_id = parts.works.create(parts.spec(first))
-            later: list[Work] = []
+            later: list[BulkOperation] = []
 
             def act() -> None:
                 other_id = other.works.create(other.spec(second))
@@ -145,7 +145,7 @@ def test_two_people_act_on_the_same_jobs(
                 return bool(reached)
             done = {work.spec.action: work.done for work in (work, *later)}
             assert sum(done.values()) == JOBS, (step, done)
-            assert all(each.phase is Phase.DONE for each in (work, *later))
+            assert all(each.phase is BulkPhase.DONE for each in (work, *later))
             waiting = WAITING[library](client)
             assert len(waiting) == len(set(waiting)) == done[Action.RETRY], step
             return bool(reached)

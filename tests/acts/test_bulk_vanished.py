@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dashboard.actions.bulk.operation import Phase
-from dashboard.actions.bulk.runner import Runner
-from dashboard.actions.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkWorkNotFound
+from dashboard.actions.bulk.operation import BulkPhase
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkOperationNotFound
 from dashboard.actions.bulk.undo import undo_of
-from dashboard.backends.actions import Acted, Action
+from dashboard.backends.actions import Action, ActionResult
 from tests.acts.conftest import ACTOR, Bench, turn_until
 from tests.acts.shelf import bury
 from tests.waiting import wait_until
@@ -31,14 +31,14 @@ def record(work_id: str) -> str:
     return f"{{queuedeck}}:bulk:{work_id}"
 
 
-def is_over(bench: Bench, runner: Runner, work_id: str) -> bool:
+def is_over(bench: Bench, runner: BulkRunner, work_id: str) -> bool:
     return work_id not in bench.bulk.open_ids() and work_id not in runner._slots
 
 
-def check_that_new_work_runs(bench: Bench, runner: Runner) -> None:
+def check_that_new_work_runs(bench: Bench, runner: BulkRunner) -> None:
     bury(bench.client, "news", JOBS)
     work_id = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is Phase.DONE, what="the new work's end")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the new work's end")
     assert bench.bulk.get(work_id).outcomes == {"done": JOBS}
 
 
@@ -47,30 +47,30 @@ def check_that_it_left_nothing(bench: Bench, work_id: str) -> None:
 
 
 @lost_by
-@pytest.mark.parametrize("phase", [Phase.COLLECTING, Phase.RUNNING, Phase.WATCHING, Phase.PAUSED])
+@pytest.mark.parametrize("phase", [BulkPhase.COLLECTING, BulkPhase.RUNNING, BulkPhase.WATCHING, BulkPhase.PAUSED])
 def test_work_that_vanishes_between_two_turns(
-    bench: Bench, phase: Phase, lose: Callable[[Bench, str], object], caplog: pytest.LogCaptureFixture
+    bench: Bench, phase: BulkPhase, lose: Callable[[Bench, str], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     bury(bench.client, "mail", JOBS)
-    canary = {"canary": 5, "canary_wait_s": 3600} if phase is Phase.WATCHING else {}
+    canary = {"canary": 5, "canary_wait_s": 3600} if phase is BulkPhase.WATCHING else {}
     work_id = bench.bulk.create(bench.spec(pace_per_s=4, **canary))
     runner = bench.make_runner("here")
-    if phase is Phase.COLLECTING:
+    if phase is BulkPhase.COLLECTING:
         bench.bulk.lease(work_id, "here")
     else:
         turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
-    if phase is Phase.WATCHING:
+    if phase is BulkPhase.WATCHING:
         turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
-    if phase is Phase.PAUSED:
+    if phase is BulkPhase.PAUSED:
         bench.bulk.tell(work_id, "pause")
     caplog.set_level(logging.WARNING, "dashboard.actions.bulk.runner")
     lose(bench, work_id)
-    if phase is Phase.COLLECTING:
+    if phase is BulkPhase.COLLECTING:
         bench.client.delete(f"{record(work_id)}:lease")
     turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     check_that_new_work_runs(bench, runner)
-    flushed_before_it_was_taken = phase is Phase.COLLECTING and lose is LOST["everything flushed"]
+    flushed_before_it_was_taken = phase is BulkPhase.COLLECTING and lose is LOST["everything flushed"]
     assert caplog.messages.count(f"bulk work {work_id} ends here: its record is gone from Redis") == (
         0 if flushed_before_it_was_taken else 1
     )
@@ -86,7 +86,7 @@ def test_work_that_vanishes_within_a_batch(
     runner = bench.make_runner("here")
     step = bench.actions.step
 
-    def vanished_meanwhile(*arguments: Any, **more: Any) -> list[Acted]:
+    def vanished_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
         lose(bench, work_id)
         return step(*arguments, **more)
 
@@ -136,7 +136,7 @@ def test_an_order_about_work_that_vanishes_meanwhile_is_refused(bench: Bench, mo
         return found
 
     monkeypatch.setattr(bench.bulk, "get", then_gone)
-    with pytest.raises(BulkWorkNotFound):
+    with pytest.raises(BulkOperationNotFound):
         bench.bulk.tell(work_id, "abort")
     assert not bench.client.exists(record(work_id))
 
@@ -153,7 +153,7 @@ def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_
     bench.client.sadd(OPEN, "000000000000")
     assert bench.bulk.open_ids() == ["000000000000", behind]
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(behind).phase is Phase.DONE, what="the work's end")
+    turn_until(runner, lambda: bench.bulk.get(behind).phase is BulkPhase.DONE, what="the work's end")
     assert bench.bulk.open_ids() == []
     assert not bench.client.exists(f"{record('000000000000')}:lease")
 
@@ -165,7 +165,7 @@ def test_an_undo_goes_on_without_the_record_of_what_it_undoes(bench: Bench) -> N
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(undo).at > 0, what="the first jobs being back")
     bench.client.delete(record(deleted.id))
-    turn_until(runner, lambda: bench.bulk.get(undo).phase is Phase.DONE, what="the undo's end")
+    turn_until(runner, lambda: bench.bulk.get(undo).phase is BulkPhase.DONE, what="the undo's end")
     assert bench.dead() == ids
     assert not bench.client.exists(record(deleted.id))
 
@@ -178,7 +178,7 @@ def test_an_undo_that_vanished_is_no_undo_under_way(bench: Bench) -> None:
     second = bench.bulk.create(undo_of(deleted, ACTOR))
     assert second != first
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(second).phase is Phase.DONE, what="the undo's end")
+    turn_until(runner, lambda: bench.bulk.get(second).phase is BulkPhase.DONE, what="the undo's end")
     assert (bench.dead(), bench.bulk.open_ids()) == (ids, [])
 
 
@@ -195,16 +195,16 @@ def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplo
     check_that_new_work_runs(bench, runner)
     assert spec is not None
     bench.client.hset(record(other), "spec", spec)
-    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is Phase.DONE, what="its end")
+    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is BulkPhase.DONE, what="its end")
 
 
-@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.PAUSED])
-def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [BulkPhase.RUNNING, BulkPhase.PAUSED])
+def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: BulkPhase) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(Action.DELETE, pace_per_s=4))
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
-    if phase is Phase.PAUSED:
+    if phase is BulkPhase.PAUSED:
         bench.bulk.tell(work_id, "pause")
     keys = [record(work_id), f"{record(work_id)}:picks", f"{record(work_id)}:rounds"]
     for key in keys:
@@ -232,4 +232,4 @@ def test_a_runner_goes_on_after_a_flush(bench: Bench) -> None:
     bench.client.flushall()
     bury(bench.client, "news", JOBS)
     later = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
-    wait_until(lambda: bench.bulk.get(later).phase is Phase.DONE, what="the new work's end")
+    wait_until(lambda: bench.bulk.get(later).phase is BulkPhase.DONE, what="the new work's end")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dashboard.actions import audit_log
-from dashboard.actions.bulk.operation import ENDED, Phase
+from dashboard.actions.bulk.operation import ENDED, BulkPhase
 from dashboard.actions.bulk.store import LEASE_MS
-from dashboard.actions.trash import SIZES, Batch
-from dashboard.backends.actions import Acted, Action, Kept, Pick
+from dashboard.actions.trash import SIZES, DeletedBatch
+from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef
 from dashboard.errors import BackendUnavailable, Conflict
 from dashboard.model import QueueStats, Schedule, State, Worker, WorkerState
 from tests.acts.conftest import ACTOR, Bench, expire_lease
@@ -40,7 +40,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
     assert bench.bulk.held(work_id, "here") is None
     event = audit_log.event(ACTOR, "retry", bulk_id=work_id)
     progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "round_at": 0, "event": event}
-    assert bench.bulk.write(work_id, "here", expected=Phase.COLLECTING, to=Phase.DONE, **progress) is None
+    assert bench.bulk.write(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
     assert bench.bulk.rounds(work_id) == []
     assert bench.bulk.open_ids() == [work_id]
@@ -63,7 +63,7 @@ def test_work_takes_as_many_jobs_as_it_may(
 
 
 def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench) -> None:
-    members = [(bench.place(), Pick(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
+    members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
     work_id = bench.bulk.create(bench.spec(places=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
     runner._members_of = lambda _fingerprint, _places, most: members[:most]
@@ -77,7 +77,7 @@ def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.lease(work_id, "died")
-    assert bench.bulk.push_picks(work_id, "died", [(0, Pick(id="gone since")), (0, Pick(id=ids[0]))])
+    assert bench.bulk.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     while bench.bulk.get(work_id).phase not in ENDED:
@@ -85,17 +85,17 @@ def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
     assert bench.bulk.get(work_id).outcomes == {"done": 3}
 
 
-def on_queue(bench: Bench) -> Acted:
+def on_queue(bench: Bench) -> ActionResult:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     return bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE, reason="old")
 
 
-def on_schedule(bench: Bench) -> Acted:
+def on_schedule(bench: Bench) -> ActionResult:
     schedule = Schedule(id="nightly", source="main", backend="shelf", kind="cron", queue="mail")
     return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old")
 
 
-def on_worker(bench: Bench) -> Acted:
+def on_worker(bench: Bench) -> ActionResult:
     worker = Worker(id="w1", source="main", backend="shelf", state=WorkerState.BUSY)
     return bench.actions.on_worker(ACTOR, worker, Action.STOP_WORKER, reason="old")
 
@@ -116,7 +116,7 @@ def on_worker(bench: Bench) -> Acted:
 )
 def test_a_failed_act_is_recorded(
     bench: Bench,
-    act: Callable[[Bench], Acted],
+    act: Callable[[Bench], ActionResult],
     method: str,
     expected: tuple[object, ...],
     error: Exception,
@@ -125,7 +125,7 @@ def test_a_failed_act_is_recorded(
     monkeypatch.setattr(type(bench.backend), "schedule_actions", (Action.REMOVE_SCHEDULE,))
     monkeypatch.setattr(type(bench.backend), "worker_actions", (Action.STOP_WORKER,))
 
-    def fails(*_: object) -> Acted:
+    def fails(*_: object) -> ActionResult:
         raise error
 
     monkeypatch.setattr(bench.backend, method, fails)
@@ -139,9 +139,10 @@ def test_a_failed_act_is_recorded(
 def test_what_is_put_back_of_a_batch_makes_room_in_the_bin(bench: Bench) -> None:
     bin_ = bench.actions.bin
     jobs = [
-        Kept(id=f"job-{n}", stamp="1", blob=b"x" * size, size_bytes=size) for n, size in enumerate((10, 500, 9_000))
+        JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * size, size_bytes=size)
+        for n, size in enumerate((10, 500, 9_000))
     ]
-    about = Batch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
+    about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
     room = [bin_.room_bytes()]
     for job in jobs:
         assert bin_.put("batch", about, [job])

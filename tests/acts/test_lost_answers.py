@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.actions.audit_log import Actor, Audit
-from dashboard.actions.service import Actions
-from dashboard.actions.trash import Batch, Bin
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import DeletedBatch, Trash
 from dashboard.backends import registry
-from dashboard.backends.actions import Action, Kept, Outcome
+from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import OutcomeUnknown
 from dashboard.model import JobQuery, QueueRef, State
@@ -30,7 +30,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     (kind,) = registry.wanted((library,))
     backend: Any = kind(source, SourceSettings(name="main", url=server.url))
     backend.own = own
-    actions = Actions(lambda *_: backend, Bin(Store(own), 2**20), Audit(own))
+    actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
     actor = Actor(name="anna", role="admin")
     delete, read = backend.delete, Source._read
     try:
@@ -72,9 +72,9 @@ def test_deletes_of_one_second_are_listed_newest_first(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.actions.trash.now_s", lambda: 1_000_000.5)
-    kept = Bin(Store(source), 2**20)
+    kept = Trash(Store(source), 2**20)
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
     for number, batch in enumerate(("b", "c", "a")):
-        about = Batch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
-        assert kept.put(batch, about, [Kept(id="1", stamp=None, blob=b"x", size_bytes=1)])
+        about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
+        assert kept.put(batch, about, [JobBackup(id="1", stamp=None, blob=b"x", size_bytes=1)])
     assert [batch for batch, *_ in kept.newest(5)] == ["a", "c", "b"]

@@ -11,7 +11,7 @@ import redis
 
 import dashboard
 from dashboard.backends import registry
-from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
 from dashboard.backends.base import Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import acl
@@ -41,9 +41,9 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
     backend.own = source
     try:
         ref = the_queue(backend)
-        picks = [Pick(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs]
+        picks = [JobRef(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs]
         assert len(picks) == JOBS
-        taken = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+        taken = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
         assert {one.outcome for one in backend.delete(ref, State.WAITING, taken)} == {Outcome.DONE}
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
         noted = own_keys(redis_client, PREFIX)
@@ -54,7 +54,7 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
         again = backend.restore(ref, State.WAITING, taken)
         assert Outcome.DONE not in {one.outcome for one in again}
         for action in backend.offered(State.WAITING):
-            backend.act(ref, action, State.WAITING, picks[:1], Wishes())
+            backend.act(ref, action, State.WAITING, picks[:1], ActionOptions())
         backend.act_on_queue(ref, Action.PAUSE)
         backend.act_on_queue(ref, Action.OBLITERATE)
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()

@@ -9,10 +9,10 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec, Work
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import batch_of, undo_of, undo_of_batches
-from dashboard.actions.trash import AT_ONCE_JOBS, Batch
-from dashboard.backends.actions import Action, Kept, Pick
+from dashboard.actions.trash import AT_ONCE_JOBS, DeletedBatch
+from dashboard.backends.actions import Action, JobBackup, JobRef
 from dashboard.backends.base import Budget
 from dashboard.backends.celery.actions import queued as celery_waiting
 from dashboard.backends.celery.actions.queued import PLACE_KEPT_UP_TO
@@ -55,7 +55,7 @@ def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     assert not roomy.actions.bin.small([batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places])
     bert = replace(ACTOR, name="bert")
     work = roomy.run(undo_of(deleted, bert))
-    assert (work.phase, work.matched, work.outcomes) == (Phase.DONE, 1_200, {"done": 1_200})
+    assert (work.phase, work.matched, work.outcomes) == (BulkPhase.DONE, 1_200, {"done": 1_200})
     assert roomy.dead() == ids
     assert len(roomy.dead("news")) == 100
     assert roomy.bulk.get(deleted.id).restored == 1_200
@@ -72,7 +72,7 @@ def test_there_is_one_undo_of_a_delete_at_a_time(roomy: Bench) -> None:
     assert roomy.bulk.create(undo_of(deleted, ACTOR)) == first
     found = roomy.bulk.undo_of(deleted.id)
     assert found is not None
-    assert (found.id, found.phase) == (first, Phase.COLLECTING)
+    assert (found.id, found.phase) == (first, BulkPhase.COLLECTING)
     roomy.bulk.tell(first, "abort")
     assert roomy.bulk.create(undo_of(deleted, ACTOR)) != first
 
@@ -83,8 +83,8 @@ def test_what_a_pause_and_an_abort_left_in_the_bin_comes_back_by_the_next_undo(r
     work_id = roomy.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
     runner = roomy.make_runner("here")
     turn_until(runner, lambda: roomy.bulk.get(work_id).at > 0, what="the first jobs")
-    assert roomy.bulk.tell(work_id, "pause") is Phase.PAUSED
-    assert roomy.bulk.tell(work_id, "resume") is Phase.RUNNING
+    assert roomy.bulk.tell(work_id, "pause") is BulkPhase.PAUSED
+    assert roomy.bulk.tell(work_id, "resume") is BulkPhase.RUNNING
     at = roomy.bulk.get(work_id).at
     turn_until(runner, lambda: roomy.bulk.get(work_id).at > at, what="more jobs")
     roomy.bulk.tell(work_id, "abort")
@@ -108,7 +108,7 @@ def test_an_id_in_use_again_stays_in_the_bin(roomy: Bench) -> None:
 
 def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
     ids = bury(roomy.client, "mail", 700)
-    picks = [Pick(id=each) for each in ids]
+    picks = [JobRef(id=each) for each in ids]
     batch = roomy.actions.on_jobs(ACTOR, roomy.ref(), State.DEAD, Action.DELETE, picks).batch
     assert batch is not None
     work = roomy.run(undo_of_batches([batch], roomy.actions.bin, ACTOR, "too soon"))
@@ -119,10 +119,10 @@ def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
 
 
 def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) -> None:
-    about = Batch(ref=roomy.ref(), state=State.DEAD, who="anna", at=0.0)
+    about = DeletedBatch(ref=roomy.ref(), state=State.DEAD, who="anna", at=0.0)
 
     def put(batch: str, count: int, size: int) -> None:
-        jobs = [Kept(id=f"{batch}-{n}", stamp="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
+        jobs = [JobBackup(id=f"{batch}-{n}", stamp="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
         assert roomy.actions.bin.put(batch, about, jobs)
 
     put("few", AT_ONCE_JOBS, 10)
@@ -189,7 +189,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
         eaten(client, library)
         expire_lease(client, work_id)
         work = ran(parts, work_id)
-        assert (work.phase, work.at, work.outcomes) == (Phase.DONE, FEW, {"done": FEW})
+        assert (work.phase, work.at, work.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
         rest = WAITING[library](client)
         assert sorted(ran_by_worker + rest) == sorted(ids)
         assert client.zcard("{queuedeck}:bin") == 0
@@ -224,13 +224,13 @@ def test_thousands_of_waiting_jobs_stand_in_their_order_again(
         assert parts.works.get(deleted.id).restored == many
 
 
-def waiting(parts: Parts) -> Place:
+def waiting(parts: Parts) -> JobListRef:
     """The line of the queue."""
     refs = parts.backend.discover(None, Budget(100, 5)).found
-    return Place(ref=next(ref for ref in refs if ref.name == QUEUE), state=State.WAITING)
+    return JobListRef(ref=next(ref for ref in refs if ref.name == QUEUE), state=State.WAITING)
 
 
-def ran(parts: Parts, what: Spec | str) -> Work:
+def ran(parts: Parts, what: BulkRequest | str) -> BulkOperation:
     """The work at its end."""
     work_id = what if isinstance(what, str) else parts.works.create(what)
     runner = parts.runner(f"runs {work_id}")

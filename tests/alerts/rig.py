@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from dashboard.alerts.delivery.channels.base import Channel, Delivered, Message
-from dashboard.alerts.delivery.message import Links
+from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Message
+from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.outbox import Outbox
-from dashboard.alerts.delivery.sender import Notifier
+from dashboard.alerts.delivery.sender import NotificationSender
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from dashboard.alerts.engine import Engine
-from dashboard.alerts.rules.ruleset import Rulebook
+from dashboard.alerts.engine import AlertEngine
+from dashboard.alerts.rules.ruleset import Ruleset
 from dashboard.alerts.store import AlertStore
 from dashboard.model import QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History
@@ -50,7 +50,7 @@ class Recorder(Channel):
 
     kind = "recorder"
 
-    def __init__(self, name: str = "ops", answers: Iterable[Delivered] = (), *, groups: bool = True) -> None:
+    def __init__(self, name: str = "ops", answers: Iterable[DeliveryResult] = (), *, groups: bool = True) -> None:
         self.id = name
         self.groups = groups  # type: ignore[misc]
         self.answers = list(answers)
@@ -59,10 +59,10 @@ class Recorder(Channel):
         self.gate: threading.Event | None = None  # set: every attempt waits for it
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         with self._lock:
             self.given.append(message)
-            answer = self.answers.pop(0) if self.answers else Delivered(ok=True, status="200")
+            answer = self.answers.pop(0) if self.answers else DeliveryResult(ok=True, status="200")
         if self.gate is not None:
             self.gate.wait(deadline.remaining_s())
         if answer.ok:
@@ -87,16 +87,16 @@ class Process:
         self.channels = {channel.id: channel for channel in channels}
         self.outbox = Outbox(self.store)
         self.alerts = AlertStore(self.store)
-        self.notifier = Notifier(self.outbox, self.channels, Links("https://queues.example"))
+        self.notifier = NotificationSender(self.outbox, self.channels, PageLinks("https://queues.example"))
         own = {rule["id"] for rule in rules}
-        book = Rulebook([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
+        book = Ruleset([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
         self.rulebook = book
         self.restart()
 
     def restart(self) -> None:
         """Forget all that this process knows."""
         channels, tidy = tuple(self.channels), self.outbox.tidy
-        self.engine = Engine(self.alerts, self.rulebook, INTERVAL_S, self.holder, channels, tidy=tidy)
+        self.engine = AlertEngine(self.alerts, self.rulebook, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.lease(self.holder, lease_s).epoch

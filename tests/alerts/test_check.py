@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.evaluation.durations import Kept
+from dashboard.alerts.evaluation.durations import PersistedDurations
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.nagios_check import Exit, judge
+from dashboard.nagios_check import ExitStatus, judge
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from dashboard.store.packing import pack, unpack
@@ -29,7 +29,7 @@ def settings(url: str, **keywords: Any) -> Settings:
 
 def test_a_redis_that_was_killed_is_critical(begin: Callable[..., Night], capsys: pytest.CaptureFixture[str]) -> None:
     night = begin()
-    assert judge(settings(night.server.url))[0] is Exit.OK
+    assert judge(settings(night.server.url))[0] is ExitStatus.OK
     night.server.stop(kill=True)
     assert check(settings(night.server.url), as_json=False) == 2
     first, *_ = capsys.readouterr().out.splitlines()
@@ -47,8 +47,8 @@ def test_a_redis_that_is_down_is_what_its_rule_says(begin: Callable[..., Night])
     night.server.stop(kill=True)
     off = {"id": "redis-unreachable", **OFF}
     lenient = {"id": "down", "metric": "redis.unreachable_s", "warning": 30}
-    assert judge(settings(night.server.url, rules=[off, lenient]))[0] is Exit.WARNING
-    assert judge(settings(night.server.url, rules=[off]))[0] is Exit.UNKNOWN
+    assert judge(settings(night.server.url, rules=[off, lenient]))[0] is ExitStatus.WARNING
+    assert judge(settings(night.server.url, rules=[off]))[0] is ExitStatus.UNKNOWN
 
 
 def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
@@ -62,7 +62,7 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     night.redis.set("app", "1")
     wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
     code, troubles, _ = judge(settings(night.server.url))
-    assert code is Exit.CRITICAL
+    assert code is ExitStatus.CRITICAL
     assert "redis-writes-refused" in {trouble.rule.id for trouble in troubles}
     night.redis.config_set("save", "")  # else it would not end either
 
@@ -72,10 +72,10 @@ def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(begin: Callab
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     link_off = {"id": "redis-replica-link", **OFF}
     code, troubles, problems = judge(settings(night.server.url, rules=[link_off]))
-    assert (code, troubles) == (Exit.UNKNOWN, [])
+    assert (code, troubles) == (ExitStatus.UNKNOWN, [])
     assert "read-only replica" in problems[0]
     meant = [link_off, {"id": "redis-writes-refused", **OFF}]
-    assert judge(settings(night.server.url, rules=meant))[::2] == (Exit.OK, [])
+    assert judge(settings(night.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
 
 
 def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_more(
@@ -87,7 +87,7 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
     checker.kill()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     code, troubles, problems = judge(settings(night.server.url))
-    assert code is Exit.CRITICAL
+    assert code is ExitStatus.CRITICAL
     assert [trouble.rule.id for trouble in troubles if trouble.severity == "critical"] == ["redis-writes-refused"]
     assert not any("read-only" in problem for problem in problems)
 
@@ -98,13 +98,13 @@ def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
     night = begin()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     any_redis.set(keys.MEMORY, b"")
-    assert judge(settings(night.server.url, store_url=any_server.url))[0] is Exit.UNKNOWN
-    any_redis.set(keys.MEMORY, pack(Kept()))
-    assert judge(settings(night.server.url, store_url=any_server.url))[0] is Exit.OK
+    assert judge(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.UNKNOWN
+    any_redis.set(keys.MEMORY, pack(PersistedDurations()))
+    assert judge(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.OK
 
 
 def _writable(client: redis.Redis) -> bool:
-    kept = unpack(client.get(keys.MEMORY), Kept)
+    kept = unpack(client.get(keys.MEMORY), PersistedDurations)
     return kept is not None and "main" in kept.writable
 
 
@@ -116,17 +116,17 @@ def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[
     checker.kill()
     night.drain()
 
-    def found() -> tuple[Exit, list[str], str]:
+    def found() -> tuple[ExitStatus, list[str], str]:
         code, troubles, problems = judge(load(config=night.configure(), environ={}))
         return code, [trouble.rule.id for trouble in troubles], "; ".join(problems)
 
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
     code, rules, problems = found()  # it may be a restart
-    assert (code, rules) == (Exit.CRITICAL, ["deep"])
+    assert (code, rules) == (ExitStatus.CRITICAL, ["deep"])
     assert "no full look for 1 min" in problems
     night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
     code, rules, problems = found()
-    assert (code, rules) == (Exit.UNKNOWN, [])
+    assert (code, rules) == (ExitStatus.UNKNOWN, [])
     assert "Start queuedeck checker" in problems
 
 
@@ -137,9 +137,9 @@ def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
     night.server.stop(kill=True)
     wanted = settings(any_server.url, store_url=night.server.url)
     code, (trouble,), _ = judge(wanted)
-    assert (code, trouble.rule.id, trouble.labels.source) == (Exit.CRITICAL, "redis-unreachable", "store")
+    assert (code, trouble.rule.id, trouble.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
     off = settings(any_server.url, store_url=night.server.url, rules=[{"id": "redis-unreachable", **OFF}])
-    assert judge(off)[0] is Exit.UNKNOWN
+    assert judge(off)[0] is ExitStatus.UNKNOWN
 
 
 def test_a_redis_that_does_not_answer_stands_first(

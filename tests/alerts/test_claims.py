@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.delivery.outbox import Attempt, Claim, Outbox
-from dashboard.alerts.notification import Note, Queued
+from dashboard.alerts.delivery.outbox import DeliveryAttempt, NotificationClaim, Outbox
+from dashboard.alerts.notification import Notification, QueuedNotification
 from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.store import AlertStore
 from dashboard.sources.source import Source
@@ -21,8 +21,8 @@ def outbox(source: Source) -> Outbox:
     return Outbox(Store(source))
 
 
-def queued(kind: str = "firing", number: int = 1) -> Queued:
-    note = Note(
+def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
+    note = Notification(
         kind=kind,
         number=number,
         episode="e1",
@@ -33,11 +33,11 @@ def queued(kind: str = "firing", number: int = 1) -> Queued:
         severity=Severity.CRITICAL,
         at=1.0,
     )
-    return Queued(note=note, channel="ops", due_at=1.0)
+    return QueuedNotification(note=note, channel="ops", due_at=1.0)
 
 
-def attempt(claim: Claim, outcome: str) -> Attempt:
-    return Attempt(
+def attempt(claim: NotificationClaim, outcome: str) -> DeliveryAttempt:
+    return DeliveryAttempt(
         id=claim.id,
         channel="ops",
         kind="firing",
@@ -49,7 +49,7 @@ def attempt(claim: Claim, outcome: str) -> Attempt:
     )
 
 
-def claim(outbox: Outbox, token: str) -> Claim:
+def claim(outbox: Outbox, token: str) -> NotificationClaim:
     found = outbox.claim("ops", token, groups=False, spacing_s=0)
     assert found is not None
     return found

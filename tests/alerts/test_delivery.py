@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.delivery.channels.base import Channel, Delivered, Message
+from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Message
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.store.redis_store import LEAD, PREFIX
 from tests.alerts.rig import Process, deep
@@ -34,25 +34,25 @@ class Moody(Channel):
         self.took: list[Message] = []
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         with self._lock:
             mood = 1.0 if self.calm else self.dice.random()
             if mood < 0.3:
-                return Delivered(ok=False, status="500")
+                return DeliveryResult(ok=False, status="500")
             self.took.append(message)
             if mood < 0.45:
-                return Delivered(ok=False, status="reset")  # it arrived, and nobody knows
-            return Delivered(ok=True, status="200")
+                return DeliveryResult(ok=False, status="reset")  # it arrived, and nobody knows
+            return DeliveryResult(ok=True, status="200")
 
 
 def die_within_a_send(process: Process, channel: Moody) -> None:
     """As a process that is killed after the provider took the message, before it could say so."""
     claim = process.outbox.claim("ops", "dead", groups=channel.groups, spacing_s=0)
     if claim is not None and channel.dice.random() < 0.5:
-        from dashboard.alerts.delivery.message import Links, compose
+        from dashboard.alerts.delivery.message import PageLinks, compose
 
         notes = [member.note for member in claim.members]
-        channel.took.append(compose(claim.id, claim.kind, notes, Links(None), "ops"))
+        channel.took.append(compose(claim.id, claim.kind, notes, PageLinks(None), "ops"))
 
 
 @pytest.mark.parametrize("seed", range(6))

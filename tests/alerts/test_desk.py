@@ -10,21 +10,21 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.delivery.channels.base import Delivered
-from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.delivery.channels.base import DeliveryResult
+from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse
-from dashboard.alerts.service import Desk
-from dashboard.alerts.silences import Weekly
+from dashboard.alerts.service import AlertService
+from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
-from dashboard.nagios_check import Exit, Trouble, judge, wording
+from dashboard.nagios_check import Breached, ExitStatus, judge, wording
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from tests.alerts.rig import DEEP, Process, Recorder, deep
 
 Make = Callable[..., Process]
 SECRET = "https://hooks.example.com/services/T0K3N-verysecret"
-NEVER = Delivered(ok=False, permanent=True, status="404", answer="no such hook")
+NEVER = DeliveryResult(ok=False, permanent=True, status="404", answer="no such hook")
 
 
 def settings(url: str = "redis://127.0.0.1:1/0", **keywords: Any) -> Settings:
@@ -32,8 +32,8 @@ def settings(url: str = "redis://127.0.0.1:1/0", **keywords: Any) -> Settings:
     return load(environ={}, keywords={"redis_url": url, "channels": channels, **keywords})
 
 
-def desk_of(process: Process, **keywords: Any) -> Desk:
-    return Desk(settings(**keywords), process.store)
+def desk_of(process: Process, **keywords: Any) -> AlertService:
+    return AlertService(settings(**keywords), process.store)
 
 
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
@@ -109,8 +109,8 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
         {"for_s": 400 * 86_400},
         {"for_s": 60, "queue": "a" * 65},
         {"for_s": 60, "colour": "red"},
-        {"for_s": 60, "weekly": Weekly(days=(7,), from_min=0, minutes=60)},
-        {"for_s": 60, "weekly": Weekly(days=(0,), from_min=0, minutes=60, timezone="../../etc/passwd")},
+        {"for_s": 60, "weekly": WeeklyWindow(days=(7,), from_min=0, minutes=60)},
+        {"for_s": 60, "weekly": WeeklyWindow(days=(0,), from_min=0, minutes=60, timezone="../../etc/passwd")},
     ],
 )
 def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[str, Any]) -> None:
@@ -246,7 +246,7 @@ def test_check_answers_in_the_way_of_nagios(
 ) -> None:
     from rq import Queue
 
-    assert judge(settings(any_server.url))[0] is Exit.OK
+    assert judge(settings(any_server.url))[0] is ExitStatus.OK
     queue = Queue("mail", connection=any_redis)
     for _ in range(20):
         queue.enqueue("os.getpid")
@@ -274,7 +274,7 @@ def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_
     stored = {(state.rule_id, state.severity.value) for state in process.alerts.load().states.values() if state.active}
     assert stored >= {("deep", "critical"), ("deep", "warning")}
     code, troubles, _ = judge(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
-    assert code is Exit.CRITICAL
+    assert code is ExitStatus.CRITICAL
     assert [trouble.severity.value for trouble in troubles if trouble.rule.id == "deep"] == ["critical"]
 
 
@@ -290,6 +290,6 @@ def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_proces
 
 def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
     rule = parse({"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "Nobody works"}, "test")
-    labels = Labels(source="main", backend="rq", queue="a|time=1\nOK")
-    words = wording(Trouble(rule, Severity.CRITICAL, labels, 0.0, "now"))
+    labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
+    words = wording(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
     assert words == "Nobody works: a¦time=1�OK (rq, main): 0 (threshold below 1)"

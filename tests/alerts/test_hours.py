@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.evaluation.preview import Preview, Sights
-from dashboard.alerts.evaluation.rule_history import STEP_S, Hours
+from dashboard.alerts.evaluation.preview import RuleObservations, RulePreview
+from dashboard.alerts.evaluation.rule_history import STEP_S, RuleHistories
 from dashboard.alerts.rules.rule import Severity, parse
 from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS, AlertStore
 from dashboard.model import Snapshot
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Hours:
+def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> RuleHistories:
     """What is stored once `process` has ticked with that sample for so many points."""
     for _ in range(least + 1):
         assert process.tick(snapshot)
@@ -62,7 +62,7 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ho
     return hours
 
 
-def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, Preview]:
+def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
     desk = desk_of(process)
     return desk.previews(snapshot, History(), [parse(rule, "test") for rule in rules])
 
@@ -99,7 +99,7 @@ def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Calla
     night = begin()
 
     def since() -> float | None:
-        hours = unpack(night.redis.get(keys.HOURS), Hours)
+        hours = unpack(night.redis.get(keys.HOURS), RuleHistories)
         return hours.rules["deep"].since if hours else None
 
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
         assert process.alerts.memory()[1] is None
     good = points(process, clock, deep(50), 1)
     hour = good.rules["deep"]
-    bad: list[Hours] = [
+    bad: list[RuleHistories] = [
         *(msgspec.structs.replace(good, at=value) for value in (math.nan, math.inf)),
         *(msgspec.structs.replace(good, step_s=value) for value in (0.0, -1.0, math.nan)),
         *(
@@ -181,7 +181,7 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
     for each in bad:
         any_redis.set(keys.HOURS, pack(each))
         assert process.alerts.hours() is None
-    any_redis.set(keys.SIGHTS, pack(Sights(at=math.nan, rules={})))
+    any_redis.set(keys.SIGHTS, pack(RuleObservations(at=math.nan, rules={})))
     assert process.alerts.memory()[1] is None
 
 

@@ -13,21 +13,21 @@ import msgspec
 import pytest
 
 from dashboard.alerts.delivery import store_outage as local_mode
-from dashboard.alerts.delivery.channels.base import Delivered, Message
-from dashboard.alerts.delivery.message import Links
+from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
+from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.store_outage import (
     OTHERS_WAIT_S,
     REFUSED,
     UNREACHABLE,
-    LocalMode,
-    Spool,
+    OutageRecord,
+    StoreOutageNotifier,
     kind_of,
     spool_folder,
 )
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from dashboard.alerts.notification import Episode
+from dashboard.alerts.notification import HistoryEntry
 from dashboard.alerts.rules.rule import Rule, parse
-from dashboard.alerts.silences import Mutes, Silence, Weekly
+from dashboard.alerts.silences import ActiveSilences, Silence, WeeklyWindow
 from dashboard.alerts.store import AlertStore
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
@@ -40,8 +40,8 @@ from tests.waiting import wait_until
 
 GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
 FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
-LATER = Delivered(ok=False, status="500")
-NO_MUTES = Mutes()
+LATER = DeliveryResult(ok=False, status="500")
+NO_MUTES = ActiveSilences()
 
 
 def rules(**fields: object) -> tuple[Rule, ...]:
@@ -67,12 +67,14 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recorded: list[Episode] = []
-        self.made: list[LocalMode] = []
+        self.recorded: list[HistoryEntry] = []
+        self.made: list[StoreOutageNotifier] = []
 
-    def process(self, *channels: Recorder) -> LocalMode:
+    def process(self, *channels: Recorder) -> StoreOutageNotifier:
         named = {channel.id: channel for channel in channels}
-        local = LocalMode("redis://h:1/0", "main", 2.0, named, Links(None), self.folder, self.recorded.append)
+        local = StoreOutageNotifier(
+            "redis://h:1/0", "main", 2.0, named, PageLinks(None), self.folder, self.recorded.append
+        )
         self.made.append(local)
         return local
 
@@ -86,7 +88,12 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def fail(
-    local: LocalMode, *, times: int = 30, problem: QueuedeckError = GONE, led: bool = True, mutes: Mutes = NO_MUTES
+    local: StoreOutageNotifier,
+    *,
+    times: int = 30,
+    problem: QueuedeckError = GONE,
+    led: bool = True,
+    mutes: ActiveSilences = NO_MUTES,
 ) -> None:
     """Ticks that fail, far longer than the rules let."""
     for _ in range(times):
@@ -94,7 +101,7 @@ def fail(
         Ahead.s += 0.1
 
 
-def fail_until_told(local: LocalMode, *, mutes: Mutes = NO_MUTES) -> None:
+def fail_until_told(local: StoreOutageNotifier, *, mutes: ActiveSilences = NO_MUTES) -> None:
     """Ticks fail until this process speaks."""
 
     def speaks() -> bool:
@@ -138,7 +145,7 @@ class Hanging(Recorder):
         super().__init__(name)
         self.over = threading.Event()
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         self.over.wait(120)
         return super().attempt(message, deadline)
 
@@ -170,12 +177,12 @@ def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
 def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
-    daily = Weekly(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
+    daily = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
     window = Silence(id="w", until=time.time() + 60, by="me", source="main", weekly=daily)
-    fail(local, mutes=Mutes(silences=(window,)))
+    fail(local, mutes=ActiveSilences(silences=(window,)))
     assert not local.speaking
     assert ops.given == []
-    fail_until_told(local, mutes=Mutes(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
+    fail_until_told(local, mutes=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
     wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
 
 
@@ -247,7 +254,9 @@ def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
 
 def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path) -> None:
     ops = Recorder()
-    local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": ops}, Links(None), tmp_path / "none", lambda entry: None)
+    local = StoreOutageNotifier(
+        "redis://h:1/0", "main", 2.0, {"ops": ops}, PageLinks(None), tmp_path / "none", lambda entry: None
+    )
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     assert len(ops.given) == 1
@@ -289,7 +298,7 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
-        lambda: msgspec.json.decode(local._file.read_bytes(), type=Spool).told == ("ops",), what="the note of it"
+        lambda: msgspec.json.decode(local._file.read_bytes(), type=OutageRecord).told == ("ops",), what="the note of it"
     )
 
 
@@ -355,9 +364,9 @@ def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
 def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     ops = Recorder()
     local = host.process(ops)
-    ahead: list[Spool] = []
+    ahead: list[OutageRecord] = []
 
-    def write(file: Path, spool: Spool) -> None:
+    def write(file: Path, spool: OutageRecord) -> None:
         if local._spool == spool:
             ahead.append(spool)
         to_disk(file, spool)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.delivery.channels.base import Channel, Delivered, make
+from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, make
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
@@ -168,7 +168,7 @@ def test_the_fallback_alone_names_what_it_was_told_of(any_server: EmbeddedRedis,
     try:
         process.tick(deep(100, 0))
         process.deliver()
-        ops.answers = [Delivered(ok=False, status="410", permanent=True)]
+        ops.answers = [DeliveryResult(ok=False, status="410", permanent=True)]
         process.tick(deep(100, 100))
         process.deliver()
         process.tick(deep(0, 0))

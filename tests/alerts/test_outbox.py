@@ -11,10 +11,10 @@ import redis
 
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels import wording
-from dashboard.alerts.delivery.channels.base import Delivered, Message
+from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
 from dashboard.alerts.delivery.sender import LONGEST_WAIT_S, back_off_s
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from dashboard.alerts.service import Desk
+from dashboard.alerts.service import AlertService
 from dashboard.errors import BackendUnavailable
 from dashboard.settings import load
 from dashboard.store.redis_store import LEAD, PREFIX
@@ -22,8 +22,8 @@ from tests.alerts.rig import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]
-LATER = Delivered(ok=False, permanent=False, status="500", answer="try later")
-NEVER = Delivered(ok=False, permanent=True, status="404", answer="no such hook")
+LATER = DeliveryResult(ok=False, permanent=False, status="500", answer="try later")
+NEVER = DeliveryResult(ok=False, permanent=True, status="404", answer="no such hook")
 
 
 def hurry(client: redis.Redis, *, by_ms: int = 600_000) -> None:
@@ -129,7 +129,7 @@ def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: M
 
 def test_what_was_sent_while_the_store_was_away_is_not_sent_again(make_process: Make, any_redis: redis.Redis) -> None:
     class Pausing(Recorder):
-        def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+        def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
             if not self.given:
                 any_redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
             return super().attempt(message, deadline)
@@ -203,7 +203,7 @@ def test_a_given_up_message_fires_on_the_other_channels(make_process: Make) -> N
 
 
 def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Make, any_redis: redis.Redis) -> None:
-    ops = Recorder(answers=[Delivered(ok=False, status="429", retry_after_s=120.0)])
+    ops = Recorder(answers=[DeliveryResult(ok=False, status="429", retry_after_s=120.0)])
     process = make_process("one", ops)
     process.tick(deep(50))
     process.deliver()
@@ -217,7 +217,7 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
 
 def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process: Make, any_redis: redis.Redis) -> None:
     """A `Retry-After` of 0, of less, or of a date that is over."""
-    ops = Recorder(answers=[Delivered(ok=False, status="503", retry_after_s=0.0)] * 2)
+    ops = Recorder(answers=[DeliveryResult(ok=False, status="503", retry_after_s=0.0)] * 2)
     process = make_process("one", ops)
     process.tick(deep(50))
     process.deliver()
@@ -378,7 +378,9 @@ def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
     """A rule made on the page goes on watching, and what is silenced or seen to stays quiet."""
     ops = Recorder()
     leader, other = make_process("one", ops), make_process("two", ops)
-    desk = Desk(load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook)
+    desk = AlertService(
+        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook
+    )
     leader.tick(deep(50))
     made = desk.editor.save({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
     desk.keep_silence(desk.draft_silence(for_s=3600, by="ann", rule="own"))

@@ -14,10 +14,10 @@ import redis
 from rq import Queue
 
 from dashboard.alerts import keys
-from dashboard.alerts.evaluation.durations import Kept
-from dashboard.alerts.service import Desk
+from dashboard.alerts.evaluation.durations import PersistedDurations
+from dashboard.alerts.service import AlertService
 from dashboard.backends.monitored_sources import watch
-from dashboard.checker_process import Work, start
+from dashboard.checker_process import RunningChecker, start
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sampling.leadership import Leadership
@@ -44,10 +44,10 @@ def sink() -> Iterator[HttpSink]:
 @pytest.fixture
 def begin(
     server: EmbeddedRedis, redis_client: redis.Redis, sink: HttpSink, tmp_path: Path
-) -> Iterator[Callable[..., tuple[Work, Desk]]]:
+) -> Iterator[Callable[..., tuple[RunningChecker, AlertService]]]:
     with ExitStack() as stack:
 
-        def make(holder: str = "one", **keywords: Any) -> tuple[Work, Desk]:
+        def make(holder: str = "one", **keywords: Any) -> tuple[RunningChecker, AlertService]:
             settings = settings_of(server, sink, tmp_path, **keywords)
             here = watch(settings)
             stack.callback(here.close)
@@ -55,7 +55,7 @@ def begin(
             store = Store(here.own)
             work = start(settings, here, store, holder)
             stack.callback(work.stop)
-            return work, Desk(settings, store)
+            return work, AlertService(settings, store)
 
         yield make
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
     assert "caf" in sink.requests[0].body.decode()
 
     def kept() -> dict[str, float]:
-        found = unpack(redis_client.get(keys.MEMORY), Kept)
+        found = unpack(redis_client.get(keys.MEMORY), PersistedDurations)
         return found.no_progress_s if found else {}
 
     wait_until(lambda: [name for name in kept() if "caf\udce9" in name], what="what a next leader needs")

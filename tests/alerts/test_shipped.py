@@ -25,8 +25,8 @@ from rq.suspension import resume, suspend
 
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import make
-from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
-from dashboard.alerts.evaluation.state_machine import State
+from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.state_machine import AlertState
 from dashboard.alerts.rules import metrics
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import shipped
@@ -95,7 +95,7 @@ class Scene:
         self._watch = watch(load(environ={}, keywords={"redis_url": server.url}))
         self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)
-        self._states: dict[str, State] = {}
+        self._states: dict[str, AlertState] = {}
         self.rules = tuple(rule for rule in shipped(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
@@ -107,7 +107,7 @@ class Scene:
         snapshot = self._sampler.sample(epoch=1)
         for _ in range(times):
             self._now += INTERVAL_S
-            situation = Situation(now=self._now, channels=("ops",))
+            situation = CheckerContext(now=self._now, channels=("ops",))
             for turn in self._evaluator.evaluate(snapshot, self._sampler.history, self.rules, self._states, situation):
                 after = turn.after
                 if after.worth_keeping:

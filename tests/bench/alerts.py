@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 
-from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
-from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, HourKeeper
-from dashboard.alerts.evaluation.state_machine import Labels, State
+from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, RuleHistoryRecorder
+from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.metrics import METRICS, Figure
 from dashboard.alerts.rules.rule import Rule, parse, shipped
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
@@ -61,12 +61,12 @@ def cpu_ms(count: int, *, deep: bool) -> float:
         sources=(SourceStats(name="main", address="x", reachable=True, discovered=True),),
         queues=queues(count, deep=deep),
     )
-    evaluator, states, now, spent = Evaluator(2.0), dict[str, State](), 1_700_000_000.0, 0.0
+    evaluator, states, now, spent = Evaluator(2.0), dict[str, AlertState](), 1_700_000_000.0, 0.0
     wanted = rules()
     for tick in range(WARM + TICKS):
         now += 2.0
         began = time.process_time()
-        turns = evaluator.evaluate(snapshot, History(), wanted, states, Situation(now=now, channels=("ops",)))
+        turns = evaluator.evaluate(snapshot, History(), wanted, states, CheckerContext(now=now, channels=("ops",)))
         if tick >= WARM:
             spent += time.process_time() - began
         states = {turn.after.fp: turn.after for turn in turns if turn.after.worth_keeping}
@@ -75,8 +75,8 @@ def cpu_ms(count: int, *, deep: bool) -> float:
 
 def minute(count: int) -> tuple[float, int]:
     """(CPU in ms of a tick that ends a minute and packs the last hour, bytes of that), with a full hour of figures."""
-    keeper, wanted, now = HourKeeper(2.0), rules(), 1_700_000_000.0
-    labels = [Labels(source="main", backend="bullmq", queue=f"queue-{number:04}") for number in range(count)]
+    keeper, wanted, now = RuleHistoryRecorder(2.0), rules(), 1_700_000_000.0
+    labels = [AlertLabels(source="main", backend="bullmq", queue=f"queue-{number:04}") for number in range(count)]
     spent, size = 0.0, 0
     for tick in range(POINTS + TICKS):
         now += STEP_S

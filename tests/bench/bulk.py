@@ -27,12 +27,12 @@ from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
-from dashboard.actions.audit_log import Actor, Audit
-from dashboard.actions.bulk.operation import ENDED, Phase, Place, Spec
-from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.bulk.operation import ENDED, BulkPhase, BulkRequest, JobListRef
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
-from dashboard.actions.service import Actions
-from dashboard.actions.trash import Bin
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
 from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.backends.base import Backend
@@ -294,9 +294,9 @@ class Parts:
         self.backend: Backend = registry.get(name)(self._source, SourceSettings(name="main", url=url))
         self.backend.own = self._source
         store = Store(self._source)
-        self.actions = Actions(lambda _s, _n: self.backend, Bin(store, 1 << 30), Audit(self._source))
+        self.actions = ActionService(lambda _s, _n: self.backend, Trash(store, 1 << 30), AuditLog(self._source))
         self.works = BulkStore(store)
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, BulkRunner] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -305,17 +305,17 @@ class Parts:
         self.backend.close()
         self._source.close()
 
-    def spec(self, action: Action, pace_per_s: float = 0) -> Spec:
+    def spec(self, action: Action, pace_per_s: float = 0) -> BulkRequest:
         """Work on all that is dead."""
         refs = {ref.name: ref for ref in search(self.backend)}
-        place = Place(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
+        place = JobListRef(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
         actor = Actor(name="bench", role="operator", address="127.0.0.1")
-        return Spec(action=action, actor=actor, places=(place,), pace_per_s=pace_per_s)
+        return BulkRequest(action=action, actor=actor, places=(place,), pace_per_s=pace_per_s)
 
-    def runner(self, holder: str) -> Runner:
+    def runner(self, holder: str) -> BulkRunner:
         """The runner of that name."""
         if holder not in self._runners:
-            self._runners[holder] = Runner(
+            self._runners[holder] = BulkRunner(
                 self.works,
                 self.actions,
                 lambda _s, _n: self.backend,
@@ -337,7 +337,9 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
         pages = range(1, LINE // 1000 + 1)
         queries = [JobQuery(state=State.WAITING, page=page, per_page=1000) for page in pages]
         picks = [pick for query in queries for pick in parts.backend.picks(ref, query)][:: LINE // PICKED]
-        spec = replace(parts.spec(Action.DELETE), places=(Place(ref=ref, state=State.WAITING),), picks=tuple(picks))
+        spec = replace(
+            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), picks=tuple(picks)
+        )
         return _run(parts, spec, PICKED)
 
 
@@ -347,7 +349,7 @@ def bulk(client: redis.Redis, url: str, name: str, action: Action) -> float:
         return _run(parts, parts.spec(action), JOBS)
 
 
-def _run(parts: Parts, spec: Spec, jobs: int) -> float:
+def _run(parts: Parts, spec: BulkRequest, jobs: int) -> float:
     runner = parts.runner("bench")
     started = time.perf_counter()
     work_id = parts.works.create(spec)
@@ -355,7 +357,7 @@ def _run(parts: Parts, spec: Spec, jobs: int) -> float:
         runner.turn()
     seconds = time.perf_counter() - started
     work = parts.works.get(work_id)
-    assert (work.phase, work.outcomes) == (Phase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)
+    assert (work.phase, work.outcomes) == (BulkPhase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)
     return seconds
 
 

@@ -15,7 +15,7 @@ import uuid
 
 import redis
 
-from dashboard.backends.celery.results.index import Keeper
+from dashboard.backends.celery.results.index import ResultIndex
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.source import Source
 
@@ -84,7 +84,7 @@ def load(url: str, kind: str) -> None:
 def hear(url: str) -> None:
     """Listen until the input ends; prints what was heard, and the seconds of CPU that it took."""
     source = Source("main", url)
-    keeper = Keeper(source, source, source, "main")
+    keeper = ResultIndex(source, source, source, "main")
     while not keeper.listener.connected:
         time.sleep(0.01)
     keeper.tend()

@@ -11,7 +11,7 @@ import redis
 from rq import Queue
 from rq.registry import FailedJobRegistry
 
-from dashboard.backends.actions import Acted, Kept, Pick
+from dashboard.backends.actions import ActionResult, JobBackup, JobRef
 from dashboard.backends.rq.backend import RQ
 from dashboard.model import JobQuery, QueueRef, State
 from tests.contract.rq_library import drain
@@ -40,20 +40,20 @@ def bury(queue: Queue, count: int) -> list[str]:
     return ids
 
 
-def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[Pick]:
+def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[JobRef]:
     """The first thousand jobs of a state."""
     return backend.picks(ref, JobQuery(state=state, per_page=1000))
 
 
-def outcomes(acted: Sequence[Acted | Kept]) -> list[str]:
+def outcomes(acted: Sequence[ActionResult | JobBackup]) -> list[str]:
     """What came of each; `kept` for what was taken."""
-    return [each.outcome.value if isinstance(each, Acted) else "kept" for each in acted]
+    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in acted]
 
 
-def kept(taken: Sequence[Kept | Acted]) -> list[Kept]:
+def kept(taken: Sequence[JobBackup | ActionResult]) -> list[JobBackup]:
     """`taken`, of which none was refused."""
-    assert all(isinstance(each, Kept) for each in taken), taken
-    return [each for each in taken if isinstance(each, Kept)]
+    assert all(isinstance(each, JobBackup) for each in taken), taken
+    return [each for each in taken if isinstance(each, JobBackup)]
 
 
 def keyspace(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 import pytest
 import redis
 
-from dashboard.actions.audit_log import Actor, Audit
-from dashboard.actions.service import Actions
-from dashboard.actions.trash import Bin
-from dashboard.backends.actions import Action, Pick, Wishes
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
+from dashboard.backends.actions import Action, ActionOptions, JobRef
 from dashboard.backends.base import Backend
 from dashboard.doctor import acl
 from dashboard.errors import Unsupported
@@ -56,13 +56,13 @@ def granted(stage: Stage, *, acts: bool = True) -> str:
 
 
 @contextmanager
-def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, Actions]]:
+def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionService]]:
     source = Source("main", url)
     backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
     backend.own = source
     try:
         stage.library.prepare(backend, stage.client)
-        yield backend, Actions(lambda *_: backend, Bin(Store(source), 1024 * 1024), Audit(source))
+        yield backend, ActionService(lambda *_: backend, Trash(Store(source), 1024 * 1024), AuditLog(source))
     finally:
         backend.close()
         source.close()
@@ -98,11 +98,11 @@ def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, s
     return found
 
 
-def outcome(actions: Actions, ref: QueueRef, state: State, action: Action, job: Job) -> str:
+def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action, job: Job) -> str:
     """How it ended, and the undo of it where there is one."""
     target = "beta" if ref.name == "alpha" else "alpha"
-    wishes = Wishes(payload=job.payload.text if job.payload else None, target=target)
-    done = actions.on_jobs(ACTOR, ref, state, action, [Pick(id=job.id, stamp=job.stamp)], wishes)
+    wishes = ActionOptions(payload=job.payload.text if job.payload else None, target=target)
+    done = actions.on_jobs(ACTOR, ref, state, action, [JobRef(id=job.id, stamp=job.stamp)], wishes)
     told = f"{done.acted[0].outcome} {done.acted[0].detail}"
     if done.batch is not None:
         (back,) = actions.undo(ACTOR, done.batch).acted

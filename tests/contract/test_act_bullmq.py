@@ -13,9 +13,18 @@ import pytest
 import redis
 
 from dashboard.actions.audit_log import Actor
-from dashboard.actions.bulk.operation import Place, Spec
+from dashboard.actions.bulk.operation import BulkRequest, JobListRef
 from dashboard.actions.bulk.selection import listed
-from dashboard.backends.actions import BACK, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import (
+    BACK,
+    MAX_KEPT_BYTES,
+    Action,
+    ActionOptions,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+)
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
@@ -71,13 +80,13 @@ def keyspace(client: redis.Redis) -> dict[bytes, Any]:
     return {key: READ_BY_TYPE[client.type(key)](client, key) for key in names}
 
 
-def outcomes(acted: list[Acted]) -> list[str]:
+def outcomes(acted: list[ActionResult]) -> list[str]:
     return [each.outcome.value for each in acted]
 
 
-def kept(taken: list[Kept | Acted]) -> list[Kept]:
-    assert all(isinstance(each, Kept) for each in taken), taken
-    return [each for each in taken if isinstance(each, Kept)]
+def kept(taken: list[JobBackup | ActionResult]) -> list[JobBackup]:
+    assert all(isinstance(each, JobBackup) for each in taken), taken
+    return [each for each in taken if isinstance(each, JobBackup)]
 
 
 @pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
@@ -92,7 +101,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
     picks = backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000))
     assert {pick.id for pick in picks} == set(ids)
     with consuming(alias, server.url):  # idle, waiting for work
-        asked = [*picks, Pick(id="nobody"), Pick(id=ids[0], stamp="1")]
+        asked = [*picks, JobRef(id="nobody"), JobRef(id=ids[0], stamp="1")]
         with metered() as meter:
             acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
         assert meter.round_trips == 1
@@ -160,7 +169,7 @@ def test_a_parent_is_set_free_when_its_last_child_is_deleted(
 ) -> None:
     filled = BullMQLibrary(alias).fill(server.url)
     (parent,) = filled.ids["alpha"][State.BLOCKED]
-    children = [Pick(id="photo-1"), Pick(id="photo-2")]
+    children = [JobRef(id="photo-1"), JobRef(id="photo-2")]
     taken = kept(backend.take(REF, State.WAITING, children))
     assert outcomes(backend.delete(REF, State.WAITING, taken[:1])) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", parent) is not None
@@ -177,14 +186,14 @@ def test_a_running_job_and_the_next_run_of_a_schedule_are_not_deleted(
     runs = [pick for pick in backend.picks(REF, JobQuery(state=State.SCHEDULED)) if pick.id.startswith("repeat:")]
     assert runs
     for refused in backend.take(REF, State.SCHEDULED, runs):
-        assert isinstance(refused, Acted)
+        assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (
             Outcome.REFUSED,
             "it is the next run of a schedule; remove the schedule instead",
         )
     redis_client.zadd("bull:alpha:failed", {"held": 1})
-    (held,) = backend.take(REF, State.DEAD, [Pick(id="held")])
-    assert isinstance(held, Acted)
+    (held,) = backend.take(REF, State.DEAD, [JobRef(id="held")])
+    assert isinstance(held, ActionResult)
     assert held.detail == "a worker holds it"
 
 
@@ -192,7 +201,7 @@ def test_a_job_that_changed_since_it_was_taken_stays(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=2, dead=True)["ids"]
-    taken = kept(backend.take(REF, State.DEAD, [Pick(id=job_id) for job_id in ids]))
+    taken = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id) for job_id in ids]))
     redis_client.hset(f"bull:alpha:{ids[0]}", "progress", 7)
     assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed", "done"]
 
@@ -203,7 +212,7 @@ def test_a_job_too_large_for_the_bin_is_not_read(
     (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
     redis_client.hset(f"bull:alpha:{job_id}", "data", "x" * 20_000_000)
     sent = redis_client.info("stats")["total_net_output_bytes"]
-    (large,) = kept(backend.take(REF, State.DEAD, [Pick(id=job_id)]))
+    (large,) = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id)]))
     assert large.blob is None
     assert large.size_bytes > MAX_KEPT_BYTES
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
@@ -257,9 +266,9 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
-    picks = [Pick(id=job_id)]
+    picks = [JobRef(id=job_id)]
     (copy,) = backend.act(REF, Action.DUPLICATE, State.DEAD, picks)
-    (edited,) = backend.act(REF, Action.EDIT, State.DEAD, picks, Wishes(payload='{"n": 12345678901234567890}'))
+    (edited,) = backend.act(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload='{"n": 12345678901234567890}'))
     assert copy.new_id
     assert edited.new_id
     assert redis_client.hget(f"bull:alpha:{copy.new_id}", "data") == redis_client.hget(f"bull:alpha:{job_id}", "data")
@@ -267,7 +276,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     with consuming(alias, server.url):
         wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1}, what="the worker running both")
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
-    (bad,) = backend.act(REF, Action.EDIT, State.DEAD, picks, Wishes(payload="{"))
+    (bad,) = backend.act(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
     assert bad.outcome is Outcome.INVALID
     assert "no JSON" in (bad.detail or "")
 
@@ -302,8 +311,8 @@ def test_a_copy_holds_no_more_than_a_job_that_was_just_added(
     (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
     kept = {"attempts": 4, "backoff": {"type": "fixed", "delay": 7}, "kl": 5, "removeOnComplete": True, "lifo": True}
     redis_client.hset(f"bull:alpha:{job_id}", mapping={**RAN, "opts": json.dumps({**OF_ONE_JOB, **kept})})
-    for action, wishes in ((Action.DUPLICATE, Wishes()), (Action.EDIT, Wishes(payload='{"n": 1}'))):
-        (made,) = backend.act(REF, action, State.DEAD, [Pick(id=job_id)], wishes)
+    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 1}'))):
+        (made,) = backend.act(REF, action, State.DEAD, [JobRef(id=job_id)], wishes)
         hash_ = redis_client.hgetall(f"bull:alpha:{made.new_id}")
         assert hash_.keys() == fields
         assert json.loads(hash_[b"opts"]) == kept
@@ -324,15 +333,15 @@ def test_jobs_that_are_to_run_first_go_where_the_library_puts_them(
     (dead,) = drive(alias, server.url, "many", count=1, dead=True, opts={"lifo": True})["ids"]
     plain, first = add(), add(lifo=True)
     assert next_first() == [first, plain]  # as the library does it
-    made = [str(acted.new_id) for acted in backend.act(REF, Action.DUPLICATE, State.DEAD, [Pick(id=dead)])]
+    made = [str(acted.new_id) for acted in backend.act(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=dead)])]
     assert next_first() == [*made, first, plain]
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id=dead)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=dead)])) == ["done"]
     line = [dead, *made, first, plain]
     assert next_first() == line
-    edited = backend.act(REF, Action.EDIT, State.WAITING, [Pick(id=first)], Wishes(payload="{}"))[0]
+    edited = backend.act(REF, Action.EDIT, State.WAITING, [JobRef(id=first)], ActionOptions(payload="{}"))[0]
     assert next_first()[0] == edited.new_id
     for job_id in next_first():
-        taken = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
         before = next_first()
         assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
         assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
@@ -340,7 +349,7 @@ def test_jobs_that_are_to_run_first_go_where_the_library_puts_them(
     # What stands deeper in the options is the app's own, and JSON may have spaces.
     for options, place in (('{"note": {"lifo":true}}', -1), ('{"lifo": true}', 0)):
         redis_client.hset(f"bull:alpha:{plain}", "opts", options)
-        (copied,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id=plain)])
+        (copied,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=plain)])
         assert next_first()[place] == copied.new_id
 
 
@@ -367,7 +376,7 @@ def test_hostile_jobs_cost_an_outcome_each(backend: BullMQ, server: EmbeddedRedi
     redis_client.zadd("bull:alpha:failed", {"ghost": 1, "text": 2, raw: 3})
     redis_client.set("bull:alpha:text", "no hash")
     redis_client.hset(b"bull:alpha:" + raw, mapping={"name": b"\xff", "data": b"{broken", "opts": "[]"})
-    picks = [Pick(id=each) for each in ("ghost", "text", odd, job_id)]
+    picks = [JobRef(id=each) for each in ("ghost", "text", odd, job_id)]
     assert outcomes(backend.act(REF, Action.DUPLICATE, State.DEAD, picks)) == ["gone", "gone", "refused", "done"]
     assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == ["gone", "gone", "done", "done"]
     taken = kept(backend.take(REF, State.DEAD, picks[:2]))
@@ -380,7 +389,7 @@ def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRe
     redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "%R~*", "+@read", "+eval_ro", "+client")
     source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
     reader = BullMQ(source, SourceSettings(name="main", url=server.url))
-    (acted,) = reader.act(REF, Action.RETRY, State.DEAD, [Pick(id=job_id)])
+    (acted,) = reader.act(REF, Action.RETRY, State.DEAD, [JobRef(id=job_id)])
     assert acted.outcome is Outcome.REFUSED
     assert "not permitted" in (acted.detail or "")
     source.close()
@@ -394,10 +403,10 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     redis_client.rpush("bull:alpha:wait", *(f"nearer-{n}" for n in range(40_000)))
     redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
     before = redis_client.lrange("bull:alpha:wait", 0, -1)
-    picks = [Pick(id=each) for each in (*ids, "nearer-39999", "nobody")]
+    picks = [JobRef(id=each) for each in (*ids, "nearer-39999", "nobody")]
     *taken, ghost, nobody = backend.take(REF, State.WAITING, picks)
-    assert isinstance(ghost, Kept)
-    assert isinstance(nobody, Acted)
+    assert isinstance(ghost, JobBackup)
+    assert isinstance(nobody, ActionResult)
     assert nobody.outcome is Outcome.GONE
     # Between the taking and the deleting workers took some and the app added others.
     took = redis_client.rpop("bull:alpha:wait", 400)
@@ -424,7 +433,7 @@ def test_no_step_of_deleting_deep_in_a_long_list_holds_the_server_up(
     def quick() -> bool:
         redis_client.config_set("slowlog-log-slower-than", 0)
         redis_client.slowlog_reset()
-        taken = kept(backend.take(REF, State.WAITING, [Pick(id=each) for each in ids]))
+        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids]))
         assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 60
         assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"] * 60
         redis_client.config_set("slowlog-log-slower-than", -1)
@@ -445,11 +454,11 @@ def test_a_list_that_moves_on_further_than_a_look_around_is_looked_through_again
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=1_000)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=each) for each in (ids[100], ids[300], ids[900])]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in (ids[100], ids[300], ids[900])]))
     redis_client.rpop("bull:alpha:wait", 250)
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["changed", "done", "done"]
     # The app pauses its queue: before BullMQ 6 all jobs then stand in another list.
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[500])]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[500])]))
     redis_client.rename("bull:alpha:wait", "bull:alpha:paused")
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:paused") == 1_000 - 250 - 3
@@ -462,7 +471,7 @@ def test_large_jobs_are_taken_a_few_at_a_time(
     for job_id in ids:
         redis_client.hset(f"bull:alpha:{job_id}", "data", os.urandom(300_000))
     with metered() as meter:
-        taken = kept(backend.take(REF, State.DEAD, [Pick(id=each) for each in ids]))
+        taken = kept(backend.take(REF, State.DEAD, [JobRef(id=each) for each in ids]))
     assert [job.id for job in taken] == ids
     assert all(job.blob is not None for job in taken)
     assert meter.round_trips == 2
@@ -477,7 +486,7 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, command: str
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=5)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=each) for each in ids[1:4]]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids[1:4]]))
     before = keyspace(redis_client)
     redis_client.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "+@all", f"-{command}")
     source = Source("main", f"redis://half:secret@127.0.0.1:{server.port}/0")
@@ -490,7 +499,7 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_deleted(
 
 def test_a_full_server_deletes_all_the_same(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     ids = drive("bullmq", server.url, "many", count=5)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=each) for each in ids]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids]))
     redis_client.config_set("maxmemory", 1)
     try:
         assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 5
@@ -503,10 +512,10 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
     """BullMQ 4 keeps its marker in the waiting list; the jobs with a priority come after it."""
     redis_client.rpush("bull:alpha:wait", "0:0")
     redis_client.zadd("bull:alpha:prioritized", {str(n): n for n in range(1_700)})
-    spec = Spec(
+    spec = BulkRequest(
         action=Action.DELETE,
         actor=Actor(name="anna", role="operator", address="127.0.0.1"),
-        places=(Place(ref=REF, state=State.WAITING),),
+        places=(JobListRef(ref=REF, state=State.WAITING),),
     )
     listing = listed(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
     found = [one.pick.id for one in listing if one.pick]
@@ -551,8 +560,8 @@ def test_deletes_that_race_a_live_worker(
     deleted: set[str] = set()
     told: Counter[Outcome] = Counter()
 
-    def delete(picks: list[Pick]) -> None:
-        taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, Kept)]
+    def delete(picks: list[JobRef]) -> None:
+        taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, JobBackup)]
         done = backend.delete(REF, State.WAITING, taken)
         again = backend.delete(REF, State.WAITING, taken)
         told.update(each.outcome for each in done)
@@ -565,7 +574,7 @@ def test_deletes_that_race_a_live_worker(
     with consuming(alias, server.url, concurrency=4, allowed="allowed"):
         for start in range(count, 0, -100):
             redis_client.incrby("allowed", 50)  # else it may have run all of them before the first is deleted
-            delete([Pick(id=job_id) for job_id in ids[start - 100 : start]])
+            delete([JobRef(id=job_id) for job_id in ids[start - 100 : start]])
             delete(backend.picks(REF, JobQuery(state=State.WAITING, per_page=40))[::3])
         redis_client.set("allowed", count)
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") + len(deleted) == count, what="the rest")
@@ -607,7 +616,7 @@ def test_bull_4_retries_promotes_deletes_and_pauses(
         assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks[:5])) == ["done"] * 5
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 20, what="those that were put back")
         assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
-        promoted = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [Pick(id=late), Pick(id=urgent)])
+        promoted = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=late), JobRef(id=urgent)])
         assert outcomes(promoted) == ["done", "done"]
         assert redis_client.llen("bull:alpha:paused") == 2
         assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
@@ -638,7 +647,9 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000))
     assert {pick.id for pick in picks} == {*plain, named, urgent}
     with metered() as meter:
-        acted = backend.act(DLQ, Action.MOVE, State.WAITING, [*picks, Pick(id="nobody")], Wishes(target="alpha"))
+        acted = backend.act(
+            DLQ, Action.MOVE, State.WAITING, [*picks, JobRef(id="nobody")], ActionOptions(target="alpha")
+        )
     assert meter.round_trips == 1
     assert outcomes(acted) == [*["done"] * 4, "gone"]
     new = {each.id: each.new_id for each in acted if each.new_id}
@@ -650,7 +661,7 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     assert redis_client.exists("bull:alpha-dlq:wait", "bull:alpha-dlq:prioritized", f"bull:alpha-dlq:{named}") <= (
         1 if alias == "bullmq4" and not paused else 0  # the wake-up marker of 4.x may be left
     )
-    assert outcomes(backend.act(DLQ, Action.MOVE, State.WAITING, picks, Wishes(target="alpha"))) == ["gone"] * 4
+    assert outcomes(backend.act(DLQ, Action.MOVE, State.WAITING, picks, ActionOptions(target="alpha"))) == ["gone"] * 4
     with consuming(alias, server.url):
         if paused:
             drive(alias, server.url, "resume")
@@ -667,7 +678,7 @@ def test_an_idle_worker_wakes_for_a_job_that_comes_from_another_queue(
     job_id = BullMQLibrary(alias).drive("add", server.url, "alpha-dlq", data={"n": 1})["id"]
     drive(alias, server.url, "counts")
     with consuming(alias, server.url):
-        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="alpha"))
+        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
         assert acted.new_id is not None
         wait_until(lambda: marks(redis_client) == {acted.new_id: 1}, what="the worker")
 
@@ -684,7 +695,9 @@ def test_what_belongs_to_its_queue_does_not_move(
     before = keyspace(redis_client)
 
     def why(job_id: str, target: str = "alpha") -> str:
-        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target=target or None))
+        (acted,) = backend.act(
+            DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target=target or None)
+        )
         return acted.detail or acted.outcome.value
 
     assert why("photo-1") == "it belongs to a parent that knows it by its queue"
@@ -703,7 +716,7 @@ def test_what_must_be_the_only_one_stays_so_in_the_other_queue(
     options = {"deduplication": {"id": "one", "ttl": 60_000}}
     job_id = BullMQLibrary().drive("add", server.url, "alpha-dlq", opts=options)["id"]
     drive("bullmq", server.url, "counts")
-    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="alpha"))
+    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
     assert redis_client.get("bull:alpha:de:one") == (acted.new_id or "").encode()
     assert redis_client.pttl("bull:alpha:de:one") > 1000
     assert redis_client.exists("bull:alpha-dlq:de:one") == 0
@@ -716,11 +729,11 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     ids = node("bull.mjs", server.url, "alpha-dlq")["ids"]
     node("bull.mjs", server.url, "alpha")
     BullMQLibrary().drive("counts", server.url, "other")
-    asked = [Pick(id=ids["wait"][0])]
-    (refused,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, Wishes(target="other"))
+    asked = [JobRef(id=ids["wait"][0])]
+    (refused,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="other"))
     assert refused.detail == "one of the two queues is of Bull, the other of BullMQ"
     fields = redis_client.hgetall(f"bull:alpha-dlq:{asked[0].id}")
-    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, Wishes(target="alpha"))
+    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
     assert acted.outcome is Outcome.DONE
     assert redis_client.hgetall(f"bull:alpha:{acted.new_id}") == fields
     assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
@@ -740,7 +753,7 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
         for at in range(0, len(picks), 50):
             # Of each 3,000 that stand before the last of them 150: it comes to those that are moved, and not before.
             redis_client.incrby("allowed", 150)
-            acted = backend.act(DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], Wishes(target="alpha"))
+            acted = backend.act(DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], ActionOptions(target="alpha"))
             assert {each.outcome for each in acted} <= {Outcome.DONE, Outcome.CHANGED}
             moved += outcomes(acted).count("done")
 
@@ -760,17 +773,17 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
 ) -> None:
     (job_id,) = drive("bullmq", server.url, "many", count=1)["ids"]
     BullMQLibrary().drive("add", server.url, "other")
-    (short,) = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+    (short,) = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
     for push in (redis_client.rpush, redis_client.lpush):
         for start in range(0, 201_000, 1000):
             push("bull:alpha:wait", *(f"other-{n}" for n in range(start, start + 1000)))
-    (far,) = backend.take(REF, State.WAITING, [Pick(id=job_id)])
-    assert isinstance(far, Acted)
+    (far,) = backend.take(REF, State.WAITING, [JobRef(id=job_id)])
+    assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not found within 100,000 from each end" in (far.detail or "")
     (acted,) = backend.delete(REF, State.WAITING, [short])
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
-    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=job_id)], Wishes(target="other"))
+    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
     assert moved.outcome is Outcome.CHANGED
     assert "not found among the 200,000 next to run" in (moved.detail or "")
     assert redis_client.llen("bull:alpha:wait") == 402_001
@@ -782,12 +795,12 @@ def test_a_worker_that_got_hold_of_a_job_since_it_was_taken_keeps_it(
     """Its lock alone tells so: the job stands where it stood, as it was."""
     ids = drive("bullmq", server.url, "many", count=2)["ids"]
     BullMQLibrary().drive("counts", server.url, "beta")
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[0])]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[0])]))
     redis_client.set(f"bull:alpha:{ids[0]}:lock", "token")
     before = keyspace(redis_client)
     (deleted,) = backend.delete(REF, State.WAITING, taken)
     assert (deleted.outcome, deleted.detail) == (Outcome.REFUSED, "a worker holds it")
-    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=ids[0])], Wishes(target="beta"))
+    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta"))
     assert (moved.outcome, moved.detail) == (Outcome.REFUSED, "a worker holds it")
     assert keyspace(redis_client) == before
 
@@ -798,7 +811,7 @@ def test_what_became_the_next_run_of_a_schedule_since_it_was_taken_stays(
     """Taking refuses such a run, too: here it was none yet."""
     drive("bullmq", server.url, "schedule")
     at = redis_client.zscore("bull:alpha:repeat", "nightly")
-    run = Pick(id=f"repeat:nightly:{int(at)}")
+    run = JobRef(id=f"repeat:nightly:{int(at)}")
     redis_client.zadd("bull:alpha:repeat", {"nightly": at + 1})
     taken = kept(backend.take(REF, State.SCHEDULED, [run]))
     redis_client.zadd("bull:alpha:repeat", {"nightly": at})

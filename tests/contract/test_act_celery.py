@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.base import NO_WISHES
 from dashboard.backends.celery import keys, protocol
 from dashboard.backends.celery.actions import result_retry, unacked, worker_control
@@ -83,14 +83,19 @@ def _backend(url: str, shop: Shop) -> Iterator[Celery]:
     source.close()
 
 
-def outcomes(answers: list[Acted]) -> list[Outcome]:
+def outcomes(answers: list[ActionResult]) -> list[Outcome]:
     """Only what came of each."""
     return [answer.outcome for answer in answers]
 
 
 def act(
-    backend: Celery, action: Action, state: State, *picks: Pick, on: str | None = None, wishes: Wishes = NO_WISHES
-) -> list[Acted]:
+    backend: Celery,
+    action: Action,
+    state: State,
+    *picks: JobRef,
+    on: str | None = None,
+    wishes: ActionOptions = NO_WISHES,
+) -> list[ActionResult]:
     """What came of an action; on the entry of all queues, but for waiting jobs."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     return backend.act(ref, action, state, picks, wishes)
@@ -104,8 +109,8 @@ def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_r
         any_redis.lpush("alpha", message(other))
     ref = discover(backend)["alpha"]
     shown = picked(backend, State.WAITING)[1].id
-    (found,) = backend.take(ref, State.WAITING, [Pick(id=shown)])
-    assert isinstance(found, Kept), found
+    (found,) = backend.take(ref, State.WAITING, [JobRef(id=shown)])
+    assert isinstance(found, JobBackup), found
     assert outcomes(backend.delete(ref, State.WAITING, [found])) == [Outcome.DONE]
     assert [each["headers"]["id"] for each in waiting(any_redis)] == ["before", "after"]
 
@@ -113,17 +118,17 @@ def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_r
 @pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash"])
 def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redis.Redis, name: str) -> None:
     """In line and with a worker, by the id alone; in line also many at a time, as in bulk work."""
-    edited = Wishes(payload='{"args": ["edited"], "kwargs": {}}')
+    edited = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
     for escaped in (True, False):
         raw = json.dumps(json.loads(message(name)), ensure_ascii=escaped)
         any_redis.flushdb()
         bind(any_redis, "alpha")
         bind(any_redis, "beta")
         any_redis.lpush("alpha", message("before"), raw, message("after"))
-        pick = Pick(id=name)
+        pick = JobRef(id=name)
         for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
             assert outcomes(act(backend, action, State.WAITING, pick, on="alpha", wishes=wishes)) == [Outcome.DONE]
-        moved = act(backend, Action.MOVE, State.WAITING, pick, Pick(id="after"), wishes=Wishes(target="beta"))
+        moved = act(backend, Action.MOVE, State.WAITING, pick, JobRef(id="after"), wishes=ActionOptions(target="beta"))
         assert outcomes(moved) == [Outcome.DONE] * 2
         assert {each["headers"]["id"] for each in waiting(any_redis, "beta")} == {name, "after"}
         held = json.dumps([json.loads(raw), "", "alpha"], ensure_ascii=escaped)
@@ -137,12 +142,12 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
         assert copied.outcome is Outcome.DONE, copied
 
 
-def picked(backend: Celery, state: State, on: str | None = None) -> list[Pick]:
+def picked(backend: Celery, state: State, on: str | None = None) -> list[JobRef]:
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     query = JobQuery(state=state, per_page=1000)
     picks = backend.picks(ref, query)
-    assert picks == [Pick(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, query).jobs]
+    assert picks == [JobRef(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, query).jobs]
     return picks
 
 
@@ -212,13 +217,13 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
     bind(redis_client, "alpha")
     record(shop.marks, "t1", **ALPHA)
     record(shop.marks, "t2", **ALPHA)
-    pick = Pick(id="t1", stamp=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
+    pick = JobRef(id="t1", stamp=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
 
     def die(*_: Any) -> Any:
         raise BackendUnavailable("gone", source="main", reason="lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(result_retry.Resending, "_confirm", die)
+        patched.setattr(result_retry.ResultRetry, "_confirm", die)
         with pytest.raises(BackendUnavailable):
             act(backend, Action.RETRY, State.DEAD, pick)
     assert len(waiting(redis_client)) == 1
@@ -250,8 +255,8 @@ def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redi
     bind(any_redis, "alpha")
     for task_id in ("t1", "t2"):
         record(any_redis, task_id, **ALPHA)
-    act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
-    act(backend, Action.RETRY, State.DEAD, Pick(id="t2"), wishes=Wishes(reset_attempts=True))
+    act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
+    act(backend, Action.RETRY, State.DEAD, JobRef(id="t2"), wishes=ActionOptions(reset_attempts=True))
     assert [found["headers"]["retries"] for found in waiting(any_redis)] == [2, 0]
     assert base64.b64decode(waiting(any_redis)[0]["body"]) == (
         b'[["k", 1.5], {"pin": "\\u00fc"}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
@@ -289,8 +294,8 @@ def test_what_cannot_run_again_costs_one_outcome(
     if raw is not None:
         any_redis.set("celery-task-meta-bad", raw)
     before = picture(any_redis)
-    bad = Pick(id="bad", stamp="1.0" if raw else None)
-    answer, sound = act(backend, Action.RETRY, State.DEAD, bad, Pick(id="sound"))
+    bad = JobRef(id="bad", stamp="1.0" if raw else None)
+    answer, sound = act(backend, Action.RETRY, State.DEAD, bad, JobRef(id="sound"))
     assert (answer.outcome, sound.outcome) == (outcome, Outcome.DONE)
     assert words in (answer.detail or "")
     after = picture(any_redis)
@@ -302,12 +307,12 @@ def test_what_cannot_run_again_costs_one_outcome(
 def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     any_redis.hset("celery-task-meta-hash", "a", "b")
-    picks = [Pick(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
+    picks = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, *picks)) == [Outcome.GONE] * 5
     ref = discover(backend)["*"]
-    assert [type(found) for found in backend.take(ref, State.DEAD, picks)] == [Acted] * 5
+    assert [type(found) for found in backend.take(ref, State.DEAD, picks)] == [ActionResult] * 5
     blobs = [None, b"", b"\xff", b"\x80" * 9]
-    lies = [Kept(id="hash", stamp=None, blob=blob, size_bytes=3) for blob in blobs]
+    lies = [JobBackup(id="hash", stamp=None, blob=blob, size_bytes=3) for blob in blobs]
     assert outcomes(backend.delete(ref, State.DEAD, lies)) == [Outcome.GONE] * 4
     assert outcomes(backend.restore(ref, State.DEAD, lies)) == [Outcome.REFUSED] * 4
     assert any_redis.hgetall("celery-task-meta-hash") == {b"a": b"b"}
@@ -318,7 +323,7 @@ def test_a_record_does_not_tell_of_which_prefix_its_queue_was(backend: Celery, a
     bind(any_redis, "alpha", prefix="shop:")
     record(any_redis, "t1", **ALPHA)
     CeleryLibrary().prepare(backend, any_redis)
-    (answer,) = act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
+    (answer,) = act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     assert answer.outcome is Outcome.REFUSED
     assert "several key prefixes" in (answer.detail or "")
 
@@ -332,9 +337,9 @@ def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redi
     CeleryLibrary().prepare(backend, any_redis)
     ref, before = discover(backend)["*"], picture(any_redis)
     picks = picked(backend, state)
-    taken = backend.take(ref, state, [*picks, Pick(id="t0", stamp="1.0")])
-    assert isinstance(taken.pop(), Acted)
-    kept = [one for one in taken if isinstance(one, Kept)]
+    taken = backend.take(ref, state, [*picks, JobRef(id="t0", stamp="1.0")])
+    assert isinstance(taken.pop(), ActionResult)
+    kept = [one for one in taken if isinstance(one, JobBackup)]
     assert (len(kept), kept[0].name) == (5, "shop.mark")
     assert picture(any_redis) == before
     any_redis.append("celery-task-meta-t3", " ")  # written anew meanwhile
@@ -359,8 +364,8 @@ def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis:
     bind(any_redis, "alpha")
     record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
     ref = discover(backend)["*"]
-    (kept,) = backend.take(ref, State.DEAD, [Pick(id="huge")])
-    assert isinstance(kept, Kept)
+    (kept,) = backend.take(ref, State.DEAD, [JobRef(id="huge")])
+    assert isinstance(kept, JobBackup)
     assert kept.blob is None
     assert kept.size_bytes > 1_200_000
     assert outcomes(backend.delete(ref, State.COMPLETED, [kept])) == [Outcome.CHANGED]
@@ -378,10 +383,10 @@ def test_deleted_messages_come_back_to_their_places_once(backend: Celery, any_re
     before, ref = picture(any_redis), discover(backend)["alpha"]
     picks = picked(backend, State.WAITING)
     chosen = [picks[n] for n in (0, 1, 4, 8, 11)]
-    kept = backend.take(ref, State.WAITING, [*chosen, Pick(id="none"), Pick(id="t5", stamp="rawother")])
-    assert [type(one) for one in kept] == [Kept] * 5 + [Acted] * 2
+    kept = backend.take(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", stamp="rawother")])
+    assert [type(one) for one in kept] == [JobBackup] * 5 + [ActionResult] * 2
     assert outcomes(kept[5:]) == [Outcome.GONE, Outcome.CHANGED]  # type: ignore[arg-type]
-    found = [one for one in kept if isinstance(one, Kept)]
+    found = [one for one in kept if isinstance(one, JobBackup)]
     assert picture(any_redis) == before
     assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # it was never deleted
     assert outcomes(backend.delete(ref, State.WAITING, found)) == [Outcome.DONE] * 5
@@ -402,11 +407,11 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     bind(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(2500)))
     ref = discover(backend)["alpha"]
-    (kept,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
-    assert isinstance(kept, Kept)
+    (kept,) = backend.take(ref, State.WAITING, [JobRef(id="t2345")])
+    assert isinstance(kept, JobBackup)
     monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
-    (deep,) = backend.take(ref, State.WAITING, [Pick(id="t2345")])
-    assert isinstance(deep, Acted)
+    (deep,) = backend.take(ref, State.WAITING, [JobRef(id="t2345")])
+    assert isinstance(deep, ActionResult)
     assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
 
 
@@ -430,8 +435,8 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     kept = [
         one
         for start in (0, 300)
-        for one in backend.take(refs["alpha"], State.WAITING, [Pick(id=each) for each in chosen[start : start + 300]])
-        if isinstance(one, Kept)
+        for one in backend.take(refs["alpha"], State.WAITING, [JobRef(id=each) for each in chosen[start : start + 300]])
+        if isinstance(one, JobBackup)
     ]
     assert len(kept) == 600
     # A worker takes more than is looked around for, and the app sends others.
@@ -446,7 +451,11 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     moved = left[1::9]
     before_s, before = spent()
     acted = backend.act(
-        refs["alpha"], Action.MOVE, State.WAITING, [Pick(id=each) for each in reversed(moved)], Wishes(target="beta")
+        refs["alpha"],
+        Action.MOVE,
+        State.WAITING,
+        [JobRef(id=each) for each in reversed(moved)],
+        ActionOptions(target="beta"),
     )
     after_s, after = spent()
     assert (after_s - before_s) / (after - before) < 0.003
@@ -461,7 +470,7 @@ def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: 
     names = [f"t{n}" for n in range(700)]
     eta = "2099-01-01T00:00:00+00:00"
     any_redis.lpush("alpha", *(message(name, eta=eta if n % 2 else None) for n, name in enumerate(names)))
-    picks = [Pick(id=name) for name in names[1::2]]
+    picks = [JobRef(id=name) for name in names[1::2]]
     acted = backend.act(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, picks)
     assert outcomes(acted) == [Outcome.DONE] * 350
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [*names[1::2], *names[::2]]
@@ -474,18 +483,18 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     bind(any_redis, "alpha")
     bind(any_redis, "beta")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
-    ref, picks = discover(backend)["alpha"], [Pick(id="t1"), Pick(id="t3")]
-    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+    ref, picks = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
+    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
     before = picture(any_redis)
     any_redis.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", f"-{command}")  # type: ignore[no-untyped-call]
     source = Source("main", f"redis://half:secret@127.0.0.1:{any_server.port}/0")
     half = Celery(source, SourceSettings(name="main", url=any_server.url))
     half.own = backend.own
-    answers: list[Acted] = []
+    answers: list[ActionResult] = []
     if command != "lpush":
         answers += half.delete(ref, State.WAITING, kept)
     if command != "zadd":
-        answers += half.act(ref, Action.MOVE, State.WAITING, picks, Wishes(target="beta"))
+        answers += half.act(ref, Action.MOVE, State.WAITING, picks, ActionOptions(target="beta"))
     assert answers
     assert set(outcomes(answers)) == {Outcome.REFUSED}
     assert picture(any_redis) == before
@@ -508,11 +517,11 @@ def test_messages_of_any_kind_cost_one_outcome(
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", raw, message("sound"))
     picks = picked(backend, State.WAITING)
-    wishes = Wishes(target="beta", payload='{"args": [1]}')
+    wishes = ActionOptions(target="beta", payload='{"args": [1]}')
     answers = act(backend, action, State.WAITING, *picks, wishes=wishes)
     assert len(answers) == 2
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, Kept)]
+    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
     assert all(one is Outcome.DONE for one in outcomes(backend.delete(ref, State.WAITING, kept)))
 
 
@@ -524,13 +533,21 @@ def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celer
     }
     picks = picked(live, State.WAITING)
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="gone"))) == [Outcome.REFUSED] * 4
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="gone")))
+        == [Outcome.REFUSED] * 4
     )
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="alpha"))) == [Outcome.REFUSED] * 4
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="alpha")))
+        == [Outcome.REFUSED] * 4
     )
-    assert outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="beta"))) == [Outcome.DONE] * 4
-    assert outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=Wishes(target="beta"))) == [Outcome.GONE] * 4
+    assert (
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="beta")))
+        == [Outcome.DONE] * 4
+    )
+    assert (
+        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="beta")))
+        == [Outcome.GONE] * 4
+    )
     moved = [*waiting(redis_client, "beta"), *waiting(redis_client, "beta\x06\x169")]
     assert [found["headers"]["id"] for found in moved] == [ids[0], ids[2], ids[1], ids[3]]
     for found in moved:
@@ -561,10 +578,10 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
     assert (copy.outcome, repeat.outcome, repeat.new_id) == (Outcome.DONE, Outcome.CHANGED, copy.new_id)
     first, second = waiting(shop.marks)
     assert first["body"] == second["body"]
-    wishes = Wishes(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
+    wishes = ActionOptions(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
     (edit,) = act(live, Action.EDIT, State.WAITING, pick, wishes=wishes)
     for wrong in ("", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', "[" * 100_000):
-        (bad,) = act(live, Action.EDIT, State.WAITING, pick, wishes=Wishes(payload=wrong))
+        (bad,) = act(live, Action.EDIT, State.WAITING, pick, wishes=ActionOptions(payload=wrong))
         assert bad.outcome is Outcome.INVALID
     with shop.worker():
         for task_id in (old, copy.new_id, edit.new_id):
@@ -588,7 +605,7 @@ def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
     shop.send("soon", queue="alpha", expires=86_400, retries=2)
     picks = picked(live, State.WAITING)
     copies = act(live, Action.DUPLICATE, State.WAITING, *picks)
-    wishes = Wishes(payload='{"args": ["edited"], "kwargs": {}}')
+    wishes = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
     late = next(pick for pick in picks if live.job(discover(live)["alpha"], pick.id).payload.value["args"] == ["late"])
     (edit,) = act(live, Action.EDIT, State.WAITING, late, wishes=wishes)
     assert outcomes([*copies, edit]) == [Outcome.DONE] * 3
@@ -848,13 +865,15 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
         backend = Celery(source, SourceSettings(name="main", url=url))
         (pick,) = picked(backend, State.WAITING)
         ref = discover(backend)["alpha"]
-        kept = [one for one in backend.take(ref, State.WAITING, [pick]) if isinstance(one, Kept)]
+        kept = [one for one in backend.take(ref, State.WAITING, [pick]) if isinstance(one, JobBackup)]
         records = [
-            one for one in backend.take(discover(backend)["*"], State.DEAD, [Pick(id="t2")]) if isinstance(one, Kept)
+            one
+            for one in backend.take(discover(backend)["*"], State.DEAD, [JobRef(id="t2")])
+            if isinstance(one, JobBackup)
         ]
         answers = [
-            *act(backend, Action.RETRY, State.DEAD, Pick(id="t2")),
-            *act(backend, Action.MOVE, State.WAITING, pick, wishes=Wishes(target="beta")),
+            *act(backend, Action.RETRY, State.DEAD, JobRef(id="t2")),
+            *act(backend, Action.MOVE, State.WAITING, pick, wishes=ActionOptions(target="beta")),
             *act(backend, Action.DUPLICATE, State.WAITING, pick),
             *act(backend, Action.CANCEL, State.WAITING, pick),
             *backend.delete(ref, State.WAITING, kept),
@@ -887,7 +906,7 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         indexed(live, shop)
         picks, ref = picked(live, State.DEAD), discover(live)
         problems: list[BaseException] = []
-        retried: list[Acted] = []
+        retried: list[ActionResult] = []
         deleted: set[str] = set()
         names = {}
 
@@ -898,7 +917,7 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         def delete() -> None:
             while sending.is_alive() or redis_client.llen("alpha"):
                 found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=40))[::3]
-                kept = [one for one in live.take(ref["alpha"], State.WAITING, found) if isinstance(one, Kept)]
+                kept = [one for one in live.take(ref["alpha"], State.WAITING, found) if isinstance(one, JobBackup)]
                 gone = live.delete(ref["alpha"], State.WAITING, kept)
                 deleted.update(answer.id for answer in gone if answer.outcome is Outcome.DONE)
                 back = live.restore(ref["alpha"], State.WAITING, kept[::2])
@@ -908,7 +927,7 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         def move() -> None:
             while sending.is_alive() or redis_client.llen("alpha"):
                 found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=60))[30:]
-                live.act(ref["alpha"], Action.MOVE, State.WAITING, found, Wishes(target="beta"))
+                live.act(ref["alpha"], Action.MOVE, State.WAITING, found, ActionOptions(target="beta"))
 
         def send() -> None:
             sender = Shop(shop.url)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
-from dashboard.backends.celery.actions.backups import KeptRecord, packed
+from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
+from dashboard.backends.celery.actions.backups import RecordBackup, packed
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
@@ -136,7 +136,9 @@ def test_records_of_a_prefix_come_back_where_they_were(
     fail(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
     CeleryLibrary().prepare(backend, any_redis)
     ref, old = discover(backend)["*"], picture(any_redis)
-    kept = [one for one in backend.take(ref, State.DEAD, [Pick(id="t1"), Pick(id="huge")]) if isinstance(one, Kept)]
+    kept = [
+        one for one in backend.take(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")]) if isinstance(one, JobBackup)
+    ]
     assert outcomes(backend.delete(ref, State.DEAD, kept)) == [Outcome.DONE] * 2
     assert set(old) - set(picture(any_redis)) == {
         f"{before}celery-task-meta-{name}".encode() for name in ("t1", "huge")
@@ -150,8 +152,8 @@ def test_records_of_a_prefix_come_back_where_they_were(
 def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     before = picture(any_redis)
-    blob = packed(KeptRecord(key=b"session:admin", raw=b"{}", until_ms=None))
-    lie = Kept(id="t1", stamp=None, blob=blob, size_bytes=2)
+    blob = packed(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
+    lie = JobBackup(id="t1", stamp=None, blob=blob, size_bytes=2)
     assert outcomes(backend.restore(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
     assert picture(any_redis) == before
 
@@ -161,8 +163,8 @@ def test_the_first_record_that_is_as_it_was_seen_counts(backend: Celery, any_red
     fail(any_redis, "shop:celery-task-meta-t1", status="SUCCESS")
     fail(any_redis, "celery-task-meta-t1")
     before = any_redis.get("shop:celery-task-meta-t1")
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))) == [Outcome.DONE]
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))) == [Outcome.CHANGED]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.CHANGED]
     assert [found["headers"]["id"] for found in waiting(any_redis, "shop:alpha")] == ["t1"]
     assert any_redis.get("shop:celery-task-meta-t1") == before
 
@@ -173,13 +175,13 @@ def test_a_moved_job_of_a_priority_stands_in_a_list_that_workers_read(backend: C
     any_redis.lpush("alpha::3", message("t1"), message("t2"))
     CeleryLibrary().prepare(backend, any_redis)
     first, second = picked(backend, State.WAITING)
-    answers = act(backend, Action.MOVE, State.WAITING, first, wishes=Wishes(target="beta"))
+    answers = act(backend, Action.MOVE, State.WAITING, first, wishes=ActionOptions(target="beta"))
     answers += act(backend, Action.DUPLICATE, State.WAITING, second)
     assert outcomes(answers) == [Outcome.DONE] * 2
     assert (any_redis.llen("beta::3"), any_redis.llen("alpha::3")) == (1, 2)
     assert not any_redis.exists(b"beta" + SEP + b"3", b"alpha" + SEP + b"3")
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.take(ref, State.WAITING, [second]) if isinstance(one, Kept)]
+    kept = [one for one in backend.take(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
     assert outcomes(backend.delete(ref, State.WAITING, kept)) == [Outcome.DONE]
     assert outcomes(backend.restore(ref, State.WAITING, kept)) == [Outcome.DONE]
     assert any_redis.llen("alpha::3") == 2

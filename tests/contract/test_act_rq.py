@@ -14,7 +14,7 @@ from rq.job import Job as RealJob
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
-from dashboard.backends.actions import Action, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobRef, Outcome
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
@@ -55,7 +55,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     found = picks(backend, State.DEAD)
     assert {pick.id for pick in found} == set(ids)
     with metered() as meter:
-        asked = [*found, Pick(id="nobody"), Pick(id=ids[0], stamp="2020-01-01T00:00:00.000000Z")]
+        asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], stamp="2020-01-01T00:00:00.000000Z")]
         acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
     assert meter.round_trips == 1
     assert outcomes(acted) == [*["done"] * 60, "gone", "changed"]
@@ -104,7 +104,7 @@ def test_attempts_that_rq_counts_are_forgotten_on_wish(backend: RQ, queue: Queue
     job = queue.enqueue(rq_jobs.again, 1)
     drain(queue)
     assert any_redis.hget(f"rq:job:{job.id}", "number_of_retries") == b"1"
-    backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD), Wishes(reset_attempts=True))
+    backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD), ActionOptions(reset_attempts=True))
     drain(queue)
     assert runs(queue, job.id) == 4
 
@@ -115,7 +115,7 @@ def test_a_stopped_job_and_one_with_a_time_to_live_are_retried(
     job = queue.enqueue(rq_jobs.fail, ttl=300)
     drain(queue)
     any_redis.hset(f"rq:job:{job.id}", "status", "stopped")
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id=job.id)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)])) == ["done"]
     assert 0 < any_redis.ttl(f"rq:job:{job.id}") <= 300
 
 
@@ -163,13 +163,13 @@ def test_a_canceled_job_does_not_run_and_can_be_put_in_line_again(
     filled = fill_queue(queue)
     own = counts(queue)
     (job_id, *others) = filled[state]
-    assert outcomes(backend.act(REF, Action.CANCEL, state, [Pick(id=job_id)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["done"]
     native = {State.WAITING: "queued", State.SCHEDULED: "scheduled", State.BLOCKED: "deferred"}[state]
     assert counts(queue) == {**own, native: own[native] - 1, "canceled": own["canceled"] + 1}
     assert real(queue, job_id).is_canceled
     drain(queue)
     assert runs(queue, job_id) == 0
-    assert outcomes(backend.act(REF, Action.CANCEL, state, [Pick(id=job_id)])) == ["changed"]
+    assert outcomes(backend.act(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
     seen = [pick for pick in picks(backend, State.CANCELED) if pick.id == job_id]
     assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
     drain(queue)
@@ -193,7 +193,7 @@ def test_a_copy_is_a_job_of_its_own_and_is_made_once(backend: RQ, queue: Queue, 
     drain(queue)
     assert counts(queue)["failed"] == 2
     assert runs(queue, job.id) == 1
-    (free,) = backend.act(REF, Action.DUPLICATE, State.DEAD, [Pick(id=job.id)])
+    (free,) = backend.act(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=job.id)])
     assert free.new_id not in (None, copy.new_id)
 
 
@@ -212,12 +212,12 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(130)]
     before = any_redis.hget(f"rq:job:{ids[0]}", "data")
     for target, why in ((None, "no queue was named"), ("alpha", "already"), ("a\nb", "no name")):
-        (refused,) = backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=ids[0])], Wishes(target=target))
+        (refused,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target=target))
         assert refused.outcome is Outcome.REFUSED
         assert why in (refused.detail or "")
     seen = picks(backend, State.WAITING)
     moved = [pick for n, pick in enumerate(seen) if n % 2]
-    acted = backend.act(REF, Action.MOVE, State.WAITING, list(reversed(moved)), Wishes(target="beta"))
+    acted = backend.act(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
     assert outcomes(acted) == ["done"] * 65
     assert [each.id for each in acted] == [pick.id for pick in reversed(moved)]
     beta = Queue("beta", connection=queue.connection)
@@ -225,7 +225,7 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
     assert any_redis.hget(f"rq:job:{ids[1]}", "origin") == b"beta"
     assert any_redis.hget(f"rq:job:{ids[0]}", "data") == before
     # Asked again after a crash it moves nothing, wherever the job is by now.
-    again = backend.act(REF, Action.MOVE, State.WAITING, moved, Wishes(target="beta"))
+    again = backend.act(REF, Action.MOVE, State.WAITING, moved, ActionOptions(target="beta"))
     assert outcomes(again) == ["changed"] * 65
     drain(queue, beta)
     assert (counts(queue)["finished"], counts(beta)["finished"]) == (65, 65)
@@ -233,9 +233,9 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
 
 def test_a_dead_job_is_moved_and_runs_there(backend: RQ, queue: Queue) -> None:
     (job_id,) = bury(queue, 1)
-    assert outcomes(backend.act(REF, Action.MOVE, State.DEAD, picks(backend, State.DEAD), Wishes(target="beta"))) == [
-        "done"
-    ]
+    assert outcomes(
+        backend.act(REF, Action.MOVE, State.DEAD, picks(backend, State.DEAD), ActionOptions(target="beta"))
+    ) == ["done"]
     beta = Queue("beta", connection=queue.connection)
     drain(beta)
     assert (counts(queue)["failed"], counts(beta)["failed"], runs(queue, job_id)) == (0, 1, 2)
@@ -246,7 +246,9 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     any_redis.lpush(queue.key, *(f"ahead-{n}" for n in range(9_000)))
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
     with metered() as meter:
-        acted = backend.act(REF, Action.CANCEL, State.WAITING, [Pick(id=each) for each in (*ids, "ahead-5", "nobody")])
+        acted = backend.act(
+            REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "nobody")]
+        )
     assert meter.round_trips == 4  # three to find them: the ends, and 15,000 ids at a time
     assert outcomes(acted) == [*["done"] * 60, "gone", "gone"]
     assert any_redis.llen(queue.key) == 18_000
@@ -262,11 +264,11 @@ def test_a_job_that_holds_a_slot_of_its_rate_limit_gives_it_back(
     assert (queue.job_ids, registry.get_rate_limited_job_count()) == ([first.id], 3)
     # RQ orders them by the second in which they came.
     any_redis.zadd("rq:rl:api:rate_limited", {job.id: n for n, job in enumerate((second, third, fourth))})
-    assert outcomes(backend.act(REF, Action.CANCEL, State.WAITING, [Pick(id=first.id)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.CANCEL, State.WAITING, [JobRef(id=first.id)])) == ["done"]
     assert queue.job_ids == [second.id]  # whose turn it is then
-    (refused,) = backend.act(REF, Action.PROMOTE, State.BLOCKED, [Pick(id=third.id)])
+    (refused,) = backend.act(REF, Action.PROMOTE, State.BLOCKED, [JobRef(id=third.id)])
     assert (refused.outcome, "rate limit" in (refused.detail or "")) == (Outcome.REFUSED, True)
-    assert outcomes(backend.act(REF, Action.CANCEL, State.BLOCKED, [Pick(id=third.id)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.CANCEL, State.BLOCKED, [JobRef(id=third.id)])) == ["done"]
     taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert queue.job_ids == [fourth.id]
@@ -289,12 +291,12 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     any_redis.hset(f"rq:job:{job.id}", "status", "canceled")
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})
     any_redis.zadd(f"rq:executions:{job.id}", {"0" * 32: 4e9})
-    (acted,) = backend.act(REF, Action.RETRY, State.CANCELED, [Pick(id=job.id)])
+    (acted,) = backend.act(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
     assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
-    assert outcomes(backend.take(REF, State.CANCELED, [Pick(id=job.id)])) == ["refused"]
+    assert outcomes(backend.take(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
     any_redis.delete("rq:wip:alpha")
     any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # as RQ 1 has it
-    assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, [Pick(id=job.id)])) == ["refused"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
 
 
 @pytest.mark.parametrize("execution", ["0" * 32, None], ids=["RQ 2", "RQ 1"])
@@ -302,7 +304,7 @@ def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
     backend: RQ, queue: Queue, any_redis: redis.Redis, execution: str | None
 ) -> None:
     (job_id,) = bury(queue, 1)
-    taken = kept(backend.take(REF, State.DEAD, [Pick(id=job_id)]))
+    taken = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id)]))
     member = job_id if execution is None else f"{job_id}:{execution}"
     any_redis.zadd("rq:wip:alpha", {member: 4e9})
     if execution is not None:
@@ -326,7 +328,7 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     any_redis.hset("rq:job:mad", mapping={**fields, "status": "\udcff".encode("utf-8", "surrogateescape")})
     any_redis.hset("rq:job:many", mapping=fields)
     any_redis.sadd("rq:job::many:dependencies", *(f"parent-{n}" for n in range(1_001)))
-    asked = [Pick(id=each) for each in ("ghost", "text", odd, "long", "mad", "many", job_id)]
+    asked = [JobRef(id=each) for each in ("ghost", "text", odd, "long", "mad", "many", job_id)]
     acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
     assert outcomes(acted) == ["gone", "refused", "done", "refused", "refused", "refused", "done"]
     assert [each.detail for each in acted][3:6] == [
@@ -406,7 +408,9 @@ def test_json_and_pickles_that_do_harm_are_moved_unread(backend: RQ, queue: Queu
     other.enqueue(rq_jobs.add, 1, second=2)
     assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done"]
     assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == [harm, harm]
-    assert outcomes(backend.act(REF, Action.MOVE, State.WAITING, picks(backend, State.WAITING), Wishes(target="beta")))
+    assert outcomes(
+        backend.act(REF, Action.MOVE, State.WAITING, picks(backend, State.WAITING), ActionOptions(target="beta"))
+    )
     assert len(picks(backend, State.WAITING, BETA)) == 2
 
 
@@ -420,7 +424,7 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
     backend = RQ(source, SourceSettings(name="main", url=any_server.url, prefixes=("app",)))
     (ref,) = search(backend)
     assert ref.name == "app:alpha"
-    acted = backend.act(ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), Wishes(target="app:beta"))
+    acted = backend.act(ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), ActionOptions(target="app:beta"))
     assert outcomes(acted) == ["done"]
     assert any_redis.lrange("app:queue:beta", 0, -1) == [job_id.encode()]
     source.close()
@@ -428,9 +432,9 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
 
 def test_what_is_not_offered_says_why(backend: RQ, queue: Queue) -> None:
     (job_id,) = bury(queue, 1)
-    (acted,) = backend.act(REF, Action.EDIT, State.DEAD, [Pick(id=job_id)])
+    (acted,) = backend.act(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
     assert (acted.outcome, acted.detail) == (Outcome.UNSUPPORTED, backend.withheld[Action.EDIT])
-    assert outcomes(backend.take(REF, State.ACTIVE, [Pick(id=job_id)])) == ["refused"]
+    assert outcomes(backend.take(REF, State.ACTIVE, [JobRef(id=job_id)])) == ["refused"]
     offered = {action for actions in backend.job_actions.values() for action in actions}
     offered |= {*backend.queue_actions, *backend.worker_actions}
     assert offered == set(backend.explained)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import redis
 
-from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.base import NO_WISHES
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
@@ -50,33 +50,35 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidek
     source.close()
 
 
-def seen(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[Pick]:
+def seen(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[JobRef]:
     """The jobs of a state as a person has seen them."""
     return backend.picks(ref or place(state), JobQuery(state=state, per_page=per_page))
 
 
-def paged(backend: Sidekiq, state: State, page: int) -> list[Pick]:
+def paged(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
     """One page of a thousand jobs."""
     return backend.picks(place(state), JobQuery(state=state, page=page, per_page=1000))
 
 
-def act(backend: Sidekiq, action: Action, state: State, picks: list[Pick], wishes: Wishes = NO_WISHES) -> list[Acted]:
+def act(
+    backend: Sidekiq, action: Action, state: State, picks: list[JobRef], wishes: ActionOptions = NO_WISHES
+) -> list[ActionResult]:
     """The answers, one per pick."""
     acted = backend.act(place(state), action, state, picks, wishes)
     assert [one.id for one in acted] == [pick.id for pick in picks]
     return acted
 
 
-def outcomes(acted: list[Acted]) -> list[Outcome]:
+def outcomes(acted: list[ActionResult]) -> list[Outcome]:
     """What came of each."""
     return [one.outcome for one in acted]
 
 
-def taken(backend: Sidekiq, state: State, picks: list[Pick] | None = None) -> list[Kept]:
+def taken(backend: Sidekiq, state: State, picks: list[JobRef] | None = None) -> list[JobBackup]:
     """All that is kept of jobs that may be deleted."""
     kept = backend.take(place(state), state, seen(backend, state) if picks is None else picks)
-    assert all(isinstance(one, Kept) for one in kept), kept
-    return [one for one in kept if isinstance(one, Kept)]
+    assert all(isinstance(one, JobBackup) for one in kept), kept
+    return [one for one in kept if isinstance(one, JobBackup)]
 
 
 def picture(client: redis.Redis) -> dict[bytes, bytes | None]:
@@ -130,9 +132,11 @@ def test_the_other_ways_into_a_queue_run_too(
     fill(any_redis, State.DEAD, failed("dead"))
     fill(any_redis, State.WAITING, payload("twice"), payload("moved"))
     waiting = {pick.id: pick for pick in seen(backend, State.WAITING)}
-    moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], Wishes(target="other"))
+    moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], ActionOptions(target="other"))
     (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid("twice")]])
-    (edit,) = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload='["edited", null, 1.50]'))
+    (edit,) = act(
+        backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload='["edited", null, 1.50]')
+    )
     assert outcomes([*moved, copy, edit]) == [DONE] * 3
     assert copy.new_id not in (None, jid("twice"))
     pushed = {job["jid"]: job for raw in any_redis.lrange("queue:work", 0, -1) for job in [json.loads(raw)]}
@@ -152,7 +156,7 @@ def test_a_job_that_fails_again_is_another_one(
     by_jid = {pick.id.rpartition("-")[2]: pick for pick in seen(backend, State.DEAD)}
     always, fresh = by_jid[jid("always")], by_jid[jid("fresh")]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], Wishes(reset_attempts=True))) == [DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], ActionOptions(reset_attempts=True))) == [DONE]
     with worker(any_server.url):
         wait_until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1, what="both failures")
     # The try by hand was not counted; where attempts were set back, the next failure is the first.
@@ -216,7 +220,7 @@ def test_racing_a_live_process_each_job_ends_once(
                         any_redis.set("go", 1)
                     part = picks[n : n + 50]
                     if first and n % 150 == 0:
-                        kept = [one for one in backend.take(place(where), where, part) if isinstance(one, Kept)]
+                        kept = [one for one in backend.take(place(where), where, part) if isinstance(one, JobBackup)]
                         gone = backend.delete(place(where), where, kept)
                         mine = [k for k, one in zip(kept, gone, strict=True) if one.outcome is DONE]
                         back = backend.restore(place(where), where, kept[::2])
@@ -227,7 +231,7 @@ def test_racing_a_live_process_each_job_ends_once(
                         deleted |= {one.id.rpartition("-")[2] for one in mine if one.id not in restored}
                         answers.update(outcomes(gone))
                     elif where is State.WAITING:
-                        answers.update(outcomes(act(backend, Action.MOVE, where, part, Wishes(target="other"))))
+                        answers.update(outcomes(act(backend, Action.MOVE, where, part, ActionOptions(target="other"))))
                     else:
                         answers.update(outcomes(act(backend, Action.RETRY, where, part)))
                 picks, first = [] if where is State.WAITING else seen(backend, where), False
@@ -304,7 +308,9 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     envelope |= {"exception_executions": {"[KeyError]": 2}}
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
     fill(any_redis, State.DEAD, failed(**wrapper))
-    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload='["berta", {"a": 1}]'))
+    acted = act(
+        backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload='["berta", {"a": 1}]')
+    )
     assert outcomes(acted) == [DONE]
     job = json.loads(any_redis.lindex("queue:work", 0))
     (made,) = job["args"]
@@ -337,7 +343,7 @@ def test_a_new_job_of_active_job_begins_at_its_first_step(
     assert facts["Completed steps"] == "validate, process_records"
     assert facts["Current step"] == "finalize, cursor 900"
     assert (facts["Resumptions"], facts["Cursor"], facts["Interruptions"]) == ("3", "17", "2")
-    assert outcomes(act(backend, action, State.DEAD, picks, Wishes(payload="[18]"))) == [DONE]
+    assert outcomes(act(backend, action, State.DEAD, picks, ActionOptions(payload="[18]"))) == [DONE]
     (made,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
     assert (made["executions"], set(INTERRUPTED) & set(made)) == (0, set())
     assert made["arguments"] == ([18] if action is Action.EDIT else [17])
@@ -362,7 +368,7 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
     }
     fill(any_redis, State.DEAD, failed(**options, **own))
     picks = seen(backend, State.DEAD)
-    assert outcomes(act(backend, Action.EDIT, State.DEAD, picks, Wishes(payload="[2]"))) == [DONE]
+    assert outcomes(act(backend, Action.EDIT, State.DEAD, picks, ActionOptions(payload="[2]"))) == [DONE]
     made = json.loads(any_redis.lindex("queue:work", 0))
     assert {name: made[name] for name in options} == options
     assert not set(own) & set(made)
@@ -374,7 +380,7 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
 def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
     fill(any_redis, State.DEAD, failed())
     before = picture(any_redis)
-    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), Wishes(payload=text))
+    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload=text))
     assert outcomes(acted) == [Outcome.INVALID]
     assert picture(any_redis) == before
 
@@ -383,7 +389,7 @@ def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis:
 def test_a_job_moves_only_to_another_queue(backend: Sidekiq, any_redis: redis.Redis, target: str | None) -> None:
     fill(any_redis, State.WAITING, payload())
     before = picture(any_redis)
-    acted = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), Wishes(target=target))
+    acted = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), ActionOptions(target=target))
     assert outcomes(acted) == [REFUSED]
     assert picture(any_redis) == before
 
@@ -430,7 +436,7 @@ def test_what_is_deleted_and_put_back_is_as_it_was(
     assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(kept)
     assert outcomes(backend.delete(place(state), state, kept)) == [GONE] * len(kept)
     assert len(seen(backend, state)) == 12 - len(kept)
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=list[Kept])
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=list[JobBackup])
     assert outcomes(backend.restore(place(state), state, stored[::-1])) == [DONE] * len(kept)
     assert outcomes(backend.restore(place(state), state, kept)) == [CHANGED] * len(kept)
     assert picture(any_redis) == before
@@ -504,11 +510,11 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
             *(f'{{"class":"Mark","args":[],"jid":"j{n}"}}' for n in range(start, start + 9000)),
         )
     before = any_redis.lrange("queue:work", 0, -1)
-    picks = [Pick(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
+    picks = [JobRef(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
     found = backend.take(queue(), State.WAITING, picks)
-    (deep,) = (one for one in found if isinstance(one, Acted))
+    (deep,) = (one for one in found if isinstance(one, ActionResult))
     assert (deep.id, deep.outcome) == ("j22500", REFUSED)
-    kept = [one for one in found if isinstance(one, Kept)]
+    kept = [one for one in found if isinstance(one, JobBackup)]
     assert outcomes(backend.delete(queue(), State.WAITING, kept)) == [DONE] * 6
     assert any_redis.llen("queue:work") == 44_994
     back = backend.restore(queue(), State.WAITING, kept)
@@ -543,10 +549,10 @@ def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: 
     any_redis.delete("queue:work")
     fill(any_redis, State.WAITING, payload(enqueued_at=time.time()))
     for action in (Action.MOVE, Action.DUPLICATE):
-        assert outcomes(act(backend, action, State.WAITING, [pick], Wishes(target="other"))) == [CHANGED]
-    assert isinstance(changed := backend.take(queue(), State.WAITING, [pick])[0], Acted)
+        assert outcomes(act(backend, action, State.WAITING, [pick], ActionOptions(target="other"))) == [CHANGED]
+    assert isinstance(changed := backend.take(queue(), State.WAITING, [pick])[0], ActionResult)
     assert changed.outcome is CHANGED
-    assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [Pick(id=pick.id)])) == [DONE]
+    assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=pick.id)])) == [DONE]
     fill(any_redis, State.RETRYING, failed())
     (pick,) = seen(backend, State.RETRYING)
     (failed_member,) = any_redis.zrange("retry", 0, 0)
@@ -616,13 +622,13 @@ def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
     assert [backend.job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
     before = picture(any_redis)
     ids = {pick.stamp: pick for pick in seen(backend, state)}
-    for picks in ([Pick(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
+    for picks in ([JobRef(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
         kept = taken(backend, state, picks)
         assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(MALFORMED)
         assert len(seen(backend, state)) == 2
         assert outcomes(backend.restore(place(state), state, kept)) == [DONE] * len(MALFORMED)
     assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
-    one = [Pick(id=rows[0].id, stamp=rows[0].stamp)]
+    one = [JobRef(id=rows[0].id, stamp=rows[0].stamp)]
     assert outcomes(backend.delete(place(state), state, taken(backend, state, one))) == [DONE]
     assert len(seen(backend, state)) == len(MALFORMED) + 1
 
@@ -636,9 +642,9 @@ def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.
     assert [(pick.id, pick.stamp) for pick in picks] == [(row.id, row.stamp) for row in rows]
     good = next(pick for pick in picks if jid("one") in pick.id)
     bad = [pick for pick in picks if pick is not good]
-    wrong = [Pick(id=name) for name in ("", "-", "1-", "1e999-x", "x" * 5000, "\udcff", "inf-a", "nan-a")]
+    wrong = [JobRef(id=name) for name in ("", "-", "1-", "1e999-x", "x" * 5000, "\udcff", "inf-a", "nan-a")]
     action = Action.MOVE if state is State.WAITING else Action.RETRY
-    wishes = Wishes(target="other")
+    wishes = ActionOptions(target="other")
     assert outcomes(act(backend, action, state, [*bad, *wrong], wishes)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
     assert picture(any_redis) == before
     kept = taken(backend, state)
@@ -659,7 +665,7 @@ def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Red
     assert outcomes(acted) == [REFUSED, DONE]
     assert "wrong type" in str(acted[0].detail)
     waiting = seen(backend, State.WAITING, ref=queue("fine"))
-    moved = backend.act(queue("fine"), Action.MOVE, State.WAITING, waiting, Wishes(target="string"))
+    moved = backend.act(queue("fine"), Action.MOVE, State.WAITING, waiting, ActionOptions(target="string"))
     assert set(outcomes(moved)) == {REFUSED}
     assert any_redis.llen("queue:fine") == 2
     assert any_redis.zcard("dead") == 1
@@ -687,7 +693,7 @@ def test_a_user_who_may_not_write_moves_nothing(
         (State.DEAD, Action.RETRY, dead),
         (State.WAITING, Action.MOVE, waiting),
     ):
-        (acted,) = act(clerk, action, state, picks, Wishes(target="other"))
+        (acted,) = act(clerk, action, state, picks, ActionOptions(target="other"))
         assert (acted.outcome, "not permitted" in str(acted.detail)) == (REFUSED, True), acted
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
@@ -713,7 +719,7 @@ def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redi
     assert outcomes(backend.act(shared(), Action.RETRY, State.WAITING, [pick])) == [Outcome.UNSUPPORTED]
     for ref, state in ((queue(), State.DEAD), (shared(), State.WAITING), (queue(), State.ACTIVE)):
         (acted,) = backend.take(ref, state, [pick])
-        assert isinstance(acted, Acted)
+        assert isinstance(acted, ActionResult)
         assert acted.outcome is REFUSED
     every = {action for actions in backend.job_actions.values() for action in actions}
     every |= {*backend.queue_actions, *backend.schedule_actions, *backend.worker_actions}
@@ -862,8 +868,8 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
         any_redis.hset("web:1:aaaaaaaaaaaa:work", name, json.dumps(work))
     any_redis.hset(f"it-{jid('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
     rows = backend.jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
-    picks = [Pick(id=row.id, stamp=row.stamp) for row in rows]
-    picks += [Pick(id=picks[0].id, stamp="other"), Pick(id="none")]
+    picks = [JobRef(id=row.id, stamp=row.stamp) for row in rows]
+    picks += [JobRef(id=picks[0].id, stamp="other"), JobRef(id="none")]
     began = int(time.time())
     answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act(queue(), Action.STOP, State.ACTIVE, picks)
     by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
@@ -886,12 +892,12 @@ def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis
         any_redis.zadd("dead", {job: 5})
     any_redis.set("stat:processed", 1)
     any_redis.sadd("queues", "mails")
-    retried, copied, deleted = (Pick(id=f"5-{name}") for name in jids)
-    assert outcomes(backend.act(shared(), Action.RETRY, State.DEAD, [retried], Wishes())) == [DONE]
-    (acted,) = backend.act(shared(), Action.DUPLICATE, State.DEAD, [copied], Wishes())
+    retried, copied, deleted = (JobRef(id=f"5-{name}") for name in jids)
+    assert outcomes(backend.act(shared(), Action.RETRY, State.DEAD, [retried], ActionOptions())) == [DONE]
+    (acted,) = backend.act(shared(), Action.DUPLICATE, State.DEAD, [copied], ActionOptions())
     assert acted.outcome is Outcome.DONE, acted
     (kept,) = backend.take(shared(), State.DEAD, [deleted])
-    assert isinstance(kept, Kept), kept
+    assert isinstance(kept, JobBackup), kept
     assert outcomes(backend.delete(shared(), State.DEAD, [kept])) == [DONE]
     assert outcomes(backend.restore(shared(), State.DEAD, [kept])) == [DONE]
     left = [json.loads(each)["jid"] for each in any_redis.zrange("dead", 0, -1)]
@@ -910,7 +916,7 @@ def test_how_far_an_iterable_job_has_come_stays_with_it_and_with_no_copy(
     any_redis.zadd("retry", {payload(jid="iterable"): 7})
     any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
     (pick,) = seen(backend, State.RETRYING)
-    for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, Wishes(payload="[1]"))):
+    for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
         (copied,) = act(backend, action, State.RETRYING, [pick], wishes)
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"

@@ -485,7 +485,7 @@ def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_red
     assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
 
 
-def ends(client: redis.Redis, keeper: index.Keeper, task: str, runtime: float) -> None:
+def ends(client: redis.Redis, keeper: index.ResultIndex, task: str, runtime: float) -> None:
     """A task ends as a worker with -E ends it: the record, then the event. Both have arrived at the end."""
     received, heard = keeper.listener.received, keeper.workers.heard
     record(client, task, "SUCCESS", queue="mails")

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from dashboard.actions.audit_log import Actor
-from dashboard.actions.bulk.operation import Place, Spec
+from dashboard.actions.bulk.operation import BulkRequest, JobListRef
 from dashboard.actions.bulk.selection import preview
-from dashboard.backends.actions import Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.results import index
 from dashboard.demo.embedded import EmbeddedRedis
@@ -92,7 +92,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
             assert any("cannot mark small" in row.text for row in searched)
 
             redis_client.delete("broken")
-            answers = backend.act(shared, Action.RETRY, State.DEAD, [Pick(id=small), Pick(id=large)])
+            answers = backend.act(shared, Action.RETRY, State.DEAD, [JobRef(id=small), JobRef(id=large)])
             if serializer == "json":
                 assert [answer.outcome for answer in answers] == [Outcome.DONE, Outcome.DONE]
                 wait_until(lambda: shop.noted("ran") == {"small": 1, "large": 1}, what="the second runs")
@@ -106,7 +106,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
         query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
         picks = backend.picks(shared, query)
         assert len(picks) == 3
-        kept = [one for one in backend.take(shared, query.state, picks) if isinstance(one, Kept)]
+        kept = [one for one in backend.take(shared, query.state, picks) if isinstance(one, JobBackup)]
         before = {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")}
         assert [one.outcome for one in backend.delete(shared, query.state, kept)] == [Outcome.DONE] * 3
         assert len(list(redis_client.scan_iter("my_prefix_celery-task-meta-*"))) == 1
@@ -157,7 +157,7 @@ def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_cl
     (answer,) = backend.act(shared, Action.RETRY, State.DEAD, picks)
     assert (answer.outcome, "larger than" in (answer.detail or "")) == (Outcome.REFUSED, True)
     (kept,) = backend.take(shared, State.DEAD, picks)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, JobBackup)
     assert [one.outcome for one in backend.delete(shared, State.DEAD, [kept])] == [Outcome.DONE]
     assert not redis_client.exists("celery-task-meta-t")
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 5_000_000
@@ -212,13 +212,13 @@ def test_more_records_than_are_listed_are_at_least_so_many(
         seen.append((known, State.DEAD in figures.at_least, page.at_least))
         if known is not None and not page.at_least:
             break
-        place = Place(ref=shared, state=State.DEAD)
-        spec = Spec(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
+        place = JobListRef(ref=shared, state=State.DEAD)
+        spec = BulkRequest(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
         assert not preview(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
         kept = [
             one
             for one in backend.take(shared, State.DEAD, backend.picks(shared, JobQuery(state=State.DEAD)))
-            if isinstance(one, Kept)
+            if isinstance(one, JobBackup)
         ]
         backend.delete(shared, State.DEAD, kept)
         after = stats(backend, "*")
@@ -251,14 +251,14 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         assert any("key-2" in found.text for found in sifted.rows)
 
         def act(action: Action, name: str, **wishes: Any) -> Outcome:
-            return backend.act(alpha, action, State.WAITING, [Pick(id=name)], Wishes(**wishes))[0].outcome
+            return backend.act(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**wishes))[0].outcome
 
         assert act(Action.DUPLICATE, "proto-0") is Outcome.DONE
         assert act(Action.EDIT, "proto-1", payload='{"args": ["edited", 1.50], "kwargs": {}}') is Outcome.DONE
         assert act(Action.MOVE, "proto-2", target="beta") is Outcome.DONE
         assert act(Action.PROMOTE, "proto-eta") is Outcome.DONE
-        (kept,) = backend.take(alpha, State.WAITING, [Pick(id="proto-1")])
-        assert isinstance(kept, Kept)
+        (kept,) = backend.take(alpha, State.WAITING, [JobRef(id="proto-1")])
+        assert isinstance(kept, JobBackup)
         assert backend.delete(alpha, State.WAITING, [kept])[0].outcome is Outcome.DONE
         with shop.worker():
             expected = {"key-0": 2, "edited": 1, "key-2": 1, "later": 1}
@@ -514,14 +514,14 @@ def test_messages_of_protocol_1_with_another_correlation_id(
         assert backend.job(alpha, task_id).id == task_id
     with pytest.raises(NotFound):
         backend.job(alpha, ids[4][1:])
-    picks = [Pick(id=task_id) for task_id in waiting]
+    picks = [JobRef(id=task_id) for task_id in waiting]
     for some in (picks[:1], picks):  # few are looked for in another way than many
         kept = backend.take(alpha, State.WAITING, some)
-        assert [each.id for each in kept if isinstance(each, Kept)] == [pick.id for pick in some]
-    deleted = backend.delete(alpha, State.WAITING, [each for each in kept if isinstance(each, Kept)])
+        assert [each.id for each in kept if isinstance(each, JobBackup)] == [pick.id for pick in some]
+    deleted = backend.delete(alpha, State.WAITING, [each for each in kept if isinstance(each, JobBackup)])
     assert {each.outcome for each in deleted} == {Outcome.DONE}
     assert redis_client.llen("alpha") == 0
-    (acted,) = backend.act(refs["*"], Action.DUPLICATE, State.WAITING, [Pick(id=held)], Wishes())
+    (acted,) = backend.act(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
     assert acted.outcome is Outcome.DONE, acted
     assert listed(backend, alpha, State.WAITING) == [acted.new_id]
 
@@ -538,8 +538,8 @@ def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
     alpha = discover(backend)["alpha"]
     (odd,) = (job for job in backend.jobs(alpha, JobQuery(state=State.WAITING)).jobs if job.id.startswith("raw"))
     assert backend.job(alpha, odd.id).id == odd.id
-    for pick in (Pick(id=odd.id), Pick(id=odd.id, stamp=odd.stamp)):
+    for pick in (JobRef(id=odd.id), JobRef(id=odd.id, stamp=odd.stamp)):
         (kept,) = backend.take(alpha, State.WAITING, [pick])
-        assert isinstance(kept, Kept), kept
+        assert isinstance(kept, JobBackup), kept
     assert [each.outcome for each in backend.delete(alpha, State.WAITING, [kept])] == [Outcome.DONE]
     assert listed(backend, alpha, State.WAITING) == ["before", "after"]

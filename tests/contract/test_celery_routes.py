@@ -10,10 +10,10 @@ import pytest
 import redis
 from kombu.transport.virtual.exchange import TopicExchange
 
-from dashboard.backends.actions import Action, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobRef, Outcome
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.keys import SEPARATOR as SEP
-from dashboard.backends.celery.routes import UNROUTED, Route, Routes
+from dashboard.backends.celery.routes import UNROUTED, MessageRoute, QueueRoutes
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
@@ -60,7 +60,7 @@ def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
             assert backend.job(shared, now).queue == "alpha"
             acts = ((Action.PROMOTE, now), (Action.DUPLICATE, kept), (Action.PROMOTE, topic))
             for action, job_id in acts:
-                (acted,) = backend.act(shared, action, State.SCHEDULED, [Pick(id=job_id)], Wishes())
+                (acted,) = backend.act(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
                 assert acted.outcome is Outcome.DONE, (action, acted)
             wait_until(lambda: shop.noted("ran") == {"now": 1, "kept": 1, "topic": 1}, what="all three to run")
     finally:
@@ -79,7 +79,7 @@ def test_what_leads_to_several_queues_or_none_is_not_sent(backend: Celery, redis
     before = redis_client.hgetall("unacked")
     shared = discover(backend)["*"]
     for action, job_id in itertools.product((Action.PROMOTE, Action.DUPLICATE), ("fan", "nowhere")):
-        (acted,) = backend.act(shared, action, State.SCHEDULED, [Pick(id=job_id)], Wishes())
+        (acted,) = backend.act(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
         assert (acted.outcome, acted.detail) == (Outcome.REFUSED, UNROUTED), (action, job_id)
     assert redis_client.hgetall("unacked") == before
     assert redis_client.exists("key", "alpha", "beta") == 0
@@ -110,6 +110,6 @@ def test_a_topic_leads_as_kombu_has_it(
     row = exchange.prepare_bind("queue", "topics", pattern, {})
     assert (exchange.lookup([row], "topics", key, None) == {"queue"}) is fits
     redis_client.sadd("_kombu.binding.topics", SEP.join((pattern, row[1], "queue")))
-    routes = Routes(backend.broker, "")
-    routes.look_up([Route("topics", key)])
-    assert routes.queue(Route("topics", key)) == ("queue" if fits else None)
+    routes = QueueRoutes(backend.broker, "")
+    routes.look_up([MessageRoute("topics", key)])
+    assert routes.queue(MessageRoute("topics", key)) == ("queue" if fits else None)

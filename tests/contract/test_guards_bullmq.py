@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.actions import Action, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobRef
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
@@ -33,7 +33,7 @@ def test_a_child_that_comes_back_is_waited_for_again(
     filled = BullMQLibrary().fill(server.url)
     (parent,) = filled.ids["alpha"][State.BLOCKED]
     children = {b"bull:alpha:photo-1", b"bull:alpha:photo-2"}
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id="photo-1")]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id="photo-1")]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children - {b"bull:alpha:photo-1"}
     assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
@@ -75,7 +75,7 @@ def test_a_job_for_a_paused_queue_stands_where_its_release_keeps_them(
     redis_client.hset("bull:alpha:meta", mapping={"version": version, "paused": 1})
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
     redis_client.zadd("bull:alpha:failed", {"1": 1})
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="1")])) == ["done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="1")])) == ["done"]
     lists = {name for name in ("wait", "paused") if redis_client.exists(f"bull:alpha:{name}")}
     assert lists == {stands_in}
     assert not redis_client.exists("bull:alpha:marker")
@@ -96,7 +96,7 @@ def test_a_copy_keeps_the_options_that_tie_it_to_nothing(
     opts = json.dumps({"attempts": 3, **own, "backoff": 5})
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": opts})
     redis_client.zadd("bull:alpha:failed", {"1": 1})
-    (copy,) = backend.act(REF, action, State.DEAD, [Pick(id="1")], Wishes(payload="{}"))
+    (copy,) = backend.act(REF, action, State.DEAD, [JobRef(id="1")], ActionOptions(payload="{}"))
     made = redis_client.hgetall(f"bull:alpha:{copy.new_id}")
     assert json.loads(made[b"opts"]) == {"attempts": 3, "backoff": 5}
     assert made[b"delay"] == b"0"

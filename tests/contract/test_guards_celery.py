@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Action, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, JobRef, Outcome
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.actions import result_retry, unacked
 from dashboard.backends.celery.backend import Celery
@@ -47,7 +47,7 @@ def test_a_record_written_between_the_look_and_the_retry_is_compared(
         record(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
 
     before_the_script(monkeypatch, result_retry, ends_anew)
-    (answer,) = act(backend, Action.RETRY, State.DEAD, Pick(id="t1"))
+    (answer,) = act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     assert answer.outcome is Outcome.CHANGED
     assert waiting(any_redis) == []
     assert json.loads(any_redis.get("celery-task-meta-t1") or b"")["status"] == "FAILURE"
@@ -101,7 +101,9 @@ def test_a_moved_message_names_its_new_queue(backend: Celery, any_redis: redis.R
     """A worker that stops puts a message back where the message says that it belongs."""
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
-    answers = act(backend, Action.MOVE, State.WAITING, *picked(backend, State.WAITING), wishes=Wishes(target="beta"))
+    answers = act(
+        backend, Action.MOVE, State.WAITING, *picked(backend, State.WAITING), wishes=ActionOptions(target="beta")
+    )
     assert [answer.outcome for answer in answers] == [Outcome.DONE]
     (moved,) = waiting(any_redis, "beta")
     assert moved["properties"]["delivery_info"] == {"exchange": "", "routing_key": "beta"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from dashboard.backends.actions import Kept, Outcome
+from dashboard.backends.actions import JobBackup, Outcome
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
@@ -42,7 +42,7 @@ def test_a_job_that_was_put_back_and_left_its_set_does_not_come_back_again(
     ref = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
     redis_client.zadd(name, {failed(): 4e9})
     taken = [
-        one for one in backend.take(ref, state, backend.picks(ref, JobQuery(state=state))) if isinstance(one, Kept)
+        one for one in backend.take(ref, state, backend.picks(ref, JobQuery(state=state))) if isinstance(one, JobBackup)
     ]
     assert [one.outcome for one in backend.delete(ref, state, taken)] == [Outcome.DONE]
     assert [one.outcome for one in backend.restore(ref, state, taken)] == [Outcome.DONE]

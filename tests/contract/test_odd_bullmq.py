@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.base import Budget
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
@@ -45,9 +45,9 @@ def bull(url: str, *calls: list[Any], queue: str = "alpha") -> list[Any]:
     return answers
 
 
-def one(acted: list[Acted] | list[Kept | Acted]) -> Acted:
+def one(acted: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionResult:
     (found,) = acted
-    assert isinstance(found, Acted), found
+    assert isinstance(found, ActionResult), found
     return found
 
 
@@ -61,7 +61,7 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
     filled = BullMQLibrary("bullmq5").fill(server.url)
     call("bullmq5", server.url, "upsertJobScheduler", "daily", {"every": 86_400_000}, {"name": "daily"})
     ids = filled.ids["alpha"]
-    taken = {state: backend.take(REF, state, [Pick(id=ids[state][0])]) for state in (State.DEAD, State.WAITING)}
+    taken = {state: backend.take(REF, state, [JobRef(id=ids[state][0])]) for state in (State.DEAD, State.WAITING)}
     (schedule, *_) = backend.schedules([REF])
     # The keys are those of BullMQ 5, on which Pro is built; the name is the one that it writes.
     redis_client.hset("bull:alpha:meta", "version", version)
@@ -70,19 +70,19 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
     redis_client.rpush("bull:alpha:active", ids[State.COMPLETED][0])
     before = keyspace(redis_client), redis_client.xlen("bull:alpha:events")
     why = READ_ONLY.format(version.replace(":", " ", 1))
-    answers: list[Acted] = []
+    answers: list[ActionResult] = []
     for state, action in (
         *((State.DEAD, action) for action in (Action.RETRY, Action.DUPLICATE, Action.EDIT)),
         *((State.SCHEDULED, action) for action in (Action.PROMOTE, Action.DUPLICATE)),
         *((State.WAITING, action) for action in (Action.MOVE, Action.DUPLICATE)),
         *((State.COMPLETED, Action.RETRY), (State.ACTIVE, Action.RETRY)),
     ):
-        pick = Pick(id=ids[state][0] if state is not State.ACTIVE else ids[State.COMPLETED][0])
-        wishes = Wishes(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
+        pick = JobRef(id=ids[state][0] if state is not State.ACTIVE else ids[State.COMPLETED][0])
+        wishes = ActionOptions(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
         answers += backend.act(REF, action, state, [pick], wishes)
     for state in (State.DEAD, State.WAITING, State.SCHEDULED, State.BLOCKED, State.COMPLETED):
-        answers.append(one(backend.take(REF, state, [Pick(id=ids[state][0])])))
-    answers.append(one(backend.take_unlisted(REF, [Pick(id="left")])))
+        answers.append(one(backend.take(REF, state, [JobRef(id=ids[state][0])])))
+    answers.append(one(backend.take_unlisted(REF, [JobRef(id="left")])))
     for state, held in taken.items():
         answers += backend.delete(REF, state, kept(held))
         answers += backend.restore(REF, state, kept(held))
@@ -116,7 +116,7 @@ def test_nothing_is_moved_into_a_queue_of_a_library_that_is_not_known(
     ids = drive("bullmq", server.url, "many", count=1)["ids"]
     redis_client.hset("bull:beta:meta", mapping={"version": "bullmq-pro:7.39.3", "opts.maxLenEvents": 10000})
     before = keyspace(redis_client)
-    moved = one(backend.act(REF, Action.MOVE, State.WAITING, [Pick(id=ids[0])], Wishes(target="beta")))
+    moved = one(backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta")))
     assert moved.outcome is Outcome.UNSUPPORTED
     assert moved.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the other queue")
     assert keyspace(redis_client) == before
@@ -134,9 +134,9 @@ def test_a_parent_in_a_queue_of_a_library_that_is_not_known_is_left_alone(
     redis_client.hset("bull:alpha:meta", "version", "bullmq-pro:7.39.3")
     before = keyspace(redis_client)
     if act == "delete":
-        answer = one(backend.take(child, State.WAITING, [Pick(id="p0c0")]))
+        answer = one(backend.take(child, State.WAITING, [JobRef(id="p0c0")]))
     else:
-        answer = one(backend.act(child, Action.RETRY, State.DEAD, [Pick(id="p0c0")]))
+        answer = one(backend.act(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
     assert answer.outcome is Outcome.UNSUPPORTED
     assert answer.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the queue of its parent")
     assert keyspace(redis_client) == before
@@ -168,7 +168,7 @@ def test_a_deleted_job_bars_none_and_comes_back_with_what_it_held(
     job_id = drive(alias, server.url, "add", opts={"deduplication": {"id": "X"}})["id"]
     redis_client.hset("bull:alpha:dn:X", mapping={"name": "next", "data": "{}"})
     before = keyspace(redis_client)
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
     assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
@@ -183,7 +183,7 @@ def test_a_job_too_large_for_the_bin_bars_none_either(
 ) -> None:
     opts = {"deduplication": {"id": "X"}}
     job_id = drive("bullmq", server.url, "add", data={"text": "x" * 1_200_000}, opts=opts)["id"]
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=job_id)]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
     assert taken[0].blob is None
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:de:*")) == []
@@ -195,7 +195,7 @@ def test_a_queue_of_bull_and_its_jobs_bar_none(
     opts = {"debounce": {"id": "X", "ttl": 3_600_000}}
     (first,) = bull(server.url, ["add", {}, opts])
     assert redis_client.get("bull:alpha:de:X") == first.encode()
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=first)]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=first)]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.get("bull:alpha:de:X") is None
     bull(server.url, ["add", {}, opts])
@@ -231,12 +231,14 @@ def test_the_next_run_of_a_schedule_stays(
     drive(alias, server.url, "schedule", **({"legacy": True} if alias == "bullmq5" else {}))
     runs = next_runs(redis_client)
     assert len(runs) == 2
-    for refused in backend.take(REF, State.SCHEDULED, [Pick(id=run) for run in runs]):
-        assert isinstance(refused, Acted)
+    for refused in backend.take(REF, State.SCHEDULED, [JobRef(id=run) for run in runs]):
+        assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (Outcome.REFUSED, NEXT_RUN)
     # What was taken before it became a next run stays, too.
     scores = redis_client.zrange("bull:alpha:delayed", 0, -1, withscores=True)
-    forged = [Kept(id=run.decode(), stamp=f"delayed {score:.0f}", blob=None, size_bytes=1) for run, score in scores]
+    forged = [
+        JobBackup(id=run.decode(), stamp=f"delayed {score:.0f}", blob=None, size_bytes=1) for run, score in scores
+    ]
     assert [each.detail for each in backend.delete(REF, State.SCHEDULED, forged)] == [NEXT_RUN] * 2
     assert next_runs(redis_client) == runs
 
@@ -260,17 +262,17 @@ def test_the_next_run_of_a_repeatable_of_bull_stays(
             redis_client.hset(f"bull:alpha:{run}", "opts", json.dumps(options))
     picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
     answers = dict(zip([pick.id for pick in picks], backend.take(REF, State.SCHEDULED, picks), strict=True))
-    assert isinstance(answers["plain"], Kept)
+    assert isinstance(answers["plain"], JobBackup)
     for run in runs:
         refused = answers[run]
-        assert isinstance(refused, Acted)
+        assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (Outcome.REFUSED, NEXT_RUN)
-    moved = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [Pick(id=runs[0])])
+    moved = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=runs[0])])
     assert outcomes(moved) == ["done"]
-    assert isinstance(one(backend.take(REF, State.WAITING, [Pick(id=runs[0])])), Acted)
+    assert isinstance(one(backend.take(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
     # A run that is not the next one any more is a job like others.
     redis_client.zadd("bull:alpha:repeat", dict.fromkeys(redis_client.zrange("bull:alpha:repeat", 0, -1), 1))
-    assert kept(backend.take(REF, State.WAITING, [Pick(id=runs[0])]))
+    assert kept(backend.take(REF, State.WAITING, [JobRef(id=runs[0])]))
 
 
 def test_a_schedule_of_bull_goes_on_and_is_removed_as_a_whole(
@@ -279,7 +281,7 @@ def test_a_schedule_of_bull_goes_on_and_is_removed_as_a_whole(
     bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
     (run,) = next_runs(redis_client)
     (picked,) = backend.picks(REF, JobQuery(state=State.SCHEDULED))
-    assert isinstance(one(backend.take(REF, State.SCHEDULED, [picked])), Acted)
+    assert isinstance(one(backend.take(REF, State.SCHEDULED, [picked])), ActionResult)
     assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, [picked])) == ["done"]
     assert bull(server.url, ["run", 1]) == [[run]]
     assert len(next_runs(redis_client)) == 1
@@ -379,12 +381,12 @@ def test_a_parent_whose_id_holds_colons_is_set_free(
         link = backend.job(REF, child).parent
         assert link is not None
         assert (link.id, link.queue) == (own.decode(), "alpha")
-        taken = kept(backend.take(REF, State.WAITING, [Pick(id=child)]))
+        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=child)]))
         assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
         if child == "photo-1":
             assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
             assert redis_client.sismember(b"bull:alpha:" + own + b":dependencies", "bull:alpha:photo-1")
-            taken = kept(backend.take(REF, State.WAITING, [Pick(id=child)]))
+            taken = kept(backend.take(REF, State.WAITING, [JobRef(id=child)]))
             assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", own) is None
     assert redis_client.lindex("bull:alpha:wait", -1) == own
@@ -420,7 +422,7 @@ def test_an_id_whose_job_is_gone_is_deleted_and_comes_back(
     job_id = filled.ids["alpha"][state][-1]
     redis_client.delete(f"bull:alpha:{job_id}")
     before = keyspace(redis_client)
-    taken = kept(backend.take(REF, state, [Pick(id=job_id)]))
+    taken = kept(backend.take(REF, state, [JobRef(id=job_id)]))
     assert taken[0].blob is not None
     assert outcomes(backend.delete(REF, state, taken)) == ["done"]
     assert job_id not in {pick.id for pick in backend.picks(REF, JobQuery(state=state, per_page=100))}
@@ -440,16 +442,16 @@ def test_what_a_broken_add_left_behind_is_deleted(
     assert (job.state, job.abandoned) == (None, True)
     assert backend.offered(job.state, abandoned=job.abandoned) == (Action.DELETE,)
     before = keyspace(redis_client)
-    taken = kept(backend.take_unlisted(REF, [Pick(id="left")]))
+    taken = kept(backend.take_unlisted(REF, [JobRef(id="left")]))
     assert outcomes(backend.delete_unlisted(REF, taken)) == ["done"]
     assert redis_client.exists("bull:alpha:left") == 0
     assert outcomes(backend.restore(REF, State.ACTIVE, taken)) == ["done"]
     assert keyspace(redis_client) == before
-    assert outcomes(backend.delete_unlisted(REF, kept(backend.take_unlisted(REF, [Pick(id="left")])))) == ["done"]
+    assert outcomes(backend.delete_unlisted(REF, kept(backend.take_unlisted(REF, [JobRef(id="left")])))) == ["done"]
     drive("bullmq", server.url, "add", opts={"jobId": "left"})
     assert b"left" in redis_client.lrange("bull:alpha:wait", 0, -1)
-    assert one(backend.take_unlisted(REF, [Pick(id="left")])).outcome is Outcome.CHANGED
-    assert one(backend.take_unlisted(REF, [Pick(id="nobody")])).outcome is Outcome.GONE
+    assert one(backend.take_unlisted(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
+    assert one(backend.take_unlisted(REF, [JobRef(id="nobody")])).outcome is Outcome.GONE
 
 
 @pytest.mark.parametrize("place", ["wait", "active", "delayed", "failed", "lock", "changed"])
@@ -458,7 +460,7 @@ def test_what_found_a_list_or_a_worker_since_it_was_taken_stays(
 ) -> None:
     drive("bullmq", server.url, "add")
     redis_client.hset("bull:alpha:left", mapping={"name": "left"})
-    taken = kept(backend.take_unlisted(REF, [Pick(id="left")]))
+    taken = kept(backend.take_unlisted(REF, [JobRef(id="left")]))
     if place == "lock":
         redis_client.set("bull:alpha:left:lock", "token")
     elif place == "changed":
@@ -477,7 +479,7 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     filled = BullMQLibrary(alias).fill(server.url)
-    pick = Pick(id="held")
+    pick = JobRef(id="held")
     assert filled.ids["alpha"][State.ACTIVE] == ["held"]
     # A worker holds it.
     assert backend.job(REF, "held").abandoned is False
@@ -509,9 +511,9 @@ def test_an_active_id_without_a_job_is_deleted_and_not_put_back(
     redis_client.lpush("bull:alpha:active", "gone")
     (row,) = backend.jobs(REF, JobQuery(state=State.ACTIVE)).jobs
     assert row.abandoned
-    back = one(backend.act(REF, Action.RETRY, State.ACTIVE, [Pick(id="gone")]))
+    back = one(backend.act(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
     assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data is gone, only its id is left: delete it")
-    taken = kept(backend.take(REF, State.ACTIVE, [Pick(id="gone")]))
+    taken = kept(backend.take(REF, State.ACTIVE, [JobRef(id="gone")]))
     assert outcomes(backend.delete(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
 
@@ -521,7 +523,7 @@ def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
 ) -> None:
     (job_id,) = bull(server.url, ["add", {}])
     redis_client.rpoplpush("bull:alpha:wait", "bull:alpha:active")  # as its worker does, before it locks the job
-    pick = Pick(id=job_id)
+    pick = JobRef(id=job_id)
     assert one(backend.take(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
     assert one(backend.act(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker holds it"
     redis_client.hset(f"bull:alpha:{job_id}", "processedOn", 1_700_000_000_000)
@@ -557,11 +559,11 @@ def test_a_job_without_a_name_is_copied_under_the_librarys_own(
 ) -> None:
     ids = drive(alias, server.url, "many", count=1)["ids"]
     redis_client.hdel(f"bull:alpha:{ids[0]}", "name")  # as clients in other languages add it
-    for action, wishes in ((Action.DUPLICATE, Wishes()), (Action.EDIT, Wishes(payload='{"n": 2}'))):
-        (acted,) = backend.act(REF, action, State.WAITING, [Pick(id=ids[0])], wishes)
+    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
+        (acted,) = backend.act(REF, action, State.WAITING, [JobRef(id=ids[0])], wishes)
         assert acted.outcome is Outcome.DONE, acted
         assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"__default__"
-    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id="nobody")])
+    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
     assert acted.outcome is Outcome.GONE
 
 
@@ -574,11 +576,13 @@ def test_attempts_that_start_anew_forget_stalls(
     for job_id in ids:
         redis_client.hset(f"bull:alpha:{job_id}", mapping=stalls)
     redis_client.hset(f"bull:alpha:{ids[1]}", "defa", "child bull:beta:1 failed")
-    picks = [Pick(id=job_id) for job_id in ids]
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks, Wishes(reset_attempts=True))) == ["done"] * 2
+    picks = [JobRef(id=job_id) for job_id in ids]
+    assert (
+        outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks, ActionOptions(reset_attempts=True))) == ["done"] * 2
+    )
     assert not set(redis_client.hgetall(f"bull:alpha:{ids[0]}")) & {b"stc", b"stalledCounter", b"defa", b"atm"}
     assert redis_client.hget(f"bull:alpha:{ids[1]}", "defa") == b"child bull:beta:1 failed"
     (third,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
     redis_client.hset(f"bull:alpha:{third}", "stc", 1)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id=third)])) == ["done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=third)])) == ["done"]
     assert redis_client.hget(f"bull:alpha:{third}", "stc") == b"1"

@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import ResponseError
 from rq import Queue
 
-from dashboard.backends.actions import Pick
+from dashboard.backends.actions import JobRef
 from dashboard.backends.base import Backend, Budget
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
@@ -98,7 +98,7 @@ def asked(backend: Backend, ref: QueueRef, state: State) -> None:
         except QueuedeckError:
             continue
         assert job.payload is None or job.payload.text.encode() is not None
-    picks = [Pick(id=row.id, stamp=row.stamp) for row in page.jobs][:20]
+    picks = [JobRef(id=row.id, stamp=row.stamp) for row in page.jobs][:20]
     if picks:
         backend.take(ref, state, picks)
 

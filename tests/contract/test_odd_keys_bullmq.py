@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
@@ -64,17 +64,17 @@ def spoil(client: redis.Redis, name: str) -> None:
         client.hset(key, "a", 1)
 
 
-def acts(backend: BullMQ) -> list[tuple[str, Acted]]:
+def acts(backend: BullMQ) -> list[tuple[str, ActionResult]]:
     found = [
-        ("dead", *backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")])),
-        ("later", *backend.act(REF, Action.PROMOTE, State.SCHEDULED, [Pick(id="later")])),
-        ("lost", *backend.act(REF, Action.RETRY, State.ACTIVE, [Pick(id="lost")])),
-        ("next", *backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id="next")])),
+        ("dead", *backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])),
+        ("later", *backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id="later")])),
+        ("lost", *backend.act(REF, Action.RETRY, State.ACTIVE, [JobRef(id="lost")])),
+        ("next", *backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="next")])),
         ("alpha", backend.act_on_queue(REF, Action.PAUSE)),
     ]
     for job_id, state in (("dead", State.DEAD), ("next", State.WAITING), ("lost", State.ACTIVE)):
-        (taken,) = backend.take(REF, state, [Pick(id=job_id)])
-        found.append((job_id, taken if isinstance(taken, Acted) else backend.delete(REF, state, [taken])[0]))
+        (taken,) = backend.take(REF, state, [JobRef(id=job_id)])
+        found.append((job_id, taken if isinstance(taken, ActionResult) else backend.delete(REF, state, [taken])[0]))
     return found
 
 
@@ -118,10 +118,10 @@ def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, red
         redis_client.hset("bull:alpha:dead", mapping={"parentKey": "bull:other:top", "parent": parent})
         redis_client.set(f"bull:other:{part}", spoilt)
         for acted in (
-            *backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")]),
-            *backend.take(REF, State.DEAD, [Pick(id="dead")]),
+            *backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")]),
+            *backend.take(REF, State.DEAD, [JobRef(id="dead")]),
         ):
-            assert isinstance(acted, Acted), part
+            assert isinstance(acted, ActionResult), part
             assert acted.outcome is Outcome.REFUSED, (part, acted)
             assert "of its parent" in (acted.detail or ""), acted
         assert places(redis_client, "dead") == ["failed"], part
@@ -133,7 +133,7 @@ def test_an_odd_length_of_the_events_stream_stops_no_act(
 ) -> None:
     fill(redis_client, VERSIONS[0])
     redis_client.hset("bull:alpha:meta", "opts.maxLenEvents", limit)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [Pick(id="dead")])) == ["done"]
+    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])) == ["done"]
     assert redis_client.xlen("bull:alpha:events") == 1
 
 
@@ -146,7 +146,7 @@ def test_of_a_deleted_job_that_stood_twice_nothing_is_left_to_run(
     redis_client.rpush("bull:alpha:wait", twice)
     redis_client.zadd("bull:alpha:failed", {both: 1_700_000_000_000})
     for job_id, state in ((twice, State.WAITING), (both, State.DEAD)):
-        taken: list[Kept] = kept(backend.take(REF, state, [Pick(id=job_id)]))
+        taken: list[JobBackup] = kept(backend.take(REF, state, [JobRef(id=job_id)]))
         assert outcomes(backend.delete(REF, state, taken)) == ["done"]
         assert places(redis_client, job_id) == []
     with consuming(alias, server.url):
@@ -161,13 +161,13 @@ def test_the_options_of_a_copy_are_json_that_the_library_reads(
     (job_id,) = drive(alias, server.url, "many", count=1)["ids"]
     options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
-    for action, wishes in ((Action.DUPLICATE, Wishes()), (Action.EDIT, Wishes(payload='{"n": 2}'))):
-        (acted,) = backend.act(REF, action, State.WAITING, [Pick(id=job_id)], wishes)
+    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
+        (acted,) = backend.act(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
         assert acted.outcome is Outcome.DONE, acted
         copied = redis_client.hget(f"bull:alpha:{acted.new_id}", "opts")
         assert copied == options.replace(',"jobId":"x"', "").encode()
     redis_client.hset(f"bull:alpha:{job_id}", "opts", '{"delay":NaN}')
-    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [Pick(id=job_id)])
+    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
     assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "its options cannot be read")
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     with consuming(alias, server.url):

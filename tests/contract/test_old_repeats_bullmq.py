@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Outcome
+from dashboard.backends.actions import Action, ActionResult, Outcome
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, Schedule, State
@@ -83,7 +83,7 @@ def test_a_next_run_of_any_form_is_found_and_stays(
     redis_client.zadd("bull:alpha:delayed", dict.fromkeys(runs.values(), NEXT_MS * 4096))
     picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
     refused = backend.take(REF, State.SCHEDULED, picks)
-    assert {each.detail for each in refused if isinstance(each, Acted)} == {
+    assert {each.detail for each in refused if isinstance(each, ActionResult)} == {
         "it is the next run of a schedule; remove the schedule instead"
     }
     assert len(refused) == len(SHAPES)

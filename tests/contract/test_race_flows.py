@@ -14,7 +14,7 @@ from celery import Celery as App
 from celery import chord, group
 from rq import Queue
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick
+from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.base import Backend
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.backends.celery.backend import Celery
@@ -43,7 +43,7 @@ class Person:
         self.deleted: dict[str, int] = {}
         self.restored: dict[str, int] = {}
         self.refused: set[str] = set()
-        self.held: list[list[Kept]] = []
+        self.held: list[list[JobBackup]] = []
 
     @property
     def lost(self) -> set[str]:
@@ -60,13 +60,13 @@ class Person:
         if len(self.held) > 3:
             self.undo(self.held.pop(0))
 
-    def delete(self, picks: Sequence[Pick]) -> None:
+    def delete(self, picks: Sequence[JobRef]) -> None:
         """Delete these."""
         if not picks:
             return
         taken = self.backend.take(self.ref, self.state, picks)
-        self._refusals([each for each in taken if isinstance(each, Acted)])
-        kept = [each for each in taken if isinstance(each, Kept)]
+        self._refusals([each for each in taken if isinstance(each, ActionResult)])
+        kept = [each for each in taken if isinstance(each, JobBackup)]
         done = self.backend.delete(self.ref, self.state, kept) if kept else []
         self._refusals(done)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
@@ -74,7 +74,7 @@ class Person:
             self.deleted[job.id] = self.deleted.get(job.id, 0) + 1
         self.held.append(gone)
 
-    def undo(self, gone: Sequence[Kept]) -> None:
+    def undo(self, gone: Sequence[JobBackup]) -> None:
         """Put back most of what was deleted, twice over, as a process that died and its follower do."""
         back = [job for job in gone if self.dice.random() < self.back]
         for _ in range(2 if back else 0):
@@ -87,7 +87,7 @@ class Person:
         while self.held:
             self.undo(self.held.pop(0))
 
-    def _refusals(self, acted: Sequence[Acted]) -> None:
+    def _refusals(self, acted: Sequence[ActionResult]) -> None:
         self.refused |= {each.detail or "" for each in acted if each.outcome is Outcome.REFUSED}
 
 
@@ -181,8 +181,8 @@ def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "flows", count=1, children=2, child_queue="photos")
-    parent = bullmq.take(bull("alpha"), State.BLOCKED, [Pick(id="p0")])
-    child = bullmq.take(bull("photos"), State.WAITING, [Pick(id="p0c1")])
+    parent = bullmq.take(bull("alpha"), State.BLOCKED, [JobRef(id="p0")])
+    child = bullmq.take(bull("photos"), State.WAITING, [JobRef(id="p0c1")])
     assert outcomes(bullmq.delete(bull("photos"), State.WAITING, kept(child))) == ["done"]
     assert outcomes(bullmq.delete(bull("alpha"), State.BLOCKED, kept(parent))) == ["changed"]
     assert redis_client.exists("bull:alpha:p0")
@@ -303,7 +303,7 @@ def test_chords_and_groups_of_celery(
         # What workers have taken is not theirs to give back: no list offers its deletion.
         for state in (State.ACTIVE, State.SCHEDULED):
             assert Action.DELETE not in backend.job_actions.get(state, ())
-            assert {each.outcome for each in backend.take(discover(backend)["*"], state, [Pick(id="x")])} <= {
+            assert {each.outcome for each in backend.take(discover(backend)["*"], state, [JobRef(id="x")])} <= {
                 *(Outcome.GONE, Outcome.REFUSED, Outcome.UNSUPPORTED),
             }
     assert set(shop.noted("ran").values()) == {1}

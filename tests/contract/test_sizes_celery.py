@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Kept, Outcome, Pick
+from dashboard.backends.actions import JobBackup, JobRef, Outcome
 from dashboard.backends.bounded_reads import CALL_BYTES
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.backend import Celery
@@ -186,8 +186,8 @@ def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, re
     picks = backend.picks(ref, JobQuery(state=State.WAITING))
     assert len(picks) == 5
     before = sent_bytes(redis_client)
-    taken = backend.take(ref, State.WAITING, [picks[2], picks[4], Pick(id=picks[1].id)])
-    kept = [one for one in taken if isinstance(one, Kept)]
+    taken = backend.take(ref, State.WAITING, [picks[2], picks[4], JobRef(id=picks[1].id)])
+    kept = [one for one in taken if isinstance(one, JobBackup)]
     assert [one.size_bytes for one in kept] == [len(long[1]), len(message("last")), len(long[0])]
     assert [one.blob is None for one in kept] == [True, False, True]
     assert [one.outcome for one in backend.delete(ref, State.WAITING, kept)] == [Outcome.DONE] * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.actions import Action, Kept, Outcome
+from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.model import JobQuery, State
 from tests.contract.conftest import LIBRARIES, Stage
 
@@ -22,7 +22,7 @@ def test_queues_are_read_and_dead_jobs_are_deleted_and_put_back(stage: Stage) ->
     assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)
     assert Action.DELETE in stage.backend.job_actions[State.DEAD]
     picks = stage.backend.picks(ref, JobQuery(state=State.DEAD))
-    kept = [each for each in stage.backend.take(ref, State.DEAD, picks) if isinstance(each, Kept)]
+    kept = [each for each in stage.backend.take(ref, State.DEAD, picks) if isinstance(each, JobBackup)]
     assert [each.id for each in kept] == [pick.id for pick in picks]
     assert {each.outcome for each in stage.backend.delete(ref, State.DEAD, kept)} == {Outcome.DONE}
     assert stage.rows(ref, State.DEAD) == {}

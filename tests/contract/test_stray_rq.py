@@ -10,7 +10,7 @@ import redis
 from rq import Queue, Repeat, Retry
 from rq.job import Job as RealJob
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick
+from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
@@ -64,8 +64,8 @@ def test_a_job_between_queue_and_worker_is_told_and_put_back(
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
     other = backend.job(REF, waits.id)
     assert (other.abandoned, other.problem, dict(other.facts)["Place in line"]) == (False, None, "next")
-    pick = [Pick(id=lost.id, stamp=job.stamp)]
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, [Pick(id=waits.id), Pick(id="none")])) == [
+    pick = [JobRef(id=lost.id, stamp=job.stamp)]
+    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])) == [
         "changed",
         "gone",
     ]
@@ -82,7 +82,7 @@ def test_a_lost_job_is_deleted_and_comes_back_as_it_was(
 ) -> None:
     lost, waits = lose(queue, any_redis, where)
     before = any_redis.hgetall(f"rq:job:{lost.id}")
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=lost.id)]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=lost.id)]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
     assert (any_redis.exists(f"rq:job:{lost.id}", INTERMEDIATE), queue.job_ids) == (0, [waits.id])
     assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
@@ -97,13 +97,13 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
     lost, _ = lose(queue, any_redis, where)
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
-    pick = [Pick(id=lost.id)]
+    pick = [JobRef(id=lost.id)]
     for _ in range(2):
         (refused,) = backend.act(REF, Action.RETRY, State.WAITING, pick)
         assert refused.outcome is Outcome.REFUSED
         assert refused.detail == "a worker may be just taking it: ask again in a minute"
         (kept_back,) = backend.take(REF, State.WAITING, pick)
-        assert isinstance(kept_back, Acted)
+        assert isinstance(kept_back, ActionResult)
         assert (kept_back.outcome, kept_back.detail) == (Outcome.CHANGED, refused.detail)
     ((note, at),) = any_redis.zrange("{queuedeck}:missing", 0, -1, withscores=True)
     # A note of long ago tells nothing of now; the next look makes it anew.
@@ -128,7 +128,7 @@ def test_a_job_that_a_worker_started_since_it_was_missing_is_left_alone(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     lost, _ = lose(queue, any_redis, "nowhere")
-    pick = [Pick(id=lost.id)]
+    pick = [JobRef(id=lost.id)]
     taken = kept(backend.take(REF, State.WAITING, pick))
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
@@ -151,14 +151,14 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
     job = backend.job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
     assert "no list" in (job.problem or "")
-    taken = kept(backend.take(REF, state, [Pick(id=job.id, stamp=job.stamp)]))
+    taken = kept(backend.take(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
     assert outcomes(backend.delete(REF, state, taken)) == ["done"]
     with pytest.raises(NotFound):
         backend.job(REF, job.id)
     assert outcomes(backend.restore(REF, state, taken)) == ["done"]
     assert backend.job(REF, job.id).abandoned
     if Action.RETRY in backend.abandoned_actions.get(state, ()):
-        assert outcomes(backend.act(REF, Action.RETRY, state, [Pick(id=job.id)])) == ["done"]
+        assert outcomes(backend.act(REF, Action.RETRY, state, [JobRef(id=job.id)])) == ["done"]
         assert queue.job_ids[-1] == job.id
 
 
@@ -176,8 +176,8 @@ def test_ids_without_a_job_are_shown_and_deleted_in_every_list(
         assert "only the id is left" in (backend.job(REF, ids[0]).problem or "")
         if state is State.ACTIVE:
             continue
-        assert outcomes(backend.act(REF, again[state], state, [Pick(id=ids[0])])) == ["gone"]
-        one = kept(backend.take(REF, state, [Pick(id=ids[0])]))
+        assert outcomes(backend.act(REF, again[state], state, [JobRef(id=ids[0])])) == ["gone"]
+        one = kept(backend.take(REF, state, [JobRef(id=ids[0])]))
         assert outcomes(backend.delete(REF, state, one)) == ["done"]
         rest = kept(backend.take(REF, state, picks(backend, state)))
         assert len(rest) == len(ids) - 1
@@ -204,10 +204,12 @@ def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue
     assert stats.counts.scheduled == 2
     assert stats.notes == ("1 of the scheduled jobs failed and is tried again",)
     assert backend.offered(State.RETRYING) == backend.offered(State.SCHEDULED)
-    pick = Pick(id=job.id, stamp=job.stamp)
+    pick = JobRef(id=job.id, stamp=job.stamp)
     taken = backend.take(REF, State.RETRYING, [pick])
     assert outcomes(backend.delete(REF, State.RETRYING, kept(taken))) == ["done"]
-    assert outcomes(backend.restore(REF, State.RETRYING, [one for one in taken if isinstance(one, Kept)])) == ["done"]
+    assert outcomes(backend.restore(REF, State.RETRYING, [one for one in taken if isinstance(one, JobBackup)])) == [
+        "done"
+    ]
     assert outcomes(backend.act(REF, Action.PROMOTE, State.RETRYING, [pick])) == ["done"]
     assert queue.job_ids == [failed.id]
 

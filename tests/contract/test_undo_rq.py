@@ -19,7 +19,7 @@ from rq.job import Job as RealJob
 from rq.job import JobStatus
 from rq.suspension import is_suspended
 
-from dashboard.backends.actions import MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.rq.actions import deletion
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
@@ -93,7 +93,7 @@ def test_a_job_that_changed_since_it_was_taken_stays(backend: RQ, queue: Queue, 
 def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=parent.id)]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=parent.id)]))
     (acted,) = backend.delete(REF, State.WAITING, taken)
     assert (acted.outcome, "1 that wait" in (acted.detail or "")) == (Outcome.DONE, True)
     assert counts(queue)["deferred"] == 1
@@ -125,9 +125,9 @@ def test_a_deferred_job_that_comes_back_while_its_parent_ends_is_seen(
 ) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    above = kept(backend.take(REF, State.WAITING, [Pick(id=parent.id)]))
+    above = kept(backend.take(REF, State.WAITING, [JobRef(id=parent.id)]))
     assert outcomes(backend.delete(REF, State.WAITING, above)) == ["done"]
-    below = kept(backend.take(REF, State.BLOCKED, [Pick(id=child.id)]))
+    below = kept(backend.take(REF, State.BLOCKED, [JobRef(id=child.id)]))
     assert outcomes(backend.delete(REF, State.BLOCKED, below)) == ["done"]
     # The parent knows it again, though it is not there.
     assert outcomes(backend.restore(REF, State.WAITING, above)) == ["done"]
@@ -178,7 +178,7 @@ def test_waiting_jobs_come_back_to_their_places_whatever_ran_and_came_meanwhile(
 ) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(240)]
     found = picks(backend, State.WAITING)
-    batches: list[list[Kept]] = []
+    batches: list[list[JobBackup]] = []
     for start in range(40, 200, 40):  # as bulk work deletes them, batch after batch
         batches.append(kept(backend.take(REF, State.WAITING, found[start : start + 40])))
         assert outcomes(backend.delete(REF, State.WAITING, batches[-1])) == ["done"] * 40
@@ -197,7 +197,7 @@ def test_a_job_that_was_put_ahead_comes_back_ahead(backend: RQ, queue: Queue, an
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(5)]
     first = queue.enqueue(rq_jobs.add, 1, at_front=True).id
     for gone in (0, 2):
-        taken = kept(backend.take(REF, State.WAITING, [Pick(id=first)]))
+        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=first)]))
         assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
         any_redis.lpop(queue.key, gone) if gone else None
         assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
@@ -226,7 +226,7 @@ def test_a_job_deep_in_a_very_long_line_is_put_last_and_says_so(
     backend: RQ, queue: Queue, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
-    taken = kept(backend.take(REF, State.WAITING, [Pick(id=ids[50]), Pick(id=ids[20]), Pick(id=ids[59])]))
+    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[50]), JobRef(id=ids[20]), JobRef(id=ids[59])]))
     assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 3
     monkeypatch.setattr(deletion, "REACH", 30)
     acted = backend.restore(REF, State.WAITING, taken)
@@ -261,7 +261,7 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
     assert {key: value for key, value in found_again.items() if key not in gone} == {
         key: value for key, value in before.items() if key not in gone
     }
-    junk = Kept(id="x", stamp=None, blob=b"\xc1junk", size_bytes=5)
+    junk = JobBackup(id="x", stamp=None, blob=b"\xc1junk", size_bytes=5)
     assert outcomes(backend.restore(REF, State.DEAD, [junk])) == ["refused"]
     assert outcomes(backend.delete(REF, State.DEAD, [junk])) == ["refused"]
 
@@ -359,7 +359,7 @@ class Acts:
         self.lock = threading.Lock()
         self.over = threading.Event()
 
-    def note(self, what: str, acted: list[Acted]) -> None:
+    def note(self, what: str, acted: list[ActionResult]) -> None:
         with self.lock:
             for each in acted:
                 if each.outcome is Outcome.DONE:
@@ -382,7 +382,7 @@ class Acts:
 
     def move(self, random: random.Random) -> None:
         some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
-        self.note("moved", self.backend.act(REF, Action.MOVE, State.WAITING, some, Wishes(target="beta")))
+        self.note("moved", self.backend.act(REF, Action.MOVE, State.WAITING, some, ActionOptions(target="beta")))
 
     def cancel(self, random: random.Random) -> None:
         some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
@@ -393,7 +393,7 @@ class Acts:
     def delete(self, random: random.Random) -> None:
         for state, word, share in ((State.DEAD, "dead", 0.5), (State.WAITING, "waiting", 0.1)):
             some = [pick for pick in picks(self.backend, state)[:200] if random.random() < share]
-            taken = [each for each in self.backend.take(REF, state, some) if isinstance(each, Kept)]
+            taken = [each for each in self.backend.take(REF, state, some) if isinstance(each, JobBackup)]
             self.note(f"deleted {word}", self.backend.delete(REF, state, taken))
             back = [job for job in taken if random.random() < 0.7]
             self.note(f"restored {word}", self.backend.restore(REF, state, back))
@@ -474,17 +474,17 @@ def test_a_job_in_the_middle_of_a_very_long_line_is_said_not_to_be_found(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     middle = queue.enqueue(rq_jobs.add, 1).id
-    (short,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
+    (short,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
     for push in (any_redis.rpush, any_redis.lpush):
         for start in range(0, 101_000, 1000):
             push("rq:queue:alpha", *(f"other-{n}" for n in range(start, start + 1000)))
-    (far,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
-    assert isinstance(far, Acted)
+    (far,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
+    assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not found within 100,000 from each end" in (far.detail or "")
     (acted,) = backend.delete(REF, State.WAITING, kept([short]))
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
     any_redis.lrem("rq:queue:alpha", 0, middle)
     any_redis.ltrim("rq:queue:alpha", 0, 10)
-    (lost,) = backend.take(REF, State.WAITING, [Pick(id=middle)])
-    assert isinstance(lost, Kept)  # it stands in no list, and no worker lives that could be taking it
+    (lost,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
+    assert isinstance(lost, JobBackup)  # it stands in no list, and no worker lives that could be taking it

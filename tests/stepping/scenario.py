@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from dashboard.backends.actions import Acted, Kept
+from dashboard.backends.actions import ActionResult, JobBackup
 from tests.step_proxy import Command, Step, StepProxy
 
 TOO_LATE = ("gone", "changed", "refused")
@@ -37,7 +37,7 @@ class Scenario:
         self._record = record_property
         self.answers: Counter[str] = Counter()
 
-    def count(self, acted: Sequence[Acted | Kept]) -> int:
+    def count(self, acted: Sequence[ActionResult | JobBackup]) -> int:
         """Note these answers; how many of them say that the act was done."""
         words = outcomes(acted)
         self.answers.update(words)
@@ -72,6 +72,6 @@ class Scenario:
         assert bool(too_late) != always_done, f"{name}: {self.answers}"
 
 
-def outcomes(acted: Sequence[Acted | Kept]) -> list[str]:
+def outcomes(acted: Sequence[ActionResult | JobBackup]) -> list[str]:
     """What came of each; `kept` for what was taken."""
-    return [each.outcome.value if isinstance(each, Acted) else "kept" for each in acted]
+    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in acted]

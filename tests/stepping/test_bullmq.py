@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.bullmq.actions import dispatch as acts
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
@@ -259,10 +259,10 @@ def scheduled(stage: Stage) -> None:
 class Answers:
     """What an act answered: `first` asked, and when it was asked again; `kept` = what was taken to be deleted."""
 
-    first: list[Acted] = field(default_factory=list)
-    again: list[Acted] = field(default_factory=list)
-    back: list[Acted] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    first: list[ActionResult] = field(default_factory=list)
+    again: list[ActionResult] = field(default_factory=list)
+    back: list[ActionResult] = field(default_factory=list)
+    kept: list[JobBackup] = field(default_factory=list)
 
     @property
     def done(self) -> list[str]:
@@ -274,17 +274,17 @@ def acting(action: Action, state: State, *ids: str, queue: str = "alpha", **wish
     """The action, asked for twice, as two people or a process that died and the next one do."""
 
     def act(backend: BullMQ, answers: Answers) -> None:
-        picks = [Pick(id=job_id) for job_id in ids]
-        answers.first += backend.act(ref(queue), action, state, picks, Wishes(**wishes))
-        answers.again += backend.act(ref(queue), action, state, picks, Wishes(**wishes))
+        picks = [JobRef(id=job_id) for job_id in ids]
+        answers.first += backend.act(ref(queue), action, state, picks, ActionOptions(**wishes))
+        answers.again += backend.act(ref(queue), action, state, picks, ActionOptions(**wishes))
 
     return act
 
 
 def take(backend: BullMQ, answers: Answers, state: State, queue: str, ids: Sequence[str]) -> None:
-    taken = backend.take(ref(queue), state, [Pick(id=job_id) for job_id in ids])
-    answers.kept += [each for each in taken if isinstance(each, Kept)]
-    answers.first += [each for each in taken if isinstance(each, Acted)]
+    taken = backend.take(ref(queue), state, [JobRef(id=job_id) for job_id in ids])
+    answers.kept += [each for each in taken if isinstance(each, JobBackup)]
+    answers.first += [each for each in taken if isinstance(each, ActionResult)]
 
 
 def delete(backend: BullMQ, answers: Answers, state: State, queue: str) -> None:

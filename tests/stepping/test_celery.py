@@ -17,7 +17,7 @@ import redis
 from celery import Celery as App
 from celery import chord
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, State
@@ -189,13 +189,13 @@ def members(stage: Stage) -> None:
 class Answers:
     """What an act answered: `first` asked, and when it was asked again; `back` = to the putting back."""
 
-    first: list[Acted] = field(default_factory=list)
-    again: list[Acted] = field(default_factory=list)
-    back: list[Acted] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    first: list[ActionResult] = field(default_factory=list)
+    again: list[ActionResult] = field(default_factory=list)
+    back: list[ActionResult] = field(default_factory=list)
+    kept: list[JobBackup] = field(default_factory=list)
 
     @property
-    def done(self) -> list[Acted]:
+    def done(self) -> list[ActionResult]:
         return [each for each in self.first if each.outcome is Outcome.DONE]
 
     @property
@@ -215,17 +215,17 @@ def acting(action: Action, state: State, key: str, **wishes: Any) -> Act:
     """The action, asked for twice, as two people or a process that died and the next one do."""
 
     def act(stage: Stage, backend: Celery, answers: Answers) -> None:
-        picks = [Pick(id=stage.ids[key])]
-        answers.first += backend.act(place(stage, state), action, state, picks, Wishes(**wishes))
-        answers.again += backend.act(place(stage, state), action, state, picks, Wishes(**wishes))
+        picks = [JobRef(id=stage.ids[key])]
+        answers.first += backend.act(place(stage, state), action, state, picks, ActionOptions(**wishes))
+        answers.again += backend.act(place(stage, state), action, state, picks, ActionOptions(**wishes))
 
     return act
 
 
 def take(stage: Stage, backend: Celery, answers: Answers, state: State, keys: Sequence[str]) -> None:
-    taken = backend.take(place(stage, state), state, [Pick(id=stage.ids[key]) for key in keys])
-    answers.kept += [each for each in taken if isinstance(each, Kept)]
-    answers.first += [each for each in taken if isinstance(each, Acted)]
+    taken = backend.take(place(stage, state), state, [JobRef(id=stage.ids[key]) for key in keys])
+    answers.kept += [each for each in taken if isinstance(each, JobBackup)]
+    answers.first += [each for each in taken if isinstance(each, ActionResult)]
 
 
 def delete(stage: Stage, backend: Celery, answers: Answers, state: State) -> None:

@@ -15,7 +15,7 @@ from rq.job import Job as RealJob
 from rq.scheduler import RQScheduler
 from rq.suspension import is_suspended
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.rq.backend import RQ
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
@@ -90,30 +90,32 @@ class Lab:
         """How often each job has run."""
         return {key.decode(): int(value) for key, value in self.client.hgetall("marks").items()}
 
-    def picks(self, state: State) -> list[Pick]:
+    def picks(self, state: State) -> list[JobRef]:
         """The jobs of a state, as a person sees them now."""
         return self.backend.picks(REF, JobQuery(state=state, per_page=100))
 
-    def act(self, action: Action, state: State, picks: Sequence[Pick], target: str | None = None) -> list[Acted]:
+    def act(
+        self, action: Action, state: State, picks: Sequence[JobRef], target: str | None = None
+    ) -> list[ActionResult]:
         """The answers to an act on jobs."""
-        return self.backend.act(REF, action, state, picks, Wishes(target=target))
+        return self.backend.act(REF, action, state, picks, ActionOptions(target=target))
 
-    def delete(self, state: State, picks: Sequence[Pick]) -> tuple[list[Kept], list[Kept | Acted]]:
+    def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
         taken = self.backend.take(REF, state, picks)
-        kept = [each for each in taken if isinstance(each, Kept)]
-        refused = [each for each in taken if isinstance(each, Acted)]
+        kept = [each for each in taken if isinstance(each, JobBackup)]
+        refused = [each for each in taken if isinstance(each, ActionResult)]
         done = self.backend.delete(REF, state, kept)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
         return gone, [*refused, *done]
 
-    def deleted(self, state: State, job: RealJob) -> list[Kept]:
+    def deleted(self, state: State, job: RealJob) -> list[JobBackup]:
         """A job that is in the bin from now on."""
-        gone, answers = self.delete(state, [Pick(id=job.id)])
+        gone, answers = self.delete(state, [JobRef(id=job.id)])
         assert outcomes(answers) == ["done"]
         return gone
 
-    def restore(self, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
         first = self.backend.restore(REF, state, kept)
         assert "done" not in outcomes(self.backend.restore(REF, state, kept))
@@ -205,11 +207,11 @@ def test_retry_of_a_job_that_fails(lab: Lab, scenario: Scenario, result_ttl: int
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue(2, result_ttl=result_ttl)
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
 
         def act() -> None:
             seen = lab.picks(State.DEAD)
-            answers.extend(lab.act(Action.RETRY, State.DEAD, [Pick(id=job.id)]))
+            answers.extend(lab.act(Action.RETRY, State.DEAD, [JobRef(id=job.id)]))
             # As a process that died, and another one that does the batch again.
             answers.extend(lab.act(Action.RETRY, State.DEAD, seen))
 
@@ -227,9 +229,9 @@ def test_retry_of_a_canceled_job(lab: Lab, scenario: Scenario) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         job, other = lab.enqueue(), lab.enqueue()
-        lab.act(Action.CANCEL, State.WAITING, [Pick(id=job.id)])
-        answers: list[Acted] = []
-        lab.meet(step, lambda: answers.extend(lab.act(Action.RETRY, State.CANCELED, [Pick(id=job.id)])))
+        lab.act(Action.CANCEL, State.WAITING, [JobRef(id=job.id)])
+        answers: list[ActionResult] = []
+        lab.meet(step, lambda: answers.extend(lab.act(Action.RETRY, State.CANCELED, [JobRef(id=job.id)])))
         assert lab.runs() == {other.id: 1} | ({job.id: 1} if scenario.count(answers) else {})
         lab.assert_at_rest()
 
@@ -243,10 +245,10 @@ def test_delete_of_a_waiting_job(each_lab: Lab, scenario: Scenario, undone: bool
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
 
         def act() -> None:
-            gone, all_answers = lab.delete(State.WAITING, [Pick(id=job.id)])
+            gone, all_answers = lab.delete(State.WAITING, [JobRef(id=job.id)])
             answers.extend(all_answers)
             if undone and gone:
                 assert outcomes(lab.restore(State.WAITING, gone)) == ["done"]
@@ -266,9 +268,9 @@ def test_delete_of_a_waiting_job_that_was_taken_before(each_lab: Lab, scenario: 
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        (kept,) = lab.backend.take(REF, State.WAITING, [Pick(id=job.id)])
-        assert isinstance(kept, Kept)
-        answers: list[Acted] = []
+        (kept,) = lab.backend.take(REF, State.WAITING, [JobRef(id=job.id)])
+        assert isinstance(kept, JobBackup)
+        answers: list[ActionResult] = []
         lab.meet(step, lambda: answers.extend(lab.backend.delete(REF, State.WAITING, [kept])))
         assert lab.runs() == ({} if scenario.count(answers) else {job.id: 1})
         lab.assert_at_rest()
@@ -284,11 +286,11 @@ def test_delete_of_a_job_that_ends(lab: Lab, scenario: Scenario, state: State, u
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue(9 if state is State.DEAD else 1)
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
 
         def act() -> None:
             runs_now = lab.client.zcard("rq:wip:alpha")
-            gone, all_answers = lab.delete(state, [Pick(id=job.id)])
+            gone, all_answers = lab.delete(state, [JobRef(id=job.id)])
             answers.extend(all_answers)
             assert not (gone and runs_now), "a job was deleted that its worker still runs"
             if undone and gone:
@@ -311,7 +313,7 @@ def test_acts_on_a_job_that_the_app_cancels(lab: Lab, scenario: Scenario, act_na
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
         running: list[bool] = []
         in_line: list[bool] = []
 
@@ -320,13 +322,13 @@ def test_acts_on_a_job_that_the_app_cancels(lab: Lab, scenario: Scenario, act_na
             if lab.status(job) in ("queued", "started"):
                 job.cancel()
             running.append(lab.client.exists("rq:wip:alpha") == 1)
-            pick = Pick(id=job.id)
+            pick = JobRef(id=job.id)
             if act_name == "retry":
                 answers.extend(lab.act(Action.RETRY, State.CANCELED, [pick]))
             elif act_name == "delete":
                 answers.extend(lab.delete(State.CANCELED, [pick])[1])
             else:  # nothing was kept of it, so that nothing tells whether it is as it was
-                large = Kept(id=job.id, stamp=None, blob=None, size_bytes=2_000_000)
+                large = JobBackup(id=job.id, stamp=None, blob=None, size_bytes=2_000_000)
                 answers.extend(lab.backend.delete(REF, State.CANCELED, [large]))
 
         lab.meet(step, act)
@@ -358,7 +360,7 @@ def test_undo_while_another_job_runs(lab: Lab, scenario: Scenario, state: State)
         before = lab.runs()
         gone = lab.deleted(state, job)
         other = lab.enqueue()
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         lab.meet(step, lambda: answers.extend(lab.restore(state, gone)))
         done = scenario.count(answers)
         again = {job.id: 1} if done and state is State.WAITING else {}
@@ -375,8 +377,8 @@ def test_cancel_of_a_waiting_job(each_lab: Lab, scenario: Scenario) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        answers: list[Acted] = []
-        lab.meet(step, lambda: answers.extend(lab.act(Action.CANCEL, State.WAITING, [Pick(id=job.id)])))
+        answers: list[ActionResult] = []
+        lab.meet(step, lambda: answers.extend(lab.act(Action.CANCEL, State.WAITING, [JobRef(id=job.id)])))
         done = scenario.count(answers)
         assert lab.runs() == ({} if done else {job.id: 1})
         assert lab.status(job) == ("canceled" if done else "finished")
@@ -392,8 +394,8 @@ def test_move_to_another_queue(two_queues: Lab, scenario: Scenario, state: State
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue(2 if state is State.DEAD else 1)
-        answers: list[Acted] = []
-        lab.meet(step, lambda: answers.extend(lab.act(Action.MOVE, state, [Pick(id=job.id)], "beta")))
+        answers: list[ActionResult] = []
+        lab.meet(step, lambda: answers.extend(lab.act(Action.MOVE, state, [JobRef(id=job.id)], "beta")))
         done = scenario.count(answers)
         assert lab.runs() == {job.id: 2 if done and state is State.DEAD else 1}
         assert lab.client.hget(job.key, "origin") == (b"beta" if done else b"alpha")
@@ -409,10 +411,10 @@ def test_duplicate(lab: Lab, scenario: Scenario, state: State) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue(2 if state is State.DEAD else 1)
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
 
         def act() -> None:
-            seen = lab.picks(state) or [Pick(id=job.id)]
+            seen = lab.picks(state) or [JobRef(id=job.id)]
             # As after a crash: the same copy.
             for _ in range(2 if seen[0].stamp else 1):
                 answers.extend(lab.act(Action.DUPLICATE, state, [each for each in seen if each.id == job.id]))
@@ -442,7 +444,7 @@ def test_undo_of_a_dependent_while_its_parent_ends(
         below = lab.deleted(State.BLOCKED, child)
         if above:
             assert outcomes(lab.restore(State.WAITING, above)) == ["done"]
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         lab.meet(step, lambda: answers.extend(lab.restore(State.BLOCKED, below)))
         assert lab.runs() == {parent.id: 1} | ({child.id: 1} if scenario.count(answers) else {})
         lab.assert_at_rest()
@@ -458,7 +460,7 @@ def test_undo_of_a_parent_whose_dependent_waits(lab: Lab, scenario: Scenario) ->
         child = lab.enqueue(depends_on=parent)
         gone = lab.deleted(State.WAITING, parent)
         other = lab.enqueue()
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         lab.meet(step, lambda: answers.extend(lab.restore(State.WAITING, gone)))
         both = {parent.id: 1, child.id: 1} if scenario.count(answers) else {}
         assert lab.runs() == {other.id: 1} | both
@@ -475,10 +477,10 @@ def test_acts_on_a_dependent_while_its_parent_ends(
         lab.clear()
         parent = lab.enqueue(result_ttl=result_ttl)
         child = lab.enqueue(depends_on=parent, result_ttl=result_ttl)
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
 
         def act() -> None:
-            pick = Pick(id=child.id)
+            pick = JobRef(id=child.id)
             if act_name in ("promote", "cancel"):
                 answers.extend(lab.act(Action(act_name), State.BLOCKED, [pick]))
                 return
@@ -500,11 +502,11 @@ def test_delete_of_a_parent_that_comes_back(lab: Lab, scenario: Scenario) -> Non
         lab.clear()
         parent = lab.enqueue()
         child = lab.enqueue(depends_on=parent)
-        answers: list[Kept | Acted] = []
-        bin_of_act: list[Kept] = []
+        answers: list[JobBackup | ActionResult] = []
+        bin_of_act: list[JobBackup] = []
 
         def act() -> None:
-            gone, all_answers = lab.delete(State.WAITING, [Pick(id=parent.id)])
+            gone, all_answers = lab.delete(State.WAITING, [JobRef(id=parent.id)])
             answers.extend(all_answers)
             bin_of_act.extend(gone)
 
@@ -533,12 +535,12 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) 
         def attempt(step: Step) -> None:
             lab.clear()
             job = lab.queue.enqueue_in(timedelta(seconds=-5), rq_jobs.mark)
-            (taken,) = lab.backend.take(REF, State.SCHEDULED, [Pick(id=job.id)])
-            assert isinstance(taken, Kept)
-            answers: list[Kept | Acted] = []
+            (taken,) = lab.backend.take(REF, State.SCHEDULED, [JobRef(id=job.id)])
+            assert isinstance(taken, JobBackup)
+            answers: list[JobBackup | ActionResult] = []
 
             def act() -> None:
-                seen = [pick for pick in lab.picks(State.SCHEDULED) if pick.id == job.id] or [Pick(id=job.id)]
+                seen = [pick for pick in lab.picks(State.SCHEDULED) if pick.id == job.id] or [JobRef(id=job.id)]
                 if act_name in ("promote", "cancel", "duplicate"):
                     answers.extend(lab.act(Action(act_name), State.SCHEDULED, seen))
                     return
@@ -563,7 +565,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) 
             lab.drive()
             done = scenario.count(answers)
             runs = {} if done and act_name in ("cancel", "delete", "delete one taken before") else {job.id: 1}
-            copies = {each.new_id: 1 for each in answers if isinstance(each, Acted) and each.new_id}
+            copies = {each.new_id: 1 for each in answers if isinstance(each, ActionResult) and each.new_id}
             assert lab.runs() == runs | copies
             lab.assert_at_rest()
 
@@ -711,7 +713,7 @@ def test_pause_and_resume(lab: Lab, scenario: Scenario) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         first, second = lab.enqueue(), lab.enqueue()
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
 
         def suspended() -> bool:
             return lab.client.hget(f"rq:worker:{lab.worker}", "state") == b"suspended"
@@ -748,7 +750,7 @@ def test_obliterate(each_lab: Lab, scenario: Scenario) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         before: list[tuple[bool, dict[str, int]]] = []
 
         def act() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.backends.actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
@@ -97,25 +97,25 @@ class Lab:
         """The ids of the jobs in a set."""
         return [json.loads(raw)["jid"] for raw in self.client.zrange(key, 0, -1)]
 
-    def seen(self, state: State, name: str = "one") -> list[Pick]:
+    def seen(self, state: State, name: str = "one") -> list[JobRef]:
         """The job of that name as a person sees it in the list of a state; or as they saw it when it was there."""
         found = self.backend.picks(place(state), JobQuery(state=state, per_page=100))
         own = [pick for pick in found if pick.id.endswith(jid(name))]
-        return own or [Pick(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
+        return own or [JobRef(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
 
-    def act(self, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+    def act(self, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
         """The answers to an act on jobs."""
         return self.backend.act(place(state), action, state, picks, wishes)
 
-    def delete(self, state: State, picks: Sequence[Pick]) -> tuple[list[Kept], list[Kept | Acted]]:
+    def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
         taken = self.backend.take(place(state), state, picks)
-        kept = [each for each in taken if isinstance(each, Kept)]
+        kept = [each for each in taken if isinstance(each, JobBackup)]
         done = self.backend.delete(place(state), state, kept)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
-        return gone, [*(each for each in taken if isinstance(each, Acted)), *done]
+        return gone, [*(each for each in taken if isinstance(each, ActionResult)), *done]
 
-    def restore(self, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
         first = self.backend.restore(place(state), state, kept)
         assert "done" not in outcomes(self.backend.restore(place(state), state, kept))
@@ -137,14 +137,14 @@ class Deed:
     dead: bool = False
     copy: str | None = None
 
-    def do(self, lab: Lab, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def do(self, lab: Lab, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """The answers."""
         if self.name.startswith("delete"):
             gone, answers = lab.delete(state, picks)
             if gone and self.name == "delete and undo":
                 assert outcomes(lab.restore(state, gone)) == ["done"]
             return answers
-        return [*lab.act(Action(self.name), state, picks, Wishes(target="other", payload='["edited"]'))]
+        return [*lab.act(Action(self.name), state, picks, ActionOptions(target="other", payload='["edited"]'))]
 
 
 DELETE, UNDO = Deed("delete", 0), Deed("delete and undo", 1)
@@ -211,7 +211,7 @@ def test_acts_on_a_waiting_job(lab: Lab, scenario: Scenario, deed: Deed) -> None
     def attempt(step: Step) -> None:
         lab.clear()
         lab.push(payload())
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
         lab.meet(step, lambda: answers.extend(deed.do(lab, State.WAITING, lab.seen(State.WAITING))))
         assert lab.runs() == expected_runs(deed, scenario.count(answers))
         assert not lab.client.exists("queue:work", "queue:other", *SETS.values())
@@ -227,7 +227,7 @@ def test_acts_on_a_job_that_fails(lab: Lab, scenario: Scenario, deed: Deed) -> N
         lab.clear()
         lab.push(payload(args=["one", "fail"]))
         lab.push(payload("next"))
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
         lab.meet(step, lambda: answers.extend(deed.do(lab, State.RETRYING, lab.seen(State.RETRYING))))
         done = scenario.count(answers)
         again = 1 if done and deed in (RETRY, PROMOTE, DUPLICATE) else 0
@@ -246,7 +246,7 @@ def test_acts_on_a_job_that_dies(lab: Lab, scenario: Scenario, deed: Deed) -> No
         lab.clear()
         lab.push(failed(args=["one", "fail"]))
         lab.push(payload("next"))
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
         lab.meet(step, lambda: answers.extend(deed.do(lab, State.DEAD, lab.seen(State.DEAD))))
         done = scenario.count(answers)
         again = 1 if done and deed in (RETRY, DUPLICATE) else 0
@@ -269,7 +269,7 @@ def test_undo_while_another_job_runs(lab: Lab, scenario: Scenario, state: State)
             lab.fill(state, failed(), due=False)
         gone, _ = lab.delete(state, lab.seen(state))
         lab.push(payload("other"))
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         lab.meet(step, lambda: answers.extend(lab.restore(state, gone)))
         done = scenario.count(answers)
         runs = {"one": 1} if done and state is State.WAITING else {}
@@ -284,7 +284,7 @@ def test_obliterate(lab: Lab, scenario: Scenario) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
         lab.push(payload(), payload("two"))
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         before: list[dict[str, int]] = []
 
         def act() -> None:
@@ -312,7 +312,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, d
         lab.clear()
         lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
         picks = lab.seen(state)
-        answers: list[Kept | Acted] = []
+        answers: list[JobBackup | ActionResult] = []
         with step.before(lambda: answers.extend(deed.do(lab, state, picks))):
             lab.poll()
         lab.poll()  # what was put back behind its back
@@ -331,7 +331,7 @@ def test_undo_of_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State) -
         lab.clear()
         lab.fill(state, failed(), failed("two"))
         gone, _ = lab.delete(state, lab.seen(state))
-        answers: list[Acted] = []
+        answers: list[ActionResult] = []
         with step.before(lambda: answers.extend(lab.restore(state, gone))):
             lab.poll()
         lab.poll()

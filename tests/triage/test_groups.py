@@ -17,12 +17,12 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.clock import now_s
 from dashboard.dead_letters import groups, index, service
-from dashboard.dead_letters.annotations import GROUPS, SEEN, Book
+from dashboard.dead_letters.annotations import GROUPS, SEEN, AnnotationStore
 from dashboard.dead_letters.group_jobs import members
-from dashboard.dead_letters.groups import Reading
-from dashboard.dead_letters.index import Rows
+from dashboard.dead_letters.groups import GroupedDeadLetters
+from dashboard.dead_letters.index import DeadLetterIndex
 from dashboard.dead_letters.lists import places
-from dashboard.dead_letters.service import Triage
+from dashboard.dead_letters.service import DeadLetterService
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
@@ -40,7 +40,7 @@ from tests.waiting import CEILING_S
 
 KINDS = (RQ, BullMQ, Celery, Sidekiq)
 NO_DLQ = ("*dlq*",)
-NOTHING_READ = Reading(groups=(), scanned=0, total=0, read_at=0.0)
+NOTHING_READ = GroupedDeadLetters(groups=(), scanned=0, total=0, read_at=0.0)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
@@ -81,11 +81,11 @@ def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
     return found
 
 
-def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> Rows:
-    return Rows(lambda _source, name: backends[name], dlq)
+def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> DeadLetterIndex:
+    return DeadLetterIndex(lambda _source, name: backends[name], dlq)
 
 
-def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> Reading:
+def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> GroupedDeadLetters:
     """What a process knows after one look."""
     return groups.grouped(*rows_of(backends, dlq).look(queues_of(backends)), now_s())
 
@@ -280,7 +280,9 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     queues = queues_of(backends)
     by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
 
-    def found(error_class: str, most: int = 100, reading: Reading = NOTHING_READ) -> list[tuple[str, str, State, bool]]:
+    def found(
+        error_class: str, most: int = 100, reading: GroupedDeadLetters = NOTHING_READ
+    ) -> list[tuple[str, str, State, bool]]:
         lists = places(queues, lambda _s, name: backends[name], NO_DLQ)
         kind = by_class[error_class].kind.id
         jobs = members(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
@@ -320,7 +322,7 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
 ) -> None:
     ids = fail_rq(server, "mail", *((failing.mail, "a@example.com", n) for n in range(5)))
     queues = queues_of(backends)
-    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=0)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=0)
     first = triage.board(queues)
     ref = first.reading.groups[0].spots[0].ref
     triage._next_look = float("inf")
@@ -348,7 +350,7 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
 def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
     fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
     queues = queues_of(backends)
-    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=60)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
     first = triage.board(queues)
     assert first.remarks.problem is None
     assert first.cost.commands > 0
@@ -368,7 +370,7 @@ def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
 ) -> None:
     fail_rq(server, "mail", (failing.mail, "a@example.com", 1))
     queues = queues_of(backends)
-    triage = Triage(lambda _source, name: backends[name], NO_DLQ, Book(Store(source)), keep_s=60)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
     fingerprint = triage.board(queues).reading.groups[0].kind.id
     redis_client.delete(GROUPS, SEEN)
     assert triage.say(fingerprint, {"owner": "anna"})

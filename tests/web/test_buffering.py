@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web.incoming_request import MAX_BODY, MAX_CHUNKS, MAX_HEAD, Incoming, Refused
+from dashboard.web.incoming_request import MAX_BODY, MAX_CHUNKS, MAX_HEAD, IncomingRequest, RequestRefused
 from dashboard.web.request_buffering import CONNECTIONS
 from tests.processes import child
 from tests.serving import Served, get_json, running, serving
@@ -47,12 +47,12 @@ def patched(**limits: float) -> str:
     ],
 )
 def test_a_request_is_complete_with_its_last_byte(request_: bytes) -> None:
-    incoming = Incoming()
+    incoming = IncomingRequest()
     for position in range(len(request_)):
         assert not incoming.is_complete, request_[:position]
         incoming.add(request_[position : position + 1])
     assert incoming.is_complete
-    at_once = Incoming()
+    at_once = IncomingRequest()
     at_once.add(request_ + GET)
     assert at_once.is_complete
 
@@ -72,7 +72,7 @@ def test_a_request_is_complete_with_its_last_byte(request_: bytes) -> None:
     ],
 )
 def test_the_parser_gets_a_body_of_a_known_length(received: bytes, handed_over: bytes) -> None:
-    incoming = Incoming()
+    incoming = IncomingRequest()
     incoming.add(received + GET)
     assert (incoming.request, incoming.rest) == (handed_over, GET)
 
@@ -99,8 +99,8 @@ def test_the_parser_gets_a_body_of_a_known_length(received: bytes, handed_over: 
     ],
 )
 def test_a_body_whose_end_is_not_told_in_one_way_is_refused(request_: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        Incoming().add(request_)
+    with pytest.raises(RequestRefused) as caught:
+        IncomingRequest().add(request_)
     assert caught.value.status == HTTPStatus.BAD_REQUEST
 
 
@@ -122,13 +122,13 @@ def test_a_body_whose_end_is_not_told_in_one_way_is_refused(request_: bytes) -> 
     ],
 )
 def test_a_request_over_the_limits_is_not_read_to_its_end(request_: bytes, status: HTTPStatus) -> None:
-    with pytest.raises(Refused) as caught:
-        Incoming().add(request_)
+    with pytest.raises(RequestRefused) as caught:
+        IncomingRequest().add(request_)
     assert caught.value.status == status
 
 
 def test_who_cannot_be_told_to_go_on_is_not() -> None:
-    incoming = Incoming()
+    incoming = IncomingRequest()
     incoming.add(HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")
     assert not incoming.expects_continue
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard.actions.bulk.operation import Phase
+from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.test_dead import SAME
@@ -74,8 +74,8 @@ def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], m
     bulk = bulk_of(client)
     urls: list[str] = []
 
-    def undo_at_once(phase: Phase | None) -> None:
-        if phase is Phase.DONE:
+    def undo_at_once(phase: BulkPhase | None) -> None:
+        if phase is BulkPhase.DONE:
             monkeypatch.undo()
             wait_until(lambda: urls, what="the answer to the start")
             assert client.post(f"{urls[0]}/undo", headers=SAME).status_code == 303
@@ -94,8 +94,8 @@ def test_who_asks_for_an_undo_that_runs_already_starts_none(
     url = start(client, action="delete", pace="0")
     work_id = url.rpartition("/")[2]
     bulk = bulk_of(client)
-    wait_until(lambda: bulk.get(work_id).phase is Phase.DONE, what="the delete")
-    monkeypatch.setattr("dashboard.actions.bulk.runner.Runner.turn", lambda _: 1.0)
+    wait_until(lambda: bulk.get(work_id).phase is BulkPhase.DONE, what="the delete")
+    monkeypatch.setattr("dashboard.actions.bulk.runner.BulkRunner.turn", lambda _: 1.0)
     monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from dashboard.actions.bulk.operation import ENDED
 from dashboard.actions.bulk.undo import undo_of
-from dashboard.alerts.delivery.channels.base import Delivered
+from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling import snapshot_parts
@@ -20,7 +20,7 @@ from dashboard.sampling.sampler import Sampler
 from dashboard.store import key_types
 from dashboard.store.redis_store import PREFIX, Store
 from dashboard.web.access import sessions
-from dashboard.web.access.sign_in_limits import Attempt, AttemptCounter
+from dashboard.web.access.sign_in_limits import AttemptCounter, SignInAttempt
 from dashboard.web.context import EXTENSION
 from tests.acts.conftest import ACTOR
 from tests.alerts.rig import DEEP, Process, Recorder, deep
@@ -161,7 +161,7 @@ def stage(
 def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     """One key of each kind at least; the id of bulk work that is under way."""
     recorder = process.channels["ops"]
-    recorder.answers = [Delivered(ok=False, status="410", permanent=True), Delivered(ok=False, status="503")]
+    recorder.answers = [DeliveryResult(ok=False, status="410", permanent=True), DeliveryResult(ok=False, status="503")]
     process.tick(deep(100))
     process.deliver()
     process.tick(deep(100, 100))
@@ -180,7 +180,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     extension.desk.keep_silence(extension.desk.draft_silence(for_s=3600, by="anna", queue="nobody"))
     extension.desk.test_fire("ops", by="anna")
     extension.desk.editor.save({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
-    attempt = Attempt(name="anna", address="10.0.0.1")
+    attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
     assert client.get("/dead").status_code == 200

@@ -191,15 +191,15 @@ def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processo
 def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> None:
     counts = sign_in_limits.AttemptCounter()
     for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
-        assert counts.count(None, sign_in_limits.Attempt(name="ada", address=address)).is_allowed
-    assert counts.count(None, sign_in_limits.Attempt(name="ada", address=other)).is_allowed is not together
+        assert counts.count(None, sign_in_limits.SignInAttempt(name="ada", address=address)).is_allowed
+    assert counts.count(None, sign_in_limits.SignInAttempt(name="ada", address=other)).is_allowed is not together
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
 def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
     counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     answers = [
-        counts.count(store, sign_in_limits.Attempt(name="ada", address=f"192.0.2.{number}"))
+        counts.count(store, sign_in_limits.SignInAttempt(name="ada", address=f"192.0.2.{number}"))
         for number in range(sign_in_limits.PER_NAME + 2)
     ]
     assert [answer.is_allowed for answer in answers] == [True] * sign_in_limits.PER_NAME + [False] * 2
@@ -210,16 +210,18 @@ def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client
 def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
     counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     for _ in range(3 * sign_in_limits.PER_NAME):
-        counts.count(store, sign_in_limits.Attempt(name="ada", address="192.0.2.1"))
-    assert counts.count(store, sign_in_limits.Attempt(name="ada", address="192.0.2.2")).is_allowed
+        counts.count(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1"))
+    assert counts.count(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.2")).is_allowed
     before = redis_client.dbsize()
     for number in range(3 * sign_in_limits.PER_NAME):
-        assert not counts.count(store, sign_in_limits.Attempt(name=f"nobody{number}", address="192.0.2.1")).is_recorded
+        assert not counts.count(
+            store, sign_in_limits.SignInAttempt(name=f"nobody{number}", address="192.0.2.1")
+        ).is_recorded
     assert redis_client.dbsize() == before
 
 
 def test_a_garbled_count_locks_nobody_out(source: Source, redis_client: redis.Redis) -> None:
-    attempt = sign_in_limits.Attempt(name="ada", address="192.0.2.1")
+    attempt = sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1")
     for key in attempt.keys:
         redis_client.hset(key, "a", "b")
     assert sign_in_limits.AttemptCounter().count(Store(source), attempt).is_allowed

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from rq import Queue
 
 from dashboard.actions.audit_log import Actor
-from dashboard.actions.bulk.operation import Phase, Place, Spec
+from dashboard.actions.bulk.operation import BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import batch_of, undo_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Discovery
@@ -273,7 +273,9 @@ def test_bulk_work_of_the_other_is_left_to_it(
 ) -> None:
     extension = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION]
     ref = QueueRef(source="alpha", backend="rq", name="mail", key="rq:queue:mail")
-    spec = Spec(action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(Place(ref=ref, state=State.DEAD),))
+    spec = BulkRequest(
+        action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(JobListRef(ref=ref, state=State.DEAD),)
+    )
     work_id = extension.bulk.create(spec)
     for _ in range(3):
         extension.runner.turn()
@@ -317,14 +319,14 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
             bull(one, "orders")
             one.hset("bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "timestamp": 1})
         ref = QueueRef(source="main", backend="bullmq", name="orders", key="bull:orders")
-        place = Place(ref=ref, state=State.WAITING)
-        work_id = theirs.bulk.create(Spec(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0))
+        place = JobListRef(ref=ref, state=State.WAITING)
+        work_id = theirs.bulk.create(BulkRequest(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0))
         for _ in range(3):
             ours.runner.turn()
         assert redis_client.llen("bull:orders:wait") == 1
         left = f"bulk work {work_id} is left to others: main at {there} is not watched here"
         assert caplog.messages.count(left) == 1
-        wait_until(lambda: theirs.runner.turn() and theirs.bulk.get(work_id).phase is Phase.DONE, what="the end")
+        wait_until(lambda: theirs.runner.turn() and theirs.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
         assert elsewhere.llen("bull:orders:wait") == 0
         redis_client.delete("bull:orders:wait", "bull:orders:1")
         batch = batch_of(work_id, place, theirs.bulk.get(work_id).spec)
@@ -341,7 +343,7 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
         undo_id = theirs.bulk.create(undo_of(theirs.bulk.get(work_id), ACTOR))
         for _ in range(3):
             ours.runner.turn()
-        assert theirs.bulk.get(undo_id).phase is Phase.COLLECTING
+        assert theirs.bulk.get(undo_id).phase is BulkPhase.COLLECTING
         assert theirs.actions.undo(ACTOR, batch).count(Outcome.DONE) == 1
         assert elsewhere.llen("bull:orders:wait") == 1
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...backends.actions import Acted, Outcome, Pick
+from ...backends.actions import ActionResult, JobRef, Outcome
 from ...backends.base import Backend
 from ...errors import NotFound
 from ...model import Job, QueueRef, State
-from .operation import Place
+from .operation import JobListRef
 
 _ENDED_BADLY = frozenset({State.DEAD, State.RETRYING})
 # Queues that are asked for a job of which it is not known where it went.
@@ -17,7 +17,7 @@ MAX_QUEUES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CanaryResult:
     """How many of the jobs failed again, and how many have not ended yet."""
 
     failed: int
@@ -25,10 +25,10 @@ class Verdict:
 
 
 def judge(
-    jobs: Sequence[tuple[Place, Pick, Acted]],
+    jobs: Sequence[tuple[JobListRef, JobRef, ActionResult]],
     backend_of: Callable[[str, str], Backend],
     queues_of: Callable[[str, str], Sequence[QueueRef]],
-) -> Verdict:
+) -> CanaryResult:
     """What became of jobs on which it was done. A job that is nowhere any more has ended well: libraries forget those.
 
     Cost: what `Backend.job` costs for each, more where a library keeps lists for all queues together.
@@ -45,11 +45,11 @@ def judge(
             failed += 1
         elif found.state is not State.CANCELED:
             undecided += 1
-    return Verdict(failed, undecided)
+    return CanaryResult(failed, undecided)
 
 
 def _find(
-    backend: Backend, place: Place, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
+    backend: Backend, place: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
 ) -> Job | None:
     refs = [place.ref]
     if place.ref.shared:

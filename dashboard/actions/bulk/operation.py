@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ...backends.actions import Action, Outcome, Pick, Wishes
+from ...backends.actions import Action, ActionOptions, JobRef, Outcome
 from ...model import QueueRef, State, Value
 from ..audit_log import Actor
 
@@ -18,7 +18,7 @@ DEFAULT_CANARY_WAIT_S = 60.0
 MAX_UNREAD = 20
 
 
-class Phase(StrEnum):
+class BulkPhase(StrEnum):
     """How far bulk work is."""
 
     COLLECTING = "collecting"  # the jobs are being listed; nothing has been done to them
@@ -31,10 +31,10 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-ENDED = frozenset({Phase.DONE, Phase.ABORTED, Phase.FAILED})
+ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
-class Place(Value, frozen=True, kw_only=True):
+class JobListRef(Value, frozen=True, kw_only=True):
     """A list of jobs: one state of one queue. `home` = where those of its jobs that are meant came from."""
 
     ref: QueueRef
@@ -43,16 +43,16 @@ class Place(Value, frozen=True, kw_only=True):
     home: str | None = None
 
 
-class Spec(Value, frozen=True, kw_only=True):
+class BulkRequest(Value, frozen=True, kw_only=True):
     """What is asked. The jobs are those of `picks` at creation, all of `places`, those that match `q`, or a group's."""
 
     action: Action
     actor: Actor
-    places: tuple[Place, ...] = ()
-    picks: tuple[Pick, ...] = ()  # at most MAX_BATCH, of the first place
+    places: tuple[JobListRef, ...] = ()
+    picks: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first place
     q: str | None = None
     fingerprint: str | None = None  # of an error group
-    wishes: Wishes = Wishes()
+    wishes: ActionOptions = ActionOptions()
     pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as quickly as Redis likes
     canary: int = 0  # so many first, then wait for their outcome
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
@@ -70,12 +70,12 @@ class Spec(Value, frozen=True, kw_only=True):
         return self.action is Action.MOVE and self.wishes.target is None and not self.picks and self.q is None
 
 
-class Work(Value, frozen=True, kw_only=True):
+class BulkOperation(Value, frozen=True, kw_only=True):
     """One piece of bulk work at one moment. `at` of `matched` jobs have been acted on."""
 
     id: str
-    spec: Spec
-    phase: Phase
+    spec: BulkRequest
+    phase: BulkPhase
     matched: int = 0
     at: int = 0
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ...backends.actions import MAX_BATCH, Acted, Action, Outcome, Pick
+from ...backends.actions import MAX_BATCH, Action, ActionResult, JobRef, Outcome
 from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
 from ...model import QueueRef
@@ -25,11 +25,11 @@ from ...redact import masked_logger
 from ...sources.source import Meter, metered
 from ...store.packing import pack
 from .. import audit_log
-from ..service import Actions
+from ..service import ActionService
 from . import selection
 from .canary import judge
-from .operation import ENDED, MAX_UNREAD, Phase, Place, Spec, Work
-from .store import BulkStore, BulkWorkNotFound
+from .operation import ENDED, MAX_UNREAD, BulkOperation, BulkPhase, BulkRequest, JobListRef
+from .store import BulkOperationNotFound, BulkStore
 from .undo import batch_of, deleted
 
 log = masked_logger(__name__)
@@ -54,25 +54,25 @@ SECONDS_PER_TURN = 0.1
 
 
 @dataclass(slots=True)
-class _Slot:
+class _RunningOperation:
     """One piece of work that this process runs."""
 
     batch: int = FIRST_BATCH
     due: float = 0.0  # monotonic: not before
     unsure: bool = True  # whether its last batch may have been done without a word of it
     repeats_to: int = 0  # jobs before this number may have been in that batch
-    canary: list[tuple[Place, Pick, Acted]] = field(default_factory=list)
-    coming: list[tuple[int, Pick]] = field(default_factory=list)  # read ahead, from number `coming_at` on
+    canary: list[tuple[JobListRef, JobRef, ActionResult]] = field(default_factory=list)
+    coming: list[tuple[int, JobRef]] = field(default_factory=list)  # read ahead, from number `coming_at` on
     coming_at: int = 0
 
 
-class Runner:
+class BulkRunner:
     """Runs bulk work in a thread. `queues_of` tells the queues of a source and library, to find where a job went."""
 
     def __init__(
         self,
         store: BulkStore,
-        actions: Actions,
+        actions: ActionService,
         backend_of: selection.BackendOf,
         members_of: selection.MembersOf,
         queues_of: Callable[[str, str], Sequence[QueueRef]],
@@ -86,7 +86,7 @@ class Runner:
         self._queues_of = queues_of
         self._holder = holder
         self._most = most
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, _RunningOperation] = {}
         self._unreadable: set[str] = set()  # ids of open work that this version, or these settings, cannot run
         self._reopen_at = 0.0  # monotonic
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ class Runner:
         for ended in set(self._slots) - set(ids):
             try:
                 self._aborted(ended)
-            except BulkWorkNotFound:
+            except BulkOperationNotFound:
                 self._drop_vanished(ended)
         wait = LOOK_EVERY_S
         self._unreadable.intersection_update(ids)
@@ -147,11 +147,11 @@ class Runner:
             if slot is None:
                 if not self._store.lease(work_id, self._holder):
                     continue
-                slot = self._slots[work_id] = _Slot()
+                slot = self._slots[work_id] = _RunningOperation()
             if monotonic_s() >= slot.due:
                 try:
                     self._step(work_id, slot)
-                except BulkWorkNotFound:
+                except BulkOperationNotFound:
                     self._drop_vanished(work_id)
                     continue
             wait = min(wait, max(0.0, slot.due - monotonic_s()))
@@ -170,7 +170,7 @@ class Runner:
     def _aborted(self, work_id: str) -> None:
         """A person ended work that this process runs: record how far it came."""
         work = self._store.get(work_id)
-        if work.phase is Phase.ABORTED:
+        if work.phase is BulkPhase.ABORTED:
             self._actions.record.done(self._event_at_end(work))
         self._let_go(work_id)
 
@@ -182,7 +182,7 @@ class Runner:
         except QueuedeckError as exc:
             log.info("bulk work %s could not be let go: %s", work_id, exc.message)
 
-    def _step(self, work_id: str, slot: _Slot) -> None:
+    def _step(self, work_id: str, slot: _RunningOperation) -> None:
         work = self._store.held(work_id, self._holder)
         if work is None:
             self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
@@ -194,40 +194,42 @@ class Runner:
             return
         if slot.unsure:
             slot.unsure = False
-            slot.repeats_to = 0 if work.phase is Phase.COLLECTING else work.at + MAX_BATCH
+            slot.repeats_to = 0 if work.phase is BulkPhase.COLLECTING else work.at + MAX_BATCH
         try:
             match work.phase:
-                case Phase.COLLECTING:
+                case BulkPhase.COLLECTING:
                     phase = self._collect(work)
-                case Phase.CANARY | Phase.RUNNING:
+                case BulkPhase.CANARY | BulkPhase.RUNNING:
                     phase = self._act_a_while(work, slot)
-                case Phase.WATCHING:
+                case BulkPhase.WATCHING:
                     phase = self._watch(work, slot)
                 case _:
                     slot.due = monotonic_s() + LOOK_EVERY_S
                     phase = self._store.write(work_id, self._holder, expected=work.phase)
         except WrongType as exc:
-            phase = self._end(work, Phase.FAILED, exc.message)
+            phase = self._end(work, BulkPhase.FAILED, exc.message)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch is done again once its Redis answers.
             slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
             phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
-        except BulkWorkNotFound:
+        except BulkOperationNotFound:
             raise
         except QueuedeckError as exc:
-            phase = self._end(work, Phase.FAILED, exc.message)
+            phase = self._end(work, BulkPhase.FAILED, exc.message)
         except Exception:
             log.exception("bulk work %s failed", work_id)
-            phase = self._end(work, Phase.FAILED, "It failed in a way that was not foreseen; the log has the details.")
+            phase = self._end(
+                work, BulkPhase.FAILED, "It failed in a way that was not foreseen; the log has the details."
+            )
         if phase is None:
             self._slots.pop(work_id, None)  # another one runs it by now
-        elif phase is Phase.ABORTED:
+        elif phase is BulkPhase.ABORTED:
             self._aborted(work_id)
         elif phase in ENDED:
             self._let_go(work_id)
 
-    def _not_watched(self, work: Work) -> str | None:
+    def _not_watched(self, work: BulkOperation) -> str | None:
         """A source that the work is about and that the settings of this process do not name; those of another may."""
         for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
             try:
@@ -239,11 +241,11 @@ class Runner:
                 return f"{source} at {server}"
         return None
 
-    def _collect(self, work: Work) -> Phase | None:
+    def _collect(self, work: BulkOperation) -> BulkPhase | None:
         spec = work.spec
         self._store.clear_picks(work.id)  # of one who began and died
-        places: dict[Place, int] = {place: n for n, place in enumerate(spec.places)}
-        pending: list[tuple[int, Pick]] = []
+        places: dict[JobListRef, int] = {place: n for n, place in enumerate(spec.places)}
+        pending: list[tuple[int, JobRef]] = []
         first: list[str] = []
         matched = scanned = 0
         truncated = False
@@ -274,9 +276,9 @@ class Runner:
             return None
         told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
         if unread and not matched:
-            return self._end(work, Phase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
+            return self._end(work, BulkPhase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
         self._actions.record.asked(replace(event_of(work, matched), ids=tuple(first)))
-        following = Phase.CANARY if 0 < spec.canary < matched else Phase.RUNNING
+        following = BulkPhase.CANARY if 0 < spec.canary < matched else BulkPhase.RUNNING
         return self._store.write(
             work.id,
             self._holder,
@@ -289,12 +291,12 @@ class Runner:
             spec=pack(replace(spec, places=tuple(places))),
         )
 
-    def _listed(self, spec: Spec) -> Iterator[selection.Listed]:
+    def _listed(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
         if spec.action is Action.UNDO:
             return deleted(spec, self._store, self._actions.bin)
         return selection.listed(spec, self._backend_of, self._members_of, self._most + 1)
 
-    def _act_a_while(self, work: Work, slot: _Slot) -> Phase | None:
+    def _act_a_while(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
         until = monotonic_s() + SECONDS_PER_TURN
         while True:
@@ -303,16 +305,16 @@ class Runner:
                 return phase
             work = replace(work, at=work.at + len(acted), outcomes=_added(work.outcomes, audit_log.outcomes(acted)))
 
-    def _coming(self, work: Work, slot: _Slot, size: int) -> list[tuple[int, Pick]]:
+    def _coming(self, work: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
         """The next jobs of the list, `size` of them at most."""
         start = work.at - slot.coming_at
         if start < 0 or start + size > len(slot.coming):
             slot.coming, slot.coming_at, start = self._store.picks(work.id, work.at, MAX_BATCH), work.at, 0
         return slot.coming[start : start + size]
 
-    def _act(self, work: Work, slot: _Slot) -> tuple[Phase | None, list[Acted]]:
+    def _act(self, work: BulkOperation, slot: _RunningOperation) -> tuple[BulkPhase | None, list[ActionResult]]:
         """One batch: (the phase that the work then is in, what came of its jobs)."""
-        end = work.spec.canary if work.phase is Phase.CANARY else work.matched
+        end = work.spec.canary if work.phase is BulkPhase.CANARY else work.matched
         size = min(slot.batch, end - work.at, MAX_BATCH)
         pace = work.spec.pace_per_s
         if pace > 0:
@@ -324,26 +326,26 @@ class Runner:
         last = len(work.spec.places) - 1
         picks = [(place if place <= last else -1, pick) for place, pick in self._coming(work, slot, size)]
         if not picks:
-            return self._end(work, Phase.FAILED, "The list of its jobs is gone."), []
+            return self._end(work, BulkPhase.FAILED, "The list of its jobs is gone."), []
         together = partial(_together, work.spec.action, picks[0])
         same = [pick for _, pick in takewhile(together, picks)]
         place = work.spec.places[picks[0][0]]
         with metered() as meter:
             acted = self._do(work, place, same, repeated=work.at < slot.repeats_to)
         slot.batch = next_batch(slot.batch, len(same), meter)
-        if work.phase is Phase.CANARY:
+        if work.phase is BulkPhase.CANARY:
             slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
         slot.due = started + (len(same) / pace if pace > 0 else 0.0)
         at = work.at + len(same)
         to = self._following(work, at)
-        fields: dict[str, Any] = {"ended_at": now_s()} if to is Phase.DONE else {}
-        if to is Phase.WATCHING:
+        fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
+        if to is BulkPhase.WATCHING:
             fields["watch_until"] = now_s() + work.spec.canary_wait_s
         if work.spec.action is Action.DELETE and not work.spec.for_good:
             fields["round_at"] = work.at
         if work.spec.undoes is not None:
             fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
-        if to is Phase.DONE:
+        if to is BulkPhase.DONE:
             # A person who paused it just now has it recorded when it is resumed, not twice.
             outcomes = _added(work.outcomes, audit_log.outcomes(acted))
             fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
@@ -352,7 +354,7 @@ class Runner:
         )
         return phase, acted
 
-    def _do(self, work: Work, place: Place, picks: list[Pick], *, repeated: bool) -> list[Acted]:
+    def _do(self, work: BulkOperation, place: JobListRef, picks: list[JobRef], *, repeated: bool) -> list[ActionResult]:
         spec = work.spec
         backend = self._backend_of(place.ref.source, place.ref.backend)
         if spec.action is Action.UNDO:
@@ -370,25 +372,25 @@ class Runner:
             for_good=spec.for_good,
         )
 
-    def _following(self, work: Work, at: int) -> Phase | None:
+    def _following(self, work: BulkOperation, at: int) -> BulkPhase | None:
         if at >= work.matched:
-            return Phase.DONE
-        return Phase.WATCHING if work.phase is Phase.CANARY and at >= work.spec.canary else None
+            return BulkPhase.DONE
+        return BulkPhase.WATCHING if work.phase is BulkPhase.CANARY and at >= work.spec.canary else None
 
-    def _reached(self, work: Work, slot: _Slot) -> Phase | None:
+    def _reached(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """Nothing is left of this phase: there were no jobs, or one who died had come to its end."""
         if work.at >= work.matched:
-            return self._end(work, Phase.DONE, None)
+            return self._end(work, BulkPhase.DONE, None)
         slot.canary = []
         until = now_s() + work.spec.canary_wait_s
-        return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.WATCHING, watch_until=until)
+        return self._store.write(work.id, self._holder, expected=work.phase, to=BulkPhase.WATCHING, watch_until=until)
 
-    def _watch(self, work: Work, slot: _Slot) -> Phase | None:
+    def _watch(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         slot.due = monotonic_s() + WATCH_EVERY_S
         if not slot.canary:
             # Taken over from one who died: ask for all of them, whatever came of the act.
             slot.canary = [
-                (work.spec.places[place], pick, Acted(id=pick.id, outcome=Outcome.DONE))
+                (work.spec.places[place], pick, ActionResult(id=pick.id, outcome=Outcome.DONE))
                 for place, pick in self._store.picks(work.id, 0, work.spec.canary)
             ]
         verdict = judge(slot.canary, self._backend_of, self._queues_of)
@@ -401,12 +403,18 @@ class Runner:
         elif verdict.open:
             return self._store.write(work.id, self._holder, expected=work.phase, **told)
         else:
-            return self._store.write(work.id, self._holder, expected=work.phase, to=Phase.RUNNING, **told)
+            return self._store.write(work.id, self._holder, expected=work.phase, to=BulkPhase.RUNNING, **told)
         return self._store.write(
-            work.id, self._holder, expected=work.phase, to=Phase.PAUSED, note=note, before=Phase.RUNNING.value, **told
+            work.id,
+            self._holder,
+            expected=work.phase,
+            to=BulkPhase.PAUSED,
+            note=note,
+            before=BulkPhase.RUNNING.value,
+            **told,
         )
 
-    def _end(self, work: Work, phase: Phase, note: str | None, **told: Any) -> Phase | None:
+    def _end(self, work: BulkOperation, phase: BulkPhase, note: str | None, **told: Any) -> BulkPhase | None:
         event = self._event_at_end(replace(work, phase=phase, note=note))
         return self._store.write(
             *(work.id, self._holder),
@@ -418,7 +426,7 @@ class Runner:
             **told,
         )
 
-    def _event_at_end(self, work: Work) -> audit_log.Event:
+    def _event_at_end(self, work: BulkOperation) -> audit_log.AuditEvent:
         """What the audit gets of work that has ended."""
         try:
             # Of an aborted one those alone that had their turn.
@@ -434,17 +442,17 @@ class Runner:
         return replace(event, detail=detail)
 
 
-def _together(action: Action, first: tuple[int, Pick], one: tuple[int, Pick]) -> bool:
+def _together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
     """Whether both may be done in one batch: they are of one place, and in an undo were deleted in one batch."""
     return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
 
 
-def _by_place(picks: list[tuple[int, Pick]]) -> list[tuple[int, Pick]]:
+def _by_place(picks: list[tuple[int, JobRef]]) -> list[tuple[int, JobRef]]:
     """In order, those of one place together: a batch is of one place."""
     return sorted(picks, key=lambda pick: pick[0])
 
 
-def event_of(work: Work, count: int) -> audit_log.Event:
+def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
     """The act of a piece of work, for the audit."""
     spec = work.spec
     refs = {place.ref for place in spec.places}

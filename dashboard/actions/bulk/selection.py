@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from ...backends.actions import Action, Pick
+from ...backends.actions import Action, JobRef
 from ...backends.base import Backend
 from ...backends.unreadable_data import foreseen
-from ...dead_letters.group_jobs import Unread, unread_line
+from ...dead_letters.group_jobs import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
 from ...search.job_search import matching, parse
 from ...sources.source import metered
-from .operation import Place, Spec
+from .operation import BulkRequest, JobListRef
 
 BackendOf = Callable[[str, str], Backend]
 # (fingerprint, lists, at most so many) -> the jobs of an error group, or with None all dead letters of those lists;
 # each with its list and, where known, its home; see triage.
 # A queue that could not be read comes with Unread in place of a job.
-MembersOf = Callable[[str | None, tuple[Place, ...], int], Iterable[tuple[Place, Pick] | Unread]]
+MembersOf = Callable[[str | None, tuple[JobListRef, ...], int], Iterable[tuple[JobListRef, JobRef] | UnreadList]]
 SAMPLES = 3
 # Rows that a filter looks through for a preview; the work itself looks further.
 PREVIEW_ROWS = 5_000
@@ -32,7 +32,7 @@ AIM_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class BulkPreview:
     """What bulk work would be about. `exact` False: `matched` of the first `scanned` of `total` jobs fit.
 
     Where jobs go home: `homes` = how many to which queue, `homeless` = those that do not tell one and stay.
@@ -43,7 +43,7 @@ class Preview:
     scanned: int
     total: int | None
     samples: tuple[Job, ...]
-    places: tuple[Place, ...] = ()  # where they stand, most jobs first; of an error group only
+    places: tuple[JobListRef, ...] = ()  # where they stand, most jobs first; of an error group only
     homes: Mapping[str, int] = field(default_factory=dict)
     homeless: int = 0
     unread: tuple[str, ...] = ()  # queues that could not be read, and why: jobs of theirs may be left out
@@ -51,13 +51,13 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownDeadLetters:
     """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more.
 
     `unread` = queues that could not be read, and why.
     """
 
-    jobs: tuple[tuple[Place, Job], ...]
+    jobs: tuple[tuple[JobListRef, Job], ...]
     whole: bool
     scanned: int
     total: int
@@ -65,15 +65,15 @@ class Known:
 
 
 # (fingerprint, lists) -> what is known of the jobs that MembersOf would tell; costs nothing.
-KnownOf = Callable[[str | None, tuple[Place, ...]], Known]
+KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 
-def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> Preview:
+def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
     """A look at the jobs, without a list of them. Raises as the backends do. Bounded by PREVIEW_ROWS a place."""
     if spec.fingerprint is not None or spec.homeward:
         return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
     if spec.picks:
-        return Preview(len(spec.picks), exact=True, scanned=len(spec.picks), total=None, samples=())
+        return BulkPreview(len(spec.picks), exact=True, scanned=len(spec.picks), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
     samples: list[Job] = []
     unread: list[str] = []
@@ -95,15 +95,15 @@ def preview(spec: Spec, backend_of: BackendOf, known_of: KnownOf, most: int) -> 
                 samples.append(job)
         exact = exact and scanned < PREVIEW_ROWS
     shown = tuple(samples[:SAMPLES])
-    return Preview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
+    return BulkPreview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
 
 
-def _unread(place: Place, page: JobPage) -> list[str]:
+def _unread(place: JobListRef, page: JobPage) -> list[str]:
     """The parts of a place that cannot be read, each in one line."""
     return [unread_line(place.ref.source, place.ref.backend, place.ref.name, why) for why in page.problems]
 
 
-def _unread_of(place: Place, backend: Backend) -> list[str]:
+def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
     """The same, asked. Cost: that of a page with one job."""
     try:
         with foreseen(_jobs_of(place)):
@@ -112,8 +112,8 @@ def _unread_of(place: Place, backend: Backend) -> list[str]:
         return []
 
 
-def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Preview:
-    offered = _Offered(spec, backend_of)
+def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
+    offered = _ActionSupport(spec, backend_of)
     jobs = [(place, job) for place, job in known.jobs if offered.at(place)]
     homes: Counter[str] = Counter()
     homeless = 0
@@ -123,7 +123,7 @@ def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Pre
     if spec.homeward and homes:
         jobs = [(place, job) for place, job in jobs if place.home is not None]
     places = Counter(replace(place, home=None) for place, _ in jobs)
-    return Preview(
+    return BulkPreview(
         matched=min(len(jobs), most),
         exact=known.whole and not known.unread and len(jobs) <= most,
         scanned=known.scanned,
@@ -137,15 +137,15 @@ def _of_known(spec: Spec, backend_of: BackendOf, known: Known, most: int) -> Pre
     )
 
 
-class _Offered:
+class _ActionSupport:
     """Whether what is asked can be done in a list: an error group stands in lists of several libraries and states."""
 
-    def __init__(self, spec: Spec, backend_of: BackendOf) -> None:
+    def __init__(self, spec: BulkRequest, backend_of: BackendOf) -> None:
         self._action = spec.action
         self._backend_of = backend_of
         self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
-    def at(self, place: Place) -> bool:
+    def at(self, place: JobListRef) -> bool:
         source, name = place.ref.source, place.ref.backend
         key = (source, name, place.state, place.ref.shared)
         if key not in self._answers:
@@ -155,38 +155,38 @@ class _Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SelectedJob:
     """A job that matches, with its list, after `scanned` rows were read; without a job, none has matched so far.
 
     `unread` = in place of a job, a queue that could not be read, and why.
     """
 
-    place: Place | None
-    pick: Pick | None
+    place: JobListRef | None
+    pick: JobRef | None
     scanned: int
     unread: str | None = None
 
 
-def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[Listed]:
+def listed(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
     """The jobs of the work, each once, `most` of them at most, and between them how far it looked.
 
     Raises as the backends do.
     Cost: a round trip or two for each LEAST_PAGE to MOST_PAGE jobs, or for each window of rows where there is a filter.
     """
     if spec.fingerprint is not None or spec.homeward:
-        offered = _Offered(spec, backend_of)
+        offered = _ActionSupport(spec, backend_of)
         for n, found in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
-            if isinstance(found, Unread):
-                yield Listed(None, None, n, found.line)
+            if isinstance(found, UnreadList):
+                yield SelectedJob(None, None, n, found.line)
                 continue
             place, pick = found
             if not offered.at(place) or (spec.homeward and place.home is None):
-                yield Listed(place, None, n)
+                yield SelectedJob(place, None, n)
                 continue
-            yield Listed(place if spec.homeward else replace(place, home=None), pick, n)
+            yield SelectedJob(place if spec.homeward else replace(place, home=None), pick, n)
         return
     if spec.picks:
-        yield from (Listed(spec.places[0], pick, n) for n, pick in enumerate(spec.picks, 1))
+        yield from (SelectedJob(spec.places[0], pick, n) for n, pick in enumerate(spec.picks, 1))
         return
     scanned = 0
     for place in spec.places:
@@ -194,11 +194,11 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
         seen: set[str] = set()
         if spec.q is not None:
             for match, looked in _matches(spec, place, backend, most):
-                fits = None if match is None or match.id in seen else Pick(id=match.id, stamp=match.stamp)
+                fits = None if match is None or match.id in seen else JobRef(id=match.id, stamp=match.stamp)
                 if fits is not None:
                     seen.add(fits.id)
-                yield Listed(place, fits, scanned + looked)
-            yield from (Listed(None, None, scanned, line) for line in _unread_of(place, backend))
+                yield SelectedJob(place, fits, scanned + looked)
+            yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
             continue
         for picks in _pages(place, backend):
             for each in picks:
@@ -206,13 +206,13 @@ def listed(spec: Spec, backend_of: BackendOf, members_of: MembersOf, most: int) 
                 # A list that grows at its head while it is read shows some jobs twice.
                 if each.id not in seen:
                     seen.add(each.id)
-                    yield Listed(place, each, scanned)
+                    yield SelectedJob(place, each, scanned)
             if len(seen) >= most:
                 break
-        yield from (Listed(None, None, scanned, line) for line in _unread_of(place, backend))
+        yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
 
 
-def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
+def _pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
     """The jobs of a place, page by page. A page may have fewer than were asked for, the list ends with an empty one."""
     at, size = 0, FIRST_PAGE
     while True:
@@ -234,11 +234,11 @@ def _pages(place: Place, backend: Backend) -> Iterator[list[Pick]]:
             size = min(MOST_PAGE, 2 * size)
 
 
-def _jobs_of(place: Place) -> str:
+def _jobs_of(place: JobListRef) -> str:
     return f"The {place.state.value} jobs of {place.ref.name!r}"
 
 
-def _matches(spec: Spec, place: Place, backend: Backend, rows: int) -> Iterator[tuple[Job | None, int]]:
+def _matches(spec: BulkRequest, place: JobListRef, backend: Backend, rows: int) -> Iterator[tuple[Job | None, int]]:
     ref = place.ref
     queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared)
     return matching(parse(spec.q or ""), queue, place.state, backend, rows)

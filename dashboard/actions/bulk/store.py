@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ...backends.actions import Action, Outcome, Pick
+from ...backends.actions import Action, JobRef, Outcome
 from ...clock import now_s
 from ...errors import Conflict, NotFound
 from ...store.packing import pack, unpack
 from ...store.redis_store import PREFIX, Store
-from ..audit_log import AUDIT, RECORD, Event, encode_event, log_recorded
-from .operation import ENDED, Phase, Spec, Work
+from ..audit_log import AUDIT, RECORD, AuditEvent, encode_event, log_recorded
+from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 
 ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, and those that are open
 OPEN = f"{PREFIX}:bulks:open"  # set of ids that have not ended; at most MAX_OPEN
@@ -159,7 +159,7 @@ return 1
 """
 
 
-class BulkWorkNotFound(NotFound):
+class BulkOperationNotFound(NotFound):
     """The record of a piece of bulk work is gone, or cannot be read."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class BulkStore:
         self._store = store
         self._address_of = address_of
 
-    def create(self, spec: Spec, event_of: Callable[[str], Event] | None = None) -> str:
+    def create(self, spec: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
         """The id of new work; of an undo that is under way already, the id of that.
 
         `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
@@ -187,7 +187,7 @@ class BulkStore:
         made = self._store.script(
             _CREATE,
             (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
-            *(work_id, now_s(), pack(spec), Phase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
+            *(work_id, now_s(), pack(spec), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
             *(encode_event(event) if event else "", self._store.source.own_key(_record(""))),
         )
         if not made:
@@ -197,12 +197,12 @@ class BulkStore:
             log_recorded(event, kept=made[1] == 1)
         return made_id
 
-    def _addressed(self, spec: Spec) -> Spec:
+    def _addressed(self, spec: BulkRequest) -> BulkRequest:
         names = {place.ref.source for place in spec.places} - spec.servers.keys()
         found = {name: address for name in names if (address := self._address_of(name)) is not None}
         return replace(spec, servers={**found, **spec.servers})
 
-    def undo_of(self, name: str) -> Work | None:
+    def undo_of(self, name: str) -> BulkOperation | None:
         """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.
 
         Cost: 1 round trip; 2 where there is one.
@@ -215,15 +215,15 @@ class BulkStore:
         except NotFound:
             return None
 
-    def get(self, work_id: str) -> Work:
+    def get(self, work_id: str) -> BulkOperation:
         """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
         reply, held = self._store.ask(("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id)))
         work = _work(work_id, reply)
         if work is None:
-            raise BulkWorkNotFound
+            raise BulkOperationNotFound
         return replace(work, held=held == 1)
 
-    def held(self, work_id: str, holder: str) -> Work | None:
+    def held(self, work_id: str, holder: str) -> BulkOperation | None:
         """The work, whose lease is renewed; None when another one may run it.
 
         Raises BulkWorkNotFound. Cost: 1 round trip.
@@ -234,10 +234,10 @@ class BulkStore:
             return None
         work = _work(work_id, reply)
         if work is None:
-            raise BulkWorkNotFound
+            raise BulkOperationNotFound
         return work
 
-    def newest(self, count: int = 50) -> list[Work]:
+    def newest(self, count: int = 50) -> list[BulkOperation]:
         """The newest pieces of work first. Cost: 2 round trips."""
         (names,) = self._store.ask(("ZREVRANGE", ALL, 0, count - 1))
         ids = [raw.decode("ascii", "replace") for raw in names or ()]
@@ -275,13 +275,13 @@ class BulkStore:
         work_id: str,
         holder: str,
         *,
-        expected: Phase,
-        to: Phase | None = None,
+        expected: BulkPhase,
+        to: BulkPhase | None = None,
         restored: tuple[str, int] | None = None,
         round_at: int | None = None,
-        event: Event | None = None,
+        event: AuditEvent | None = None,
         **fields: Any,
-    ) -> Phase | None:
+    ) -> BulkPhase | None:
         """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
 
         A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
@@ -290,7 +290,7 @@ class BulkStore:
         audit if the work is in phase `to` by this. What is stored of the work is kept for KEEP_S from now on. Raises
         BulkWorkNotFound. Cost: 1 round trip.
         """
-        if expected is not Phase.PAUSED:
+        if expected is not BulkPhase.PAUSED:
             fields.setdefault("note", "")
         arguments: list[str | int | float | bytes] = []
         for name, value in fields.items():
@@ -310,15 +310,15 @@ class BulkStore:
             *arguments,
         )
         if reply == -1:
-            raise BulkWorkNotFound
+            raise BulkOperationNotFound
         if reply == 0:
             return None
         phase, recorded, kept = reply
         if event is not None and recorded:
             log_recorded(event, kept=kept == 1)
-        return Phase(phase.decode())
+        return BulkPhase(phase.decode())
 
-    def tell(self, work_id: str, word: str, event_of: Callable[[Work], Event] | None = None) -> Phase:
+    def tell(self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None) -> BulkPhase:
         """A person's word: pause, resume or abort; the phase it then is in.
 
         `event_of` makes the event of it from the work as it was just before. The audit gets it with the change, so
@@ -327,11 +327,11 @@ class BulkStore:
         """
         work = self.get(work_id)
         event = event_of(work) if event_of else None
-        under_way = (Phase.COLLECTING, Phase.CANARY, Phase.WATCHING, Phase.RUNNING)
+        under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
-            "pause": (Phase.PAUSED.value, under_way),
-            "resume": ("", (Phase.PAUSED,)),
-            "abort": (Phase.ABORTED.value, (*under_way, Phase.PAUSED)),
+            "pause": (BulkPhase.PAUSED.value, under_way),
+            "resume": ("", (BulkPhase.PAUSED,)),
+            "abort": (BulkPhase.ABORTED.value, (*under_way, BulkPhase.PAUSED)),
         }[word]
         reply = self._store.script(
             _TELL,
@@ -340,11 +340,11 @@ class BulkStore:
             *(phase.value for phase in allowed),
         )
         if not reply:
-            raise BulkWorkNotFound
-        phase, obeyed, kept = Phase(reply[0].decode()), reply[1], reply[2]
+            raise BulkOperationNotFound
+        phase, obeyed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
         if obeyed and event is not None:
             log_recorded(event, kept=kept == 1)
-        if phase.value != to and (to or phase is Phase.PAUSED or phase in ENDED):
+        if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
             raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
         return phase
 
@@ -352,7 +352,7 @@ class BulkStore:
         """Forget the jobs that were listed."""
         self._store.source.execute("DEL", _picks(work_id))
 
-    def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, Pick]]) -> bool:
+    def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, JobRef]]) -> bool:
         """List jobs, each with the number of its place; False when the lease is lost. Cost: 1 round trip for 1,000."""
         for start in range(0, len(picks), 1000):
             values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
@@ -376,13 +376,13 @@ class BulkStore:
         """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
         self._store.script(_RESTORED, (_record(work_id),), count)
 
-    def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, Pick]]:
+    def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
         """Jobs from number `at` on. Cost: 1 round trip."""
         found = []
         (listed,) = self._store.ask(("LRANGE", _picks(work_id), at, at + count - 1))
         for raw in listed or ():
             place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
-            found.append((place, Pick(id=job_id, stamp=stamp)))
+            found.append((place, JobRef(id=job_id, stamp=stamp)))
         return found
 
 
@@ -406,11 +406,11 @@ def _picks(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs; lives as the record
 
 
-def _work(work_id: str, reply: Any) -> Work | None:
+def _work(work_id: str, reply: Any) -> BulkOperation | None:
     if not isinstance(reply, list) or not reply:
         return None
     fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
-    spec = unpack(fields.get("spec"), Spec)
+    spec = unpack(fields.get("spec"), BulkRequest)
     if spec is None:
         return None
 
@@ -426,11 +426,11 @@ def _work(work_id: str, reply: Any) -> Work | None:
 
     outcomes = {outcome.value: count(f"outcomes:{outcome.value}") for outcome in Outcome}
     try:
-        phase = Phase(fields.get("phase", b"").decode())
+        phase = BulkPhase(fields.get("phase", b"").decode())
     except ValueError:
         return None
     scanned = number("scanned")
-    return Work(
+    return BulkOperation(
         id=work_id,
         spec=spec,
         phase=phase,

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ...backends.actions import MAX_BATCH, Action, Pick
+from ...backends.actions import MAX_BATCH, Action, JobRef
 from ...clock import now_s
 from ...errors import NotFound
 from ..audit_log import Actor
-from ..trash import Bin
-from .operation import Place, Spec, Work
-from .selection import Listed
+from ..trash import Trash
+from .operation import BulkOperation, BulkRequest, JobListRef
+from .selection import SelectedJob
 from .store import BulkStore
 
 
-def batch_of(work_id: str, place: Place, spec: Spec) -> str:
+def batch_of(work_id: str, place: JobListRef, spec: BulkRequest) -> str:
     """The name of the bin's batch for the deleted jobs of one place of a piece of work."""
     return f"{work_id}x{spec.places.index(place)}"
 
 
-def batches_of(work: Work) -> list[str]:
+def batches_of(work: BulkOperation) -> list[str]:
     """The batches of the bin that hold what this work deleted; none where it deleted nothing that can come back."""
     return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
 
 
-def undo_of(work: Work, actor: Actor, reason: str | None = None) -> Spec:
+def undo_of(work: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
     """The work that puts back all that `work` deleted, at full pace."""
-    return Spec(
+    return BulkRequest(
         action=Action.UNDO,
         actor=actor,
         places=work.spec.places,
@@ -39,13 +39,13 @@ def undo_of(work: Work, actor: Actor, reason: str | None = None) -> Spec:
     )
 
 
-def undo_of_batches(batches: Sequence[str], bin_: Bin, actor: Actor, reason: str | None) -> Spec:
+def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: str | None) -> BulkRequest:
     """The work that puts back the jobs of some batches. Raises NotFound for one that is gone."""
     abouts = [bin_.about(batch)[0] for batch in batches]
-    return Spec(
+    return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        places=tuple(Place(ref=about.ref, state=about.place) for about in abouts),
+        places=tuple(JobListRef(ref=about.ref, state=about.place) for about in abouts),
         batches=tuple(batches),
         servers={about.ref.source: about.server for about in abouts if about.server},
         pace_per_s=0,
@@ -54,7 +54,7 @@ def undo_of_batches(batches: Sequence[str], bin_: Bin, actor: Actor, reason: str
     )
 
 
-def deleted(spec: Spec, store: BulkStore, bin_: Bin) -> Iterator[Listed]:
+def deleted(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
     """The jobs that the bin still holds of what is to be put back, each once, and between them how far it looked.
 
     Of bulk work batch by batch, the last one first, in the order within each: a place in a line was seen when those of
@@ -67,7 +67,7 @@ def deleted(spec: Spec, store: BulkStore, bin_: Bin) -> Iterator[Listed]:
     return _all_in(spec, bin_) if origin is None else _backwards(spec, origin, store, bin_)
 
 
-def _all_in(spec: Spec, bin_: Bin) -> Iterator[Listed]:
+def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
     scanned = 0
     for place, batch in zip(spec.places, spec.batches, strict=True):
         seen: set[str] = set()
@@ -78,14 +78,14 @@ def _all_in(spec: Spec, bin_: Bin) -> Iterator[Listed]:
                 scanned += 1
                 if job.id not in seen:
                     seen.add(job.id)
-                    yield Listed(place, Pick(id=job.id), scanned)
+                    yield SelectedJob(place, JobRef(id=job.id), scanned)
 
 
-def _backwards(spec: Spec, origin: Work, store: BulkStore, bin_: Bin) -> Iterator[Listed]:
+def _backwards(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
     # One whose process died in the middle of a batch has deleted more than it said.
     starts = sorted({0, *store.rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
-    window: list[tuple[int, Pick]] = []
+    window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
     window_at = ends[-1]
     scanned = 0
@@ -97,10 +97,10 @@ def _backwards(spec: Spec, origin: Work, store: BulkStore, bin_: Bin) -> Iterato
         for number, pick in window[start - window_at : end - window_at]:
             scanned += 1
             if pick.id in held.get(number, ()):
-                yield Listed(spec.places[number], Pick(id=pick.id, stamp=str(start)), scanned)
+                yield SelectedJob(spec.places[number], JobRef(id=pick.id, stamp=str(start)), scanned)
 
 
-def _held(spec: Spec, bin_: Bin, picks: Sequence[tuple[int, Pick]]) -> dict[int, set[str]]:
+def _held(spec: BulkRequest, bin_: Trash, picks: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
     numbers = {number for number, _ in picks if 0 <= number < len(spec.batches)}
     return {
         number: bin_.holds(spec.batches[number], [pick.id for at, pick in picks if at == number])

@@ -9,7 +9,7 @@ from ...errors import ConfigurationError
 from ...redact import masked_logger
 from .channels.config import Endpoint
 from .transport.deadline import Deadline
-from .transport.http import Transport
+from .transport.http import HTTPTransport
 from .transport.redaction import Scrubber
 
 log = masked_logger(__name__)
@@ -18,7 +18,7 @@ EVERY_S = 60.0
 DEADLINE_S = 10.0
 
 
-class Ping:
+class DeadMansSwitch:
     """Calls the URL at most once a minute, on a thread of its own, so that no tick waits for it."""
 
     def __init__(self, url: str, *, allow_private: bool) -> None:
@@ -29,7 +29,7 @@ class Ping:
             raise ConfigurationError(f"ping_url: {exc}") from None
         if not endpoint.tls and not allow_private:
             raise ConfigurationError("ping_url: expected https://, or allow_private_webhooks = true")
-        self._transport = Transport(endpoint, Scrubber(endpoint.parts()), allow_private=allow_private)
+        self._transport = HTTPTransport(endpoint, Scrubber(endpoint.parts()), allow_private=allow_private)
         self._due = float("-inf")
         self._busy = threading.Lock()
 

@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 from ...clock import instant
 from ...globs import GLOB_LIMIT
 from ...redact import mask_text
-from ..evaluation.state_machine import Labels
-from ..notification import LOCAL, Note
+from ..evaluation.state_machine import AlertLabels
+from ..notification import LOCAL, Notification
 from ..rules.metrics import METRICS
-from .channels.base import Line, Message
+from .channels.base import Message, MessageLine
 
 MAX_LABEL = 200
 MAX_DETAIL = 300
@@ -36,13 +36,13 @@ _KINDS: dict[str, MessageKind] = {
 }
 
 
-class Links:
+class PageLinks:
     """Absolute URLs of pages, from the configured public URL and nothing else; None without one."""
 
     def __init__(self, public_url: str | None) -> None:
         self._base = public_url.rstrip("/") if public_url else None
 
-    def about(self, labels: Labels) -> str | None:
+    def about(self, labels: AlertLabels) -> str | None:
         """The page of a queue, or of all alerts."""
         if labels.source and labels.backend and labels.queue:
             url = self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
@@ -50,13 +50,13 @@ class Links:
                 return url
         return self._url("/alerts")
 
-    def ack(self, note: Note) -> str | None:
+    def ack(self, note: Notification) -> str | None:
         """The page that acknowledges an episode; None for one told without the store, which no page knows."""
         if note.episode.startswith(LOCAL):
             return None
         return self._url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
 
-    def silence(self, note: Note) -> str | None:
+    def silence(self, note: Notification) -> str | None:
         """The form of a silence for what the note is about, filled in."""
         labels = {name: glob_of(value) for name, value in note.labels.items().items()}
         return self._url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
@@ -68,8 +68,8 @@ class Links:
 def compose(
     message_id: str,
     kind: str,
-    notes: Sequence[Note],
-    links: Links,
+    notes: Sequence[Notification],
+    links: PageLinks,
     channel: str,
     threads: Mapping[str, str] | None = None,
     unnamed: Collection[str] = (),
@@ -129,7 +129,7 @@ def glob_of(name: str) -> str:
     return "".join(typed)
 
 
-def subject(labels: Labels) -> str:
+def subject(labels: AlertLabels) -> str:
     """What an instance looks at, in words."""
     if labels.queue is not None:
         queue = "all queues" if labels.queue == "*" else labels.queue  # the entry of what a library keeps for all
@@ -141,23 +141,23 @@ def subject(labels: Labels) -> str:
     return f"channel {labels.channel}" if labels.channel is not None else "all together"
 
 
-def _title(worst: Note, count: int) -> str:
+def _title(worst: Notification, count: int) -> str:
     if count == 1:
         return f"{worst.rule_name}: {subject(worst.labels)}"
     return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'places'}"
 
 
-def _ended_at(note: Note, ends: Mapping[str, Note]) -> float | None:
+def _ended_at(note: Notification, ends: Mapping[str, Notification]) -> float | None:
     return ends.get(note.fp, note).ended_at
 
 
-def _worst_first(note: Note) -> tuple[bool, float]:
+def _worst_first(note: Notification) -> tuple[bool, float]:
     upwards = note.op in ("gt", "ge")
     value = 0.0 if note.value is None else note.value
     return note.value is None, -value if upwards else value
 
 
-def _line(note: Note, end: Note | None, links: Links) -> Line:
+def _line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
     metric = METRICS.get(note.metric)
     unit = metric.unit if metric else "count"
     peak = end.peak if end is not None else note.peak
@@ -171,7 +171,7 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
     label = subject(note.labels)
     if note.detail:
         label = f"{label}: {mask_text(note.detail)[:MAX_DETAIL]}"
-    return Line(
+    return MessageLine(
         label=label,
         value_text=value,
         threshold_text=f"{OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
@@ -181,7 +181,7 @@ def _line(note: Note, end: Note | None, links: Links) -> Line:
     )
 
 
-def _since(note: Note, end: Note | None) -> str | None:
+def _since(note: Notification, end: Notification | None) -> str | None:
     began = instant(note.started_at)
     if began is None or note.started_at is None:
         return None

@@ -17,7 +17,7 @@ from ...sources.source import Reply
 from ...store.packing import unpack
 from ...store.redis_store import Store
 from .. import keys
-from ..notification import Note, Queued
+from ..notification import Notification, QueuedNotification
 from ..store import ENQUEUE, count, message_fields, message_keys
 
 VISIBILITY_MS = 60_000
@@ -302,7 +302,7 @@ return mended
 """
 
 
-class Attempt(Value, frozen=True, kw_only=True, omit_defaults=True):
+class DeliveryAttempt(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt, as the page of deliveries shows it. No secret of a channel is in it."""
 
     id: str
@@ -322,21 +322,21 @@ class Attempt(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ClaimedNotification:
     """One message of a claim; `orphan`: the channel never got the beginning of its episode.
 
     `thread` = id under which that beginning went out, together with others perhaps; empty when nobody knows any more.
     """
 
     id: str
-    note: Note
+    note: Notification
     orphan: bool
     thread: str
     unnamed: bool = False  # the channel was told of the episode as one of a number, not by its name
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class NotificationClaim:
     """What is to be sent as one message. `kind` is `both` when members come in pairs of beginning and end."""
 
     id: str
@@ -345,7 +345,7 @@ class Claim:
     attempts: int
     age_s: float
     kind: str
-    members: tuple[Member, ...]
+    members: tuple[ClaimedNotification, ...]
 
     @property
     def fallback(self) -> str | None:
@@ -362,7 +362,7 @@ class Outbox:
 
     def claim(
         self, channel: str, token: str, *, groups: bool, spacing_s: float, names: int = MAX_GROUP
-    ) -> Claim | None:
+    ) -> NotificationClaim | None:
         """What is to be sent next on a channel, ours for 60 s; None when nothing is due.
 
         `names` = how many episodes one message can name: no more ends go into one.
@@ -385,21 +385,21 @@ class Outbox:
         if not answer:
             return None
         lead, attempts, now_ms, made_ms, *rows = answer
-        members: list[Member] = []
+        members: list[ClaimedNotification] = []
         kind = ""
         for name, body, merged, orphan, thread, unnamed in rows:
-            note = unpack(body, Note)
+            note = unpack(body, Notification)
             kind = merged.decode("ascii", "replace")
             if note is not None:
-                members.append(Member(_text(name), note, orphan == b"1", _text(thread), unnamed == b"1"))
+                members.append(ClaimedNotification(_text(name), note, orphan == b"1", _text(thread), unnamed == b"1"))
         age_s = max(0.0, (count(now_ms) - (count(made_ms) or count(now_ms))) / 1000)
-        return Claim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
+        return NotificationClaim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
 
     def done(
         self,
-        claim: Claim,
+        claim: NotificationClaim,
         outcome: str,
-        attempt: Attempt,
+        attempt: DeliveryAttempt,
         *,
         fallback: str | None = None,
         named: Mapping[str, bool] | None = None,
@@ -421,7 +421,7 @@ class Outbox:
         )
         return bool(done)
 
-    def later(self, claim: Claim, wait_s: float, attempt: Attempt, *, counts: bool) -> bool:
+    def later(self, claim: NotificationClaim, wait_s: float, attempt: DeliveryAttempt, *, counts: bool) -> bool:
         """Try a claim again after `wait_s`; False when somebody else holds it by now."""
         done = self.store.script(
             _LATER,
@@ -449,7 +449,7 @@ class Outbox:
         for name in names:
             message_id = _text(name)
             channel = message_id.rpartition(":")[2]
-            attempt = Attempt(
+            attempt = DeliveryAttempt(
                 id=message_id,
                 channel=channel,
                 kind=message_id.split(":")[-3] if message_id.count(":") >= 3 else "",
@@ -461,7 +461,7 @@ class Outbox:
                 status="old",
                 answer="not delivered within 24 h",
             )
-            self.done(Claim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
+            self.done(NotificationClaim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
         return len(names)
 
     def tidy(self, now: float) -> None:
@@ -475,7 +475,7 @@ class Outbox:
         arguments = (keys.MAX_DEAD, VISIBILITY_MS, LONGEST_PAUSE_MS)
         return int(self.store.script(_MEND, (keys.UNSENT, keys.DEAD), *arguments))
 
-    def enqueue(self, message: Queued) -> bool:
+    def enqueue(self, message: QueuedNotification) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""
         return bool(self.store.script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 

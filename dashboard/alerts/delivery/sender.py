@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, QueuedeckError
 from ...redact import masked_logger
-from .channels.base import Channel, Delivered, Message
-from .message import Links, compose
-from .outbox import LONGEST_PAUSE_MS, OLDEST_MS, Attempt, Claim, Outbox
+from .channels.base import Channel, DeliveryResult, Message
+from .message import PageLinks, compose
+from .outbox import LONGEST_PAUSE_MS, OLDEST_MS, DeliveryAttempt, NotificationClaim, Outbox
 
 log = masked_logger(__name__)
 
@@ -35,10 +35,10 @@ def back_off_s(attempts: int, dice: random.Random) -> float:
     return dice.uniform(min(1.0, ceiling / 4), ceiling)
 
 
-class Notifier:
+class NotificationSender:
     """Delivers what the outbox holds, from `start` to `stop`."""
 
-    def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], links: Links) -> None:
+    def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], links: PageLinks) -> None:
         self._outbox = outbox
         self._channels = channels
         self._links = links
@@ -51,7 +51,7 @@ class Notifier:
         ]
         # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
         # again when its claim runs out, and the next one would wait for that.
-        self._unnoted: dict[str, tuple[Claim, Delivered, dict[str, bool]]] = {}
+        self._unnoted: dict[str, tuple[NotificationClaim, DeliveryResult, dict[str, bool]]] = {}
         self._asked: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
 
     def start(self) -> None:
@@ -106,21 +106,21 @@ class Notifier:
         if claim is None:
             return False
         if not claim.members:
-            self._close(claim, "skipped", Delivered(ok=False, status="unreadable"))
+            self._close(claim, "skipped", DeliveryResult(ok=False, status="unreadable"))
             return True
         if all(member.orphan for member in claim.members):
-            note = Delivered(ok=False, status="skipped", answer="the channel never got the beginning of it")
+            note = DeliveryResult(ok=False, status="skipped", answer="the channel never got the beginning of it")
             self._close(claim, "skipped", note, divert=True)
             return True
         if all(member.unnamed for member in claim.members):
-            note = Delivered(
+            note = DeliveryResult(
                 ok=False, status="skipped", answer="the channel was never notified of these alerts by name"
             )
             self._close(claim, "skipped", note)
             return True
         if claim.age_s * 1000 > OLDEST_MS:
             self._close(
-                claim, "dead", Delivered(ok=False, status="old", answer="not delivered within 24 h"), divert=True
+                claim, "dead", DeliveryResult(ok=False, status="old", answer="not delivered within 24 h"), divert=True
             )
             return True
         notes = [member.note for member in claim.members]
@@ -144,7 +144,7 @@ class Notifier:
             self._unnoted[name] = unnoted
             raise
 
-    def _settle(self, claim: Claim, delivered: Delivered, named: Mapping[str, bool]) -> None:
+    def _settle(self, claim: NotificationClaim, delivered: DeliveryResult, named: Mapping[str, bool]) -> None:
         if delivered.ok:
             self._close(claim, "sent", delivered, named=named)
         elif delivered.permanent:
@@ -160,9 +160,9 @@ class Notifier:
 
     def _close(
         self,
-        claim: Claim,
+        claim: NotificationClaim,
         outcome: str,
-        delivered: Delivered,
+        delivered: DeliveryResult,
         *,
         divert: bool = False,
         named: Mapping[str, bool] | None = None,
@@ -173,7 +173,7 @@ class Notifier:
             self._wake[fallback].set()
 
 
-def _named(claim: Claim, message: Message, shows: int) -> dict[str, bool]:
+def _named(claim: NotificationClaim, message: Message, shows: int) -> dict[str, bool]:
     """Of each episode that the message tells of for the first time, names, or ends: whether nobody need remember that
     its name was not told."""
     shown = {line.episode for line in message.lines[:shows][: message.most_named]}
@@ -183,9 +183,11 @@ def _named(claim: Claim, message: Message, shows: int) -> dict[str, bool]:
     return {note.episode: note.episode in shown for note in begins if note.kind in ("firing", "flapping", "reminder")}
 
 
-def _attempt(claim: Claim, outcome: str, delivered: Delivered, next_in_s: float | None = None) -> Attempt:
+def _attempt(
+    claim: NotificationClaim, outcome: str, delivered: DeliveryResult, next_in_s: float | None = None
+) -> DeliveryAttempt:
     note = claim.members[0].note if claim.members else None
-    return Attempt(
+    return DeliveryAttempt(
         id=claim.id,
         channel=claim.channel,
         kind=claim.kind,

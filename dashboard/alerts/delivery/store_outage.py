@@ -29,12 +29,12 @@ from ...errors import BackendUnavailable, Forbidden, QueuedeckError
 from ...model import Value
 from ...redact import masked_logger
 from ..evaluation.evaluator import fits
-from ..evaluation.state_machine import Labels
-from ..notification import LOCAL, Episode, Note
+from ..evaluation.state_machine import AlertLabels
+from ..notification import LOCAL, HistoryEntry, Notification
 from ..rules.rule import Rule, Severity
-from ..silences import Mutes
+from ..silences import ActiveSilences
 from .channels.base import Channel
-from .message import Links, compose
+from .message import PageLinks, compose
 from .sender import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 
 log = masked_logger(__name__)
@@ -49,14 +49,14 @@ _REFUSING = frozenset({"full", "readonly", "forbidden"})
 _REFUSAL = re.compile(r"MISCONF|NOREPLICAS|OOM|READONLY|NOPERM")
 
 
-class Spool(Value, frozen=True, kw_only=True):
+class OutageRecord(Value, frozen=True, kw_only=True):
     """One outage as it is kept on disk. `told` = channels that got the beginning, `ended_told` the end too."""
 
-    note: Note
+    note: Notification
     channels: tuple[str, ...]
     told: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
-    ended: Note | None = None
+    ended: Notification | None = None
     ended_told: tuple[str, ...] = ()
     recorded: bool = False
 
@@ -79,7 +79,7 @@ def spool_folder(configured: str | None) -> Path:
     return folder
 
 
-class LocalMode:
+class StoreOutageNotifier:
     """Told of every tick whether the store could be used. `failed` and `well` are called by one thread."""
 
     def __init__(
@@ -88,9 +88,9 @@ class LocalMode:
         source: str,
         interval_s: float,
         channels: Mapping[str, Channel],
-        links: Links,
+        links: PageLinks,
         folder: Path,
-        record: Callable[[Episode], None],
+        record: Callable[[HistoryEntry], None],
     ) -> None:
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
         self._source = source
@@ -106,7 +106,7 @@ class LocalMode:
         self._metric: str | None = None
         self._last = monotonic_s()
         self._began_at = 0.0
-        self._spool: Spool | None = None
+        self._spool: OutageRecord | None = None
         self._worked = False  # whether the store could ever be used
         self._guard = threading.Lock()
         self._change = threading.Event()
@@ -118,7 +118,9 @@ class LocalMode:
         """Whether this process speaks for its host."""
         return self._speaks
 
-    def failed(self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: Mutes, *, led: bool, epoch: int) -> None:
+    def failed(
+        self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: ActiveSilences, *, led: bool, epoch: int
+    ) -> None:
         """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows.
 
         `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
@@ -139,7 +141,7 @@ class LocalMode:
             return
         rule = rule_for(rules, self._metric, self._source)
         if rule is not None and self._failing_s >= _due_s(rule) + (0.0 if led else OTHERS_WAIT_S):
-            labels = Labels(source=self._source)
+            labels = AlertLabels(source=self._source)
             # By the clock of this host, since that of the store cannot be asked.
             if mutes.silence_of(rule.id, rule.severities[0], labels, now_s()) is None:
                 self._speak(rule, problem, epoch)
@@ -183,7 +185,7 @@ class LocalMode:
         severity = rule.severities[0]
         names = tuple(name for name in rule.speaks_to(severity) or self._channels if name in self._channels)
         episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
-        note = Note(
+        note = Notification(
             kind="firing",
             number=1,
             episode=episode,
@@ -193,7 +195,7 @@ class LocalMode:
             metric=rule.metric,
             severity=severity,
             at=now_s(),
-            labels=Labels(source=self._source),
+            labels=AlertLabels(source=self._source),
             op=rule.op,
             threshold=rule.threshold(severity),
             value=round(self._failing_s, 1) if rule.metric == UNREACHABLE else 1.0,
@@ -203,7 +205,7 @@ class LocalMode:
         )
         log.error("the store is out of use, told from here: %s", problem.message)
         with self._guard:
-            self._keep(Spool(note=note, channels=names))
+            self._keep(OutageRecord(note=note, channels=names))
         self._start_sender()
 
     def _adopt(self) -> None:
@@ -256,7 +258,7 @@ class LocalMode:
             senders.shutdown()  # each send in hand is noted
 
     @staticmethod
-    def _is_waiting(spool: Spool, name: str) -> bool:
+    def _is_waiting(spool: OutageRecord, name: str) -> bool:
         """Whether a channel has still to hear of the outage, or of its end."""
         if name in spool.given_up or name in spool.ended_told:
             return False
@@ -295,7 +297,7 @@ class LocalMode:
             self._keep(msgspec.structs.replace(self._spool, **changes))
         return 0.0
 
-    def _finish(self, spool: Spool) -> bool:
+    def _finish(self, spool: OutageRecord) -> bool:
         """Write a told outage into the history and let go of it; False while something is left to do."""
         if not spool.finished or spool.ended is None:
             return False
@@ -313,7 +315,7 @@ class LocalMode:
         self._release()
         return True
 
-    def _keep(self, spool: Spool) -> None:
+    def _keep(self, spool: OutageRecord) -> None:
         """Remember, on disk first: who comes next reads nothing older than what was seen here.
 
         A full disk costs that file, not the alert.
@@ -370,9 +372,9 @@ def _due_s(rule: Rule) -> float:
     return rule.for_s + (threshold if rule.metric == UNREACHABLE else 0.0)
 
 
-def _entry(note: Note) -> Episode:
+def _entry(note: Notification) -> HistoryEntry:
     lasted_s = max(0.0, note.ended_at - note.started_at) if note.ended_at and note.started_at else 0.0
-    return Episode(
+    return HistoryEntry(
         kind=note.kind,
         episode=note.episode,
         at=note.at,
@@ -390,15 +392,15 @@ def _entry(note: Note) -> Episode:
     )
 
 
-def _read(file: Path) -> Spool | None:
+def _read(file: Path) -> OutageRecord | None:
     try:
         with file.open("rb") as opened:
-            return msgspec.json.decode(opened.read(MAX_SPOOL_BYTES), type=Spool)
+            return msgspec.json.decode(opened.read(MAX_SPOOL_BYTES), type=OutageRecord)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def _write(file: Path, spool: Spool) -> None:
+def _write(file: Path, spool: OutageRecord) -> None:
     """Replace the file as a whole, so that a crash leaves the old one or the new one."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
     try:

@@ -44,7 +44,7 @@ class SourceFacts:
     rejected_per_min: float | None = None
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class PersistedDurations(msgspec.Struct, frozen=True, kw_only=True):
     """What another leader must know to go on; only what is not nought, so at most some 60 bytes a queue in trouble."""
 
     no_progress_s: dict[str, float] = msgspec.field(default_factory=dict)
@@ -56,7 +56,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class _Server:
+class _ServerDurations:
     """The last minutes of one Redis."""
 
     counters: deque[tuple[float, int | None, int | None]] = field(default_factory=deque)  # at, evicted, rejected
@@ -65,7 +65,7 @@ class _Server:
     limit: int | None = None
 
 
-class Memory:
+class DurationTracker:
     """Takes in samples in their order; not thread-safe."""
 
     def __init__(self) -> None:
@@ -75,15 +75,15 @@ class Memory:
         self._no_data: dict[str, float] = {}
         self._link_down: dict[str, float] = {}
         self._writable: set[str] = set()
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, _ServerDurations] = {}
         self._growth: dict[str, tuple[float, float | None]] = {}  # rises of the past, dead at the last point
         self._growth_of: int | None = None
         self.queues: dict[str, QueueFacts] = {}
         self.sources: dict[str, SourceFacts] = {}
 
-    def keep(self) -> Kept:
+    def keep(self) -> PersistedDurations:
         """What to store for another leader."""
-        return Kept(
+        return PersistedDurations(
             no_progress_s=_lasting(self._no_progress),
             paused_s=_lasting(self._paused),
             unreachable_s=_lasting(self._unreachable),
@@ -92,7 +92,7 @@ class Memory:
             writable=tuple(sorted(self._writable)),
         )
 
-    def adopt(self, kept: Kept) -> None:
+    def adopt(self, kept: PersistedDurations) -> None:
         """Go on where another leader stopped."""
         self._no_progress = dict(kept.no_progress_s)
         self._paused = dict(kept.paused_s)
@@ -168,7 +168,7 @@ class Memory:
             return facts
         facts.writes_refused = self._refused(name, source.health)
         facts.link_down_s = self._link_down_s(name, source.health, passed_s)
-        server = self._servers.setdefault(name, _Server())
+        server = self._servers.setdefault(name, _ServerDurations())
         _note(server, source.health, now)
         facts.evicted_per_min, facts.rejected_per_min = _per_min(server, 1), _per_min(server, 2)
         if server.limit and (source.health.memory_ratio or 0.0) > 0.5:
@@ -206,7 +206,7 @@ def _lasting(table: Mapping[str, float]) -> dict[str, float]:
     return {key: round(seconds, 3) for key, seconds in table.items() if seconds > 0}
 
 
-def _note(server: _Server, health: RedisHealth, now: float) -> None:
+def _note(server: _ServerDurations, health: RedisHealth, now: float) -> None:
     """Take in counters and memory; another run of the server, or a clock set back, begins anew."""
     stepped = bool(server.counters) and now < server.counters[-1][0]
     if health.run_id is None or health.run_id != server.run_id or stepped:
@@ -227,7 +227,7 @@ def _note(server: _Server, health: RedisHealth, now: float) -> None:
         server.used = deque([*list(server.used)[:-1:2], server.used[-1]])
 
 
-def _per_min(server: _Server, column: int) -> float | None:
+def _per_min(server: _ServerDurations, column: int) -> float | None:
     """The rise of a counter per minute within the window; None before there are two readings of one run."""
     if len(server.counters) < 2:
         return None

@@ -18,12 +18,12 @@ from ...model import QueueStats, Snapshot
 from ...sampling.recent_history import History, key_of
 from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, workers_of_library
 from ..rules.rule import Rule, Severity
-from ..silences import Mutes
+from ..silences import ActiveSilences
 from . import state_machine
-from .durations import Memory, QueueFacts
-from .reducers import Reducers
-from .rule_history import HourKeeper
-from .state_machine import Change, Health, Labels, Phase, Say, State
+from .durations import DurationTracker, QueueFacts
+from .reducers import FigureReducers
+from .rule_history import RuleHistoryRecorder
+from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, PendingNotification, StateChange
 
 UNREACHABLE = "redis.unreachable_s"
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -35,25 +35,25 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class CheckerContext:
     """What the checker knows beside the sample. `heartbeat_age_s`: since the last full tick, None before the second."""
 
     now: float  # by the store's clock
-    mutes: Mutes = field(default_factory=Mutes)
+    mutes: ActiveSilences = field(default_factory=ActiveSilences)
     heartbeat_age_s: float | None = None
     undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
     channels: tuple[str, ...] = ()  # ids of those that there are
 
 
-class Turn(msgspec.Struct, frozen=True, gc=False):
+class Transition(msgspec.Struct, frozen=True, gc=False):
     """What one tick did to one instance: `before` None = it is new."""
 
-    before: State | None
-    after: State
+    before: AlertState | None
+    after: AlertState
     rule: Rule | None
-    changes: tuple[Change, ...]
-    says: tuple[Say, ...]
+    changes: tuple[StateChange, ...]
+    says: tuple[PendingNotification, ...]
 
     @property
     def weighs(self) -> bool:
@@ -64,7 +64,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
             or self.changes
             or self.says
             or before.phase is not after.phase
-            or after.phase is Phase.PENDING
+            or after.phase is AlertPhase.PENDING
             or before.flapping != after.flapping
             or before.told != after.told
             or (before.unknown_s > 0) != (after.unknown_s > 0)
@@ -72,20 +72,20 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Breach:
     """A figure beyond a threshold, whatever the time it has held."""
 
     rule: Rule
     severity: Severity
-    labels: Labels
+    labels: AlertLabels
     value: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """One thing that a rule looks at: its figure, and the worst severity whose threshold that is beyond."""
 
-    labels: Labels
+    labels: AlertLabels
     figure: Figure
     severity: Severity | None
 
@@ -94,7 +94,7 @@ class Seen:
 class _Subject:
     """One thing a rule looks at, with its figure; `frozen` = nothing can be known of it now."""
 
-    labels: Labels
+    labels: AlertLabels
     figure: Figure
     frozen: bool = False
 
@@ -102,18 +102,18 @@ class _Subject:
 class Evaluator:
     """Evaluates one sample after the other; keeps the memory between them. Not thread-safe."""
 
-    def __init__(self, interval_s: float, memory: Memory | None = None) -> None:
-        self.memory = memory or Memory()
+    def __init__(self, interval_s: float, memory: DurationTracker | None = None) -> None:
+        self.memory = memory or DurationTracker()
         self.interval_s = interval_s
-        self.hours = HourKeeper(interval_s)
-        self._reducers = Reducers()
-        self._reducers_off = Reducers()  # of rules that are off: they take no room from those that are on
+        self.hours = RuleHistoryRecorder(interval_s)
+        self._reducers = FigureReducers()
+        self._reducers_off = FigureReducers()  # of rules that are off: they take no room from those that are on
         self._ages: dict[str, float] = {}  # how long each queue has been watched
         self._last_now: float | None = None
         self._keys: tuple[str, ...] = ()
-        self._labels: list[Labels] = []
+        self._labels: list[AlertLabels] = []
         self._facts: list[QueueFacts] = []  # of each queue of the sample
-        self._matches: dict[Rule, tuple[list[int], list[Labels]]] = {}
+        self._matches: dict[Rule, tuple[list[int], list[AlertLabels]]] = {}
 
     def settle(self, snapshot: Snapshot, grace_s: float) -> None:
         """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
@@ -125,9 +125,9 @@ class Evaluator:
         snapshot: Snapshot,
         history: History,
         rules: Sequence[Rule],
-        states: Mapping[str, State],
-        situation: Situation,
-    ) -> list[Turn]:
+        states: Mapping[str, AlertState],
+        situation: CheckerContext,
+    ) -> list[Transition]:
         """What the tick does: one Turn for each instance that is not simply well.
 
         `states` by fingerprint are all that are stored; those whose rule is gone or off are resolved here.
@@ -155,23 +155,23 @@ class Evaluator:
         self._reducers_off.sweep()
         return run.turns
 
-    def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Finding]:
+    def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
         """What one sample alone shows to be beyond a threshold, by rule, of each subject the worst severity only.
 
         For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
         """
-        found: list[Finding] = []
+        found: list[Breach] = []
         judged = [rule for rule in in_order(rules) if rule.reducer == "last"]
-        for rule, things in self.look(snapshot, History(), judged, Situation(now=snapshot.sampled_at)):
+        for rule, things in self.look(snapshot, History(), judged, CheckerContext(now=snapshot.sampled_at)):
             for seen in things:
                 if seen.severity is not None:
                     value = None if seen.figure is IDLE else seen.figure
-                    found.append(Finding(rule, seen.severity, seen.labels, value))
+                    found.append(Breach(rule, seen.severity, seen.labels, value))
         return found
 
     def look(
-        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: Situation
-    ) -> Iterator[tuple[Rule, list[Seen]]]:
+        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: CheckerContext
+    ) -> Iterator[tuple[Rule, list[Observation]]]:
         """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
         self.memory.observe(snapshot, history, situation.now, 0.0)
         if snapshot.history_version and not history.version:  # the page has it from its next look on
@@ -189,7 +189,7 @@ class Evaluator:
                 ],
             )
 
-    def last_seen(self, rule: Rule) -> list[Seen]:
+    def last_seen(self, rule: Rule) -> list[Observation]:
         """What a rule judged in the last tick, its reducer taken into account; on or off."""
         return [seen(rule, labels, figure) for labels, figure in self.hours.seen(rule)]
 
@@ -197,13 +197,15 @@ class Evaluator:
         keys = tuple(map(key_of, queues))
         if keys != self._keys:
             self._keys = keys
-            self._labels = [Labels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues]
+            self._labels = [
+                AlertLabels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues
+            ]
             self._matches = {}
         self._facts = list(map(self.memory.queues.__getitem__, keys))
         ages = self._ages
         self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
 
-    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[Labels]]:
+    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[AlertLabels]]:
         """(positions of the queues within the rule's scope, their labels); kept while queues and rule stay the same."""
         found = self._matches.get(rule)
         if found is None:
@@ -220,7 +222,7 @@ class Evaluator:
             return list(map(take, queues, facts, repeat(least)))
         return [take(queues[index], facts[index], least) for index in indexes]
 
-    def reduced(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
+    def reduced(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
         """`figure` as the rule's reducer makes it."""
         reducers = self._reducers if rule.enabled else self._reducers_off
         return reducers.reduce(rule, labels, figure, now)
@@ -229,13 +231,13 @@ class Evaluator:
         """Whether the queue at that position has still to settle."""
         return self._ages[self._keys[index]] < rule.new_instance_grace_s
 
-    def labels(self, index: int) -> Labels:
+    def labels(self, index: int) -> AlertLabels:
         """Of the queue at that position."""
         return self._labels[index]
 
 
-def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
-    found: dict[str, dict[Labels, list[State]]] = {}
+def _by_rule(states: Iterable[AlertState]) -> dict[str, dict[AlertLabels, list[AlertState]]]:
+    found: dict[str, dict[AlertLabels, list[AlertState]]] = {}
     for state in states:
         of_rule = found.get(state.rule_id)
         if of_rule is None:
@@ -248,13 +250,13 @@ def _by_rule(states: Iterable[State]) -> dict[str, dict[Labels, list[State]]]:
     return found
 
 
-def seen(rule: Rule, labels: Labels, figure: Figure) -> Seen:
+def seen(rule: Rule, labels: AlertLabels, figure: Figure) -> Observation:
     """A figure, already reduced, as the rule judges it."""
     number = float(figure) if isinstance(figure, AtLeast) else figure
     for severity in rule.severities:
-        if state_machine.judge(rule, severity, figure)[0] is Health.BREACH:
-            return Seen(labels, number, severity)
-    return Seen(labels, number, None)
+        if state_machine.judge(rule, severity, figure)[0] is FigureHealth.BREACH:
+            return Observation(labels, number, severity)
+    return Observation(labels, number, None)
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:
@@ -297,7 +299,7 @@ class _Run:
     """One tick."""
 
     def __init__(
-        self, evaluator: Evaluator, snapshot: Snapshot, situation: Situation, states: Mapping[str, State]
+        self, evaluator: Evaluator, snapshot: Snapshot, situation: CheckerContext, states: Mapping[str, AlertState]
     ) -> None:
         self._evaluator = evaluator
         self._snapshot = snapshot
@@ -309,11 +311,11 @@ class _Run:
         self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
         self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
         self.muting: set[str] = set()  # ids of rules that mute others
-        self._firing: dict[str, list[Labels]] = {}  # by rule, of those
+        self._firing: dict[str, list[AlertLabels]] = {}  # by rule, of those
         self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of a rule, where no channel is its subject
-        self.turns: list[Turn] = []
+        self.turns: list[Transition] = []
 
-    def rule(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+    def rule(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
         """Evaluate one rule; `by_labels` = its stored states, which are used up."""
         if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
             self._each_queue(rule, by_labels)
@@ -357,7 +359,7 @@ class _Run:
         evaluator.hours.see(rule, labels, known)
         return figures
 
-    def _each_queue(self, rule: Rule, by_labels: dict[Labels, list[State]]) -> None:
+    def _each_queue(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
         """Every queue in scope. The first lines of the loop are all that most queues cost."""
         evaluator, queues = self._evaluator, self._snapshot.queues
         mildest = rule.threshold(rule.severities[-1])
@@ -365,7 +367,7 @@ class _Run:
         careful = rule.no_data == "breach"
         figures = self._figures(rule)
         for index, figure in zip(evaluator.matches(rule, queues)[0], figures, strict=True):
-            known: list[State] | None = None
+            known: list[AlertState] | None = None
             if by_labels:
                 known = by_labels.pop(evaluator.labels(index), None)
             if known is None:
@@ -392,15 +394,15 @@ class _Run:
                     continue
                 figure = metric.take_source(source, self._evaluator.memory.sources[source.name])
                 frozen = not source.reachable and rule.metric != UNREACHABLE
-                yield _Subject(Labels(source=source.name), None if frozen else figure, frozen)
+                yield _Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
         elif metric.subject == "channel":
             told: Mapping[str, float] = (
                 situation.dead_messages if rule.metric == "notify.dead" else situation.undelivered_s
             )
             for channel in situation.channels:
-                yield _Subject(Labels(channel=channel), told.get(channel, 0.0))
+                yield _Subject(AlertLabels(channel=channel), told.get(channel, 0.0))
         else:
-            yield _Subject(Labels(), situation.heartbeat_age_s)
+            yield _Subject(AlertLabels(), situation.heartbeat_age_s)
 
     def _queues(self, rule: Rule) -> Iterator[_Subject]:
         queues = self._snapshot.queues
@@ -432,7 +434,7 @@ class _Run:
             unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
             if unknown or any(isinstance(number, AtLeast) for number in known):
                 figure = AtLeast(figure)
-        yield _Subject(Labels(), figure, frozen=figure is None and not whole)
+        yield _Subject(AlertLabels(), figure, frozen=figure is None and not whole)
 
     def _libraries(self, rule: Rule) -> Iterator[_Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}
@@ -443,14 +445,16 @@ class _Run:
         for (source, backend), queues in groups.items():
             frozen = source in self._down
             figure = None if frozen else workers_of_library(queues)
-            yield _Subject(Labels(source=source, backend=backend), figure, frozen)
+            yield _Subject(AlertLabels(source=source, backend=backend), figure, frozen)
 
-    def _missing(self, rule: Rule, labels: Labels, state: State) -> None:
+    def _missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
         """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
         if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
             interval_s = self._evaluator.interval_s
             self._turn(
-                rule, state, state_machine.step(rule, state, Health.UNKNOWN, None, self._situation.now, interval_s)
+                rule,
+                state,
+                state_machine.step(rule, state, FigureHealth.UNKNOWN, None, self._situation.now, interval_s),
             )
         elif (
             state.metric != rule.metric
@@ -462,10 +466,10 @@ class _Run:
             after = state_machine.absent(state, self._situation.now, self._evaluator.interval_s)
             self._turn(rule, state, after)
 
-    def _still_in_scope(self, rule: Rule, labels: Labels) -> bool:
+    def _still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
         metric = METRICS[rule.metric]
         if rule.scope != "each":
-            return labels == Labels()
+            return labels == AlertLabels()
         if metric.subject != "queue":
             return labels.queue is None and fits(rule.source, labels.source or "")
         if labels.queue is None:
@@ -473,11 +477,13 @@ class _Run:
         place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
         return in_scope(rule, place)
 
-    def removed(self, state: State, reason: str) -> None:
+    def removed(self, state: AlertState, reason: str) -> None:
         """Resolve what nobody watches any more."""
         self._turn(None, state, state_machine.removed(state, self._situation.now, reason))
 
-    def _instance(self, rule: Rule, labels: Labels, figure: Figure, known: list[State], *, frozen: bool) -> None:
+    def _instance(
+        self, rule: Rule, labels: AlertLabels, figure: Figure, known: list[AlertState], *, frozen: bool
+    ) -> None:
         """Both severities of one subject, the worse one first."""
         worse_fires = False
         severities = rule.severities
@@ -493,8 +499,8 @@ class _Run:
                 before = state_machine.anew(rule, before)
             if frozen and before is None:
                 continue
-            health, value = (Health.UNKNOWN, None) if frozen else state_machine.judge(rule, severity, figure)
-            if before is None and health is not Health.BREACH:
+            health, value = (FigureHealth.UNKNOWN, None) if frozen else state_machine.judge(rule, severity, figure)
+            if before is None and health is not FigureHealth.BREACH:
                 continue
             state = before or state_machine.begin(rule, severity, labels, self._situation.now)
             moved = state_machine.step(rule, state, health, value, self._situation.now, self._evaluator.interval_s)
@@ -507,8 +513,8 @@ class _Run:
     def _turn(
         self,
         rule: Rule | None,
-        before: State | None,
-        moved: tuple[State, Change | None],
+        before: AlertState | None,
+        moved: tuple[AlertState, StateChange | None],
         *,
         inhibited: bool = False,
     ) -> None:
@@ -528,9 +534,9 @@ class _Run:
             acked=situation.mutes.acked(after),
             channels=self._channels_for(rule, after) if rule else (),
         )
-        self.turns.append(Turn(before, after, rule, (change,) if change else (), says))
+        self.turns.append(Transition(before, after, rule, (change,) if change else (), says))
 
-    def _channels_for(self, rule: Rule, state: State) -> tuple[str, ...]:
+    def _channels_for(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
         if state.labels.channel is not None:
             return channels_for(rule, state, self._situation.channels)
         key = (rule.id, state.severity)
@@ -539,7 +545,7 @@ class _Run:
             found = self._channels[key] = channels_for(rule, state, self._situation.channels)
         return found
 
-    def _muted(self, rule: Rule, state: State) -> bool:
+    def _muted(self, rule: Rule, state: AlertState) -> bool:
         if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:
             return True
         for name in rule.inhibited_by:
@@ -548,7 +554,7 @@ class _Run:
         return self._situation.mutes.silence_of(rule.id, state.severity, state.labels, self._situation.now) is not None
 
 
-def channels_for(rule: Rule, state: State, existing: Sequence[str]) -> tuple[str, ...]:
+def channels_for(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:
     """Ids of the channels that hear of a state. Of a channel in trouble the others are told."""
     wanted: Iterable[str] = rule.speaks_to(Severity(state.severity)) or existing
     found = tuple(channel for channel in wanted if channel in existing)

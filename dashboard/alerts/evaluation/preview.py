@@ -19,17 +19,17 @@ from ...sampling.recent_history import History, Point, QueueHistory, Series
 from ..rules.metrics import IDLE, METRICS
 from ..rules.rule import Rule, Severity
 from ..silences import Silence
-from .durations import Kept
-from .evaluator import Evaluator, Seen, Situation, fits, in_scope, seen
-from .reducers import Reducers
-from .rule_history import MAX_RULES, POINTS, Hours, mark
-from .state_machine import Labels, State
+from .durations import PersistedDurations
+from .evaluator import CheckerContext, Evaluator, Observation, fits, in_scope, seen
+from .reducers import FigureReducers
+from .rule_history import MAX_RULES, POINTS, RuleHistories, mark
+from .state_machine import AlertLabels, AlertState
 
 MAX_SPOTS = 20
 # What the leader saw counts for so long, and for three ticks at least; it is stored every ten seconds.
 SIGHTS_FOR_S = 30.0
 HOUR_S = 3600.0
-_NO_LABELS = Labels()
+_NO_LABELS = AlertLabels()
 
 
 # What a preview goes by: the newest sample; what the checker judged within the last seconds; or the newest sample with
@@ -38,24 +38,24 @@ Basis = Literal["sample", "checker", "history"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class RuleMatch:
     """One thing that a rule looks at. `value` None: nothing is known, or the question does not arise now."""
 
-    labels: Labels
+    labels: AlertLabels
     value: float | None
     severity: Severity | None
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class RulePreview:
     """What a rule sees now. `beyond`, worst first, are MAX_SPOTS at most of the `warnings` + `criticals` there are."""
 
-    beyond: tuple[Spot, ...]
+    beyond: tuple[RuleMatch, ...]
     criticals: int
     warnings: int
     looked_at: int
     unknown: int  # of them, those whose figure is not known
-    worst: Spot | None  # beyond or not; None while no figure is known
+    worst: RuleMatch | None  # beyond or not; None while no figure is known
     judged: bool  # False: the rule judges a window of time, of which nothing is known here
     basis: Basis = "sample"
 
@@ -73,7 +73,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Trend:
     """A figure in the last hour, oldest first, aligned at the end, in `slots` places for the whole hour.
 
     `note` = how it differs from what is judged. `since`: the checker has watched it from then on (seconds since 1970);
@@ -88,33 +88,33 @@ class Past:
     of_all: bool = False  # whether `points` is that too
 
 
-class Sight(Value, frozen=True, kw_only=True):
+class RuleObservation(Value, frozen=True, kw_only=True):
     """What the checker judged of one rule, which `mark` names with all its fields."""
 
     mark: str
-    preview: Preview
+    preview: RulePreview
 
 
-class Sights(Value, frozen=True, kw_only=True):
+class RuleObservations(Value, frozen=True, kw_only=True):
     """What the checker judged of the rules that one sample does not tell, by id; `at` by the store's clock."""
 
     at: float
-    rules: dict[str, Sight]
+    rules: dict[str, RuleObservation]
 
 
-def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> Sights:
+def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> RuleObservations:
     """What the leader's last tick judged of those rules."""
     told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
-    return Sights(
+    return RuleObservations(
         at=now,
         rules={
-            rule.id: Sight(mark=_whole(rule), preview=_preview(rule, evaluator.last_seen(rule), "checker"))
+            rule.id: RuleObservation(mark=_whole(rule), preview=_preview(rule, evaluator.last_seen(rule), "checker"))
             for rule in told
         },
     )
 
 
-def sound(sights: Sights) -> bool:
+def sound(sights: RuleObservations) -> bool:
     """Whether all in it can be shown: it was read from a Redis that others write to as well."""
     numbers = [sights.at]
     for sight in sights.rules.values():
@@ -131,11 +131,11 @@ def previews(
     snapshot: Snapshot,
     history: History,
     rules: Sequence[Rule],
-    situation: Situation,
-    kept: Kept | None,
+    situation: CheckerContext,
+    kept: PersistedDurations | None,
     interval_s: float,
-    sights: Sights | None = None,
-) -> Iterator[tuple[Rule, Preview]]:
+    sights: RuleObservations | None = None,
+) -> Iterator[tuple[Rule, RulePreview]]:
     """What each rule sees, whether it is on or off. `kept` = what the checker has added up, `sights` what it judged."""
     evaluator = Evaluator(interval_s)
     if kept is not None:
@@ -154,12 +154,12 @@ def previews(
 
 
 def _reduced(
-    rule: Rule, things: Iterable[Seen], snapshot: Snapshot, history: History, now: float
-) -> Sequence[Seen] | None:
+    rule: Rule, things: Iterable[Observation], snapshot: Snapshot, history: History, now: float
+) -> Sequence[Observation] | None:
     """What the rule's reducer makes of the history and the newest figure; None where no such history is kept."""
     if rule.metric not in _EXACT or not history.last_at:
         return None
-    reducers, found = Reducers(), []
+    reducers, found = FigureReducers(), []
     down = {source.name for source in snapshot.sources if not source.reachable}
     for each in things:
         if each.labels.source in down:
@@ -174,13 +174,13 @@ def _reduced(
     return found
 
 
-def _preview(rule: Rule, seen: Sequence[Seen], basis: Basis) -> Preview:
+def _preview(rule: Rule, seen: Sequence[Observation], basis: Basis) -> RulePreview:
     judged = rule.reducer == "last" or basis != "sample"
     beyond = [each for each in seen if each.severity is not None] if judged else []
     criticals = sum(each.severity is Severity.CRITICAL for each in beyond)
     known = [each for each in seen if each.figure is not None and each.figure is not IDLE]
     worst = min(known, key=lambda each: _rank(rule, each), default=None)
-    return Preview(
+    return RulePreview(
         beyond=tuple(_spot(each) for each in sorted(beyond, key=lambda each: _rank(rule, each))[:MAX_SPOTS]),
         criticals=criticals,
         warnings=len(beyond) - criticals,
@@ -192,27 +192,29 @@ def _preview(rule: Rule, seen: Sequence[Seen], basis: Basis) -> Preview:
     )
 
 
-def _rank(rule: Rule, seen: Seen) -> tuple[bool, float]:
+def _rank(rule: Rule, seen: Observation) -> tuple[bool, float]:
     value = None if seen.figure is IDLE else seen.figure
     number = 0.0 if value is None else float(value)
     return seen.severity is not Severity.CRITICAL, -number if rule.worsens_upwards else number
 
 
-def _spot(seen: Seen) -> Spot:
-    return Spot(seen.labels, None if seen.figure is IDLE else seen.figure, seen.severity)
+def _spot(seen: Observation) -> RuleMatch:
+    return RuleMatch(seen.labels, None if seen.figure is IDLE else seen.figure, seen.severity)
 
 
-def past(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+def past(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
     """The last hour of what a rule would see at `labels`, by the sampler; None for a metric whose history it does not
     keep."""
     found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
     if found is None:
         return None
     note = found.note if rule.reducer == "last" else "each point is one figure, the rule judges a window of them"
-    return Past(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
+    return Trend(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
 
 
-def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, hours: Hours | None) -> Past | None:
+def hour(
+    rule: Rule, worst: RuleMatch | None, snapshot: Snapshot, history: History, hours: RuleHistories | None
+) -> Trend | None:
     """The last hour of `worst`, the worst thing that the rule sees now: as the checker judged it, and where the sampler
     knows the very same figure for longer, by the sampler. None where neither keeps it."""
     judged = _judged(rule, worst, snapshot.sampled_at, hours)
@@ -227,7 +229,7 @@ def hour(rule: Rule, worst: Spot | None, snapshot: Snapshot, history: History, h
     return replace(sampled, since=judged.since)
 
 
-def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> Past | None:
+def _judged(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHistories | None) -> Trend | None:
     """By the checker: full minutes, and the figure of now. Of rules that look at the same figures, which a copy does
     before and after it is stored, that one counts that has been watched the longest."""
     if hours is None:
@@ -244,7 +246,7 @@ def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> 
     line = next(lines, None)
     envelope = (*found.worst, *newest)
     since = found.since if line is None else max(found.since, hours.at - len(line) * hours.step_s)
-    return Past(
+    return Trend(
         points=envelope if line is None else (*line, *newest),
         slots=POINTS + 1,
         since=since if now - since < HOUR_S else None,
@@ -254,21 +256,23 @@ def _judged(rule: Rule, worst: Spot | None, now: float, hours: Hours | None) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Muted:
+class SilencePreview:
     """What a silence matches: alerts that fire or are about to, and how many rules and queues it is about."""
 
-    alerts: tuple[State, ...]
+    alerts: tuple[AlertState, ...]
     rules: tuple[Rule, ...]  # switched on
     queues: int
     of_queues: int
 
 
-def muted(silence: Silence, states: Iterable[State], snapshot: Snapshot | None, rules: Iterable[Rule]) -> Muted:
+def muted(
+    silence: Silence, states: Iterable[AlertState], snapshot: Snapshot | None, rules: Iterable[Rule]
+) -> SilencePreview:
     """What `silence` would keep quiet while it holds, whenever that is."""
     now = silence.starts_at
     anytime = msgspec.structs.replace(silence, weekly=None)
     queues = snapshot.queues if snapshot else ()
-    return Muted(
+    return SilencePreview(
         alerts=tuple(state for state in states if anytime.mutes(state.rule_id, state.severity, state.labels, now)),
         rules=tuple(rule for rule in rules if rule.enabled and fits(silence.rule, rule.id)),
         queues=sum(
@@ -302,25 +306,25 @@ _QUEUES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
 _EXACT = {*(name for name, (_, note) in _QUEUES.items() if note is None), "redis.memory_ratio"}
 
 
-def _of_source(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+def _of_source(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
     if rule.metric != "redis.memory_ratio":
         return None
     limit = next((each.health.maxmemory_bytes for each in snapshot.sources if each.name == labels.source), None)
     if not limit:
         return None
     series = history.memory.get(labels.source or "", ())
-    return Past(tuple(None if used is None else used / limit for used in series))
+    return Trend(tuple(None if used is None else used / limit for used in series))
 
 
-def _of_queues(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Past | None:
+def _of_queues(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
     if METRICS[rule.metric].subject != "queue" or rule.metric not in _QUEUES:
         return None
     take, note = _QUEUES[rule.metric]
     if labels != _NO_LABELS:
         series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
-        return Past(take(series) if series else (), note)
+        return Trend(take(series) if series else (), note)
     every = [take(series) for queue in snapshot.queues if in_scope(rule, queue) and (series := history.of(queue))]
-    return Past(_joined(every, sum if rule.scope == "sum" else max), note)
+    return Trend(_joined(every, sum if rule.scope == "sum" else max), note)
 
 
 def _joined(every: Sequence[Series], join: Callable[[Iterable[float]], float]) -> Series:

@@ -7,20 +7,20 @@ from collections.abc import Iterable
 
 from ..rules.metrics import IDLE, AtLeast, Figure
 from ..rules.rule import Rule
-from .state_machine import Labels
+from .state_machine import AlertLabels
 
 MAX_POINTS = 1000  # of one instance: older ones fall out, so a long window of quick samples tells of less time
 MAX_SERIES = 20_000
 
 
-class Reducers:
+class FigureReducers:
     """Keeps the figures of the rules whose reducer is not `last`. Lost with the process: a window then begins anew."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, int, Labels], deque[tuple[float, float]]] = {}
-        self._touched: set[tuple[str, int, Labels]] = set()
+        self._series: dict[tuple[str, int, AlertLabels], deque[tuple[float, float]]] = {}
+        self._touched: set[tuple[str, int, AlertLabels]] = set()
 
-    def reduce(self, rule: Rule, labels: Labels, figure: Figure, now: float) -> Figure:
+    def reduce(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
         """The figure that the rule compares; None while the newest one is unknown."""
         if rule.reducer == "last":
             return figure
@@ -43,7 +43,7 @@ class Reducers:
         # How fast a figure changes that may be larger nobody knows.
         return None if rule.reducer not in ("min", "max", "mean", "p95") else AtLeast(reduced)
 
-    def fill(self, rule: Rule, labels: Labels, points: Iterable[tuple[float, float]]) -> None:
+    def fill(self, rule: Rule, labels: AlertLabels, points: Iterable[tuple[float, float]]) -> None:
         """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""
         self._series[rule.id, rule.version, labels] = deque(points, maxlen=MAX_POINTS)
 

@@ -18,7 +18,7 @@ from ...model import Value
 from ...sampling.recent_history import Point, Series
 from ..rules.metrics import IDLE, Figure
 from ..rules.rule import Rule
-from .state_machine import Labels
+from .state_machine import AlertLabels
 
 STEP_S = 60.0
 POINTS = 60
@@ -30,31 +30,31 @@ WORST = 5  # stored of one rule, at most
 _UNKNOWN = math.nan
 
 
-class Line(Value, frozen=True, kw_only=True):
+class TrackedSeries(Value, frozen=True, kw_only=True):
     """The hour of one thing, oldest first, up to `at` of the Hours; None is unknown, or the question did not arise."""
 
-    labels: Labels
+    labels: AlertLabels
     points: Series
 
 
-class Hour(Value, frozen=True, kw_only=True):
+class RuleHistory(Value, frozen=True, kw_only=True):
     """The hour of one rule. `since`: watched in this way from then on, in seconds since 1970 by the store's clock."""
 
     mark: str  # of what the rule looks at and how, see `mark`
     since: float
     worst: Series  # over all that it looks at
-    lines: tuple[Line, ...] = ()  # of those that are the worst now
+    lines: tuple[TrackedSeries, ...] = ()  # of those that are the worst now
 
 
-class Hours(Value, frozen=True, kw_only=True):
+class RuleHistories(Value, frozen=True, kw_only=True):
     """The hours of all rules by id; the newest point ended `at`, in seconds since 1970 by the store's clock."""
 
     at: float
     step_s: float  # from point to point
-    rules: dict[str, Hour]
+    rules: dict[str, RuleHistory]
 
 
-def sound(hours: Hours) -> bool:
+def sound(hours: RuleHistories) -> bool:
     """Whether all in it can be drawn: it was read from a Redis that others write to as well."""
     numbers = [hours.at, hours.step_s]
     for hour in hours.rules.values():
@@ -83,15 +83,17 @@ class _Track:
     mark: str
     since: float
     worst: array[float]
-    lines: dict[Labels, array[float]] = field(default_factory=dict)
-    labels: Sequence[Labels] = ()
+    lines: dict[AlertLabels, array[float]] = field(default_factory=dict)
+    labels: Sequence[AlertLabels] = ()
     figures: Sequence[Figure] = ()  # of the last tick
     peaks: list[float | None] = field(default_factory=list)  # of this minute, as `labels`
-    gone: dict[Labels, float | None] = field(default_factory=dict)  # the peaks of what left `labels` within this minute
+    gone: dict[AlertLabels, float | None] = field(
+        default_factory=dict
+    )  # the peaks of what left `labels` within this minute
     touched: bool = True  # within this minute
 
 
-class HourKeeper:
+class RuleHistoryRecorder:
     """Takes in what the ticks judged, in their order; not thread-safe."""
 
     def __init__(self, interval_s: float) -> None:
@@ -114,7 +116,7 @@ class HourKeeper:
             self._close(minutes, stands=stands)
             self.at = began
 
-    def see(self, rule: Rule, labels: Sequence[Labels], figures: Sequence[Figure]) -> None:
+    def see(self, rule: Rule, labels: Sequence[AlertLabels], figures: Sequence[Figure]) -> None:
         """Note what a rule judged of each thing it looks at; None where nothing is known of one.
 
         Cheap while `labels` is the very same list as in the last tick. Neither may be changed later.
@@ -129,13 +131,13 @@ class HourKeeper:
         track.labels, track.figures, track.touched = labels, figures, True
         track.peaks = _merged(track.peaks, figures, upwards=upwards)
 
-    def seen(self, rule: Rule) -> Iterator[tuple[Labels, Figure]]:
+    def seen(self, rule: Rule) -> Iterator[tuple[AlertLabels, Figure]]:
         """What the rule judged in the last tick."""
         track = self._tracks.get(rule.id)
         if track is not None and track.rule is rule:
             yield from zip(track.labels, track.figures, strict=True)
 
-    def points(self, rule_id: str, labels: Labels) -> Series:
+    def points(self, rule_id: str, labels: AlertLabels) -> Series:
         """The hour of one thing with the minute that is under way, oldest first; () when nothing is kept of it."""
         track = self._tracks.get(rule_id)
         if track is None:
@@ -143,14 +145,14 @@ class HourKeeper:
         now = next((peak for each, peak in zip(track.labels, track.peaks, strict=True) if each == labels), None)
         return (*_series(track.lines.get(labels, ())), now)[-POINTS:]
 
-    def hours(self) -> Hours:
+    def hours(self) -> RuleHistories:
         """What to store."""
         most = min(WORST, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
-        return Hours(
+        return RuleHistories(
             at=self.at, step_s=STEP_S, rules={name: _hour(track, most) for name, track in self._tracks.items()}
         )
 
-    def adopt(self, hours: Hours, rules: Iterable[Rule], now: float) -> None:
+    def adopt(self, hours: RuleHistories, rules: Iterable[Rule], now: float) -> None:
         """Go on where another leader stopped; what nobody watched in between is a gap."""
         began = now // STEP_S * STEP_S
         missed = round((began - hours.at) / STEP_S)
@@ -215,11 +217,11 @@ def _worst(values: Iterable[float | None], *, upwards: bool) -> float | None:
     return max(known) if upwards else min(known)
 
 
-def _worst_lines(track: _Track, most: int) -> list[Labels]:
+def _worst_lines(track: _Track, most: int) -> list[AlertLabels]:
     """Those that are the worst in the newest minute, the worst first; what is unknown comes last."""
     sign = -1.0 if track.rule.worsens_upwards else 1.0
 
-    def rank(labels: Labels) -> float:
+    def rank(labels: AlertLabels) -> float:
         newest = track.lines[labels][-1]
         return math.inf if math.isnan(newest) else sign * newest
 
@@ -234,9 +236,9 @@ def _extend(line: array[float], point: float | None, minutes: int, *, stands: bo
     del line[:-POINTS]
 
 
-def _hour(track: _Track, most: int) -> Hour:
-    lines = (Line(labels=labels, points=_series(track.lines[labels])) for labels in _worst_lines(track, most))
-    return Hour(mark=track.mark, since=track.since, worst=_series(track.worst), lines=tuple(lines))
+def _hour(track: _Track, most: int) -> RuleHistory:
+    lines = (TrackedSeries(labels=labels, points=_series(track.lines[labels])) for labels in _worst_lines(track, most))
+    return RuleHistory(mark=track.mark, since=track.since, worst=_series(track.worst), lines=tuple(lines))
 
 
 def _series(line: Iterable[float]) -> Series:

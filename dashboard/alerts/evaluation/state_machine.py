@@ -24,7 +24,7 @@ FLAPS_UNTIL = 2
 Kind = Literal["firing", "resolved", "reminder", "flapping"]
 
 
-class Phase(StrEnum):
+class AlertPhase(StrEnum):
     """Where an instance stands."""
 
     OK = "ok"
@@ -33,7 +33,7 @@ class Phase(StrEnum):
     RECOVERING = "recovering"  # healthy, not yet for long enough
 
 
-class Health(StrEnum):
+class FigureHealth(StrEnum):
     """What one figure means to one severity."""
 
     BREACH = "breach"
@@ -44,7 +44,7 @@ class Health(StrEnum):
 
 # Of labels and states there are tens of thousands on a bad night, made anew each tick and never part of a cycle: the
 # collector need not walk them (gc=False).
-class Labels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
+class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
     """What an instance looks at; None where it is not that narrow."""
 
     source: str | None = None
@@ -60,7 +60,7 @@ class Labels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=Tr
         )
         return {name: value for name, value in pairs if value is not None}
 
-    def agree(self, other: Labels) -> bool:
+    def agree(self, other: AlertLabels) -> bool:
         """Whether no label that both have differs."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
@@ -69,7 +69,7 @@ class Labels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=Tr
         )
 
 
-class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One instance as it is stored. Instants are seconds since 1970 by the store's clock; they order and are shown,
     durations are added up."""
 
@@ -79,8 +79,8 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     metric: str
     severity: Severity
     threshold: float
-    labels: Labels = Labels()
-    phase: Phase = Phase.OK
+    labels: AlertLabels = AlertLabels()
+    phase: AlertPhase = AlertPhase.OK
     evaluated_at: float = 0.0
     held_s: float = 0.0  # breached for so long
     seen: int = 0  # samples of that
@@ -108,16 +108,16 @@ class State(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def active(self) -> bool:
         """Whether an incident is going on."""
-        return self.phase in (Phase.FIRING, Phase.RECOVERING)
+        return self.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)
 
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost with it."""
-        return self.phase is not Phase.OK or bool(self.told) or bool(self.events)
+        return self.phase is not AlertPhase.OK or bool(self.told) or bool(self.events)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """An episode began or ended."""
 
     kind: Literal["firing", "resolved"]
@@ -131,7 +131,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class PendingNotification:
     """What to tell: message `number` of its kind within the episode, to these channels."""
 
     kind: Kind
@@ -141,9 +141,9 @@ class Say:
     started_at: float | None
 
 
-def begin(rule: Rule, severity: Severity, labels: Labels, now: float) -> State:
+def begin(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
     """The state of an instance that was not there before."""
-    return State(
+    return AlertState(
         fp=fingerprint(rule.id, severity, labels.items()),
         rule_id=rule.id,
         rule_name=rule.title,
@@ -155,63 +155,63 @@ def begin(rule: Rule, severity: Severity, labels: Labels, now: float) -> State:
     )
 
 
-def anew(rule: Rule, state: State) -> State:
+def anew(rule: Rule, state: AlertState) -> AlertState:
     """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
     begun = begin(rule, state.severity, state.labels, state.evaluated_at)
     return replace(begun, events=state.events, flapping=state.flapping)
 
 
-def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[Health, float | None]:
+def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[FigureHealth, float | None]:
     """(what the figure means, the figure as a number)."""
     if figure is None:
-        unknown = {"keep": Health.UNKNOWN, "ok": Health.HEALTHY, "breach": Health.BREACH}
+        unknown = {"keep": FigureHealth.UNKNOWN, "ok": FigureHealth.HEALTHY, "breach": FigureHealth.BREACH}
         return unknown[rule.no_data], None
     if figure is IDLE:
-        return Health.HEALTHY, None
+        return FigureHealth.HEALTHY, None
     if isinstance(figure, AtLeast):
         return _judge_at_least(rule, severity, float(figure))
     if rule.breached(severity, figure):
-        return Health.BREACH, figure
-    return (Health.HEALTHY if rule.recovered(severity, figure) else Health.BETWEEN), figure
+        return FigureHealth.BREACH, figure
+    return (FigureHealth.HEALTHY if rule.recovered(severity, figure) else FigureHealth.BETWEEN), figure
 
 
-def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[Health, float | None]:
+def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[FigureHealth, float | None]:
     """As `judge`, of a figure that may be larger: what more would change is unknown."""
     breached = rule.breached(severity, least)
     if rule.worsens_upwards:
-        return (Health.BREACH, least) if breached else (Health.UNKNOWN, None)
-    return (Health.HEALTHY, least) if rule.recovered(severity, least) else (Health.UNKNOWN, None)
+        return (FigureHealth.BREACH, least) if breached else (FigureHealth.UNKNOWN, None)
+    return (FigureHealth.HEALTHY, least) if rule.recovered(severity, least) else (FigureHealth.UNKNOWN, None)
 
 
-def passed_s(state: State, now: float, interval_s: float) -> float:
+def passed_s(state: AlertState, now: float, interval_s: float) -> float:
     """The time since the last look that counts: a pause or a stepped clock gives at most two intervals, never less
     than nothing."""
     return min(max(now - state.evaluated_at, 0.0), 2 * interval_s)
 
 
 def step(
-    rule: Rule, state: State, health: Health, value: float | None, now: float, interval_s: float
-) -> tuple[State, Change | None]:
+    rule: Rule, state: AlertState, health: FigureHealth, value: float | None, now: float, interval_s: float
+) -> tuple[AlertState, StateChange | None]:
     """The state after one sample, and what changed by it."""
     passed = passed_s(state, now, interval_s)
-    if health is Health.UNKNOWN:
+    if health is FigureHealth.UNKNOWN:
         return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
     state = _seen(rule, state, value, now, passed)
-    if state.phase is Phase.FIRING and health is not Health.HEALTHY:  # most of what fires just goes on
+    if state.phase is AlertPhase.FIRING and health is not FigureHealth.HEALTHY:  # most of what fires just goes on
         return state, None
-    if state.phase is Phase.OK:
+    if state.phase is AlertPhase.OK:
         return _from_ok(rule, state, health, now)
-    if state.phase is Phase.PENDING:
+    if state.phase is AlertPhase.PENDING:
         return _from_pending(rule, state, health, now, passed)
-    if health is not Health.HEALTHY:
-        return replace(state, phase=Phase.FIRING, healthy_s=0.0), None
-    healthy_s = state.healthy_s + passed if state.phase is Phase.RECOVERING else 0.0
+    if health is not FigureHealth.HEALTHY:
+        return replace(state, phase=AlertPhase.FIRING, healthy_s=0.0), None
+    healthy_s = state.healthy_s + passed if state.phase is AlertPhase.RECOVERING else 0.0
     if healthy_s < rule.recover_for_s:
-        return replace(state, phase=Phase.RECOVERING, healthy_s=healthy_s), None
+        return replace(state, phase=AlertPhase.RECOVERING, healthy_s=healthy_s), None
     return _ended(state, now, None)
 
 
-def _seen(rule: Rule, state: State, value: float | None, now: float, passed: float) -> State:
+def _seen(rule: Rule, state: AlertState, value: float | None, now: float, passed: float) -> AlertState:
     """The state with a known figure noted, its phase as it was."""
     going_on = state.active
     return replace(
@@ -228,26 +228,28 @@ def _seen(rule: Rule, state: State, value: float | None, now: float, passed: flo
     )
 
 
-def _from_ok(rule: Rule, state: State, health: Health, now: float) -> tuple[State, Change | None]:
-    if health is not Health.BREACH:
+def _from_ok(rule: Rule, state: AlertState, health: FigureHealth, now: float) -> tuple[AlertState, StateChange | None]:
+    if health is not FigureHealth.BREACH:
         return state, None
-    return _fire_when_due(rule, replace(state, phase=Phase.PENDING, held_s=0.0, seen=1, peak=state.value), now)
+    return _fire_when_due(rule, replace(state, phase=AlertPhase.PENDING, held_s=0.0, seen=1, peak=state.value), now)
 
 
-def _from_pending(rule: Rule, state: State, health: Health, now: float, passed: float) -> tuple[State, Change | None]:
-    if health is not Health.BREACH:
-        return replace(state, phase=Phase.OK, held_s=0.0, seen=0, peak=None), None
+def _from_pending(
+    rule: Rule, state: AlertState, health: FigureHealth, now: float, passed: float
+) -> tuple[AlertState, StateChange | None]:
+    if health is not FigureHealth.BREACH:
+        return replace(state, phase=AlertPhase.OK, held_s=0.0, seen=0, peak=None), None
     peak = _worse(rule, state.peak, state.value)
     return _fire_when_due(rule, replace(state, held_s=state.held_s + passed, seen=state.seen + 1, peak=peak), now)
 
 
-def _fire_when_due(rule: Rule, state: State, now: float) -> tuple[State, Change | None]:
+def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertState, StateChange | None]:
     if state.held_s < rule.for_s or state.seen < rule.min_samples:
         return state, None
     episode = f"{state.fp}-{int(now * 1000):x}"
     fired = replace(
         state,
-        phase=Phase.FIRING,
+        phase=AlertPhase.FIRING,
         episode=episode,
         started_at=now,
         lasted_s=0.0,
@@ -255,11 +257,11 @@ def _fire_when_due(rule: Rule, state: State, now: float) -> tuple[State, Change 
         healthy_s=0.0,
         events=(*state.events, now),
     )
-    return fired, Change("firing", episode, now, started_at=now, value=state.value, peak=state.peak)
+    return fired, StateChange("firing", episode, now, started_at=now, value=state.value, peak=state.peak)
 
 
-def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]:
-    change = Change(
+def _ended(state: AlertState, now: float, reason: str | None) -> tuple[AlertState, StateChange]:
+    change = StateChange(
         "resolved",
         state.episode,
         now,
@@ -271,7 +273,7 @@ def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]
     )
     calm = replace(
         state,
-        phase=Phase.OK,
+        phase=AlertPhase.OK,
         held_s=0.0,
         seen=0,
         healthy_s=0.0,
@@ -283,32 +285,32 @@ def _ended(state: State, now: float, reason: str | None) -> tuple[State, Change]
     return calm, change
 
 
-def absent(state: State, now: float, interval_s: float) -> tuple[State, Change | None]:
+def absent(state: AlertState, now: float, interval_s: float) -> tuple[AlertState, StateChange | None]:
     """The state after a sample in which what it looks at was not there."""
     gone_s = state.absent_s + passed_s(state, now, interval_s)
     unknown_s = state.unknown_s + gone_s - state.absent_s
     state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
-    if gone_s < GONE_S or state.phase is Phase.OK:
+    if gone_s < GONE_S or state.phase is AlertPhase.OK:
         return state, None
     return removed(state, now, "gone")
 
 
-def removed(state: State, now: float, reason: str) -> tuple[State, Change | None]:
+def removed(state: AlertState, now: float, reason: str) -> tuple[AlertState, StateChange | None]:
     """The state after its rule, or what it looks at, ceased to be: nothing stays open for ever."""
     if state.active:
         return _ended(state, now, reason)
-    return replace(state, phase=Phase.OK, held_s=0.0, seen=0), None
+    return replace(state, phase=AlertPhase.OK, held_s=0.0, seen=0), None
 
 
 def speak(
-    state: State,
+    state: AlertState,
     now: float,
     *,
     rule: Rule | None,
     muted: bool,
     acked: bool,
     channels: Sequence[str],
-) -> tuple[State, tuple[Say, ...]]:
+) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
 
     An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
@@ -328,12 +330,12 @@ def speak(
     if flapping:
         if state.told:
             return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)
-        if state.phase is not Phase.FIRING or quiet or not channels:
+        if state.phase is not AlertPhase.FIRING or quiet or not channels:
             return state, ()
         return _said(_opened(state, channels), "flapping", tuple(channels))
     if not state.active:
         return _end_told(state, rule)
-    if state.phase is not Phase.FIRING or quiet or not channels:
+    if state.phase is not AlertPhase.FIRING or quiet or not channels:
         return state, ()
     if not state.told:
         return _said(_opened(state, channels), "firing", tuple(channels))
@@ -341,29 +343,29 @@ def speak(
         return _said(state, "firing", state.told_to)
     # Compared first, which costs nothing on a bad night: mostly all channels are told.
     if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
-        say = Say("firing", state.told, 1, untold, state.told_started_at)
+        say = PendingNotification("firing", state.told, 1, untold, state.told_started_at)
         return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _said(state, "reminder", state.told_to)
     return state, ()
 
 
-def _opened(state: State, channels: Sequence[str]) -> State:
+def _opened(state: AlertState, channels: Sequence[str]) -> AlertState:
     return replace(state, told=state.episode, told_to=tuple(channels), told_started_at=state.started_at, told_count=0)
 
 
-def _end_told(state: State, rule: Rule | None) -> tuple[State, tuple[Say, ...]]:
+def _end_told(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     if not state.told:
         return state, ()
-    told: tuple[Say, ...] = ()
+    told: tuple[PendingNotification, ...] = ()
     if rule is None or rule.notify_resolved:
         state, told = _said(state, "resolved", state.told_to)
     return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
 
 
-def _said(state: State, kind: Kind, to: tuple[str, ...]) -> tuple[State, tuple[Say, ...]]:
+def _said(state: AlertState, kind: Kind, to: tuple[str, ...]) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     number = state.told_count + 1
-    say = Say(kind, state.told, number, to, state.told_started_at)
+    say = PendingNotification(kind, state.told, number, to, state.told_started_at)
     return replace(state, told_count=number, quiet_s=0.0), (say,)
 
 

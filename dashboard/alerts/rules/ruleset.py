@@ -18,7 +18,7 @@ from .rule import Origin, Rule, parse, shipped
 log = masked_logger(__name__)
 
 
-class PageRule(Value, frozen=True, kw_only=True):
+class StoredRule(Value, frozen=True, kw_only=True):
     """A rule as it is stored: who wrote it when. One that shares its id with a shipped rule takes its place."""
 
     rule: dict[str, Any]
@@ -26,15 +26,15 @@ class PageRule(Value, frozen=True, kw_only=True):
     at: float
 
 
-class PageRules(Value, frozen=True, kw_only=True):
+class StoredRules(Value, frozen=True, kw_only=True):
     """All rules made on the page; `version` rises with each edit of any of them."""
 
     version: int = 0
-    rules: dict[str, PageRule] = msgspec.field(default_factory=dict)
+    rules: dict[str, StoredRule] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RuleInForce:
     """A rule in force and where it comes from; `problem`: a stored one that is no rule (any more), then off."""
 
     rule: Rule
@@ -44,7 +44,7 @@ class Entry:
     shipped: bool = False  # a rule of this id ships, so that removing the edit brings it back
 
 
-class Rulebook:
+class Ruleset:
     """Keeps what it read; the same bytes are not read twice. Thread-safe, since it only ever replaces one tuple."""
 
     def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, where: str = "rules") -> None:
@@ -56,7 +56,7 @@ class Rulebook:
             if rule.id in self._toml:
                 raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected each rule to have its own id")
             self._toml[rule.id] = rule
-        self._last: tuple[bytes, tuple[Entry, ...]] | None = None
+        self._last: tuple[bytes, tuple[RuleInForce, ...]] | None = None
 
     def read(self, values: Mapping[str, Any], where: str) -> Rule:
         """The rule that `values` describe; of a shipped rule's id they change only what they name.
@@ -83,7 +83,7 @@ class Rulebook:
                     f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; there is no {name!r}"
                 )
 
-    def entries(self, stored: bytes = b"") -> tuple[Entry, ...]:
+    def entries(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
         """All rules, those that are off too: shipped ones in their order, then the others by id."""
         last = self._last
         if last is not None and last[0] == stored:
@@ -91,16 +91,16 @@ class Rulebook:
         wrong = unreadable(stored)
         if wrong:
             log.warning("rules made on the page that cannot be read are left out: %s", ", ".join(wrong)[:300])
-        found = {rule.id: Entry(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
+        found = {rule.id: RuleInForce(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
         for name, page in sorted(read_page(stored).rules.items()):
             try:
                 rule = self.read({**page.rule, "id": name}, "stored rule")
             except ConfigurationError as exc:
                 log.warning("%s; it is left out", exc.message)
                 continue
-            found[name] = Entry(rule, Origin.PAGE, page.by, page.at, shipped=name in self._shipped)
+            found[name] = RuleInForce(rule, Origin.PAGE, page.by, page.at, shipped=name in self._shipped)
         for name, rule in sorted(self._toml.items()):
-            found[name] = Entry(rule, Origin.TOML, shipped=name in self._shipped)
+            found[name] = RuleInForce(rule, Origin.TOML, shipped=name in self._shipped)
         entries = tuple(found.values())
         self._last = (stored, entries)
         return entries
@@ -120,14 +120,14 @@ def given(rule: Rule) -> dict[str, Any]:
     }
 
 
-class _Stored(Value, frozen=True, kw_only=True):
+class _RulesAsStored(Value, frozen=True, kw_only=True):
     """PageRules before each of them is read, so that one that is wrong costs no other."""
 
     version: Any = 0
     rules: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def read_page(stored: bytes) -> PageRules:
+def read_page(stored: bytes) -> StoredRules:
     """The stored rules; without those that cannot be read."""
     return _read_page(stored)[0]
 
@@ -138,19 +138,19 @@ def unreadable(stored: bytes) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def _read_page(stored: bytes) -> tuple[PageRules, tuple[str, ...]]:
+def _read_page(stored: bytes) -> tuple[StoredRules, tuple[str, ...]]:
     if not stored:
-        return PageRules(), ()
+        return StoredRules(), ()
     try:
-        found = msgspec.json.decode(stored, type=_Stored)
+        found = msgspec.json.decode(stored, type=_RulesAsStored)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return PageRules(), ("all",)
-    rules: dict[str, PageRule] = {}
+        return StoredRules(), ("all",)
+    rules: dict[str, StoredRule] = {}
     wrong: list[str] = []
     for name, value in found.rules.items():
         try:
-            rules[name] = msgspec.convert(value, PageRule)
+            rules[name] = msgspec.convert(value, StoredRule)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             wrong.append(name)
     version = found.version if type(found.version) is int and 0 <= found.version < 2**53 else 0
-    return PageRules(version=version, rules=rules), tuple(wrong)
+    return StoredRules(version=version, rules=rules), tuple(wrong)

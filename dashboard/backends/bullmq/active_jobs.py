@@ -16,7 +16,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from ..unreadable_data import readable
 from . import keys, without_lua
-from .job_decoding import Fields
+from .job_decoding import JobFields
 from .stats import QUEUES_PER_CALL
 
 # Jobs that are looked at in one queue, and in all together unless there are more queues than that.
@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"(.+):\d+\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningJob:
     """One running job. `holder` = who took its lock; None when nobody holds one (any more)."""
 
     work: Work
@@ -38,11 +38,11 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class ActiveJobs:
     """What runs in one queue: `total` jobs, of which those that run longest were read."""
 
     total: int
-    jobs: tuple[Running, ...] = ()
+    jobs: tuple[RunningJob, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -50,7 +50,7 @@ class Active:
         return len(self.jobs) >= self.total
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[Active], Reply]:
+def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[ActiveJobs], Reply]:
     """(what runs in each queue, in the order of `refs`; the reply to CLIENT LIST).
 
     Cost: 1 round trip where scripts are permitted, else 3.
@@ -63,7 +63,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[li
     answered = scripts.run(_script(), calls, also=[clients])
     if answered is None:
         return _plain(source, refs, clients)
-    found: list[Active] = []
+    found: list[ActiveJobs] = []
     for chunk, reply in zip(chunks, answered[0], strict=True):
         if isinstance(reply, NoPermissionError):
             raise source.forbidden(reply)
@@ -77,7 +77,7 @@ def _script() -> str:
     return keys.script("workers")
 
 
-def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[Active], Reply]:
+def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[ActiveJobs], Reply]:
     each = max(1, min(PER_QUEUE, IN_ALL // max(1, len(refs))))
     commands: list[Command] = [("LLEN", f"{ref.key}:active") for ref in refs]
     commands += [("LRANGE", f"{ref.key}:active", -each, -1) for ref in refs]
@@ -93,25 +93,25 @@ def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[
     return [_active(ref, row) for ref, row in zip(refs, rows, strict=True)], listed
 
 
-def _active(ref: QueueRef, row: Sequence[Reply]) -> Active:
+def _active(ref: QueueRef, row: Sequence[Reply]) -> ActiveJobs:
     total, *jobs = row
     if not isinstance(total, int):
-        return Active(total=0)
-    return Active(
+        return ActiveJobs(total=0)
+    return ActiveJobs(
         total=total, jobs=tuple(readable(partial(_running, ref, *job), partial(_bare, ref, job)) for job in jobs)
     )
 
 
-def _bare(ref: QueueRef, job: Sequence[Reply], why: str) -> Running:
+def _bare(ref: QueueRef, job: Sequence[Reply], why: str) -> RunningJob:
     """A running job of which no more than its id is known."""
     del why
     job_id = job[0] if job and isinstance(job[0], bytes) else b""
-    return Running(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
+    return RunningJob(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
 
 
-def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> Running:
+def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> RunningJob:
     known = values if isinstance(values, list) else [None] * len(NAMES)
-    fields = Fields(dict(zip(NAMES, known, strict=True)))
+    fields = JobFields(dict(zip(NAMES, known, strict=True)))
     work = Work(
         job_id=text(job_id),
         job_name=fields.text("name", 200),
@@ -119,7 +119,7 @@ def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> Runni
         ref=ref,
         started_at=fields.instant("processedOn"),
     )
-    return Running(work=work, worker=fields.text("pb", 200), holder=_holder(token))
+    return RunningJob(work=work, worker=fields.text("pb", 200), holder=_holder(token))
 
 
 def _holder(token: Reply) -> str | None:
@@ -130,7 +130,7 @@ def _holder(token: Reply) -> str | None:
     return match[1] if match else raw or "?"
 
 
-def oldest_first(jobs: Sequence[Running]) -> tuple[Work, ...]:
+def oldest_first(jobs: Sequence[RunningJob]) -> tuple[Work, ...]:
     """What they are, longest running first, at most PER_QUEUE."""
     works = [job.work for job in jobs]
     works.sort(key=lambda work: work.started_at.timestamp() if work.started_at else math.inf)

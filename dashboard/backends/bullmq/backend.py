@@ -24,7 +24,7 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Acted, Action, Kept, Pick, Wishes
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
@@ -130,37 +130,37 @@ class BullMQ(Backend):
         """As the contract says; 3 round trips where scripts are not permitted."""
         return schedules.read(self.source, self._scripts, refs)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         self._check(query)
         return jobs.picks(self.source, self._scripts, ref, query)
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:
             return super().act(ref, action, state, picks, wishes)
         return dispatch.act(self.source, ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return dispatch.take(self.source, ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.delete(self.source, ref, state, kept)
 
-    def take_unlisted(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take_unlisted(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return dispatch.take(self.source, ref, None, picks)
 
-    def delete_unlisted(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+    def delete_unlisted(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.delete(self.source, ref, None, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.restore(self.source, ref, kept)
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         return dispatch.on_queue(self.source, ref, action)
 
-    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         return dispatch.on_schedule(self.source, schedule, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from . import keys
 WAITING = "bzpopmin"
 
 
-class Counted(NamedTuple):
+class ConnectionCounts(NamedTuple):
     """Connections by base name: all of them, and those that wait for jobs."""
 
     named: Counter[str]
@@ -30,7 +30,7 @@ class Counted(NamedTuple):
         return self.named.get(node, 0) + (self.waiting.get(python) or min(1, self.named.get(python, 0)))
 
 
-def counted(clients: Reply, database: int) -> Counted | None:
+def counted(clients: Reply, database: int) -> ConnectionCounts | None:
     """What CLIENT LIST tells of the workers on `database`; None when it is not permitted."""
     if not isinstance(clients, bytes):
         return None
@@ -42,11 +42,11 @@ def counted(clients: Reply, database: int) -> Counted | None:
             name = fields["name"].partition(":w:")[0]
             named[name] += 1
             waiting[name] += fields.get("cmd") == WAITING
-    return Counted(named, waiting)
+    return ConnectionCounts(named, waiting)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class WorkerConnection:
     """The connection of one worker, by which it is told from others."""
 
     client_id: str
@@ -69,25 +69,25 @@ class Connection:
         return self.address.rpartition(":")[0].strip("[]")
 
 
-class Connections:
+class WorkerConnections:
     """The named connections of CLIENT LIST."""
 
     def __init__(self, clients: Reply, database: int) -> None:
-        self._by_base: dict[str, list[Connection]] = {}
+        self._by_base: dict[str, list[WorkerConnection]] = {}
         listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
         for line in listed.splitlines():
             fields = _fields(line)
             if _is_worker(fields, database):
                 self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_connection(fields))
 
-    def of(self, key: keys.QueueKey) -> list[tuple[Connection, str]]:
+    def of(self, key: keys.QueueKey) -> list[tuple[WorkerConnection, str]]:
         """(one connection per worker, the language of its library) of a queue."""
         node, python = (self._by_base.get(base, []) for base in keys.worker_names(key))
         return [*((one, "Node") for one in node), *((one, "Python") for one in _one_each(python))]
 
 
-def _one_each(connections: Sequence[Connection]) -> Sequence[Connection]:
-    """One connection per Python worker: those on which they wait for jobs, as in `Counted.workers`."""
+def _one_each(connections: Sequence[WorkerConnection]) -> Sequence[WorkerConnection]:
+    """One connection per Python worker: those on which they wait for jobs, as in `ConnectionCounts.workers`."""
     return [one for one in connections if one.command == WAITING] or connections[:1]
 
 
@@ -101,9 +101,9 @@ def _is_worker(fields: Mapping[str, str], database: int) -> bool:
     return ":" in fields.get("name", "")[1:-1] and fields.get("db") == str(database) and "cmd" in fields
 
 
-def _connection(fields: Mapping[str, str]) -> Connection:
+def _connection(fields: Mapping[str, str]) -> WorkerConnection:
     library = " ".join(fields[name] for name in ("lib-name", "lib-ver") if fields.get(name))
-    return Connection(
+    return WorkerConnection(
         client_id=fields.get("id", ""),
         name=fields["name"],
         address=fields.get("addr", ""),

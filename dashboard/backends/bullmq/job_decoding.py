@@ -27,7 +27,7 @@ _strings = json.JSONDecoder(strict=False)
 
 
 @dataclass(slots=True)
-class Fields:
+class JobFields:
     """The fields of one hash: what is missing, too long or no number is None; `troubles` says so."""
 
     raw: Mapping[str, Reply]

@@ -17,7 +17,7 @@ from ..bounded_reads import read_plainly
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
 from . import keys
-from .job_decoding import MESSAGE_LIMIT, Fields, error, max_attempts, problem, stacks
+from .job_decoding import MESSAGE_LIMIT, JobFields, error, max_attempts, problem, stacks
 
 SMALL = (
     *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats", "stc"),
@@ -39,7 +39,7 @@ LINK_STATES = {
 }
 
 
-class Found(NamedTuple):
+class JobData(NamedTuple):
     """What Redis told of one job."""
 
     small: list[Reply]
@@ -73,7 +73,7 @@ def _script() -> str:
     return keys.script("job")
 
 
-def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Found | ResponseError:
+def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> JobData | ResponseError:
     answered = scripts.run(
         _script(),
         [
@@ -86,10 +86,10 @@ def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Foun
     if answered is None:
         return _plain(source, ref, job_id)
     reply = answered[0][0]
-    return reply if isinstance(reply, ResponseError) else Found(*reply)
+    return reply if isinstance(reply, ResponseError) else JobData(*reply)
 
 
-def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
+def _plain(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseError:
     """The same by plain commands, for a user without scripts; a value too long to be cut on the server stays there."""
     key = f"{ref.key}:{job_id}"
     lists = ("active", "wait", "paused")
@@ -149,7 +149,7 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> Found | ResponseError:
         [],
         unsuccessful if isinstance(unsuccessful, list) else [],
     ]
-    return Found(
+    return JobData(
         small=[values.get(name, [size] if size else None) for name, size in zip(SMALL, sizes, strict=False)],
         big=[[values.get(name), size] if size else None for name, size in zip(BIG, sizes[len(SMALL) :], strict=True)],
         scores=scores,
@@ -166,8 +166,8 @@ def _sound(reply: Reply) -> Reply:
     return None if isinstance(reply, ResponseError) else reply
 
 
-def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
-    fields = Fields(dict(zip(SMALL, found.small, strict=True)))
+def _job(ref: QueueRef, job_id: str, found: JobData) -> Job:
+    fields = JobFields(dict(zip(SMALL, found.small, strict=True)))
     native, score = _native(found)
     state = keys.BY_NATIVE[native].state if native else None
     payload, result, stack = (_big(value) for value in found.big)
@@ -212,7 +212,7 @@ def _job(ref: QueueRef, job_id: str, found: Found) -> Job:
     )
 
 
-def _native(found: Found) -> tuple[str | None, bytes | None]:
+def _native(found: JobData) -> tuple[str | None, bytes | None]:
     """The list that holds the job, and its score there; (None, None) when none does."""
     for name, score in zip(SETS, found.scores, strict=True):
         if score is not None:
@@ -236,7 +236,7 @@ def _big(value: Reply) -> Payload | None:
     return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to be shown")
 
 
-def _troubles(found: Found, state: State | None) -> Iterable[str]:
+def _troubles(found: JobData, state: State | None) -> Iterable[str]:
     gone = problem(found.small)
     if gone:
         yield gone
@@ -251,7 +251,7 @@ def _troubles(found: Found, state: State | None) -> Iterable[str]:
 
 
 def _timeline(
-    fields: Fields, options: Mapping[str, Any] | None, native: str | None, score: bytes | None
+    fields: JobFields, options: Mapping[str, Any] | None, native: str | None, score: bytes | None
 ) -> tuple[TimelineEvent, ...]:
     """What the hash and the lists keep of the job's life, oldest first: the last try only."""
     events: list[TimelineEvent] = []
@@ -279,7 +279,7 @@ def _timeline(
     return tuple(sorted(events, key=lambda entry: entry.at))
 
 
-def _parent(ref: QueueRef, fields: Fields) -> JobLink | None:
+def _parent(ref: QueueRef, fields: JobFields) -> JobLink | None:
     raw = fields.bytes_of("parentKey")
     if not raw:
         return None
@@ -330,7 +330,7 @@ def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | No
     )
 
 
-def _facts(fields: Fields, found: Found, tries_kept: int) -> Iterable[tuple[str, str]]:
+def _facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[tuple[str, str]]:
     if found.place is not None and found.place[0] != b"active":
         yield "Place in line", f"{found.place[1]} before it" if found.place[1] else "next"
     if (stalled := fields.whole("stc")) is not None and stalled:

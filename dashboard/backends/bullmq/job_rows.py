@@ -22,7 +22,7 @@ JOBS_PER_CALL = 100
 TOUCH_BYTES = 16 * 1024 * 1024
 
 
-class Row(NamedTuple):
+class JobRow(NamedTuple):
     """What was read of one job."""
 
     values: Reply  # of ROW_FIELDS: bytes, None, or [length] of one that is too long; an error for the whole hash
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     texts: Sequence[Reply]  # of TEXTS alike, each with at most TEXT_LIMIT + 1 bytes; () when not asked for
 
 
-def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False) -> list[Row]:
+def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False) -> list[JobRow]:
     """A row per id, in order. Cost: 1 round trip where scripts are permitted, else 2."""
     if not ids:
         return []
@@ -41,7 +41,7 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], 
     if answered is None:
         return _plain(source, ref, ids, wanted)
     return [
-        Row(*row)
+        JobRow(*row)
         for chunk, reply in zip(chunks, answered[0], strict=True)
         for row in (reply if isinstance(reply, list) else [(reply, 0, ())] * len(chunk))
     ]
@@ -52,7 +52,7 @@ def _script() -> str:
     return keys.script("rows")
 
 
-def _plain(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[Row]:
+def _plain(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[JobRow]:
     """The same by plain commands; a text too long to be told whole is left out."""
     base = f"{ref.key}:".encode("utf-8", "surrogateescape")
     names = {**dict.fromkeys(ROW_FIELDS, ROW_LIMIT_BYTES), **dict.fromkeys(texts, TEXT_LIMIT)}
@@ -61,6 +61,6 @@ def _plain(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[
     )
     width = len(ROW_FIELDS)
     return [
-        Row(values[:width], locked, values[width:]) if isinstance(values, list) else Row(values, locked, ())
+        JobRow(values[:width], locked, values[width:]) if isinstance(values, list) else JobRow(values, locked, ())
         for values, locked in zip(found, locks, strict=True)
     ]

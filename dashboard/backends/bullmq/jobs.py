@@ -13,17 +13,17 @@ from ...clock import instant
 from ...errors import NotFound, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
 from ...sources.source import Command, Reply, Source
-from ..actions import Pick
+from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from ..payloads.search_text import ends, joined, of_json
 from ..unreadable_data import readable, searched_row
 from . import job_rows, keys
-from .job_decoding import MESSAGE_LIMIT, ROW_FIELDS, Fields, error, max_attempts, newest_stack, stacks
+from .job_decoding import MESSAGE_LIMIT, ROW_FIELDS, JobFields, error, max_attempts, newest_stack, stacks
 from .job_decoding import problem as problem_of
 
 
-class Entry(NamedTuple):
+class ListedJob(NamedTuple):
     """One place in a list."""
 
     native: str
@@ -64,7 +64,7 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
 
 def _listed(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
-) -> tuple[int | None, list[Entry], tuple[str, ...]]:
+) -> tuple[int | None, list[ListedJob], tuple[str, ...]]:
     """(how many jobs the lists of the state hold, the places of the page, which of the lists cannot be read).
 
     The number is that of the lists that can be read; None where these are empty and others cannot be read.
@@ -96,7 +96,7 @@ def _page_script() -> str:
 
 def _entries(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
-) -> tuple[list[Reply], list[Entry], bool]:
+) -> tuple[list[Reply], list[ListedJob], bool]:
     """The size of each list, the places of the page, and whether the queue is there."""
     arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
     answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
@@ -107,9 +107,9 @@ def _entries(
         return [reply], [], True
     sizes, found, there = reply
     places = [
-        Entry(native.decode(), job_id, score)
+        ListedJob(native.decode(), job_id, score)
         if isinstance(job_id, bytes)
-        else Entry(native.decode(), b"", score, unread=job_id[0])
+        else ListedJob(native.decode(), b"", score, unread=job_id[0])
         for native, job_id, score in zip(*[iter(found)] * 3, strict=True)
     ]
     return sizes, places, bool(there)
@@ -117,7 +117,7 @@ def _entries(
 
 def _plain_entries(
     source: Source, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
-) -> tuple[list[Reply], list[Entry], bool]:
+) -> tuple[list[Reply], list[ListedJob], bool]:
     counts: list[Command] = [
         ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
     ]
@@ -142,16 +142,18 @@ def _plain_entries(
             offset = 0
         else:
             offset = max(0, offset - size)
-    entries: list[Entry] = []
+    entries: list[ListedJob] = []
     for entry, reply in zip(asked, source.batch(commands), strict=True):
         if isinstance(reply, ResponseError):
             continue
         if entry.kind == "list":
             entries.extend(
-                Entry(entry.native, job_id, None) for job_id in (reversed(reply) if entry.from_tail else reply)
+                ListedJob(entry.native, job_id, None) for job_id in (reversed(reply) if entry.from_tail else reply)
             )
         else:
-            entries.extend(Entry(entry.native, job_id, score) for job_id, score in zip(*[iter(reply)] * 2, strict=True))
+            entries.extend(
+                ListedJob(entry.native, job_id, score) for job_id, score in zip(*[iter(reply)] * 2, strict=True)
+            )
     return sizes, entries, bool(there)
 
 
@@ -161,11 +163,11 @@ def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
 
 
-def _searched_row(job: Job, row: job_rows.Row) -> Searched:
+def _searched_row(job: Job, row: job_rows.JobRow) -> Searched:
     return searched_row(lambda: _searched(job, row), job)
 
 
-def _searched(job: Job, row: job_rows.Row) -> Searched:
+def _searched(job: Job, row: job_rows.JobRow) -> Searched:
     """The row with the stack of its last failure, whose head tells the class of the error."""
     stack = newest_stack(_bytes(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
     if stack is not None and job.error is not None:
@@ -175,7 +177,7 @@ def _searched(job: Job, row: job_rows.Row) -> Searched:
     return Searched(job=job, text=_text(row), stack=ends(stack))
 
 
-def _text(row: job_rows.Row) -> str:
+def _text(row: job_rows.JobRow) -> str:
     data, trace = (_bytes(reply) for reply in row.texts) if row.texts else (None, None)
     reason = _bytes(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
     failure = (printable(reason) if reason else "", *stacks(trace))
@@ -186,7 +188,7 @@ def _bytes(reply: Reply) -> bytes | None:
     return reply if isinstance(reply, bytes) else None
 
 
-def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """Ids and stamps of a page, without those whose ids are too long to be read. Cost: 1 round trip, 2 without scripts.
 
     Where a list cannot be read its jobs are left out.
@@ -194,20 +196,20 @@ def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> l
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     _, entries, _ = _entries(source, scripts, ref, query, lists)
     return [
-        Pick(id=text(entry.job_id), stamp=_stamp(entry))
+        JobRef(id=text(entry.job_id), stamp=_stamp(entry))
         for entry in entries
         if entry.unread is None and (entry.native != "wait" or not entry.job_id.startswith(keys.MARKER))
     ]
 
 
-def _row_job(ref: QueueRef, entry: Entry, row: job_rows.Row) -> Job:
+def _row_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     if entry.unread is not None:
         why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
         return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
     return readable(lambda: _job(ref, entry, row), lambda why: _without_data(ref, entry, why))
 
 
-def _without_data(ref: QueueRef, entry: Entry, problem: str) -> Job:
+def _without_data(ref: QueueRef, entry: ListedJob, problem: str) -> Job:
     """What the place alone tells of a job."""
     return Job(
         id=text(entry.job_id),
@@ -221,14 +223,14 @@ def _without_data(ref: QueueRef, entry: Entry, problem: str) -> Job:
     )
 
 
-def _job(ref: QueueRef, entry: Entry, row: job_rows.Row) -> Job:
+def _job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     values, locked, _ = row
     state = keys.BY_NATIVE[entry.native].state
     wrong = problem_of(values)
     if wrong is not None:
         bare = _without_data(ref, entry, wrong)
         return msgspec.structs.replace(bare, abandoned=state is State.ACTIVE and locked == 0)
-    fields = Fields(dict(zip(ROW_FIELDS, values, strict=True)))
+    fields = JobFields(dict(zip(ROW_FIELDS, values, strict=True)))
     options = fields.options()
     job = Job(
         id=text(entry.job_id),
@@ -255,7 +257,7 @@ def _job(ref: QueueRef, entry: Entry, row: job_rows.Row) -> Job:
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
 
 
-def _stamp(entry: Entry) -> str | None:
+def _stamp(entry: ListedJob) -> str | None:
     """The score as Redis writes it: the time of an end or of a start, so that it tells two of one job apart."""
     return text(entry.score) if entry.score is not None else None
 

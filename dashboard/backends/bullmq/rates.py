@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from ...model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from ...sources.source import Command, Reply, Source
 from ..base import FLOW_WINDOW_S
-from ..completion_balance import BALANCED, Balance
+from ..completion_balance import BALANCED, CompletionBalance
 from ..lua_reads import Scripts
 from . import keys
 from .stats import QUEUES_PER_CALL
@@ -54,14 +54,14 @@ SHORTEST_STREAM_S = 10.0
 SMALL_SHARE = 0.05
 
 
-class Look(NamedTuple):
+class EventCursor(NamedTuple):
     """What is remembered of one queue until the next look."""
 
     last_id: bytes  # of the events stream; b"" when it was empty
     at_ms: int  # the server's clock
     started: dict[bytes, int]  # job id -> ms
     gone: tuple[bool, bool] = (False, False)  # whether completed jobs are removed at once, and failed ones
-    balance: Balance = BALANCED  # of what ended, where no events tell
+    balance: CompletionBalance = BALANCED  # of what ended, where no events tell
     left: int | None = None  # jobs that were ever added, less those that have not ended
     listed: int = 0  # ended jobs that were kept then
     unsplit_at: float = -math.inf  # seconds; when it was last unknown how many of the ended jobs failed
@@ -72,7 +72,7 @@ class Look(NamedTuple):
     )  # when a completed job was last removed at once, and a failed one
 
 
-class Kept(NamedTuple):
+class FinishedSets(NamedTuple):
     """What the sets of finished jobs tell of the time since `start_ms`; None when no completed job is kept."""
 
     completed: int
@@ -88,8 +88,8 @@ class Kept(NamedTuple):
 
 
 def read(
-    source: Source, scripts: Scripts, refs: Sequence[QueueRef], cursor: Mapping[str, Look]
-) -> tuple[FlowDelta, dict[str, Look]]:
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
+) -> tuple[FlowDelta, dict[str, EventCursor]]:
     """The flow of `refs` since `cursor`, and the next cursor. Cost: 1 round trip."""
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
     calls: list[list[bytes | str | int]] = []
@@ -103,7 +103,7 @@ def read(
     if answered is None:
         return _plain(source, refs, cursor)
     flows: list[QueueFlow] = []
-    following: dict[str, Look] = {}
+    following: dict[str, EventCursor] = {}
     for chunk, reply in zip(chunks, answered[0], strict=True):
         rows = reply if isinstance(reply, list) else [reply] * len(chunk)
         for ref, row in zip(chunk, rows, strict=True):
@@ -123,11 +123,13 @@ def _unknown(key: str, reason: str) -> QueueFlow:
     return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
-def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look | None]:
+def _queue(key: str, row: Reply, before: EventCursor | None) -> tuple[QueueFlow, EventCursor | None]:
     if isinstance(row, ResponseError):
         return _unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
-        look = Look(before.last_id, row, *before[2:])  # a third of what _replace takes, for most queues at each look
+        look = EventCursor(
+            before.last_id, row, *before[2:]
+        )  # a third of what _replace takes, for most queues at each look
         span_s = _span_s(before.at_ms, row, before)
         if before.untold_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
             return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
@@ -143,7 +145,9 @@ def _queue(key: str, row: Reply, before: Look | None) -> tuple[QueueFlow, Look |
     last_id, running = last_id or (before.last_id if before else b""), _newest(running)
     former = (before.unsplit_at, before.untold_at) if before else (-math.inf, -math.inf)
     left = _left(added, unended) if seen or length != 0 else None
-    look = Look(last_id, now, running, _gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before))
+    look = EventCursor(
+        last_id, now, running, _gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
+    )
     if not seen and length == 0 and not (before and before.last_id) and keys.whole(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
@@ -182,8 +186,8 @@ def _first_start(
 
 
 def _completed_by_ids(
-    completed: int, dead: int, kept: Kept, in_vain: int, look: Look, before: Look
-) -> tuple[int, int, Look]:
+    completed: int, dead: int, kept: FinishedSets, in_vain: int, look: EventCursor, before: EventCursor
+) -> tuple[int, int, EventCursor]:
     """(completed, dead, the look that says what of it is unknown), where some events are missing.
 
     How many ended is known from how many ids were given out and how many jobs have not ended; how many of them failed,
@@ -216,7 +220,13 @@ def _completed_by_ids(
 
 
 def _by_events(
-    key: str, look: Look, completed: int, dead: int, span_s: float, reason: str | None, times: Sequence[float] = ()
+    key: str,
+    look: EventCursor,
+    completed: int,
+    dead: int,
+    span_s: float,
+    reason: str | None,
+    times: Sequence[float] = (),
 ) -> QueueFlow:
     """The flow by events. What a look of the last minutes could not tell is unknown as long as rates look back."""
     at_s = look.at_ms / 1000
@@ -237,7 +247,7 @@ def _by_events(
     )
 
 
-def _are_all(kept: Kept, completed: int, dead: int, before: Look | None) -> bool:
+def _are_all(kept: FinishedSets, completed: int, dead: int, before: EventCursor | None) -> bool:
     """Whether the kept jobs are all that ended: as many as the events read tell of, and as no longer wait or run."""
     ended = 0 if before is None or before.left is None or kept.left is None else kept.left - before.left
     told = (completed, dead, ended)
@@ -245,7 +255,7 @@ def _are_all(kept: Kept, completed: int, dead: int, before: Look | None) -> bool
     return all(count >= least * (1 - SMALL_SHARE) for count, least in zip(counted, told, strict=True))
 
 
-def _span_s(start_ms: float, now_ms: float, before: Look | None) -> float:
+def _span_s(start_ms: float, now_ms: float, before: EventCursor | None) -> float:
     span_s = (now_ms - start_ms) / 1000
     # A queue that was born a moment ago would otherwise show a rate without measure.
     return max(span_s, 0.001 if before else SHORTEST_SPAN_S)
@@ -263,7 +273,7 @@ def _newest(running: dict[bytes, int]) -> dict[bytes, int]:
     return dict(sorted(running.items(), key=lambda item: item[1])[-MAX_STARTED:])
 
 
-def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, bool]:
+def _gone(flags: Sequence[Reply] | None, before: EventCursor | None) -> tuple[bool, bool]:
     """Whether the newest job that completed, and that failed, is gone; where none ended since, as before."""
     old = before.gone if before else NOTHING_GONE
     if not flags:
@@ -272,7 +282,7 @@ def _gone(flags: Sequence[Reply] | None, before: Look | None) -> tuple[bool, boo
     return old[0] if completed is None else completed == 1, old[1] if dead is None else dead == 1
 
 
-def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: Look | None) -> tuple[float, float]:
+def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: EventCursor | None) -> tuple[float, float]:
     """When a completed job was last seen to be removed at once, and a failed one."""
     old = before.gone_at if before else (-math.inf, -math.inf)
     if not flags or not (flags[2] or flags[3]):
@@ -280,7 +290,7 @@ def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: Look | None) ->
     return now_ms / 1000 if flags[2] else old[0], now_ms / 1000 if flags[3] else old[1]
 
 
-def _stay(state: State, look: Look) -> bool:
+def _stay(state: State, look: EventCursor) -> bool:
     """Whether of late no job of `state` was seen to be removed at once."""
     return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
@@ -292,9 +302,9 @@ def _unlisted(gone: tuple[bool, bool]) -> Mapping[str, Any]:
     return {"unlisted": states, "unlisted_reason": HIDDEN.get(states)}
 
 
-def _kept(replies: Sequence[Reply]) -> Kept:
+def _kept(replies: Sequence[Reply]) -> FinishedSets:
     completed, dead, start, added, unended, listed, opts, dead_since, dead_before = replies
-    return Kept(
+    return FinishedSets(
         completed=_int(completed),
         dead=_int(dead),
         start_ms=keys.number(start if isinstance(start, bytes) else None),
@@ -336,7 +346,9 @@ def _at_once(setting: object) -> bool:
     return setting is True or (setting == 0 and setting is not False)
 
 
-def _from_kept(key: str, kept: Kept, look: Look, before: Look | None, reason: str) -> tuple[QueueFlow, Look]:
+def _from_kept(
+    key: str, kept: FinishedSets, look: EventCursor, before: EventCursor | None, reason: str
+) -> tuple[QueueFlow, EventCursor]:
     """The flow by the jobs that are kept, as far as these can be all that ended.
 
     How many ended is known from how many were ever added and how many have not ended; that cannot be told from jobs
@@ -379,7 +391,9 @@ _UNENDED = (
 )
 
 
-def _plain(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -> tuple[FlowDelta, dict[str, Look]]:
+def _plain(
+    source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
+) -> tuple[FlowDelta, dict[str, EventCursor]]:
     """The same by plain commands: the events carry return values of any size, so they are left alone. 2 round trips."""
     heads: list[Command] = [
         command
@@ -414,14 +428,14 @@ def _plain(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look])
         ]
     )
     flows: list[QueueFlow] = []
-    looks: dict[str, Look] = {}
+    looks: dict[str, EventCursor] = {}
     for n, ref in enumerate(refs):
         completed, all_completed, dead, all_dead = map(_int, counts[n * 4 : n * 4 + 4])
-        kept = Kept(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
-        flow, looks[ref.key] = _from_kept(ref.key, kept, Look(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS)
+        kept = FinishedSets(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
+        flow, looks[ref.key] = _from_kept(ref.key, kept, EventCursor(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS)
         flows.append(flow)
     return FlowDelta(queues=tuple(flows)), looks
 
 
-def _since_ms(before: Look | None, now_ms: int) -> int:
+def _since_ms(before: EventCursor | None, now_ms: int) -> int:
     return before.at_ms if before else now_ms - int(FLOW_WINDOW_S * 1000)

@@ -19,7 +19,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable, text
 from ..unreadable_data import readable
 from . import keys, without_lua
-from .job_decoding import Fields, missing, problem
+from .job_decoding import JobFields, missing, problem
 from .repeat_keys import RepeatKey, parse
 from .stats import QUEUES_PER_CALL
 
@@ -33,7 +33,7 @@ ENTRIES_PER_CALL = 3 * MAX_SCHEDULES
 FEW = 20
 
 
-class Entry(NamedTuple):
+class ScheduleEntry(NamedTuple):
     """One entry of a queue's `repeat`."""
 
     ref: QueueRef
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
         return (self.key + b":", *old)
 
 
-class Kept(NamedTuple):
+class ScheduleRecord(NamedTuple):
     """What is kept of one schedule."""
 
     values: Reply  # of FIELDS, or an error
@@ -96,7 +96,7 @@ def _hidden(ref: QueueRef) -> Schedule:
     )
 
 
-def _unreadable(entry: Entry, why: str) -> Schedule:
+def _unreadable(entry: ScheduleEntry, why: str) -> Schedule:
     ref = entry.ref
     return Schedule(
         id=text(entry.member),
@@ -131,15 +131,15 @@ def _lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[R
     return found
 
 
-def _entries(ref: QueueRef, row: Reply) -> Iterable[Entry]:
+def _entries(ref: QueueRef, row: Reply) -> Iterable[ScheduleEntry]:
     """The entries of one queue; none where the key has the wrong type."""
     pairs = zip(*[iter(row)] * 2, strict=True) if isinstance(row, list) else ()
     for member, score in pairs:
         short = member[:ID_LIMIT_BYTES]
-        yield Entry(ref, short, keys.number(score), parse(text(short)))
+        yield ScheduleEntry(ref, short, keys.number(score), parse(text(short)))
 
 
-def _kept(source: Source, scripts: Scripts, entries: Sequence[Entry]) -> list[Kept]:
+def _kept(source: Source, scripts: Scripts, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
     if not entries:
         return []
     head: list[Argument] = [json.dumps(FIELDS), json.dumps(JOB_FIELDS), LIMIT_BYTES]
@@ -154,18 +154,18 @@ def _kept(source: Source, scripts: Scripts, entries: Sequence[Entry]) -> list[Ke
     answered = scripts.run(_script("schedules"), calls)
     if answered is None:
         return _plain(source, entries)
-    found: list[Kept] = []
+    found: list[ScheduleRecord] = []
     for call, reply in zip(calls, answered[0], strict=True):
         count = (len(call) - len(head)) // 8
         rows = reply if isinstance(reply, list) else [[reply, None, None, None]] * count
         found += [
-            Kept(values, job[1] if job else None, bool(job), before, _word(where))
+            ScheduleRecord(values, job[1] if job else None, bool(job), before, _word(where))
             for values, job, before, where in rows
         ]
     return found
 
 
-def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
+def _plain(source: Source, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
     """The same without the jobs of the next runs, of which is only told whether they are there."""
     jobs: list[Command] = [
         ("EXISTS", *(_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
@@ -181,7 +181,7 @@ def _plain(source: Source, entries: Sequence[Entry]) -> list[Kept]:
         same = isinstance(score, bytes) and keys.number(score) == entry.next_ms
         # In which list the job stands would take a look through all of them; the id of an older release's is a guess.
         gone = exists == 0 and same and entry.old is None
-        found.append(Kept(row, None, exists == 1, None, "" if gone else None))
+        found.append(ScheduleRecord(row, None, exists == 1, None, "" if gone else None))
     return found
 
 
@@ -193,11 +193,11 @@ def _bytes(key: bytes | str) -> bytes:
     return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
 
 
-def _schedule(entry: Entry, kept: Kept, now: float) -> Schedule:
+def _schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> Schedule:
     ref, old = entry.ref, entry.old
     wrong = problem(kept.values) if not missing(kept.values) else None
-    fields = Fields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
-    job = Fields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
+    fields = JobFields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
+    job = JobFields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
     repeat = _repeat(job)
     # Schedulers count their runs; of an older one the job of the next run holds the number.
     scheduler = fields.raw.get("ic") is not None
@@ -231,14 +231,14 @@ def _schedule(entry: Entry, kept: Kept, now: float) -> Schedule:
     )
 
 
-def _repeat(job: Fields) -> Mapping[str, Any]:
+def _repeat(job: JobFields) -> Mapping[str, Any]:
     """The options of repeating, from those of the next run's job."""
     value = job.bytes_of("opts")
     repeat = loads_dict(value).get("repeat")
     return repeat if isinstance(repeat, dict) else {}
 
 
-def _told(fields: Fields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
+def _told(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
     """What is told of a schedule by its hash, else by its next job, else by its id."""
     of_id: dict[str, str | None] = {}
     if old is not None:
@@ -265,7 +265,7 @@ def _pattern(told: Mapping[str, str | None]) -> str | None:
     return f"every {every / 1000:g} s" if every else None
 
 
-def _payload(fields: Fields) -> Payload | None:
+def _payload(fields: JobFields) -> Payload | None:
     raw = fields.raw.get("data")
     if isinstance(raw, list):
         return Payload(kind="text", text="", size_bytes=raw[0], truncated=True, note=f"{raw[0]} bytes: not read")
@@ -277,7 +277,7 @@ _COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "wait
 _AGAIN = "Remove the schedule and let the app set it up again"
 
 
-def _stuck(kept: Kept) -> str | None:
+def _stuck(kept: ScheduleRecord) -> str | None:
     """Why a schedule never runs again, and what to do: each run is made by the one before; None where one is coming."""
     if kept.standing is None or kept.standing in _COMING:
         return None

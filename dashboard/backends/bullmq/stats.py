@@ -16,7 +16,7 @@ from ...sources.source import Command, Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import keys, without_lua
-from .client_list import Counted, counted
+from .client_list import ConnectionCounts, counted
 
 # One call of the script reads this many queues: other clients get their turn between two calls.
 QUEUES_PER_CALL = 25
@@ -47,7 +47,7 @@ _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
 AT_REST = len(keys.LISTS) + 3 + len(META)
 
 
-class Row(NamedTuple):
+class StatsReply(NamedTuple):
     """What one queue answers; any value may be an error."""
 
     sizes: Sequence[Reply]  # of `keys.LISTS`
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 @dataclass(slots=True)
-class Seen:
+class RememberedStats:
     """What is remembered of one queue until the next look: its reply, and what was made of it.
 
     Each look reads everything anew. Where the reply is the same, so are the figures but for what the clock changes.
@@ -83,7 +83,7 @@ class Seen:
 
 
 def read(
-    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, Seen] | None = None
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, RememberedStats] | None = None
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
 
@@ -125,17 +125,17 @@ def _script() -> str:
     return keys.script("stats")
 
 
-def _row(reply: Reply) -> Row | ResponseError:
-    if isinstance(reply, ResponseError | Row):
+def _row(reply: Reply) -> StatsReply | ResponseError:
+    if isinstance(reply, ResponseError | StatsReply):
         return reply
     lists, timers = len(keys.LISTS), len(keys.LISTS) + 3
     fields = reply[timers:AT_REST]
     wrong = fields[0] if isinstance(fields[0], ResponseError) else None
     rest = reply[AT_REST:] or (None, None, None, (), None, None, None)
-    return Row._make((reply[:lists], *reply[lists:timers], wrong or fields, *rest))
+    return StatsReply._make((reply[:lists], *reply[lists:timers], wrong or fields, *rest))
 
 
-def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | ResponseError], Reply]:
+def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | ResponseError], Reply]:
     """The same rows by plain commands, for a user without scripts."""
     commands: list[Command] = [
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
@@ -159,7 +159,7 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
         for n, reply in zip(tails, values, strict=True)
         if isinstance(reply, list) and not isinstance(reply[-1], list)
     }
-    found: list[Row | ResponseError] = []
+    found: list[StatsReply | ResponseError] = []
     for n, row in enumerate(rows):
         sizes, (tail, head, *timers) = row[: len(keys.LISTS)], row[len(keys.LISTS) :]
         meta = metas[n] if not isinstance(sizes_of[n][0], ResponseError) else sizes_of[n][0]
@@ -168,7 +168,7 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[Row | Respons
             meta = [TOO_LONG if cut else value for cut, value in zip(long, meta, strict=True)]
         limit_ttl, limit, alive, bull_paused = timers
         found.append(
-            Row(sizes, limit_ttl, alive, bull_paused, meta, tail, _score(head), limit, oldest=oldest.get(n, []))
+            StatsReply(sizes, limit_ttl, alive, bull_paused, meta, tail, _score(head), limit, oldest=oldest.get(n, []))
         )
     return found, clients
 
@@ -184,12 +184,14 @@ def _score(reply: Reply) -> Reply:
     return reply[1] if isinstance(reply, list) and len(reply) == 2 else None if isinstance(reply, list) else reply
 
 
-def _seen(ref: QueueRef, reply: Reply) -> Seen:
+def _seen(ref: QueueRef, reply: Reply) -> RememberedStats:
     key, row = keys.of(ref), _row(reply)
     if isinstance(row, ResponseError) or key is None:
         wrong = row if isinstance(row, ResponseError) else None
         queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(wrong))
-        return Seen(ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None)
+        return RememberedStats(
+            ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None
+        )
     meta = row.meta
     fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
     bull = bool(fields) and not fields.get("version") and not fields.get("opts.maxLenEvents")
@@ -222,7 +224,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
         read_only=keys.read_only(fields.get("version")),
         error=next((_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
-    return Seen(
+    return RememberedStats(
         ref,
         reply,
         queue,
@@ -235,7 +237,7 @@ def _seen(ref: QueueRef, reply: Reply) -> Seen:
     )
 
 
-def _hint(row: Row, *, bull: bool) -> bytes:
+def _hint(row: StatsReply, *, bull: bool) -> bytes:
     """What of this look the script is told at the next one; see stats.lua."""
     missing = [size == 0 for size in row.sizes]
     missing += [row.limit_ttl == -2, row.alive == 0, bull and row.bull_paused == 0]
@@ -245,7 +247,7 @@ def _hint(row: Row, *, bull: bool) -> bytes:
     return known + (row.short if isinstance(row.short, bytes) else b"")
 
 
-def _as_of(seen: Seen, workers: Counted | None, now: float) -> QueueStats:
+def _as_of(seen: RememberedStats, workers: ConnectionCounts | None, now: float) -> QueueStats:
     """The queue with its ages and workers as of now."""
     queue, count = seen.queue, _workers(seen, workers)
     latency_s = queue.latency_s if seen.since is None else max(0.0, now - seen.since)
@@ -302,7 +304,7 @@ def _job_waits_since(job: Sequence[Any]) -> float | None:
     return start + int(delay[1]) / 1000 if start is not None and delay else start
 
 
-def _workers(seen: Seen, workers: Counted | None) -> int | None:
+def _workers(seen: RememberedStats, workers: ConnectionCounts | None) -> int | None:
     if workers is None or seen.names is None:
         return None
     count = workers.workers(seen.names)

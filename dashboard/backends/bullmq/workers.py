@@ -20,8 +20,8 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from ..unreadable_data import readable, worker_row
 from . import active_jobs, keys
-from .active_jobs import Active, Running, oldest_first
-from .client_list import Connection, Connections
+from .active_jobs import ActiveJobs, RunningJob, oldest_first
+from .client_list import WorkerConnection, WorkerConnections
 
 MAX_WORKERS = 1000
 PYTHON = "Python"
@@ -47,7 +47,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     if not refs:
         return []
     active, clients = active_jobs.read(source, scripts, refs)
-    connections = Connections(clients, source.database)
+    connections = WorkerConnections(clients, source.database)
     listed = not isinstance(clients, ResponseError)
     now = source.now_s()
     found = [
@@ -62,7 +62,9 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     return sorted(found[:MAX_WORKERS], key=lambda worker: worker.id)
 
 
-def _taken(by_name: dict[str | None, list[tuple[Connection, str]]], language: str) -> list[tuple[Connection, str]]:
+def _taken(
+    by_name: dict[str | None, list[tuple[WorkerConnection, str]]], language: str
+) -> list[tuple[WorkerConnection, str]]:
     """The connections of one language, taken out of `by_name`."""
     found = [pair for several in by_name.values() for pair in several if pair[1] == language]
     for name, several in list(by_name.items()):
@@ -85,7 +87,13 @@ class _Queue:
     """The workers of one queue."""
 
     def __init__(
-        self, ref: QueueRef, active: Active, connections: Sequence[tuple[Connection, str]], now: float, *, listed: bool
+        self,
+        ref: QueueRef,
+        active: ActiveJobs,
+        connections: Sequence[tuple[WorkerConnection, str]],
+        now: float,
+        *,
+        listed: bool,
     ) -> None:
         self.ref = ref
         self._active = active
@@ -95,7 +103,7 @@ class _Queue:
 
     def workers(self) -> Iterable[Worker]:
         """One per connection, and one for each holder of a lock that has none."""
-        by_name: dict[str | None, list[tuple[Connection, str]]] = {}
+        by_name: dict[str | None, list[tuple[WorkerConnection, str]]] = {}
         for connection, language in self._connections:
             by_name.setdefault(connection.worker, []).append((connection, language))
         for name, holders in sorted(self._holders().items(), key=lambda item: item[0] is None):
@@ -108,15 +116,15 @@ class _Queue:
             yield from (self._idle(connection, language) for connection, language in several)
         yield from self._lost({connection.worker for connection, _ in self._connections})
 
-    def _holders(self) -> dict[str | None, dict[str, list[Running]]]:
+    def _holders(self) -> dict[str | None, dict[str, list[RunningJob]]]:
         """Running jobs by the worker's name, where it has one, and by the holder of their lock."""
-        found: dict[str | None, dict[str, list[Running]]] = {}
+        found: dict[str | None, dict[str, list[RunningJob]]] = {}
         for job in self._active.jobs:
             if job.holder is not None:
                 found.setdefault(job.worker, {}).setdefault(job.holder, []).append(job)
         return found
 
-    def _unseen(self, name: str | None, holders: Mapping[str, list[Running]]) -> Iterable[Worker]:
+    def _unseen(self, name: str | None, holders: Mapping[str, list[RunningJob]]) -> Iterable[Worker]:
         """Those that hold jobs and bear no known connection's name."""
         state, reason = WorkerState.BUSY, UNSEEN if self._listed else NO_LIST
         if name is not None and self._listed:
@@ -125,7 +133,7 @@ class _Queue:
             yield self._worker(f"{self.ref.name}/{holder}", state, jobs, name=name, reason=reason)
 
     def _told(
-        self, connections: Sequence[tuple[Connection, str]], holders: Mapping[str, list[Running]]
+        self, connections: Sequence[tuple[WorkerConnection, str]], holders: Mapping[str, list[RunningJob]]
     ) -> Iterable[Worker]:
         """The workers of one name, or of none, of which `holders` hold jobs."""
         if len(connections) == len(holders) == 1:
@@ -140,7 +148,7 @@ class _Queue:
                 else:
                     yield self._connected(connection, language, WorkerState.UNKNOWN, reason=MAYBE.format(count=count))
 
-    def _idle(self, connection: Connection, language: str) -> Worker:
+    def _idle(self, connection: WorkerConnection, language: str) -> Worker:
         if connection.blocked or connection.idle_s <= LONGEST_WAIT_S:
             return self._connected(connection, language, WorkerState.IDLE, jobs=())
         reason = STANDS.format(seconds=connection.idle_s)
@@ -148,7 +156,7 @@ class _Queue:
 
     def _lost(self, names: set[str | None]) -> Iterable[Worker]:
         """Those whose jobs are left without a lock; a job that is being taken has none yet, and no start either."""
-        lost: dict[str | None, list[Running]] = {}
+        lost: dict[str | None, list[RunningJob]] = {}
         for job in self._active.jobs:
             if job.holder is None and job.work.started_at is not None:
                 lost.setdefault(job.worker, []).append(job)
@@ -164,11 +172,11 @@ class _Queue:
 
     def _connected(
         self,
-        connection: Connection,
+        connection: WorkerConnection,
         language: str,
         state: WorkerState,
         *,
-        jobs: Sequence[Running] | None = None,
+        jobs: Sequence[RunningJob] | None = None,
         reason: str | None = None,
     ) -> Worker:
         # Connections through a socket file all have the same address.
@@ -180,10 +188,10 @@ class _Queue:
     def _of_connection(
         self,
         worker_id: str,
-        connection: Connection,
+        connection: WorkerConnection,
         language: str,
         state: WorkerState,
-        jobs: Sequence[Running] | None,
+        jobs: Sequence[RunningJob] | None,
         reason: str | None,
     ) -> Worker:
         name, now = connection.worker, self._now
@@ -204,7 +212,7 @@ class _Queue:
         )
 
     def _worker(
-        self, worker_id: str, state: WorkerState, jobs: Sequence[Running], *, name: str | None, reason: str
+        self, worker_id: str, state: WorkerState, jobs: Sequence[RunningJob], *, name: str | None, reason: str
     ) -> Worker:
         """One that is seen by the jobs it holds alone."""
         decode = partial(self._made, worker_id, state, jobs, facts=(("Name", name),), reason=reason)
@@ -214,7 +222,7 @@ class _Queue:
         self,
         worker_id: str,
         state: WorkerState,
-        jobs: Sequence[Running] | None,
+        jobs: Sequence[RunningJob] | None,
         *,
         facts: Iterable[tuple[str, str | None]],
         reason: str | None = None,

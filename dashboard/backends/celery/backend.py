@@ -30,8 +30,8 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Acted, Action, Kept, Pick, Wishes
-from ..base import NO_WISHES, Backend, Budget, Discovery, Hearing
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
+from ..base import NO_WISHES, Backend, Budget, Discovery, EventAccess
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from ..payloads.search_text import ends, joined
@@ -39,13 +39,13 @@ from ..scan import scan_step
 from ..unreadable_data import searched_row
 from . import events, keys, schedules, stats
 from .actions import descriptions
-from .actions.dispatch import Acting
-from .actions.queue_actions import Queues
+from .actions.dispatch import JobActions
+from .actions.queue_actions import QueueActions
 from .actions.worker_control import REPLIES
 from .job_decoding import record_text, stack_of
-from .jobs import Pages
+from .jobs import JobReader
 from .protocol import channel
-from .results.index import Keeper
+from .results.index import ResultIndex
 from .workers import read as read_workers
 
 # A worker beats every 2 s.
@@ -94,8 +94,8 @@ class Celery(Backend):
             self.beat = self.broker
         self._scripts = Scripts(self.broker)
         self._beat_scripts = self._scripts if self.beat is self.broker else Scripts(self.beat)
-        self._names = keys.Unacked(settings.unacked_key, settings.unacked_index_key)
-        self._keeper: Keeper | None = None
+        self._names = keys.UnackedKeys(settings.unacked_key, settings.unacked_index_key)
+        self._keeper: ResultIndex | None = None
         self._prefixes: set[str] = set()
         self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
         self._found: set[str] = set()  # queues of the search that is under way
@@ -109,7 +109,7 @@ class Celery(Backend):
         found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*")
         exchanges = [key for key in dict.fromkeys(found) if not key.endswith((b".pidbox", b"celeryev"))]
         replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
-        places = [keys.Place("", name) for name in self.named_queues()] if cursor is None else []
+        places = [keys.QueueLocation("", name) for name in self.named_queues()] if cursor is None else []
         places += self._unbound(
             [key for key, reply in zip(exchanges, replies, strict=True) if not isinstance(reply, list)]
         )
@@ -118,7 +118,7 @@ class Celery(Backend):
             for member in reply[1] if isinstance(reply, list) else ():
                 queue, separator = keys.bound(exchange, text(member)) or ("", "")
                 if queue and not queue.endswith(".pidbox"):
-                    places += [keys.Place(prefix, None), keys.Place(prefix, queue, separator)]
+                    places += [keys.QueueLocation(prefix, None), keys.QueueLocation(prefix, queue, separator)]
         self._prefixes.update(place.prefix for place in places)
         self._found.update(place.key for place in places if place.queue is not None)
         if following == 0:
@@ -131,16 +131,16 @@ class Celery(Backend):
             return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
         return Discovery(refs, complete=following == 0, cursor=following)
 
-    def _unbound(self, bindings: Sequence[bytes]) -> list[keys.Place]:
+    def _unbound(self, bindings: Sequence[bytes]) -> list[keys.QueueLocation]:
         """The queues of bindings that are no sets: those that have a list of the exchange's name, as is usual.
 
         Nothing else tells that these messages are Celery's. Cost: 1 round trip where there is such a binding.
         """
         parts = [text(key).partition(keys.BINDING) for key in bindings]
-        places = [keys.Place(prefix, exchange) for prefix, _, exchange in parts if exchange]
+        places = [keys.QueueLocation(prefix, exchange) for prefix, _, exchange in parts if exchange]
         replies = self.broker.batch([("EXISTS", *place.lists()) for place in places]) if places else []
         there = [place for place, reply in zip(places, replies, strict=True) if isinstance(reply, int) and reply]
-        return [one for place in there for one in (keys.Place(place.prefix, None), place)]
+        return [one for place in there for one in (keys.QueueLocation(place.prefix, None), place)]
 
     def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
         """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
@@ -212,7 +212,7 @@ class Celery(Backend):
         if self.own is None or not self._there:
             return
         if self._keeper is None:
-            self._keeper = Keeper(self.broker, self.results, self.own, self._own_name)
+            self._keeper = ResultIndex(self.broker, self.results, self.own, self._own_name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
         self._keeper.queues = self._queues
         self._keeper.redbeats = self._redbeats
@@ -227,7 +227,7 @@ class Celery(Backend):
             self._keeper.close()
             self._keeper = None
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         return self._pages().picks(ref, query)
 
     def offered(self, state: State | None, *, shared: bool = False, abandoned: bool = False) -> tuple[Action, ...]:
@@ -236,49 +236,51 @@ class Celery(Backend):
         return super().offered(state, abandoned=abandoned)
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.offered(state, shared=ref.shared):
             return super().act(ref, action, state, picks, wishes)
         return self._acting().act(ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().take(ref, state, picks)
         return self._acting().take(ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().delete(ref, state, kept)
         return self._acting().delete(ref, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered(state, shared=ref.shared):
             return super().restore(ref, state, kept)
         return self._acting().restore(ref, state, kept)
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return Queues(self.broker, self.own, self._own_name).act(ref, action)
+        return QueueActions(self.broker, self.own, self._own_name).act(ref, action)
 
-    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         prefixes = self._redbeat_prefixes()
-        return schedules.RedBeat(self.beat, self.broker, self.own, self._own_name, prefixes).act(schedule, action)
+        return schedules.ScheduleActions(self.beat, self.broker, self.own, self._own_name, prefixes).act(
+            schedule, action
+        )
 
-    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+    def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
-        queues = Queues(self.broker, self.own, self._own_name)
+        queues = QueueActions(self.broker, self.own, self._own_name)
         return queues.stop(worker, queues.apps())
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {pattern for ref in refs for pattern in self._changed(keys.place(ref))}
-        return tuple(sorted(found or set(self._changed(keys.Place("", "celery")))))
+        return tuple(sorted(found or set(self._changed(keys.QueueLocation("", "celery")))))
 
-    def _changed(self, place: keys.Place) -> Iterator[str]:
+    def _changed(self, place: keys.QueueLocation) -> Iterator[str]:
         prefix = key_pattern(place.prefix)
         if place.queue is not None:
             separator = "?" * len(place.separator)
@@ -304,24 +306,24 @@ class Celery(Backend):
                 found = {printable(version, 40) for version in events.versions(self.broker, BEAT_S)}
         return tuple(sorted(found))
 
-    def hearing(self) -> Hearing:
+    def hearing(self) -> EventAccess:
         """As the contract says. Cost: 1 round trip per channel."""
         workers = events.worker_channels(self.broker.database)
         refused = [*events.refused(self.results, events.RECORDS), *events.refused(self.broker, workers)]
-        return Hearing(channels=(*events.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
+        return EventAccess(channels=(*events.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     @property
     def _own_name(self) -> str:
         """What our own keys of this source are called by."""
         return own_name(self.source.name, self.own, self.broker, self.results)
 
-    def _acting(self) -> Acting:
-        return Acting(self.broker, self._scripts, self.results, self.own, self._own_name, self._names)
+    def _acting(self) -> JobActions:
+        return JobActions(self.broker, self._scripts, self.results, self.own, self._own_name, self._names)
 
-    def _pages(self) -> Pages:
-        return Pages(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
+    def _pages(self) -> JobReader:
+        return JobReader(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
 
-    def _ref(self, place: keys.Place) -> QueueRef:
+    def _ref(self, place: keys.QueueLocation) -> QueueRef:
         return QueueRef(
             source=self.source.name,
             backend=self.name,

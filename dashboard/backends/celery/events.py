@@ -95,7 +95,7 @@ def versions(source: Source, seconds: float) -> set[str]:
     return answer
 
 
-class Listener:
+class EventListener:
     """What was published since it was last asked. `drain` is called by one thread."""
 
     def __init__(self, source: Source, channels: Sequence[str]) -> None:

@@ -14,14 +14,14 @@ from ...model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineE
 from ..bounded_reads import stamp_of
 from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, decoded_payload, json_payload, loads, printable
 from ..payloads.pickle_display import describe
-from ..payloads.pickle_reader import Unreadable, may_be_pickle
+from ..payloads.pickle_reader import NotAPickle, may_be_pickle
 from ..payloads.pickle_reader import read as read_pickle
 from ..payloads.search_text import of_json, of_value
 from ..unreadable_data import readable
 from .keys import NATIVE
-from .results.decoding import Decoded, RawRecord, whole
+from .results.decoding import DecodedRecord, RawRecord, whole
 from .results.decoding import decode as decoded_record
-from .routes import Route
+from .routes import MessageRoute
 
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
 NAMELESS, BEGINNING = "raw", 1024
@@ -96,7 +96,7 @@ def _unpickled(data: bytes) -> Any:
         return None
     try:
         return describe(read_pickle(data))
-    except Unreadable:
+    except NotAPickle:
         return None
 
 
@@ -110,7 +110,7 @@ def _repr(value: Any) -> str:
     return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
-def taken(raw: bytes) -> tuple[dict[str, Any] | None, Route | None]:
+def taken(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | None]:
     """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
     try:
         entry = loads(raw)
@@ -120,7 +120,7 @@ def taken(raw: bytes) -> tuple[dict[str, Any] | None, Route | None]:
         return None, None
     route = None
     if len(entry) > 2 and isinstance(entry[2], str):
-        route = Route(entry[1] if isinstance(entry[1], str) else "", entry[2])
+        route = MessageRoute(entry[1] if isinstance(entry[1], str) else "", entry[2])
     return with_headers(entry[0]), route
 
 
@@ -163,7 +163,7 @@ def digest(raw: bytes) -> str:
     return f"{NAMELESS}{stamp_of(raw)}"
 
 
-class Cut(NamedTuple):
+class BoundedMessage(NamedTuple):
     """A message as far as it was read: whole, or its beginning; its length, and its digest."""
 
     raw: bytes
@@ -176,9 +176,9 @@ class Cut(NamedTuple):
         return len(self.raw) == self.size
 
 
-def cut_of(raw: bytes) -> Cut:
+def cut_of(raw: bytes) -> BoundedMessage:
     """A message that was read whole, cut where it is too long to be decoded."""
-    return Cut(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest(raw))
+    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest(raw))
 
 
 def too_large(what: str, size: int) -> str:
@@ -190,7 +190,7 @@ def row(
     ref: QueueRef,
     queue: str,
     state: State,
-    cut: Cut,
+    cut: BoundedMessage,
     message: Mapping[str, Any] | None,
     *,
     native: str | None = None,
@@ -212,7 +212,7 @@ def row(
 
 
 def _row(
-    ref: QueueRef, queue: str, state: State, cut: Cut, message: Mapping[str, Any] | None, native: str | None
+    ref: QueueRef, queue: str, state: State, cut: BoundedMessage, message: Mapping[str, Any] | None, native: str | None
 ) -> Job:
     headers = headers_of(message)
     common: dict[str, Any] = {
@@ -385,7 +385,7 @@ def _record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
     return _record_job(ref, task_id, state, raw, decoded_record(raw))
 
 
-def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord, decoded: Decoded) -> Job:
+def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord, decoded: DecodedRecord) -> Job:
     record, status = decoded.fields, decoded.status
     problem = None
     if status is None:

@@ -13,7 +13,7 @@ from ...clock import monotonic_s
 from ...errors import BackendUnavailable, NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
 from ...sources.source import Argument, Command, Reply, Source
-from ..actions import Pick
+from ..actions import JobRef
 from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_BYTES, PAGE_READ_BYTES, read_plainly, short_fields, unread_rows
 from ..lua_reads import Scripts
@@ -22,7 +22,7 @@ from . import keys
 from .job_decoding import (
     NAMELESS,
     STATES,
-    Cut,
+    BoundedMessage,
     cut_of,
     decode,
     digest,
@@ -39,8 +39,8 @@ from .job_decoding import (
 from .results.decoding import TAIL_BYTES, RawRecord, outline
 from .results.index import beats_of, filled_key, index_key, started_key, workers_key
 from .results.metadata import of_value as results_of_value
-from .results.record import Home, home_of
-from .routes import Routes
+from .results.record import ResultsLocation, home_of
+from .routes import QueueRoutes
 from .workers import is_alive
 
 # How many unacknowledged messages are looked into for a page of one kind of them.
@@ -63,19 +63,19 @@ MAY_RUN = "it may be running by now: that is known of workers with -E, and with 
 STILL_HELD = "it is still with a worker, which throws it away when its time comes"
 
 
-class Known(NamedTuple):
+class TaskFacts(NamedTuple):
     """What our own keys tell of tasks: where their results are, which were told to have started, and whether those are
     all that run."""
 
-    home: Home
+    home: ResultsLocation
     started: frozenset[str]
     whole: bool
 
 
-class Held(NamedTuple):
+class UnackedMessage(NamedTuple):
     """A message that a worker took."""
 
-    cut: Cut
+    cut: BoundedMessage
     message: dict[str, Any] | None
     queue: str | None
     task: str
@@ -88,21 +88,21 @@ class Held(NamedTuple):
         return row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
 
 
-_TOGETHER = keys.Place("", None)
+_TOGETHER = keys.QueueLocation("", None)
 
 
-def native_of(place: keys.Place, state: State) -> str:
+def native_of(place: keys.QueueLocation, state: State) -> str:
     """Celery's word for a state in a queue, or for what is kept for all queues together."""
     return keys.RESERVED if place.queue is None and state is State.WAITING else keys.NATIVE[state]
 
 
-class Pages:
+class JobReader:
     """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them, under keys
     that are called by `name`.
     """
 
     def __init__(
-        self, broker: Source, results: Source, own: Source | None, name: str, scripts: Scripts, names: keys.Unacked
+        self, broker: Source, results: Source, own: Source | None, name: str, scripts: Scripts, names: keys.UnackedKeys
     ) -> None:
         self._broker = broker
         self._scripts = scripts
@@ -126,7 +126,7 @@ class Pages:
             return self._taken(ref, place, query)
         return self._ended(ref, place, query)
 
-    def _check_state(self, place: keys.Place, query: JobQuery) -> None:
+    def _check_state(self, place: keys.QueueLocation, query: JobQuery) -> None:
         if query.state not in keys.NATIVE:
             raise Unsupported(f"Celery has no {query.state.value} jobs.")
         if query.state is not State.WAITING and place.queue is not None:
@@ -137,21 +137,21 @@ class Pages:
         if query.native is not None and query.native != native_of(place, query.state):
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
         if query.state not in keys.ENDED or self._own is None:
             jobs = self.read(ref, query, marked=False)[0].jobs
-            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+            return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         place = keys.place(ref)
         self._check_state(place, query)
         key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
         reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
         _check(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
-        return [Pick(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
+        return [JobRef(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
 
     def _waiting(
-        self, ref: QueueRef, place: keys.Place, query: JobQuery, *, marked: bool
+        self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery, *, marked: bool
     ) -> tuple[JobPage, list[bytes]]:
         lists = place.lists()
         together = marked and self._own is self._broker
@@ -181,10 +181,10 @@ class Pages:
         page = msgspec.structs.replace(page, truncated=bool(rest), at_least=bool(problems), problems=problems)
         return page, [*(cut.raw for cut in found), *(b"" for _ in rest)]
 
-    def _facts_command(self, place: keys.Place) -> Command:
+    def _facts_command(self, place: keys.QueueLocation) -> Command:
         return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
 
-    def _facts(self, place: keys.Place) -> Reply:
+    def _facts(self, place: keys.QueueLocation) -> Reply:
         """What our own keys tell of the results. Cost: 1 round trip."""
         return None if self._own is None else self._own.batch([self._facts_command(place)])[0]
 
@@ -193,7 +193,7 @@ class Pages:
 
         Cost: 1 round trip, none for no jobs.
         """
-        home = Home(keys.place(ref).prefix, results_of_value(facts).prefixes[::-1])
+        home = ResultsLocation(keys.place(ref).prefix, results_of_value(facts).prefixes[::-1])
         names = [(n, name) for n, job in enumerate(jobs) for name in home.keys(job.id)]
         try:
             records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for _, name in names])
@@ -204,12 +204,12 @@ class Pages:
         revoked = {n for (n, _), raw in zip(names, records, strict=True) if _status(raw) == "REVOKED"}
         return [_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
 
-    def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
+    def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[BoundedMessage], int]:
         """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
 
         Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`, for each list.
         """
-        found: list[list[Cut]] = [[] for _ in parts]
+        found: list[list[BoundedMessage]] = [[] for _ in parts]
         starts = [first for _, first, _ in parts]
         left, read = list(range(len(parts))), 0
         while left:
@@ -222,7 +222,7 @@ class Pages:
                 size, values, reached, some = reply if isinstance(reply, list) else (0, [], starts[n], 0)
                 read += some
                 found[n] += [
-                    Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw)
+                    BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw)
                     for raw, length, stamp in zip(*[iter(values)] * 3, strict=True)
                 ]
                 stop = min(parts[n][2], size if isinstance(size, int) else 0)
@@ -239,8 +239,8 @@ class Pages:
             left = further
         return [cut for some_found in found for cut in some_found], 0
 
-    def _messages_plainly(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[Cut], int]:
-        found: list[Cut] = []
+    def _messages_plainly(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[BoundedMessage], int]:
+        found: list[BoundedMessage] = []
         for n, (key, first, stop) in enumerate(parts):
             members = [cut_of(member.raw) for member in read_plainly(self._broker, key, "list", first, stop)]
             found += members
@@ -248,13 +248,13 @@ class Pages:
                 return found, stop - first - len(members) + sum(end - start for _, start, end in parts[n + 1 :])
         return found, 0
 
-    def _exists(self, place: keys.Place) -> bool:
+    def _exists(self, place: keys.QueueLocation) -> bool:
         bound = keys.BINDING.encode()
         name = (place.queue or "").encode("utf-8", "surrogateescape")
         key = place.prefix.encode("utf-8", "surrogateescape") + bound + name
         return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
 
-    def _taken(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def _taken(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         cuts, size, known = self._unacked(place)
         _check(self._broker, "The messages that workers took", [size])
         total = size if isinstance(size, int) else 0
@@ -269,16 +269,16 @@ class Pages:
         page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
         return page, [held.cut.raw for held in shown]
 
-    def _held_messages(self, prefix: str, cuts: Sequence[Cut], known: Known) -> list[Held]:
+    def _held_messages(self, prefix: str, cuts: Sequence[BoundedMessage], known: TaskFacts) -> list[UnackedMessage]:
         """Messages that workers took, each in the state that is known of it. Cost: 1 round trip, and that of Routes."""
         found = []
         entries = [taken(cut.raw) if cut.whole else (None, None) for cut in cuts]
-        routes = Routes(self._broker, prefix)
+        routes = QueueRoutes(self._broker, prefix)
         routes.look_up(route for _, route in entries)
         for cut, (message, route) in zip(cuts, entries, strict=True):
             queue = routes.queue(route) or (route.routing_key if route else None)
             state = state_of(headers_of(message))
-            found.append(Held(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
+            found.append(UnackedMessage(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
         names = [known.home.keys(held.task)[0] for held in found]
         records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
         for n, raw in enumerate(records):
@@ -292,7 +292,7 @@ class Pages:
                 found[n] = held._replace(maybe=not known.whole)
         return found
 
-    def _unacked(self, place: keys.Place) -> tuple[list[Cut], Reply, Known]:
+    def _unacked(self, place: keys.QueueLocation) -> tuple[list[BoundedMessage], Reply, TaskFacts]:
         """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
         they cannot be read; what our own keys tell of them).
 
@@ -314,7 +314,7 @@ class Pages:
         else:
             told = self._own.batch(own) if self._own is not None else [None] * len(own)
         started = frozenset(text(each) for each in told[1]) if isinstance(told[1], list | set) else frozenset()
-        home = Home(place.prefix, results_of_value(told[0]).prefixes[::-1])
+        home = ResultsLocation(place.prefix, results_of_value(told[0]).prefixes[::-1])
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
@@ -328,16 +328,16 @@ class Pages:
             raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
             values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
         beats = [beat for beat in beats_of(told[2]).values() if beat.get("prefix", "") == place.prefix]
-        known = Known(home, started, _tells_all(beats, boxes, len(started), self._broker.now_s()))
+        known = TaskFacts(home, started, _tells_all(beats, boxes, len(started), self._broker.now_s()))
         found = []
         for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
             if isinstance(raw, bytes):
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
-                found.append(Cut(b"", length, f"{digest(tag)}-{length}"))
+                found.append(BoundedMessage(b"", length, f"{digest(tag)}-{length}"))
         return found, total, known
 
-    def _ended(self, ref: QueueRef, place: keys.Place, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def _ended(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _page(query, (), None), []
         key = index_key(self._name, query.state, place.prefix)
@@ -405,7 +405,7 @@ class Pages:
         Cost: at most 4 round trips; one more per further SIFT_BYTES of messages that are looked at.
         """
         place = keys.place(ref)
-        look = _Look(self._broker, self._scripts, place, wanted)
+        look = _WaitingJobSearch(self._broker, self._scripts, place, wanted)
         job = self._listed(ref, look) or self._held(ref, place, wanted)
         started = monotonic_s()
         while job is None and look.more and monotonic_s() - started < LOOK_SECONDS:
@@ -419,7 +419,7 @@ class Pages:
             + far,
         )
 
-    def _listed(self, ref: QueueRef, look: _Look) -> Job | None:
+    def _listed(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
         """The job, when it is among the next messages of its look."""
         for cut, position in look.step():
             message = decode(cut.raw) if cut.whole else None
@@ -468,7 +468,7 @@ class Pages:
             before += size
         return [], sum(sizes), False
 
-    def _held(self, ref: QueueRef, place: keys.Place, wanted: str) -> Job | None:
+    def _held(self, ref: QueueRef, place: keys.QueueLocation, wanted: str) -> Job | None:
         """The job among the messages that workers took, or by the record of its result."""
         cuts, _, known = self._unacked(place)
         named = [
@@ -491,7 +491,7 @@ class Pages:
             return job
         return self._recorded(ref, wanted, known.home)
 
-    def _recorded(self, ref: QueueRef, wanted: str, home: Home) -> Job | None:
+    def _recorded(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
         """The job by its record of a result."""
         place = keys.place(ref)
         for record in self._records(home.keys(wanted)):
@@ -503,10 +503,10 @@ class Pages:
         return None
 
 
-class _Look:
+class _WaitingJobSearch:
     """A look for one waiting job through the lists of its queue, in steps that keep the server busy for some ms."""
 
-    def __init__(self, broker: Source, scripts: Scripts, place: keys.Place, wanted: str) -> None:
+    def __init__(self, broker: Source, scripts: Scripts, place: keys.QueueLocation, wanted: str) -> None:
         self._broker, self._scripts = broker, scripts
         self._lists = place.lists() if place.queue is not None else []
         self._after = [0] * len(self._lists)
@@ -535,7 +535,7 @@ class _Look:
     def _open(self) -> list[int]:
         return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
 
-    def step(self) -> list[tuple[Cut, int]]:
+    def step(self) -> list[tuple[BoundedMessage, int]]:
         """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
         todo = self._open
         if not todo:
@@ -549,16 +549,16 @@ class _Look:
         answered = self._scripts.run(keys.script("find"), calls)
         if answered is None:
             return self._plain()
-        found: list[tuple[int, Cut, int]] = []
+        found: list[tuple[int, BoundedMessage, int]] = []
         for n, reply in zip(todo, answered[0], strict=True):
             answer: list[Any] = reply if isinstance(reply, list) else [0, 0, 0]
             self._sizes[n], self._after[n] = answer[0], max(answer[1], self._after[n] + 1)
             found += [(n, cut, place) for cut, place in _found(answer)]
         return [(cut, sum(self._sizes[:n]) + place) for n, cut, place in found]
 
-    def _plain(self) -> list[tuple[Cut, int]]:
+    def _plain(self) -> list[tuple[BoundedMessage, int]]:
         """As `step`, once and for all: what can be had without scripts. Cost: as `read_plainly`, for each list."""
-        found: list[tuple[Cut, int]] = []
+        found: list[tuple[BoundedMessage, int]] = []
         before = 0
         for n, key in enumerate(self._lists):
             count = 0
@@ -591,10 +591,10 @@ def _revoked(job: Job) -> Job:
     return msgspec.structs.replace(job, native_state=keys.QUEUED_REVOKED)
 
 
-def _found(reply: Sequence[Any]) -> list[tuple[Cut, int]]:
+def _found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
     """The messages in a reply of `find.lua`, each with how many are served before it."""
     return [
-        (Cut(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
+        (BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
         for raw, length, stamp, place in reply[3:]
     ]
 
@@ -607,7 +607,7 @@ def _status(beginning: Reply) -> str | None:
 
 
 def _message(
-    ref: QueueRef, queue: str, state: State, cut: Cut, message: dict[str, Any] | None, position: int | None
+    ref: QueueRef, queue: str, state: State, cut: BoundedMessage, message: dict[str, Any] | None, position: int | None
 ) -> Job:
     native = native_of(keys.place(ref), state) if position is None else keys.NATIVE[state]
     job = row(ref, queue, state, cut, message, native=native)

@@ -51,7 +51,7 @@ NOTES_KEPT_S = 25 * 3600
 _DIVIDER = "\x1f"
 
 
-class Place(NamedTuple):
+class QueueLocation(NamedTuple):
     """Where a ref points: the broker's key prefix, the queue, None for what all queues share, and the separator."""
 
     prefix: str
@@ -71,7 +71,7 @@ class Place(NamedTuple):
         return [base, *(base + separator + str(step).encode() for step in STEPS)]
 
 
-class Unacked(NamedTuple):
+class UnackedKeys(NamedTuple):
     """What an app calls the hash of the messages that workers took, and the sorted set of when they did."""
 
     entries: str = "unacked"
@@ -83,27 +83,27 @@ class Unacked(NamedTuple):
         return entries, times
 
 
-def place(ref: QueueRef) -> Place:
+def place(ref: QueueRef) -> QueueLocation:
     """The prefix and queue of a ref."""
     found = _parsed(ref.key)
     return found._replace(queue=None) if ref.shared else found
 
 
-def place_of(key: bytes) -> Place:
+def place_of(key: bytes) -> QueueLocation:
     """The place of an entry of `queues_key`, which is a Place's key."""
     return place_of_key(key.decode("utf-8", "surrogateescape"))
 
 
-def place_of_key(key: str) -> Place:
+def place_of_key(key: str) -> QueueLocation:
     """The place whose `key` that is."""
     return _parsed(key)
 
 
 @lru_cache(maxsize=20_000)
-def _parsed(key: str) -> Place:
+def _parsed(key: str) -> QueueLocation:
     prefix, _, rest = key.partition(_DIVIDER)
     queue, _, separator = rest.partition(_DIVIDER)
-    return Place(prefix, queue, separator or SEPARATOR)
+    return QueueLocation(prefix, queue, separator or SEPARATOR)
 
 
 def bound(exchange: str, member: str) -> tuple[str, str] | None:
@@ -158,7 +158,7 @@ def home(result_prefix: str, prefixes: Sequence[str]) -> str:
 
 
 def queues_key(source: str) -> str:
-    """Our own set of the queues found, as keys of places; see `Keeper`."""
+    """Our own set of the queues found, as keys of places; see `ResultIndex`."""
     return f"{{queuedeck}}:celery:{source}:queues"
 
 

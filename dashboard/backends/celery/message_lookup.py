@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ...sources.source import Argument, Source, raw_bytes
-from ..actions import MAX_KEPT_BYTES, Acted, Outcome, Pick
+from ..actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
 from ..bounded_reads import read_plainly, short_fields
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, text
@@ -36,13 +36,13 @@ _ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
 _CORRELATION_ID = re.compile(rb'"correlation_id": ?"((?:[^"\\]|\\.)*+)"')
 
 
-class Found(msgspec.Struct, frozen=True):
+class LocatedMessage(msgspec.Struct, frozen=True):
     """A message: its bytes as they stand in Redis; in which step of the queue's lists and after how many others.
 
     Of one with more than MAX_KEPT_BYTES `raw` is STAMPED and its stamp.
     """
 
-    pick: Pick
+    pick: JobRef
     raw: bytes
     size: int
     step: int = 0
@@ -50,7 +50,7 @@ class Found(msgspec.Struct, frozen=True):
     tag: bytes = b""  # its delivery tag, where a worker took it
 
 
-class Message(NamedTuple):
+class RawMessage(NamedTuple):
     """A message that was looked at: `raw` None where it has more than MAX_KEPT_BYTES; its length and its digest."""
 
     raw: bytes | None
@@ -63,15 +63,15 @@ def _forms(ids: Iterable[str]) -> set[bytes]:
     return {raw_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
 
 
-class _Search:
+class _MessageSearch:
     """The picks that are still looked for, by what tells them."""
 
-    def __init__(self, picks: Sequence[Pick]) -> None:
+    def __init__(self, picks: Sequence[JobRef]) -> None:
         self._by_stamp: dict[str, deque[int]] = defaultdict(deque)
         self._by_id: dict[bytes, deque[int]] = defaultdict(deque)
         self._picks = picks
         self._ids: set[bytes] = set()
-        self.found: dict[int, Found] = {}
+        self.found: dict[int, LocatedMessage] = {}
         for n, pick in enumerate(picks):
             if pick.stamp is not None:
                 self._by_stamp[pick.stamp].append(n)
@@ -104,7 +104,7 @@ class _Search:
         marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
         return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
 
-    def offer(self, message: Message, step: int, before: int, tag: bytes = b"") -> None:
+    def offer(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
         """Look at one message."""
         raw, mark = message.raw, message.mark
         short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
@@ -123,21 +123,23 @@ class _Search:
         if waiting:
             n = waiting.popleft()
             sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
-            self.found[n] = Found(self._picks[n], sent, message.size, step, before, tag)
+            self.found[n] = LocatedMessage(self._picks[n], sent, message.size, step, before, tag)
 
-    def answers(self, *, whole: bool, gone: str) -> list[Found | Acted]:
+    def answers(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
         """A Found per pick, or why there is none."""
         return [self.found.get(n) or self._missing(pick, whole=whole, gone=gone) for n, pick in enumerate(self._picks)]
 
-    def _missing(self, pick: Pick, *, whole: bool, gone: str) -> Acted:
+    def _missing(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
         if raw_bytes(pick.id) in self._ids:
-            return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
+            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
         if not whole:
             return refused(pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it")
-        return Acted(id=pick.id, outcome=Outcome.GONE, detail=gone)
+        return ActionResult(id=pick.id, outcome=Outcome.GONE, detail=gone)
 
 
-def waiting(broker: Source, scripts: Scripts, place: keys.Place, picks: Sequence[Pick]) -> list[Found | Acted]:
+def waiting(
+    broker: Source, scripts: Scripts, place: keys.QueueLocation, picks: Sequence[JobRef]
+) -> list[LocatedMessage | ActionResult]:
     """The waiting messages of `picks`, in order; an Acted where there is none.
 
     Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, that stand before the last of them;
@@ -149,7 +151,7 @@ def waiting(broker: Source, scripts: Scripts, place: keys.Place, picks: Sequence
     if refusal is not None:
         return [refused(pick.id, reason(refusal)) for pick in picks]
     lengths = [size if isinstance(size, int) else 0 for size in sizes]
-    search = _Search(picks)
+    search = _MessageSearch(picks)
     left_bytes = MOST_READ_BYTES
     for step, (key, length) in enumerate(zip(lists, lengths, strict=True)):
         at, seen = 0, set[str]()
@@ -165,8 +167,8 @@ def waiting(broker: Source, scripts: Scripts, place: keys.Place, picks: Sequence
 
 
 def _messages(
-    broker: Source, scripts: Scripts, key: bytes, at: int, search: _Search
-) -> tuple[list[tuple[int, Message]], int, int]:
+    broker: Source, scripts: Scripts, key: bytes, at: int, search: _MessageSearch
+) -> tuple[list[tuple[int, RawMessage]], int, int]:
     """([(how many stand before it in its list, a message that may be looked for)], how many were read, bytes read)."""
     # Between two reads a worker may have taken some: each begins a little before the end of the last.
     first = max(0, at - OVERLAP)
@@ -193,21 +195,21 @@ def _messages(
     return [(place, _message(*each)) for *each, place in rows], max(reached, at + 1), read
 
 
-def _message(raw: bytes | None, size: int, stamp: bytes | None) -> Message:
+def _message(raw: bytes | None, size: int, stamp: bytes | None) -> RawMessage:
     if stamp is not None:
-        return Message(raw, size, f"{NAMELESS}{text(stamp)}")
-    return Message(raw, size, digest(raw or b""))
+        return RawMessage(raw, size, f"{NAMELESS}{text(stamp)}")
+    return RawMessage(raw, size, digest(raw or b""))
 
 
 def unacknowledged(
-    broker: Source, scripts: Scripts, names: keys.Unacked, prefix: str, picks: Sequence[Pick]
-) -> list[Found | Acted]:
+    broker: Source, scripts: Scripts, names: keys.UnackedKeys, prefix: str, picks: Sequence[JobRef]
+) -> list[LocatedMessage | ActionResult]:
     """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
 
     Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, LOOK_THROUGH at most; 3 for each without
     scripts.
     """
-    search = _Search(picks)
+    search = _MessageSearch(picks)
     entries, index = names.keys(prefix)
     total = broker.batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
@@ -230,5 +232,5 @@ def unacknowledged(
         at = reached
         for tag, raw in pairs:
             if isinstance(raw, bytes):
-                search.offer(Message(raw, len(raw), digest(raw)), 0, 0, tag)
+                search.offer(RawMessage(raw, len(raw), digest(raw)), 0, 0, tag)
     return search.answers(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")

@@ -18,14 +18,14 @@ MAX_EXCHANGES, MAX_BINDINGS = 50, 1000
 UNROUTED = "its exchange and routing key lead to no queue, or to several: where to send it is not known"
 
 
-class Route(NamedTuple):
+class MessageRoute(NamedTuple):
     """The exchange "" is the one that leads to the queue that its routing key names."""
 
     exchange: str
     routing_key: str
 
 
-class Routes:
+class QueueRoutes:
     """The queues to which the routes of one key prefix lead, as far as they were asked for."""
 
     def __init__(self, broker: Source, prefix: str) -> None:
@@ -33,7 +33,7 @@ class Routes:
         self._prefix = prefix
         self._bound: dict[str, list[tuple[str, bool, str]]] = {}  # exchange -> (routing key, is a topic's, queue)
 
-    def look_up(self, routes: Iterable[Route | None]) -> None:
+    def look_up(self, routes: Iterable[MessageRoute | None]) -> None:
         """Ask for the bindings of their exchanges. Cost: 1 round trip; none where all name their queue."""
         asked = {route.exchange for route in routes if route is not None and route.exchange}
         names = sorted(asked - set(self._bound))[:MAX_EXCHANGES]
@@ -43,7 +43,7 @@ class Routes:
             whole = isinstance(reply, list) and reply[0] == b"0"
             self._bound[name] = [one for member in reply[1] if (one := _binding(name, text(member)))] if whole else []
 
-    def queue(self, route: Route | None) -> str | None:
+    def queue(self, route: MessageRoute | None) -> str | None:
         """The queue to which a route leads; None where there is none, or more than one."""
         if route is None or not route.exchange:
             return route.routing_key if route else None

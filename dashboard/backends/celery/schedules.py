@@ -19,14 +19,14 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import Payload, QueueRef, Schedule
 from ...sources.source import Source
-from ..actions import Acted, Action, Outcome
+from ..actions import Action, ActionResult, Outcome
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, count_of, finite, loads_dict, text
 from ..unreadable_data import schedule_row
 from . import keys, protocol
-from .actions.destination_queues import Targets
+from .actions.destination_queues import DestinationQueues
 from .actions.result_retry import sent_before, unguarded
 from .actions.scripts import acted, ask, reason, refused
 from .job_decoding import words
@@ -132,7 +132,7 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
-class RedBeat:
+class ScheduleActions:
     """Acts on the entries of one source: `store` has the schedules, under `prefixes`."""
 
     def __init__(self, store: Source, broker: Source, own: Source | None, name: str, prefixes: Collection[str]) -> None:
@@ -142,7 +142,7 @@ class RedBeat:
         self._own = own
         self._name = name
 
-    def act(self, schedule: Schedule, action: Action) -> Acted:
+    def act(self, schedule: Schedule, action: Action) -> ActionResult:
         """TRIGGER, PAUSE_SCHEDULE, RESUME_SCHEDULE or REMOVE_SCHEDULE. Cost: 4 to 6 round trips."""
         key = schedule.id.encode("utf-8", "surrogateescape")
         prefix = self._prefix(schedule.id)
@@ -154,7 +154,7 @@ class RedBeat:
             return refused(schedule.id, reason(raw))
         definition = loads_dict(raw)
         if listed is None or isinstance(listed, ResponseError):
-            return Acted(id=schedule.id, outcome=Outcome.GONE)
+            return ActionResult(id=schedule.id, outcome=Outcome.GONE)
         if action is Action.REMOVE_SCHEDULE:
             return self._remove(schedule, key, prefix)
         if not definition:
@@ -170,17 +170,17 @@ class RedBeat:
         fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
         return max(fitting, key=len) if fitting else None
 
-    def _remove(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
+    def _remove(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
         """As redbeat itself does, in its order."""
         replies = self._store.batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
                 return refused(schedule.id, reason(reply))
-        return Acted(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
+        return ActionResult(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
 
     def _trigger(
         self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool
-    ) -> Acted:
+    ) -> ActionResult:
         """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
         task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
         queue = queue_of(definition)
@@ -192,8 +192,8 @@ class RedBeat:
                 if beating
                 else refused(schedule.id, "it names no queue, and no beat runs")
             )
-        place = keys.place(schedule.ref) if schedule.ref else keys.Place("", None)
-        targets = Targets(self._broker, self._own, self._name, place)
+        place = keys.place(schedule.ref) if schedule.ref else keys.QueueLocation("", None)
+        targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up((queue,))
         if not targets.there(queue):
             return refused(schedule.id, "the queue that it names is not there")
@@ -206,11 +206,11 @@ class RedBeat:
             return sent_before(schedule.id, reply)
         return acted(schedule.id, reply, new_id=new_id)
 
-    def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> Acted:
+    def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
         """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
         (meta,) = short_fields(self._store, [(key, "meta")], DECODE_LIMIT_BYTES)
         if not isinstance(meta, bytes):
-            return Acted(id=schedule.id, outcome=Outcome.GONE)
+            return ActionResult(id=schedule.id, outcome=Outcome.GONE)
         changed = json.dumps({**loads_dict(meta), "last_run_at": None})
         answer = acted(schedule.id, ask(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0])
         if answer.outcome is Outcome.DONE:

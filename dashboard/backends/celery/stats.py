@@ -15,8 +15,18 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, printable, text
 from . import keys
 from .job_decoding import headers_of, state_of, with_headers
-from .results.index import KEPT, MAX_RUNTIMES, Ended, Keeper, Traces, beats_of, filled_key, index_key, workers_key
-from .results.metadata import NOTHING, Results
+from .results.index import (
+    KEPT,
+    MAX_RUNTIMES,
+    EndedTasks,
+    ResultIndex,
+    ResultTraces,
+    beats_of,
+    filled_key,
+    index_key,
+    workers_key,
+)
+from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
 from .workers import is_alive, mailboxes
 
@@ -47,14 +57,14 @@ NO_QUEUE = "results do not name their queue: set result_extended = True in the a
 Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
 
 
-class Told(NamedTuple):
+class KnownFacts(NamedTuple):
     """What else is known of one prefix: the index, and the workers by their heartbeats; None = unknown."""
 
     ended: tuple[int | None, ...]  # in the order of keys.ENDED
     whole: bool  # the index holds what was there before, too
     running: int | None
     workers: int | None
-    results: Results = NOTHING
+    results: ResultsMetadata = NOTHING
     unheard: bool = False  # there are mailboxes of workers that were never heard
     ran: bool = False  # workers say that they ran tasks
 
@@ -64,8 +74,8 @@ def stats(
     scripts: Scripts,
     own: Source | None,
     refs: Sequence[QueueRef],
-    keeper: Keeper | None,
-    unacked: keys.Unacked,
+    keeper: ResultIndex | None,
+    unacked: keys.UnackedKeys,
     name: str,
     seen: dict[str, Seen] | None = None,
 ) -> list[QueueStats]:
@@ -129,8 +139,8 @@ def _told(
     separators: Collection[str],
     beside: Sequence[Reply],
     kept: int,
-    keeper: Keeper | None,
-) -> dict[str, Told]:
+    keeper: ResultIndex | None,
+) -> dict[str, KnownFacts]:
     boxes, index = beside[: len(prefixes)], beside[len(prefixes) :]
     beats = beats_of(index[0]) if len(index) == kept else {}
     results = results_of_reply(index[1]) if len(index) == kept else {}
@@ -146,7 +156,7 @@ def _told(
         alive = [beat for beat in known if is_alive(beat, now)]
         running = [active for beat in alive if (active := count_of(beat.get("active"))) is not None]
         nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
-        found[prefix] = Told(
+        found[prefix] = KnownFacts(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
             whole=whole,
             running=sum(running) if alive else None,
@@ -196,12 +206,12 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tu
 
 
 def _plain(
-    broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.Unacked
+    broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.UnackedKeys
 ) -> list[Reply]:
     """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
     answers: list[Reply] = []
     for (prefix, separator), queues in groups:
-        lists = [keys.Place(prefix, name, separator).lists() for _, name in queues]
+        lists = [keys.QueueLocation(prefix, name, separator).lists() for _, name in queues]
         *sizes, unacked = broker.batch(
             [*(("LLEN", key) for several in lists for key in several), ("HLEN", names.keys(prefix)[0])]
         )
@@ -245,7 +255,7 @@ def _figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
     )
 
 
-class Divided(NamedTuple):
+class UnackedCounts(NamedTuple):
     """What workers took, by what it waits for; None = unknown. Of the states in `at_least` there may be more."""
 
     reserved: int | None = None
@@ -255,7 +265,7 @@ class Divided(NamedTuple):
     at_least: tuple[State, ...] = ()
 
 
-def divided(entries: Reply, running: Collection[str], revoked: Collection[str], told: Told) -> Divided:
+def divided(entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts) -> UnackedCounts:
     """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
 
     Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
@@ -264,7 +274,7 @@ def divided(entries: Reply, running: Collection[str], revoked: Collection[str], 
     active = 0 if told.workers == 0 else told.running
     doubt = (State.ACTIVE,) if active is not None and told.unheard and told.workers != 0 else ()
     if not isinstance(entries, list):
-        return Divided(active=active, at_least=doubt)
+        return UnackedCounts(active=active, at_least=doubt)
     kinds: dict[str, list[str]] = {"now": [], "eta": [], "retry": []}
     for kind, value in zip(entries[::2], entries[1::2], strict=True):
         name, task = _first(value) if kind == b"first" else (text(kind), text(value))
@@ -285,7 +295,7 @@ def divided(entries: Reply, running: Collection[str], revoked: Collection[str], 
             unknown = active - len(running) if active > len(running) else active - late
             reserved = max(0, not_begun - unknown) or None
             at_least += [State.WAITING] if reserved else []
-    return Divided(reserved, active, len(kinds["eta"]), len(kinds["retry"]), tuple(at_least))
+    return UnackedCounts(reserved, active, len(kinds["eta"]), len(kinds["retry"]), tuple(at_least))
 
 
 def _first(body: bytes) -> tuple[str, str]:
@@ -296,7 +306,7 @@ def _first(body: bytes) -> tuple[str, str]:
     return kind, task if isinstance(task, str) else ""
 
 
-def _ended(told: Told) -> tuple[dict[State, int | None], tuple[State, ...]]:
+def _ended(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
     """(how many records there are by state, the states of which there may be more)."""
     counts = dict(zip(keys.ENDED, told.ended, strict=True))
     more = tuple(
@@ -310,7 +320,7 @@ def _ended(told: Told) -> tuple[dict[State, int | None], tuple[State, ...]]:
     return counts, tuple(state for state in more if counts[state] is not None)
 
 
-def _shared(ref: QueueRef, unacked: Reply, taken: Divided, told: Told) -> QueueStats:
+def _shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
     ended, more = _ended(told)
     counted: dict[State, int | None] = {
         State.WAITING: taken.reserved,
@@ -360,13 +370,13 @@ def _line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
 
 
-def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) -> tuple[FlowDelta, float]:
+def flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
     """What ended since the last look, by the live feed. Cost: none."""
     now = monotonic_s()
     if keeper is None:
         unknown = [_unknown(ref.key, NOT_LISTENING) for ref in refs]
         return FlowDelta(queues=tuple(unknown)), now
-    ended, keeper.ended = keeper.ended, Ended()
+    ended, keeper.ended = keeper.ended, EndedTasks()
     span_s = now - cursor if cursor is not None else 0.0
     places = {ref.key: keys.place(ref) for ref in refs}
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
@@ -422,7 +432,7 @@ def flow(refs: Sequence[QueueRef], keeper: Keeper | None, cursor: float | None) 
 
 
 def _by_runs(
-    key: str, prefix: str, ended: Ended, traces: Traces, now: float, span_s: float, *, nameless: bool
+    key: str, prefix: str, ended: EndedTasks, traces: ResultTraces, now: float, span_s: float, *, nameless: bool
 ) -> QueueFlow:
     """What workers ended of all queues of `prefix` together; where records name no queue, stored errors are here."""
     errors = nameless and traces.errors_alone((prefix, ""), now)
@@ -440,7 +450,7 @@ def _by_runs(
     )
 
 
-def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
+def _silence(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
     """`flow`, unknown where nothing was heard and nobody would be."""
     traces = keeper.traces
     if prefix in traces.recorded or (keeper.settled and traces.workers.get(prefix) is not None):
@@ -451,8 +461,8 @@ def _silence(flow: QueueFlow, prefix: str, keeper: Keeper) -> QueueFlow:
 def _progress(
     where: tuple[str, str],
     moved: Mapping[tuple[str, str], bool],
-    ended: Ended,
-    traces: Traces,
+    ended: EndedTasks,
+    traces: ResultTraces,
     known: Collection[tuple[str, str | None]],
     now: float,
 ) -> bool | None:
@@ -471,7 +481,7 @@ def _unknown(key: str, reason: str) -> QueueFlow:
     return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
-def _flow(key: str, ended: Ended, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
+def _flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
     return QueueFlow(
         key=key,
         completed=sum(ended.completed[each] for each in where),

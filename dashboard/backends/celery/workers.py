@@ -20,7 +20,7 @@ MAX_MAILBOXES = 1000
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
-def read(broker: Source, own: Source | None, own_name: str, places: Collection[keys.Place]) -> list[Worker]:
+def read(broker: Source, own: Source | None, own_name: str, places: Collection[keys.QueueLocation]) -> list[Worker]:
     """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
 
     `own_name` = what our own keys of this source are called by.

@@ -33,7 +33,7 @@ _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
-class Number(str):
+class JSONNumber(str):
     """A number of JSON as it is written, which no float or integer may hold."""
 
     __slots__ = ()
@@ -87,7 +87,7 @@ def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -
     """
     if len(raw) > limit:
         raise ValueError(f"longer than {limit} bytes")
-    numbers = Number if exact else None
+    numbers = JSONNumber if exact else None
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_int=numbers, parse_float=numbers)
     except RecursionError:
@@ -187,9 +187,9 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
                 cut = True
                 return CUT
             return _list(item, depth + 1) if isinstance(item, list) else _dict(item, depth + 1)
-        if exact and isinstance(item, Number):
+        if exact and isinstance(item, JSONNumber):
             return item
-        if isinstance(item, str) and not isinstance(item, Number):
+        if isinstance(item, str) and not isinstance(item, JSONNumber):
             return mask_text(words(item))
         return _shown(item)
 
@@ -236,7 +236,7 @@ def written(value: Any, indent: int | None = None, *, compact: bool = False) -> 
             block("{}", [(f"{_quoted(key)}{colon}", child) for key, child in item.items()], margin)
         elif isinstance(item, list):
             block("[]", [("", child) for child in item], margin)
-        elif isinstance(item, Number):
+        elif isinstance(item, JSONNumber):
             parts.append(item)
         else:
             parts.append(_quoted(item) if isinstance(item, str) else json.dumps(_shown(item)))
@@ -264,7 +264,7 @@ def _escaped(char: str) -> str:
 
 
 def _number(value: Any) -> Any:
-    return value.plain() if isinstance(value, Number) else value
+    return value.plain() if isinstance(value, JSONNumber) else value
 
 
 @lru_cache(4096)
@@ -278,7 +278,7 @@ def _shown(value: Any) -> Any:
         return {_plain(key): _shown(child) for key, child in value.items()}
     if isinstance(value, list):
         return [_shown(child) for child in value]
-    if isinstance(value, Number):
+    if isinstance(value, JSONNumber):
         return value.plain()
     if isinstance(value, str):
         return _plain(value)

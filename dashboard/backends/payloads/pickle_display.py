@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from .decoding import CUT, MAX_DEPTH, MAX_NODES
-from .pickle_reader import Row, Table, Thing
+from .pickle_reader import PickledMapping, PickledObject, PickledSequence
 
 TEXT_LIMIT = 20_000
 INT_LIMIT = 1 << 256
@@ -43,11 +43,11 @@ class _Describer:
         if self._left <= 0 or depth > MAX_DEPTH:
             self.cut = True
             return CUT
-        if isinstance(value, Row):
+        if isinstance(value, PickledSequence):
             return self._items(value.items, depth)
-        if isinstance(value, Table):
+        if isinstance(value, PickledMapping):
             return self._pairs(value.pairs, depth)
-        if isinstance(value, Thing):
+        if isinstance(value, PickledObject):
             return self._thing(value, depth)
         return CUT
 
@@ -69,11 +69,11 @@ class _Describer:
                 break
         return found
 
-    def _thing(self, thing: Thing, depth: int) -> Any:
+    def _thing(self, thing: PickledObject, depth: int) -> Any:
         known = _known(thing)
         if known is not None:
             return known
-        args = thing.args.items if isinstance(thing.args, Row) else []
+        args = thing.args.items if isinstance(thing.args, PickledSequence) else []
         short = len(args) <= 8 and all(isinstance(arg, _SCALARS) for arg in args)
         self.cut = self.cut or any(isinstance(arg, str | bytes) and len(arg) > TEXT_LIMIT for arg in args)
         if not thing.called:
@@ -117,15 +117,15 @@ def _key(key: Any) -> str:
     return key if isinstance(key, str) else str(key)[:TEXT_LIMIT]
 
 
-def _known(thing: Thing) -> str | None:
+def _known(thing: PickledObject) -> str | None:
     """The usual text of dates, times and UUIDs; None for anything else or with odd parts."""
-    args = thing.args.items if isinstance(thing.args, Row) else []
+    args = thing.args.items if isinstance(thing.args, PickledSequence) else []
     try:
         if thing.what == "datetime.datetime" and len(args[0]) == 10:
             return _moment(args[0], args[1] if len(args) > 1 else None)
         if thing.what == "datetime.date" and len(args[0]) == 4:
             return datetime.date(args[0][0] * 256 + args[0][1], args[0][2], args[0][3]).isoformat()
-        if thing.what == "uuid.UUID" and isinstance(thing.state, Table):
+        if thing.what == "uuid.UUID" and isinstance(thing.state, PickledMapping):
             return str(uuid.UUID(int=dict(thing.state.pairs)["int"]))
     except (TypeError, ValueError, IndexError, KeyError):
         return None
@@ -138,9 +138,9 @@ def _moment(raw: bytes, zone: Any) -> str:
     moment = datetime.datetime(  # noqa: DTZ001  the zone, where there is one, is added below
         year, raw[2] & 0x7F, raw[3], raw[4], raw[5], raw[6], microsecond
     )
-    if isinstance(zone, Thing):
-        offset = zone.args.items[0] if isinstance(zone.args, Row) else None
-        if isinstance(offset, Thing) and isinstance(offset.args, Row):
+    if isinstance(zone, PickledObject):
+        offset = zone.args.items[0] if isinstance(zone.args, PickledSequence) else None
+        if isinstance(offset, PickledObject) and isinstance(offset.args, PickledSequence):
             days, seconds, _ = offset.args.items
             moment = moment.replace(tzinfo=datetime.timezone(datetime.timedelta(days, seconds)))
     return moment.isoformat(sep=" ")

@@ -19,12 +19,12 @@ MAX_OPCODES = 20_000
 _NEWER, _OLDER, _LAST = b"\x80", (b"(", b"]", b"}", b"c", b"i"), b"."
 
 
-class Unreadable(ValueError):
+class NotAPickle(ValueError):
     """The bytes are no pickle that can be walked within the limits; the message says why."""
 
 
 @dataclass(slots=True, eq=False)
-class Thing:
+class PickledObject:
     """An object that was not built: `what` names its class or function, `args` are what that would be called with."""
 
     what: str
@@ -38,7 +38,7 @@ class Thing:
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class PickledSequence:
     """A list, tuple or set; `kind` says which."""
 
     kind: str
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(slots=True, eq=False)
-class Table:
+class PickledMapping:
     """A dictionary as pairs, since keys need not be hashable here."""
 
     pairs: list[tuple[Any, Any]]
@@ -59,10 +59,10 @@ def read(data: bytes) -> Any:
     """
     try:
         return _walked(data)
-    except Unreadable:
+    except NotAPickle:
         raise
     except Exception as exc:  # hostile bytes fail in many ways: wrong stack, bad numbers, broken text
-        raise Unreadable(f"no readable pickle: {type(exc).__name__}") from None
+        raise NotAPickle(f"no readable pickle: {type(exc).__name__}") from None
 
 
 def may_be_pickle(data: bytes) -> bool:
@@ -75,7 +75,7 @@ def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, A
 
     [] for anything else. Raises nothing. Cost: at most `opcodes` steps.
     """
-    walk = _Walk()
+    walk = _PickleWalk()
     try:
         for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):
             if count >= opcodes or opcode.name == "STOP":
@@ -83,26 +83,26 @@ def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, A
             walk.step(opcode.name, arg)
     except Exception:  # noqa: S110  hostile bytes fail in many ways, and those that are cut always do
         pass
-    if not walk.stack or not isinstance(walk.stack[0], Table):
+    if not walk.stack or not isinstance(walk.stack[0], PickledMapping):
         return []
     # What is not in the dictionary yet stands above its mark, names and values in turn; the last one may be a part.
     above = walk.stack[2:] if len(walk.stack) > 1 and walk.stack[1] is _MARK else []
     begun = next((n for n, item in enumerate(above) if item is _MARK), len(above))
     above = above[:begun]
-    if len(above) % 2 == 0 and above and isinstance(above[-1], Row | Table | Thing):
+    if len(above) % 2 == 0 and above and isinstance(above[-1], PickledSequence | PickledMapping | PickledObject):
         del above[-2:]
     return [*walk.stack[0].pairs, *zip(above[::2], above[1::2], strict=False)]
 
 
 def _walked(data: bytes) -> Any:
-    walk = _Walk()
+    walk = _PickleWalk()
     for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):
         if count >= MAX_OPCODES:
-            raise Unreadable(f"more than {MAX_OPCODES} steps")
+            raise NotAPickle(f"more than {MAX_OPCODES} steps")
         if opcode.name == "STOP":
             return walk.pop()
         walk.step(opcode.name, arg)
-    raise Unreadable("no readable pickle: it ends too early")
+    raise NotAPickle("no readable pickle: it ends too early")
 
 
 class _Mark:
@@ -112,7 +112,7 @@ class _Mark:
 _MARK = _Mark()
 
 
-class _Walk:
+class _PickleWalk:
     """The stack and the memo of one walk."""
 
     def __init__(self) -> None:
@@ -128,13 +128,13 @@ class _Walk:
         elif name in _STEPS:
             _STEPS[name](self, arg)
         elif name not in _IGNORED:
-            raise Unreadable(f"unknown step {name}")
+            raise NotAPickle(f"unknown step {name}")
 
     def pop(self) -> Any:
         """The top of the stack; a mark there is an error."""
         item = self.stack.pop()
         if item is _MARK:
-            raise Unreadable("no readable pickle: misplaced mark")
+            raise NotAPickle("no readable pickle: misplaced mark")
         return item
 
     def drop(self) -> None:
@@ -148,115 +148,117 @@ class _Walk:
                 items = self.stack[index + 1 :]
                 del self.stack[index:]
                 return items
-        raise Unreadable("no readable pickle: no mark")
+        raise NotAPickle("no readable pickle: no mark")
 
     def extend(self, items: list[Any]) -> None:
         """Append to the list or set on top; an object that is filled like a list keeps the items as its state."""
         target = self.stack[-1]
-        if isinstance(target, Thing):
-            if not isinstance(target.state, Row):
-                target.state = Row("list", [])
+        if isinstance(target, PickledObject):
+            if not isinstance(target.state, PickledSequence):
+                target.state = PickledSequence("list", [])
             target = target.state
-        if isinstance(target, Row):
+        if isinstance(target, PickledSequence):
             target.items.extend(items)
 
     def put(self, items: list[Any]) -> None:
         """Set keys and values of the dictionary on top, or of an object that is filled like one."""
         target = self.stack[-1]
-        if isinstance(target, Thing):
-            if not isinstance(target.state, Table):
-                target.state = Table([])
+        if isinstance(target, PickledObject):
+            if not isinstance(target.state, PickledMapping):
+                target.state = PickledMapping([])
             target = target.state
-        if isinstance(target, Table):
+        if isinstance(target, PickledMapping):
             target.pairs.extend(zip(items[::2], items[1::2], strict=True))
 
     def row(self, kind: str, count: int) -> None:
         """Join the top `count` items."""
         items = [self.pop() for _ in range(count)]
-        self.stack.append(Row(kind, items[::-1]))
+        self.stack.append(PickledSequence(kind, items[::-1]))
 
     def call(self, args: Any, made_of: Any) -> None:
         """Push what calling `made_of` would make."""
-        what = made_of.what if isinstance(made_of, Thing) and not made_of.called else "?"
-        self.stack.append(Thing(what, args if isinstance(args, Row) else Row("tuple", [args])))
+        what = made_of.what if isinstance(made_of, PickledObject) and not made_of.called else "?"
+        self.stack.append(
+            PickledObject(what, args if isinstance(args, PickledSequence) else PickledSequence("tuple", [args]))
+        )
 
     def build(self) -> None:
         """Give the object on top its state."""
         state = self.pop()
-        if isinstance(self.stack[-1], Thing):
+        if isinstance(self.stack[-1], PickledObject):
             self.stack[-1].state = state
 
 
-def _join(kind: str) -> Callable[[_Walk, Any], None]:
-    return lambda walk, _: walk.stack.append(Row(kind, walk.pop_to_mark()))
+def _join(kind: str) -> Callable[[_PickleWalk, Any], None]:
+    return lambda walk, _: walk.stack.append(PickledSequence(kind, walk.pop_to_mark()))
 
 
-def _dictionary(walk: _Walk, _: Any) -> None:
+def _dictionary(walk: _PickleWalk, _: Any) -> None:
     items = walk.pop_to_mark()
-    walk.stack.append(Table([]))
+    walk.stack.append(PickledMapping([]))
     walk.put(items)
 
 
-def _set_item(walk: _Walk, _: Any) -> None:
+def _set_item(walk: _PickleWalk, _: Any) -> None:
     value, key = walk.pop(), walk.pop()
     walk.put([key, value])
 
 
-def _set_items(walk: _Walk, _: Any) -> None:
+def _set_items(walk: _PickleWalk, _: Any) -> None:
     walk.put(walk.pop_to_mark())
 
 
-def _append(walk: _Walk, _: Any) -> None:
+def _append(walk: _PickleWalk, _: Any) -> None:
     item = walk.pop()
     walk.extend([item])
 
 
-def _name(walk: _Walk, arg: Any) -> None:
+def _name(walk: _PickleWalk, arg: Any) -> None:
     # The text form has "module name" in one string.
-    walk.stack.append(Thing(".".join(str(arg).split(" ", 1))))
+    walk.stack.append(PickledObject(".".join(str(arg).split(" ", 1))))
 
 
-def _stack_name(walk: _Walk, _: Any) -> None:
+def _stack_name(walk: _PickleWalk, _: Any) -> None:
     name, module = walk.pop(), walk.pop()
-    walk.stack.append(Thing(f"{_short(module)}.{_short(name)}"))
+    walk.stack.append(PickledObject(f"{_short(module)}.{_short(name)}"))
 
 
 def _short(part: Any) -> str:
     return part[:500] if isinstance(part, str) else "?"
 
 
-def _reduce(walk: _Walk, _: Any) -> None:
+def _reduce(walk: _PickleWalk, _: Any) -> None:
     args = walk.pop()
     walk.call(args, walk.pop())
 
 
-def _new_with_keywords(walk: _Walk, _: Any) -> None:
+def _new_with_keywords(walk: _PickleWalk, _: Any) -> None:
     keywords, args = walk.pop(), walk.pop()
     walk.call(args, walk.pop())
     walk.stack[-1].state = keywords
 
 
-def _instance(walk: _Walk, arg: Any) -> None:
-    args = Row("tuple", walk.pop_to_mark())
+def _instance(walk: _PickleWalk, arg: Any) -> None:
+    args = PickledSequence("tuple", walk.pop_to_mark())
     _name(walk, arg)
     walk.call(args, walk.pop())
 
 
-def _object(walk: _Walk, _: Any) -> None:
+def _object(walk: _PickleWalk, _: Any) -> None:
     made_of, *args = walk.pop_to_mark()
-    walk.call(Row("tuple", args), made_of)
+    walk.call(PickledSequence("tuple", args), made_of)
 
 
-def _elsewhere(walk: _Walk, arg: Any) -> None:
-    walk.stack.append(Thing(f"external object {str(arg)[:200]}"))
+def _elsewhere(walk: _PickleWalk, arg: Any) -> None:
+    walk.stack.append(PickledObject(f"external object {str(arg)[:200]}"))
 
 
-def _elsewhere_from_stack(walk: _Walk, _: Any) -> None:
+def _elsewhere_from_stack(walk: _PickleWalk, _: Any) -> None:
     item = walk.pop()
     _elsewhere(walk, item if isinstance(item, str | int) else "?")
 
 
-def _remember(walk: _Walk, arg: Any) -> None:
+def _remember(walk: _PickleWalk, arg: Any) -> None:
     walk.memo[len(walk.memo) if arg is None else arg] = walk.stack[-1]
 
 
@@ -268,15 +270,15 @@ _BYTES = frozenset(
 )
 _LITERALS = _NUMBERS | _TEXTS | _BYTES
 _IGNORED = frozenset({"PROTO", "FRAME", "READONLY_BUFFER"})
-_STEPS: dict[str, Callable[[_Walk, Any], None]] = {
+_STEPS: dict[str, Callable[[_PickleWalk, Any], None]] = {
     "MARK": lambda walk, _: walk.stack.append(_MARK),
     "POP": lambda walk, _: walk.drop(),
     "POP_MARK": lambda walk, _: walk.pop_to_mark().clear(),
     "DUP": lambda walk, _: walk.stack.append(walk.stack[-1]),
-    "EMPTY_LIST": lambda walk, _: walk.stack.append(Row("list", [])),
-    "EMPTY_TUPLE": lambda walk, _: walk.stack.append(Row("tuple", [])),
-    "EMPTY_SET": lambda walk, _: walk.stack.append(Row("set", [])),
-    "EMPTY_DICT": lambda walk, _: walk.stack.append(Table([])),
+    "EMPTY_LIST": lambda walk, _: walk.stack.append(PickledSequence("list", [])),
+    "EMPTY_TUPLE": lambda walk, _: walk.stack.append(PickledSequence("tuple", [])),
+    "EMPTY_SET": lambda walk, _: walk.stack.append(PickledSequence("set", [])),
+    "EMPTY_DICT": lambda walk, _: walk.stack.append(PickledMapping([])),
     "LIST": _join("list"),
     "TUPLE": _join("tuple"),
     "FROZENSET": _join("set"),

@@ -26,7 +26,7 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Acted, Action, Kept, Outcome, Pick, Wishes
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
@@ -36,7 +36,7 @@ from .actions import deletion, descriptions, dispatch, stray_jobs, worker_contro
 from .consumers import read_versions
 from .discovery import discover
 from .job_detail import read_job
-from .job_hashes import Reader
+from .job_hashes import JobHashReader
 from .job_refs import read_picks
 from .jobs import read_page
 from .keys import LISTS, QueueKeys
@@ -69,7 +69,7 @@ class RQ(Backend):
         # RQ's own prefix is always looked at: the setting names those of all libraries on this Redis.
         self.prefixes = tuple(dict.fromkeys((keys.DEFAULT_PREFIX, *settings.prefixes)))
         self._scripts = Scripts(source)
-        self._reader = Reader(source, self._scripts)
+        self._reader = JobHashReader(source, self._scripts)
 
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
@@ -111,14 +111,14 @@ class RQ(Backend):
         rows = tuple(searched_row(partial(_searched, job), job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """As the contract says: 1 round trip; those of `jobs` where the Redis user may not run scripts."""
         found = read_picks(self.source, self._scripts, self._keys(ref), query)
         return super().picks(ref, query) if found is None else found
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         """As the contract says; see act.py for the cost."""
         if action is Action.DELETE or action not in self.offered(state, abandoned=True):
             return super().act(ref, action, state, picks, wishes)
@@ -126,26 +126,26 @@ class RQ(Backend):
             return stray_jobs.put_back(self.source, self._keys(ref), state, picks)
         return dispatch.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As the contract says; a started job is taken where it stands in no list any more."""
         taken = deletion.take(self.source, self._keys(ref), listed(state), picks)
         if state is not State.ACTIVE:
             return taken
         return [_running(one) for one in taken]
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete(self.source, self._keys(ref), listed(state), kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.restore(self.source, self._keys(ref), listed(state), kept)
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
         return worker_control.on_queue(self.source, self._keys(ref), ref.name, action)
 
-    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+    def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action is not Action.STOP_WORKER:
             return super().act_on_worker(worker, action)
         return worker_control.stop_worker(self.source, self.prefixes, worker.id)
@@ -176,11 +176,11 @@ def listed(state: State) -> State:
     return descriptions.LISTED_WITH.get(state, state)
 
 
-def _running(one: Kept | Acted) -> Kept | Acted:
+def _running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
     """What to say of a started job; one that could not be taken is run by a worker."""
-    if isinstance(one, Kept) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
+    if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
-    return Acted(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
+    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
 
 
 def _searched(job: Job) -> Searched:

@@ -18,7 +18,7 @@ MAX_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class LiveWorker:
     """A worker whose hash has not expired."""
 
     key: str
@@ -43,35 +43,35 @@ class Worker:
         return birth is not None and birth.timestamp() > seconds
 
 
-class Told(NamedTuple):
+class ConsumerFigures(NamedTuple):
     """What is told of the workers of one queue."""
 
     workers: int
     versions: str | None
 
 
-NO_WORKERS = Told(0, None)
+NO_WORKERS = ConsumerFigures(0, None)
 
 
-class Crew:
+class ConsumerIndex:
     """Live workers by the queues that they serve."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[LiveWorker]) -> None:
         self._workers = workers
-        self._by_queue: dict[str, list[Worker]] = {}
+        self._by_queue: dict[str, list[LiveWorker]] = {}
         for worker in workers:
             for name in worker.queues.split(","):
                 self._by_queue.setdefault(name, []).append(worker)
 
-    def told(self, queue: str) -> Told:
+    def told(self, queue: str) -> ConsumerFigures:
         """What is told of the workers that listen to `queue`."""
         workers = self.of(queue)
         if len(workers) < 2:
-            return Told(1, workers[0].version or None) if workers else NO_WORKERS
+            return ConsumerFigures(1, workers[0].version or None) if workers else NO_WORKERS
         versions = {worker.version for worker in workers if worker.version}
-        return Told(len(workers), ", ".join(sorted(versions)) or None)
+        return ConsumerFigures(len(workers), ", ".join(sorted(versions)) or None)
 
-    def of(self, queue: str) -> Sequence[Worker]:
+    def of(self, queue: str) -> Sequence[LiveWorker]:
         """The workers that listen to `queue`."""
         if "," in queue:  # its name looks like several
             return [worker for worker in self._workers if worker.serves(queue)]
@@ -89,17 +89,17 @@ def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
     return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES, *known)
 
 
-def workers_of(reply: Reply) -> tuple[Worker, ...] | None:
+def workers_of(reply: Reply) -> tuple[LiveWorker, ...] | None:
     """The live workers; None when they could not be looked at one by one."""
     if not isinstance(reply, list):
         return None
     return tuple(worker_of(text(key), *fields) for key, *fields in reply)
 
 
-def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> Worker:
+def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> LiveWorker:
     """A worker from its hash: the values of FIELDS."""
     version, completed, failed, birth = (text(value) if value else None for value in fields)
-    return Worker(
+    return LiveWorker(
         key=key,
         queues=text(queues or b""),
         version=version,

@@ -28,7 +28,7 @@ NO_DIRECTORY = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _DirectoryPosition:
     """Where the search goes on: which prefix, and where in its directory."""
 
     prefix: int = 0
@@ -36,13 +36,15 @@ class _Place:
     problem: str | None = None
 
 
-def discover(backend: Backend, prefixes: tuple[str, ...], place: _Place | None, budget: Budget) -> Discovery:
+def discover(
+    backend: Backend, prefixes: tuple[str, ...], place: _DirectoryPosition | None, budget: Budget
+) -> Discovery:
     """The queues of the next stretch of the directories, and always those that the settings name outright.
 
     Cost: 1 round trip per thousand queues, within `budget`; 2 more where a directory is no set.
     """
     found = [_named(name, prefixes) for name in backend.named_queues()]
-    place = place or _Place()
+    place = place or _DirectoryPosition()
     while place.prefix < len(prefixes):
         prefix = prefixes[place.prefix]
         directory, problem = keys.directory(prefix), place.problem
@@ -59,7 +61,7 @@ def discover(backend: Backend, prefixes: tuple[str, ...], place: _Place | None, 
         queues = (keys.queue_keys(text(member), (prefix,)) for member in members)
         found += [queue for queue in queues if queue is not None]
         at_end = not int(position)
-        place = _Place(place.prefix + at_end, 0 if at_end else int(position), problem)
+        place = _DirectoryPosition(place.prefix + at_end, 0 if at_end else int(position), problem)
         if not more:
             break
     refs = {queue.shown_name: _ref(backend, queue) for queue in found if backend.shows(queue.shown_name)}

@@ -8,7 +8,7 @@ import msgspec
 
 from ...model import Job, JobError, QueueRef, State
 from .actions.descriptions import ENDED
-from .job_hashes import Entry, Record, Shape
+from .job_hashes import FieldSelection, JobHash, RunResult
 from .keys import STATUSES
 from .serialization import call_parts, failure, moment, number, unwrap
 
@@ -17,8 +17,8 @@ SMALL = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
     *("retries_left", "number_of_retries", "repeats_left"),
 )
-LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
-DEAD_LIST = Shape(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
+LIST = FieldSelection(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
+DEAD_LIST = FieldSelection(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
 # Statuses in which the newest attempt has begun.
 _TRIED = frozenset({"started", "finished", "failed", "stopped"})
 # Types of results that carry a traceback: failed, stopped, retries exhausted.
@@ -28,7 +28,7 @@ FAILED_TYPES = frozenset({b"2", b"3", b"5"})
 def job_of(
     ref: QueueRef,
     job_id: str,
-    record: Record,
+    record: JobHash,
     *,
     state: State | None,
     due: datetime | None = None,
@@ -70,7 +70,7 @@ def without_data(ref: QueueRef, job_id: str, state: State | None, problem: str) 
     return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, state=state, problem=problem)
 
 
-def _own_state(record: Record, status: str | None) -> State | None:
+def _own_state(record: JobHash, status: str | None) -> State | None:
     """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one.
 
     Of one that also repeats, nothing tells which of both it waits for.
@@ -82,14 +82,14 @@ def _own_state(record: Record, status: str | None) -> State | None:
     return STATUSES.get(status or "")
 
 
-def _stamp(record: Record, state: State | None) -> str | None:
+def _stamp(record: JobHash, state: State | None) -> str | None:
     """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
     fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")
     found = next((value for field in fields if (value := record.text(field))), None)
     return found if found is None or len(found) <= 64 else None
 
 
-def error_of(record: Record) -> JobError | None:
+def error_of(record: JobHash) -> JobError | None:
     """The last failure: from the results stream, else from the hash, where servers without streams have it."""
     entry = failed_entry(record)
     if entry is not None:
@@ -102,12 +102,12 @@ def _short(error: JobError | None, *, stacks: bool) -> JobError | None:
     return error if error is None or stacks else msgspec.structs.replace(error, stack=None)
 
 
-def failed_entry(record: Record) -> Entry | None:
+def failed_entry(record: JobHash) -> RunResult | None:
     """The newest result that tells of a failure."""
     return next((entry for entry in record.entries if entry.fields.get("type") in FAILED_TYPES), None)
 
 
-def problem_of(record: Record) -> str | None:
+def problem_of(record: JobHash) -> str | None:
     """What is wrong with a job's data, in one line; None when nothing is."""
     if record.error is not None:
         return f"Its data cannot be read: {record.error}."
@@ -128,12 +128,12 @@ def problem_of(record: Record) -> str | None:
     return None
 
 
-def _broken(record: Record, field: str) -> bool:
+def _broken(record: JobHash, field: str) -> bool:
     value = record.text(field)
     return value is not None and moment(value) is None
 
 
-def _attempts(record: Record, status: str | None) -> tuple[int | None, int | None]:
+def _attempts(record: JobHash, status: str | None) -> tuple[int | None, int | None]:
     """(attempts so far, most attempts).
 
     RQ counts up only for jobs that ask for a retry by their return value. For those that fail it counts `retries_left`

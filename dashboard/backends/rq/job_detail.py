@@ -15,7 +15,7 @@ from ...model import Job, JobLink, Payload, QueueRef, State
 from ...sources.source import Command, Reply
 from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
 from .job_decoding import SMALL, error_of, job_of
-from .job_hashes import Reader, Record, Shape
+from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .keys import LISTS, STATUSES, QueueKeys, job_id_of
 from .serialization import call, json_text, number, number_of, serialized, unwrap
 from .timeline import timeline
@@ -47,13 +47,13 @@ FACTS: Mapping[str, str] = {
 # Statuses whose jobs stand in sets that are looked at elsewhere.
 _ELSEWHERE = ("rate_limited", "ready_to_enqueue")
 WIDE = ("description", "data", "meta", "result", "exc_info", "dependency_ids", "dependency_id")
-DETAIL = Shape(
+DETAIL = FieldSelection(
     small=(*SMALL, *FACTS.values()),
     wide=WIDE,
     limit_bytes=DECODE_LIMIT_BYTES,
     entries=10,
 )
-LINK = Shape(small=("status", "origin"), limit_bytes=4096)
+LINK = FieldSelection(small=("status", "origin"), limit_bytes=4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _Places:
     dependents_total: int | None
 
 
-def read_job(reader: Reader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Job:
+def read_job(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Job:
     """The job with its links. Raises NotFound, BackendUnavailable. Cost: 2 round trips, 4 without scripts."""
     records, replies = reader.read([(queue, job_id)], DETAIL, _commands(queue, job_id))
     record, places = records[0], _places(replies, job_id)
@@ -168,7 +168,7 @@ def _stray(places: _Places, state: State | None, status: str | None) -> str | No
     return "It is in no list of RQ's: nothing happens to it by itself."
 
 
-def _check(record: Record, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
+def _check(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
     """Raises NotFound for a job that is in no list of this queue and does not say that it belongs to it."""
     if places.lists:
         return
@@ -182,11 +182,11 @@ def _check(record: Record, places: _Places, ref: QueueRef, queue: QueueKeys, job
         )
 
 
-def _serialized(record: Record, field: str) -> Payload:
+def _serialized(record: JobHash, field: str) -> Payload:
     return serialized(record.fields.get(field), record.oversized.get(field))
 
 
-def _result(record: Record) -> Payload | None:
+def _result(record: JobHash) -> Payload | None:
     """The newest return value: from the results stream, else from the hash, where repeating jobs have it."""
     for entry in record.entries:
         raw = entry.fields.get("return_value")
@@ -208,7 +208,7 @@ def _progress(meta: Payload) -> Any:
     return found if isinstance(found, int | float | str) else None
 
 
-def _parents(record: Record) -> tuple[str, ...]:
+def _parents(record: JobHash) -> tuple[str, ...]:
     """Ids of the jobs that this one waits or waited for."""
     found = json_text(record.text("dependency_ids"))
     if isinstance(found, list):
@@ -217,7 +217,7 @@ def _parents(record: Record) -> tuple[str, ...]:
     return (single,) if single else ()
 
 
-def _links(reader: Reader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
+def _links(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
     """Links to jobs by id. Cost: 1 round trip, none for no ids."""
     wanted = list(dict.fromkeys(ids))
     if not wanted:
@@ -226,7 +226,7 @@ def _links(reader: Reader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) 
     return {job_id: _link(ref, queue, job_id, record) for job_id, record in zip(wanted, records, strict=True)}
 
 
-def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: Record) -> JobLink:
+def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: JobHash) -> JobLink:
     status, origin = record.text("status"), record.text("origin")
     there = QueueKeys(queue.prefix, origin) if origin else None
     return JobLink(
@@ -238,7 +238,7 @@ def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: Record) -> JobLi
     )
 
 
-def _facts(record: Record) -> list[tuple[str, str]]:
+def _facts(record: JobHash) -> list[tuple[str, str]]:
     found = _field_facts(record)
     left = number(record.text("retries_left"))
     # RQ counts down and forgets where it began.
@@ -248,7 +248,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     return found
 
 
-def _field_facts(record: Record) -> list[tuple[str, str]]:
+def _field_facts(record: JobHash) -> list[tuple[str, str]]:
     return [(label, printable(record.fields[field], 500)) for label, field in FACTS.items() if field in record.fields]
 
 

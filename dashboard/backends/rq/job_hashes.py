@@ -21,7 +21,7 @@ STREAM_OVERHEAD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class FieldSelection:
     """What to read of each job: `small` fields that RQ keeps short, `wide` ones that may hold anything."""
 
     small: tuple[str, ...]
@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RunResult:
     """How one run of a job ended; `id` = time in ms and a counter."""
 
     id: str
@@ -44,13 +44,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class JobHash:
     """What was read of one job. `kind` = type of its key: hash, none, or what should not be there."""
 
     kind: str
     fields: dict[str, bytes] = field(default_factory=dict)
     oversized: dict[str, int] = field(default_factory=dict)  # bytes of the fields too large to read
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[RunResult, ...] = ()
     entries_bytes: int | None = None  # of a stream too large to read
     error: str | None = None  # why the key could not be read
 
@@ -60,7 +60,7 @@ class Record:
         return None if raw is None else text(raw)
 
 
-class Reader:
+class JobHashReader:
     """Reads jobs of one source."""
 
     def __init__(self, source: Source, scripts: Scripts) -> None:
@@ -82,8 +82,8 @@ class Reader:
         return self._scripts.command(shared_script("fields"), longest, PAGE_BYTES, *arguments)
 
     def read(
-        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command] = ()
-    ) -> tuple[list[Record], list[Reply]]:
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command] = ()
+    ) -> tuple[list[JobHash], list[Reply]]:
         """The records of `jobs`, in order, and the replies to `also`, which travel along.
 
         Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
@@ -99,8 +99,8 @@ class Reader:
         return [_record(answer, shape) for answer in chain.from_iterable(answers)], others
 
     def _read_plainly(
-        self, jobs: Sequence[tuple[QueueKeys, str]], shape: Shape, also: Sequence[Command]
-    ) -> tuple[list[Record], list[Reply]]:
+        self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command]
+    ) -> tuple[list[JobHash], list[Reply]]:
         """As `read`, with plain commands: sizes first, then what is small enough."""
         first: list[Command] = []
         for keys, job_id in jobs:
@@ -118,19 +118,19 @@ class Reader:
         return records, replies[len(first) :]
 
 
-def _arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: Shape) -> list[Argument]:
+def _arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection) -> list[Argument]:
     keys = chain.from_iterable((keys.job(job_id), keys.results(job_id)) for keys, job_id in jobs)
     return [shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields), *shape.fields, *keys]
 
 
-def _stream_limit(shape: Shape) -> int:
+def _stream_limit(shape: FieldSelection) -> int:
     return shape.limit_bytes * 4 + STREAM_OVERHEAD_BYTES
 
 
-def _record(answer: Reply, shape: Shape) -> Record:
+def _record(answer: Reply, shape: FieldSelection) -> JobHash:
     kind, values, stream = answer
     entries, entries_bytes = _entries(stream)
-    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     for name, value in zip(shape.fields, values, strict=False):
         if isinstance(value, int):
             record.oversized[name] = value
@@ -139,20 +139,20 @@ def _record(answer: Reply, shape: Shape) -> Record:
     return record
 
 
-def _entries(reply: Reply) -> tuple[tuple[Entry, ...], int | None]:
+def _entries(reply: Reply) -> tuple[tuple[RunResult, ...], int | None]:
     """(the entries, None), or ((), the size of a stream that is too large)."""
     if isinstance(reply, int):
         return (), reply
     if not isinstance(reply, list):
         return (), None
-    return tuple(Entry(text(key), _pairs(values)) for key, values in reply), None
+    return tuple(RunResult(text(key), _pairs(values)) for key, values in reply), None
 
 
 def _pairs(values: Sequence[bytes]) -> dict[str, bytes]:
     return {text(name): value for name, value in zip(values[::2], values[1::2], strict=True)}
 
 
-def _fitting(shape: Shape, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
+def _fitting(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
     """The fields, and whether the stream, that are there and small enough to be read."""
     lengths = sizes[1 : 1 + len(shape.fields)]
     names = [
@@ -164,7 +164,7 @@ def _fitting(shape: Shape, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
     return names, isinstance(stream, int) and stream <= _stream_limit(shape)
 
 
-def _wide(keys: QueueKeys, job_id: str, shape: Shape, sizes: Sequence[Reply]) -> list[Command]:
+def _wide(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[Reply]) -> list[Command]:
     names, with_stream = _fitting(shape, sizes)
     commands: list[Command] = [("HGET", keys.job(job_id), name) for name in names]
     if with_stream:
@@ -172,15 +172,15 @@ def _wide(keys: QueueKeys, job_id: str, shape: Shape, sizes: Sequence[Reply]) ->
     return commands
 
 
-def _plain_record(shape: Shape, sizes: Sequence[Reply], values: Iterator[Reply]) -> Record:
+def _plain_record(shape: FieldSelection, sizes: Sequence[Reply], values: Iterator[Reply]) -> JobHash:
     kind, first = sizes[0], sizes[1]
     names, with_stream = _fitting(shape, sizes)
     found = {name: next(values) for name in names}
     stream = next(values) if with_stream else sizes[-1] if shape.entries else None
     if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
-        return Record(kind="unknown", error="the Redis user may not read it")
+        return JobHash(kind="unknown", error="the Redis user may not read it")
     entries, entries_bytes = _entries(stream)
-    record = Record(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
+    record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)
     for name, size in zip(shape.fields, sizes[1:], strict=False):
         if isinstance(size, int) and size > shape.limit_bytes:

@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...errors import Unsupported, WrongType
 from ...model import JobQuery, State
 from ...sources.source import Argument, Source
-from ..actions import Pick
+from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from .actions.descriptions import ENDED
@@ -24,7 +24,7 @@ _ORDERS = {
 }
 
 
-def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[Pick] | None:
+def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
     """The jobs of a page, in its order; None where the user may not run scripts.
 
     Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; one more the first time on Redis 6.
@@ -63,5 +63,5 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
             raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [
-        Pick(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)
+        JobRef(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)
     ]

@@ -17,7 +17,7 @@ from ..payloads.decoding import text
 from ..unreadable_data import readable
 from . import keys
 from .job_decoding import DEAD_LIST, LIST, job_of, without_data
-from .job_hashes import Reader
+from .job_hashes import JobHashReader
 from .keys import LISTS, QueueKeys, job_id_of
 
 # Lists that expire: newest first as long as all jobs of the queue have the same time to live.
@@ -34,7 +34,7 @@ _ORDERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Members:
+class _RegistryPage:
     """The members of one page with their scores, and how many the list has."""
 
     rows: Sequence[tuple[str, float | None]]
@@ -43,7 +43,7 @@ class _Members:
 
 def read_page(
     source: Source,
-    reader: Reader,
+    reader: JobHashReader,
     ref: QueueRef,
     queue: QueueKeys,
     query: JobQuery,
@@ -83,7 +83,7 @@ def _due(state: State, score: float | None) -> datetime | None:
     return instant(score) if state is State.SCHEDULED else None
 
 
-def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _Members:
+def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _RegistryPage:
     key, second = queue.of(query.state), int(source.now_s())
     start, stop = query.offset, query.offset + query.per_page - 1
     there: list[Command] = [
@@ -104,13 +104,13 @@ def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool
         raise NotFound(f"There is no queue {queue.shown_name!r} here (any more).")
     rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pairs(page)
     if expiring and expiring[0]:
-        return _without_expired(source, key, query, _Members(rows, total), *expiring)
-    return _Members(rows, total)
+        return _without_expired(source, key, query, _RegistryPage(rows, total), *expiring)
+    return _RegistryPage(rows, total)
 
 
 def _without_expired(
-    source: Source, key: str, query: JobQuery, members: _Members, expired: int, never: int
-) -> _Members:
+    source: Source, key: str, query: JobQuery, members: _RegistryPage, expired: int, never: int
+) -> _RegistryPage:
     """`members` without those whose time is over: by rank they stand between the live ones and those kept for ever."""
     total = max(0, members.total - expired)
     live = total - never
@@ -120,7 +120,7 @@ def _without_expired(
         start = max(query.offset, live) + expired
         reply = _checked(source, [("ZREVRANGE", key, start, start + missing - 1, "WITHSCORES")], key)
         rows += _pairs(reply[0])
-    return _Members(rows, total)
+    return _RegistryPage(rows, total)
 
 
 def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:

@@ -28,12 +28,12 @@ import msgspec
 from ...model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from ...sources.source import Command, Reply, Source
 from ..base import FLOW_WINDOW_S
-from ..completion_balance import BALANCED, Balance
+from ..completion_balance import BALANCED, CompletionBalance
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from . import keys as names
-from .consumers import FIELDS, MAX_WORKERS, Worker, worker_of, workers_call, workers_of
-from .job_hashes import Reader, Shape
+from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
+from .job_hashes import FieldSelection, JobHashReader
 from .keys import QueueKeys, script
 from .serialization import moment
 
@@ -50,7 +50,7 @@ LOW_S = 30.0
 # Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
 SAMPLE_TOTAL = 200
 SAMPLE_QUEUE = 20
-TIMES = Shape(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
+TIMES = FieldSelection(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 50
 # So many queues that the settings do not show are read along, as their workers may serve shown ones, too.
 MAX_OTHERS = 50
@@ -88,15 +88,15 @@ class NextJob(NamedTuple):
         return self.ttls[0] == "0"
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class QueueMemory(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a queue: counts above the bounds of an anchor, and what its newest jobs were."""
 
     anchor: float
-    counts: Counted
+    counts: AnchorCounts
     busy: bool  # jobs ended in it at the last look, so the next one asks for their ids
     newest: float  # when the newest sampled job ended, by the clock of its worker
-    completed: Balance = BALANCED  # of the set of queues whose workers it shares
-    failed: Balance = BALANCED
+    completed: CompletionBalance = BALANCED  # of the set of queues whose workers it shares
+    failed: CompletionBalance = BALANCED
     brief: Mapping[State, float] = {}  # when jobs last ended that are dropped within seconds
     retried_at: float = 0.0  # when a job was last seen that may be, or was, tried again
     next_job: NextJob | None = None
@@ -104,17 +104,17 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class FlowCursor:
     """What `read_flow` remembers between two looks."""
 
     at: float
     anchor: float
-    queues: Mapping[str, Seen]  # by QueueRef.key
-    workers: Mapping[str, Worker]  # by key, also those that ended within a minute
+    queues: Mapping[str, QueueMemory]  # by QueueRef.key
+    workers: Mapping[str, LiveWorker]  # by key, also those that ended within a minute
     keys: tuple[str, ...] = ()  # of workers, to read their hashes where scripts may not run
 
 
-class Counted(msgspec.Struct, frozen=True, gc=False):
+class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
     """Members above the bounds of one anchor."""
 
     numbers: Sequence[int]  # all of them, as they were read
@@ -123,7 +123,7 @@ class Counted(msgspec.Struct, frozen=True, gc=False):
     brief: Mapping[State, int]
     never: int
 
-    def since(self, before: Counted, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
+    def since(self, before: AnchorCounts, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
         """How many came since `before` by the best of the bounds, which must be those of the same anchor; and how many
         of them are dropped within seconds.
         """
@@ -139,19 +139,19 @@ class Counted(msgspec.Struct, frozen=True, gc=False):
         came[State.DEAD] += max(0, self.never - before.never)
         return came, brief if low_holds else dict.fromkeys(TTLS_S, 0)
 
-    def disturbed(self, before: Counted) -> set[State]:
+    def disturbed(self, before: AnchorCounts) -> set[State]:
         """The states of which new records were removed since `before`: by a person, for they are far from expiry."""
         return {state for state in TTLS_S if self.high[state] < before.high[state]}
 
 
-class _Found(msgspec.Struct):
+class _FlowFindings(msgspec.Struct):
     """What one look found out about a queue."""
 
     queue: QueueKeys
     came: dict[State, int]
     span_s: float
     reason: str
-    counts: Counted
+    counts: AnchorCounts
     ids: list[str]  # the newest jobs of both registries, as many as came at most
     newest: float
     brief: Mapping[State, int]
@@ -171,25 +171,25 @@ class _Found(msgspec.Struct):
 
 
 def read_flow(
-    source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor | None
-) -> tuple[FlowDelta, Cursor]:
+    source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: FlowCursor | None
+) -> tuple[FlowDelta, FlowCursor]:
     """What ended in `refs` since `before`, and the next cursor. Cost: 2 round trips, 1 when nothing ended."""
     now = source.now_s()
     if before is None or not 0 <= now - before.at <= FLOW_WINDOW_S:
-        before = Cursor(now, now, {}, {})
+        before = FlowCursor(now, now, {}, {})
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
-    asked = _Asked(before, anchor, now, len(refs))
+    asked = _FlowCommands(before, anchor, now, len(refs))
     queues = [queue for _, queue in refs]
     others = _others(queues, before)
     there: list[Command] = [("SISMEMBER", names.directory(queue.prefix), queue.queue) for queue in others]
-    orders = _Orders(refs, before, now)
+    orders = _NextJobSettings(refs, before, now)
     prefixes = sorted({queue.prefix for _, queue in refs})
     heads = [workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes]
     groups = asked.groups([*queues, *others])
     answered = scripts.run(
         script("queues"), [*heads, *(asked.call(prefix, some) for prefix, some in groups), *orders.calls()], there
     )
-    found: dict[str, _Found] = {}
+    found: dict[str, _FlowFindings] = {}
     if answered is None:
         per_queue = [asked.commands(queue) for queue in (*queues, *others)]
         commands = [*there, *(command for several in per_queue for command in several)]
@@ -217,14 +217,14 @@ def read_flow(
             found[queue.queue] = answer
     if answered is not None:
         orders.answer(found, counted[len(groups) :])
-    _sample(Reader(source, scripts), list(found.values()), now)
+    _sample(JobHashReader(source, scripts), list(found.values()), now)
     seen, flows, together = _balanced(found, workers, before, anchor, now)
     unread = [_unread(ref) for ref, queue in refs if queue.queue not in flows]
     flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
-    return FlowDelta(queues=(*flow, *unread), together=together), Cursor(now, anchor, seen, workers, keys)
+    return FlowDelta(queues=(*flow, *unread), together=together), FlowCursor(now, anchor, seen, workers, keys)
 
 
-def _others(queues: Sequence[QueueKeys], before: Cursor) -> list[QueueKeys]:
+def _others(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:
     """Queues that are not shown and whose jobs the workers of these count, too; those of MAX_OTHERS at most."""
     shown = {queue.queue for queue in queues}
     named = {
@@ -236,7 +236,7 @@ def _others(queues: Sequence[QueueKeys], before: Cursor) -> list[QueueKeys]:
     return list(islice(named.values(), MAX_OTHERS))
 
 
-def _remembered(workers: Mapping[str, Worker], before: Cursor) -> dict[str, Worker]:
+def _remembered(workers: Mapping[str, LiveWorker], before: FlowCursor) -> dict[str, LiveWorker]:
     """`workers` that do not tell any more what they serve, with what they told before; others left out."""
     found = {}
     for key, worker in workers.items():
@@ -248,13 +248,13 @@ def _remembered(workers: Mapping[str, Worker], before: Cursor) -> dict[str, Work
     return found
 
 
-def _of(prefix: str, workers: Mapping[str, Worker]) -> list[str]:
+def _of(prefix: str, workers: Mapping[str, LiveWorker]) -> list[str]:
     return [key for key in workers if key.startswith(f"{prefix}:worker:")][:MAX_WORKERS]
 
 
 def _plainly(
-    source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: Cursor
-) -> tuple[dict[str, Worker], tuple[str, ...], list[Reply]]:
+    source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: FlowCursor
+) -> tuple[dict[str, LiveWorker], tuple[str, ...], list[Reply]]:
     """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
@@ -271,10 +271,10 @@ def _plainly(
     return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
 
 
-class _Orders:
+class _NextJobSettings:
     """What the next jobs say of how long they are to be kept, and whether they may be tried again."""
 
-    def __init__(self, refs: Sequence[tuple[QueueRef, QueueKeys]], before: Cursor, now: float) -> None:
+    def __init__(self, refs: Sequence[tuple[QueueRef, QueueKeys]], before: FlowCursor, now: float) -> None:
         self._lists: dict[str, list[tuple[QueueKeys, str, NextJob | None]]] = {}  # by prefix, with what was next
         for _, queue in refs:
             lists = self._lists.setdefault(queue.prefix, [])
@@ -294,7 +294,7 @@ class _Orders:
             for at in range(0, len(lists), QUEUES_PER_SCRIPT)
         ]
 
-    def answer(self, found: Mapping[str, _Found], replies: Sequence[Reply]) -> None:
+    def answer(self, found: Mapping[str, _FlowFindings], replies: Sequence[Reply]) -> None:
         """Take the replies to `calls` into `found`."""
         chunks = [
             lists[at : at + QUEUES_PER_SCRIPT]
@@ -322,10 +322,10 @@ def _next_job(row: Reply) -> NextJob | None:
     return NextJob(text(job_id), retries_left is not None, kept_s)
 
 
-class _Asked:
+class _FlowCommands:
     """The commands of one look and how to read their replies, queue by queue."""
 
-    def __init__(self, before: Cursor, anchor: float, now: float, queues: int) -> None:
+    def __init__(self, before: FlowCursor, anchor: float, now: float, queues: int) -> None:
         self._before = before
         self._anchor = anchor
         self._now = now
@@ -370,14 +370,14 @@ class _Asked:
             commands += [_newest(queue, state, self._now, self._each) for state in TTLS_S]
         return commands
 
-    def answer(self, queue: QueueKeys, replies: list[Reply]) -> _Found | None:
+    def answer(self, queue: QueueKeys, replies: list[Reply]) -> _FlowFindings | None:
         """What the replies tell; None when a registry cannot be read."""
         seen = self._before.queues.get(queue.queue)
         if seen is not None and replies == seen.counts.numbers:
             # Nothing came and nothing left, as in most queues at most looks.
             span_s = self._now - self._before.at
             nothing = dict.fromkeys(TTLS_S, 0)
-            return _Found(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
+            return _FlowFindings(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
         numbers = [reply for reply in replies if isinstance(reply, int)]
         lists = [reply for reply in replies if isinstance(reply, list)]
         if len(numbers) + len(lists) < len(replies):
@@ -394,7 +394,7 @@ class _Asked:
             disturbed = again.disturbed(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
         ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
-        found = _Found(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        found = _FlowFindings(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
         found.first = seen is None
         return found
 
@@ -419,10 +419,10 @@ def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
     return [*commands, ("ZCOUNT", queue.of(State.DEAD), "-inf", "(0")]
 
 
-def _counted(numbers: Sequence[int]) -> Counted:
+def _counted(numbers: Sequence[int]) -> AnchorCounts:
     high_done, low_done, brief_done, high_dead, low_dead, brief_dead, never = numbers
     done, dead = State.COMPLETED, State.DEAD
-    return Counted(
+    return AnchorCounts(
         numbers,
         {done: high_done, dead: high_dead},
         {done: low_done, dead: low_dead},
@@ -446,7 +446,7 @@ def _newest(queue: QueueKeys, state: State, now: float, count: int) -> Command:
     return ("ZREVRANGEBYSCORE", queue.of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
 
 
-def _done(worker: Worker, before: Cursor) -> tuple[int, int]:
+def _done(worker: LiveWorker, before: FlowCursor) -> tuple[int, int]:
     """How many jobs `worker` completed since `before`, and how many attempts failed."""
     known = before.workers.get(worker.key)
     if known is not None and known.birth == worker.birth:
@@ -459,18 +459,20 @@ def _done(worker: Worker, before: Cursor) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class _Crew:
+class _SharedWorkers:
     """Queues whose workers serve others of them too, and what these workers did since the last look."""
 
-    queues: list[_Found]
+    queues: list[_FlowFindings]
     completed: int = 0
     failed: int = 0
     workers: int = 0
     long_running: int = 0  # of the workers, those that have run for as long as the first look looks back
 
 
-def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor, now: float) -> list[_Crew]:
-    crews = {key: _Crew([answer]) for key, answer in found.items()}
+def _crews(
+    found: Mapping[str, _FlowFindings], workers: Mapping[str, LiveWorker], before: FlowCursor, now: float
+) -> list[_SharedWorkers]:
+    crews = {key: _SharedWorkers([answer]) for key, answer in found.items()}
     for worker in workers.values():
         prefix = worker.key.partition(":worker:")[0]
         shared = {
@@ -497,10 +499,10 @@ def _crews(found: Mapping[str, _Found], workers: Mapping[str, Worker], before: C
 
 
 def _balanced(
-    found: Mapping[str, _Found], workers: Mapping[str, Worker], before: Cursor, anchor: float, now: float
-) -> tuple[dict[str, Seen], dict[str, QueueFlow], QueueFlow | None]:
+    found: Mapping[str, _FlowFindings], workers: Mapping[str, LiveWorker], before: FlowCursor, anchor: float, now: float
+) -> tuple[dict[str, QueueMemory], dict[str, QueueFlow], QueueFlow | None]:
     """What to remember of each queue and its flow, and what ended in those that cannot be told apart."""
-    seen: dict[str, Seen] = {}
+    seen: dict[str, QueueMemory] = {}
     flows: dict[str, QueueFlow] = {}
     together: list[int] = []
     for crew in _crews(found, workers, before, now):
@@ -530,8 +532,8 @@ def _balanced(
                     reason=answer.reason,
                 )
                 continue
-            old = known or Seen(anchor, answer.counts, busy=False, newest=0.0)
-            each = Seen(
+            old = known or QueueMemory(anchor, answer.counts, busy=False, newest=0.0)
+            each = QueueMemory(
                 anchor=anchor,
                 counts=answer.counts,
                 busy=any(answer.came.values()),
@@ -571,7 +573,7 @@ def _balanced(
     )
 
 
-def _as_before(answer: _Found, known: Seen, anchor: float, retried_at: float) -> bool:
+def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried_at: float) -> bool:
     """Whether `_balanced` would make of a queue in which nothing ended just what is known of it, and nothing else."""
     return (
         answer.counts is known.counts
@@ -583,7 +585,7 @@ def _as_before(answer: _Found, known: Seen, anchor: float, retried_at: float) ->
     )
 
 
-def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
+def _untold(answer: _FlowFindings, before: QueueMemory, crew: _SharedWorkers) -> bool:
     """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went, or is not
     known to Redis any more."""
     if not crew.workers and not answer.first and answer.traceless and any(answer.came.values()):
@@ -594,7 +596,7 @@ def _untold(answer: _Found, before: Seen, crew: _Crew) -> bool:
     return before.next_job.leaves_nothing and not same
 
 
-def _sample(reader: Reader, found: Sequence[_Found], now: float) -> None:
+def _sample(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -> None:
     """Read run times of the newest jobs into `found`. Cost: 1 round trip, none when nothing ended."""
     wanted = [(answer, job_id) for answer in found for job_id in answer.ids]
     if not wanted:
@@ -623,7 +625,9 @@ def _unread(ref: QueueRef) -> QueueFlow:
     return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
 
 
-def _flow(found: _Found, seen: Seen, now: float, *, several: bool, served: bool, proven: bool) -> QueueFlow:
+def _flow(
+    found: _FlowFindings, seen: QueueMemory, now: float, *, several: bool, served: bool, proven: bool
+) -> QueueFlow:
     """`served`: a worker serves the queue; `proven`: its records are known to go back as far as a first look does."""
     nothing_good = not found.came[State.COMPLETED] and (served or found.came[State.DEAD] > 0)
     # A FLUSHALL takes the records and the workers' own entries with it.

@@ -14,7 +14,7 @@ from typing import Any
 from ...model import JobError, Payload
 from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
 from ..payloads.pickle_display import described
-from ..payloads.pickle_reader import Unreadable, may_be_pickle, read
+from ..payloads.pickle_reader import NotAPickle, may_be_pickle, read
 
 STACK_LIMIT = 64 * 1024
 DESCRIPTION_LIMIT = 10_000
@@ -118,7 +118,7 @@ def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
     try:
         value, cut = described(read(found))
         return _plain(value, len(raw), cut=cut)
-    except Unreadable as exc:
+    except NotAPickle as exc:
         if not found.startswith(b"\x80"):
             return json_payload(found, None)  # a text that looks like one of the older protocols
         note = f"pickled, cannot be shown without running it: {exc}"

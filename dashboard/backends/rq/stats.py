@@ -17,7 +17,7 @@ from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from . import keys
-from .consumers import Crew, workers_call, workers_of
+from .consumers import ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys
 from .serialization import moment
 
@@ -32,14 +32,14 @@ _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _PrefixReplies:
     """What was read of one prefix beside its queues."""
 
     suspended: bool
-    crew: Crew | None  # None when workers could not be looked at one by one
+    crew: ConsumerIndex | None  # None when workers could not be looked at one by one
 
 
-class Row(NamedTuple):
+class QueueReply(NamedTuple):
     """What one queue answers; any value may be an error."""
 
     waiting: Reply
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     looked_at: Reply = None  # how many were
 
 
-class Seen(NamedTuple):
+class RememberedReply(NamedTuple):
     """What is remembered of one queue until the next look: what was told of it, and what was made of that.
 
     Each look reads everything anew. Where it is told the same, so are the figures but for what the clock changes.
@@ -76,7 +76,7 @@ def read_stats(
     source: Source,
     scripts: Scripts,
     refs: Sequence[tuple[QueueRef, QueueKeys]],
-    seen: dict[str, Seen] | None = None,
+    seen: dict[str, RememberedReply] | None = None,
 ) -> list[QueueStats]:
     """The figures of `refs`, in order; `seen` = what earlier looks left there, by key, and this one leaves.
 
@@ -106,10 +106,10 @@ def read_stats(
         scripted, there = answered
         workers, found = _split(scripted, len(prefixes))
         for (_, queues), reply in zip(chunks, found, strict=True):
-            values = reply if isinstance(reply, list) else [[reply] * len(Row._fields)] * len(queues)
+            values = reply if isinstance(reply, list) else [[reply] * len(QueueReply._fields)] * len(queues)
             rows.update(zip((queue.queue for queue in queues), values, strict=True))
     groups = {
-        prefix: _Group(one == 1, None if (live := workers_of(reply)) is None else Crew(live))
+        prefix: _PrefixReplies(one == 1, None if (live := workers_of(reply)) is None else ConsumerIndex(live))
         for prefix, one, reply in zip(prefixes, there, workers, strict=True)
     }
     return [_queue(ref, queue, rows[queue.queue], groups[queue.prefix], now, seen) for ref, queue in refs]
@@ -182,7 +182,7 @@ def _heads_plainly(
 
 
 def _queue(
-    ref: QueueRef, queue: QueueKeys, reply: Reply, group: _Group, now: float, seen: dict[str, Seen]
+    ref: QueueRef, queue: QueueKeys, reply: Reply, group: _PrefixReplies, now: float, seen: dict[str, RememberedReply]
 ) -> QueueStats:
     """The figures of one queue: made anew where what is told of it changed, else with its ages as of now."""
     crew = None if group.crew is None else group.crew.told(queue.name)
@@ -203,9 +203,9 @@ def _queue(
 _NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in LISTS.items())
 
 
-def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
+def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
     ref, reply, suspended, crew = told
-    row = Row(*reply)
+    row = QueueReply(*reply)
     counts = Counts(
         waiting=_count(row.waiting),
         active=_count(row.active),
@@ -236,7 +236,7 @@ def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
     )
     at = moment(text(row.head)) if isinstance(row.head, bytes) and counts.waiting != 0 else None
     due = float(row.due) if isinstance(row.due, bytes) else None
-    return Seen(
+    return RememberedReply(
         told,
         _missing(row),
         figures,
@@ -245,7 +245,7 @@ def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> Seen:
     )
 
 
-def _missing(row: Row) -> str:
+def _missing(row: QueueReply) -> str:
     """Which of the keys were not there, as the script `queues` has them."""
     sizes = (row.active, row.scheduled, row.blocked, row.failed, row.canceled, row.registered, row.waiting, row.taken)
     return "".join(["1" if size == 0 else "0" for size in sizes])
@@ -273,7 +273,7 @@ def _notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     return notes
 
 
-def _retries(row: Row) -> list[str]:
+def _retries(row: QueueReply) -> list[str]:
     """How many of the scheduled jobs failed before; [] where none was seen to."""
     count, scheduled = row.retrying, _count(row.scheduled)
     if not isinstance(count, int) or not count:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from ...clock import instant
 from ...model import TimelineEvent
 from ..payloads.decoding import printable
-from .job_hashes import Entry, Record
+from .job_hashes import JobHash, RunResult
 from .serialization import moment
 
 # Type of a result -> what happened. Source: rq 3.0, results.py, Result.Type.
@@ -23,7 +23,7 @@ _STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped
 _SAME = timedelta(seconds=1)
 
 
-def timeline(record: Record) -> tuple[TimelineEvent, ...]:
+def timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
     """Created, enqueued, started and ended, oldest first; each run that the stream still has."""
     events = [
         TimelineEvent(at=at, event=event)
@@ -41,7 +41,7 @@ def timeline(record: Record) -> tuple[TimelineEvent, ...]:
     return tuple(sorted(events, key=lambda event: event.at))
 
 
-def _run(entry: Entry, last: datetime | None) -> list[TimelineEvent]:
+def _run(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     """The start, where the version keeps it, and the end of one run; `last` = when the newest run ended.
 
     Before 2.12 an entry has only the time in its id, whose milliseconds may lie before the start of a quick run.
@@ -78,6 +78,6 @@ def _seconds(raw: bytes | None) -> datetime | None:
         return None
 
 
-def _entry_time(entry: Entry) -> datetime | None:
+def _entry_time(entry: RunResult) -> datetime | None:
     milliseconds = entry.id.partition("-")[0]
     return instant(int(milliseconds) / 1000) if milliseconds.isdigit() and len(milliseconds) < 20 else None

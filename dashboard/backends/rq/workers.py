@@ -18,7 +18,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import bounded, count_of, finite, loads, printable, text
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
-from .job_hashes import Reader, Record, Shape
+from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .serialization import call_parts, moment, number
 
 MAX_WORKERS = 1000
@@ -30,14 +30,16 @@ FIELDS = (
 )
 # Of the jobs that they run: no more of them are looked at, and no longer description.
 MAX_QUEUES, RUNNING_OF_A_QUEUE = 1000, 100
-RUNNING = Shape(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
+RUNNING = FieldSelection(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
 MAX_RUNNING = 1000
 # Of a longer field of a worker, or list of a cron scheduler, nothing is read; one call reads so many fields.
 FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
 GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
 
 
-def read_workers(source: Source, reader: Reader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
+def read_workers(
+    source: Source, reader: JobHashReader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
+) -> list[Worker]:
     """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, 5 without scripts.
 
     What they run is looked up at the same time, by the lists of running jobs of the known queues.
@@ -89,7 +91,7 @@ def _running(record: Reply, executions: Reply) -> list[str]:
     return [text(current)] if current else []
 
 
-def _work(prefix: str, job_id: str, record: Record | None, refs: Mapping[str, QueueRef]) -> Work:
+def _work(prefix: str, job_id: str, record: JobHash | None, refs: Mapping[str, QueueRef]) -> Work:
     queue = record.text("origin") if record else None
     if record is None or queue is None:
         return Work(job_id=job_id)
@@ -109,7 +111,7 @@ def _worker(
     key: bytes,
     record: Reply,
     executions: Reply,
-    jobs: Mapping[tuple[str, str], Record | None],
+    jobs: Mapping[tuple[str, str], JobHash | None],
     refs: Mapping[str, QueueRef],
 ) -> Worker:
     work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]

@@ -27,7 +27,7 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Acted, Action, Kept, Pick, Wishes
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
@@ -64,7 +64,7 @@ class Sidekiq(Backend):
     def discover(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discovery.step(self.source, cursor, budget)
         if cursor is None:
-            found += [keys.Place("", name) for name in self.named_queues()]
+            found += [keys.NamespaceLocation("", name) for name in self.named_queues()]
         refs = tuple(
             self._ref(place) for place in dict.fromkeys(found) if place.queue is None or self.shows(place.queue)
         )
@@ -125,38 +125,38 @@ class Sidekiq(Backend):
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[Pick]:
+    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         return jobs.picks(self.source, self._scripts, ref, query)
 
     def act(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes = NO_WISHES
-    ) -> list[Acted]:
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+    ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act(ref, action, state, picks, wishes)
         if action is Action.STOP:
             return active_jobs.stop(self.source, self._scripts, ref, picks)
         return dispatch.act(self.source, self._scripts, ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return deletion.take(self._scripts, ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete(self.source, self._scripts, ref, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.restore(self.source, ref, state, kept)
 
-    def act_on_queue(self, ref: QueueRef, action: Action) -> Acted:
+    def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
         return worker_control.on_queue(self.source, ref, action)
 
-    def act_on_schedule(self, schedule: Schedule, action: Action) -> Acted:
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         return worker_control.on_schedule(self.source, schedule, action)
 
-    def act_on_worker(self, worker: Worker, action: Action) -> Acted:
+    def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
         return worker_control.on_worker(self.source, worker, action)
@@ -169,7 +169,7 @@ class Sidekiq(Backend):
         """As the contract says. Cost: 1 round trip."""
         return tuple(sorted({found.version for found in self.workers(refs) if found.version}))
 
-    def _ref(self, place: keys.Place) -> QueueRef:
+    def _ref(self, place: keys.NamespaceLocation) -> QueueRef:
         shared = place.queue is None
         return QueueRef(
             source=self.source.name,

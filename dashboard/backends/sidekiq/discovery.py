@@ -18,7 +18,7 @@ from ..base import Budget
 from ..bounded_reads import ends_of_keys, short_fields
 from ..payloads.decoding import loads_dict, names_in, text
 from ..scan import scan_step
-from .keys import PRIVATE, QUEUE, SETS, Place
+from .keys import PRIVATE, QUEUE, SETS, NamespaceLocation
 
 COUNTER = "stat:processed"
 SETS_LIMIT = 1000
@@ -33,7 +33,7 @@ HEADS_BYTES, INFO_BYTES = 4 * 1024 * 1024, 64 * 1024
 _IDENTITY = re.compile(r".+:\d{1,10}:[0-9a-f]{12}\Z", re.DOTALL)
 
 
-class Cursor(NamedTuple):
+class DiscoveryCursor(NamedTuple):
     """Where a search stands: first for keys that tell namespaces, then for lists of those namespaces.
 
     `refused`: namespaces without a counter that are not Sidekiq's.
@@ -45,15 +45,17 @@ class Cursor(NamedTuple):
     refused: frozenset[str] = frozenset()
 
 
-def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Place], Cursor | None]:
+def step(
+    source: Source, cursor: DiscoveryCursor | None, budget: Budget
+) -> tuple[list[NamespaceLocation], DiscoveryCursor | None]:
     """The places found by the next step, and where to go on; None = all has been seen.
 
     Cost: at most 3 round trips for all new namespaces, and as many as `budget` allows for the look through the keys.
     """
-    found: list[Place] = []
+    found: list[NamespaceLocation] = []
     if cursor is None:
         found.extend(_indexed(source, [""]))
-        cursor = Cursor(namespaces=frozenset({""} if found else ()))
+        cursor = DiscoveryCursor(namespaces=frozenset({""} if found else ()))
     if not cursor.lists:
         known, following = scan_step(source, cursor.scan, budget, match=KNOWN_GLOB)
         named = _namespaces(known)
@@ -65,7 +67,7 @@ def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Pl
         found.extend(_indexed(source, new))
         namespaces = cursor.namespaces | {place.namespace for place in found}
         refused = cursor.refused | {name for name in new if COUNTER not in named[name]} - namespaces
-        cursor = Cursor(following == 0, following, namespaces, refused)
+        cursor = DiscoveryCursor(following == 0, following, namespaces, refused)
         if following:
             return found, cursor
     if not cursor.namespaces:
@@ -74,7 +76,7 @@ def step(source: Source, cursor: Cursor | None, budget: Budget) -> tuple[list[Pl
     for key in lists:
         namespace, _, name = text(key).partition(QUEUE)
         if namespace in cursor.namespaces and name and not name.startswith(PRIVATE):
-            found.append(Place(namespace, name))
+            found.append(NamespaceLocation(namespace, name))
     return found, None if following == 0 else cursor._replace(scan=following)
 
 
@@ -89,7 +91,7 @@ def _namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
     return found
 
 
-def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[Place]:
+def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLocation]:
     """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
     replies = source.batch(
         [
@@ -124,8 +126,8 @@ def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[Place]:
     heads = ends_of_keys(source, [command for _, command in asked], HEADS_BYTES)
     sure |= {n for (n, _), head in zip(asked, heads, strict=True) if _is_job(head)}
     for n in sorted(sure):
-        yield Place(namespaces[n], None)
-        yield from (Place(namespaces[n], name) for name in dict.fromkeys(queues[n]))
+        yield NamespaceLocation(namespaces[n], None)
+        yield from (NamespaceLocation(namespaces[n], name) for name in dict.fromkeys(queues[n]))
 
 
 def _is_job(head: Reply) -> bool:

@@ -33,7 +33,7 @@ COUNTERS = len(BELOW_MS) + 1
 Minute = tuple[datetime, int]  # and the major version in whose way it is written
 
 
-class Sums(NamedTuple):
+class ClassSums(NamedTuple):
     """What is added up of one class, and the minutes in which some of its jobs went well."""
 
     counts: dict[bytes, int]
@@ -72,9 +72,9 @@ def _histogram(name: bytes, at: datetime, major: int) -> bytes:
     return (b"" if major == 7 else b"h|") + name + b"-" + window.encode()
 
 
-def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, Sums], bool]:
+def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, ClassSums], bool]:
     """(the sums by class, whether a minute held more than was read)."""
-    sums: dict[bytes, Sums] = defaultdict(lambda: Sums({b"p": 0, b"f": 0, b"ms": 0}, []))
+    sums: dict[bytes, ClassSums] = defaultdict(lambda: ClassSums({b"p": 0, b"f": 0, b"ms": 0}, []))
     cut = False
     for minute, reply in zip(minutes, replies, strict=True):
         if not isinstance(reply, list):
@@ -92,7 +92,7 @@ def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[b
     return sums, cut
 
 
-def _times(source: Source, namespace: str, classes: Iterable[tuple[bytes, Sums]]) -> Mapping[bytes, list[int]]:
+def _times(source: Source, namespace: str, classes: Iterable[tuple[bytes, ClassSums]]) -> Mapping[bytes, list[int]]:
     """The counters of each class, added up over the minutes."""
     wanted = [(name, minute) for name, sums in classes for minute in sums.minutes]
     space = namespace.encode("utf-8", "surrogateescape")

@@ -13,7 +13,7 @@ from ...clock import monotonic_s
 from ...errors import NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
 from ...sources.source import Reply, Source
-from ..actions import Pick
+from ..actions import JobRef
 from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from ..lua_reads import Scripts
@@ -94,7 +94,7 @@ def sift(
     return rows, reached, reached < size
 
 
-def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[Pick]:
+def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """The jobs of a page by id and stamp, in the order of `read`; without those that were too much to read.
 
     Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `read`.
@@ -102,18 +102,18 @@ def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> l
     place = keys.place(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
-        return [Pick(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
+        return [JobRef(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
     key, kind, backwards = _list_of(place, query)
     stop = query.offset + query.per_page
     left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
     read_bytes = 0
-    found: dict[int, Pick] = {}
+    found: dict[int, JobRef] = {}
     while left and read_bytes < PAGE_READ_BYTES:
         calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
         answered = scripts.run(keys.script("picks"), calls)
         if answered is None:
             jobs = read(source, scripts, ref, query)[0].jobs
-            return [Pick(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+            return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         further = []
         for (at, end), reply in zip(left, answered[0], strict=True):
             size, entries, reached, some = reply if isinstance(reply, list) else (reply, [], end, 0)
@@ -123,20 +123,20 @@ def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> l
                 further.append((reached, end))
             for n, (jid, stamp, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
                 payload = {"jid": text(jid)} if jid else decode(raw)
-                found[at + n] = Pick(id=job_id(payload, text(stamp), score), stamp=text(stamp))
+                found[at + n] = JobRef(id=job_id(payload, text(stamp), score), stamp=text(stamp))
         left = further
     # What moved between two calls may be there twice.
     return list({(pick.id, pick.stamp): pick for _, pick in sorted(found.items())}.values())
 
 
-def _list_of(place: keys.Place, query: JobQuery) -> tuple[str, str, bool]:
+def _list_of(place: keys.NamespaceLocation, query: JobQuery) -> tuple[str, str, bool]:
     """The key that holds a state, its kind, and whether it is read from its end."""
     if place.queue is not None:
         return f"{place.namespace}{keys.QUEUE}{place.queue}", "list", False
     return f"{place.namespace}{keys.SETS[query.state]}", "zset", query.state is State.DEAD
 
 
-def _check_query(place: keys.Place, query: JobQuery) -> None:
+def _check_query(place: keys.NamespaceLocation, query: JobQuery) -> None:
     if query.state not in keys.NATIVE:
         raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
     if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
@@ -149,7 +149,7 @@ def _check_query(place: keys.Place, query: JobQuery) -> None:
         raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
 
 
-def _exists(source: Source, place: keys.Place) -> bool:
+def _exists(source: Source, place: keys.NamespaceLocation) -> bool:
     """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
     assert place.queue is not None
     named, processes = source.batch(
@@ -234,9 +234,9 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, looked at.
     """
     match = SCORED.match(wanted)
-    whole = _Look(source, scripts, ref, wanted, wanted, "")
+    whole = _ListLookup(source, scripts, ref, wanted, wanted, "")
     # A jid that an app gives may begin with a number, too, as a UUID may: of those the lists of queues hold the most.
-    job = _Look(source, scripts, ref, wanted, match[2], match[1]).step() if match else None
+    job = _ListLookup(source, scripts, ref, wanted, match[2], match[1]).step() if match else None
     job = job or whole.step() or _running(source, scripts, ref, wanted)
     started = monotonic_s()
     while job is None and whole.more and not (match and ref.shared) and monotonic_s() - started < LOOK_SECONDS:
@@ -250,7 +250,7 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     )
 
 
-class _Look:
+class _ListLookup:
     """A look, in steps, for the job that is called `wanted`, by its jid or stamp `name`, and its score or "" for any.
 
     `after` = how many entries were looked at; `size` = of the longest list or set.
@@ -258,7 +258,7 @@ class _Look:
 
     def __init__(self, source: Source, scripts: Scripts, ref: QueueRef, wanted: str, name: str, score: str) -> None:
         self._source, self._ref, self._wanted, self._name, self._score = source, ref, wanted, name, score
-        self._search = _Search(source, scripts, keys.place(ref), name, score)
+        self._search = _JobLookup(source, scripts, keys.place(ref), name, score)
         self.after = 0
 
     @property
@@ -286,13 +286,15 @@ class _Look:
         return found
 
 
-class _Search:
+class _JobLookup:
     """A look for one job through a list and the sets, in steps.
 
     `size` = of the longest of them; `reached` = after how many entries the next step begins.
     """
 
-    def __init__(self, source: Source, scripts: Scripts, place: keys.Place, needle: str, score: str) -> None:
+    def __init__(
+        self, source: Source, scripts: Scripts, place: keys.NamespaceLocation, needle: str, score: str
+    ) -> None:
         self._source, self._scripts = source, scripts
         self._place, self._needle, self._score = place, needle, score
         self.size = 0

@@ -44,7 +44,7 @@ CHANGED = (
 )
 
 
-class Place(NamedTuple):
+class NamespaceLocation(NamedTuple):
     """Where a ref points: `namespace` with its colon, or ""; `queue` None for the sets of all queues."""
 
     namespace: str
@@ -56,15 +56,15 @@ class Place(NamedTuple):
         return f"{self.namespace}{QUEUE}{self.queue}" if self.queue is not None else f"{self.namespace}{SHARED}"
 
 
-def place(ref: QueueRef) -> Place:
+def place(ref: QueueRef) -> NamespaceLocation:
     """The namespace and queue of a ref."""
     if ref.shared:
-        return Place(ref.key[: -len(SHARED)], None)
+        return NamespaceLocation(ref.key[: -len(SHARED)], None)
     namespace, _, queue = ref.key.partition(QUEUE)
     # A namespace may hold the word too; the queue's name is what the ref is called, unless that bears its namespace.
     if ref.key.endswith(f"{QUEUE}{ref.name}"):
-        return Place(ref.key[: -len(ref.name) - len(QUEUE)], ref.name)
-    return Place(namespace, queue)
+        return NamespaceLocation(ref.key[: -len(ref.name) - len(QUEUE)], ref.name)
+    return NamespaceLocation(namespace, queue)
 
 
 @cache

@@ -15,7 +15,7 @@ from . import keys
 PORTIONS = 60
 
 
-class Processes(NamedTuple):
+class NamespaceProcesses(NamedTuple):
     """The processes of one namespace.
 
     `rows` = as `lua/work.lua` or `lua/brief.lua` has them; `whole` = no process is missing; `why` = why there are none
@@ -27,16 +27,16 @@ class Processes(NamedTuple):
     why: str | None = None
 
 
-def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Processes:
+def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> NamespaceProcesses:
     """All processes: the `first` that were told, and those left by calls of `script`.
 
     Cost: 1 round trip for each further portion, PORTIONS at most.
     """
     if not isinstance(first, list):
-        return Processes([], whole=False, why=_line(first))
+        return NamespaceProcesses([], whole=False, why=_line(first))
     rows, left, count, listed = first
     if isinstance(count, ResponseError):
-        return Processes([], whole=False, why=_line(count))
+        return NamespaceProcesses([], whole=False, why=_line(count))
     found = list(rows)
     for _ in range(PORTIONS):
         if not left:
@@ -47,7 +47,7 @@ def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Pro
             break
         found += reply[0]
         left = reply[1]
-    return Processes(found, whole=not left and listed >= count)
+    return NamespaceProcesses(found, whole=not left and listed >= count)
 
 
 def _line(reply: Reply) -> str:

@@ -16,7 +16,7 @@ TOGETHER = "Sidekiq counts what all queues did together: see the entry of all qu
 RESET = "the counters were reset meanwhile"
 
 
-class Look(NamedTuple):
+class CounterCursor(NamedTuple):
     """What is remembered of a namespace's counters."""
 
     processed: int
@@ -24,17 +24,19 @@ class Look(NamedTuple):
     at: float  # monotonic
 
 
-def read(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -> tuple[FlowDelta, dict[str, Look]]:
+def read(
+    source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, CounterCursor]
+) -> tuple[FlowDelta, dict[str, CounterCursor]]:
     """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
     spaces = sorted({keys.place(ref).namespace for ref in refs})
     counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
     replies = source.batch([("GETRANGE", key, 0, 19) for key in counters])
     now = monotonic_s()
-    looks: dict[str, Look] = {}
+    looks: dict[str, CounterCursor] = {}
     for space, *pair in zip(spaces, replies[::2], replies[1::2], strict=True):
         if all(isinstance(raw, bytes) for raw in pair):
             processed, failed = (int(raw) if raw.isdigit() and len(raw) < 19 else 0 for raw in pair)
-            looks[space] = Look(processed, failed, now)
+            looks[space] = CounterCursor(processed, failed, now)
     flows = []
     for ref in refs:
         place = keys.place(ref)
@@ -46,7 +48,7 @@ def read(source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, Look]) -
     return FlowDelta(queues=tuple(flows)), looks
 
 
-def _flow(key: str, look: Look | None, before: Look | None) -> QueueFlow:
+def _flow(key: str, look: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
     if look is None or before is None:
         return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=FIRST)
     processed, failed = look.processed - before.processed, look.failed - before.failed

@@ -112,7 +112,7 @@ def _cron(
         )
     fields = dict(zip(CRON_FIELDS, record, strict=True))
     queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
-    ref = refs.get(keys.Place(namespace, queue).key) if queue else None
+    ref = refs.get(keys.NamespaceLocation(namespace, queue).key) if queue else None
     args, pattern, last = fields["args"], _text(fields["cron"]), moment(_text(fields["last_enqueue_time"]))
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
@@ -161,7 +161,7 @@ def _scheduled(
     config = loads_dict(raw)
     every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
     queue = words(config.get("queue"), 200)
-    ref = refs.get(keys.Place(namespace, queue).key) if queue else None
+    ref = refs.get(keys.NamespaceLocation(namespace, queue).key) if queue else None
     enabled = loads_dict(state).get("enabled")
     return Schedule(
         id=f"{namespace}{text(name)}",

@@ -16,7 +16,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import loads_dict, names_in, printable, text
 from . import keys, without_lua
 from .job_decoding import MILLISECONDS, words
-from .processes import Processes, read_all
+from .processes import NamespaceProcesses, read_all
 
 QUEUES_PER_CALL = 40
 # So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
@@ -24,7 +24,7 @@ HEAD_CALLS = 8
 SEE_ALL = "scheduled, retried and dead jobs are kept for all queues together"
 
 
-class Shared(NamedTuple):
+class NamespaceFigures(NamedTuple):
     """What the live processes of a namespace tell of its queues."""
 
     running: Counter[str]
@@ -38,7 +38,7 @@ class Shared(NamedTuple):
     why: str | None = None  # why nothing is known of the processes
 
 
-class Seen(NamedTuple):
+class SeenQueue(NamedTuple):
     """What is remembered of one queue until the next look: what was told of it, and what was made of that."""
 
     told: tuple[Any, ...]
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
 
 def read(
-    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, Seen] | None = None
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, SeenQueue] | None = None
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
 
@@ -126,7 +126,7 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str
             yield namespace, queues[start : start + QUEUES_PER_CALL]
 
 
-def _shared(found: Processes, paused: Reply) -> Shared:
+def _shared(found: NamespaceProcesses, paused: Reply) -> NamespaceFigures:
     running: Counter[str] = Counter()
     listeners: Counter[str] = Counter()
     version, concurrency, alive = None, 0, 0
@@ -146,7 +146,7 @@ def _shared(found: Processes, paused: Reply) -> Shared:
         threads = text(own_concurrency) if isinstance(own_concurrency, bytes) else str(known.get("concurrency", ""))
         concurrency += int(threads) if threads.isascii() and threads.isdigit() and len(threads) < 7 else 0
     names_paused = frozenset(text(name) for name in paused) if isinstance(paused, list) else None
-    return Shared(
+    return NamespaceFigures(
         running, listeners, names_paused, version, concurrency, alive, whole=whole, doubt=doubt, why=found.why
     )
 
@@ -156,9 +156,9 @@ def _queue(
     name: str,
     namespace: str,
     figures: Sequence[Reply],
-    shared: Shared,
+    shared: NamespaceFigures,
     now: float,
-    seen: dict[str, Seen],
+    seen: dict[str, SeenQueue],
 ) -> QueueStats:
     """The stats of one queue: made anew where what is told of it changed, else with its latency as of now."""
     active = None if shared.why else shared.running.get(name, 0)
@@ -173,7 +173,7 @@ def _queue(
     return msgspec.structs.replace(before.queue, latency_s=max(0.0, now - before.since))
 
 
-def _seen(told: tuple[Any, ...], namespace: str) -> Seen:
+def _seen(told: tuple[Any, ...], namespace: str) -> SeenQueue:
     ref, (size, enqueued_at, _), active, workers, paused, version, doubt = told
     waiting = size if isinstance(size, int) else None
     queue = QueueStats(
@@ -196,10 +196,10 @@ def _seen(told: tuple[Any, ...], namespace: str) -> Seen:
         notes=(SEE_ALL,),
         error=_line(size) if isinstance(size, ResponseError) else None,
     )
-    return Seen(told, queue, None if waiting == 0 else _since(enqueued_at))
+    return SeenQueue(told, queue, None if waiting == 0 else _since(enqueued_at))
 
 
-def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> QueueStats:
+def _sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: float) -> QueueStats:
     *sizes, schedule, retry = sets
     counted = dict(zip(keys.SETS, (size if isinstance(size, int) else None for size in sizes), strict=True))
     due = [at for at in (_seconds(schedule), _seconds(retry)) if at is not None]
@@ -222,7 +222,7 @@ def _sets(ref: QueueRef, sets: Sequence[Reply], shared: Shared, now: float) -> Q
     )
 
 
-def _processes_note(shared: Shared) -> str:
+def _processes_note(shared: NamespaceFigures) -> str:
     noun = "process" if shared.processes == 1 and shared.whole else "processes"
     return f"{'' if shared.whole else 'at least '}{shared.processes} {noun}, {shared.concurrency} threads"
 

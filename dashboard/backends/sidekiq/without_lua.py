@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ...sources.source import Command, Reply, Source
-from ..bounded_reads import PAGE_READ_BYTES, Member, first_members, read_plainly, short_fields, stamp_of
+from ..bounded_reads import PAGE_READ_BYTES, ListMember, first_members, read_plainly, short_fields, stamp_of
 from ..payloads.decoding import DECODE_LIMIT_BYTES, loads_dict
 from .job_decoding import enqueued_at, jid_of
 
@@ -75,7 +75,7 @@ def page(source: Source, key: str, kind: str, first: int, stop: int, *, backward
     return [size, found, reached, PAGE_READ_BYTES]  # no further call
 
 
-def _cut(member: Member) -> list[Reply]:
+def _cut(member: ListMember) -> list[Reply]:
     """(payload, its length, score, stamp where it was cut) of a member."""
     raw = member.raw
     if len(raw) <= DECODE_LIMIT_BYTES:

@@ -17,7 +17,7 @@ from ..payloads.decoding import count_of, finite, loads_dict, printable, text
 from ..unreadable_data import worker_row
 from . import keys, without_lua
 from .job_decoding import decode, job_name, moment, words
-from .processes import Processes, read_all
+from .processes import NamespaceProcesses, read_all
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
 SUSPECT_AFTER_S = 30.0
@@ -25,7 +25,7 @@ MAX_WORK = 100
 NO_RECORD = "its record is no JSON object"
 
 
-class Running(NamedTuple):
+class WorkEntry(NamedTuple):
     """One job that runs: its raw payload, since when, and where."""
 
     queue: str
@@ -49,7 +49,7 @@ def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapp
     return sorted(found, key=lambda worker: worker.id)
 
 
-def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[Processes]:
+def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[NamespaceProcesses]:
     """The processes of each namespace, as `work.lua` has them. Cost: as `read`."""
     answered = scripts.run(keys.script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
@@ -70,7 +70,7 @@ def _not_told(source: Source, namespace: str, why: str) -> Worker:
     )
 
 
-def running(rows: Iterable[Sequence[Any]]) -> list[Running]:
+def running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
     """All jobs that run in the processes of one namespace, longest running first."""
     found = []
     for identity, _, work in rows:
@@ -82,7 +82,7 @@ def running(rows: Iterable[Sequence[Any]]) -> list[Running]:
             at = known.get("run_at")
             queue = known.get("queue")
             found.append(
-                Running(
+                WorkEntry(
                     queue if isinstance(queue, str) else "",
                     data,
                     finite(at),
@@ -154,13 +154,13 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
 
 def _names(namespace: str, queues: Iterable[Any], refs: Mapping[str, QueueRef]) -> Iterable[str]:
     for queue in dict.fromkeys(name for name in queues if isinstance(name, str)):
-        ref = refs.get(keys.Place(namespace, queue).key)
+        ref = refs.get(keys.NamespaceLocation(namespace, queue).key)
         yield ref.name if ref else queue
 
 
-def _work(namespace: str, job: Running, refs: Mapping[str, QueueRef]) -> Work:
+def _work(namespace: str, job: WorkEntry, refs: Mapping[str, QueueRef]) -> Work:
     payload = decode(job.payload) or {}
-    ref = refs.get(keys.Place(namespace, job.queue).key)
+    ref = refs.get(keys.NamespaceLocation(namespace, job.queue).key)
     return Work(
         job_id=words(payload.get("jid"), 200) or "?",
         job_name=job_name(payload),

@@ -53,7 +53,7 @@ return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class SignInAttempt:
     """Somebody tries the password of `name` from `address`, in the browser with that mark where it is known for it."""
 
     name: str
@@ -78,7 +78,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class SignInDecision:
     """What was decided on one attempt."""
 
     is_allowed: bool
@@ -95,7 +95,7 @@ class AttemptCounter:
         self._lock = threading.Lock()
         self._own: dict[str, tuple[int, float]] = {}  # key -> (attempts, monotonic end)
 
-    def count(self, store: Store | None, attempt: Attempt) -> Decision:
+    def count(self, store: Store | None, attempt: SignInAttempt) -> SignInDecision:
         """Count one attempt. Cost: 1 round trip."""
         most = [limit for _, limit in attempt.limits()]
         counts = self._count_here(attempt.keys, most)
@@ -104,7 +104,7 @@ class AttemptCounter:
                 counts = list(store.script(_COUNT, attempt.keys, WINDOW_S, *most))
         return _judged(counts, most)
 
-    def succeeded(self, store: Store | None, attempt: Attempt) -> None:
+    def succeeded(self, store: Store | None, attempt: SignInAttempt) -> None:
         """The password was right: this attempt does not count, nor earlier ones of that person there. 1 round trip."""
         keys = attempt.keys
         persons = keys[0] if attempt.browser is not None else keys[1]
@@ -112,7 +112,7 @@ class AttemptCounter:
             self._own.pop(persons, None)
         self._lower(store, [key for key in keys if key != persons], ("DEL", persons))
 
-    def uncount(self, store: Store | None, attempt: Attempt) -> None:
+    def uncount(self, store: Store | None, attempt: SignInAttempt) -> None:
         """The password was not looked at: this attempt does not count. Cost: 1 round trip."""
         self._lower(store, attempt.keys)
 
@@ -156,11 +156,11 @@ class AttemptCounter:
             return count + 1
 
 
-def _judged(counts: Sequence[int], most: Sequence[int]) -> Decision:
+def _judged(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
     over = [count > limit for count, limit in zip(counts, most, strict=False)]
     first_refused = True in over and len(counts) == over.index(True) + 2
     is_allowed = True not in over
-    return Decision(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
+    return SignInDecision(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
 
 
 class PasswordChecks:

@@ -10,10 +10,10 @@ from flask import Blueprint, Response, jsonify
 from msgspec import Meta
 
 from ...actions.audit_log import MAX_REASON
-from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, Spec, Work
+from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
 from ...actions.bulk.selection import preview
 from ...actions.trash import check_batch
-from ...backends.actions import MAX_BATCH, Acted, Action, Outcome, Pick, Wishes
+from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import instant, iso, now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
@@ -123,7 +123,7 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
             if outcome is None:
                 raise
             error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
-            acted = Acted(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
+            acted = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
             return _answer(acted, error=error)
 
     return told
@@ -150,14 +150,14 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         if known and action not in library.offered(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"It is {state.value}" if state else "It is in none of the library's lists"
             detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
-            return _answer(Acted(id=job_id, outcome=Outcome.CHANGED, detail=detail))
+            return _answer(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
     result = here.actions.on_jobs(
         actor(),
         queue.ref,
         state,
         action,
-        [Pick(id=job_id, stamp=body.stamp)],
-        Wishes(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
+        [JobRef(id=job_id, stamp=body.stamp)],
+        ActionOptions(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
         reason=_reason(body.reason),
         for_good=body.for_good,
     )
@@ -179,7 +179,7 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
     if action is Action.PURGE:
         place = bulk.place_of(queue, State.WAITING.value, None)
         bulk.check_bulk(Action.DELETE, (place,))
-        spec = Spec(
+        spec = BulkRequest(
             action=Action.DELETE,
             actor=actor(),
             places=(place,),
@@ -212,14 +212,14 @@ def create(body: BulkBody) -> tuple[Response, int]:
         found = deck().queue(body.source or "", body.backend or "", body.queue or "")
         places = (bulk.place_of(found, (body.state or State.WAITING).value, body.native),)
     bulk.check_bulk(body.action, places)
-    spec = Spec(
+    spec = BulkRequest(
         action=body.action,
         actor=actor(),
         places=places,
-        picks=tuple(Pick(id=each) for each in body.ids or ()),
+        picks=tuple(JobRef(id=each) for each in body.ids or ()),
         q=body.q,
         fingerprint=body.fingerprint,
-        wishes=Wishes(target=body.target, reset_attempts=body.reset_attempts),
+        wishes=ActionOptions(target=body.target, reset_attempts=body.reset_attempts),
         pace_per_s=body.pace_per_s,
         canary=body.canary,
         canary_wait_s=body.canary_wait_s,
@@ -247,7 +247,7 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
         raise NotFound("There is no such thing to do.")
     if word == "undo":
         back = undo_work(work_id, _reason(body.reason))
-        return _under_way(back) if isinstance(back, Work) else _put_back(back)
+        return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
     bulk.order(work_id, word, given_reason(body.reason))
     return jsonify(_work(deck().bulk.get(work_id))), 200
 
@@ -266,7 +266,7 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
     return _put_back(deck().actions.undo(actor(), batch, reason=why).acted)
 
 
-def _put_back(acted: Sequence[Acted]) -> tuple[Response, int]:
+def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
     refused = [each for each in acted if each.outcome is not Outcome.DONE]
     told: dict[str, Any] = {
         "restored": len(acted) - len(refused),
@@ -282,7 +282,7 @@ def _put_back(acted: Sequence[Acted]) -> tuple[Response, int]:
     return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **told), 409
 
 
-def _under_way(work: Work) -> tuple[Response, int]:
+def _under_way(work: BulkOperation) -> tuple[Response, int]:
     back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
     return jsonify(_work(work) | back), 202
 
@@ -330,12 +330,12 @@ def audit() -> Response:
     return jsonify(events=[event.public() for event in events])
 
 
-def _answer(acted: Acted, **more: Any) -> tuple[Response, int]:
+def _answer(acted: ActionResult, **more: Any) -> tuple[Response, int]:
     told = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
     return jsonify(told), _STATUS[acted.outcome]
 
 
-def _work(work: Work) -> dict[str, Any]:
+def _work(work: BulkOperation) -> dict[str, Any]:
     return {
         "bulk_id": work.id,
         "state": work.phase.value,

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ...clock import instant, iso
-from ...dead_letters.groups import SAMPLES, SLOT_S, Member
+from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember
 from ...errors import NotFound, Unsupported
 from ..context import deck
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
@@ -87,7 +87,7 @@ def _group(row: GroupRow) -> dict[str, Any]:
     }
 
 
-def _job(member: Member) -> dict[str, Any]:
+def _job(member: GroupMember) -> dict[str, Any]:
     ref, row = member.ref, member.row
     return {
         "id": row.id,

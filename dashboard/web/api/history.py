@@ -15,7 +15,7 @@ from ..context import deck
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
 
 
-class Metric(NamedTuple):
+class HistoryMetric(NamedTuple):
     """What the last hour is kept of: the series of a QueueHistory, and its unit."""
 
     series: str
@@ -23,10 +23,10 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "depth": Metric("depth", "jobs"),
-    "dead": Metric("dead", "jobs"),
-    "throughput_per_min": Metric("finished_per_min", "jobs/min"),
-    "failed_per_min": Metric("failed_per_min", "jobs/min"),
+    "depth": HistoryMetric("depth", "jobs"),
+    "dead": HistoryMetric("dead", "jobs"),
+    "throughput_per_min": HistoryMetric("finished_per_min", "jobs/min"),
+    "failed_per_min": HistoryMetric("failed_per_min", "jobs/min"),
 }
 
 

@@ -26,7 +26,7 @@ from ...model import (
     State,
     Worker,
 )
-from ...sampling.live_lists import Board
+from ...sampling.live_lists import LiveRows
 from ...search.job_search import parse
 from ..context import deck
 from ..forms.job_query import job_query
@@ -209,7 +209,7 @@ def schedules() -> Response:
     return _board(deck().schedules(), _schedule)
 
 
-def _board(board: Board[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
+def _board(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
     wanted = {name: value for name in ("source", "backend") if (value := request.args.get(name))}
     rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]

@@ -9,8 +9,8 @@ import base64
 import binascii
 from typing import TypeVar
 
-from ...backends.actions import Pick
-from ...dead_letters.groups import Member
+from ...backends.actions import JobRef
+from ...dead_letters.groups import GroupMember
 from ...errors import Conflict
 from ...model import Job, State
 from ...store.packing import pack, unpack
@@ -24,22 +24,22 @@ def pick_token(job: Job) -> str:
     return _token([job.id, job.stamp])
 
 
-def read_pick(token: str) -> Pick:
+def read_pick(token: str) -> JobRef:
     """The job of a tick box. Raises Conflict for a value that is none of ours."""
     job_id, stamp = _parts(token, tuple[str, str | None])
-    return Pick(id=job_id, stamp=stamp)
+    return JobRef(id=job_id, stamp=stamp)
 
 
-def member_token(member: Member) -> str:
+def member_token(member: GroupMember) -> str:
     """The value of the tick box of a dead letter."""
     ref, row = member.ref, member.row
     return _token([ref.source, ref.backend, ref.name, member.state, row.id, row.stamp])
 
 
-def read_member(token: str) -> tuple[Spot, Pick]:
+def read_member(token: str) -> tuple[Spot, JobRef]:
     """The list and the job of such a tick box. Raises Conflict for a value that is none of ours."""
     source, backend, queue, state, job_id, stamp = _parts(token, tuple[str, str, str, State, str, str | None])
-    return (source, backend, queue, state), Pick(id=job_id, stamp=stamp)
+    return (source, backend, queue, state), JobRef(id=job_id, stamp=stamp)
 
 
 def _token(parts: list[str | None]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ...alerts.rules.rule import Severity
-from ...alerts.silences import MAX_SILENCE_S, Weekly
+from ...alerts.silences import MAX_SILENCE_S, WeeklyWindow
 from ...globs import GLOB_LIMIT, is_glob
 
 GLOBS = ("rule", "source", "backend", "queue")
@@ -51,7 +51,7 @@ class SilenceForm:
         return found
 
     def values(self, now: float, *, admin: bool) -> dict[str, Any]:
-        """The keywords of `Desk.silence`; what is wrong, and what needs another role, is told in `errors`."""
+        """The keywords of `AlertService.silence`; what is wrong, and what needs another role, is told in `errors`."""
         texts = self.texts
         values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
         for name in GLOBS:
@@ -89,7 +89,7 @@ class SilenceForm:
             self.errors["hours"] = "a window that comes back lasts a week at most"
         weeks = self._number("weeks", 1, MAX_SILENCE_S // WEEK_S)
         zone = self._zone()
-        weekly = Weekly(
+        weekly = WeeklyWindow(
             days=self.days,
             from_min=from_min,
             minutes=max(1, round(length_s / 60)),

@@ -9,8 +9,16 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
-from ...actions.audit_log import Event
-from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, ENDED, Phase, Place, Spec, Work
+from ...actions.audit_log import AuditEvent
+from ...actions.bulk.operation import (
+    DEFAULT_CANARY_WAIT_S,
+    DEFAULT_PACE_PER_S,
+    ENDED,
+    BulkOperation,
+    BulkPhase,
+    BulkRequest,
+    JobListRef,
+)
 from ...actions.bulk.runner import event_of
 from ...actions.bulk.selection import preview
 from ...actions.bulk.undo import batches_of
@@ -24,7 +32,7 @@ from ..access.security import actor
 from ..context import deck
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
-from ..views.flash import PAST, VERBS, Did
+from ..views.flash import PAST, VERBS, ActionFlash
 from ..views.offered_actions import read_only
 from . import layout
 from .bulk_start import check_matches, not_restored, start, undo, undo_under_way
@@ -61,7 +69,7 @@ def index() -> str:
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
     """One piece of bulk work. 404 when it is not kept any more."""
-    variables = _context(work_id) | {"did": Did.read(request.args)}
+    variables = _context(work_id) | {"did": ActionFlash.read(request.args)}
     return render_template("bulk/show.html", **layout.shell(deck().reading(), variables["price"]) | variables)
 
 
@@ -74,7 +82,7 @@ def fragment(work_id: str) -> Response:
 def _context(work_id: str) -> dict[str, Any]:
     with metered() as meter:
         work = deck().bulk.get(work_id)
-        quiet = work.phase in (*ENDED, Phase.PAUSED)
+        quiet = work.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(work_id) if work.undoable else None
         left = sum(deck().actions.bin.left(batches_of(work)).values()) if quiet and undoing is None else 0
     return {
@@ -147,11 +155,11 @@ def tell(work_id: str, word: str) -> ResponseReturnValue:
     told: dict[str, Any] = {}
     if word == "undo":
         back = undo(work_id, reason())
-        if isinstance(back, Work):
+        if isinstance(back, BulkOperation):
             return redirect(url_for("bulk.show", work_id=back.id), code=303)
         if (refused := not_restored(back)) is not None:
             raise refused
-        told = Did.of("undo", back).query
+        told = ActionFlash.of("undo", back).query
     else:
         order(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
@@ -161,7 +169,7 @@ def order(work_id: str, word: str, why: str | None) -> None:
     """Pause, resume or abort it, and record who said so and why. Raises NotFound, Conflict."""
     by = actor()
 
-    def event(work: Work) -> Event:
+    def event(work: BulkOperation) -> AuditEvent:
         what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
         return replace(
             event_of(work, work.matched),
@@ -195,7 +203,7 @@ def check_still(now: int, seen: str) -> None:
         )
 
 
-def check_target(spec: Spec) -> None:
+def check_target(spec: BulkRequest) -> None:
     """Raises Conflict where jobs shall move and neither a queue was named nor their data tells where they came from."""
     if spec.action is not Action.MOVE or spec.wishes.target is not None:
         return
@@ -208,7 +216,7 @@ def check_target(spec: Spec) -> None:
         )
 
 
-def _targets(places: Sequence[Place]) -> list[str]:
+def _targets(places: Sequence[JobListRef]) -> list[str]:
     """The queues to which jobs of those places may go."""
     snapshot = deck().reading().snapshot
     libraries = {(place.ref.source, place.ref.backend) for place in places}
@@ -224,7 +232,7 @@ def _targets(places: Sequence[Place]) -> list[str]:
     return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
 
 
-def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
+def _spec(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     """The queue, if it is about one, and what is asked."""
     try:
         action = Action(form.get("action", ""))
@@ -237,12 +245,12 @@ def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
     if fingerprint is not None and (q is not None or any(form.get(name) for name in ("queue", "state", "native"))):
         raise Unsupported("fingerprint: expected without a list or a filter: it names all jobs of an error group.")
     queue = None
-    places: tuple[Place, ...] = ()
+    places: tuple[JobListRef, ...] = ()
     if fingerprint is None:
         _, queue = find(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
         places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
     check_bulk(action, places)
-    return queue, Spec(
+    return queue, BulkRequest(
         action=action,
         actor=actor(),
         places=places,
@@ -259,7 +267,7 @@ def _spec(form: Any) -> tuple[QueueStats | None, Spec]:
     )
 
 
-def place_of(queue: QueueStats, word: str, native: str | None) -> Place:
+def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     """The list of that queue. Raises Unsupported for a state that its library has not."""
     backend = deck().backend(queue.source, queue.backend)
     try:
@@ -268,10 +276,10 @@ def place_of(queue: QueueStats, word: str, native: str | None) -> Place:
         raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
     if state not in backend.states or (native is not None and native not in backend.states[state]):
         raise Unsupported(f"{backend.title} has no such list of {state.value} jobs.")
-    return Place(ref=queue.ref, state=state, native=native)
+    return JobListRef(ref=queue.ref, state=state, native=native)
 
 
-def check_bulk(action: Action, places: tuple[Place, ...]) -> None:
+def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
     """Raises Unsupported for what cannot be done to many jobs, or not to those of these places."""
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ...actions.audit_log import Event
-from ...actions.bulk.operation import ENDED, Phase, Spec, Work
+from ...actions.audit_log import AuditEvent
+from ...actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 from ...actions.bulk.runner import event_of
-from ...actions.bulk.selection import Preview
+from ...actions.bulk.selection import BulkPreview
 from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
-from ...backends.actions import Acted, Action, Outcome
+from ...backends.actions import Action, ActionResult, Outcome
 from ...errors import Conflict, NotFound
 from ..access.security import actor
 from ..context import deck
@@ -23,12 +23,12 @@ from ..views.flash import MISSED
 MAX_REASONS = 5
 
 
-def start(spec: Spec) -> str:
+def start(spec: BulkRequest) -> str:
     """Keep the work, record who asked for it, and have it run; its id."""
     what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
 
-    def event(work_id: str) -> Event:
-        work = Work(id=work_id, spec=spec, phase=Phase.COLLECTING)
+    def event(work_id: str) -> AuditEvent:
+        work = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
         return replace(event_of(work, 0), action=f"start {what}", detail=asked(spec))
 
     work_id = deck().bulk.create(spec, event)
@@ -36,7 +36,7 @@ def start(spec: Spec) -> str:
     return work_id
 
 
-def asked(spec: Spec) -> str:
+def asked(spec: BulkRequest) -> str:
     """What is asked, in a line: "delete, matching timeout, 100 per second"."""
     parts = [spec.action.value]
     if spec.for_good:
@@ -53,19 +53,19 @@ def asked(spec: Spec) -> str:
     return ", ".join(parts)
 
 
-def check_matches(seen: Preview) -> None:
+def check_matches(seen: BulkPreview) -> None:
     """Raises Conflict where bulk work would be about no job at all."""
     if seen.exact and not seen.matched:
         raise Conflict("No job matches. Nothing was started.", hint="Look at the list: its jobs may have moved on.")
 
 
-def undo(work_id: str, reason: str | None) -> list[Acted] | Work:
+def undo(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
     """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
 
     Raises Conflict while the work goes on, NotFound for nothing.
     """
     work = deck().bulk.get(work_id)
-    if work.phase not in (*ENDED, Phase.PAUSED):
+    if work.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("It is still under way.", hint="Pause or abort it first.")
     batches = batches_of(work)
     under_way = undo_under_way(work_id) if batches else None
@@ -73,7 +73,7 @@ def undo(work_id: str, reason: str | None) -> list[Acted] | Work:
         return under_way
     if batches and not deck().actions.bin.small(batches):
         return _start_undo(undo_of(work, actor(), reason))
-    back: list[Acted] = []
+    back: list[ActionResult] = []
     for batch in batches:
         try:
             acted = deck().actions.undo(actor(), batch, reason=reason, bulk_id=work_id).acted
@@ -86,7 +86,7 @@ def undo(work_id: str, reason: str | None) -> list[Acted] | Work:
     return back
 
 
-def undo_batches(batches: Sequence[str], reason: str | None) -> Work | None:
+def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | None:
     """The bulk work that puts back what deletes left in these batches; None where they hold little: do it at once.
 
     Raises NotFound for a batch that is gone.
@@ -97,7 +97,7 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> Work | None:
     return _start_undo(undo_of_batches([each for each in batches if each in left], deck().actions.bin, actor(), reason))
 
 
-def not_restored(acted: Sequence[Acted]) -> Conflict | None:
+def not_restored(acted: Sequence[ActionResult]) -> Conflict | None:
     """The error of an undo that put no job back, with the reasons; None for one that put back some."""
     if any(each.outcome is Outcome.DONE for each in acted):
         return None
@@ -106,11 +106,11 @@ def not_restored(acted: Sequence[Acted]) -> Conflict | None:
     return Conflict("No job was put back.", hint=printable(shown) or None)
 
 
-def undo_under_way(name: str) -> Work | None:
+def undo_under_way(name: str) -> BulkOperation | None:
     """The undo, as bulk work that has not ended, of bulk work or a batch of that name; None for none."""
     work = deck().bulk.undo_of(name)
     return work if work is not None and work.phase not in ENDED else None
 
 
-def _start_undo(spec: Spec) -> Work:
+def _start_undo(spec: BulkRequest) -> BulkOperation:
     return undo_under_way(spec.undoes or spec.batches[0]) or deck().bulk.get(start(spec))

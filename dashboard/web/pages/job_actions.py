@@ -11,21 +11,21 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
-from ...actions.bulk.operation import Place
+from ...actions.bulk.operation import JobListRef
 from ...actions.trash import check_batch
-from ...backends.actions import Acted, Action, Outcome, Pick, Wishes
+from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
 from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
 from ...redact import MASK
-from ...sampling.snapshot_reader import Reading
+from ...sampling.snapshot_reader import CurrentSnapshot
 from ..access.security import actor
 from ..context import deck
 from ..formatting import job_url, printable, queue_url
 from ..forms.job_tokens import read_pick
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
-from ..views.flash import MAX_BATCHES, Did
+from ..views.flash import MAX_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
 from .bulk_start import not_restored, undo_batches
@@ -50,27 +50,32 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     if not picks:
         raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
     acted, batch = act(queue.ref, state, action, picks, wishes(), reason())
-    did = Did.of(action, acted, batch)
+    did = ActionFlash.of(action, acted, batch)
     native = request.form.get("native") or None
     return go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
 
 
 def act(
-    ref: QueueRef, state: State | None, action: Action, picks: Sequence[Pick], wishes: Wishes, reason: str | None
-) -> tuple[list[Acted], str | None]:
+    ref: QueueRef,
+    state: State | None,
+    action: Action,
+    picks: Sequence[JobRef],
+    wishes: ActionOptions,
+    reason: str | None,
+) -> tuple[list[ActionResult], str | None]:
     """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
     if action is not Action.MOVE or wishes.target is not None or state is None:
         result = deck().actions.on_jobs(actor(), ref, state, action, picks, wishes, reason=reason)
         return list(result.acted), result.batch
-    known = deck().known_of(None, (Place(ref=ref, state=state),)).jobs
+    known = deck().known_of(None, (JobListRef(ref=ref, state=state),)).jobs
     homes = {(job.id, job.stamp): place.home for place, job in known}
     acted = []
-    by_home: dict[str | None, list[Pick]] = {}
+    by_home: dict[str | None, list[JobRef]] = {}
     for pick in picks:
         by_home.setdefault(homes.get((pick.id, pick.stamp)), []).append(pick)
     for home, those in by_home.items():
         if home is None:
-            acted += [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
+            acted += [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
         else:
             going = replace(wishes, target=home)
             acted += deck().actions.on_jobs(actor(), ref, state, action, those, going, reason=reason).acted
@@ -83,12 +88,12 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     """Act on one job; without a state where it stands in no list."""
     reading, queue = find(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
-    pick = Pick(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
+    pick = JobRef(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
     (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
     if acted.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
         return _edit_page(reading, queue, deck().job(queue, job_id), text, wrong=acted.detail), 422
-    did = Did.of(action, [acted], batch)
+    did = ActionFlash.of(action, [acted], batch)
     shown = acted.new_id or job_id
     # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
     if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
@@ -121,7 +126,7 @@ def editable_text(payload: Payload | None) -> str:
     return payload.text if payload.kind == "json" else printable(payload.text, MAX_TEXT)
 
 
-def _edit_page(reading: Reading, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
+def _edit_page(reading: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
     library = deck().backend(queue.source, queue.backend)
     return render_template(
         "acts/edit.html",
@@ -146,7 +151,7 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     if action is Action.OBLITERATE:
         check_confirmed(queue)
     acted = deck().actions.on_queue(actor(), queue, action, reason=reason())
-    did = Did.of(action, [acted])
+    did = ActionFlash.of(action, [acted])
     if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
         return go(_with_query(url_for("overview.index"), did.query))
     return go(queue_url(queue, **did.query))
@@ -167,7 +172,7 @@ def on_schedule() -> ResponseReturnValue:
     found = _row(deck().schedules().rows)
     acted = deck().actions.on_schedule(actor(), found, wanted_action(), reason=reason())
     deck().forget_boards()
-    return go(url_for("people.schedules", **Did.of(wanted_action(), [acted]).query))
+    return go(url_for("people.schedules", **ActionFlash.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/workers/act")
@@ -177,7 +182,7 @@ def on_worker() -> ResponseReturnValue:
     found = _row(deck().workers().rows)
     acted = deck().actions.on_worker(actor(), found, wanted_action(), reason=reason())
     deck().forget_boards()
-    return go(url_for("people.workers", **Did.of(wanted_action(), [acted]).query))
+    return go(url_for("people.workers", **ActionFlash.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/undo")
@@ -191,7 +196,7 @@ def undo() -> ResponseReturnValue:
         raise Conflict(f"At most {MAX_BATCHES} batches at once.")
     here, why = deck(), reason()
     about = None
-    acted: list[Acted] = []
+    acted: list[ActionResult] = []
     work = undo_batches(batches, why)
     if work is not None:
         return go(url_for("bulk.show", work_id=work.id))
@@ -205,7 +210,7 @@ def undo() -> ResponseReturnValue:
     assert about is not None
     if (refused := not_restored(acted)) is not None:
         raise refused
-    did = Did.of("undo", acted)
+    did = ActionFlash.of("undo", acted)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
         return go(url_for("dead.show", fingerprint=fingerprint, **did.query))
@@ -233,12 +238,12 @@ def wanted_state() -> State:
         raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
 
 
-def wishes() -> Wishes:
+def wishes() -> ActionOptions:
     """What the form asks for beside the jobs."""
     payload = request.form.get("payload")
     if payload is not None and len(payload) > MAX_TEXT:
         raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
-    return Wishes(
+    return ActionOptions(
         payload=payload,
         target=(request.form.get("target") or "").strip() or None,
         reset_attempts=form_flag("reset_attempts"),

@@ -12,7 +12,7 @@ from ...sources.source import metered
 from .. import fragments
 from ..access.security import may
 from ..context import deck
-from ..views.flash import Did
+from ..views.flash import ActionFlash
 from ..views.offered_actions import job_verbs
 from ..views.payload_tree import tree
 from ..views.pending_reasons import why
@@ -66,7 +66,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
             )
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
-        "did": Did.read(request.args),
+        "did": ActionFlash.read(request.args),
         "offered": job_verbs(library, queue, job) if may(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),

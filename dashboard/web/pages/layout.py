@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...model import QueueStats
-from ...sampling.snapshot_reader import Reading
+from ...sampling.snapshot_reader import CurrentSnapshot
 from ..context import deck
 from ..formatting import one_line
 
 PRICE = "Queuedeck-Price"
 
 
-def shell(reading: Reading, price_text: str) -> dict[str, Any]:
+def shell(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
     """The variables of layout.html."""
     return {
         "interval_s": deck().settings.sample_interval_s,

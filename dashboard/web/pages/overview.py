@@ -10,14 +10,14 @@ from flask import Blueprint, Response, render_template, request
 
 from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
-from ...sampling.snapshot_reader import Reading
+from ...sampling.snapshot_reader import CurrentSnapshot
 from .. import fragments
 from ..context import deck
 from ..formatting import duration, full, percent, short, size
-from ..views.problems import Level, Trouble
-from ..views.queue_table import TableQuery, table
+from ..views.problems import Problem, ProblemLevel
+from ..views.queue_table import QueueTableQuery, table
 from ..views.sparkline import line
-from ..views.totals import Whole
+from ..views.totals import Totals
 from . import layout
 
 bp = Blueprint("overview", __name__)
@@ -28,7 +28,7 @@ SPARK_SIZE = (132, 36)
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class OverviewFigure:
     """One of the five figures; `value` is ready to print, `path` is its last hour."""
 
     label: str
@@ -36,7 +36,7 @@ class Figure:
     title: str
     path: str
     change: str
-    level: Level = Level.OK
+    level: ProblemLevel = ProblemLevel.OK
     estimated: str | None = None
 
 
@@ -44,7 +44,7 @@ class Figure:
 def index() -> str:
     """The page."""
     reading = deck().reading()
-    query = TableQuery.of(request.args)
+    query = QueueTableQuery.of(request.args)
     return render_template(
         "overview/index.html",
         **layout.shell(reading, price_of(reading)),
@@ -56,13 +56,13 @@ def index() -> str:
 def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, whatever the number of viewers."""
     reading = deck().reading()
-    query = TableQuery.of(request.args)
+    query = QueueTableQuery.of(request.args)
     response = fragments.fragment(TEMPLATE, query.key, lambda: context(reading, query), reading.version)
     response.headers[layout.PRICE] = price_of(reading)
     return response
 
 
-def context(reading: Reading, query: TableQuery) -> dict[str, Any]:
+def context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
     """The variables of the fragment; they depend on the reading and the query alone."""
     snapshot = reading.snapshot
     answer: dict[str, Any] = {
@@ -102,7 +102,7 @@ def searching_text(snapshot: Snapshot) -> str:
     return f"still searching{';'.join(parts)}" if parts else ""
 
 
-def price_of(reading: Reading) -> str:
+def price_of(reading: CurrentSnapshot) -> str:
     """What the figures cost: nothing for this viewer, so much for the sample that all viewers share."""
     snapshot = reading.snapshot
     if snapshot is None:
@@ -121,25 +121,25 @@ def span_text(history: History) -> str:
     return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
 
 
-def figures(whole: Whole) -> tuple[Figure, ...]:
+def figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
     sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
     growing = any(trouble.state == "dead growing" for trouble in troubles)
-    failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=Level.OK)
+    failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=ProblemLevel.OK)
     return (
-        Figure(
+        OverviewFigure(
             "Waiting", _jobs(sums["depth"], State.WAITING in more), _title(sums["depth"], "jobs may start now"),
             _path(past.depth), _change(past.depth, sums["depth"], step_s),
         ),
-        Figure(
+        OverviewFigure(
             "Finished / min", _jobs(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
             _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking(sums),
             _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
             estimated=whole.estimated,
         ),
-        Figure(
+        OverviewFigure(
             "Error ratio", percent(sums["error_ratio"]),
             "jobs that failed for good, of those that ended within five minutes"
             if sums["error_ratio"] is not None
@@ -149,10 +149,11 @@ def figures(whole: Whole) -> tuple[Figure, ...]:
             _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, whole.estimated,
         ),
-        Figure(
+        OverviewFigure(
             "Dead letters", _jobs(sums["dead"], State.DEAD in more),
             _title(sums["dead"], "jobs that will not run again by themselves"),
-            _path(past.dead), _change(past.dead, sums["dead"], step_s), Level.WARNING if growing else Level.OK,
+            _path(past.dead), _change(past.dead, sums["dead"], step_s),
+            ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),
         _memory(whole.snapshot, history, troubles),
     )  # fmt: skip
@@ -170,16 +171,16 @@ def _lacking(sums: Mapping[str, Any]) -> str:
     return f"; {count} {'queue reports' if count == 1 else 'queues report'} no rate, so there may be more"
 
 
-def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Trouble]) -> Figure:
+def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Problem]) -> OverviewFigure:
     used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
     limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
     series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
     longest = max((len(points) for points in series), default=0)
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     points = tuple(known_sum(column) for column in zip(*padded, strict=True))
-    level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=Level.OK)
+    level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=ProblemLevel.OK)
     change = _change(points, used, history.step_s, size)
-    return Figure(
+    return OverviewFigure(
         "Redis memory",
         size(used),
         f"of {size(limit)}" if limit else "no limit is set",

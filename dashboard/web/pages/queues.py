@@ -13,13 +13,13 @@ from ...backends.base import Backend
 from ...errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, Unsupported
 from ...model import JobPage, JobQuery, QueueStats, State
 from ...sampling.recent_history import Point
-from ...sampling.snapshot_reader import Reading
+from ...sampling.snapshot_reader import CurrentSnapshot
 from ...sources.source import metered
 from .. import fragments
 from ..access.security import may
 from ..context import deck
 from ..forms.job_query import job_query
-from ..views.flash import Did
+from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
 from ..views.problems import dead_growth, of_queue
 from ..views.sparkline import line
@@ -35,7 +35,7 @@ FIRST_TABS = (State.WAITING, State.ACTIVE, State.DEAD, State.SCHEDULED, State.RE
 
 
 @dataclass(frozen=True, slots=True)
-class Tab:
+class StateTab:
     """One state of the queue's library: its own words, and how many jobs are in it."""
 
     state: State
@@ -46,7 +46,7 @@ class Tab:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class JobListing:
     """A page of jobs, or why there is none."""
 
     query: JobQuery
@@ -91,7 +91,7 @@ def fragment(source: str, backend: str, name: str) -> Response:
     return response
 
 
-def find(source: str, backend: str, name: str) -> tuple[Reading, QueueStats]:
+def find(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
     """The queue at that address. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
     here = deck()
     here.backend(source, backend)
@@ -107,7 +107,7 @@ def find(source: str, backend: str, name: str) -> tuple[Reading, QueueStats]:
         raise
 
 
-def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
+def context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
     """The variables of the fragment."""
     backend = deck().backend(queue.source, queue.backend)
     with metered() as meter:
@@ -136,14 +136,14 @@ def context(reading: Reading, queue: QueueStats) -> dict[str, Any]:
         "listing": listing,
         "classes": classes,
         "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
-        "did": Did.read(request.args),
+        "did": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,
     }
 
 
-def _listing(backend: Backend, queue: QueueStats) -> Listing:
+def _listing(backend: Backend, queue: QueueStats) -> JobListing:
     """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
     query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
     jobs, error, hint = None, None, None
@@ -151,7 +151,7 @@ def _listing(backend: Backend, queue: QueueStats) -> Listing:
         jobs = deck().jobs(queue, query)
     except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
         error, hint = exc.message, exc.hint
-    return Listing(query, jobs, error, hint)
+    return JobListing(query, jobs, error, hint)
 
 
 def _first_state(backend: Backend, queue: QueueStats) -> State:
@@ -165,12 +165,12 @@ def _states(backend: Backend, queue: QueueStats) -> list[State]:
     return [state for state in backend.states if not own or state in own]
 
 
-def _tabs(backend: Backend, queue: QueueStats, listing: Listing) -> tuple[Tab, ...]:
+def _tabs(backend: Backend, queue: QueueStats, listing: JobListing) -> tuple[StateTab, ...]:
     """The tabs, with the counts of the sample; the open one's is of the list below it, which is read later."""
     query = listing.query
     now = listing.jobs.total if listing.jobs and query.native is None else None
     return tuple(
-        Tab(
+        StateTab(
             state,
             _words(backend, queue, state),
             now if state is query.state and now is not None else queue.counts.of(state),

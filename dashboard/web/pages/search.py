@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from flask import Blueprint, render_template, request
 
 from ...errors import Unsupported
-from ...search.job_search import MAX_QUERY, Found, parse
+from ...search.job_search import MAX_QUERY, SearchResult, parse
 from ...sources.source import metered
 from ..context import deck
 from . import layout
@@ -29,7 +29,7 @@ def index() -> str:
     text = request.args.get("q", "")[:MAX_QUERY].strip()
     reading = deck().reading()
     queues = reading.snapshot.queues if reading.snapshot else ()
-    found: Found | None = None
+    found: SearchResult | None = None
     wrong: Unsupported | None = None
     with metered() as meter:
         if text:

@@ -14,7 +14,7 @@ from ...errors import NotFound
 from ...redact import masked_logger
 from ...settings import UserSettings
 from ..access import sessions
-from ..access.sign_in_limits import WINDOW_S, Attempt, AttemptCounter, PasswordChecks
+from ..access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
 from ..context import deck
 from ..forms.request_input import form_fields
 
@@ -55,7 +55,7 @@ def enter() -> ResponseReturnValue:
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
     target = sessions.safe_path(request.form.get("next"))
     browser = sessions.known_browser(current_app, name)
-    attempt = Attempt(name=name, address=request.remote_addr, browser=browser)
+    attempt = SignInAttempt(name=name, address=request.remote_addr, browser=browser)
     decision = _attempts.count(here.own_store, attempt)
     if not decision.is_allowed:
         if decision.is_recorded:

@@ -11,11 +11,11 @@ from flask import Blueprint, Response, render_template, request
 from ...auth import Role
 from ...backends.actions import Action
 from ...model import Capability, Schedule, Worker, WorkerState
-from ...sampling.live_lists import Board
+from ...sampling.live_lists import LiveRows
 from .. import fragments
 from ..access.security import may
 from ..context import deck
-from ..views.flash import Did
+from ..views.flash import ActionFlash
 from . import layout
 
 bp = Blueprint("people", __name__)
@@ -102,7 +102,9 @@ def _fits(*parts: str | Sequence[str] | None) -> bool:
     return not wanted or any(wanted in text.casefold() for text in texts if text)
 
 
-def _common(board: Board[Any], rows: Sequence[Worker] | Sequence[Schedule], capability: Capability) -> dict[str, Any]:
+def _common(
+    board: LiveRows[Any], rows: Sequence[Worker] | Sequence[Schedule], capability: Capability
+) -> dict[str, Any]:
     reading = deck().reading()
     snapshot = reading.snapshot
     there = dict.fromkeys((queue.source, queue.backend) for queue in snapshot.queues) if snapshot else {}
@@ -110,7 +112,7 @@ def _common(board: Board[Any], rows: Sequence[Worker] | Sequence[Schedule], capa
     titles = deck().backend_titles
     return {
         "rows": rows[:MAX_ROWS],
-        "did": Did.read(request.args),
+        "did": ActionFlash.read(request.args),
         "offered": {
             name: offered
             for source, name in (there if may(Role.OPERATOR) else ())

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ...backends.actions import Action
-from ...dead_letters.annotations import Remark
-from ...dead_letters.groups import SLOTS, Group, Member
+from ...dead_letters.annotations import Annotation
+from ...dead_letters.groups import SLOTS, ErrorGroup, GroupMember
 from ...dead_letters.lists import BackendOf
-from ...dead_letters.service import Board
+from ...dead_letters.service import GroupList
 from ...model import Snapshot, State
 from .offered_actions import read_only
 from .sparkline import line
@@ -30,8 +30,8 @@ ACTIONS = (Action.RETRY, Action.MOVE, Action.DELETE)
 class GroupRow:
     """One group with what is known of it. Times in seconds since 1970."""
 
-    group: Group
-    remark: Remark
+    group: ErrorGroup
+    remark: Annotation
     marks: tuple[str, ...]
 
     @property
@@ -135,14 +135,14 @@ class GroupQuery:
 class MemberPage:
     """Some jobs of a group, newest first; a page beyond the last is the last."""
 
-    jobs: tuple[Member, ...]
+    jobs: tuple[GroupMember, ...]
     page: int
     pages: int
     first: int
     last: int
 
 
-def member_page(group: Group, page: int, per_page: int = PER_PAGE) -> MemberPage:
+def member_page(group: ErrorGroup, page: int, per_page: int = PER_PAGE) -> MemberPage:
     """Page `page`, from 1, of the jobs of a group."""
     pages = max(1, -(-len(group.jobs) // per_page))
     page = min(max(1, page), pages)
@@ -156,7 +156,7 @@ def page_number(text: str) -> int:
     return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
 
 
-def offers(group: Group, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
+def offers(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
     """What may be done to jobs of a group, and to how many of them; nothing to those in queues that are only read.
 
     Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
@@ -186,12 +186,12 @@ class GroupTable:
     of: int  # groups there are
 
 
-def rows_of(board: Board, now: float) -> list[GroupRow]:
+def rows_of(board: GroupList, now: float) -> list[GroupRow]:
     """All groups of a board with what is known of them."""
     return [row_of(group, board, now) for group in board.reading.groups]
 
 
-def row_of(group: Group, board: Board, now: float) -> GroupRow:
+def row_of(group: ErrorGroup, board: GroupList, now: float) -> GroupRow:
     """One group with what is known of it."""
     remark = board.remarks.of(group.kind.id)
     return GroupRow(group, remark, remark.marks(group, now))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from ...alerts.delivery.message import subject
-from ...alerts.service import Alert, Board, Desk
+from ...alerts.service import Alert, AlertList, AlertService
 from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden
 
@@ -18,7 +18,7 @@ MAX_TEXT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Firing:
+class FiringSummary:
     """`level` is the worst severity that nobody sees to; "handled" when all are seen to or silenced, "none" at rest.
 
     `mark` differs whenever other incidents are open; `text` names the worst one.
@@ -47,15 +47,15 @@ class Firing:
         return f"{self.level} {self.count} {self.handled} {self.mark or '-'} {words}".rstrip()
 
 
-def summary(board: Board) -> Firing:
+def summary(board: AlertList) -> FiringSummary:
     """The board in one line. Pure."""
     incidents = board.incidents
     if not incidents:
-        return Firing()
+        return FiringSummary()
     open_ones = [alert for alert in incidents if not is_handled(alert)]
     worst = (open_ones or incidents)[0].state  # worst first
     episodes = "\n".join(sorted(alert.state.episode for alert in open_ones))
-    return Firing(
+    return FiringSummary(
         level=worst.severity.value if open_ones else "handled",
         count=len(incidents),
         handled=len(incidents) - len(open_ones),
@@ -72,13 +72,13 @@ def is_handled(alert: Alert) -> bool:
 class FiringWatch:
     """The summary of one process, KEEP_S old at most; while one thread asks, the others get the last. Thread-safe."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AlertService) -> None:
         self._desk = desk
         self._lock = threading.Lock()
-        self._last: Firing | None = None
+        self._last: FiringSummary | None = None
         self._next_look = float("-inf")  # monotonic
 
-    def current(self) -> Firing | None:
+    def current(self) -> FiringSummary | None:
         """What fires; None while the store does not tell, or alerts are evaluated by other settings. Never raises.
 
         Cost: mostly none, else as Desk.now.

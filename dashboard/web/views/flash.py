@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...actions.trash import is_batch
-from ...backends.actions import Acted, Action, Outcome
+from ...backends.actions import Action, ActionResult, Outcome
 
 PAST = {
     "retry": "retried",
@@ -75,7 +75,7 @@ THINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Did:
+class ActionFlash:
     """One act and its outcomes. `batches` hold what it deleted: one for each list, MAX_BATCHES of them at most."""
 
     verb: str
@@ -83,14 +83,14 @@ class Did:
     batches: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, action: Action | str, acted: Sequence[Acted], *batches: str | None) -> Did:
+    def of(cls, action: Action | str, acted: Sequence[ActionResult], *batches: str | None) -> ActionFlash:
         """What came of an act."""
         counts = tuple((kind, sum(each.outcome is kind for each in acted)) for kind in Outcome)
         there = tuple(batch for batch in batches if batch is not None)
         return cls(str(action), tuple((kind, count) for kind, count in counts if count), there[:MAX_BATCHES])
 
     @classmethod
-    def read(cls, args: Mapping[str, str]) -> Did | None:
+    def read(cls, args: Mapping[str, str]) -> ActionFlash | None:
         """The act that the address tells of; None when it tells of none."""
         verb = args.get("did", "")
         if verb not in PAST:

@@ -16,7 +16,7 @@ OPEN_CHILDREN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class PayloadNode:
     """One value. `kind`: object, array, string, number, word (true, false, null), or cut (more was there).
 
     `key` is its name or index in its parent, "" at the root; `size` = how many children it really has.
@@ -27,33 +27,35 @@ class Node:
     text: str
     size: int = 0
     open: bool = False
-    children: tuple[Node, ...] = ()
+    children: tuple[PayloadNode, ...] = ()
 
 
-def tree(value: Any) -> Node:
+def tree(value: Any) -> PayloadNode:
     """The root node of a value decoded from JSON; at most MAX_NODES nodes."""
     budget = [MAX_NODES]
     return _node("", value, 0, budget)
 
 
-def _node(key: str, value: Any, depth: int, budget: list[int]) -> Node:
+def _node(key: str, value: Any, depth: int, budget: list[int]) -> PayloadNode:
     budget[0] -= 1
     if isinstance(value, dict):
         return _branch(key, "object", value.items(), len(value), depth, budget)
     if isinstance(value, list):
         return _branch(key, "array", enumerate(value), len(value), depth, budget)
     if isinstance(value, str):
-        return Node(key, "string", printable(value, MAX_TEXT))
+        return PayloadNode(key, "string", printable(value, MAX_TEXT))
     if value is None or isinstance(value, bool):
-        return Node(key, "word", {None: "null", True: "true", False: "false"}[value])
-    return Node(key, "number", printable(str(value), MAX_TEXT))
+        return PayloadNode(key, "word", {None: "null", True: "true", False: "false"}[value])
+    return PayloadNode(key, "number", printable(str(value), MAX_TEXT))
 
 
-def _branch(key: str, kind: str, items: Iterable[tuple[Any, Any]], size: int, depth: int, budget: list[int]) -> Node:
-    children: list[Node] = []
+def _branch(
+    key: str, kind: str, items: Iterable[tuple[Any, Any]], size: int, depth: int, budget: list[int]
+) -> PayloadNode:
+    children: list[PayloadNode] = []
     for name, child in items:
         if budget[0] <= 0:
-            children.append(Node("", "cut", f"{size - len(children)} more: see the raw text"))
+            children.append(PayloadNode("", "cut", f"{size - len(children)} more: see the raw text"))
             break
         children.append(_node(printable(str(name), 200), child, depth + 1, budget))
-    return Node(key, kind, "", size, depth < OPEN_DEPTH and size <= OPEN_CHILDREN, tuple(children))
+    return PayloadNode(key, kind, "", size, depth < OPEN_DEPTH and size <= OPEN_CHILDREN, tuple(children))

@@ -28,7 +28,7 @@ CLIENTS_WARNING_RATIO = 0.90
 GROWTH_WINDOW_S = 900
 
 
-class Level(IntEnum):
+class ProblemLevel(IntEnum):
     """How bad; the higher the worse."""
 
     OK = 0
@@ -41,13 +41,13 @@ class Level(IntEnum):
         return self.name.lower()
 
 
-class Trouble(Value, frozen=True, kw_only=True, gc=False):
+class Problem(Value, frozen=True, kw_only=True, gc=False):
     """One thing that is wrong. `state` is a word for the table; `rank` orders: worst first, then by weight.
 
     Of thousands only those that are shown are put into words: `say` makes them of `figure`.
     """
 
-    level: Level
+    level: ProblemLevel
     rank: tuple[int, float]
     state: str
     say: Callable[[Any], str]
@@ -61,12 +61,12 @@ class Trouble(Value, frozen=True, kw_only=True, gc=False):
         return self.say(self.figure)
 
 
-def of_snapshot(snapshot: Snapshot, history: History) -> list[Trouble]:
+def of_snapshot(snapshot: Snapshot, history: History) -> list[Problem]:
     """All troubles of all sources and queues, worst first. An unreachable source speaks for its queues."""
     return worst_of_snapshot(snapshot, [of_queue(queue, dead_growth(queue, history)) for queue in snapshot.queues])
 
 
-def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Trouble]]) -> list[Trouble]:
+def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]) -> list[Problem]:
     """As of_snapshot, given what is wrong with each of its queues."""
     down = {source.name for source in snapshot.sources if not source.reachable}
     found = [trouble for source in snapshot.sources for trouble in of_source(source, snapshot.sampled_at)]
@@ -76,64 +76,74 @@ def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Trouble]]
     return sorted(found, key=_rank)
 
 
-def of_source(source: SourceStats, now: float) -> list[Trouble]:
+def of_source(source: SourceStats, now: float) -> list[Problem]:
     """What is wrong with one Redis, worst first; `now` in seconds since 1970."""
-    found: list[Trouble] = []
+    found: list[Problem] = []
 
-    def add(level: Level, weight: float, state: str, text: str) -> None:
+    def add(level: ProblemLevel, weight: float, state: str, text: str) -> None:
         rank = (-level, -weight)
-        found.append(Trouble(level=level, rank=rank, state=state, say=str, figure=text, source=source.name))
+        found.append(Problem(level=level, rank=rank, state=state, say=str, figure=text, source=source.name))
 
     if not source.reachable:
         since = source.unreachable_since
         ago = f" for {duration(max(0.0, now - since))}" if since is not None and now - since >= 1 else ""
-        add(Level.CRITICAL, 1e9, "unreachable", f"Redis cannot be read{ago}: {source.error or 'it does not answer'}")
+        add(
+            ProblemLevel.CRITICAL,
+            1e9,
+            "unreachable",
+            f"Redis cannot be read{ago}: {source.error or 'it does not answer'}",
+        )
         return found
     health = source.health
     if health.memory_ratio is not None and health.memory_ratio >= MEMORY_WARNING_RATIO:
-        level = Level.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else Level.WARNING
+        level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
         add(level, health.memory_ratio * 1e6, "memory", f"Redis memory is {percent(health.memory_ratio)} full")
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
-        add(Level.WARNING, 1e5, "eviction", f"Redis may evict jobs: its policy is {health.eviction_policy}")
+        add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis may evict jobs: its policy is {health.eviction_policy}")
     if health.persistence_ok is False:
-        add(Level.WARNING, 2e5, "persistence", "Redis failed to save its data to disk")
+        add(ProblemLevel.WARNING, 2e5, "persistence", "Redis failed to save its data to disk")
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
-        add(Level.WARNING, 3e5, "clients", f"{full(health.clients)} of {full(health.max_clients)} connections are used")
+        add(
+            ProblemLevel.WARNING,
+            3e5,
+            "clients",
+            f"{full(health.clients)} of {full(health.max_clients)} connections are used",
+        )
     for problem in source.problems:
-        add(Level.WARNING, 4e5, "unreadable", problem)
+        add(ProblemLevel.WARNING, 4e5, "unreadable", problem)
     return sorted(found, key=_rank)
 
 
-def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Trouble, ...]:
+def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
     """What is wrong with one queue, worst first; `dead_more` = how many dead letters came lately."""
-    found: list[Trouble] = []
+    found: list[Problem] = []
     waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
-        found.append(_trouble(queue, Level.CRITICAL, 1e6, "unreadable", _unreadable, queue.error))
+        found.append(_trouble(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", _unreadable, queue.error))
     if waiting and queue.workers == 0 and not paused:
-        found.append(_trouble(queue, Level.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
+        found.append(_trouble(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
     elif waiting and paused:
-        found.append(_trouble(queue, Level.WARNING, 1e5 + waiting, "paused", _paused, waiting))
+        found.append(_trouble(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _paused, waiting))
     elif latency_s is not None and latency_s >= LATENCY_WARNING_S:
-        level = Level.CRITICAL if latency_s >= LATENCY_CRITICAL_S else Level.WARNING
+        level = ProblemLevel.CRITICAL if latency_s >= LATENCY_CRITICAL_S else ProblemLevel.WARNING
         found.append(_trouble(queue, level, latency_s, "late", _late, latency_s))
     overdue_s, error_ratio = queue.overdue_s, queue.error_ratio
     if overdue_s is not None and overdue_s >= OVERDUE_WARNING_S and not paused:
-        found.append(_trouble(queue, Level.WARNING, overdue_s, "overdue", _overdue, overdue_s))
+        found.append(_trouble(queue, ProblemLevel.WARNING, overdue_s, "overdue", _overdue, overdue_s))
     if error_ratio is not None and error_ratio >= ERROR_WARNING_RATIO:
         finished = (queue.throughput_per_min or 0.0) * 5
         if finished >= ERROR_MIN_JOBS:
-            level = Level.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else Level.WARNING
+            level = ProblemLevel.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else ProblemLevel.WARNING
             found.append(_trouble(queue, level, error_ratio * 1e3, "failing", _failing, error_ratio))
     if dead_more > 0:
-        found.append(_trouble(queue, Level.WARNING, min(dead_more, 900), "dead growing", _growing, dead_more))
+        found.append(_trouble(queue, ProblemLevel.WARNING, min(dead_more, 900), "dead growing", _growing, dead_more))
     return tuple(sorted(found, key=_rank) if len(found) > 1 else found)
 
 
 def _trouble(
-    queue: QueueStats, level: Level, weight: float, state: str, say: Callable[[Any], str], figure: Any
-) -> Trouble:
-    return Trouble(level=level, rank=(-level, -weight), state=state, say=say, figure=figure, queue=queue)
+    queue: QueueStats, level: ProblemLevel, weight: float, state: str, say: Callable[[Any], str], figure: Any
+) -> Problem:
+    return Problem(level=level, rank=(-level, -weight), state=state, say=say, figure=figure, queue=queue)
 
 
 def _unreadable(error: str) -> str:
@@ -180,7 +190,7 @@ def _growth(points: Sequence[Point], now: int) -> int:
     return 0
 
 
-def _rank(trouble: Trouble) -> tuple[int, float]:
+def _rank(trouble: Problem) -> tuple[int, float]:
     return trouble.rank
 
 

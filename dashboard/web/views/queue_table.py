@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from ...model import QueueStats, State, states_at_least
 from ...sampling.recent_history import QueueHistory, known_sum
-from .problems import Level, Trouble
-from .totals import Whole
+from .problems import Problem, ProblemLevel
+from .totals import Totals
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -17,21 +17,21 @@ GROUPS = ("library", "source")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QueueRow:
     """One queue with what the table shows beside its figures."""
 
     queue: QueueStats
     history: QueueHistory | None
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[Problem, ...]
 
     @property
-    def level(self) -> Level:
+    def level(self) -> ProblemLevel:
         """The worst of its troubles."""
-        return self.troubles[0].level if self.troubles else Level.OK
+        return self.troubles[0].level if self.troubles else ProblemLevel.OK
 
 
-def _state(queue: QueueStats, troubles: Sequence[Trouble]) -> float:
-    return (troubles[0].level if troubles else Level.OK) + len(troubles) / 10 + bool(queue.paused) / 2
+def _state(queue: QueueStats, troubles: Sequence[Problem]) -> float:
+    return (troubles[0].level if troubles else ProblemLevel.OK) + len(troubles) / 10 + bool(queue.paused) / 2
 
 
 # What a column of figures sorts by; a None sorts last in both directions. Text goes up first, figures down.
@@ -48,7 +48,7 @@ ASCENDING_FIRST = frozenset({"name"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableQuery:
+class QueueTableQuery:
     """What the URL asks for. Words that mean nothing here fall back to the default."""
 
     q: str = ""
@@ -60,7 +60,7 @@ class TableQuery:
     page: int = 1
 
     @classmethod
-    def of(cls, args: Mapping[str, str]) -> TableQuery:
+    def of(cls, args: Mapping[str, str]) -> QueueTableQuery:
         """The query in a URL's arguments."""
         sort = args.get("sort", "")
         sort = sort if sort in _SORTS else "trouble"
@@ -106,11 +106,11 @@ class TableQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class QueueGroup:
     """Rows under one heading; `title` is "" when the table is not grouped. The sums are over all pages."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[QueueRow, ...]
     queues: int
     depth: float | None
     dead: float | None
@@ -118,10 +118,10 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class QueueTable:
     """One page of the queue table."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[QueueGroup, ...]
     page: int
     pages: int
     first: int  # number of the first row shown, from 1
@@ -131,7 +131,7 @@ class Table:
     most_waiting: int  # scale of the bars: the largest of all queues
 
 
-def table(whole: Whole, query: TableQuery) -> Table:
+def table(whole: Totals, query: QueueTableQuery) -> QueueTable:
     """The page of the table that `query` asks for; a page beyond the last is the last. Rows are made of that alone."""
     queues = whole.queues
     found = _ordered(whole, query)
@@ -141,8 +141,10 @@ def table(whole: Whole, query: TableQuery) -> Table:
     pages = max(1, -(-len(found) // PER_PAGE))
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
-    shown = [Row(queues[n], whole.history.of(queues[n]), whole.of_queues[n]) for n in found[start : start + PER_PAGE]]
-    return Table(
+    shown = [
+        QueueRow(queues[n], whole.history.of(queues[n]), whole.of_queues[n]) for n in found[start : start + PER_PAGE]
+    ]
+    return QueueTable(
         groups=tuple(_groups(shown, [queues[n] for n in found] if query.group else (), len(found), query.group)),
         page=page,
         pages=pages,
@@ -154,7 +156,7 @@ def table(whole: Whole, query: TableQuery) -> Table:
     )
 
 
-def _ordered(whole: Whole, query: TableQuery) -> list[int]:
+def _ordered(whole: Totals, query: QueueTableQuery) -> list[int]:
     """The queues that match, by their number in the snapshot."""
     if query.sort == "trouble":
         found = _matching(whole, whole.by_trouble, query)
@@ -174,7 +176,7 @@ def _ordered(whole: Whole, query: TableQuery) -> list[int]:
     return known + [n for n in found if figures[n] is None]
 
 
-def _matching(whole: Whole, ordered: Sequence[int], query: TableQuery) -> list[int]:
+def _matching(whole: Totals, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
     """Those of `ordered` that are not left out, in their order; a list of their own."""
     if not query.narrowed:
         return list(ordered)
@@ -192,14 +194,14 @@ def _group_of(queue: QueueStats, group: str) -> str:
     return queue.backend if group == "library" else queue.source
 
 
-def _groups(shown: list[Row], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[Group]:
+def _groups(shown: list[QueueRow], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[QueueGroup]:
     """The rows shown under their headings, whose sums are over `queues`."""
     if not group:
-        yield Group("", tuple(shown), total, None, None, ())
+        yield QueueGroup("", tuple(shown), total, None, None, ())
         return
     for title in dict.fromkeys(_group_of(row.queue, group) for row in shown):
         members = [queue for queue in queues if _group_of(queue, group) == title]
-        yield Group(
+        yield QueueGroup(
             title,
             tuple(row for row in shown if _group_of(row.queue, group) == title),
             len(members),

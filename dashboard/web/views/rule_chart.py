@@ -15,7 +15,7 @@ FAR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ThresholdLine:
     """A threshold in the graph: `y` counts from above."""
 
     severity: str
@@ -24,12 +24,12 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class RuleChart:
     """What is drawn; `path` is "" while no point is known."""
 
     path: str
     behind: str  # of another series, in the same measure
-    levels: tuple[Level, ...]
+    levels: tuple[ThresholdLine, ...]
     width: int
     height: int
     peak: float | None  # the highest point of the first; the lowest where low is bad
@@ -37,7 +37,7 @@ class Graph:
 
 def graph(
     rule: Rule, points: Sequence[Point], slots: int, width: int, height: int, behind: Sequence[Point] = ()
-) -> Graph:
+) -> RuleChart:
     """`points`, and others `behind` them, right-aligned in `slots` places, with the thresholds of the rule; zero is the
     lower edge. Where low is bad, what is far above the thresholds is drawn at the upper edge."""
     thresholds = [(severity.value, rule.threshold(severity)) for severity in rule.severities]
@@ -49,10 +49,10 @@ def graph(
         top = min(top, highest * FAR)
     top = top * HEADROOM or 1.0
     scale = (height - 2) / top
-    levels = (Level(name, value, round(height - 1 - max(0.0, value) * scale)) for name, value in thresholds)
+    levels = (ThresholdLine(name, value, round(height - 1 - max(0.0, value) * scale)) for name, value in thresholds)
 
     def path(series: Sequence[Point]) -> str:
         return line(series, slots, width, height, top=top, lowest=low_is_bad)
 
     worst = (min if low_is_bad else max)(known, default=None)
-    return Graph(path(points), path(behind), tuple(levels), width, height, worst)
+    return RuleChart(path(points), path(behind), tuple(levels), width, height, worst)

@@ -15,14 +15,14 @@ _LIBRARY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class StackFrame:
     """Some lines of a stack; `library` = they lie in code that is not the user's."""
 
     text: str
     library: bool
 
 
-def frames(stack: str) -> tuple[Frame, ...]:
+def frames(stack: str) -> tuple[StackFrame, ...]:
     """The stack in order, neighbours of one kind joined; lines that belong to no frame count as the user's."""
     lines = stack.splitlines()
     cut = len(lines) - MAX_LINES
@@ -41,4 +41,4 @@ def frames(stack: str) -> tuple[Frame, ...]:
             found[-1][1].append(line)
         else:
             found.append((library, [line]))
-    return tuple(Frame("\n".join(group), of_library) for of_library, group in found)
+    return tuple(StackFrame("\n".join(group), of_library) for of_library, group in found)

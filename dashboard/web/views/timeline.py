@@ -16,7 +16,7 @@ _GOOD = ("complet", "finish", "success", "done")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TimelineStep:
     """One moment. The bar is the time since the moment before: `x` and `width` on the axis, `kind` what passed then.
 
     kind: wait, run, or "" for the first moment, which has no bar. mark: bad, good or "".
@@ -31,21 +31,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Timeline:
     """All moments, oldest first, and the durations that people ask for."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TimelineStep, ...]
     total_s: float | None
     waited_s: float | None
     ran_s: float | None
 
 
-def story(job: Job) -> Story:
+def story(job: Job) -> Timeline:
     """The story of `job`, from its timeline, or from its times where it has none."""
     events = sorted(job.timeline or _events(job), key=lambda event: event.at)
     first = events[0].at if events else None
     total_s = (events[-1].at - first).total_seconds() if first is not None else None
-    steps: list[Step] = []
+    steps: list[TimelineStep] = []
     for index, event in enumerate(events):
         before = events[index - 1] if index else None
         since_s = (event.at - before.at).total_seconds() if before else None
@@ -56,8 +56,8 @@ def story(job: Job) -> Story:
             width = max(MIN_BAR, round((since_s or 0.0) / total_s * AXIS))
             x = min(x, AXIS - width)
         mark = "bad" if _is(event.event, _BAD) else ("good" if _is(event.event, _GOOD) else "")
-        steps.append(Step(event, since_s, x, width, kind, mark))
-    return Story(tuple(steps), total_s, _between(job.enqueued_at, job.started_at), _ran(job))
+        steps.append(TimelineStep(event, since_s, x, width, kind, mark))
+    return Timeline(tuple(steps), total_s, _between(job.enqueued_at, job.started_at), _ran(job))
 
 
 def _events(job: Job) -> list[TimelineEvent]:

@@ -11,12 +11,12 @@ from typing import Any
 from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
 from ...sampling.rates import total_rates
 from ...sampling.recent_history import History, known_sum
-from .problems import Trouble, dead_growth, of_queue, worst_of_snapshot
+from .problems import Problem, dead_growth, of_queue, worst_of_snapshot
 
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
 
 
-class Whole:
+class Totals:
     """A snapshot with its history; the figures are worked out when they are first asked for.
 
     Each costs a look at all queues, and none a second one. Queues are told by their number in `queues`.
@@ -28,13 +28,13 @@ class Whole:
         self.queues = snapshot.queues
 
     @cached_property
-    def of_queues(self) -> list[tuple[Trouble, ...]]:
+    def of_queues(self) -> list[tuple[Problem, ...]]:
         """What is wrong with each queue, worst first."""
         history = self.history
         return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
 
     @cached_property
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[Problem]:
         """What is wrong with all sources and queues, worst first."""
         return worst_of_snapshot(self.snapshot, self.of_queues)
 
@@ -94,19 +94,19 @@ class Whole:
         return max([queue.depth or 0 for queue in self.queues], default=0)
 
 
-class LatestWhole:
+class LatestTotals:
     """The Whole of the snapshot that was asked for last. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: Whole | None = None
+        self._last: Totals | None = None
 
-    def of(self, snapshot: Snapshot, history: History) -> Whole:
+    def of(self, snapshot: Snapshot, history: History) -> Totals:
         """The same for the same two objects, so that all viewers and filters share what was worked out."""
         with self._lock:
             last = self._last
             if last is None or last.snapshot is not snapshot or last.history is not history:
-                last = self._last = Whole(snapshot, history)
+                last = self._last = Totals(snapshot, history)
             return last
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from dashboard.alerts.delivery.channels.base import Line, Message
+from dashboard.alerts.delivery.channels.base import Message, MessageLine
 
 STARTED = datetime(2026, 3, 1, 3, 12, 7, 250_000, tzinfo=UTC)
 # A sender whose deadline is far shorter has left a server that hangs or drips for longer by then, on any machine.
@@ -38,7 +38,7 @@ def message(**changes: Any) -> Message:
         rule_name="Mail is deep",
         title="mail: 12,004 jobs waiting",
         lines=(
-            Line(
+            MessageLine(
                 label="main / rq / mail",
                 value_text="12,004 jobs",
                 threshold_text="10,000 jobs",
@@ -59,7 +59,9 @@ def message(**changes: Any) -> Message:
 
 
 def hostile(**changes: Any) -> Message:
-    line = Line(label=HOSTILE, value_text=HOSTILE, threshold_text=HOSTILE, since_text="x" * 100_000, url="javascript:1")
+    line = MessageLine(
+        label=HOSTILE, value_text=HOSTILE, threshold_text=HOSTILE, since_text="x" * 100_000, url="javascript:1"
+    )
     return message(
         title=HOSTILE * 20, rule_name=HOSTILE, queue=HOSTILE, lines=(line,) * 500, top_errors=(HOSTILE,) * 50, **changes
     )

@@ -10,7 +10,7 @@ import pytest
 from dashboard.alerts.delivery.channels.base import make
 from dashboard.alerts.delivery.channels.config import Endpoint
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from dashboard.alerts.delivery.transport.http import Answer, Transport
+from dashboard.alerts.delivery.transport.http import HTTPAnswer, HTTPTransport
 from dashboard.alerts.delivery.transport.public_addresses import is_public
 from dashboard.alerts.delivery.transport.redaction import Scrubber
 from tests.alerts.channels import sinks
@@ -42,7 +42,7 @@ def name_server(*answers: list[str]) -> tuple[Any, list[str]]:
 
 
 def post(url: str, resolver: Any, seconds: float = 30.0, **options: Any) -> Any:
-    transport = Transport(Endpoint(url), Scrubber([]), resolver=resolver, **options)
+    transport = HTTPTransport(Endpoint(url), Scrubber([]), resolver=resolver, **options)
     with Deadline(seconds) as deadline:
         return transport.post(b"{}", {}, deadline)
 
@@ -94,7 +94,7 @@ def test_the_judged_address_is_the_one_that_is_used(sink: HttpSink) -> None:
         answer = post(f"http://rebind.test:{sink.port}/", resolver, allow_private=True)
     finally:
         other.close()
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HTTPAnswer)
     assert asked == ["rebind.test"]
     assert (len(sink.requests), len(other.requests)) == (1, 0)
     assert sink.requests[0].headers["Host"] == f"rebind.test:{sink.port}"
@@ -112,7 +112,7 @@ def test_the_name_is_kept_for_tls(authority: Authority) -> None:
         bad = post(f"https://else.test:{server.port}/", resolver, **options)
     finally:
         server.close()
-    assert isinstance(good, Answer)
+    assert isinstance(good, HTTPAnswer)
     assert bad.status == "tls"
     assert named == ["sink.test", "else.test"]
     assert len(server.requests) == 1
@@ -132,7 +132,7 @@ def test_a_redirect_to_loopback_is_not_followed(sink: HttpSink) -> None:
 def test_the_next_address_is_tried_when_one_does_not_answer(sink: HttpSink) -> None:
     resolver, _ = name_server(["127.0.0.3", "127.0.0.1"])  # nobody listens on the first
     answer = post(f"http://two.test:{sink.port}/", resolver, allow_private=True)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HTTPAnswer)
 
 
 def test_a_resolver_that_hangs_is_left_at_the_deadline(silent_port: int) -> None:

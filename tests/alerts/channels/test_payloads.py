@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dashboard.alerts.delivery.channels import wording
-from dashboard.alerts.delivery.channels.base import Line, Message, make
+from dashboard.alerts.delivery.channels.base import Message, MessageLine, make
 from tests.alerts.channels import sinks
 from tests.alerts.channels.sinks import ENDED, TOKEN, HttpSink, hostile, message
 
@@ -81,13 +81,13 @@ def test_slack_pings_nobody_and_keeps_its_limits(sink: HttpSink, name: str) -> N
 
 
 def test_a_link_of_slack_cannot_be_broken_out_of(sink: HttpSink) -> None:
-    line = Line(label="q", url="https://deck.example/a|b>c<!here>")
+    line = MessageLine(label="q", url="https://deck.example/a|b>c<!here>")
     document = sent("slack", sink, message(lines=(line,)))
     assert "<https://deck.example/a%7Cb&gt;c&lt;!here&gt;|open>" in document["blocks"][1]["text"]["text"]
 
 
 def test_lines_as_long_as_they_get_still_fit_slack(sink: HttpSink) -> None:
-    line = Line(label="&" * 400, url="https://deck.example/" + "&" * 1900)
+    line = MessageLine(label="&" * 400, url="https://deck.example/" + "&" * 1900)
     document = sent("slack", sink, message(lines=(line,) * 20))
     assert all(len(block["text"]["text"]) <= 3000 for block in document["blocks"] if block["type"] == "section")
 
@@ -156,7 +156,7 @@ def test_teams_gets_an_adaptive_card_of_plain_runs(sink: HttpSink) -> None:
 
 
 def test_teams_keeps_its_size_and_counts_what_is_left_out(sink: HttpSink) -> None:
-    long = Line(label="🐇" * 300)
+    long = MessageLine(label="🐇" * 300)
     for said in (
         hostile(),
         message(lines=(long,) * 30, top_errors=("🐇" * 300,) * 3, ack_url="https://x/" + "a" * 1900),

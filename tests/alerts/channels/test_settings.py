@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.channels.base import KINDS, Channel, Delivered, Message, make, public
+from dashboard.alerts.delivery.channels.base import KINDS, Channel, DeliveryResult, Message, make, public
 from dashboard.alerts.delivery.channels.config import ChannelSettings, Secret
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.delivery.transport.redaction import Scrubber
@@ -146,7 +146,7 @@ class Faulty(Channel):
     kind = "faulty"
     settings_type = ChannelSettings
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         raise ValueError(TOKEN)
 
 

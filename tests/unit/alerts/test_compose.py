@@ -10,18 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
-from dashboard.alerts.delivery.message import Links, compose, glob_of
-from dashboard.alerts.evaluation.state_machine import Labels
-from dashboard.alerts.notification import LOCAL, Note
+from dashboard.alerts.delivery.message import PageLinks, compose, glob_of
+from dashboard.alerts.evaluation.state_machine import AlertLabels
+from dashboard.alerts.notification import LOCAL, Notification
 from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.silences import Silence
 
-LINKS = Links("https://deck.example/queues")
+LINKS = PageLinks("https://deck.example/queues")
 
 
-def note(queue: str = "mail", **changes: object) -> Note:
-    labels = Labels(source="main", backend="rq", queue=queue)
-    plain = Note(
+def note(queue: str = "mail", **changes: object) -> Notification:
+    labels = AlertLabels(source="main", backend="rq", queue=queue)
+    plain = Notification(
         kind="firing",
         number=1,
         episode=f"ep-{queue[:20]}",
@@ -40,7 +40,7 @@ def note(queue: str = "mail", **changes: object) -> Note:
     return replace(plain, **changes)
 
 
-def ended(begun: Note, at: float, reason: str | None = None) -> Note:
+def ended(begun: Notification, at: float, reason: str | None = None) -> Notification:
     return replace(begun, kind="resolved", number=2, ended_at=at, reason=reason)
 
 
@@ -61,7 +61,7 @@ def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
 
 
 def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
-    here, there = note("a", started_at=900.0), note("b", labels=Labels(source="other", backend="rq", queue="b"))
+    here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
     message = compose("m", "firing", [there, here], LINKS, "ops")
     assert dict(wording.facts(message)) == {
         "Severity": "critical",
@@ -114,17 +114,19 @@ def test_no_name_is_too_long_for_links_that_work() -> None:
 
 
 def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None:
-    message = compose("m", "firing", [note(episode=f"{LOCAL}1", labels=Labels(source="main"))], LINKS, "ops")
+    message = compose("m", "firing", [note(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops")
     assert [label for label, _ in wording.links(message)] == ["Silence", "Open"]
 
 
 def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
-    message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], Links(None), "ops")
+    message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], PageLinks(None), "ops")
     assert wording.links(message) == [("Runbook", "https://runbook.example/1")]
 
 
 def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
-    refused = note(metric="redis.writes_refused", labels=Labels(source="main"), threshold=1.0, value=1.0, detail="OOM")
+    refused = note(
+        metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
+    )
     message = compose("m", "firing", [refused], LINKS, "ops")
     assert wording.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
 

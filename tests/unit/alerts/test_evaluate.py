@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.engine import spark
-from dashboard.alerts.evaluation.evaluator import Evaluator, Situation, Turn
-from dashboard.alerts.evaluation.state_machine import Labels, State
+from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator, Transition
+from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import Rule, Severity, fingerprint, shipped
-from dashboard.alerts.silences import Mutes, Silence
+from dashboard.alerts.silences import ActiveSilences, Silence
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, Snapshot
 from dashboard.model import State as JobState
 from dashboard.sampling.rates import FlowWindow, with_rates
@@ -32,14 +32,14 @@ class Watch:
     def __init__(self, *rules: Rule, channels: Sequence[str] = ("ops", "chief")) -> None:
         self.rules = rules
         self.evaluator = Evaluator(INTERVAL_S)
-        self.states: dict[str, State] = {}
+        self.states: dict[str, AlertState] = {}
         self.now = NOW
         self.channels = tuple(channels)
         self.told: list[tuple[str, str, str | None]] = []  # rule, kind, queue
 
     def see(
         self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **situation: Any
-    ) -> list[Turn]:
+    ) -> list[Transition]:
         for _ in range(times):
             self.now += INTERVAL_S
             turns = self.evaluator.evaluate(
@@ -47,7 +47,7 @@ class Watch:
                 history or History(),
                 self.rules,
                 self.states,
-                Situation(now=self.now, channels=self.channels, **situation),
+                CheckerContext(now=self.now, channels=self.channels, **situation),
             )
             for turn in turns:
                 if turn.after.worth_keeping:
@@ -178,11 +178,13 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
     watch = Watch(replace(unreachable, critical=2.0, **AT_ONCE), rule(**AT_ONCE))
     both = [queue("a", 50), queue("b", 50, source="other")]
     silence = Silence(id="s", until=NOW + 100, by="ann", rule="deep")
-    watch.see(sample(both, [source(), source("other")]), mutes=Mutes(silences=(silence,)))
+    watch.see(sample(both, [source(), source("other")]), mutes=ActiveSilences(silences=(silence,)))
     assert watch.told == []
     assert watch.firing == {("deep", "critical", "a"), ("deep", "critical", "b")}
     lost = [queue("a", None, error="gone"), both[1]]
-    watch.see(sample(lost, [source(reachable=False), source("other")]), times=5, mutes=Mutes(silences=(silence,)))
+    watch.see(
+        sample(lost, [source(reachable=False), source("other")]), times=5, mutes=ActiveSilences(silences=(silence,))
+    )
     assert watch.told == [("redis-unreachable", "firing", None)]
     watch.see(sample(lost, [source(reachable=False), source("other")]), times=5)
     assert watch.told[1:] == [("deep", "firing", "b")]
@@ -193,7 +195,7 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
 def test_a_silence_mutes_what_it_matches_and_nothing_else() -> None:
     silence = Silence(id="s", until=NOW + 100, by="ann", queue="a*")
     watch = Watch(rule(**AT_ONCE))
-    watch.see(sample([queue("ab", 50), queue("b", 50)]), mutes=Mutes(silences=(silence,)))
+    watch.see(sample([queue("ab", 50), queue("b", 50)]), mutes=ActiveSilences(silences=(silence,)))
     assert watch.told == [("deep", "firing", "b")]
     watch.see(sample([queue("ab", 50), queue("b", 50)]))
     assert watch.told[1:] == [("deep", "firing", "ab")]
@@ -422,10 +424,12 @@ def test_a_rule_that_fires_costs_fifty_calls_for_a_queue() -> None:
     ],
 )
 def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, points: tuple[float, ...]) -> None:
-    labels = Labels(source="main") if metric.startswith("redis") else Labels(source="main", backend="b", queue="q")
+    labels = (
+        AlertLabels(source="main") if metric.startswith("redis") else AlertLabels(source="main", backend="b", queue="q")
+    )
     kept = QueueHistory(depth=(1, 2), dead=(5,), failed_per_min=(0.5,))
     history = History(queues={"main\0b\0q": kept}, memory={"main": (7, 8)})
-    state = State(
+    state = AlertState(
         fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
     )
     assert spark(state, history, (30.0, 40.0)) == points
@@ -438,7 +442,7 @@ def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool)
     assert bool(watch.firing) is fires
 
 
-def says_of(turns: Sequence[Turn]) -> list[tuple[str, str, int, tuple[str, ...]]]:
+def says_of(turns: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str, ...]]]:
     return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
 
 

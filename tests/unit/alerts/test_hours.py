@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dashboard.alerts.evaluation import rule_history as module
-from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
-from dashboard.alerts.evaluation.rule_history import MAX_LINES, POINTS, WORST, HourKeeper, Hours, mark
-from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.rule_history import MAX_LINES, POINTS, WORST, RuleHistories, RuleHistoryRecorder, mark
+from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.metrics import IDLE, Figure
 from dashboard.alerts.rules.rule import Rule
 from dashboard.sampling.recent_history import History, Series
@@ -19,21 +19,21 @@ from tests.unit.alerts.making import queue, rule, sample, source
 BEGIN = 1_800_000_000.0  # a full minute
 DEEP = rule()
 LOW = rule(op="lt", critical=1)
-A, B = Labels(queue="a"), Labels(queue="b")
+A, B = AlertLabels(queue="a"), AlertLabels(queue="b")
 
 
-def see(keeper: HourKeeper, at: float, figures: dict[Labels, Figure], what: Rule = DEEP) -> None:
+def see(keeper: RuleHistoryRecorder, at: float, figures: dict[AlertLabels, Figure], what: Rule = DEEP) -> None:
     keeper.tick(BEGIN + at)
     keeper.see(what, list(figures), list(figures.values()))
 
 
-def line(keeper: HourKeeper, labels: Labels, what: Rule = DEEP) -> Series | None:
+def line(keeper: RuleHistoryRecorder, labels: AlertLabels, what: Rule = DEEP) -> Series | None:
     """What is stored of one thing."""
     return next((line.points for line in keeper.hours().rules[what.id].lines if line.labels == labels), None)
 
 
 def test_a_point_is_the_worst_figure_of_its_minute() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for at, depth in ((0, 3), (20, 50), (58, 4), (60, 7), (90, 2), (120, 0)):
         see(keeper, at, {A: depth})
     assert line(keeper, A) == (50, 7)
@@ -43,7 +43,7 @@ def test_a_point_is_the_worst_figure_of_its_minute() -> None:
 
 
 def test_the_lowest_is_kept_where_low_is_bad() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for at, workers in ((0, 3), (20, 0), (58, 4), (60, 7)):
         see(keeper, at, {A: workers, B: 9}, LOW)
     assert line(keeper, A, LOW) == (0,)
@@ -53,7 +53,7 @@ def test_the_lowest_is_kept_where_low_is_bad() -> None:
 
 @pytest.mark.parametrize("unknown", [None, IDLE])
 def test_unknown_is_a_gap_and_never_nought(unknown: Figure) -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for minute, figure in enumerate((0, unknown, 0.25, 0)):
         see(keeper, 60 * minute, {A: figure})
     assert line(keeper, A) == (0, None, 0.25)
@@ -62,14 +62,14 @@ def test_unknown_is_a_gap_and_never_nought(unknown: Figure) -> None:
 
 
 def test_an_unknown_figure_does_not_hide_what_was_seen_in_the_same_minute() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for at, figure in ((0, None), (10, 5), (20, None), (60, 1)):
         see(keeper, at, {A: figure})
     assert line(keeper, A) == (5,)
 
 
 def test_an_hour_is_kept_and_no_more() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for minute in range(100):
         see(keeper, 60 * minute, {A: minute})
     assert line(keeper, A) == tuple(range(39, 99))
@@ -77,7 +77,7 @@ def test_an_hour_is_kept_and_no_more() -> None:
 
 
 def test_ticks_minutes_apart_leave_no_gaps() -> None:
-    keeper = HourKeeper(150)
+    keeper = RuleHistoryRecorder(150)
     for at, depth in ((10, 1), (160, 2), (310, 3), (700, 4), (760, 5)):  # the fourth is late
         see(keeper, at, {A: depth})
     assert line(keeper, A) == (1, 1, 2, 2, 2, 3, None, None, None, None, None, 4)
@@ -85,7 +85,7 @@ def test_ticks_minutes_apart_leave_no_gaps() -> None:
 
 @pytest.mark.parametrize("step", [-3600.0, 2 * 3600.0])
 def test_a_stepped_clock_begins_anew(step: float) -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for minute in range(5):
         see(keeper, 60 * minute, {A: 1})
     see(keeper, 240 + step, {A: 2})
@@ -96,7 +96,7 @@ def test_a_stepped_clock_begins_anew(step: float) -> None:
 
 
 def test_what_goes_and_comes_back_has_a_gap_and_is_forgotten_after_an_hour() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1, B: 9})
     see(keeper, 30, {A: 1})  # B is gone, and was the worst of that minute
     see(keeper, 60, {A: 1})
@@ -110,7 +110,7 @@ def test_what_goes_and_comes_back_has_a_gap_and_is_forgotten_after_an_hour() -> 
 
 
 def test_a_rule_begins_anew_when_its_figures_become_others_only() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1})
     see(keeper, 60, {A: 1}, rule(name="Renamed", critical=99, version=2))
     assert line(keeper, A) == (1,)
@@ -120,7 +120,7 @@ def test_a_rule_begins_anew_when_its_figures_become_others_only() -> None:
 
 
 def test_a_rule_that_is_gone_is_forgotten() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1})
     keeper.see(rule(id="other"), [A], [1])
     for at in (60, 120):
@@ -129,9 +129,9 @@ def test_a_rule_that_is_gone_is_forgotten() -> None:
 
 
 def test_the_worst_few_are_stored() -> None:
-    keeper = HourKeeper(30)
-    figures: dict[Labels, Figure] = {Labels(queue=f"q{n}"): n for n in range(50)}
-    figures[Labels(queue="unknown")] = None
+    keeper = RuleHistoryRecorder(30)
+    figures: dict[AlertLabels, Figure] = {AlertLabels(queue=f"q{n}"): n for n in range(50)}
+    figures[AlertLabels(queue="unknown")] = None
     for at in (0, 60):
         see(keeper, at, figures)
     stored = keeper.hours().rules["deep"]
@@ -143,8 +143,8 @@ def test_what_is_kept_and_stored_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "MAX_LINES", 100)
     monkeypatch.setattr(module, "MAX_STORED", 40)
     monkeypatch.setattr(module, "MAX_RULES", 20)
-    keeper, rules = HourKeeper(30), [rule(id=f"r{n}") for n in range(30)]
-    figures: dict[Labels, Figure] = {Labels(queue=f"q{n}"): n for n in range(50)}
+    keeper, rules = RuleHistoryRecorder(30), [rule(id=f"r{n}") for n in range(30)]
+    figures: dict[AlertLabels, Figure] = {AlertLabels(queue=f"q{n}"): n for n in range(50)}
     for minute in range(3):
         keeper.tick(BEGIN + 60 * minute)
         for each in rules:
@@ -153,17 +153,17 @@ def test_what_is_kept_and_stored_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(stored.rules) == 20
     assert sum(1 + len(hour.lines) for hour in stored.rules.values()) <= 40
     assert sum(bool(keeper.points("r0", each)[:-1]) for each in figures) <= 100 // 20
-    assert keeper.points("r0", Labels(queue="q49")) == (49, 49, 49)  # the worst are those that stay
+    assert keeper.points("r0", AlertLabels(queue="q49")) == (49, 49, 49)  # the worst are those that stay
     assert MAX_LINES == 40_000
 
 
 def test_another_leader_goes_on_with_the_worst_few_and_gaps() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for minute in range(4):
-        see(keeper, 60 * minute, {A: minute + 0.125, B: minute, Labels(queue="\udcff"): 7})
-    stored = unpack(pack(keeper.hours()), Hours)
+        see(keeper, 60 * minute, {A: minute + 0.125, B: minute, AlertLabels(queue="\udcff"): 7})
+    stored = unpack(pack(keeper.hours()), RuleHistories)
     assert stored == keeper.hours()
-    heir = HourKeeper(30)
+    heir = RuleHistoryRecorder(30)
     heir.adopt(stored, [rule(name="Renamed")], BEGIN + 310)
     assert heir.hours().rules["deep"].since == BEGIN
     see(heir, 310, {A: 40, B: 1})
@@ -173,12 +173,12 @@ def test_another_leader_goes_on_with_the_worst_few_and_gaps() -> None:
 
 
 def test_what_is_stored_of_another_rule_or_time_is_not_taken() -> None:
-    keeper = HourKeeper(30)
+    keeper = RuleHistoryRecorder(30)
     for minute in range(4):
         see(keeper, 60 * minute, {A: 1})
     stored = keeper.hours()
     for rules, at in (([rule(queues=["a"])], 310.0), ([], 310.0), ([DEEP], 3 * 3600.0), ([DEEP], -60.0)):
-        heir = HourKeeper(30)
+        heir = RuleHistoryRecorder(30)
         heir.adopt(stored, rules, BEGIN + at)
         see(heir, at, {A: 2})
         assert heir.hours().rules["deep"].worst == ()
@@ -200,7 +200,7 @@ def run(rules: list[Rule], samples: list[Any]) -> Evaluator:
     evaluator = Evaluator(2.0)
     for minute, each in enumerate(samples):
         now = BEGIN + 60 * minute
-        evaluator.evaluate(each, History(), rules, {}, Situation(now=now, channels=("ops",), heartbeat_age_s=2.0))
+        evaluator.evaluate(each, History(), rules, {}, CheckerContext(now=now, channels=("ops",), heartbeat_age_s=2.0))
     return evaluator
 
 

@@ -10,7 +10,14 @@ from msgspec.structs import replace
 
 from dashboard.alerts.evaluation import state_machine
 from dashboard.alerts.evaluation.durations import QueueFacts
-from dashboard.alerts.evaluation.state_machine import Change, Health, Labels, Phase, Say, State
+from dashboard.alerts.evaluation.state_machine import (
+    AlertLabels,
+    AlertPhase,
+    AlertState,
+    FigureHealth,
+    PendingNotification,
+    StateChange,
+)
 from dashboard.alerts.rules.metrics import IDLE, METRICS, AtLeast
 from dashboard.alerts.rules.rule import Rule, Severity
 from dashboard.model import Counts
@@ -19,7 +26,7 @@ from tests.unit.alerts.making import queue, rule
 
 INTERVAL_S = 2.0
 START = 1_700_000_000.0
-B, M, H, U = Health.BREACH, Health.BETWEEN, Health.HEALTHY, Health.UNKNOWN
+B, M, H, U = FigureHealth.BREACH, FigureHealth.BETWEEN, FigureHealth.HEALTHY, FigureHealth.UNKNOWN
 WORST = {B: 20.0, M: 9.0, H: 1.0, U: None}
 
 
@@ -29,17 +36,17 @@ class Life:
     def __init__(self, of: Rule) -> None:
         self.rule = of
         self.now = START
-        self.state = state_machine.begin(of, Severity.CRITICAL, Labels(queue="mail"), self.now)
-        self.changes: list[Change] = []
-        self.says: list[tuple[float, Say]] = []
+        self.state = state_machine.begin(of, Severity.CRITICAL, AlertLabels(queue="mail"), self.now)
+        self.changes: list[StateChange] = []
+        self.says: list[tuple[float, PendingNotification]] = []
         self.muted = self.acked = False
 
-    def feed(self, health: Health, *, after_s: float = INTERVAL_S) -> Phase:
+    def feed(self, health: FigureHealth, *, after_s: float = INTERVAL_S) -> AlertPhase:
         self.now += after_s
         self.state, change = state_machine.step(self.rule, self.state, health, WORST[health], self.now, INTERVAL_S)
         return self._note(change)
 
-    def _note(self, change: Change | None) -> Phase:
+    def _note(self, change: StateChange | None) -> AlertPhase:
         if change:
             self.changes.append(change)
         self.state, says = state_machine.speak(
@@ -48,12 +55,12 @@ class Life:
         self.says += [(self.now, say) for say in says]
         return self.state.phase
 
-    def absent(self) -> Phase:
+    def absent(self) -> AlertPhase:
         self.now += INTERVAL_S
         self.state, change = state_machine.absent(self.state, self.now, INTERVAL_S)
         return self._note(change)
 
-    def until(self, phase: Phase, health: Health, most: int = 10_000) -> int:
+    def until(self, phase: AlertPhase, health: FigureHealth, most: int = 10_000) -> int:
         for count in range(1, most):
             if self.feed(health) is phase:
                 return count
@@ -66,28 +73,28 @@ class Life:
 
 def test_a_breach_fires_when_it_has_held_long_enough_and_not_before() -> None:
     life = Life(rule(for_s=60))
-    assert life.until(Phase.FIRING, B) == 31  # the first sample begins the wait, thirty more make 60 s
+    assert life.until(AlertPhase.FIRING, B) == 31  # the first sample begins the wait, thirty more make 60 s
     assert life.kinds == ["firing"]
     assert [change.kind for change in life.changes] == ["firing"]
 
 
 def test_a_breach_must_also_be_seen_often_enough() -> None:
     life = Life(rule(for_s=0, min_samples=5))
-    assert life.until(Phase.FIRING, B) == 5
+    assert life.until(AlertPhase.FIRING, B) == 5
 
 
 def test_without_a_wait_the_first_sample_fires() -> None:
     life = Life(rule(for_s=0, min_samples=1))
-    assert life.feed(B) is Phase.FIRING
+    assert life.feed(B) is AlertPhase.FIRING
 
 
 @pytest.mark.parametrize("calm", [M, H])
-def test_a_breach_that_ends_while_it_is_pending_is_forgotten(calm: Health) -> None:
+def test_a_breach_that_ends_while_it_is_pending_is_forgotten(calm: FigureHealth) -> None:
     life = Life(rule(for_s=10))
     life.feed(B)
     life.feed(B)
-    assert life.feed(calm) is Phase.OK
-    assert life.until(Phase.FIRING, B) == 6  # from the start again
+    assert life.feed(calm) is AlertPhase.OK
+    assert life.until(AlertPhase.FIRING, B) == 6  # from the start again
     assert life.kinds == ["firing"]
 
 
@@ -95,13 +102,13 @@ def test_recovery_must_hold_too_and_a_relapse_is_the_same_episode() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=10))
     life.feed(B)
     episode = life.state.episode
-    assert life.feed(H) is Phase.RECOVERING
-    assert life.feed(M) is Phase.FIRING
+    assert life.feed(H) is AlertPhase.RECOVERING
+    assert life.feed(M) is AlertPhase.FIRING
     assert life.state.episode == episode
     life.feed(H)
     for _ in range(4):
-        assert life.feed(H) is Phase.RECOVERING
-    assert life.feed(H) is Phase.OK
+        assert life.feed(H) is AlertPhase.RECOVERING
+    assert life.feed(H) is AlertPhase.OK
     assert life.kinds == ["firing", "resolved"]
     assert life.changes[-1].peak == 20.0
     assert life.changes[-1].lasted_s == pytest.approx(16)
@@ -117,7 +124,7 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 ) -> None:
     """While pending and while firing; a low figure is the worse one where a rule watches for too little."""
     watched = rule(op=op, critical=5 if op != "gt" else 10, for_s=INTERVAL_S, min_samples=1, recover_for_s=0)
-    state = state_machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
     fired = None
     for number, figure in enumerate((figures[0], *figures)):
         now = START + number * INTERVAL_S
@@ -136,7 +143,7 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 @pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
 def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
     watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
-    state = state_machine.begin(watched, Severity.CRITICAL, Labels(queue="mail"), START)
+    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
     calm = 4.0 if op == "lt" else 6.0
     for number, figure in enumerate((calm, worst, calm)):
         state, fired = state_machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
@@ -153,11 +160,12 @@ def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "meaning"), [("keep", Health.UNKNOWN), ("ok", Health.HEALTHY), ("breach", Health.BREACH)]
+    ("policy", "meaning"),
+    [("keep", FigureHealth.UNKNOWN), ("ok", FigureHealth.HEALTHY), ("breach", FigureHealth.BREACH)],
 )
-def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: Health) -> None:
+def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: FigureHealth) -> None:
     assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
-    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is Health.HEALTHY
+    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is FigureHealth.HEALTHY
 
 
 def test_the_unknown_freezes_state_and_timers() -> None:
@@ -166,11 +174,11 @@ def test_the_unknown_freezes_state_and_timers() -> None:
     life.feed(B)
     held = life.state.held_s
     for _ in range(100):
-        assert life.feed(U) is Phase.PENDING
+        assert life.feed(U) is AlertPhase.PENDING
     assert life.state.held_s == held
-    life.until(Phase.FIRING, B)
+    life.until(AlertPhase.FIRING, B)
     for _ in range(1000):
-        assert life.feed(U) is Phase.FIRING
+        assert life.feed(U) is AlertPhase.FIRING
     assert life.kinds == ["firing"]
 
 
@@ -184,7 +192,7 @@ def test_a_reminder_comes_while_it_fires_unless_it_was_seen_to() -> None:
         life.feed(B)
     assert life.kinds == ["firing", "reminder", "reminder"]
     life.acked = False
-    life.until(Phase.OK, H)
+    life.until(AlertPhase.OK, H)
     assert life.kinds[-1] == "resolved"
 
 
@@ -192,7 +200,7 @@ def test_each_message_of_an_episode_has_its_own_number() -> None:
     life = Life(rule(for_s=0, min_samples=1, repeat_every_s=10))
     for _ in range(12):
         life.feed(B)
-    life.until(Phase.OK, H)
+    life.until(AlertPhase.OK, H)
     assert [say.number for _, say in life.says] == list(range(1, len(life.says) + 1))
     assert len({say.episode for _, say in life.says}) == 1
 
@@ -228,14 +236,16 @@ def test_who_was_told_of_the_beginning_is_told_of_the_end_even_while_muted() -> 
     assert life.kinds == ["firing", "resolved"]
 
 
-def absent_once(life: Life) -> Phase:
+def absent_once(life: Life) -> AlertPhase:
     return life.absent()
 
 
 def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
-    count = 1 + sum(1 for _ in itertools.takewhile(lambda phase: phase is not Phase.OK, map(absent_once, [life] * 400)))
+    count = 1 + sum(
+        1 for _ in itertools.takewhile(lambda phase: phase is not AlertPhase.OK, map(absent_once, [life] * 400))
+    )
     assert count * INTERVAL_S == pytest.approx(600)
     assert (life.changes[-1].kind, life.changes[-1].reason) == ("resolved", "gone")
     assert life.kinds == ["firing", "resolved"]
@@ -266,7 +276,7 @@ def test_a_square_wave_of_two_minutes_makes_six_messages_a_day() -> None:
 
 
 @pytest.mark.parametrize(("health", "end"), [(H, "resolved"), (B, "firing")])
-def test_after_the_flapping_one_message_tells_the_true_state(health: Health, end: str) -> None:
+def test_after_the_flapping_one_message_tells_the_true_state(health: FigureHealth, end: str) -> None:
     life = Life(rule(for_s=10, recover_for_s=10, repeat_every_s=0))
     square(life, 3600)
     before = len(life.says)
@@ -275,7 +285,7 @@ def test_after_the_flapping_one_message_tells_the_true_state(health: Health, end
     assert life.kinds[before:] == [end]
     assert not life.state.flapping
     if health is B:
-        life.until(Phase.OK, H)
+        life.until(AlertPhase.OK, H)
         assert life.kinds[-1] == "resolved"
     assert life.state.told == ""
 
@@ -299,7 +309,7 @@ def wild(seed: int, *, steps: bool) -> Life:
             health = dice.choice([B, M, H, U])
         step_s = dice.choice([-3600.0, 3600.0]) if steps and dice.random() < 0.01 else dice.uniform(0.1, 5.0)
         life.muted = dice.random() < 0.1
-        before: State = life.state
+        before: AlertState = life.state
         life.feed(health, after_s=step_s)
         # Counted apart from the machine: how long a breach has held without a break, unknown time left out.
         if health is B:
@@ -310,7 +320,7 @@ def wild(seed: int, *, steps: bool) -> Life:
                 seen += 1
         elif health in (M, H):
             last_breach_at = None
-        if before.phase in (Phase.OK, Phase.PENDING) and life.state.phase is Phase.FIRING:
+        if before.phase in (AlertPhase.OK, AlertPhase.PENDING) and life.state.phase is AlertPhase.FIRING:
             assert held >= life.rule.for_s - 1e-6
             assert seen >= life.rule.min_samples
         if health is U:
@@ -348,10 +358,10 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
     for _ in range(10):
         life.feed(B)
     held = life.state.held_s
-    assert life.feed(B, after_s=hour) is Phase.PENDING
+    assert life.feed(B, after_s=hour) is AlertPhase.PENDING
     assert held <= life.state.held_s <= held + 2 * INTERVAL_S
-    life.until(Phase.FIRING, B, most=31)
-    assert life.feed(B, after_s=-hour) is Phase.FIRING
+    life.until(AlertPhase.FIRING, B, most=31)
+    assert life.feed(B, after_s=-hour) is AlertPhase.FIRING
     assert life.kinds == ["firing"]
 
 
@@ -359,7 +369,7 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
     ("op", "least", "health"),
     [("gt", 11.0, B), ("gt", 10.0, U), ("gt", 0.0, U), ("lt", 11.0, H), ("lt", 9.0, U)],
 )
-def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: Health) -> None:
+def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: FigureHealth) -> None:
     watched = rule(op=op, critical=10)
     judged, value = state_machine.judge(watched, Severity.CRITICAL, AtLeast(least))
     assert judged is health

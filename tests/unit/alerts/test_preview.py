@@ -8,12 +8,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from dashboard.alerts.evaluation.durations import Kept
-from dashboard.alerts.evaluation.evaluator import Evaluator, Situation
-from dashboard.alerts.evaluation.preview import Past, Preview, Sights, Spot, hour, past, previews, sights_of
-from dashboard.alerts.evaluation.reducers import Reducers
-from dashboard.alerts.evaluation.rule_history import Hour, Hours, Line, mark
-from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.evaluation.durations import PersistedDurations
+from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.preview import (
+    RuleMatch,
+    RuleObservations,
+    RulePreview,
+    Trend,
+    hour,
+    past,
+    previews,
+    sights_of,
+)
+from dashboard.alerts.evaluation.reducers import FigureReducers
+from dashboard.alerts.evaluation.rule_history import RuleHistories, RuleHistory, TrackedSeries, mark
+from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.metrics import IDLE
 from dashboard.alerts.rules.rule import Rule, Severity, parse
 from dashboard.model import Counts, QueueStats, Snapshot
@@ -28,9 +37,11 @@ def queue(name: str, depth: int | None, **figures: Any) -> QueueStats:
     return QueueStats(source="main", backend="lists", name=name, key=name, depth=depth, **figures)
 
 
-def see(snapshot: Snapshot, kept: Kept | None = None, situation: Situation | None = None, **rule: Any) -> Preview:
+def see(
+    snapshot: Snapshot, kept: PersistedDurations | None = None, situation: CheckerContext | None = None, **rule: Any
+) -> RulePreview:
     made = parse({"id": "x", "metric": "queue.depth", **rule}, "test")
-    found = dict(previews(snapshot, History(), [made], situation or Situation(now=NOW), kept, 2.0))
+    found = dict(previews(snapshot, History(), [made], situation or CheckerContext(now=NOW), kept, 2.0))
     return found[made]
 
 
@@ -58,7 +69,7 @@ def test_a_low_figure_is_the_worst_where_low_is_bad() -> None:
 
 def test_what_the_checker_has_added_up_counts() -> None:
     snapshot = sample([queue("a", 3, paused=True)])
-    kept = Kept(paused_s={"main\0lists\0a": 7200.0})
+    kept = PersistedDurations(paused_s={"main\0lists\0a": 7200.0})
     assert see(snapshot, metric="queue.paused_s", warning=3600).count == 0
     assert see(snapshot, kept, metric="queue.paused_s", warning=3600).count == 1
 
@@ -75,7 +86,7 @@ def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0)
     for depth in depths:
         now += every_s
         snapshot = sample([queue("a", depth), queue("b", 1)])
-        evaluator.evaluate(snapshot, History(), rules, {}, Situation(now=now))
+        evaluator.evaluate(snapshot, History(), rules, {}, CheckerContext(now=now))
     return evaluator, snapshot, now
 
 
@@ -86,11 +97,11 @@ def test_a_reducer_is_shown_as_the_checker_has_it(reducer: str, depths: Sequence
     what = {"id": "x", "metric": "queue.depth", "warning": 15, "enabled": enabled}
     made = parse({**what, "reducer": reducer, "window_s": 300}, "test")
     evaluator, snapshot, now = ticks([made], depths)
-    told = unpack(pack(sights_of(evaluator, [made], now)), Sights)
-    ((_, seen),) = previews(snapshot, History(), [made], Situation(now=now + 5), None, 2.0, told)
-    figure = Reducers()
+    told = unpack(pack(sights_of(evaluator, [made], now)), RuleObservations)
+    ((_, seen),) = previews(snapshot, History(), [made], CheckerContext(now=now + 5), None, 2.0, told)
+    figure = FigureReducers()
     for number, depth in enumerate(depths):
-        expected = figure.reduce(made, Labels(queue="a"), depth, 2.0 * number)
+        expected = figure.reduce(made, AlertLabels(queue="a"), depth, 2.0 * number)
     beyond = expected is not None and expected is not IDLE and expected > 15
     assert (seen.judged, seen.basis, seen.count, seen.looked_at) == (True, "checker", int(beyond), 2)
     assert [(spot.labels.queue, spot.value, spot.severity) for spot in seen.beyond] == (
@@ -104,7 +115,7 @@ def test_what_the_checker_said_of_another_rule_or_long_ago_does_not_count() -> N
     told = sights_of(evaluator, [made], now)
 
     def judged(rule: Rule, at: float) -> bool:
-        return dict(previews(snapshot, History(), [rule], Situation(now=at), None, 2.0, told))[rule].judged
+        return dict(previews(snapshot, History(), [rule], CheckerContext(now=at), None, 2.0, told))[rule].judged
 
     assert judged(made, now)
     assert not judged(msgspec.structs.replace(made, warning=16), now)
@@ -116,8 +127,8 @@ def test_a_pace_is_shown_as_the_checker_has_it() -> None:
     evaluator = Evaluator(2.0)
     for tick in range(3):
         snapshot = sample([], [source(run_id="1", evicted_keys=10 * tick)])
-        evaluator.evaluate(snapshot, History(), [made], {}, Situation(now=NOW + 2 * tick))
-    situation = Situation(now=NOW + 5)
+        evaluator.evaluate(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * tick))
+    situation = CheckerContext(now=NOW + 5)
     assert dict(previews(snapshot, History(), [made], situation, None, 2.0))[made].unknown == 1
     told = sights_of(evaluator, [made], NOW + 4)
     seen = dict(previews(snapshot, History(), [made], situation, None, 2.0, told))[made]
@@ -128,9 +139,9 @@ def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
     past = History(step_s=60, last_at=NOW - 30, queues={"main\0lists\0a": QueueHistory(depth=(100, 40, None, 20))})
     snapshot = sample([queue("a", 0), queue("b", 3)])
 
-    def draft(**fields: Any) -> Preview:
+    def draft(**fields: Any) -> RulePreview:
         made = parse({"id": "x", "metric": "queue.depth", "warning": 15, **fields}, "test")
-        return dict(previews(snapshot, past, [made], Situation(now=NOW), None, 2.0))[made]
+        return dict(previews(snapshot, past, [made], CheckerContext(now=NOW), None, 2.0))[made]
 
     mean = draft(reducer="mean", window_s=300)  # (100 + 40 + 20 + 0) / 4
     assert (mean.judged, mean.basis, mean.count) == (True, "history", 1)
@@ -142,7 +153,7 @@ def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
 
 
 def test_channels_in_trouble_are_seen() -> None:
-    situation = Situation(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
+    situation = CheckerContext(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
     seen = see(sample([]), None, situation, metric="notify.dead", op="ge", warning=1)
     assert [(spot.labels.channel, spot.value) for spot in seen.beyond] == [("ops", 2)]
 
@@ -160,19 +171,21 @@ def history() -> History:
 @pytest.mark.parametrize(
     ("rule", "labels", "points"),
     [
-        ({}, Labels(source="main", backend="lists", queue="a"), (1, 2, None)),
-        ({}, Labels(source="main", backend="lists", queue="gone"), ()),
-        ({"scope": "sum"}, Labels(), (1, 7, 6)),
-        ({"scope": "max"}, Labels(), (1, 5, 6)),
-        ({"scope": "max", "queues": ["a"]}, Labels(), (1, 2, None)),
+        ({}, AlertLabels(source="main", backend="lists", queue="a"), (1, 2, None)),
+        ({}, AlertLabels(source="main", backend="lists", queue="gone"), ()),
+        ({"scope": "sum"}, AlertLabels(), (1, 7, 6)),
+        ({"scope": "max"}, AlertLabels(), (1, 5, 6)),
+        ({"scope": "max", "queues": ["a"]}, AlertLabels(), (1, 2, None)),
         (
             {"metric": "queue.error_ratio", "warning": 0.1},
-            Labels(source="main", backend="lists", queue="a"),
+            AlertLabels(source="main", backend="lists", queue="a"),
             (None, 0.1, 1.0),
         ),
     ],
 )
-def test_the_last_hour_of_what_is_kept(rule: dict[str, Any], labels: Labels, points: tuple[float | None, ...]) -> None:
+def test_the_last_hour_of_what_is_kept(
+    rule: dict[str, Any], labels: AlertLabels, points: tuple[float | None, ...]
+) -> None:
     made = parse({"id": "x", "metric": "queue.depth", "warning": 5, **rule}, "test")
     found = past(made, labels, sample([queue("a", 2), queue("b", 6)]), history())
     assert found is not None
@@ -181,7 +194,9 @@ def test_the_last_hour_of_what_is_kept(rule: dict[str, Any], labels: Labels, poi
 
 def test_there_is_no_history_of_other_metrics() -> None:
     made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
-    assert past(made, Labels(source="main", backend="lists", queue="a"), sample([queue("a", 2)]), history()) is None
+    assert (
+        past(made, AlertLabels(source="main", backend="lists", queue="a"), sample([queue("a", 2)]), history()) is None
+    )
 
 
 def test_the_counts_of_a_preview_add_up_over_many_queues() -> None:
@@ -190,20 +205,22 @@ def test_the_counts_of_a_preview_add_up_over_many_queues() -> None:
     assert (seen.count, seen.looked_at, seen.unknown) == (10, 50, 0)
 
 
-PLACE = Labels(source="main", backend="lists", queue="a")
+PLACE = AlertLabels(source="main", backend="lists", queue="a")
 
 
-def hour_of(values: dict[str, Any], stored: Hours | None, *, at: float, value: float | None = 9) -> Past | None:
+def hour_of(
+    values: dict[str, Any], stored: RuleHistories | None, *, at: float, value: float | None = 9
+) -> Trend | None:
     made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
     snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=at)
-    return hour(made, Spot(PLACE, value, None), snapshot, history(), stored)
+    return hour(made, RuleMatch(PLACE, value, None), snapshot, history(), stored)
 
 
-def stored(**values: Any) -> Hours:
+def stored(**values: Any) -> RuleHistories:
     made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
-    lines = (Line(labels=PLACE, points=(2, None, 4)),)
-    kept = Hour(mark=mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
-    return Hours(at=NOW, step_s=60, rules={"x": kept})
+    lines = (TrackedSeries(labels=PLACE, points=(2, None, 4)),)
+    kept = RuleHistory(mark=mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
+    return RuleHistories(at=NOW, step_s=60, rules={"x": kept})
 
 
 def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
@@ -224,7 +241,7 @@ def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
 def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
     made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([]), sampled_at=NOW + 5)
-    found = hour(made, Spot(Labels(queue="other"), 30, None), snapshot, history(), stored())
+    found = hour(made, RuleMatch(AlertLabels(queue="other"), 30, None), snapshot, history(), stored())
     assert found is not None
     assert (found.points, found.of_all, found.since) == ((7, 8, 9, 10, 30), True, NOW - 600)
 
@@ -233,7 +250,7 @@ def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> 
     longer = msgspec.structs.replace(history(), queues={"main\0lists\0a": QueueHistory(depth=tuple(range(30)))})
     made = parse({"id": "x", "metric": "queue.depth", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=NOW + 5)
-    spot = Spot(PLACE, 9, None)
+    spot = RuleMatch(PLACE, 9, None)
     found = hour(made, spot, snapshot, longer, stored(metric="queue.depth"))
     assert found is not None
     assert (found.points, found.since, found.slots) == (tuple(range(30)), NOW - 180, 60)
@@ -248,5 +265,5 @@ def test_a_rise_is_unknown_while_its_history_is_not_here() -> None:
     snapshot = sample([queue("a", 0, counts=Counts(dead=9))])
     for told, here, unknown in ((0, 0, 0), (3, 0, 1), (3, 2, 0)):
         newer = msgspec.structs.replace(snapshot, history_version=told)
-        found = dict(previews(newer, History(version=here), [made], Situation(now=NOW), None, 2.0))
+        found = dict(previews(newer, History(version=here), [made], CheckerContext(now=NOW), None, 2.0))
         assert found[made].unknown == unknown

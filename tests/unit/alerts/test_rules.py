@@ -10,11 +10,11 @@ import pytest
 
 from dashboard.alerts.delivery.message import clean, duration, subject, text_of
 from dashboard.alerts.evaluation import forecast
-from dashboard.alerts.evaluation.state_machine import Labels
+from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse
-from dashboard.alerts.rules.ruleset import Rulebook
+from dashboard.alerts.rules.ruleset import Ruleset
 from dashboard.alerts.runtime import check
-from dashboard.alerts.silences import Silence, Weekly
+from dashboard.alerts.silences import Silence, WeeklyWindow
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from tests.unit.alerts.making import rule
@@ -81,7 +81,7 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
 
 
 def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
-    book = Rulebook([{"id": "queue-latency", "critical": 900}], 2.0)
+    book = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
     entry = next(entry for entry in book.entries() if entry.rule.id == "queue-latency")
     assert entry.origin is Origin.TOML
     assert (entry.rule.warning, entry.rule.critical, entry.rule.for_s) == (300, 900, 120)
@@ -99,7 +99,7 @@ def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
     ],
 )
 def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) -> None:
-    weekly = Weekly(days=(0,), from_min=23 * 60, minutes=180, timezone="Europe/Berlin")
+    weekly = WeeklyWindow(days=(0,), from_min=23 * 60, minutes=180, timezone="Europe/Berlin")
     now = datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
     assert weekly.covers(now) is covered
 
@@ -118,7 +118,7 @@ def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) 
 def test_a_window_that_comes_back_ends_with_this_time(
     days: tuple[int, ...], from_min: int, minutes: int, now: str, end: str
 ) -> None:
-    weekly = Weekly(days=days, from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
+    weekly = WeeklyWindow(days=days, from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
     at, over = datetime.fromisoformat(now).timestamp(), datetime.fromisoformat(end).timestamp()
     assert weekly.ends_at(at) == over
     assert weekly.covers(over - 1)
@@ -143,7 +143,7 @@ def test_a_window_that_comes_back_ends_with_this_time(
 def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
     day: str, from_min: int, minutes: int, begin: str, end: str
 ) -> None:
-    weekly = Weekly(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
+    weekly = WeeklyWindow(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
     since, over = (datetime.fromisoformat(f"{day}T{text}").timestamp() for text in (begin, end))
     first = int(since) - 4 * 3600
     covered = [at for at in range(first, first + 12 * 3600, 60) if weekly.covers(at)]
@@ -152,22 +152,22 @@ def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
 
 
 def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
-    weekly = Weekly(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=24 * 60)
+    weekly = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=24 * 60)
     assert Silence(id="w", until=2e9, by="ada", weekly=weekly).ends_at(1.8e9) > 1.8e9 + 6 * 86_400
 
 
 def test_a_silence_matches_by_all_of_its_parts() -> None:
     silence = Silence(id="s", until=100, by="ann", rule="queue-*", source="main", queue="mail*")
-    labels = Labels(source="main", backend="rq", queue="mail-out")
+    labels = AlertLabels(source="main", backend="rq", queue="mail-out")
     assert silence.mutes("queue-depth", Severity.WARNING, labels, 50)
     assert not silence.mutes("queue-depth", Severity.WARNING, labels, 100)
     assert not silence.mutes("redis-memory", Severity.WARNING, labels, 50)
-    assert not silence.mutes("queue-depth", Severity.WARNING, Labels(source="main"), 50)
+    assert not silence.mutes("queue-depth", Severity.WARNING, AlertLabels(source="main"), 50)
 
 
 def test_a_silence_begins_when_it_says() -> None:
     silence = Silence(id="s", starts_at=100, until=200, by="ann")
-    muted = [silence.mutes("queue-depth", Severity.WARNING, Labels(), now) for now in (99, 100, 199, 200)]
+    muted = [silence.mutes("queue-depth", Severity.WARNING, AlertLabels(), now) for now in (99, 100, 199, 200)]
     assert muted == [False, True, True, False]
 
 
@@ -216,7 +216,7 @@ def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
 
 
 def test_what_an_alert_looks_at_is_told_in_words() -> None:
-    assert subject(Labels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
-    assert subject(Labels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
-    assert subject(Labels(source="main", backend="rq")) == "rq on main"
-    assert subject(Labels(source="main")) == "Redis main"
+    assert subject(AlertLabels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
+    assert subject(AlertLabels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
+    assert subject(AlertLabels(source="main", backend="rq")) == "rq on main"
+    assert subject(AlertLabels(source="main")) == "Redis main"

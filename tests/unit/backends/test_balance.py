@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.completion_balance import Balance
+from dashboard.backends.completion_balance import CompletionBalance
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from dashboard.backends.completion_balance import Balance
     ],
 )
 def test_records_that_are_missing_are_noticed(looks: list[tuple[int, int]], hides: bool) -> None:
-    balance = Balance()
+    balance = CompletionBalance()
     at = 1000.0
     for ended, seen in looks:
         at += 2
@@ -33,7 +33,7 @@ def test_records_that_are_missing_are_noticed(looks: list[tuple[int, int]], hide
 
 
 def test_what_left_no_record_is_counted_once() -> None:
-    balance, grown = Balance(), []
+    balance, grown = CompletionBalance(), []
     for tick, (ended, seen) in enumerate([(5, 3), (5, 5), (5, 1), (0, 0), *[(0, 0)] * 30, (4, 0)]):
         following = balance.add(1000.0 + 2 * tick, ended, seen)
         grown.append(following.grown(balance))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq.job_decoding import Fields, error, max_attempts, missing, problem, stacks
+from dashboard.backends.bullmq.job_decoding import JobFields, error, max_attempts, missing, problem, stacks
 
 PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.errors.CardDeclined: no money\n'
 
@@ -34,7 +34,7 @@ def test_no_error_without_a_trace_of_one() -> None:
 
 
 def test_a_field_that_is_not_as_it_should_be_is_unknown_and_told() -> None:
-    fields = Fields({"timestamp": b"soon", "priority": b"high", "name": [70_000], "opts": b"[1]", "atm": b"1e999"})
+    fields = JobFields({"timestamp": b"soon", "priority": b"high", "name": [70_000], "opts": b"[1]", "atm": b"1e999"})
     assert fields.instant("timestamp") is None
     assert fields.whole("priority") is None
     assert fields.text("name") is None
@@ -45,13 +45,13 @@ def test_a_field_that_is_not_as_it_should_be_is_unknown_and_told() -> None:
 
 @pytest.mark.parametrize("raw", [b"0", b"-5", b"99999999999999999", b"1e300"])
 def test_a_time_that_no_calendar_holds_is_unknown(raw: bytes) -> None:
-    assert Fields({"timestamp": raw}).instant("timestamp") is None
+    assert JobFields({"timestamp": raw}).instant("timestamp") is None
 
 
 def test_attempts_count_from_nothing_and_try_at_least_once() -> None:
-    assert Fields({"atm": None, "attemptsMade": None, "timestamp": b"1700000000000"}).attempts == 0
-    assert Fields({"name": b"x"}).attempts == 0
-    assert Fields({"atm": None, "attemptsMade": b"3"}).attempts == 3
+    assert JobFields({"atm": None, "attemptsMade": None, "timestamp": b"1700000000000"}).attempts == 0
+    assert JobFields({"name": b"x"}).attempts == 0
+    assert JobFields({"atm": None, "attemptsMade": b"3"}).attempts == 3
     assert max_attempts({"attempts": 0}) == 1
     assert max_attempts({"attempts": 5}) == 5
     assert max_attempts({}) == 1
@@ -59,10 +59,10 @@ def test_attempts_count_from_nothing_and_try_at_least_once() -> None:
 
 
 def test_attempts_of_which_nothing_tells_are_unknown() -> None:
-    assert Fields({}).attempts is None
+    assert JobFields({}).attempts is None
     # What a worker writes of a job that was removed while it ran.
-    assert Fields({"progress": b"50", "processedOn": b"1700000000000", "pb": b"w"}).attempts is None
-    assert Fields({"timestamp": b"1", "attemptsMade": b"-3"}).attempts is None
+    assert JobFields({"progress": b"50", "processedOn": b"1700000000000", "pb": b"w"}).attempts is None
+    assert JobFields({"timestamp": b"1", "attemptsMade": b"-3"}).attempts is None
     for odd in ("many", 2.5, True, [3]):
         assert max_attempts({"attempts": odd}) is None
     assert max_attempts(None) is None
@@ -73,7 +73,7 @@ def test_attempts_of_which_nothing_tells_are_unknown() -> None:
     [(None, None), (b"0", None), (b"50", 50), (b'{"step": 2}', {"step": 2}), (b"\xff", "\\xff"), (b"NaN", "NaN")],
 )
 def test_progress_is_whatever_the_job_said(raw: bytes | None, progress: object) -> None:
-    assert Fields({"progress": raw}).progress == progress
+    assert JobFields({"progress": raw}).progress == progress
 
 
 def test_stacks_are_texts_oldest_first() -> None:

@@ -12,7 +12,7 @@ import redis
 
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.results import index
-from dashboard.backends.celery.results.index import Keeper, index_key, workers_key
+from dashboard.backends.celery.results.index import ResultIndex, index_key, workers_key
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State
@@ -26,14 +26,14 @@ KEY = ("", "mail")
 
 
 @pytest.fixture
-def keeper(source: Source, redis_client: redis.Redis) -> Iterator[Keeper]:
+def keeper(source: Source, redis_client: redis.Redis) -> Iterator[ResultIndex]:
     """A keeper that hears the feed and has looked through the records."""
-    found = Keeper(source, source, source, "main")
+    found = ResultIndex(source, source, source, "main")
     found.prefixes = ("",)
     wait_until(lambda: found.listener.connected, what="the feed")
     wait_until(lambda: found.tend() or found._cursor is None, what="the look through the records")
     found.tend()
-    found.ended = index.Ended()
+    found.ended = index.EndedTasks()
     yield found
     found.close()
 
@@ -49,7 +49,7 @@ def ends(client: redis.Redis, name: str, runtime_s: float = 2.5, status: str = "
     client.publish("/0.celeryev/task.succeeded", json.dumps(envelope))
 
 
-def heard(keeper: Keeper, records: int, events: int) -> None:
+def heard(keeper: ResultIndex, records: int, events: int) -> None:
     wait_until(lambda: (keeper.listener.received, keeper.workers.heard) == (records, events), what="the feed")
 
 
@@ -59,7 +59,7 @@ def listed(client: redis.Redis) -> int:
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_round_trip_that_fails_loses_nothing(
-    keeper: Keeper, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, failing: int
+    keeper: ResultIndex, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     ends(redis_client, "a")
     heard(keeper, 1, 1)
@@ -85,7 +85,7 @@ def test_a_round_trip_that_fails_loses_nothing(
 
 
 def test_records_that_could_not_be_read_are_looked_for_again(
-    keeper: Keeper, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    keeper: ResultIndex, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis_client.set("celery-task-meta-old", json.dumps({"status": "SUCCESS", "date_done": "2026-01-01T00:00:00"}))
     keeper._cursor = 0
@@ -104,7 +104,7 @@ def test_records_that_could_not_be_read_are_looked_for_again(
 
 
 def test_more_than_may_wait_is_looked_for_in_the_records(
-    keeper: Keeper, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    keeper: ResultIndex, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "MAX_UNWRITTEN", 0)
     ends(redis_client, "a")
@@ -116,7 +116,7 @@ def test_more_than_may_wait_is_looked_for_in_the_records(
 
 @pytest.mark.parametrize("name", ["completed", "dead", "workers", "queues"])
 def test_a_key_of_another_type_is_filled_anew_with_one_line(
-    keeper: Keeper, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, name: str
+    keeper: ResultIndex, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     ends(redis_client, "a")
     ends(redis_client, "b", status="FAILURE")

@@ -18,7 +18,7 @@ import pytest
 
 from dashboard.backends.payloads import pickle_reader
 from dashboard.backends.payloads.pickle_display import describe
-from dashboard.backends.payloads.pickle_reader import Unreadable, read
+from dashboard.backends.payloads.pickle_reader import NotAPickle, read
 from tests.counting import calls_of
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -163,7 +163,7 @@ def test_a_thousand_laughs_stay_small() -> None:
 
 def test_deep_nesting_is_cut() -> None:
     # As pickle itself would write a hundred thousand lists in each other, which it refuses to.
-    with pytest.raises(Unreadable, match="steps"):
+    with pytest.raises(NotAPickle, match="steps"):
         read(b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".")
     deep = describe(read(b"\x80\x04" + b"]" * 5000 + b"a" * 4999 + b"."))
     assert str(deep).count("[") < 100
@@ -191,7 +191,7 @@ def test_deep_nesting_is_cut() -> None:
     ],
 )
 def test_broken_pickles_are_unreadable(data: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(NotAPickle):
         read(data)
 
 
@@ -205,7 +205,7 @@ def test_random_bytes_never_fail_otherwise() -> None:
             changed[chance.randrange(len(changed))] = chance.choice(codes) if chance.random() < 0.7 else 255
         try:
             str(describe(read(bytes(changed)))).encode("utf-8", "surrogatepass")
-        except Unreadable:
+        except NotAPickle:
             continue
 
 
@@ -220,7 +220,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_the_number_of_steps_is_bounded() -> None:
-    with pytest.raises(Unreadable, match=str(pickle_reader.MAX_OPCODES)):
+    with pytest.raises(NotAPickle, match=str(pickle_reader.MAX_OPCODES)):
         read(pickle.dumps(list(range(50_000))))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget, Discovery
-from dashboard.backends.monitored_sources import Watch
+from dashboard.backends.monitored_sources import MonitoredSources
 from dashboard.backends.payloads.decoding import text
 from dashboard.errors import NotFound
 from dashboard.model import Counts, FlowDelta, Job, JobPage, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
@@ -74,9 +74,9 @@ class Broken(Lists):
         raise RuntimeError("a bug")
 
 
-def watch_of(*sources: Source, kinds: Sequence[type[Backend]] = (Lists,)) -> Watch:
+def watch_of(*sources: Source, kinds: Sequence[type[Backend]] = (Lists,)) -> MonitoredSources:
     """A Watch over `sources` with these backends."""
-    return Watch(
+    return MonitoredSources(
         {source.name: source for source in sources},
         {
             source.name: tuple(kind(source, SourceSettings(name=source.name, url=source.address)) for kind in kinds)

@@ -10,7 +10,7 @@ import pytest
 
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
-from dashboard.sampling.rates import FlowWindow, TotalRates, _Sums, total_rates, with_rates
+from dashboard.sampling.rates import FlowWindow, TotalRates, _RateSums, total_rates, with_rates
 from tests.counting import calls_of
 
 
@@ -280,7 +280,7 @@ def test_sums_that_are_kept_are_those_of_all_pieces() -> None:
             window.add(at, some)
             window.rates(at)
             start = at - FLOW_WINDOW_S
-            found, apart = window._sums(start), _Sums()
+            found, apart = window._sums(start), _RateSums()
             for piece in window._pieces:
                 apart.add(piece, start)
             assert found.worst is apart.worst

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dashboard.search import name_suggestions
-from dashboard.search.name_suggestions import Names
+from dashboard.search.name_suggestions import NameSuggestions
 
 
 def test_names_are_known_once_and_sorted() -> None:
-    seen = Names()
+    seen = NameSuggestions()
     seen.note([("main", "rq", "mail", "send"), ("main", "rq", "mail", None), ("main", "rq", "web", "fetch")])
     seen.note([("main", "celery", "mail", "send"), ("main", "rq", "mail", "x" * 121)])
     assert seen.newest(10) == ["fetch", "send"]
@@ -18,7 +18,7 @@ def test_names_are_known_once_and_sorted() -> None:
 def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_suggestions, "PER_QUEUE", 2)
     monkeypatch.setattr(name_suggestions, "QUEUES", 2)
-    seen = Names()
+    seen = NameSuggestions()
     for name in ("a", "b", "a", "c"):
         seen.note([("main", "rq", "mail", name)])
     assert seen.newest(10) == ["a", "c"]

@@ -15,7 +15,7 @@ from dashboard.model import Counts, NativeCount, QueueStats, Snapshot, State
 from dashboard.sampling import snapshot_parts, snapshot_transfer
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.sampling.snapshot_parts import BUSY_FOR, ROWS, SnapshotCutter
-from dashboard.sampling.snapshot_reader import Reader
+from dashboard.sampling.snapshot_reader import SnapshotReader
 from dashboard.sources.source import Source
 from dashboard.store import redis_store as keys
 from dashboard.store.redis_store import Store
@@ -223,7 +223,7 @@ def test_who_cannot_read_a_part_samples_for_itself(store: Store, reader: Store, 
     epoch = lead(store)
     taken = many(store)
     own = snapshot(store, queue(1, 5), epoch=0)
-    viewer = Reader(reader, 60.0, lambda _last, _history: (own, History()))
+    viewer = SnapshotReader(reader, 60.0, lambda _last, _history: (own, History()))
     assert store.publish("one", epoch, taken, None)
     assert viewer.current().snapshot == taken
     taken = changed(taken, 2, 2)

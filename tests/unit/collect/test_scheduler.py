@@ -18,7 +18,7 @@ from dashboard.sampling.checker import Checker
 from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
-from dashboard.sampling.snapshot_reader import Reader
+from dashboard.sampling.snapshot_reader import SnapshotReader
 from dashboard.sources.source import Source, metered
 from dashboard.store import redis_store as keys
 from dashboard.store.redis_store import Store
@@ -115,7 +115,7 @@ def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot
 def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[..., Checker], source: Source) -> None:
     checker_of("one", interval_s=60.0)  # so that no pause of this process makes its sample stale
     wait_until(lambda: published(source) is not None, what="a snapshot")
-    reader = Reader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
+    reader = SnapshotReader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
     highest = 0
     for _ in range(10):
         with metered() as meter:
@@ -141,7 +141,7 @@ def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None
         taken = replace(snapshot_by("one", at=time.time(), sequence=sequence), epoch=epoch, history_version=sequence)
         assert store.publish("one", epoch, taken, History(version=sequence, last_at=float(sequence)))
 
-    reader = Reader(Store(source), 60.0, lambda: pytest.fail("somebody leads"))
+    reader = SnapshotReader(Store(source), 60.0, lambda: pytest.fail("somebody leads"))
     publish(1)
     assert reader.current().history.last_at == 1.0
     publish(2)
@@ -161,7 +161,7 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
         calls.append(now)
         return snapshot_by("me", at=time.time(), sequence=len(calls)), History()
 
-    reader = Reader(Store(source), INTERVAL_S, own_sample)
+    reader = SnapshotReader(Store(source), INTERVAL_S, own_sample)
 
     def look() -> None:
         gate.wait()
@@ -191,7 +191,7 @@ def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: 
         begun_with.append(known.sampler if known else "")
         return snapshot_by("me", at=time.time()), History()
 
-    reader = Reader(store, INTERVAL_S, own_sample)
+    reader = SnapshotReader(store, INTERVAL_S, own_sample)
     reading = reader.current()
     assert reading.snapshot is not None
     assert reading.snapshot.sampler == "me"
@@ -204,7 +204,7 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         source = Source("main", server.url)
         server.stop(kill=True)
         sampler = Sampler(watch_of(source), INTERVAL_S, "me")
-        reader = Reader(Store(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history))
+        reader = SnapshotReader(Store(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history))
         reading = reader.current()
         assert reading.error is not None
         assert reading.error.startswith("Nothing listens on")

@@ -23,7 +23,7 @@ from dashboard.model import (
     Window,
 )
 from dashboard.search import job_search as engine
-from dashboard.search.job_search import Term, parse, search
+from dashboard.search.job_search import SearchTerm, parse, search
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.unit.collect.lists import Lists
@@ -86,18 +86,18 @@ def ids(found: Any) -> list[str]:
     ("text", "terms"),
     [
         ("", ()),
-        ("time out", (Term("time"), Term("out"))),
-        ('"time out"', (Term("time out"),)),
-        ('error:"410 Gone"', (Term("410 gone", "error"),)),
-        ("-state:Completed", (Term("completed", "state", excluded=True),)),
-        ("backend:rq", (Term("rq", "library"),)),
-        ("http://x", (Term("http://x"),)),
-        ("id:AbC", (Term("AbC", "id"),)),
-        ('"open', (Term("open"),)),
-        ("name:", (Term("name:"),)),
+        ("time out", (SearchTerm("time"), SearchTerm("out"))),
+        ('"time out"', (SearchTerm("time out"),)),
+        ('error:"410 Gone"', (SearchTerm("410 gone", "error"),)),
+        ("-state:Completed", (SearchTerm("completed", "state", excluded=True),)),
+        ("backend:rq", (SearchTerm("rq", "library"),)),
+        ("http://x", (SearchTerm("http://x"),)),
+        ("id:AbC", (SearchTerm("AbC", "id"),)),
+        ('"open', (SearchTerm("open"),)),
+        ("name:", (SearchTerm("name:"),)),
     ],
 )
-def test_terms(text: str, terms: tuple[Term, ...]) -> None:
+def test_terms(text: str, terms: tuple[SearchTerm, ...]) -> None:
     assert parse(text).terms == terms
 
 

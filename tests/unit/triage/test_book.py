@@ -10,25 +10,25 @@ import redis
 
 from dashboard.clock import now_s
 from dashboard.dead_letters import annotations as keys
-from dashboard.dead_letters.annotations import MARK_S, QUIET_S, Book, Remark
+from dashboard.dead_letters.annotations import MARK_S, QUIET_S, Annotation, AnnotationStore
 from dashboard.dead_letters.fingerprint import of_error
-from dashboard.dead_letters.groups import Group
+from dashboard.dead_letters.groups import ErrorGroup
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.source import Source, metered
 from dashboard.store.redis_store import Store
 
 
 @pytest.fixture
-def book(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Book]:
+def book(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[AnnotationStore]:
     source = Source("main", any_server.url)
-    yield Book(Store(source))
+    yield AnnotationStore(Store(source))
     source.close()
 
 
 def group(
     message: str = "a", *, first: float | None = None, last: float | None = None, count: int = 1, whole: bool = True
-) -> Group:
-    return Group(
+) -> ErrorGroup:
+    return ErrorGroup(
         kind=of_error("E", message),
         count=count,
         first_at=first,
@@ -40,13 +40,13 @@ def group(
     )
 
 
-def marks(book: Book, found: Group) -> tuple[str, ...]:
+def marks(book: AnnotationStore, found: ErrorGroup) -> tuple[str, ...]:
     remarks = book.sync([found])
     assert remarks.problem is None
     return remarks.of(found.kind.id).marks(found, now_s())
 
 
-def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: Book) -> None:
+def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: AnnotationStore) -> None:
     now = now_s()
     found = group(first=now - 90_000, last=now - 5)
     assert marks(book, found) == ("new",)
@@ -57,12 +57,12 @@ def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: Book) -> 
 
 
 def test_new_fades_after_a_day() -> None:
-    seen = Remark(first_at=1000.0, newest_at=1000.0)
+    seen = Annotation(first_at=1000.0, newest_at=1000.0)
     assert seen.marks(None, 1000.0 + MARK_S - 1) == ("new",)
     assert seen.marks(None, 1000.0 + MARK_S + 1) == ()
 
 
-def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(book: Book) -> None:
+def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(book: AnnotationStore) -> None:
     now = book.now_s()
     marks(book, group(first=now - 9000, last=now - 2 * QUIET_S, whole=False))
     book.say(group().kind.id, keys.acknowledged("anna", book.now_s()))
@@ -72,7 +72,7 @@ def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(boo
     assert marks(book, again) == ("acknowledged",)
 
 
-def test_a_group_that_goes_on_does_not_come_back(book: Book) -> None:
+def test_a_group_that_goes_on_does_not_come_back(book: AnnotationStore) -> None:
     now = now_s()
     marks(book, group(first=now - 9000, last=now - 600))
     assert marks(book, group(first=now - 9000, last=now)) == ("new",)
@@ -80,13 +80,13 @@ def test_a_group_that_goes_on_does_not_come_back(book: Book) -> None:
     assert marks(book, group(first=now - 1, last=now, whole=False)) == ("new",)
 
 
-def test_a_group_whose_jobs_were_all_retried_comes_back_with_the_next_death(book: Book) -> None:
+def test_a_group_whose_jobs_were_all_retried_comes_back_with_the_next_death(book: AnnotationStore) -> None:
     now = now_s()
     marks(book, group(first=now - 60, last=now - 50))
     assert marks(book, group(first=now - 5, last=now - 5)) == ("came back",)
 
 
-def test_a_resolved_group_comes_back_with_the_next_death(book: Book) -> None:
+def test_a_resolved_group_comes_back_with_the_next_death(book: AnnotationStore) -> None:
     now = now_s()
     found = group(first=now - 60, last=now - 50)
     marks(book, found)
@@ -95,7 +95,7 @@ def test_a_resolved_group_comes_back_with_the_next_death(book: Book) -> None:
     assert marks(book, group(first=now - 60, last=now + 1)) == ("came back",)
 
 
-def test_a_group_is_ignored_until_a_time_or_a_count(book: Book) -> None:
+def test_a_group_is_ignored_until_a_time_or_a_count(book: AnnotationStore) -> None:
     now = now_s()
     found = group(last=now)
     marks(book, found)
@@ -110,7 +110,7 @@ def test_a_group_is_ignored_until_a_time_or_a_count(book: Book) -> None:
     assert "ignored" not in marks(book, found)
 
 
-def test_words_are_kept_as_they_were_said_whatever_they_are(book: Book) -> None:
+def test_words_are_kept_as_they_were_said_whatever_they_are(book: AnnotationStore) -> None:
     found = group(last=1.0)
     marks(book, found)
     text = "<script>alert(1)</script>\0\udcff:note '\"{queuedeck}\n日本" + "x" * 5000
@@ -122,13 +122,13 @@ def test_words_are_kept_as_they_were_said_whatever_they_are(book: Book) -> None:
     assert (len(remark.owner), len(remark.note)) == (keys.MAX_NAME, keys.MAX_NOTE)
 
 
-def test_nothing_is_said_of_a_group_that_is_not_known(book: Book, any_redis: redis.Redis) -> None:
+def test_nothing_is_said_of_a_group_that_is_not_known(book: AnnotationStore, any_redis: redis.Redis) -> None:
     assert not book.say("0" * 16, {"note": "x"})
     assert any_redis.exists(keys.GROUPS, keys.SEEN) == 0
 
 
 def test_the_least_recently_seen_are_dropped(
-    book: Book, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    book: AnnotationStore, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "MAX_KEPT", 20)
     old = [group(f"old {'x' * n}", last=1.0) for n in range(20)]
@@ -145,7 +145,9 @@ def test_the_least_recently_seen_are_dropped(
 
 
 @pytest.mark.parametrize("value", [b"", b"nan", b"inf", b"-1", b"1e999", b"\xff\xfe", b"x" * 100_000, b"0x10", b"null"])
-def test_values_of_somebody_else_count_as_not_there(book: Book, any_redis: redis.Redis, value: bytes) -> None:
+def test_values_of_somebody_else_count_as_not_there(
+    book: AnnotationStore, any_redis: redis.Redis, value: bytes
+) -> None:
     found = group(last=now_s())
     book.sync([found])
     for word in keys.WORDS:
@@ -161,13 +163,13 @@ def test_values_of_somebody_else_count_as_not_there(book: Book, any_redis: redis
 
 @pytest.mark.parametrize("key", [keys.GROUPS, keys.SEEN])
 def test_keys_of_the_wrong_type_are_moved_aside(
-    book: Book, any_redis: redis.Redis, caplog: pytest.LogCaptureFixture, key: str
+    book: AnnotationStore, any_redis: redis.Redis, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
     any_redis.set(key, "something else")
     found = group(last=1.0)
     remarks = book.sync([found])
     assert remarks.problem is None
-    assert remarks.of("0" * 16) == Remark()
+    assert remarks.of("0" * 16) == Annotation()
     assert remarks.of(found.kind.id).first_at is not None
     assert [line.partition(":aside:")[2] for line in caplog.messages] == [key.partition(":")[2]]
 
@@ -177,14 +179,14 @@ def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_red
     for rights in ("+eval", "-eval"):
         any_redis.execute_command("ACL", "SETUSER", "looker", rights)
         source = Source("main", any_server.url.replace("redis://", "redis://looker:x@"))
-        remarks = Book(Store(source)).sync([group(last=1.0)])
+        remarks = AnnotationStore(Store(source)).sync([group(last=1.0)])
         source.close()
         assert remarks.problem is not None
         assert "may not write" in remarks.problem, remarks.problem
     any_redis.acl_deluser("looker")
 
 
-def test_a_thousand_groups_take_few_round_trips_of_a_bounded_size(book: Book) -> None:
+def test_a_thousand_groups_take_few_round_trips_of_a_bounded_size(book: AnnotationStore) -> None:
     words = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
     found = [group(word, last=now_s()) for word in words]
     assert len({each.kind.id for each in found}) == 1000

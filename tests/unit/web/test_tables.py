@@ -8,8 +8,8 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History
-from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, Table, TableQuery, table
-from dashboard.web.views.totals import Whole
+from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, table
+from dashboard.web.views.totals import Totals
 
 
 def queue(name: str, **fields: Any) -> QueueStats:
@@ -25,18 +25,18 @@ QUEUES = (
 )
 
 
-def names(found: Table) -> list[str]:
+def names(found: QueueTable) -> list[str]:
     return [row.queue.name for group in found.groups for row in group.rows]
 
 
-def whole(*queues: QueueStats) -> Whole:
-    return Whole(
+def whole(*queues: QueueStats) -> Totals:
+    return Totals(
         Snapshot(sampled_at=1000.0, interval_s=2, sequence=1, sampler="", epoch=0, sources=(), queues=queues), History()
     )
 
 
-def ask(**args: str) -> Table:
-    return table(whole(*QUEUES), TableQuery.of(args))
+def ask(**args: str) -> QueueTable:
+    return table(whole(*QUEUES), QueueTableQuery.of(args))
 
 
 @pytest.mark.parametrize(
@@ -73,39 +73,39 @@ def test_groups_sum_what_is_known() -> None:
 
 def test_pages() -> None:
     many = [queue(f"q{n:04}", depth=n) for n in range(PER_PAGE * 2 + 1)]
-    first = table(whole(*many), TableQuery.of({"sort": "name"}))
+    first = table(whole(*many), QueueTableQuery.of({"sort": "name"}))
     assert (first.page, first.pages, first.first, first.last, first.total) == (1, 3, 1, PER_PAGE, len(many))
-    last = table(whole(*many), TableQuery.of({"sort": "name", "page": "99"}))
+    last = table(whole(*many), QueueTableQuery.of({"sort": "name", "page": "99"}))
     assert (last.page, last.first, last.last) == (3, len(many), len(many))
     assert names(last) == [many[-1].name]
     assert last.most_waiting == len(many) - 1  # the scale is that of all queues, not of the page
-    none = table(whole(), TableQuery())
+    none = table(whole(), QueueTableQuery())
     assert (none.pages, none.first, none.last, none.total) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize("page", ["", "0", "-3", "x", "1.5", "٣", "9" * 400])
 def test_a_page_that_is_no_number_is_the_first(page: str) -> None:
-    assert TableQuery.of({"page": page}).page == 1
+    assert QueueTableQuery.of({"page": page}).page == 1
 
 
 def test_an_url_carries_only_what_differs_from_the_default() -> None:
-    query = TableQuery.of({"q": "mail", "sort": "dead", "page": "3"})
+    query = QueueTableQuery.of({"q": "mail", "sort": "dead", "page": "3"})
     assert query.args() == {"q": "mail", "sort": "dead"}
     assert query.args(page=4) == {"q": "mail", "sort": "dead", "page": 4}
     assert query.args(q="", sort="trouble") == {}
-    assert TableQuery.of({"q": "x" * 10_000}).q == "x" * MAX_TEXT
+    assert QueueTableQuery.of({"q": "x" * 10_000}).q == "x" * MAX_TEXT
 
 
 def test_a_second_click_on_a_column_turns_it_round() -> None:
-    query = TableQuery()
+    query = QueueTableQuery()
     for column, first, second in (("waiting", {}, {"dir": "up"}), ("name", {}, {"dir": "down"})):
         once = query.sorted_by(column)
         assert once == {"sort": column, **first}
-        clicked = TableQuery.of({name: str(value) for name, value in once.items()})
+        clicked = QueueTableQuery.of({name: str(value) for name, value in once.items()})
         assert clicked.sorted_by(column) == {"sort": column, **second}
 
 
 def test_queries_that_show_different_tables_have_different_keys() -> None:
     queries = [{}, {"q": "a"}, {"library": "a"}, {"source": "a"}, {"group": "source"}, {"sort": "name"}, {"dir": "up"}]
     queries.append({"page": "2"})
-    assert len({TableQuery.of(args).key for args in queries}) == len(queries)
+    assert len({QueueTableQuery.of(args).key for args in queries}) == len(queries)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dashboard.web.views.payload_tree import MAX_NODES, MAX_TEXT, Node, tree
+from dashboard.web.views.payload_tree import MAX_NODES, MAX_TEXT, PayloadNode, tree
 
 
-def count(node: Node) -> int:
+def count(node: PayloadNode) -> int:
     return 1 + sum(count(child) for child in node.children)
 
 

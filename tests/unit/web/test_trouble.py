@@ -8,9 +8,9 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
-from dashboard.web.views.problems import Level, dead_growth, of_queue, of_snapshot, of_source
+from dashboard.web.views.problems import ProblemLevel, dead_growth, of_queue, of_snapshot, of_source
 
-WARNING, CRITICAL = Level.WARNING, Level.CRITICAL
+WARNING, CRITICAL = ProblemLevel.WARNING, ProblemLevel.CRITICAL
 
 
 def queue(name: str = "mail", **fields: Any) -> QueueStats:
@@ -27,7 +27,7 @@ def snapshot(*queues: QueueStats, sources: tuple[SourceStats, ...] = ()) -> Snap
     )
 
 
-def told(found: list[Any]) -> list[tuple[Level, str]]:
+def told(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
     return [(trouble.level, trouble.state) for trouble in found]
 
 
@@ -53,7 +53,7 @@ def told(found: list[Any]) -> list[tuple[Level, str]]:
         ({"error": "x", "overdue_s": 99.0}, [(CRITICAL, "unreadable"), (WARNING, "overdue")]),
     ],
 )
-def test_queues(fields: dict[str, Any], expected: list[tuple[Level, str]]) -> None:
+def test_queues(fields: dict[str, Any], expected: list[tuple[ProblemLevel, str]]) -> None:
     assert told(of_queue(queue(**fields))) == expected
 
 
@@ -74,7 +74,7 @@ def test_queues(fields: dict[str, Any], expected: list[tuple[Level, str]]) -> No
         ({"clients": 89, "max_clients": 100}, []),
     ],
 )
-def test_servers(health: dict[str, Any], expected: list[tuple[Level, str]]) -> None:
+def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]]) -> None:
     assert told(of_source(source(health=RedisHealth(**health)), 0.0)) == expected
 
 

@@ -8,8 +8,8 @@ from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
 from dashboard.web.pages.overview import figures
 from dashboard.web.views import problems
-from dashboard.web.views.queue_table import PER_PAGE, TableQuery, table
-from dashboard.web.views.totals import LatestWhole, Whole
+from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, table
+from dashboard.web.views.totals import LatestTotals, Totals
 from tests.counting import calls_of
 
 QUEUES = 2000
@@ -40,18 +40,18 @@ def snapshot(queues: tuple[QueueStats, ...], sequence: int = 1) -> Snapshot:
     )
 
 
-def many() -> Whole:
+def many() -> Totals:
     """QUEUES queues with an hour of history."""
     queues = tuple(queue(number) for number in range(QUEUES))
     past = QueueHistory(depth=(5,) * 60, dead=(4,) * 60)
-    return Whole(snapshot(queues), History(queues={key_of(each): past for each in queues}, totals=past))
+    return Totals(snapshot(queues), History(queues={key_of(each): past for each in queues}, totals=past))
 
 
-def shown(whole: Whole, **args: str) -> int:
+def shown(whole: Totals, **args: str) -> int:
     """What the overview asks for; how many rows it shows."""
     figures(whole)
     _ = whole.troubles, whole.libraries, whole.sources
-    return len(table(whole, TableQuery.of(args)).groups[0].rows)
+    return len(table(whole, QueueTableQuery.of(args)).groups[0].rows)
 
 
 def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:
@@ -80,7 +80,7 @@ def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_was_worked_out_is_shared_until_the_next_sample_or_history() -> None:
-    latest, history = LatestWhole(), History()
+    latest, history = LatestTotals(), History()
     first = snapshot((queue(1),))
     assert latest.of(first, history) is latest.of(first, history)
     again, newer = latest.of(snapshot((queue(1),), 2), history), History(version=1)

@@ -18,7 +18,7 @@ from ....errors import ConfigurationError
 from ..transport.deadline import Deadline
 from ..transport.redaction import Scrubber
 from . import wording
-from .base import Channel, Delivered, Message
+from .base import Channel, DeliveryResult, Message
 from .config import ChannelSettings, Secret
 
 _SIGNS = re.compile(r"[/?&=:@;,]+")
@@ -73,15 +73,15 @@ class Apprise(Channel):
             if not known:
                 raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise knows")
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         try:
             sent, said = deadline.call(lambda: self._notify(message))
         except TimeoutError:
-            return Delivered(ok=False, status="timeout", answer="Apprise did not end in time")
+            return DeliveryResult(ok=False, status="timeout", answer="Apprise did not end in time")
         if sent:
-            return Delivered(ok=True, status="sent", answer="all services of Apprise took it")
+            return DeliveryResult(ok=True, status="sent", answer="all services of Apprise took it")
         answer = self._scrubber.clean(" ".join(said)) or "a service of Apprise did not take it"
-        return Delivered(ok=False, status="refused", answer=answer)
+        return DeliveryResult(ok=False, status="refused", answer=answer)
 
     def _notify(self, message: Message) -> tuple[bool, list[str]]:
         level: Any = self._info if message.kind == "test" else self._levels[message.severity]

@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class MessageLine(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong, as a line of the message; texts are ready to read, with their unit."""
 
     label: str  # which queue, worker or server
@@ -60,7 +60,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     rule_id: str
     rule_name: str
     title: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[MessageLine, ...] = ()
     runbook_url: str | None = None
     ack_url: str | None = None
     silence_url: str | None = None
@@ -74,7 +74,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     references: str | None = None  # id of the first message of the episode on this channel, for threads in mail
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one attempt. Neither `status` nor `answer` holds a secret of the channel."""
 
     ok: bool
@@ -111,7 +111,7 @@ class Channel(abc.ABC):
     def __repr__(self) -> str:
         return f"<{self.kind} channel {self.id}>"
 
-    def send(self, message: Message, deadline_s: float = DEADLINE_S) -> Delivered:
+    def send(self, message: Message, deadline_s: float = DEADLINE_S) -> DeliveryResult:
         """What became of the message, after `deadline_s` at the latest. Never raises."""
         began = time.monotonic()
         try:
@@ -123,11 +123,13 @@ class Channel(abc.ABC):
             place = traceback.extract_tb(exc.__traceback__)[-1]
             where = (self.id, type(exc).__name__, place.name, place.lineno)
             LOG.error("channel %s: %s in %s, line %s", *where)  # noqa: TRY400 -- a traceback would tell its text
-            answer = Delivered(ok=False, permanent=True, status="error", answer=f"internal error: {type(exc).__name__}")
+            answer = DeliveryResult(
+                ok=False, permanent=True, status="error", answer=f"internal error: {type(exc).__name__}"
+            )
         return msgspec.structs.replace(answer, duration_s=time.monotonic() - began)
 
     @abc.abstractmethod
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         """One try to deliver. `send` measures its duration and catches what it raises."""
 
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from ..transport.deadline import Deadline
 from . import wording
-from .base import Delivered, Line, Message
+from .base import DeliveryResult, Message, MessageLine
 from .config import Endpoint
-from .http_channel import HookChannel, HookSettings
+from .http_channel import HTTPChannel, HTTPChannelSettings
 
 _TITLE_LIMIT = 256
 _DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that the fields fit into the 6,000 of the whole
@@ -20,13 +20,13 @@ _FIELD_LIMIT = 200
 _MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<@:-])")
 
 
-class DiscordSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DiscordSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The URL that Discord shows under "Integrations", "Webhooks"."""
 
     url: Endpoint
 
 
-class Discord(HookChannel):
+class Discord(HTTPChannel):
     """Messages in a channel of Discord."""
 
     kind = "discord"
@@ -40,7 +40,7 @@ class Discord(HookChannel):
     def build(cls, settings: DiscordSettings, *, allow_private: bool) -> Discord:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         return self.post(payload(message), deadline)[1]
 
 
@@ -89,7 +89,7 @@ def _description(message: Message) -> str:
     return "\n".join([*head, *tail])
 
 
-def _row(line: Line) -> str:
+def _row(line: MessageLine) -> str:
     words = escape(wording.line_text(line), 400)
     url = wording.safe_url(line.url)
     return f"• {words}" + (f" [open]({_in_link(url)})" if url and len(url) <= 500 else "")

@@ -24,7 +24,7 @@ from ..transport.deadline import Deadline
 from ..transport.http import failure
 from ..transport.public_addresses import connect, resolve
 from ..transport.redaction import Scrubber
-from .base import Channel, Delivered, Message
+from .base import Channel, DeliveryResult, Message
 from .config import ChannelSettings, Secret
 from .email_message import compose
 
@@ -81,23 +81,23 @@ class Email(Channel):
         self._have: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         mail = compose(message, self._sender, self._to).as_bytes()
         try:
             return self._converse(message.id, mail, deadline)
         except smtplib.SMTPNotSupportedError:
             said = "the server offers no STARTTLS or no sign-in that is needed; see tls and username"
-            return Delivered(ok=False, permanent=True, status="unsupported", answer=said)
+            return DeliveryResult(ok=False, permanent=True, status="unsupported", answer=said)
         except smtplib.SMTPResponseException as exc:
             return self._refused(exc.smtp_code, exc.smtp_error)
         except smtplib.SMTPServerDisconnected:
             return failure(TimeoutError() if deadline.expired else ConnectionResetError())
         except smtplib.SMTPException:
-            return Delivered(ok=False, status="protocol", answer="the answer was not SMTP")
+            return DeliveryResult(ok=False, status="protocol", answer="the answer was not SMTP")
         except (OSError, ValueError, MessageError) as exc:
             return failure(TimeoutError() if deadline.expired else exc)
 
-    def _converse(self, name: str, mail: bytes, deadline: Deadline) -> Delivered:
+    def _converse(self, name: str, mail: bytes, deadline: Deadline) -> DeliveryResult:
         with _Smtp(self._settings, self._context, deadline) as smtp:
             self._greet(smtp)
             _expect(smtp.mail(self._sender.addr_spec))
@@ -125,15 +125,15 @@ class Email(Channel):
         if self._settings.username is not None and self._settings.password is not None:
             smtp.login(self._settings.username, self._settings.password.reveal())
 
-    def _accepted(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> Delivered:
+    def _accepted(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> DeliveryResult:
         """Delivered, unless somebody may yet be reached: then only those are tried again."""
         text = said + b"".join(b"; not to %s: %d %s" % (to.encode(), *answer) for to, answer in refused.items())
         later = [answer_code for answer_code, _ in refused.values() if 400 <= answer_code < 500]
-        return Delivered(ok=not later, status=str(later[0] if later else code), answer=self._scrubber.clean(text))
+        return DeliveryResult(ok=not later, status=str(later[0] if later else code), answer=self._scrubber.clean(text))
 
-    def _refused(self, code: int, said: bytes | str) -> Delivered:
+    def _refused(self, code: int, said: bytes | str) -> DeliveryResult:
         permanent = 500 <= code < 600
-        return Delivered(ok=False, permanent=permanent, status=str(code), answer=self._scrubber.clean(said))
+        return DeliveryResult(ok=False, permanent=permanent, status=str(code), answer=self._scrubber.clean(said))
 
     def _remember(self, name: str, taken: frozenset[str]) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from string import Template
 
 from ..transport.redaction import one_line
 from . import wording
-from .base import Line, Message
+from .base import Message, MessageLine
 from .sparkline_png import HEIGHT, WIDTH, png
 
 _POLICY = SMTP.clone(cte_type="7bit")  # which every server takes
@@ -88,6 +88,6 @@ def html(message: Message, *, with_picture: bool) -> str:
     )
 
 
-def _line(line: Line) -> str:
+def _line(line: MessageLine) -> str:
     words, url = escape(wording.line_text(line)), wording.safe_url(line.url)
     return f'<li><a href="{escape(url)}">{words}</a></li>' if url else f"<li>{words}</li>"

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.http import Answer, Transport
+from ..transport.http import HTTPAnswer, HTTPTransport
 from ..transport.redaction import Scrubber
-from .base import Channel, Delivered
+from .base import Channel, DeliveryResult
 from .config import ChannelSettings, Endpoint
 
 
-class HookSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HTTPChannelSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A channel that is reached over HTTP."""
 
     ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
@@ -26,17 +26,17 @@ class HookSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fi
         return super().problem(allow_private=allow_private)
 
 
-class HookChannel(Channel):
+class HTTPChannel(Channel):
     """A channel with one Transport."""
 
-    def __init__(self, settings: HookSettings, endpoint: Endpoint, *, allow_private: bool) -> None:
+    def __init__(self, settings: HTTPChannelSettings, endpoint: Endpoint, *, allow_private: bool) -> None:
         super().__init__(settings)
         self.scrubber = Scrubber(settings.secrets())
-        self.transport = Transport(endpoint, self.scrubber, allow_private=allow_private, ca_file=settings.ca_file)
+        self.transport = HTTPTransport(endpoint, self.scrubber, allow_private=allow_private, ca_file=settings.ca_file)
 
     def post(
         self, document: Any, deadline: Deadline, headers: Mapping[str, str] | None = None
-    ) -> tuple[Answer | Delivered, Delivered]:
+    ) -> tuple[HTTPAnswer | DeliveryResult, DeliveryResult]:
         """What the server said to this JSON document, and what that means by its status alone."""
         sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         answer = self.transport.post(msgspec.json.encode(document), sent, deadline)

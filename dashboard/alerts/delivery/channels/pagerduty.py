@@ -10,23 +10,23 @@ from typing import Any, ClassVar
 from ..transport.deadline import Deadline
 from ..transport.redaction import one_line
 from . import wording
-from .base import Delivered, Message
+from .base import DeliveryResult, Message
 from .config import Endpoint, Secret
-from .http_channel import HookChannel, HookSettings
+from .http_channel import HTTPChannel, HTTPChannelSettings
 
 ENQUEUE = "https://events.pagerduty.com/v2/enqueue"
 _SUMMARY_LIMIT = 1024
 _KEY_LIMIT = 255
 
 
-class PagerDutySettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PagerDutySettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The integration key of a service; `url` for another region, as https://events.eu.pagerduty.com/v2/enqueue."""
 
     routing_key: Secret
     url: Endpoint | None = None
 
 
-class PagerDuty(HookChannel):
+class PagerDuty(HTTPChannel):
     """Incidents in PagerDuty."""
 
     kind = "pagerduty"
@@ -41,9 +41,9 @@ class PagerDuty(HookChannel):
     def build(cls, settings: PagerDutySettings, *, allow_private: bool) -> PagerDuty:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         """All events of the message; the key of the episode makes a repeat of the first harmless."""
-        delivered = Delivered(ok=False, status="error")
+        delivered = DeliveryResult(ok=False, status="error")
         for event in events(message):
             _, delivered = self.post({"routing_key": self._routing_key.reveal(), **event}, deadline)
             if not delivered.ok:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.http import Answer
+from ..transport.http import HTTPAnswer
 from . import wording
-from .base import Delivered, Line, Message
+from .base import DeliveryResult, Message, MessageLine
 from .config import Endpoint, Secret
-from .http_channel import HookChannel, HookSettings
+from .http_channel import HTTPChannel, HTTPChannelSettings
 
 POST_MESSAGE = "https://slack.com/api/chat.postMessage"
 _HEADER_LIMIT = 150  # characters of a header block
@@ -26,7 +26,7 @@ _TRANSIENT = frozenset(
 )
 
 
-class SlackSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SlackSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Either `url` (incoming webhook), or `token` and `channel`; with a token `url` may name another API server."""
 
     url: Endpoint | None = None
@@ -43,7 +43,7 @@ class SlackSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         return super().problem(allow_private=allow_private)
 
 
-class Slack(HookChannel):
+class Slack(HTTPChannel):
     """Messages in a Slack channel."""
 
     kind = "slack"
@@ -59,7 +59,7 @@ class Slack(HookChannel):
     def build(cls, settings: SlackSettings, *, allow_private: bool) -> Slack:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         document = payload(message)
         if self._token is None:
             return self.post(document, deadline)[1]
@@ -67,14 +67,14 @@ class Slack(HookChannel):
         answer, judged = self.post(document, deadline, {"Authorization": f"Bearer {self._token.reveal()}"})
         return self._judge_api(answer, judged)
 
-    def _judge_api(self, answer: Answer | Delivered, judged: Delivered) -> Delivered:
+    def _judge_api(self, answer: HTTPAnswer | DeliveryResult, judged: DeliveryResult) -> DeliveryResult:
         """The API answers 200 also to what it refuses; the truth stands in the body."""
-        if isinstance(answer, Delivered) or not judged.ok:
+        if isinstance(answer, DeliveryResult) or not judged.ok:
             return judged
         try:
             said = msgspec.json.decode(answer.body, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError):
-            return Delivered(ok=False, status="protocol", answer="the answer was not the JSON of Slack's API")
+            return DeliveryResult(ok=False, status="protocol", answer="the answer was not the JSON of Slack's API")
         if said.get("ok") is True:
             return judged
         error = said.get("error")
@@ -118,7 +118,7 @@ def _fitting(words: str, limit: int) -> str:
     return shown
 
 
-def _line(line: Line) -> str:
+def _line(line: MessageLine) -> str:
     words = escape(wording.line_text(line))
     url = wording.safe_url(line.url)
     return f"• {words}" + (f" — <{_in_link(url)}|open>" if url else "")

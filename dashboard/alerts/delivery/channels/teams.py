@@ -11,23 +11,23 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.http import Answer
+from ..transport.http import HTTPAnswer
 from . import wording
-from .base import Delivered, Message
+from .base import DeliveryResult, Message
 from .config import Endpoint
-from .http_channel import HookChannel, HookSettings
+from .http_channel import HTTPChannel, HTTPChannelSettings
 
 SIZE_LIMIT = 27_000  # bytes of JSON; Teams refuses more than 28 KB
 _STYLES = {"critical": "attention", "warning": "warning"}
 
 
-class TeamsSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TeamsSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The URL that Teams shows for the workflow "Post to a channel when a webhook request is received"."""
 
     url: Endpoint
 
 
-class Teams(HookChannel):
+class Teams(HTTPChannel):
     """Cards in a channel of Teams."""
 
     kind = "teams"
@@ -41,14 +41,14 @@ class Teams(HookChannel):
     def build(cls, settings: TeamsSettings, *, allow_private: bool) -> Teams:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         answer, judged = self.post(payload(message), deadline)
-        if judged.ok and isinstance(answer, Answer):
+        if judged.ok and isinstance(answer, HTTPAnswer):
             return _judge_connector(answer, judged)
         return judged
 
 
-def _judge_connector(answer: Answer, judged: Delivered) -> Delivered:
+def _judge_connector(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResult:
     """The older connector answers 200 to what it failed to deliver, and tells the true status in its text."""
     said = answer.body.decode("utf-8", "replace")
     _, told, status = said.partition("returned HTTP error ")

@@ -17,9 +17,9 @@ import msgspec
 from ..transport.deadline import Deadline
 from ..transport.redaction import one_line
 from . import wording
-from .base import Delivered, Line, Message
+from .base import DeliveryResult, Message, MessageLine
 from .config import Endpoint, Secret
-from .http_channel import HookChannel, HookSettings
+from .http_channel import HTTPChannel, HTTPChannelSettings
 
 ID_HEADER = "Idempotency-Key"
 TIME_HEADER = "X-Queuedeck-Timestamp"
@@ -36,7 +36,7 @@ _OURS = frozenset(
 )
 
 
-class WebhookSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WebhookSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to post, and how the receiver knows us."""
 
     url: Endpoint
@@ -53,7 +53,7 @@ class WebhookSettings(HookSettings, frozen=True, kw_only=True, forbid_unknown_fi
         return super().problem(allow_private=allow_private)
 
 
-class Webhook(HookChannel):
+class Webhook(HTTPChannel):
     """Messages as JSON to one URL."""
 
     kind = "webhook"
@@ -69,7 +69,7 @@ class Webhook(HookChannel):
     def build(cls, settings: WebhookSettings, *, allow_private: bool) -> Webhook:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> Delivered:
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         body = msgspec.json.encode(payload(message))
         # The receiver judges by this whether the message is old; nothing of ours depends on it.
         stamp = str(int(time.time()))
@@ -107,7 +107,7 @@ def payload(message: Message) -> dict[str, Any]:
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: MessageLine) -> dict[str, Any]:
     return {name: _short(getattr(line, name)) for name in line.__struct_fields__}
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from ..transport.redaction import one_line
-from .base import Line, Message
+from .base import Message, MessageLine
 
 LINE_LIMIT = 20  # lines shown; the rest is a count
 ERROR_LIMIT = 3
@@ -72,7 +72,7 @@ def facts(message: Message) -> list[tuple[str, str]]:
     return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
 
 
-def line_text(line: Line) -> str:
+def line_text(line: MessageLine) -> str:
     """What is wrong, how bad, the threshold and since when: `mail: 1,204 jobs (threshold 1,000), since 03:12`."""
     text = line.label
     if line.value_text:
@@ -84,7 +84,7 @@ def line_text(line: Line) -> str:
     return one_line(text, 300)
 
 
-def shown_lines(message: Message) -> tuple[Line, ...]:
+def shown_lines(message: Message) -> tuple[MessageLine, ...]:
     return message.lines[: LINE_LIMIT if message.most_named is None else min(LINE_LIMIT, message.most_named)]
 
 

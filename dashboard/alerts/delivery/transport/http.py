@@ -20,7 +20,7 @@ import urllib3.connection
 import urllib3.exceptions
 
 from .... import __version__
-from ..channels.base import Delivered
+from ..channels.base import DeliveryResult
 from ..channels.config import Endpoint
 from .deadline import Deadline
 from .public_addresses import Address, AddressRefusedError, Resolver, connect, resolve
@@ -32,7 +32,7 @@ RETRY_AFTER_LIMIT_S = 86_400.0
 TRANSIENT_4XX = frozenset({408, 429})
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class HTTPAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What the server said."""
 
     status: int
@@ -72,7 +72,7 @@ class _Tls(urllib3.connection.HTTPSConnection):
         return connect(self.addresses, self.deadline)
 
 
-class Transport:
+class HTTPTransport:
     """Posts to one endpoint. Safe to use from several threads: each post has a connection of its own."""
 
     def __init__(
@@ -90,35 +90,35 @@ class Transport:
         self._resolver = resolver
         self._context = _context(ca_file) if endpoint.tls else None
 
-    def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer | Delivered:
+    def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer | DeliveryResult:
         """The answer, or, when there was none, what became of the attempt. Raises nothing that a network can cause."""
         try:
             return self._post(body, headers, deadline)
         except AddressRefusedError:
             said = "the name leads to an address that is not public; see allow_private_webhooks"
-            return Delivered(ok=False, permanent=True, status="address", answer=said)
+            return DeliveryResult(ok=False, permanent=True, status="address", answer=said)
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as exc:
             # Judged by the clock first: a connection that was cut in time breaks in many ways.
             return failure(TimeoutError() if deadline.expired else exc)
 
-    def judge(self, answer: Answer | Delivered) -> Delivered:
+    def judge(self, answer: HTTPAnswer | DeliveryResult) -> DeliveryResult:
         """What an HTTP status means for the message, as ALERTS says; for providers that say no more than that."""
-        if isinstance(answer, Delivered):
+        if isinstance(answer, DeliveryResult):
             return answer
         said = self._scrubber.clean(answer.body, cut=answer.cut or not answer.complete)
         status = str(answer.status)
         if 200 <= answer.status < 300:
             if answer.complete:
-                return Delivered(ok=True, status=status, answer=said)
+                return DeliveryResult(ok=True, status=status, answer=said)
             # The rest of the answer could still have been a refusal: a double is better than a loss.
-            return Delivered(ok=False, status="timeout", answer=f"HTTP {status}, but the answer did not end")
+            return DeliveryResult(ok=False, status="timeout", answer=f"HTTP {status}, but the answer did not end")
         if 300 <= answer.status < 400:
-            return Delivered(ok=False, permanent=True, status=status, answer="redirects are not followed")
+            return DeliveryResult(ok=False, permanent=True, status=status, answer="redirects are not followed")
         permanent = 400 <= answer.status < 500 and answer.status not in TRANSIENT_4XX
         pause_s = None if permanent else answer.retry_after_s
-        return Delivered(ok=False, permanent=permanent, status=status, answer=said, retry_after_s=pause_s)
+        return DeliveryResult(ok=False, permanent=permanent, status=status, answer=said, retry_after_s=pause_s)
 
-    def _post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+    def _post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer:
         to = self._endpoint
         addresses = resolve(to.host, to.port, deadline, allow_private=self._allow_private, resolver=self._resolver)
         connection: _Plain | _Tls
@@ -142,28 +142,28 @@ class Transport:
             connection.close()
 
 
-def failure(exc: Exception) -> Delivered:
+def failure(exc: Exception) -> DeliveryResult:
     """An attempt that got no answer, in words that repeat nothing of what was sent. Every one of them is transient."""
     cause = exc.__cause__ or exc.__context__
     known = exc if isinstance(exc, OSError) or not isinstance(cause, OSError) else cause
     if isinstance(known, ssl.SSLCertVerificationError):
-        return Delivered(ok=False, status="tls", answer=f"certificate not accepted: {known.verify_message}")
+        return DeliveryResult(ok=False, status="tls", answer=f"certificate not accepted: {known.verify_message}")
     if isinstance(known, ssl.SSLError):
-        return Delivered(ok=False, status="tls", answer="TLS could not be agreed on")
+        return DeliveryResult(ok=False, status="tls", answer="TLS could not be agreed on")
     if isinstance(known, TimeoutError | urllib3.exceptions.TimeoutError):
-        return Delivered(ok=False, status="timeout", answer="no complete answer in time")
+        return DeliveryResult(ok=False, status="timeout", answer="no complete answer in time")
     if isinstance(known, socket.gaierror):
-        return Delivered(ok=False, status="dns", answer=f"the name was not found: {known.strerror}")
+        return DeliveryResult(ok=False, status="dns", answer=f"the name was not found: {known.strerror}")
     if isinstance(known, ConnectionRefusedError):
-        return Delivered(ok=False, status="refused", answer="connection refused")
+        return DeliveryResult(ok=False, status="refused", answer="connection refused")
     if isinstance(known, ConnectionError):
-        return Delivered(ok=False, status="reset", answer="the connection broke before an answer came")
+        return DeliveryResult(ok=False, status="reset", answer="the connection broke before an answer came")
     if isinstance(known, OSError):
-        return Delivered(ok=False, status="refused", answer=known.strerror or "the network gave no way there")
-    return Delivered(ok=False, status="protocol", answer="the answer was not HTTP")
+        return DeliveryResult(ok=False, status="refused", answer=known.strerror or "the network gave no way there")
+    return DeliveryResult(ok=False, status="protocol", answer="the answer was not HTTP")
 
 
-def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> Answer:
+def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:
     """The answer with what of its body came in time. A body that breaks off does not undo the status."""
     parts: list[bytes] = []
     size, complete = 0, True
@@ -177,7 +177,7 @@ def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> Answer:
     except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError):
         complete = False
     body = b"".join(parts)
-    return Answer(
+    return HTTPAnswer(
         status=response.status,
         body=body[:ANSWER_LIMIT],
         cut=size > ANSWER_LIMIT,

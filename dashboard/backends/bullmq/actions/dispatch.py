@@ -19,7 +19,18 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ....model import QueueRef, Schedule, State
 from ....sources.source import Argument, Reply, Source, raw_bytes
-from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Action, Kept, Outcome, Pick, Wishes, back_before
+from ...actions import (
+    BACK,
+    BACK_KEPT_S,
+    MAX_KEPT_BYTES,
+    Action,
+    ActionOptions,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+    back_before,
+)
 from ...bounded_reads import short_fields
 from ...list_positions import locate
 from ...payloads.decoding import loads, printable, written
@@ -90,7 +101,7 @@ _OWN_OPTIONS = frozenset(
 _SET_WORDS = {State.DEAD: "failed", State.COMPLETED: "completed", State.SCHEDULED: "delayed"}
 
 
-class _Place(NamedTuple):
+class _WaitPosition(NamedTuple):
     """Where a waiting job stands: its list; the id that runs before it, b"" for none; 1 = next to run."""
 
     native: str
@@ -98,10 +109,10 @@ class _Place(NamedTuple):
     place: int
 
 
-NOWHERE = _Place("", b"", 0)
+NOWHERE = _WaitPosition("", b"", 0)
 
 
-class _Blob(msgspec.Struct, array_like=True, frozen=True):
+class _JobDump(msgspec.Struct, array_like=True, frozen=True):
     """All of a deleted job, as take.lua told it."""
 
     native: bytes
@@ -124,8 +135,8 @@ def _script(name: str) -> str:
 
 
 def act(
-    source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[Pick], wishes: Wishes
-) -> list[Acted]:
+    source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[JobRef], wishes: ActionOptions
+) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
         return _copy(source, ref, picked, wishes)
@@ -147,29 +158,31 @@ def act(
     return _outcomes([pick.id for pick in picked], reply)
 
 
-def _shift(source: Source, ref: QueueRef, picked: Sequence[Pick], target: str) -> list[Acted]:
+def _shift(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str) -> list[ActionResult]:
     """Move waiting jobs to another queue. Of two queues with one name, that of a prefix is told with it."""
     prefix = ref.key.rpartition(":")[0]
     other = target if ":" in target else f"{prefix}:{target}"
     if not target or target == "*":
         why = "no queue was named to which it should go"
-        return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
+        return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
     base = f"{ref.key}:"
     arguments: list[Argument] = [base, _raw(f"{other}:"), SEARCHED, *(_raw(pick.id) for pick in picked)]
     replies = _run(source, "shift", [_raw(base + pick.id) for pick in picked], arguments)
     if isinstance(replies, ResponseError):
         return _outcomes([pick.id for pick in picked], replies)
     return [
-        Acted(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+        ActionResult(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
         if isinstance(reply, list)
-        else Acted(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
+        else ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
         if reply == b"far"
         else _outcomes([pick.id], [reply])[0]
         for pick, reply in zip(picked, replies, strict=True)
     ]
 
 
-def take(source: Source, ref: QueueRef, state: State | None, picked: Sequence[Pick]) -> list[Kept | Acted]:
+def take(
+    source: Source, ref: QueueRef, state: State | None, picked: Sequence[JobRef]
+) -> list[JobBackup | ActionResult]:
     """As the contract says; with state None those that stand in no list.
 
     Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists.
@@ -198,42 +211,44 @@ def take(source: Source, ref: QueueRef, state: State | None, picked: Sequence[Pi
 
 def _places(
     source: Source, ref: QueueRef, state: State | None, ids: Sequence[str]
-) -> tuple[dict[str, _Place], str | None]:
+) -> tuple[dict[str, _WaitPosition], str | None]:
     """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
     was looked through). No look at what stands in sorted sets."""
-    found: dict[str, _Place] = {}
+    found: dict[str, _WaitPosition] = {}
     why: str | None = None
     whole = True
     for entry in keys.BY_STATE[state] if state is not None else ():
         left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
         if left:
             there = locate(source, f"{ref.key}:{entry.native}", left, served_last=True)
-            found |= {job_id: _Place(entry.native, place.after, place.behind + 1) for job_id, place in there.items()}
+            found |= {
+                job_id: _WaitPosition(entry.native, place.after, place.behind + 1) for job_id, place in there.items()
+            }
             if whole:
                 why, whole = there.why, there.whole
     return found, why
 
 
-def _kept(pick: Pick, reply: Reply, why: str | None) -> Kept | Acted:
+def _kept(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
     if reply == LATER:
         why = "these jobs are too large to be taken at once: take fewer"
-        return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+        return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return _outcomes([pick.id], [reply], changed=why)[0]
     native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
     token = secrets.token_bytes(9)
-    blob = _Blob(
+    blob = _JobDump(
         native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
     )
     whole = msgspec.msgpack.encode(blob)
     # What is too large is deleted by its place alone; the stamp then carries that place.
     stamp = f"{native.decode()} {score.decode()}"
-    return Kept(
+    return JobBackup(
         id=pick.id, stamp=stamp, blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None, size_bytes=int(size)
     )
 
 
-def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Kept]) -> list[Acted]:
+def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says; with state None those that stand in no list.
 
     Cost: 1 round trip for each 2 MiB; more where a list of waiting jobs moved on since they were taken.
@@ -243,7 +258,7 @@ def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Ke
     natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
     lists = {entry.native for entry in (keys.BY_STATE[state] if state is not None else ()) if entry.kind == "list"}
     listed = [job.id for job in kept if natives[job.id][0] in lists]
-    places = {each: _Place(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
+    places = {each: _WaitPosition(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
     why: str | None = None
     if any(not place.place for place in places.values()):
         places, why = _places(source, ref, state, listed)
@@ -278,13 +293,13 @@ def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Ke
         if reply != LOST:
             acted += _outcomes([job.id], [reply])
         elif job.id in blobs and not any(blobs[job.id].dumps):
-            acted.append(Acted(id=job.id, outcome=Outcome.GONE))
+            acted.append(ActionResult(id=job.id, outcome=Outcome.GONE))
         else:
-            acted.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail=why))
+            acted.append(ActionResult(id=job.id, outcome=Outcome.CHANGED, detail=why))
     return acted
 
 
-def _portions(kept: Sequence[Kept], numbers: Sequence[int]) -> Iterator[list[int]]:
+def _portions(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
     """`numbers` of jobs in runs of which one script can look at all that they hold."""
     part: list[int] = []
     size = 0
@@ -298,7 +313,7 @@ def _portions(kept: Sequence[Kept], numbers: Sequence[int]) -> Iterator[list[int
         yield part
 
 
-def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+def restore(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says: those that were next to run first, so that each finds the one before it.
 
     Cost: 1 round trip; more for jobs that stood far from both ends of a long list.
@@ -306,7 +321,7 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
     base = f"{ref.key}:"
     left = [(job, blob) for job in kept if (blob := _blob(job)) is not None and len(blob.dumps) == 6]
     left.sort(key=lambda pair: pair[1].place)
-    done: dict[str, Acted] = {}
+    done: dict[str, ActionResult] = {}
     while left:
         arguments: list[Argument] = [base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
@@ -321,50 +336,50 @@ def restore(source: Source, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
             elif reply != LATER:
                 done[job.id] = _outcomes([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
-    lost = Acted(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
+    lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
     return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
 
 
-def _blob(job: Kept) -> _Blob | None:
+def _blob(job: JobBackup) -> _JobDump | None:
     if job.blob is None:
         return None
     try:
-        return msgspec.msgpack.decode(job.blob, type=_Blob)
+        return msgspec.msgpack.decode(job.blob, type=_JobDump)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
 
 
-def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+def _copy(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
     """New jobs made from others; what they were made from stays. What is masked in a new payload is as one read of the
     old job tells it."""
     try:
         edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
     except InvalidPayload as exc:
-        return [Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
+        return [ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
     limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
     hashes, _ = without_lua.fields(source, [_raw(base + pick.id) for pick in picked], limits)
-    answers: dict[str, Acted] = {}
+    answers: dict[str, ActionResult] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
     for pick, fields in zip(picked, hashes, strict=True):
         if not isinstance(fields, list) or all(value is None for value in fields):
-            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.GONE)
+            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
             why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
-            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
         name, data, raw_options, priority, _ = fields
         options = _copied_options(raw_options)
         if options is None:
-            answers[pick.id] = Acted(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
+            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
             continue
         if wishes.payload is not None:
             try:
                 data = written(with_originals(edited, data, "data")).encode("utf-8")
             except InvalidPayload as exc:
-                answers[pick.id] = Acted(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
+                answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
                 continue
         arguments += [name or NO_NAME, data or b"{}", options, keys.whole(priority) or 0]
         made.append(pick.id)
@@ -377,7 +392,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[Pick], wishes: Wishes)
                 answers[job_id] = (
                     _outcomes([job_id], new)[0]
                     if isinstance(new, list)
-                    else Acted(id=job_id, outcome=Outcome.DONE, new_id=_text(new))
+                    else ActionResult(id=job_id, outcome=Outcome.DONE, new_id=_text(new))
                 )
     return [answers[pick.id] for pick in picked]
 
@@ -393,24 +408,24 @@ def _copied_options(raw: bytes | None) -> str | None:
     return written({name: value for name, value in options.items() if name not in _OWN_OPTIONS}, compact=True)
 
 
-def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
+def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     """As the contract says. Cost: 1 round trip a step."""
     base = f"{ref.key}:"
     if action is Action.OBLITERATE:
         reply = _run(source, "obliterate", [f"{base}meta"], [base, OBLITERATE_STEP])
         if reply == b"more":
-            return Acted(id=ref.name, outcome=Outcome.DONE, more=True)
+            return ActionResult(id=ref.name, outcome=Outcome.DONE, more=True)
         return _outcomes([ref.name], [reply])[0]
     reply = _run(source, "pause", [f"{base}meta"], [base, action.value, MOVED_AT_ONCE])
     if isinstance(reply, int):
-        return Acted(id=ref.name, outcome=Outcome.DONE, more=reply > 0)
+        return ActionResult(id=ref.name, outcome=Outcome.DONE, more=reply > 0)
     return _outcomes([ref.name], [reply])[0]
 
 
-def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
+def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
     """As the contract says. Cost: 1 round trip, 2 to run it once; 4 where its job alone tells what to run."""
     if schedule.ref is None:
-        return Acted(id=schedule.id, outcome=Outcome.GONE)
+        return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
     old = parse(schedule.id)
     runs = [_raw(start) for start in old.jobs] if old else []
@@ -419,15 +434,15 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
         return _outcomes([schedule.id], [reply])[0]
     fields = _template(source, base, schedule.id, runs)
     if isinstance(fields, str):
-        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
+        return ActionResult(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
     options = _copied_options(fields[2])
     if options is None:
-        return Acted(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
+        return ActionResult(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
     priority = json.loads(options).get("priority")
     arguments = [base, int(source.now_s() * 1000), fields[0], fields[1] or b"{}", options]
     reply = _run(source, "add", [f"{base}id"], [*arguments, priority if type(priority) is int else 0])
     if isinstance(reply, list) and isinstance(reply[0], bytes):
-        return Acted(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+        return ActionResult(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
     return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
 
 
@@ -458,14 +473,14 @@ def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: 
     return reply
 
 
-def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[Acted]:
+def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[ActionResult]:
     """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
     if isinstance(replies, NoPermissionError):
         why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
-        return [Acted(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
+        return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
         return [
-            Acted(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
+            ActionResult(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
             for each in ids
         ]
     answers = []
@@ -475,18 +490,18 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
             continue
         word = _text(reply)
         if word.startswith(NOT_SUPPORTED):
-            answers.append(Acted(id=each, outcome=Outcome.UNSUPPORTED, detail=printable(word, 300)))
+            answers.append(ActionResult(id=each, outcome=Outcome.UNSUPPORTED, detail=printable(word, 300)))
             continue
         known = word in ("done", "gone", "changed")
         answers.append(
-            Acted(id=each, outcome=Outcome(word), detail=changed if word == "changed" else None)
+            ActionResult(id=each, outcome=Outcome(word), detail=changed if word == "changed" else None)
             if known
-            else Acted(id=each, outcome=Outcome.REFUSED, detail=word)
+            else ActionResult(id=each, outcome=Outcome.REFUSED, detail=word)
         )
     return answers
 
 
-def _ids(picked: Sequence[Pick]) -> list[Argument]:
+def _ids(picked: Sequence[JobRef]) -> list[Argument]:
     return [_raw(pick.id) for pick in picked]
 
 

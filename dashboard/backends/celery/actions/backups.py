@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class KeptRecord(msgspec.Struct, frozen=True, tag="record", forbid_unknown_fields=True):
+class RecordBackup(msgspec.Struct, frozen=True, tag="record", forbid_unknown_fields=True):
     """A result record under its `key`; `until_ms` = when it would have expired, ms since 1970, None = never."""
 
     key: bytes
@@ -13,7 +13,7 @@ class KeptRecord(msgspec.Struct, frozen=True, tag="record", forbid_unknown_field
     until_ms: int | None
 
 
-class KeptMessage(msgspec.Struct, frozen=True, tag="message", forbid_unknown_fields=True):
+class MessageBackup(msgspec.Struct, frozen=True, tag="message", forbid_unknown_fields=True):
     """A waiting message: `step` of the queue's lists, how many stood `before` it, the `note` of its deletion."""
 
     raw: bytes
@@ -23,20 +23,20 @@ class KeptMessage(msgspec.Struct, frozen=True, tag="message", forbid_unknown_fie
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(KeptRecord | KeptMessage)
+_decoder = msgspec.msgpack.Decoder(RecordBackup | MessageBackup)
 
 
-def packed(kept: KeptRecord | KeptMessage) -> bytes:
+def packed(kept: RecordBackup | MessageBackup) -> bytes:
     """The blob of a Kept."""
     return _encoder.encode(kept)
 
 
-def unpacked(blob: bytes | None) -> KeptRecord | KeptMessage | None:
+def unpacked(blob: bytes | None) -> RecordBackup | MessageBackup | None:
     """What is in the blob of a Kept; None where nothing was kept or it is none of ours."""
     if blob is None:
         return None
     try:
-        kept: KeptRecord | KeptMessage = _decoder.decode(blob)
+        kept: RecordBackup | MessageBackup = _decoder.decode(blob)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return kept

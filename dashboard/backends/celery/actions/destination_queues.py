@@ -9,10 +9,10 @@ from ...payloads.decoding import printable
 from .. import keys
 
 
-class Targets:
+class DestinationQueues:
     """The queues beside one place, under its prefix, as far as they were asked for."""
 
-    def __init__(self, broker: Source, own: Source | None, name: str, place: keys.Place) -> None:
+    def __init__(self, broker: Source, own: Source | None, name: str, place: keys.QueueLocation) -> None:
         self._broker = broker
         self._own = own
         self._name = name
@@ -27,7 +27,7 @@ class Targets:
         names = sorted(queues)
         asked = self._broker.batch(
             [
-                ("EXISTS", self._binding(name), *keys.Place(self._prefix, name, self._separator).lists())
+                ("EXISTS", self._binding(name), *keys.QueueLocation(self._prefix, name, self._separator).lists())
                 for name in names
             ]
         )
@@ -37,10 +37,10 @@ class Targets:
             self._there[name] = (isinstance(exists, int) and exists > 0) or name in self._separators
             self._elsewhere[name] = any(place.queue == name and not self._ours(place) for place in known)
 
-    def _ours(self, place: keys.Place) -> bool:
+    def _ours(self, place: keys.QueueLocation) -> bool:
         return place.prefix == self._prefix
 
-    def _seen(self) -> set[keys.Place]:
+    def _seen(self) -> set[keys.QueueLocation]:
         """The queues that the last searches found, whatever exchange leads to them."""
         reply = self._own.batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
         return {keys.place_of(raw) for raw in reply} if isinstance(reply, list | set) else set()
@@ -64,8 +64,8 @@ class Targets:
         return self.lists(queue)[0]
 
     def lists(self, queue: str) -> list[bytes]:
-        """The lists of a queue's messages, as `Place.lists`."""
-        return keys.Place(self._prefix, queue, self._separators.get(queue, self._separator)).lists()
+        """The lists of a queue's messages, as `QueueLocation.lists`."""
+        return keys.QueueLocation(self._prefix, queue, self._separators.get(queue, self._separator)).lists()
 
     def _binding(self, queue: str) -> bytes:
         return raw_bytes(f"{self._prefix}{keys.BINDING}{queue}")

@@ -9,35 +9,37 @@ from collections.abc import Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import Acted, Action, Kept, Pick, Wishes
+from ...actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ...lua_reads import Scripts
 from ...payloads.editing import InvalidPayload
 from .. import keys, message_lookup
-from ..message_lookup import Found
+from ..message_lookup import LocatedMessage
 from . import duplicate
-from .queued import Waiting
-from .result_deletion import Records
-from .result_retry import Resending, edited_call
+from .queued import QueuedActions
+from .result_deletion import ResultDeletion
+from .result_retry import ResultRetry, edited_call
 from .scripts import invalid
-from .unacked import Taken
+from .unacked import UnackedActions
 
 
-class Acting:
+class JobActions:
     """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
 
     def __init__(
-        self, broker: Source, scripts: Scripts, results: Source, own: Source | None, name: str, names: keys.Unacked
+        self, broker: Source, scripts: Scripts, results: Source, own: Source | None, name: str, names: keys.UnackedKeys
     ) -> None:
         self._broker = broker
         self._scripts = scripts
         self._names = names
         self._name = name
-        self._resending = Resending(broker, results, own, name)
-        self._records = Records(results, own, name)
-        self._waiting = Waiting(broker, scripts, own, name)
-        self._taken = Taken(broker, scripts, names)
+        self._resending = ResultRetry(broker, results, own, name)
+        self._records = ResultDeletion(results, own, name)
+        self._waiting = QueuedActions(broker, scripts, own, name)
+        self._taken = UnackedActions(broker, scripts, names)
 
-    def act(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+    def act(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
+    ) -> list[ActionResult]:
         """As `Backend.act`, for an action that is offered in that state."""
         if action is Action.EDIT:
             try:
@@ -58,28 +60,28 @@ class Acting:
             return self._taken.promote(ref, state, picks)
         return self._taken.cancel(ref, state, picks)
 
-    def _find(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
+    def _find(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[LocatedMessage | ActionResult]:
         place = keys.place(ref)
         if state is State.WAITING and not ref.shared:
             return message_lookup.waiting(self._broker, self._scripts, place, picks)
         return message_lookup.unacknowledged(self._broker, self._scripts, self._names, place.prefix, picks)
 
-    def _revoke(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+    def _revoke(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
         return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As `Backend.take`."""
         if state is State.WAITING:
             return self._waiting.take(ref, picks)
         return self._records.take(keys.place(ref).prefix, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """As `Backend.delete`."""
         if state is State.WAITING:
             return self._waiting.delete(ref, kept)
         return self._records.delete(keys.place(ref).prefix, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """As `Backend.restore`."""
         if state is State.WAITING:
             return self._waiting.restore(ref, kept)

@@ -11,12 +11,12 @@ from typing import Any
 
 from ....model import QueueRef
 from ....sources.source import Source
-from ...actions import Acted, Action, Wishes
+from ...actions import Action, ActionOptions, ActionResult
 from ...payloads.editing import InvalidPayload
 from .. import keys, protocol
 from ..job_decoding import call_of, decode, headers_of, taken
-from ..message_lookup import Found
-from ..routes import UNROUTED, Routes
+from ..message_lookup import LocatedMessage
+from ..routes import UNROUTED, QueueRoutes
 from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded
 from .scripts import acted, ask, invalid, portions, refused
 
@@ -27,20 +27,25 @@ CHORD = "it is part of a group or chord, which would count it twice"
 
 
 def copy(
-    broker: Source, name: str, ref: QueueRef, action: Action, found: Sequence[Found | Acted], wishes: Wishes
-) -> list[Acted]:
+    broker: Source,
+    name: str,
+    ref: QueueRef,
+    action: Action,
+    found: Sequence[LocatedMessage | ActionResult],
+    wishes: ActionOptions,
+) -> list[ActionResult]:
     """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT, 1 for routes."""
     place = keys.place(ref)
     edited = edited_call(wishes.payload) if action is Action.EDIT else None
-    answers: dict[int, Acted] = {}
-    work: list[tuple[int, Found, bytes, bytes, str]] = []
-    routes = Routes(broker, place.prefix)
-    routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, Found) and one.tag)
+    answers: dict[int, ActionResult] = {}
+    work: list[tuple[int, LocatedMessage, bytes, bytes, str]] = []
+    routes = QueueRoutes(broker, place.prefix)
+    routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, LocatedMessage) and one.tag)
     for n, one in enumerate(found):
-        plan = one if isinstance(one, Acted) else _plan(place, one, edited, routes, broker.now_s())
-        if isinstance(plan, Acted):
+        plan = one if isinstance(one, ActionResult) else _plan(place, one, edited, routes, broker.now_s())
+        if isinstance(plan, ActionResult):
             answers[n] = plan
-        elif isinstance(one, Found):
+        elif isinstance(one, LocatedMessage):
             work.append((n, one, *plan))
     for portion in portions(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
         names: list[bytes] = []
@@ -58,8 +63,8 @@ def copy(
 
 
 def _plan(
-    place: keys.Place, one: Found, edited: dict[str, Any] | None, routes: Routes, now: float
-) -> tuple[bytes, bytes, str] | Acted:
+    place: keys.QueueLocation, one: LocatedMessage, edited: dict[str, Any] | None, routes: QueueRoutes, now: float
+) -> tuple[bytes, bytes, str] | ActionResult:
     """(list, message, new id) of a copy."""
     if one.tag:
         message, route = taken(one.raw)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 from ....model import QueueRef
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, Wishes, back_before
+from ...actions import MAX_KEPT_BYTES, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, back_before
 from ...lua_reads import Scripts
 from .. import keys, message_lookup, protocol
 from ..job_decoding import decode, headers_of, words
-from ..message_lookup import Found
-from .backups import KeptMessage, packed, unpacked
-from .destination_queues import Targets
+from ..message_lookup import LocatedMessage
+from .backups import MessageBackup, packed, unpacked
+from .destination_queues import DestinationQueues
 from .duplicate import UNREAD
 from .scripts import acted, ask, portions, refused
 
@@ -36,7 +36,7 @@ NO_MESSAGE = "it is no Celery message; it can only be deleted"
 NOT_TIMED = "it has no set time: it waits its turn"
 
 
-class Waiting:
+class QueuedActions:
     """Acts on the waiting messages of one source."""
 
     def __init__(self, broker: Source, scripts: Scripts, own: Source | None, name: str) -> None:
@@ -45,15 +45,15 @@ class Waiting:
         self._own = own
         self._name = name
 
-    def take(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Messages to be kept; read and not changed."""
         found = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks)
-        return [_kept(one) if isinstance(one, Found) else one for one in found]
+        return [_kept(one) if isinstance(one, LocatedMessage) else one for one in found]
 
-    def delete(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Take messages out of their lists. One that was not kept (too large) is found again by its stamp."""
         lists = keys.place(ref).lists()
-        answers: dict[int, Acted] = {}
+        answers: dict[int, ActionResult] = {}
         places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
         for look in range(LOOKS):
             left = [n for n in range(len(kept)) if n not in answers]
@@ -81,32 +81,34 @@ class Waiting:
     def _look(
         self,
         ref: QueueRef,
-        kept: Sequence[Kept],
+        kept: Sequence[JobBackup],
         asked: Sequence[int],
-        places: dict[int, KeptMessage],
-        answers: dict[int, Acted],
+        places: dict[int, MessageBackup],
+        answers: dict[int, ActionResult],
     ) -> None:
         """Look for messages where they stand now: into `places`, or why not into `answers`."""
-        picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
+        picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
         for n, found in zip(
             asked,
             message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks) if picks else (),
             strict=True,
         ):
             before = places.get(n)
-            if isinstance(found, Acted):
+            if isinstance(found, ActionResult):
                 answers[n] = found
             elif before is not None and before.raw != found.raw:
-                answers[n] = Acted(id=kept[n].id, outcome=Outcome.CHANGED, detail="its message is another one by now")
+                answers[n] = ActionResult(
+                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message is another one by now"
+                )
             else:
                 note = before.note if before is not None else uuid.uuid4().hex
-                places[n] = KeptMessage(raw=found.raw, step=found.step, before=found.before, note=note)
+                places[n] = MessageBackup(raw=found.raw, step=found.step, before=found.before, note=note)
 
-    def restore(self, ref: QueueRef, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put deleted messages back where they stood, as far as those before them are still there; each once."""
         lists = keys.place(ref).lists()
         places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
-        answers: dict[int, Acted] = {}
+        answers: dict[int, ActionResult] = {}
         order = sorted(places, key=lambda n: (places[n].step, places[n].before))
         for portion in portions(((n, PLACE_KEPT_UP_TO) for n in order), most=JOBS_PER_SCRIPT, cost=STEPS_PER_SCRIPT):
             arguments: list[bytes | str | int] = [PLACE_KEPT_UP_TO]
@@ -119,11 +121,11 @@ class Waiting:
                     answers[n] = back_before(kept[n].id)
         return [answers.get(n) or refused(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
 
-    def move(self, ref: QueueRef, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+    def move(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
         """Put messages last in line of another queue, in their priority. Asked again, they are gone from here."""
         place = keys.place(ref)
         target = wishes.target or ""
-        targets = Targets(self._broker, self._own, self._name, place)
+        targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({target} if target else ())
         if target in ("", place.queue):
             return [refused(pick.id, "it is to be moved to no other queue") for pick in picks]
@@ -131,7 +133,7 @@ class Waiting:
             return [refused(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks]
         lists = targets.lists(target)
 
-        def moved(one: Found) -> tuple[bytes, bytes] | str:
+        def moved(one: LocatedMessage) -> tuple[bytes, bytes] | str:
             message = decode(one.raw)
             if not headers_of(message) or message is None:
                 return NO_MESSAGE
@@ -139,11 +141,11 @@ class Waiting:
 
         return self._replace(ref, picks, "LPUSH", moved)
 
-    def promote(self, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+    def promote(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Make messages due that have a set time, and next to run."""
         lists = keys.place(ref).lists()
 
-        def due(one: Found) -> tuple[bytes, bytes] | str:
+        def due(one: LocatedMessage) -> tuple[bytes, bytes] | str:
             message = decode(one.raw)
             if not headers_of(message) or message is None:
                 return NO_MESSAGE
@@ -155,17 +157,21 @@ class Waiting:
         return self._replace(ref, picks, "RPUSH", due)
 
     def _replace(
-        self, ref: QueueRef, picks: Sequence[Pick], push: str, becomes: Callable[[Found], tuple[bytes, bytes] | str]
-    ) -> list[Acted]:
-        answers: dict[int, Acted] = {}
+        self,
+        ref: QueueRef,
+        picks: Sequence[JobRef],
+        push: str,
+        becomes: Callable[[LocatedMessage], tuple[bytes, bytes] | str],
+    ) -> list[ActionResult]:
+        answers: dict[int, ActionResult] = {}
         for _ in range(LOOKS):
             left = [n for n in range(len(picks)) if n not in answers]
             if not left:
                 break
-            work: list[tuple[int, Found, bytes, bytes]] = []
+            work: list[tuple[int, LocatedMessage, bytes, bytes]] = []
             looked = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), [picks[n] for n in left])
             for n, one in zip(left, looked, strict=True):
-                if isinstance(one, Acted):
+                if isinstance(one, ActionResult):
                     answers[n] = one
                     continue
                 what = becomes(one)
@@ -179,10 +185,10 @@ class Waiting:
         return [answers.get(n) or _moved_on(pick.id) for n, pick in enumerate(picks)]
 
     def _replaced(
-        self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, Found, bytes, bytes]]
-    ) -> dict[int, Acted]:
+        self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, LocatedMessage, bytes, bytes]]
+    ) -> dict[int, ActionResult]:
         """What came of each but those that are not where they were seen any more."""
-        answers: dict[int, Acted] = {}
+        answers: dict[int, ActionResult] = {}
         moved: Counter[bytes] = Counter()  # list -> how much further from its end the rest stands than it was seen
         for portion in portions(
             ((job, len(job[1].raw) + len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
@@ -204,19 +210,19 @@ class Waiting:
         return answers
 
 
-def _moved_on(job_id: str) -> Acted:
-    return Acted(id=job_id, outcome=Outcome.CHANGED, detail="its queue moves on too fast: look again")
+def _moved_on(job_id: str) -> ActionResult:
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="its queue moves on too fast: look again")
 
 
-def _to_keep(one: Found) -> KeptMessage:
-    return KeptMessage(raw=one.raw, step=one.step, before=one.before, note=uuid.uuid4().hex)
+def _to_keep(one: LocatedMessage) -> MessageBackup:
+    return MessageBackup(raw=one.raw, step=one.step, before=one.before, note=uuid.uuid4().hex)
 
 
-def _kept(one: Found) -> Kept:
+def _kept(one: LocatedMessage) -> JobBackup:
     message = _to_keep(one)
     small = one.size <= MAX_KEPT_BYTES
     headers = headers_of(decode(one.raw)) if small else {}
-    return Kept(
+    return JobBackup(
         id=one.pick.id,
         stamp=one.pick.stamp,
         blob=packed(message) if small else None,
@@ -225,7 +231,7 @@ def _kept(one: Found) -> Kept:
     )
 
 
-def _message(job: Kept) -> KeptMessage | None:
+def _message(job: JobBackup) -> MessageBackup | None:
     found = unpacked(job.blob)
-    valid = isinstance(found, KeptMessage) and 0 <= found.step <= len(keys.STEPS) and found.before >= 0
-    return found if isinstance(found, KeptMessage) and valid else None
+    valid = isinstance(found, MessageBackup) and 0 <= found.step <= len(keys.STEPS) and found.before >= 0
+    return found if isinstance(found, MessageBackup) and valid else None

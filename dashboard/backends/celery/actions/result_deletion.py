@@ -8,13 +8,13 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
 from .. import keys
 from ..job_decoding import when
 from ..results.decoding import outline, whole
 from ..results.index import index_key
-from ..results.record import BEGINNING, Home, Read, as_read, home_of, read, unlist
-from .backups import KeptRecord, packed, unpacked
+from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read, unlist
+from .backups import RecordBackup, packed, unpacked
 from .scripts import acted, ask, portions, reason, refused
 
 # What one script may be given, so that it takes about a millisecond.
@@ -22,7 +22,7 @@ JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
 LEAST_LEFT_MS = 3_600_000
 
 
-class Records:
+class ResultDeletion:
     """Deletes and restores the records of one source."""
 
     def __init__(self, results: Source, own: Source | None, name: str) -> None:
@@ -30,26 +30,26 @@ class Records:
         self._own = own
         self._name = name
 
-    def _home(self, prefix: str) -> Home:
+    def _home(self, prefix: str) -> ResultsLocation:
         return home_of(self._own, self._name, prefix)
 
-    def take(self, prefix: str, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+    def take(self, prefix: str, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Records to be kept. Cost: 3 round trips."""
         found = read(self._results, self._home(prefix), state, picks)
-        return [self._kept(one) if isinstance(one, Read) else one for one in found]
+        return [self._kept(one) if isinstance(one, ReadRecord) else one for one in found]
 
-    def _kept(self, one: Read) -> Kept:
+    def _kept(self, one: ReadRecord) -> JobBackup:
         pick = one.pick
         until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
-        return Kept(
+        return JobBackup(
             id=pick.id,
             stamp=pick.stamp,
-            blob=None if one.raw is None else packed(KeptRecord(key=one.key, raw=one.raw, until_ms=until_ms)),
+            blob=None if one.raw is None else packed(RecordBackup(key=one.key, raw=one.raw, until_ms=until_ms)),
             size_bytes=one.size,
             name=one.name,
         )
 
-    def delete(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def delete(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
 
         As many more as `read` where some were too large to be kept.
@@ -57,14 +57,14 @@ class Records:
         home = self._home(prefix)
         found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
         large = [n for n in range(len(kept)) if n not in found]
-        picks = [Pick(id=kept[n].id, stamp=kept[n].stamp) for n in large]
+        picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in large]
         again = dict(zip(large, read(self._results, home, state, picks) if picks else [], strict=True))
-        answers: dict[int, Acted] = {n: one for n, one in again.items() if isinstance(one, Acted)}
+        answers: dict[int, ActionResult] = {n: one for n, one in again.items() if isinstance(one, ActionResult)}
         work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
         for n, job in enumerate(kept):
             if n in found:
                 work.append(((n, found[n].key, as_read(found[n].raw)), job.size_bytes))
-            elif isinstance(large_one := again[n], Read):
+            elif isinstance(large_one := again[n], ReadRecord):
                 begins = self._results.batch([("GETRANGE", large_one.key, 0, BEGINNING - 1)])[0]
                 seen = (job.size_bytes, begins if isinstance(begins, bytes) else b"", 0, "")
                 work.append(((n, large_one.key, seen), job.size_bytes))
@@ -80,7 +80,7 @@ class Records:
         unlist(self._own, self._name, prefix, state, gone)
         return [answers[n] for n in range(len(kept))]
 
-    def restore(self, prefix: str, state: State, kept: Sequence[Kept]) -> list[Acted]:
+    def restore(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put records back, to live as long as was left, but for an hour at least. Cost: at most 4 round trips."""
         home = self._home(prefix)
         found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
@@ -103,9 +103,11 @@ class Records:
             elif isinstance(reply, ResponseError):
                 answers.append(refused(job.id, reason(reply)))
             elif reply is None and n not in same:
-                answers.append(Acted(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again"))
+                answers.append(
+                    ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again")
+                )
             else:
-                answers.append(Acted(id=job.id, outcome=Outcome.DONE))
+                answers.append(ActionResult(id=job.id, outcome=Outcome.DONE))
                 listed[keys.member_of(found[n].key)] = _score(found[n].raw, now)
         if listed and self._own is not None:
             pairs = [part for member, score in listed.items() for part in (repr(score), member)]
@@ -113,11 +115,11 @@ class Records:
         return answers
 
 
-def _record(home: Home, job: Kept) -> KeptRecord | None:
+def _record(home: ResultsLocation, job: JobBackup) -> RecordBackup | None:
     """The record in a Kept; None where there is none, or one that is no record of this job."""
     found = unpacked(job.blob)
-    fits = isinstance(found, KeptRecord) and found.key in home.keys(job.id)
-    return found if isinstance(found, KeptRecord) and fits else None
+    fits = isinstance(found, RecordBackup) and found.key in home.keys(job.id)
+    return found if isinstance(found, RecordBackup) and fits else None
 
 
 def _score(raw: bytes, now: float) -> float:

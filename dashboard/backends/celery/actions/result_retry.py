@@ -21,14 +21,14 @@ import msgspec
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, Acted, Action, Outcome, Pick, Wishes
+from ...actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...payloads.decoding import printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, protocol
 from ..job_decoding import arguments_of
 from ..results.decoding import whole
-from ..results.record import Read, as_read, home_of, read, stamp_of, unlist
-from .destination_queues import Targets
+from ..results.record import ReadRecord, as_read, home_of, read, stamp_of, unlist
+from .destination_queues import DestinationQueues
 from .scripts import acted, ask, invalid, portions, refused
 
 # What one script may be given, so that it takes a millisecond or two.
@@ -44,10 +44,10 @@ NO_QUEUE = "its record does not name its queue; with result_extended = True in t
 TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES:,} bytes; run it again from the app"
 
 
-class Sending(msgspec.Struct):
+class GuardedMessage(msgspec.Struct):
     """One message about to be sent, and what guards it."""
 
-    read: Read
+    read: ReadRecord
     new_id: str
     target: bytes
     message: bytes
@@ -56,7 +56,7 @@ class Sending(msgspec.Struct):
     begins: bytes = b""
 
 
-class Resending:
+class ResultRetry:
     """Sends anew what the records of one source tell."""
 
     def __init__(self, broker: Source, results: Source, own: Source | None, name: str) -> None:
@@ -66,32 +66,34 @@ class Resending:
         self._name = name
         self._together = broker is results
 
-    def resend(self, ref: QueueRef, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes) -> list[Acted]:
+    def resend(
+        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
+    ) -> list[ActionResult]:
         """RETRY, DUPLICATE or EDIT. Cost: 5 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
         place = keys.place(ref)
         found = read(self._results, home_of(self._own, self._name, place.prefix), state, picks)
-        targets = Targets(self._broker, self._own, self._name, place)
-        targets.look_up({str(one.record.queue) for one in found if isinstance(one, Read) and one.record})
+        targets = DestinationQueues(self._broker, self._own, self._name, place)
+        targets.look_up({str(one.record.queue) for one in found if isinstance(one, ReadRecord) and one.record})
         edited = edited_call(wishes.payload) if action is Action.EDIT else None
 
-        def prepared(one: Read) -> Sending | Acted:
+        def prepared(one: ReadRecord) -> GuardedMessage | ActionResult:
             return self._sending(one, action, state, targets, wishes, edited)
 
         return self._in_portions(found, prepared, self._send, place.prefix, state)
 
     def _in_portions(
         self,
-        found: Sequence[Read | Acted],
-        prepare: Callable[[Read], Sending | Acted],
-        send: Callable[[list[Sending]], list[Acted]],
+        found: Sequence[ReadRecord | ActionResult],
+        prepare: Callable[[ReadRecord], GuardedMessage | ActionResult],
+        send: Callable[[list[GuardedMessage]], list[ActionResult]],
         prefix: str,
         state: State,
-    ) -> list[Acted]:
-        answers: dict[int, Acted] = {}
-        ready: list[tuple[tuple[int, Sending], int]] = []
+    ) -> list[ActionResult]:
+        answers: dict[int, ActionResult] = {}
+        ready: list[tuple[tuple[int, GuardedMessage], int]] = []
         for n, one in enumerate(found):
-            what = prepare(one) if isinstance(one, Read) else one
-            if isinstance(what, Acted):
+            what = prepare(one) if isinstance(one, ReadRecord) else one
+            if isinstance(what, ActionResult):
                 answers[n] = what
             else:
                 ready.append(((n, what), what.read.size))
@@ -106,13 +108,13 @@ class Resending:
 
     def _sending(
         self,
-        one: Read,
+        one: ReadRecord,
         action: Action,
         state: State,
-        targets: Targets,
-        wishes: Wishes,
+        targets: DestinationQueues,
+        wishes: ActionOptions,
         edited: dict[str, Any] | None,
-    ) -> Sending | Acted:
+    ) -> GuardedMessage | ActionResult:
         pick, record = one.pick, one.record
         if record is None:
             return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one))
@@ -139,7 +141,7 @@ class Resending:
         retries = record.retries if retry and isinstance(record.retries, int) and not wishes.reset_attempts else 0
         begins = AGAIN if same_id and one.raw is not None and one.raw.startswith(FAILED) else b""
         ttl_ms = one.ttl_ms if one.ttl_ms > 0 else FOREVER_MS
-        return Sending(
+        return GuardedMessage(
             read=one,
             new_id=new_id,
             target=targets.key(record.queue),
@@ -158,7 +160,7 @@ class Resending:
             begins=begins,
         )
 
-    def _send(self, portion: list[Sending]) -> list[Acted]:
+    def _send(self, portion: list[GuardedMessage]) -> list[ActionResult]:
         script_keys: list[bytes] = []
         arguments: list[bytes | str | int] = []
         for one in portion:
@@ -174,7 +176,7 @@ class Resending:
             _sent(one, reply, confirmed.get(n)) for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
         ]
 
-    def _confirm(self, portion: list[Sending], replies: Sequence[Any]) -> dict[int, bool]:
+    def _confirm(self, portion: list[GuardedMessage], replies: Sequence[Any]) -> dict[int, bool]:
         """Change the records of what was sent, now or before; by place in `portion`, whether it was changed."""
         sent = [
             n
@@ -188,18 +190,18 @@ class Resending:
         return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
 
 
-def _unsent(one: Read) -> str:
+def _unsent(one: ReadRecord) -> str:
     how = f"written as {one.encoding}"
     if one.encoding == "json":
         how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
     return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
 
 
-def _sent(one: Sending, reply: Any, confirmed: bool | None) -> Acted:
+def _sent(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
     pick_id = one.read.pick.id
     if isinstance(reply, list):
         # Sent by a call that ended before it could put the record right: now it is.
-        return Acted(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
+        return ActionResult(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
     return acted(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
 
 
@@ -208,12 +210,12 @@ def unguarded(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | i
     return ["", "", "", "", "", message, new_id, mark_ms]
 
 
-def sent_before(job_id: str, reply: Sequence[Any]) -> Acted:
+def sent_before(job_id: str, reply: Sequence[Any]) -> ActionResult:
     """What a script says that found a mark: the job was sent before, under the id in the mark."""
     before = printable(reply[1], 200) if isinstance(reply[1], bytes) else "?"
     if before == job_id:
-        return Acted(id=job_id, outcome=Outcome.CHANGED, detail="it was sent already")
-    return Acted(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
+        return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was sent already")
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
 
 
 def _id(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ....sources.source import Argument, Reply, Source
-from ...actions import Acted, Outcome
+from ...actions import ActionResult, Outcome
 from ...payloads.decoding import printable
 from ..keys import script
 
@@ -29,22 +29,22 @@ def ask(
     return [reply] * jobs if isinstance(reply, ResponseError) else list(reply)
 
 
-def acted(job_id: str, reply: Reply, **details: Any) -> Acted:
+def acted(job_id: str, reply: Reply, **details: Any) -> ActionResult:
     """What a script's reply says of one job; an error is told in words."""
     if isinstance(reply, ResponseError):
-        return Acted(id=job_id, outcome=Outcome.REFUSED, detail=reason(reply))
+        return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=reason(reply))
     outcome = OUTCOMES.get(reply, Outcome.CHANGED)
-    return Acted(id=job_id, outcome=outcome, **(details if outcome is Outcome.DONE else {}))
+    return ActionResult(id=job_id, outcome=outcome, **(details if outcome is Outcome.DONE else {}))
 
 
-def refused(job_id: str, why: str) -> Acted:
+def refused(job_id: str, why: str) -> ActionResult:
     """An action that is not done, and why."""
-    return Acted(id=job_id, outcome=Outcome.REFUSED, detail=why)
+    return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=why)
 
 
-def invalid(job_id: str, why: str) -> Acted:
+def invalid(job_id: str, why: str) -> ActionResult:
     """An action that is not done because of what was sent with it, and why."""
-    return Acted(id=job_id, outcome=Outcome.INVALID, detail=why)
+    return ActionResult(id=job_id, outcome=Outcome.INVALID, detail=why)
 
 
 def reason(error: ResponseError) -> str:

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import Acted, Outcome, Pick
+from ...actions import ActionResult, JobRef, Outcome
 from ...lua_reads import Scripts
 from .. import keys, message_lookup, protocol
 from ..job_decoding import headers_of, state_of, taken, when
-from ..message_lookup import Found
-from ..routes import UNROUTED, Routes
+from ..message_lookup import LocatedMessage
+from ..routes import UNROUTED, QueueRoutes
 from .duplicate import UNREAD
 from .scripts import acted, ask, portions, refused
-from .worker_control import UNHEARD, Control, heard
+from .worker_control import UNHEARD, WorkerControl, heard
 
 JOBS_PER_SCRIPT = 100
 # A job due within this time may start before the worker has heard that it is revoked.
@@ -30,52 +30,56 @@ NO_MESSAGE = "it is no Celery message"
 CHORD = "it is part of a group or chord, which counts it by its id"
 
 
-class Taken:
+class UnackedActions:
     """Acts on what the workers of one source took."""
 
-    def __init__(self, broker: Source, scripts: Scripts, names: keys.Unacked) -> None:
+    def __init__(self, broker: Source, scripts: Scripts, names: keys.UnackedKeys) -> None:
         self._broker = broker
         self._scripts = scripts
         self._names = names
 
-    def promote(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+    def promote(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs that wait for their time, and send each anew, next to run, under a new id."""
         return self._withdraw(ref, state, picks, again=True)
 
-    def cancel(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+    def cancel(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs that have not started."""
         if state in NOT_TIMED:
             return self.revoke(keys.place(ref), self._held(ref, state, picks))
         return self._withdraw(ref, state, picks, again=False)
 
-    def stop(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Acted]:
+    def stop(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Have the process that runs a job ended."""
         return self.revoke(keys.place(ref), self._held(ref, state, picks), terminate=True)
 
-    def revoke(self, place: keys.Place, found: Sequence[Found | Acted], **more: object) -> list[Acted]:
+    def revoke(
+        self, place: keys.QueueLocation, found: Sequence[LocatedMessage | ActionResult], **more: object
+    ) -> list[ActionResult]:
         """Have the ids of what was found revoked, all by one broadcast."""
-        ids = [one.pick.id for one in found if isinstance(one, Found)]
+        ids = [one.pick.id for one in found if isinstance(one, LocatedMessage)]
         arguments = {"task_id": ids, "terminate": False, "signal": "SIGTERM", **more}
-        reply = Control(self._broker, place).tell("revoke", arguments) if ids else None
-        return [one if isinstance(one, Acted) else heard(one.pick.id, reply) for one in found]
+        reply = WorkerControl(self._broker, place).tell("revoke", arguments) if ids else None
+        return [one if isinstance(one, ActionResult) else heard(one.pick.id, reply) for one in found]
 
-    def _held(self, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Found | Acted]:
+    def _held(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[LocatedMessage | ActionResult]:
         found = message_lookup.unacknowledged(self._broker, self._scripts, self._names, keys.place(ref).prefix, picks)
         return [_of_state(one, state) for one in found]
 
-    def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[Pick], *, again: bool) -> list[Acted]:
+    def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[JobRef], *, again: bool) -> list[ActionResult]:
         prefix = keys.place(ref).prefix
-        answers: dict[int, Acted] = {}
-        work: list[tuple[int, Found, bytes, bytes, str | None]] = []
+        answers: dict[int, ActionResult] = {}
+        work: list[tuple[int, LocatedMessage, bytes, bytes, str | None]] = []
         held = self._held(ref, state, picks)
-        routes = Routes(self._broker, prefix)
+        routes = QueueRoutes(self._broker, prefix)
         if again:
-            routes.look_up(taken(one.raw)[1] for one in held if isinstance(one, Found))
+            routes.look_up(taken(one.raw)[1] for one in held if isinstance(one, LocatedMessage))
         for n, one in enumerate(held):
-            plan = one if isinstance(one, Acted) else _plan(prefix, one, self._broker.now_s(), routes, again=again)
-            if isinstance(plan, Acted):
+            plan = (
+                one if isinstance(one, ActionResult) else _plan(prefix, one, self._broker.now_s(), routes, again=again)
+            )
+            if isinstance(plan, ActionResult):
                 answers[n] = plan
-            elif isinstance(one, Found):
+            elif isinstance(one, LocatedMessage):
                 work.append((n, one, *plan))
         channel = protocol.channel(prefix, self._broker.database)
         names = self._names.keys(prefix)
@@ -94,30 +98,30 @@ class Taken:
         return [answers[n] for n in range(len(picks))]
 
 
-def _of_state(one: Found | Acted, state: State) -> Found | Acted:
-    if isinstance(one, Acted):
+def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessage | ActionResult:
+    if isinstance(one, ActionResult):
         return one
     message = taken(one.raw)[0]
     if not headers_of(message):
         return refused(one.pick.id, NO_MESSAGE)
     # Whether it is being run no message tells; what is done to it is the same.
     wanted = NOT_TIMED if state in NOT_TIMED else (state,)
-    return one if state_of(headers_of(message)) in wanted else Acted(id=one.pick.id, outcome=Outcome.CHANGED)
+    return one if state_of(headers_of(message)) in wanted else ActionResult(id=one.pick.id, outcome=Outcome.CHANGED)
 
 
 def _plan(
-    prefix: str, one: Found, now: float, routes: Routes, *, again: bool
-) -> tuple[bytes, bytes, str | None] | Acted:
+    prefix: str, one: LocatedMessage, now: float, routes: QueueRoutes, *, again: bool
+) -> tuple[bytes, bytes, str | None] | ActionResult:
     """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
     message, route = taken(one.raw)
     if message is None:
         return refused(one.pick.id, NO_MESSAGE)
     queue = routes.queue(route)
     if not again:
-        return keys.Place(prefix, queue or "").lists()[0], b"", None
+        return keys.QueueLocation(prefix, queue or "").lists()[0], b"", None
     if queue is None:
         return refused(one.pick.id, UNROUTED)
-    base = keys.Place(prefix, queue).lists()[0]
+    base = keys.QueueLocation(prefix, queue).lists()[0]
     if protocol.in_a_chord(message):
         return refused(one.pick.id, CHORD)
     due = when(headers_of(message).get("eta"))

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from ....clock import monotonic_s
 from ....sources.source import Source
-from ...actions import Acted, Outcome
+from ...actions import ActionResult, Outcome
 from ...payloads.decoding import loads, loads_dict
 from .. import keys, protocol
 from .scripts import acted, refused
@@ -26,10 +26,10 @@ REPLIES = "reply.celery.pidbox"
 UNHEARD = "no worker is listening; nothing was done"
 
 
-class Control:
+class WorkerControl:
     """The live workers of one prefix on one broker; they divide bindings as their app's queues do."""
 
-    def __init__(self, broker: Source, place: keys.Place) -> None:
+    def __init__(self, broker: Source, place: keys.QueueLocation) -> None:
         self._broker = broker
         self._prefix = place.prefix
         self._separator = place.separator
@@ -87,11 +87,11 @@ def _answer(raw: bytes) -> dict[str, Any]:
         return {}
 
 
-def heard(job_id: str, reply: object) -> Acted:
+def heard(job_id: str, reply: object) -> ActionResult:
     """What came of a command about one thing: `reply` is how many clients it reached."""
     if reply == 0:
         return refused(job_id, UNHEARD)
-    return Acted(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else acted(job_id, reply)
+    return ActionResult(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else acted(job_id, reply)
 
 
 def names_of(raw: bytes | None) -> list[str]:

@@ -19,7 +19,7 @@ import msgspec
 
 from ...payloads.decoding import DECODE_LIMIT_BYTES, loads, text
 from ...payloads.pickle_display import describe
-from ...payloads.pickle_reader import Row, Table, Thing, Unreadable, read, read_beginning
+from ...payloads.pickle_reader import NotAPickle, PickledMapping, PickledObject, PickledSequence, read, read_beginning
 
 # So much of the end of a long record is read.
 TAIL_BYTES: Final = 8192
@@ -52,7 +52,7 @@ class RawRecord(NamedTuple):
         return len(self.head) >= self.size
 
 
-class Decoded(NamedTuple):
+class DecodedRecord(NamedTuple):
     """What a record says, by Celery's own names; `encoding` None = in a form that is not read.
 
     `whole` False: fields are missing.
@@ -74,7 +74,7 @@ def whole(raw: bytes) -> RawRecord:
     return RawRecord(raw, b"", len(raw))
 
 
-def decode(raw: RawRecord) -> Decoded:
+def decode(raw: RawRecord) -> DecodedRecord:
     """All that can be read of a record. Raises nothing. Cost: linear in what was read of it."""
     raw = _inflated(raw)
     head = raw.head
@@ -85,7 +85,7 @@ def decode(raw: RawRecord) -> Decoded:
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return _msgpack(raw)
     fields = _yaml(raw)
-    return Decoded(fields, "yaml" if "status" in fields else None, raw.whole)
+    return DecodedRecord(fields, "yaml" if "status" in fields else None, raw.whole)
 
 
 def _is_pickle(raw: RawRecord) -> bool:
@@ -96,7 +96,7 @@ def _is_pickle(raw: RawRecord) -> bool:
     return raw.whole and head[:1] in (b"(", b"}") and head.endswith(b".")
 
 
-def outline(raw: RawRecord) -> Decoded:
+def outline(raw: RawRecord) -> DecodedRecord:
     """As `decode`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
     raw = _inflated(raw)
     head = raw.head
@@ -108,7 +108,7 @@ def outline(raw: RawRecord) -> Decoded:
             for name, value in read_beginning(head, FIRST_OPCODES)
             if name in ("status", "date_done", "queue")
         }
-        return Decoded({**_pickled_end(raw), **first}, "pickle", raw.whole)
+        return DecodedRecord({**_pickled_end(raw), **first}, "pickle", raw.whole)
     return decode(raw)
 
 
@@ -138,17 +138,17 @@ def _inflate(kind: bytes, body: bytes) -> tuple[bytes, bool]:
     raise ValueError("unknown compression")
 
 
-def _json(raw: RawRecord) -> Decoded:
+def _json(raw: RawRecord) -> DecodedRecord:
     if raw.whole:
         try:
             value = loads(raw.head)
         except ValueError:
             value = None
         if isinstance(value, dict):
-            return Decoded(value, "json")
+            return DecodedRecord(value, "json")
     # What is cut, or is no JSON to others (NaN, lone surrogates), is read field by field as far as it goes.
     head = dict(_pairs(text(raw.head), 1))
-    return Decoded({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
+    return DecodedRecord({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
 
 
 def _pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
@@ -199,15 +199,15 @@ def _json_end(tail: str) -> dict[str, Any]:
     return {}
 
 
-def _pickle(raw: RawRecord) -> Decoded:
+def _pickle(raw: RawRecord) -> DecodedRecord:
     if raw.whole:
         try:
             value = read(raw.head)
-        except Unreadable:
+        except NotAPickle:
             value = None
-        if isinstance(value, Table):
-            return Decoded(_pickled(value.pairs), "pickle")
-    return Decoded({**_pickled_end(raw), **_pickled(read_beginning(raw.head))}, "pickle", whole=False)
+        if isinstance(value, PickledMapping):
+            return DecodedRecord(_pickled(value.pairs), "pickle")
+    return DecodedRecord({**_pickled_end(raw), **_pickled(read_beginning(raw.head))}, "pickle", whole=False)
 
 
 def _pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 def _failure(value: Any) -> Any:
     """A pickled exception as Celery writes one in JSON; any other value as it is."""
-    if not isinstance(value, Thing) or not isinstance(value.args, Row):
+    if not isinstance(value, PickledObject) or not isinstance(value.args, PickledSequence):
         return describe(value)
     what, parts = value.what, [describe(part) for part in value.args.items[:10]]
     if what.endswith(".UnpickleableExceptionWrapper") and len(parts) >= 3:
@@ -260,14 +260,14 @@ def _pickled_end(raw: RawRecord) -> dict[str, Any]:
     return found
 
 
-def _msgpack(raw: RawRecord) -> Decoded:
+def _msgpack(raw: RawRecord) -> DecodedRecord:
     if raw.whole and len(raw.head) <= DECODE_LIMIT_BYTES:
         try:
             value = _unpacker.decode(raw.head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError):
             value = None
         if isinstance(value, dict):
-            return Decoded({name: item for name, item in value.items() if isinstance(name, str)}, "msgpack")
+            return DecodedRecord({name: item for name, item in value.items() if isinstance(name, str)}, "msgpack")
     size = {0xDE: 3, 0xDF: 5}.get(raw.head[0], 1)
     found: dict[str, Any] = {}
     # Celery writes the status first.
@@ -278,7 +278,7 @@ def _msgpack(raw: RawRecord) -> Decoded:
         at = tail.rfind(mark)
         if at >= 0:
             found[name] = _packed_text(tail, at + len(mark))
-    return Decoded(found, "msgpack" if "status" in found else None, whole=False)
+    return DecodedRecord(found, "msgpack" if "status" in found else None, whole=False)
 
 
 def _packed_text(data: bytes, at: int) -> str | None:

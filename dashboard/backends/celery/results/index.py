@@ -22,14 +22,14 @@ from ....model import State
 from ....redact import masked_logger
 from ....sources.source import Command, Reply, Source, raw_bytes
 from ...base import FLOW_WINDOW_S, Budget
-from ...completion_balance import BALANCED, Balance
+from ...completion_balance import BALANCED, CompletionBalance
 from ...payloads.decoding import loads_dict, text
 from ...scan import scan_step
-from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, Listener, worker_channels
+from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, EventListener, worker_channels
 from ..job_decoding import when
 from ..keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key, redbeat_key, results_key
 from .decoding import TAIL_BYTES, RawRecord, outline
-from .metadata import NOTHING, Results, with_prefix
+from .metadata import NOTHING, ResultsMetadata, with_prefix
 from .metadata import of_reply as results_of_reply
 from .metadata import to_write as results_to_write
 
@@ -90,7 +90,7 @@ def workers_key(source: str) -> str:
 
 
 @dataclass
-class Ended:
+class EndedTasks:
     """What the feed told since the last look, by (prefix, queue); queue "" where the record does not name it."""
 
     completed: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -102,10 +102,10 @@ class Ended:
 
 
 @dataclass
-class Traces:
+class ResultTraces:
     """Whether runs of tasks leave records, by prefix or by (prefix, queue); times are monotonic."""
 
-    balances: dict[str, Balance] = field(default_factory=dict)
+    balances: dict[str, CompletionBalance] = field(default_factory=dict)
     recorded: set[str] = field(default_factory=set)  # prefixes of which a record was ever heard
     succeeded_at: dict[tuple[str, str], float] = field(default_factory=dict)  # the last record of a success
     failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class Traces:
         return now - failed < FLOW_WINDOW_S <= now - succeeded
 
 
-class Keeper:
+class ResultIndex:
     """Keeps the index of one source; used by the process that samples, by one thread."""
 
     def __init__(self, broker: Source, results: Source, own: Source, name: str) -> None:
@@ -140,8 +140,8 @@ class Keeper:
         self._own = own
         self._name = name
         workers = worker_channels(broker.database)
-        self.listener = Listener(results, RECORDS if broker is not results else (*RECORDS, *workers))
-        self.workers = self.listener if broker is results else Listener(broker, workers)
+        self.listener = EventListener(results, RECORDS if broker is not results else (*RECORDS, *workers))
+        self.workers = self.listener if broker is results else EventListener(broker, workers)
         self._since = monotonic_s()
         self._cursor: int | None = 0
         self._ended_look = False  # the last step of a look was made
@@ -150,8 +150,8 @@ class Keeper:
         self._for_room = False  # the look under way only fills up an index that has room again
         self._trimmed: set[tuple[str, State]] = set()  # of the look under way: where it found more than fits
         self._unread: set[str] = set()  # and the prefixes with records that it could not list
-        self._results_known: dict[str, Results] | None = None  # by broker prefix; None until it was read
-        self._results_told: tuple[dict[str, Results], float] = ({}, 0.0)  # and when, monotonic
+        self._results_known: dict[str, ResultsMetadata] | None = None  # by broker prefix; None until it was read
+        self._results_told: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # and when, monotonic
         self.started: dict[str, None] = {}  # ids of tasks that run, by their records
         self.revoked: dict[str, None] = {}  # ids of tasks that were revoked, by their records
         self._started_told: tuple[frozenset[str], float] = (frozenset(), 0.0)
@@ -170,8 +170,8 @@ class Keeper:
         self.redbeats: frozenset[str] = frozenset()  # key prefixes of schedules that the last search found
         self._redbeats_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
         self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
-        self.ended = Ended()
-        self.traces = Traces()
+        self.ended = EndedTasks()
+        self.traces = ResultTraces()
         self._beats: dict[str, tuple[object, int, int]] = {}  # worker -> its process, tasks begun, tasks ended
         self._first_beats: dict[str, object] = {}  # worker -> the time in its first beat
         self._heard_again: set[str] = set()
@@ -369,7 +369,7 @@ class Keeper:
             capped = frozenset(state for where, state in self._trimmed if where == prefix)
             known[prefix] = replace(known.get(prefix, NOTHING), capped=capped, unlisted=prefix in self._unread)
 
-    def _known(self) -> dict[str, Results]:
+    def _known(self) -> dict[str, ResultsMetadata]:
         """What is known of the results, by broker prefix. Cost: 1 round trip the first time."""
         if self._results_known is None:
             self._results_known = results_of_reply(self._own.batch([("HGETALL", results_key(self._name))])[0])

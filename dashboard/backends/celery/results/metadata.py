@@ -21,7 +21,7 @@ MAX_PREFIXES = 20
 TTL_S = 7 * 86_400
 
 
-class Results(msgspec.Struct):
+class ResultsMetadata(msgspec.Struct):
     """Of one broker prefix: result key prefixes, newest last; states with more records than the index has room for;
     whether there are records that cannot be listed, because their status cannot be read or their id is too long.
     """
@@ -36,10 +36,10 @@ class Results(msgspec.Struct):
         return bool(self.prefixes)
 
 
-NOTHING = Results()
+NOTHING = ResultsMetadata()
 
 
-def with_prefix(known: Results, prefix: str) -> Results:
+def with_prefix(known: ResultsMetadata, prefix: str) -> ResultsMetadata:
     """`known`, with `prefix` as the newest of the result prefixes."""
     if known.prefixes[-1:] == (prefix,):
         return known
@@ -47,7 +47,7 @@ def with_prefix(known: Results, prefix: str) -> Results:
     return msgspec.structs.replace(known, prefixes=(*others, prefix)[-MAX_PREFIXES:])
 
 
-def to_write(source: str, known: Mapping[str, Results]) -> Iterable[Command]:
+def to_write(source: str, known: Mapping[str, ResultsMetadata]) -> Iterable[Command]:
     """The commands that store what is known, by broker prefix."""
     key = keys.results_key(source)
     pairs: list[bytes | str] = []
@@ -61,18 +61,18 @@ def to_write(source: str, known: Mapping[str, Results]) -> Iterable[Command]:
     return [("HSET", key, *pairs), ("EXPIRE", key, TTL_S)] if pairs else []
 
 
-def of_reply(reply: Reply) -> dict[str, Results]:
+def of_reply(reply: Reply) -> dict[str, ResultsMetadata]:
     """By broker prefix, from the reply to HGETALL of `results_key`."""
     if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
     return {text(prefix): of_value(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def of_value(raw: Reply) -> Results:
+def of_value(raw: Reply) -> ResultsMetadata:
     """One value of that hash; NOTHING for anything else."""
     facts = loads_dict(raw) if isinstance(raw, bytes) else {}
     names, capped = facts.get("prefixes"), facts.get("capped")
-    return Results(
+    return ResultsMetadata(
         prefixes=tuple(each for each in names if isinstance(each, str))[:MAX_PREFIXES]
         if isinstance(names, list)
         else (),

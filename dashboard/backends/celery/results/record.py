@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, Acted, Outcome, Pick
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
 from .. import keys
 from ..actions.scripts import reason, refused
 from ..job_decoding import UNREADABLE, record_stamp, words
@@ -26,7 +26,7 @@ BEGINNING, PIECE = 24, 64
 HEAD_BYTES = 65_536
 
 
-class Record(msgspec.Struct):
+class ResultRecord(msgspec.Struct):
     """What is needed of a record; `args` and `kwargs` as they stand there."""
 
     status: Any = None
@@ -40,24 +40,24 @@ class Record(msgspec.Struct):
     kwargs: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Read(msgspec.Struct):
+class ReadRecord(msgspec.Struct):
     """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = for ever).
 
     `record` None = its arguments cannot be read, or not be sent as they are; `encoding` says how it is written.
     """
 
-    pick: Pick
+    pick: JobRef
     key: bytes
     raw: bytes | None
     size: int
     ttl_ms: int
-    record: Record | None = None
+    record: ResultRecord | None = None
     encoding: str | None = None
     name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class ResultsLocation:
     """Where the results of one broker are: `prefix` = of its keys; `seen` = those of its results, newest first."""
 
     prefix: str
@@ -68,12 +68,14 @@ class Home:
         return keys.record_keys(self.prefix, task_id, self.seen)
 
 
-def home_of(own: Source | None, source: str, prefix: str) -> Home:
+def home_of(own: Source | None, source: str, prefix: str) -> ResultsLocation:
     """Where the results of the broker with `prefix` are. Cost: 1 round trip."""
-    return Home(prefix, tuple(prefixes_of(own, source, prefix)))
+    return ResultsLocation(prefix, tuple(prefixes_of(own, source, prefix)))
 
 
-def read(results: Source, home: Home, state: State, picks: Sequence[Pick]) -> list[Read | Acted]:
+def read(
+    results: Source, home: ResultsLocation, state: State, picks: Sequence[JobRef]
+) -> list[ReadRecord | ActionResult]:
     """The records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
 
     Where a record may lie under several keys, the first that is as it was seen counts.
@@ -90,39 +92,39 @@ def read(results: Source, home: Home, state: State, picks: Sequence[Pick]) -> li
     )
     tails = dict(zip(large, heads[len(there) :], strict=True))
     raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
-    found: list[list[Read | Acted]] = [[] for _ in picks]
+    found: list[list[ReadRecord | ActionResult]] = [[] for _ in picks]
     for n, (place, name) in enumerate(names):
         found[place].append(_read(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
     return [_best(each) for each in found]
 
 
-def _best(found: Sequence[Read | Acted]) -> Read | Acted:
+def _best(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionResult:
     """Of what was found under the keys of one record: itself, else why not, else that it is gone."""
     for one in found:
-        if isinstance(one, Read):
+        if isinstance(one, ReadRecord):
             return one
-    return next((one for one in found if isinstance(one, Acted) and one.outcome is not Outcome.GONE), found[0])
+    return next((one for one in found if isinstance(one, ActionResult) and one.outcome is not Outcome.GONE), found[0])
 
 
-def _read(pick: Pick, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any) -> Read | Acted:
+def _read(pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any) -> ReadRecord | ActionResult:
     for reply in (size, *(ends or ())):
         if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
             return refused(pick.id, reason(reply))
     if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
-        return Acted(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
+        return ActionResult(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
     head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""
     large = size > MAX_KEPT_BYTES
     ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
-    one = Read(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
+    one = ReadRecord(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
     # A size that changed between the two looks is that of another record.
     found = outline(RawRecord(head, tail, size) if large else whole(head))
     if found.status is None:
         return refused(pick.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
-        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
     stamp = record_stamp(found.fields)
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
-        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
     one.encoding, one.name = found.encoding, words(found.fields.get("name"), 300)
     one.record = decoded(head) if not large else None
     if one.record is not None:
@@ -130,10 +132,10 @@ def _read(pick: Pick, key: bytes, state: State, size: Any, ttl_ms: Any, ends: An
     return one
 
 
-_decoder = msgspec.json.Decoder(Record)
+_decoder = msgspec.json.Decoder(ResultRecord)
 
 
-def decoded(raw: bytes) -> Record | None:
+def decoded(raw: bytes) -> ResultRecord | None:
     """The record in `raw`; None for what is none, such as a pickled one."""
     try:
         return _decoder.decode(raw)
@@ -146,11 +148,11 @@ def decoded(raw: bytes) -> Record | None:
         return None
     if not isinstance(plain, dict):
         return None
-    known = {name: plain[name] for name in Record.__struct_fields__ if name in plain}
+    known = {name: plain[name] for name in ResultRecord.__struct_fields__ if name in plain}
     for name in ("args", "kwargs"):
         if name in known:
             known[name] = msgspec.Raw(json.dumps(known[name]).encode())
-    return Record(**known)
+    return ResultRecord(**known)
 
 
 def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
@@ -163,7 +165,7 @@ def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
     return len(raw), raw[:BEGINNING], at, raw[at : at + PIECE]
 
 
-def stamp_of(record: Record) -> str | None:
+def stamp_of(record: ResultRecord) -> str | None:
     """The stamp of a record: when it was written."""
     return record_stamp({"date_done": record.date_done})
 

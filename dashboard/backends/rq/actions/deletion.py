@@ -12,13 +12,13 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Argument, Reply, Source
-from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick, back_before
-from ...list_positions import Place, Places, locate
+from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, back_before
+from ...list_positions import ListPosition, ListPositions, locate
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
 from .dispatch import NOWHERE, flag, in_line, kind
-from .scripts import Step
+from .scripts import JobCall
 from .stray_jobs import missing
 
 # What one call may bring: jobs beyond it are refused and can be asked for again.
@@ -41,7 +41,7 @@ _UNREADABLE = "what was kept of it cannot be read"
 _Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
 
 
-class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """All of a deleted job, as take.lua told it; `mark` tells its hash from an altered one."""
 
     score: bytes
@@ -56,12 +56,12 @@ class _Blob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     token: bytes = b""  # of this deletion: it is put back once
 
 
-def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
     """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more.
 
     Where few jobs do not stand in their list, those of `missing` and 1 more.
     """
-    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else Places()
+    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else ListPositions()
     replies: list[Reply] = [scripts.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
     fixed = (kind(state), STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
@@ -70,7 +70,7 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
         return places[picks[n].id].after if picks[n].id in places else b""
 
     while left and room > 0:
-        steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", after(n))) for n in left]
+        steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", after(n))) for n in left]
         answers = scripts.each(source, "take", queue, steps, first_keys=(queue.of(state),), fixed=fixed)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
@@ -78,67 +78,69 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) 
         left = [n for n in left if replies[n] == scripts.LATER]
     listed = state is State.WAITING
     taken = [
-        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else Place(0, b""), places.why)
+        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else ListPosition(0, b""), places.why)
         for pick, reply in zip(picks, replies, strict=True)
     ]
-    changed = [n for n, one in enumerate(taken) if isinstance(one, Acted) and one.outcome is Outcome.CHANGED]
+    changed = [n for n, one in enumerate(taken) if isinstance(one, ActionResult) and one.outcome is Outcome.CHANGED]
     if changed and places.whole and len(picks) <= STRAYS_AT_ONCE:
         for n, one in zip(changed, _take_stray(source, queue, state, [picks[n] for n in changed]), strict=True):
             taken[n] = one or taken[n]
     return taken
 
 
-def _take_stray(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Kept | Acted | None]:
+def _take_stray(
+    source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
+) -> list[JobBackup | ActionResult | None]:
     """What there is of jobs that stand in no list; None for others. Cost: as `missing`, and 1 round trip."""
-    found: list[Kept | Acted | None] = [None] * len(picks)
+    found: list[JobBackup | ActionResult | None] = [None] * len(picks)
     replies = missing(source, queue, state, picks)
     for n, reply in enumerate(replies):
         if reply == ASK_AGAIN.encode():
-            found[n] = Acted(id=picks[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
+            found[n] = ActionResult(id=picks[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
     left = [n for n, reply in enumerate(replies) if reply == b"done"]
     fixed = ("none", STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
-    steps = [Step((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", "")) for n in left]
+    steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", "")) for n in left]
     answers = scripts.each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
     for n, reply in zip(left, answers, strict=True):
-        one = _kept(picks[n], reply, Place(0, STRAY), "")
-        found[n] = one if isinstance(one, Kept) else None
+        one = _kept(picks[n], reply, ListPosition(0, STRAY), "")
+        found[n] = one if isinstance(one, JobBackup) else None
     return found
 
 
-def _kept(pick: Pick, reply: Reply, place: Place, why: str) -> Kept | Acted:
+def _kept(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
         why = "these jobs are too large to be taken at once: take fewer"
-        return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+        return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return scripts.told(pick.id, reply)
     score, size, mark, group, waiters, front, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
-            return Acted(id=pick.id, outcome=Outcome.GONE)
-        return Acted(id=pick.id, outcome=Outcome.CHANGED, detail=why)
+            return ActionResult(id=pick.id, outcome=Outcome.GONE)
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=why)
     if not rest:
-        return Kept(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
+        return JobBackup(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
     parts = tuple(zip(rest[0:8:2], rest[1:8:2], strict=True))
     token = secrets.token_bytes(9)
     blob = msgspec.msgpack.encode(
-        _Blob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1", token)  # type: ignore[arg-type]
+        _DeletedJob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1", token)  # type: ignore[arg-type]
     )
     fits = len(blob) <= MAX_KEPT_BYTES
-    return Kept(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
+    return JobBackup(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
 
 
-def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]) -> list[Acted]:
+def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; more where a waiting line moved on since the jobs were taken."""
     blobs = {job.id: _blob(job) for job in kept}
-    picks = [Pick(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
+    picks = [JobRef(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
     first, fixed = queue.of(state), (kind(state), STATUSES[state], flag(state in ENDED))
 
-    def remove(asked: Sequence[Pick], places: Sequence[int]) -> list[Reply]:
+    def remove(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
         steps = []
         for pick, at in zip(asked, places, strict=True):
             blob = blobs[pick.id]
             seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
-            steps.append(Step((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
+            steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
         return scripts.each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
 
     strays = {job_id for job_id, blob in blobs.items() if blob is not None and blob.after == STRAY}
@@ -156,7 +158,7 @@ def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept])
     return [done.get(job.id) or _unreadable(job) for job in kept]
 
 
-def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]) -> list[Acted]:
+def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
     blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
     strays = {job_id: blob for job_id, blob in blobs.items() if blob.after == STRAY}
@@ -165,14 +167,16 @@ def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[Kept]
     return [done.get(job.id) or _unreadable(job) for job in kept]
 
 
-def _restore(source: Source, queue: QueueKeys, into: str, state: State, blobs: Mapping[str, _Blob]) -> dict[str, Acted]:
+def _restore(
+    source: Source, queue: QueueKeys, into: str, state: State, blobs: Mapping[str, _DeletedJob]
+) -> dict[str, ActionResult]:
     left = sorted(blobs, key=lambda job_id: blobs[job_id].place)
     walk = WALK_IN_ALL
-    done: dict[str, Acted] = {}
+    done: dict[str, ActionResult] = {}
     per_script = scripts.JOBS_PER_SCRIPT
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
-        steps = [Step((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
+        steps = [JobCall((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
         fixed = (into, flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, source.own_key(BACK), BACK_KEPT_S)
         replies = scripts.each(
             source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
@@ -190,27 +194,27 @@ def _restore(source: Source, queue: QueueKeys, into: str, state: State, blobs: M
     return done
 
 
-def _told(job_id: str, reply: Reply) -> Acted:
+def _told(job_id: str, reply: Reply) -> ActionResult:
     if reply == b"again":
         return back_before(job_id)
     return scripts.told(job_id, reply)
 
 
-def _back(job_id: str, blob: _Blob) -> tuple[Argument, ...]:
+def _back(job_id: str, blob: _DeletedJob) -> tuple[Argument, ...]:
     parts = tuple(value for part in blob.parts for value in part)
     where = (job_id, blob.score, blob.place, blob.after, flag(blob.front), blob.group, blob.token)
     return (*where, *parts, len(blob.parents), *blob.parents)
 
 
-def _blob(job: Kept) -> _Blob | None:
+def _blob(job: JobBackup) -> _DeletedJob | None:
     """What was kept of a job; None where nothing was, or it cannot be read."""
     if job.blob is None:
         return None
     try:
-        return msgspec.msgpack.decode(job.blob, type=_Blob)
+        return msgspec.msgpack.decode(job.blob, type=_DeletedJob)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
 
 
-def _unreadable(job: Kept) -> Acted:
-    return Acted(id=job.id, outcome=Outcome.REFUSED, detail=_UNREADABLE)
+def _unreadable(job: JobBackup) -> ActionResult:
+    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=_UNREADABLE)

@@ -12,25 +12,25 @@ from collections.abc import Callable, Sequence
 
 from ....model import State
 from ....sources.source import Argument, Reply, Source
-from ...actions import Acted, Action, Outcome, Pick, Wishes
-from ...list_positions import Place, Places, locate
+from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome
+from ...list_positions import ListPosition, ListPositions, locate
 from .. import keys
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
-from .scripts import Step
+from .scripts import JobCall
 
 LARGEST_COPY_BYTES = 4 * 1024 * 1024
 LONGEST_NAME = 200
 # How often a job is looked for again in a line that moves on.
 LOOKS = 3
-NOWHERE = Place(-1, b"")
+NOWHERE = ListPosition(-1, b"")
 _COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the name space of our copies' ids
 
 
 def act(
-    source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[Pick], wishes: Wishes
-) -> list[Acted]:
+    source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
+) -> list[ActionResult]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
 
     Cost: 1 round trip; for jobs of a waiting line those of `locate` more, and again where it moved on meanwhile.
@@ -43,15 +43,15 @@ def act(
     if action is Action.MOVE:
         target, why = _target(queue, wishes.target)
         if why:
-            return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+            return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
     fixed = (
         *("cancel" if action is Action.CANCEL else "enqueue", kind(state), STATUSES[state], flag(state in ENDED)),
         *(target, flag(wishes.reset_attempts and action is Action.RETRY)),
     )
 
-    def move(asked: Sequence[Pick], places: Sequence[int]) -> list[Reply]:
+    def move(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
         steps = [
-            Step((queue.job(pick.id),), (pick.id, pick.stamp or "", at if state is State.WAITING else ""))
+            JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", at if state is State.WAITING else ""))
             for pick, at in zip(asked, places, strict=True)
         ]
         return scripts.each(source, "move", queue, steps, first_keys=(queue.of(state),), fixed=fixed, counted=True)
@@ -66,9 +66,9 @@ def act(
 def in_line(
     source: Source,
     queue: QueueKeys,
-    picks: Sequence[Pick],
+    picks: Sequence[JobRef],
     places: Sequence[int | None],
-    work: Callable[[Sequence[Pick], Sequence[int]], list[Reply]],
+    work: Callable[[Sequence[JobRef], Sequence[int]], list[Reply]],
 ) -> list[Reply]:
     """What `work` says of jobs of the waiting line, given front first with their places; in the order of `picks`.
 
@@ -76,7 +76,7 @@ def in_line(
     """
     replies: list[Reply] = [scripts.LOST] * len(picks)
     left = list(range(len(picks)))
-    why = Places().why
+    why = ListPositions().why
     for look in range(LOOKS):
         seen = {n: place for n in left if look == 0 and (place := places[n]) is not None}
         if len(seen) < len(left):
@@ -115,10 +115,10 @@ def _target(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
     return name, "it belongs to that queue already" if name == queue.name else None
 
 
-def _copy(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Acted]:
+def _copy(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
     new = [_copy_id(queue, pick) for pick in picks]
     steps = [
-        Step((queue.job(pick.id), queue.job(new_id)), (pick.id, pick.stamp or "", new_id))
+        JobCall((queue.job(pick.id), queue.job(new_id)), (pick.id, pick.stamp or "", new_id))
         for pick, new_id in zip(picks, new, strict=True)
     ]
     fixed = (STATUSES[state], flag(state in ENDED), LARGEST_COPY_BYTES)
@@ -126,7 +126,7 @@ def _copy(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick])
     return [scripts.told(pick.id, reply, new_id) for pick, reply, new_id in zip(picks, replies, new, strict=True)]
 
 
-def _copy_id(queue: QueueKeys, pick: Pick) -> str:
+def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
     """The id of a job's copy; the same whenever it is asked for under the same stamp, so that none is made twice."""
     if pick.stamp is None:
         return str(uuid.uuid4())
@@ -134,11 +134,11 @@ def _copy_id(queue: QueueKeys, pick: Pick) -> str:
     return str(uuid.uuid5(_COPIES, seed.encode("utf-8", "surrogateescape").hex()))
 
 
-def _stop(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Acted]:
+def _stop(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
     """Told to the workers that run the jobs; done = a worker heard it. Source of the order: rq 3.0, command.py."""
     steps = []
     for pick in picks:
         order: Argument = json.dumps({"command": "stop-job", "job_id": pick.id})
-        steps.append(Step((queue.job(pick.id),), (pick.id, pick.stamp or "", order)))
+        steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", order)))
     replies = scripts.each(source, "stop", queue, steps, fixed=(STATUSES[state],))
     return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]

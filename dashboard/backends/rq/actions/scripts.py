@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from ....clock import EPOCH, instant
 from ....settings import DEFAULT_STORE_PREFIX
 from ....sources.source import Argument, Command, Reply, Source
-from ...actions import Acted, Outcome
+from ...actions import ActionResult, Outcome
 from ...lua_reads import compact
 from ...payloads.decoding import printable
 from .. import keys
@@ -25,7 +25,7 @@ BYTES_PER_SCRIPT = 512 * 1024
 LOST, LATER = b"lost", b"later"
 
 
-class Step(NamedTuple):
+class JobCall(NamedTuple):
     """One job of a script: its KEYS and its ARGV."""
 
     keys: tuple[str, ...]
@@ -36,7 +36,7 @@ def each(
     source: Source,
     name: str,
     queue: QueueKeys,
-    steps: Sequence[Step],
+    steps: Sequence[JobCall],
     *,
     first_keys: Sequence[str] = (),
     fixed: Sequence[Argument] = (),
@@ -71,23 +71,25 @@ def beginning(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
     return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
 
 
-def told(thing: str, reply: Reply, new_id: str | None = None) -> Acted:
+def told(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
     """The Acted that a script's word for it means: `done`, `gone`, `changed`, each with `|detail`, or why not."""
     if isinstance(reply, ResponseError):
-        return Acted(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain(str(reply)))
+        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain(str(reply)))
     word, _, detail = printable(reply, 400).partition("|")
     if word not in _OUTCOMES:
         why = descriptions.explain(word) if word[:7].isupper() or "permission" in word else word
-        return Acted(id=thing, outcome=Outcome.REFUSED, detail=why)
+        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=why)
     outcome = Outcome(word)
-    return Acted(id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None)
+    return ActionResult(
+        id=thing, outcome=outcome, detail=detail or None, new_id=new_id if outcome is Outcome.DONE else None
+    )
 
 
 _OUTCOMES = frozenset({"done", "gone", "changed"})
 
 
-def _portions(steps: Sequence[Step], most: int) -> Iterable[list[Step]]:
-    part: list[Step] = []
+def _portions(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]:
+    part: list[JobCall] = []
     size = 0
     for step in steps:
         length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes))

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 from ....model import State
 from ....sources.source import Reply, Source
-from ...actions import Acted, Pick
+from ...actions import ActionResult, JobRef
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
-from .scripts import Step
+from .scripts import JobCall
 
 
-def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Acted]:
+def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
     """What came of putting jobs back in line, one Acted each: those that waited go to its front, others to its end.
 
     Cost: 1 round trip.
@@ -28,12 +28,12 @@ def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pic
     return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
 
 
-def missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[Pick]) -> list[Reply]:
+def missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[Reply]:
     """`done` for each job that stands in no list, else why not. Cost: 1 round trip."""
     return _run(source, queue, state, "look", picks)
 
 
-def _run(source: Source, queue: QueueKeys, state: State, verb: str, picks: Sequence[Pick]) -> list[Reply]:
-    steps = [Step((queue.job(pick.id),), (pick.id, pick.stamp or "")) for pick in picks]
+def _run(source: Source, queue: QueueKeys, state: State, verb: str, picks: Sequence[JobRef]) -> list[Reply]:
+    steps = [JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "")) for pick in picks]
     fixed = (verb, STATUSES[state], "1" if state in ENDED else "")
     return scripts.each(source, "putback", queue, steps, first_keys=(queue.queue,), fixed=fixed)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from redis.exceptions import ResponseError
 
 from ....sources.source import Command, Source
-from ...actions import Acted, Action, Outcome
+from ...actions import Action, ActionResult, Outcome
 from .. import keys
 from ..keys import QueueKeys
 from . import scripts
@@ -16,7 +16,7 @@ from . import scripts
 JOBS_PER_STEP = 1000
 
 
-def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Acted:
+def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> ActionResult:
     """What came of PAUSE, RESUME or OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
     if action is Action.OBLITERATE:
         return _obliterate(source, queue, name)
@@ -26,18 +26,18 @@ def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Act
     return scripts.told(name, reply if isinstance(reply, ResponseError) else b"done")
 
 
-def _obliterate(source: Source, queue: QueueKeys, name: str) -> Acted:
+def _obliterate(source: Source, queue: QueueKeys, name: str) -> ActionResult:
     calls = JOBS_PER_STEP // scripts.JOBS_PER_SCRIPT
     head = scripts.beginning(source, queue)
     script = scripts.text_of("obliterate", source.prefix)
     command: Command = ("EVAL", script, 1, queue.queue, *head, scripts.JOBS_PER_SCRIPT)
     replies = source.batch([command] * calls)
     if replies[-1] == b"more":
-        return Acted(id=name, outcome=Outcome.DONE, more=True)
+        return ActionResult(id=name, outcome=Outcome.DONE, more=True)
     return scripts.told(name, next(reply for reply in replies if reply != b"more"))
 
 
-def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acted:
+def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> ActionResult:
     """Tell a worker to end when its job has ended. Cost: 1 round trip. Source: rq 3.0, command.py."""
     order = json.dumps({"command": "shutdown"})
     script = keys.script("shutdown")

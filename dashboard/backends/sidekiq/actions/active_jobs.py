@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from ....model import QueueRef
 from ....sources.source import Command, Source
-from ...actions import Acted, Outcome, Pick
+from ...actions import ActionResult, JobRef, Outcome
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
 from .. import keys, workers
@@ -18,7 +18,7 @@ from .scripts import explain
 NOT_ITERABLE = "it is no iterable job, or began less than 5 s ago: only its process can end it"
 
 
-def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[Pick]) -> list[Acted]:
+def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
     """What came of asking running jobs to stop; done = asked, obeyed within 5 s. Cost: 2 round trips.
 
     Source: sidekiq `lib/sidekiq/job/iterable.rb` (cancel!).
@@ -30,19 +30,19 @@ def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[Pick])
         if place.queue == job.queue:
             stamp = stamp_of(job.payload)
             stamps[job_id(jid_of(job.payload), stamp, None)] = stamp
-    told = {n: Acted(id=pick.id, outcome=Outcome.GONE) for n, pick in enumerate(picks) if pick.id not in stamps}
+    told = {n: ActionResult(id=pick.id, outcome=Outcome.GONE) for n, pick in enumerate(picks) if pick.id not in stamps}
     for n, pick in enumerate(picks):
         if n not in told and pick.stamp not in (None, stamps[pick.id]):
-            told[n] = Acted(id=pick.id, outcome=Outcome.CHANGED)
+            told[n] = ActionResult(id=pick.id, outcome=Outcome.CHANGED)
     asked = [n for n in range(len(picks)) if n not in told]
     names = [f"{place.namespace}it-{picks[n].id}" for n in asked]
     command: Command = ("EVAL", keys.script("stop", "writing"), len(names), *names, int(source.now_s()))
     reply = source.batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):
-            told[n] = Acted(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain(str(reply)))
+            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain(str(reply)))
         elif reply[i] == 1:
-            told[n] = Acted(id=picks[n].id, outcome=Outcome.DONE, detail="it is asked, and stops within 5 s")
+            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.DONE, detail="it is asked, and stops within 5 s")
         else:
-            told[n] = Acted(id=picks[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
+            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
     return [told[n] for n in range(len(picks))]

@@ -15,18 +15,18 @@ import msgspec
 
 from ....model import QueueRef, State
 from ....sources.source import Argument, Source
-from ...actions import MAX_KEPT_BYTES, Acted, Kept, Outcome, Pick
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
 from ...lua_reads import Scripts
 from .. import job_ties, keys
 from ..job_decoding import decode, job_name
-from .job_lookup import Located, Spot, locate, no_room
-from .scripts import Step, run
+from .job_lookup import Located, LocatedEntry, locate, no_room
+from .scripts import EntryCall, run
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot take a running job away from its process; stop the process, and it is put back into its queue"
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A deleted job as it stood: `raw` "" when it was too long to keep, then `stamp` tells it."""
 
     key: str
@@ -35,14 +35,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     token: bytes
 
 
-def take(scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[Pick]) -> list[Kept | Acted]:
+def take(scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
     """As the contract says. Cost: as `locate`, once more for each further 2 MiB of payloads."""
     place = keys.place(ref)
     why = _refusal(place, state)
     if why is not None:
-        return [Acted(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+        return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
     key = _key(place, state)
-    taken: dict[int, Kept | Acted] = {}
+    taken: dict[int, JobBackup | ActionResult] = {}
     while left := [n for n in range(len(picks)) if n not in taken]:
         asked = [picks[n] for n in left]
         located = locate(scripts, place, state, asked, MAX_KEPT_BYTES)
@@ -54,29 +54,31 @@ def take(scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[Pick]) -
     return [taken[n] for n in range(len(picks))]
 
 
-def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+def delete(
+    source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: Sequence[JobBackup]
+) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; 2 to 3 more where jobs are too long to be kept."""
     place = keys.place(ref)
     why = _refusal(place, state)
     if why is not None:
-        return [Acted(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in kept]
     key = _key(place, state)
-    acted: dict[int, Acted] = {}
-    steps: dict[int, Step] = {}
+    acted: dict[int, ActionResult] = {}
+    steps: dict[int, EntryCall] = {}
     long = [n for n, job in enumerate(kept) if job.blob is None]
     for n, spot in zip(long, _found_again(scripts, place, state, [kept[n] for n in long]), strict=True):
-        if isinstance(spot, Spot):
-            steps[n] = Step(kept[n].id, (spot.at, b"", spot.stamp, b""))
+        if isinstance(spot, LocatedEntry):
+            steps[n] = EntryCall(kept[n].id, (spot.at, b"", spot.stamp, b""))
         else:
-            acted[n] = spot or Acted(id=kept[n].id, outcome=Outcome.CHANGED)
+            acted[n] = spot or ActionResult(id=kept[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(kept):
         if job.blob is None:
             continue
         entry = _entry(job, key, state)
         if entry is None:
-            acted[n] = Acted(id=job.id, outcome=Outcome.REFUSED, detail="what was kept of it is not readable")
+            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail="what was kept of it is not readable")
         else:
-            steps[n] = Step(job.id, (entry.at, entry.raw, b"", entry.token))
+            steps[n] = EntryCall(job.id, (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
     order = sorted(steps, key=lambda n: steps[n].arguments[0]) if listed else list(steps)
     now = (repr(source.now_s()),)
@@ -86,7 +88,7 @@ def delete(source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: 
     return [acted[n] for n in range(len(kept))]
 
 
-def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -> list[Acted]:
+def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says; a job of a queue gets the place from the served end that it had.
 
     A place further than 1,500 jobs from both ends of a queue is not sought: the job comes nearer to its turn, and
@@ -94,41 +96,41 @@ def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[Kept]) -
     """
     place = keys.place(ref)
     key = _key(place, state)
-    acted: dict[int, Acted] = {}
-    entries: list[tuple[int, Entry]] = []
+    acted: dict[int, ActionResult] = {}
+    entries: list[tuple[int, DeletedEntry]] = []
     for n, job in enumerate(kept):
         entry = _entry(job, key, state)
         if entry is None:
             why = "it was too long to be kept" if job.blob is None else "what was kept of it is not readable"
-            acted[n] = Acted(id=job.id, outcome=Outcome.REFUSED, detail=why)
+            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
         else:
             entries.append((n, entry))
     if place.queue is None:
-        steps = [Step(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
+        steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
         done = run(source, "putback", [key, keys.DELETED], (), steps)
     else:
         entries.sort(key=lambda one: one[1].at)
-        steps = [Step(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
+        steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
         done = run(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
     acted.update({n: _undone(one) for (n, _), one in zip(entries, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
 
 
-def _with_ties(acted: Acted, raw: Argument) -> Acted:
+def _with_ties(acted: ActionResult, raw: Argument) -> ActionResult:
     """The outcome with what the deletion leaves behind, as far as the entry is known here."""
     if acted.outcome is not Outcome.DONE or acted.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
         return acted
     return msgspec.structs.replace(acted, detail=job_ties.after_delete(decode(raw)))
 
 
-def _undone(acted: Acted) -> Acted:
+def _undone(acted: ActionResult) -> ActionResult:
     if acted.outcome is not Outcome.CHANGED:
         return acted
     why = "it is there already, was put back before, or was not deleted"
     return msgspec.structs.replace(acted, detail=why, again=True)
 
 
-def _refusal(place: keys.Place, state: State) -> str | None:
+def _refusal(place: keys.NamespaceLocation, state: State) -> str | None:
     if state is State.ACTIVE:
         return UNSAFE
     if state not in keys.NATIVE:
@@ -140,19 +142,19 @@ def _refusal(place: keys.Place, state: State) -> str | None:
     return None
 
 
-def _key(place: keys.Place, state: State) -> str:
+def _key(place: keys.NamespaceLocation, state: State) -> str:
     name = f"{keys.QUEUE}{place.queue}" if place.queue is not None else keys.SETS.get(state, "")
     return f"{place.namespace}{name}"
 
 
-def _kept(key: str, pick: Pick, one: Spot | Acted) -> Kept | Acted:
-    if isinstance(one, Acted):
+def _kept(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> JobBackup | ActionResult:
+    if isinstance(one, ActionResult):
         return one
     if one.raw is None:
-        return Kept(id=pick.id, stamp=one.stamp, blob=None, size_bytes=one.size_bytes)
-    entry = Entry(key=key, raw=one.raw, at=one.at, token=secrets.token_bytes(12))
+        return JobBackup(id=pick.id, stamp=one.stamp, blob=None, size_bytes=one.size_bytes)
+    entry = DeletedEntry(key=key, raw=one.raw, at=one.at, token=secrets.token_bytes(12))
     payload = decode(one.raw)
-    return Kept(
+    return JobBackup(
         id=pick.id,
         stamp=one.stamp,
         blob=msgspec.msgpack.encode(entry),
@@ -161,12 +163,12 @@ def _kept(key: str, pick: Pick, one: Spot | Acted) -> Kept | Acted:
     )
 
 
-def _entry(kept: Kept, key: str, state: State) -> Entry | None:
+def _entry(kept: JobBackup, key: str, state: State) -> DeletedEntry | None:
     """What was kept of a job; None when it is unreadable, or of another place than `key`."""
     if kept.blob is None:
         return None
     try:
-        entry = msgspec.msgpack.decode(kept.blob, type=Entry)
+        entry = msgspec.msgpack.decode(kept.blob, type=DeletedEntry)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     listed = state is State.WAITING
@@ -174,7 +176,9 @@ def _entry(kept: Kept, key: str, state: State) -> Entry | None:
     return entry if fits and entry.key == key else None
 
 
-def _found_again(scripts: Scripts, place: keys.Place, state: State, kept: Sequence[Kept]) -> list[Located]:
+def _found_again(
+    scripts: Scripts, place: keys.NamespaceLocation, state: State, kept: Sequence[JobBackup]
+) -> list[Located]:
     if not kept:
         return []
-    return locate(scripts, place, state, [Pick(id=job.id, stamp=job.stamp) for job in kept], MAX_KEPT_BYTES)
+    return locate(scripts, place, state, [JobRef(id=job.id, stamp=job.stamp) for job in kept], MAX_KEPT_BYTES)

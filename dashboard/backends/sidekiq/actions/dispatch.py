@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import Acted, Action, Outcome, Pick, Wishes
+from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...lua_reads import Scripts
 from ...payloads.editing import InvalidPayload
 from .. import keys
 from . import payload_edit
-from .job_lookup import Located, Spot, locate, no_room
-from .payload_edit import Malformed, Push
-from .scripts import Step, run
+from .job_lookup import Located, LocatedEntry, locate, no_room
+from .payload_edit import MalformedEntry, PushedJob
+from .scripts import EntryCall, run
 
 JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.ACTIVE: (Action.STOP,),
@@ -45,9 +45,9 @@ def act(
     ref: QueueRef,
     action: Action,
     state: State,
-    picks: Sequence[Pick],
-    wishes: Wishes,
-) -> list[Acted]:
+    picks: Sequence[JobRef],
+    wishes: ActionOptions,
+) -> list[ActionResult]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
 
     Cost: that of `locate` and 1 round trip, and as much again for each further 2 MiB of payloads.
@@ -58,9 +58,9 @@ def act(
         return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
     try:
         make = _maker(place, action, wishes, source.now_s())
-    except (Malformed, InvalidPayload) as exc:
+    except (MalformedEntry, InvalidPayload) as exc:
         return [_not_made(pick, exc) for pick in picks]
-    acted: dict[int, Acted] = {}
+    acted: dict[int, ActionResult] = {}
     while left := [n for n in range(len(picks)) if n not in acted]:
         asked = [picks[n] for n in left]
         located = locate(scripts, place, state, asked, LONGEST_BYTES)
@@ -71,7 +71,9 @@ def act(
     return [acted[n] for n in range(len(picks))]
 
 
-def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Callable[[bytes], Push]:
+def _maker(
+    place: keys.NamespaceLocation, action: Action, wishes: ActionOptions, now: float
+) -> Callable[[bytes], PushedJob]:
     """What turns an entry into what is pushed. Raises Malformed, InvalidPayload for wishes that cannot be met."""
     if action is Action.RETRY:
         return lambda raw: payload_edit.again(raw, now, counted_back=True, reset=wishes.reset_attempts)
@@ -86,34 +88,34 @@ def _maker(place: keys.Place, action: Action, wishes: Wishes, now: float) -> Cal
         # Of two queues with one name, that of a namespace is told with it.
         target = (wishes.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
-            raise Malformed("no queue was named to which it should go")
+            raise MalformedEntry("no queue was named to which it should go")
         if not _encodable(target):
-            raise Malformed("the name of the other queue is no valid UTF-8, so no payload can hold it")
+            raise MalformedEntry("the name of the other queue is no valid UTF-8, so no payload can hold it")
         return lambda raw: payload_edit.moved(raw, target)
-    return lambda raw: Push("", raw, "")
+    return lambda raw: PushedJob("", raw, "")
 
 
 def _act_on(
     source: Source,
-    place: keys.Place,
+    place: keys.NamespaceLocation,
     action: Action,
     state: State,
-    picks: Sequence[Pick],
+    picks: Sequence[JobRef],
     located: Sequence[Located],
-    make: Callable[[bytes], Push],
-) -> list[Acted | None]:
+    make: Callable[[bytes], PushedJob],
+) -> list[ActionResult | None]:
     """One answer per pick; None for one that must be located again."""
-    told: list[Acted | None] = [one if isinstance(one, Acted) else None for one in located]
-    ready: list[tuple[int, Spot, Push]] = []
+    told: list[ActionResult | None] = [one if isinstance(one, ActionResult) else None for one in located]
+    ready: list[tuple[int, LocatedEntry, PushedJob]] = []
     for n, spot in enumerate(located):
-        if not isinstance(spot, Spot):
+        if not isinstance(spot, LocatedEntry):
             continue
         if spot.raw is None:
             told[n] = _refused(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
             continue
         try:
             push = make(spot.raw)
-        except (Malformed, InvalidPayload) as exc:
+        except (MalformedEntry, InvalidPayload) as exc:
             told[n] = _not_made(picks[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
@@ -134,8 +136,13 @@ def _act_on(
 
 
 def _push(
-    source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot, Push]], *, copies: bool
-) -> list[Acted]:
+    source: Source,
+    place: keys.NamespaceLocation,
+    state: State,
+    jobs: Sequence[tuple[str, LocatedEntry, PushedJob]],
+    *,
+    copies: bool,
+) -> list[ActionResult]:
     """Push into queues, out of a set or a list, or beside what stands there."""
     space = place.namespace
     queues = list(dict.fromkeys(push.queue for _, _, push in jobs))
@@ -143,7 +150,7 @@ def _push(
     listed = place.queue is not None
     origin = f"{space}{keys.QUEUE}{place.queue}" if listed else f"{space}{keys.SETS[state]}"
     steps = [
-        Step(
+        EntryCall(
             id=job_id,
             arguments=(spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload),
             new_id=push.jid if copies else None,
@@ -156,9 +163,11 @@ def _push(
     return run(source, "shift" if listed else "push", names, head, steps, counted=listed)
 
 
-def _kill(source: Source, place: keys.Place, state: State, jobs: Sequence[tuple[str, Spot]]) -> list[Acted]:
+def _kill(
+    source: Source, place: keys.NamespaceLocation, state: State, jobs: Sequence[tuple[str, LocatedEntry]]
+) -> list[ActionResult]:
     space = place.namespace
-    steps = [Step(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
+    steps = [EntryCall(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
     return run(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
 
@@ -171,10 +180,10 @@ def _encodable(name: str) -> bool:
     return True
 
 
-def _not_made(pick: Pick, exc: Malformed | InvalidPayload) -> Acted:
+def _not_made(pick: JobRef, exc: MalformedEntry | InvalidPayload) -> ActionResult:
     outcome = Outcome.INVALID if isinstance(exc, InvalidPayload) else Outcome.REFUSED
-    return Acted(id=pick.id, outcome=outcome, detail=str(exc))
+    return ActionResult(id=pick.id, outcome=outcome, detail=str(exc))
 
 
-def _refused(pick: Pick, detail: str) -> Acted:
-    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=detail)
+def _refused(pick: JobRef, detail: str) -> ActionResult:
+    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=detail)

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Argument, Reply
-from ...actions import Acted, Outcome, Pick
+from ...actions import ActionResult, JobRef, Outcome
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
 from ...payloads.decoding import text
@@ -34,7 +34,7 @@ ROOM_BYTES = 2 * 1024 * 1024
 READ_BYTES, READ_CALLS = 4 * 1024 * 1024, 100
 
 
-class Spot(NamedTuple):
+class LocatedEntry(NamedTuple):
     """An entry as it stands: `raw` None when it is longer than was asked for. `at` = its score, or its place."""
 
     raw: bytes | None
@@ -44,11 +44,11 @@ class Spot(NamedTuple):
 
 
 # What became of a pick: where it stands; what to tell instead; None = the answer was full, ask again.
-Located = Spot | Acted | None
+Located = LocatedEntry | ActionResult | None
 
 
 def locate(
-    scripts: Scripts, place: keys.Place, state: State, picks: Sequence[Pick], longest_bytes: int
+    scripts: Scripts, place: keys.NamespaceLocation, state: State, picks: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
     """Where each of `picks` stands, in order.
 
@@ -60,19 +60,19 @@ def locate(
     return _in_set(scripts, f"{place.namespace}{keys.SETS[state]}", picks, longest_bytes)
 
 
-def no_room(pick: Pick) -> Acted:
+def no_room(pick: JobRef) -> ActionResult:
     """The answer for a pick that is crowded out by long entries again and again, which might be it."""
-    return Acted(id=pick.id, outcome=Outcome.REFUSED, detail="too much that is no readable job stands around it")
+    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail="too much that is no readable job stands around it")
 
 
-def _in_set(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: int) -> list[Located]:
+def _in_set(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: int) -> list[Located]:
     wanted: dict[str, dict[str, list[int]]] = {}  # score -> jid -> which picks
     for n, pick in enumerate(picks):
         if match := SCORED.match(pick.id):
             wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
     scores = list(wanted)
     parts = [scores[n : n + PICKS_PER_CALL] for n in range(0, len(scores), PICKS_PER_CALL)]
-    answer = _Answer(picks)
+    answer = _LookupProgress(picks)
     crowded = _ask_set(scripts, key, longest_bytes, [(0, part) for part in parts], wanted, answer)
     open_scores = [score for score in scores if any(answer.is_open(n) for ns in wanted[score].values() for n in ns)]
     if crowded >= 0 and open_scores:
@@ -88,7 +88,7 @@ def _ask_set(
     longest_bytes: int,
     calls: Sequence[tuple[int, Sequence[str]]],
     wanted: Mapping[str, Mapping[str, Sequence[int]]],
-    answer: _Answer,
+    answer: _LookupProgress,
 ) -> int:
     """Add what the calls find; the deepest start after which a score still had more entries, -1 for none."""
     arguments: list[list[Argument]] = [
@@ -114,11 +114,11 @@ def _ask_set(
     return crowded
 
 
-def _in_list(scripts: Scripts, key: str, picks: Sequence[Pick], longest_bytes: int) -> list[Located]:
+def _in_list(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: int) -> list[Located]:
     wanted: dict[str, list[int]] = {}
     for n, pick in enumerate(picks):
         wanted.setdefault(pick.id, []).append(n)
-    answer = _Answer(picks)
+    answer = _LookupProgress(picks)
     length = _ask_list(scripts, key, longest_bytes, [STEP, 0], wanted, answer)
     if length > 2 * STEP and any(answer.is_open(n) for n in range(len(picks))):
         # From the deepest on: entries move towards the served end meanwhile, so none slips through between two steps.
@@ -139,7 +139,7 @@ def _ask_list(
     longest_bytes: int,
     starts: Sequence[int],
     wanted: Mapping[str, Sequence[int]],
-    answer: _Answer,
+    answer: _LookupProgress,
 ) -> int:
     """Add what is found in the stretches that begin at `starts`; the length of the queue."""
     length = 0
@@ -164,7 +164,7 @@ def _ask_list(
 
 
 def _run(
-    scripts: Scripts, name: str, calls: Sequence[Sequence[Argument]], answer: _Answer
+    scripts: Scripts, name: str, calls: Sequence[Sequence[Argument]], answer: _LookupProgress
 ) -> Iterable[tuple[int, list[Reply]]]:
     """The number of each call with its reply, of the replies that could be had; otherwise `answer` is told why not."""
     replies = scripts.run(keys.script(name), calls)
@@ -178,12 +178,12 @@ def _run(
             yield n, reply
 
 
-class _Answer:
+class _LookupProgress:
     """What is known so far of each pick."""
 
-    def __init__(self, picks: Sequence[Pick]) -> None:
+    def __init__(self, picks: Sequence[JobRef]) -> None:
         self._picks = picks
-        self._spots: dict[int, Spot] = {}
+        self._spots: dict[int, LocatedEntry] = {}
         self._changed: set[int] = set()
         self._full: set[int] = set()
         self.refused: str | None = None
@@ -213,7 +213,7 @@ class _Answer:
                 elif size < 0:
                     self._full.add(n)
                 elif n not in self._spots:
-                    self._spots[n] = Spot(raw if isinstance(raw, bytes) else None, size, stamp, at)
+                    self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, stamp, at)
 
     def _names(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
         """Which of `wanted` this entry is; where none has its name, by its bytes: odd JSON is not read alike by all."""
@@ -234,9 +234,9 @@ class _Answer:
             return None
         pick = self._picks[n]
         if self.refused:
-            return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=self.refused)
+            return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.refused)
         if n in self._changed:
-            return Acted(id=pick.id, outcome=Outcome.CHANGED, detail="it is not the same as when it was seen")
+            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it is not the same as when it was seen")
         if self.unsearched:
-            return Acted(id=pick.id, outcome=Outcome.REFUSED, detail=self.unsearched)
-        return Acted(id=pick.id, outcome=Outcome.GONE)
+            return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.unsearched)
+        return ActionResult(id=pick.id, outcome=Outcome.GONE)

@@ -41,11 +41,11 @@ PROGRESS = ("continuation", "resumptions", "cursor_position", "times_interrupted
 DEFAULT_QUEUE = "default"
 
 
-class Malformed(ValueError):
+class MalformedEntry(ValueError):
     """The entry is no job that Sidekiq would push; the text says why."""
 
 
-class Push(NamedTuple):
+class PushedJob(NamedTuple):
     """What is pushed: the payload, the queue it goes to, and the id it bears."""
 
     queue: str
@@ -53,7 +53,7 @@ class Push(NamedTuple):
     jid: str
 
 
-def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> Push:
+def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> PushedJob:
     """The payload with which Sidekiq itself would push an entry of a set `now`, seconds since 1970. Raises Malformed.
 
     `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
@@ -67,26 +67,26 @@ def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) ->
     return _push(fields, _queue(fields), now)
 
 
-def moved(raw: bytes, queue: str) -> Push:
+def moved(raw: bytes, queue: str) -> PushedJob:
     """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
     fields = _checked(raw)
     fields["queue"] = _raw(queue)
-    return Push(queue, msgspec.json.encode(fields), _jid(fields))
+    return PushedJob(queue, msgspec.json.encode(fields), _jid(fields))
 
 
-def anew(raw: bytes, now: float) -> Push:
+def anew(raw: bytes, now: float) -> PushedJob:
     """The payload of a new job of the same content. Raises Malformed."""
     return _anew(_checked(raw), now, None)
 
 
-def edited(raw: bytes, now: float, arguments: list[Any]) -> Push:
+def edited(raw: bytes, now: float, arguments: list[Any]) -> PushedJob:
     """The payload of a new job with other `arguments`; what is masked in them is as in the old ones.
 
     Raises Malformed, InvalidPayload.
     """
     fields = _checked(raw)
     if "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
-        raise Malformed("its last argument is encrypted, only the app can write it")
+        raise MalformedEntry("its last argument is encrypted, only the app can write it")
     try:
         # Looked at as the page shows it, which decodes no more of an entry.
         payload = loads(raw, exact=True)
@@ -95,7 +95,7 @@ def edited(raw: bytes, now: float, arguments: list[Any]) -> Push:
     return _anew(fields, now, with_originals(arguments, arguments_of(payload), "arguments"))
 
 
-def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> Push:
+def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> PushedJob:
     for name in OF_THE_OLD_JOB:
         fields.pop(name, None)
     fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"), now)
@@ -105,7 +105,7 @@ def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> Push:
     return _push(fields, _queue(fields), now)
 
 
-def of_message(message: bytes, queue: str, now: float) -> Push:
+def of_message(message: bytes, queue: str, now: float) -> PushedJob:
     """The payload of a run of a schedule from the message that the schedule keeps. Raises Malformed.
 
     Stamps are seconds with a fraction: every version reads them as what they are.
@@ -132,7 +132,7 @@ def readable(raw: bytes) -> Fields:
             raw.decode("utf-8")
         return _fields(raw)
     except (ValueError, RecursionError, msgspec.DecodeError):
-        raise Malformed("it is no readable job: it can only be deleted") from None
+        raise MalformedEntry("it is no readable job: it can only be deleted") from None
 
 
 def _fields(raw: bytes) -> Fields:
@@ -167,9 +167,9 @@ def _checked(raw: bytes) -> Fields:
     """As `readable`; Malformed too for what Sidekiq's client would not take."""
     fields = readable(raw)
     if not _text(fields.get("class")):
-        raise Malformed("it names no class, so no worker can run it: it can only be deleted")
+        raise MalformedEntry("it names no class, so no worker can run it: it can only be deleted")
     if not bytes(fields.get("args") or b"").startswith(b"["):
-        raise Malformed("its arguments are no array, so no worker can run it: it can only be deleted")
+        raise MalformedEntry("its arguments are no array, so no worker can run it: it can only be deleted")
     return fields
 
 
@@ -179,14 +179,14 @@ def _queue(fields: Fields) -> str:
         return DEFAULT_QUEUE
     queue = _text(fields["queue"])
     if not queue:
-        raise Malformed("the name of its queue is no text")
+        raise MalformedEntry("the name of its queue is no text")
     return queue
 
 
-def _push(fields: Fields, queue: str, now: float) -> Push:
+def _push(fields: Fields, queue: str, now: float) -> PushedJob:
     jid = _jid(fields)
     fields["enqueued_at"] = _as_known(fields, now)
-    return Push(queue, msgspec.json.encode(fields), jid)
+    return PushedJob(queue, msgspec.json.encode(fields), jid)
 
 
 def _jid(fields: Fields) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from ....sources.source import Argument, Command, Reply, Source
-from ...actions import Acted, Outcome
+from ...actions import ActionResult, Outcome
 from ...payloads.decoding import printable
 from .. import keys
 
@@ -21,7 +21,7 @@ OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED, NEARER: Outcom
 NEARER_WORDS = "it stands nearer to its turn than before: its place in the middle of a long queue is not sought"
 
 
-class Step(NamedTuple):
+class EntryCall(NamedTuple):
     """What a script does to one job: `id` for the answer, and its ARGV."""
 
     id: str
@@ -34,10 +34,10 @@ def run(
     script: str,
     fixed: Sequence[str],
     head: Sequence[Argument],
-    steps: Sequence[Step],
+    steps: Sequence[EntryCall],
     *,
     counted: bool = False,
-) -> list[Acted]:
+) -> list[ActionResult]:
     """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
 
     `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
@@ -52,16 +52,16 @@ def run(
         arguments = [argument for step in part for argument in step.arguments]
         commands.append(("EVAL", text, len(fixed), *fixed, *own, *arguments))
         before += len(part)
-    acted: list[Acted] = []
+    acted: list[ActionResult] = []
     for part, reply in zip(parts, source.batch(commands), strict=True):
         source.check_writable(reply)
         acted.extend(_told(part, reply))
     return acted
 
 
-def portions(steps: Sequence[Step]) -> Iterable[list[Step]]:
+def portions(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
     """`steps` in runs of which one script call may take care."""
-    part: list[Step] = []
+    part: list[EntryCall] = []
     size = 0
     for step in steps:
         length = sum(len(argument) for argument in step.arguments if isinstance(argument, bytes | str))
@@ -75,24 +75,24 @@ def portions(steps: Sequence[Step]) -> Iterable[list[Step]]:
         yield part
 
 
-def _told(part: Sequence[Step], reply: Reply) -> Iterable[Acted]:
+def _told(part: Sequence[EntryCall], reply: Reply) -> Iterable[ActionResult]:
     """One Acted per step; a script may answer a remark after its outcomes, as text."""
     if isinstance(reply, ResponseError):
         detail = explain(str(reply))
-        return [Acted(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
+        return [ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
     remark = printable(reply[len(part)], 300) if len(reply) > len(part) else None
     return [_acted(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
 
 
-def _acted(step: Step, code: Reply, remark: str | None) -> Acted:
+def _acted(step: EntryCall, code: Reply, remark: str | None) -> ActionResult:
     if isinstance(code, bytes):
-        return Acted(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
+        return ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
     outcome = OUTCOMES[code]
     if code == NEARER:
         remark = NEARER_WORDS
     if outcome is Outcome.DONE:
-        return Acted(id=step.id, outcome=outcome, detail=remark, new_id=step.new_id)
-    return Acted(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
+        return ActionResult(id=step.id, outcome=outcome, detail=remark, new_id=step.new_id)
+    return ActionResult(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
 
 
 def explain(error: str) -> str:

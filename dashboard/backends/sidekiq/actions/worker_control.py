@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from ....model import QueueRef, Schedule, Worker, WorkerState
 from ....sources.source import Argument, Reply, Source
-from ...actions import Acted, Action, Outcome
+from ...actions import Action, ActionResult, Outcome
 from ...bounded_reads import short_fields
 from ...payloads.decoding import DECODE_LIMIT_BYTES, loads_dict
 from .. import keys
@@ -27,7 +27,7 @@ _TRUE = re.compile(rb"(true|t|yes|y|1)\Z", re.IGNORECASE)
 ONLY_THE_APP = "only the app knows the class and its options: trigger it there"
 
 
-def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
+def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     """What came of removing a queue with all that waits in it; in one step, however long it is."""
     place = keys.place(ref)
     if action is not Action.OBLITERATE or place.queue is None:
@@ -37,11 +37,11 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> Acted:
     if isinstance(waited, ResponseError):
         return _refused(ref.name, explain(str(waited)))
     if waited < 0:
-        return Acted(id=ref.name, outcome=Outcome.GONE)
-    return Acted(id=ref.name, outcome=Outcome.DONE, detail=f"{waited} waiting jobs were deleted with it")
+        return ActionResult(id=ref.name, outcome=Outcome.GONE)
+    return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{waited} waiting jobs were deleted with it")
 
 
-def on_worker(source: Source, worker: Worker, action: Action) -> Acted:
+def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
     """What came of a signal to a process: done = it is asked, and obeys at its next beat (5 to 10 s)."""
     if worker.state is WorkerState.DEAD:
         return _refused(worker.id, "it is dead: no process is there to obey")
@@ -52,13 +52,15 @@ def on_worker(source: Source, worker: Worker, action: Action) -> Acted:
     if isinstance(answer, ResponseError):
         return _refused(worker.id, explain(str(answer)))
     if answer == b"gone":
-        return Acted(id=worker.id, outcome=Outcome.GONE)
+        return ActionResult(id=worker.id, outcome=Outcome.GONE)
     if answer == b"embedded":
         return _refused(worker.id, "it runs inside another process and takes no signals")
-    return Acted(id=worker.id, outcome=Outcome.DONE, detail="it is asked, and obeys at its next beat, in 5 to 20 s")
+    return ActionResult(
+        id=worker.id, outcome=Outcome.DONE, detail="it is asked, and obeys at its next beat, in 5 to 20 s"
+    )
 
 
-def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
+def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
     """What came of an action on a schedule of one of the add-ons. Cost: 2 round trips."""
     space = dict(schedule.facts).get(keys.NAMESPACE, "")
     name = schedule.id.removeprefix(space)
@@ -74,14 +76,14 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> Acted:
     return _enable_scheduler(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
 
 
-def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -> Acted:
+def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -> ActionResult:
     (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
     return _told(schedule, _run(source, "setfield", [record, record], arguments))
 
 
-def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> Acted:
+def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> ActionResult:
     states = f"{space}{STATES}"
     (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
@@ -89,7 +91,7 @@ def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str,
     return _told(schedule, _run(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name]))
 
 
-def _fire(source: Source, space: str, schedule: Schedule, record: str) -> Acted:
+def _fire(source: Source, space: str, schedule: Schedule, record: str) -> ActionResult:
     """One run of a sidekiq-cron schedule, from the message that the app left of it."""
     found = short_fields(
         source, [(record, name) for name in ("message", "active_job", "date_as_argument")], DECODE_LIMIT_BYTES
@@ -99,7 +101,7 @@ def _fire(source: Source, space: str, schedule: Schedule, record: str) -> Acted:
         return _refused(schedule.id, explain(str(refusal)))
     message, active_job, dated = found
     if message is None:
-        return Acted(id=schedule.id, outcome=Outcome.GONE)
+        return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     if any(flag is not None and _TRUE.match(flag) for flag in (active_job, dated)):
         return _refused(schedule.id, "the app makes its arguments anew for each run: trigger it there")
     try:
@@ -107,17 +109,17 @@ def _fire(source: Source, space: str, schedule: Schedule, record: str) -> Acted:
         if "retry" not in payload_edit.readable(message):
             return _refused(schedule.id, ONLY_THE_APP)
         push = payload_edit.of_message(message, payload_edit.DEFAULT_QUEUE, source.now_s())
-    except payload_edit.Malformed as exc:
+    except payload_edit.MalformedEntry as exc:
         return _refused(schedule.id, str(exc))
     names = [record, f"{space}{keys.QUEUE}{push.queue}", f"{space}queues"]
     return _told(schedule, _run(source, "fire", names, [message, push.queue, push.payload]), push.jid)
 
 
-def _told(schedule: Schedule, reply: Reply, new_id: str | None = None) -> Acted:
+def _told(schedule: Schedule, reply: Reply, new_id: str | None = None) -> ActionResult:
     if not isinstance(reply, int):
         return _refused(schedule.id, explain(str(reply) if isinstance(reply, Exception) else reply.decode()))
     outcome = OUTCOMES[reply]
-    return Acted(id=schedule.id, outcome=outcome, new_id=new_id if outcome is Outcome.DONE else None)
+    return ActionResult(id=schedule.id, outcome=outcome, new_id=new_id if outcome is Outcome.DONE else None)
 
 
 def _run(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
@@ -125,5 +127,5 @@ def _run(source: Source, script: str, names: Sequence[str], arguments: Sequence[
     return source.batch([("EVAL", keys.script(script, "writing"), len(names), *names, *arguments)])[0]
 
 
-def _refused(name: str, detail: str) -> Acted:
-    return Acted(id=name, outcome=Outcome.REFUSED, detail=detail)
+def _refused(name: str, detail: str) -> ActionResult:
+    return ActionResult(id=name, outcome=Outcome.REFUSED, detail=detail)

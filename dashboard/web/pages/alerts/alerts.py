@@ -9,10 +9,10 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....alerts.evaluation.preview import Preview, muted
+from ....alerts.evaluation.preview import RulePreview, muted
 from ....alerts.rules.metrics import METRICS
-from ....alerts.rules.ruleset import Entry
-from ....alerts.service import Alert, Board
+from ....alerts.rules.ruleset import RuleInForce
+from ....alerts.service import Alert, AlertList
 from ....alerts.silences import Silence
 from ....auth import Role
 from ....clock import instant, iso
@@ -264,7 +264,7 @@ def rule(rule_id: str) -> Response:
     return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
 
 
-def told(entry: Entry, seen: Preview | None) -> dict[str, Any]:
+def told(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
     """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
     rule = entry.rule
     fields: dict[str, Any] = msgspec.to_builtins(rule)
@@ -279,7 +279,7 @@ def told(entry: Entry, seen: Preview | None) -> dict[str, Any]:
     }
 
 
-def _now(seen: Preview) -> dict[str, Any]:
+def _now(seen: RulePreview) -> dict[str, Any]:
     return {
         "judged": seen.judged,
         "warnings": seen.warnings,
@@ -329,7 +329,7 @@ def deliveries() -> Response:
     )
 
 
-def shown_firing(board: Board) -> list[dict[str, Any]]:
+def shown_firing(board: AlertList) -> list[dict[str, Any]]:
     """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
     told_of = {alert.state.fp for alert in board.incidents}
     return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]

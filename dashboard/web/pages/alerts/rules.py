@@ -10,21 +10,21 @@ from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
 from ....alerts.delivery.message import text_of
-from ....alerts.evaluation.preview import Past, Preview, has_past, hour
-from ....alerts.evaluation.rule_history import Hours
+from ....alerts.evaluation.preview import RulePreview, Trend, has_past, hour
+from ....alerts.evaluation.rule_history import RuleHistories
 from ....alerts.rules.metrics import METRICS
 from ....alerts.rules.rule import Origin, Rule
-from ....alerts.rules.ruleset import Entry
+from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from ....sampling.recent_history import Series
-from ....sampling.snapshot_reader import Reading
+from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.source import metered
 from ... import fragments
 from ...access.security import actor
 from ...context import deck
 from ...forms.request_input import Body, form_fields, form_flag, form_word, json_body
 from ...forms.rule_form import FIELDS, RuleForm, differences
-from ...views.rule_chart import Graph, graph
+from ...views.rule_chart import RuleChart, graph
 from .. import layout
 from .alerts import refuse_elsewhere, told
 
@@ -134,7 +134,12 @@ def _one(rule_id: str) -> dict[str, Any]:
 
 
 def _seen(
-    rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None, *, drafted: bool = False
+    rule: Rule,
+    seen: RulePreview | None,
+    reading: CurrentSnapshot,
+    hours: RuleHistories | None,
+    *,
+    drafted: bool = False,
 ) -> dict[str, Any]:
     """The variables of `rules/_seen.html`."""
     found = _past(rule, seen, reading, hours)
@@ -154,14 +159,14 @@ def _seen(
     }
 
 
-def _past(rule: Rule, seen: Preview | None, reading: Reading, hours: Hours | None) -> Past | None:
+def _past(rule: Rule, seen: RulePreview | None, reading: CurrentSnapshot, hours: RuleHistories | None) -> Trend | None:
     """The last hour of the worst thing that the rule looks at."""
     if reading.snapshot is None:
         return None
     return hour(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
 
 
-def _graph(rule: Rule, found: Past | None, size: tuple[int, int], behind: Series = ()) -> Graph | None:
+def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
     if found is None or all(point is None for point in found.points):
         return None
     return graph(rule, found.points, found.slots, *size, behind)
@@ -275,7 +280,7 @@ def _record(action: str, rule_id: str, detail: str = "") -> None:
     deck().actions.record.done(audit_log.event(actor(), action, ids=[rule_id], detail=detail or None))
 
 
-def _editable(rule_id: str) -> Entry:
+def _editable(rule_id: str) -> RuleInForce:
     entry = deck().desk.editor.entry(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is written in the configuration file and can only be changed there.")
@@ -290,7 +295,7 @@ def _typed() -> RuleForm:
     return RuleForm.typed(request.form, request.form.getlist("channels"))
 
 
-def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> ResponseReturnValue:
+def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | None) -> ResponseReturnValue:
     previewing = form_word("do", "store", "preview") == "preview"
     values = form.values()
     rule: Rule | None = None
@@ -318,7 +323,12 @@ def _store(form: RuleForm, entry: Entry | None, original: Entry | None) -> Respo
 
 
 def _form(
-    form: RuleForm, entry: Entry | None, original: Entry | None, *, preview: Rule | None = None, changed: bool = False
+    form: RuleForm,
+    entry: RuleInForce | None,
+    original: RuleInForce | None,
+    *,
+    preview: Rule | None = None,
+    changed: bool = False,
 ) -> str:
     """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
     so that what is there now is told, and a second click stores over it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....backends.actions import MAX_BATCH, Acted, Outcome, Pick
+from ....backends.actions import MAX_BATCH, ActionResult, JobRef, Outcome
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import Conflict, NotFound, Unsupported
 from ...context import deck
 from ...forms.job_tokens import Spot, read_member
 from ...forms.request_input import form_fields
 from ...views.dead_letter_table import ACTIONS
-from ...views.flash import MAX_BATCHES, Did
+from ...views.flash import MAX_BATCHES, ActionFlash
 from ..job_actions import ACTION, act, go, reason, wanted_action, wishes
 
 bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
@@ -30,26 +30,26 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     places = _places(request.form.getlist("pick"))
     here = deck()
     refs = {spot: here.queue(*spot[:3]).ref for spot in places}  # of all, before anything is done
-    acted: list[Acted] = []
+    acted: list[ActionResult] = []
     batches: list[str | None] = []
     for spot, picks in places.items():
         ref, state = refs[spot], spot[3]
         if action not in here.backend(ref.source, ref.backend).offered(state, shared=ref.shared):
-            acted += [Acted(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
+            acted += [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
             continue
         done, batch = act(ref, state, action, picks, wish, why)
         acted += done
         batches.append(batch)
     page = request.form.get("page", "")
-    told = Did.of(action, acted, *batches).query | (
+    told = ActionFlash.of(action, acted, *batches).query | (
         {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
     )
     return go(url_for("dead.show", fingerprint=fingerprint, **told))
 
 
-def _places(tokens: list[str]) -> dict[Spot, list[Pick]]:
+def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
     """The ticked jobs by list. Raises Conflict for none, or too many."""
-    places: dict[Spot, list[Pick]] = {}
+    places: dict[Spot, list[JobRef]] = {}
     for token in tokens:
         spot, pick = read_member(token)
         places.setdefault(spot, []).append(pick)

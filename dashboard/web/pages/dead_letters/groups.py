@@ -10,14 +10,14 @@ from ....auth import Role
 from ....dead_letters.annotations import NOTHING_KNOWN
 from ....dead_letters.fingerprint import is_fingerprint
 from ....dead_letters.groups import SLOT_S, SLOTS
-from ....dead_letters.service import Board
+from ....dead_letters.service import GroupList
 from ....errors import NotFound
 from ....sources.source import metered
 from ... import fragments
 from ...access.security import may
 from ...context import deck
 from ...views.dead_letter_table import GroupQuery, GroupRow, member_page, offers, page_number, row_of, rows_of, table
-from ...views.flash import Did
+from ...views.flash import ActionFlash
 from .. import layout
 from .samples import kept
 
@@ -110,7 +110,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "samples": samples,
         "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
         "offered": offered,
-        "did": Did.read(request.args),
+        "did": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,
@@ -118,7 +118,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _common(board: Board) -> dict[str, Any]:
+def _common(board: GroupList) -> dict[str, Any]:
     snapshot = deck().reading().snapshot
     cost = board.cost
     titles = deck().backend_titles

@@ -6,33 +6,33 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ....dead_letters.groups import SAMPLES, Group, Member
+from ....dead_letters.groups import SAMPLES, ErrorGroup, GroupMember
 from ....errors import QueuedeckError
 from ....model import Job, QueueRef
-from ...context import Deck
-from ...views.stack_trace import Frame, frames
+from ...context import AppContext
+from ...views.stack_trace import StackFrame, frames
 
 # Groups whose samples are kept at once, at most some hundred kB each.
 MAX_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ErrorSample:
     """One job of the group, where it stands, and the frames of its stack."""
 
     ref: QueueRef
     job: Job
-    stack: tuple[Frame, ...]
+    stack: tuple[StackFrame, ...]
 
 
-class Samples:
+class ErrorSamples:
     """The samples that were read last, the least recently used dropped first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[object, ...], tuple[Sample, ...]] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[ErrorSample, ...]] = OrderedDict()
 
-    def of(self, here: Deck, group: Group) -> tuple[Sample, ...]:
+    def of(self, here: AppContext, group: ErrorGroup) -> tuple[ErrorSample, ...]:
         """The newest SAMPLES jobs of `group`, but those that left. Cost: none, or at most 4 round trips each."""
         members = group.jobs[:SAMPLES]
         key = (id(here), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
@@ -48,13 +48,13 @@ class Samples:
         return found
 
 
-def _read(here: Deck, member: Member) -> Sample | None:
+def _read(here: AppContext, member: GroupMember) -> ErrorSample | None:
     ref = member.ref
     try:
         job = here.backend(ref.source, ref.backend).job(ref, member.row.id)
     except QueuedeckError:
         return None  # retried or deleted since it was read
-    return Sample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())
+    return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())
 
 
-kept = Samples()
+kept = ErrorSamples()
