@@ -19,8 +19,8 @@ from .redact import masked_logger
 from .sampling.checker import Checker
 from .sampling.leadership import Leadership, holder_name
 from .sampling.sampler import Sampler
+from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings, redact_url
-from .store.redis_store import Store
 
 log = masked_logger(__name__)
 
@@ -46,7 +46,7 @@ class RunningChecker:
 def start(
     settings: Settings,
     here: MonitoredSources,
-    store: Store,
+    store: SnapshotStore,
     holder: str,
     *,
     on_hung: Callable[[], None] | None = None,
@@ -70,7 +70,7 @@ def start(
     return RunningChecker(checker, alerts, top)
 
 
-def _forbidden(store: Store) -> Forbidden | None:
+def _forbidden(store: SnapshotStore) -> Forbidden | None:
     """Why its user can never alert from here; None where it can, or is not known to. Cost: 1 round trip."""
     try:
         refused = store.refused_writes()
@@ -89,7 +89,7 @@ def run(settings: Settings) -> int:
     check(settings)
     here = watch(settings)
     assert here.own is not None
-    forbidden = _forbidden(Store(here.own))
+    forbidden = _forbidden(SnapshotStore(here.own))
     if forbidden is not None:
         print(f"queuedeck: {forbidden.message}. {forbidden.hint or ''}".rstrip(), file=sys.stderr)
         here.close()
@@ -102,7 +102,9 @@ def run(settings: Settings) -> int:
         log.warning('sampling %s; rules are not evaluated and no notifications are sent, since alerts = "off"', watched)
     else:
         log.info("checking %s; %d channels", watched, len(settings.channels))
-    work = start(settings, here, Store(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG))
+    work = start(
+        settings, here, SnapshotStore(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG)
+    )
     stopped.wait()
     work.stop()
     here.close()

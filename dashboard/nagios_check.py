@@ -25,8 +25,8 @@ from .errors import BackendUnavailable, QueuedeckError
 from .model import Snapshot
 from .sampling.leadership import holder_name, is_of_others
 from .sampling.sampler import Sampler
+from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
-from .store.redis_store import Store
 
 # How long the search for queues may take before what was found is judged.
 SEARCH_S = 5.0
@@ -84,7 +84,8 @@ def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
         snapshot = _sample(
             Sampler(here, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
         )
-        store = AlertStore(Store(here.own))
+        own_store = SnapshotStore(here.own)
+        store = AlertStore(own_store)
         book = make_rulebook(settings)
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
         problems += [problem for source in snapshot.sources for problem in source.problems]
@@ -98,7 +99,7 @@ def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
                 problems.append(f"stored alerts: {alerts_elsewhere().message} {alerts_elsewhere().hint}")
             if not elsewhere:
                 rules = book.rules(look.rules)
-            if not elsewhere or _are_same_sources(store.store, here):
+            if not elsewhere or _are_same_sources(own_store, here):
                 kept, _ = store.memory()
             by_id = {rule.id: rule for rule in rules}
             stored = () if elsewhere else [state for state in store.load().states.values() if state.active]
@@ -148,7 +149,7 @@ def _late(look: TickInputs, interval_s: float) -> str | None:
     return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
 
 
-def _are_same_sources(store: Store, here: MonitoredSources) -> bool:
+def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
     """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
     published, _ = store.read(with_history=False)
     addresses = {source.name: source.address for source in published.sources} if published else {}

@@ -9,8 +9,9 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ..backends.payloads.decoding import printable
 from ..errors import BackendUnavailable, Forbidden
+from ..sampling.snapshot_store import SnapshotStore
 from ..sources.source import Command, Source
-from ..store.redis_store import PREFIX, Store
+from ..store.redis_store import PREFIX
 from .findings import DoctorFinding, note, ok, problem, warning
 
 NO_KEY = "queuedeck-doctor:no-such-key"
@@ -91,7 +92,7 @@ def examine_store(source: Source, fingerprint: str = "") -> list[DoctorFinding]:
 
 
 def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
-    store = Store(source)
+    store = SnapshotStore(source)
     try:
         snapshot, _ = store.read(with_history=False)
     except Forbidden:
@@ -109,7 +110,7 @@ def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
 
 
 def _examine_writing(source: Source) -> list[DoctorFinding]:
-    store = Store(source)
+    store = SnapshotStore(source)
     try:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
         refused = store.refused_writes(by_trying=False)
@@ -165,7 +166,7 @@ def _key_refused(reply: object) -> bool:
     return isinstance(reply, NoPermissionError) and " access " in str(reply)
 
 
-def _unpublished(reason: str, store: Store) -> DoctorFinding:
+def _unpublished(reason: str, store: SnapshotStore) -> DoctorFinding:
     return note(
         f"Snapshots cannot be published under {store.prefix}:* ({reason}): each process of the dashboard samples by "
         "itself.",

@@ -17,10 +17,10 @@ from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
-from ..store.redis_store import Store
 from .leadership import RENEW_EVERY_S, Leadership
 from .recent_history import History
 from .sampler import Sampler
+from .snapshot_store import SnapshotStore
 
 log = masked_logger(__name__)
 
@@ -55,7 +55,7 @@ class Checker:
 
     def __init__(
         self,
-        store: Store,
+        store: SnapshotStore,
         sampler: Sampler,
         leadership: Leadership,
         interval_s: float,

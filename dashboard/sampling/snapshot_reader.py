@@ -12,8 +12,8 @@ from ..clock import monotonic_s
 from ..errors import BackendUnavailable, Forbidden
 from ..model import Snapshot
 from ..redact import masked_logger
-from ..store.redis_store import Store
 from .recent_history import FIRST_STEP_S, History
+from .snapshot_store import SnapshotStore
 
 log = masked_logger(__name__)
 
@@ -52,7 +52,7 @@ class SnapshotReader:
 
     def __init__(
         self,
-        store: Store,
+        store: SnapshotStore,
         interval_s: float,
         own_sample: Callable[[Snapshot | None, History], tuple[Snapshot, History]],
         *,

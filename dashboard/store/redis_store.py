@@ -1,4 +1,4 @@
-"""Queuedeck's own keys in Redis: who leads, and the published snapshot. All key names are built here.
+"""Queuedeck's own data in Redis: scripts on its own keys, the store's clock, and the lease of the leader.
 
 Every key shares the hash tag `{queuedeck}`, so one Cluster slot holds them and one script may touch several.
 """
@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from ..clock import monotonic_s
 from ..errors import Forbidden
-from ..model import Snapshot
 from ..redact import masked_logger
-from ..sampling.recent_history import LAST_STEP_S, History
-from ..sampling.snapshot_parts import HISTORIES, SNAPSHOTS, DocumentKind, SnapshotCutter, cut_history
-from ..sampling.snapshot_transfer import PartTransfer, part_key
 from ..settings import DEFAULT_STORE_PREFIX
 from ..sources.source import Argument, Command, Reply, Source
 from . import key_types
@@ -27,20 +22,13 @@ log = masked_logger(__name__)
 PREFIX = DEFAULT_STORE_PREFIX
 LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
 EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
-SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 40 bytes for each part it lists, 10 min to live
 PROBE = f"{PREFIX}:writes"  # there only within a script
-HISTORY = f"{PREFIX}:history"  # the same of the last hour, 2 h to live
 
 # A lease is of 15 s; an epoch is the time of a server whose clock was that far ahead at most.
 LONGEST_LEASE_MS = 600_000
 AHEAD_MS = 10 * 365 * 86_400_000
 # A sample of so much later than now is none: its age would never tell that it is old.
 AHEAD_S = 300.0
-LONGEST_INTERVAL_S = 300.0
-SNAPSHOT_TTL_MS = 600_000
-HISTORY_TTL_MS = 7_200_000
-SHARED_TTL_MS = 600_000
-CLOCK_CHECK_S = 60.0
 
 # KEYS lead, epoch, then all our other keys of fixed names, so that those of another type are moved aside. ARGV holder,
 # lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}. The epoch rises even after eviction,
@@ -73,13 +61,6 @@ return {{epoch, ARGV[1], now[1], now[2]}}
 # KEYS lead. ARGV lead value. Answers 1 when the lease was ours and is given back.
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-
-# KEYS a key that lives as long as nobody else is to sample. ARGV ms.
-_MAY_SAMPLE = """
-begin(KEYS[1], ARGV[1])
-if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
 return 0
 """
 
@@ -146,10 +127,8 @@ class Store:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
+        self.clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
         self._header = _ALLOW_OOM
-        self._channels: dict[str, PartTransfer] = {}  # by pointer
-        self._cutters: dict[str, SnapshotCutter] = {}
 
     @property
     def prefix(self) -> str:
@@ -160,7 +139,7 @@ class Store:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
         epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
-        self._note_clock(seconds, micros, asked)
+        self.note_clock(seconds, micros, asked)
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
     def refused_writes(self, *, by_trying: bool = True) -> tuple[str, ...]:
@@ -183,115 +162,16 @@ class Store:
         """Give the lead back if it is still ours."""
         self.script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
 
-    def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
-        """Publish; False when the lead was lost meanwhile and no pointer was swapped. One thread at a time.
-
-        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of which parts were
-        lost. No value sent is larger than PART_BYTES.
-        """
-        lead = f"{holder}:{epoch}"
-        # First, since readers ask for it when a snapshot tells that there is a newer one.
-        if history is not None and not self._histories(HISTORY, HISTORY_TTL_MS).send(cut_history(history), lead):
-            return False
-        return self._snapshots(SNAPSHOT).send(self._cutter(SNAPSHOT).cut(snapshot), lead)
-
-    def read(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
-        """(the published snapshot, the history when asked for); None for what is missing or of another version.
-
-        One of which a part cannot be had counts as missing, after a second try. Raises BackendUnavailable. Cost: 1
-        round trip of 1 command, or 2 with the history or a look at the clock; 1 more when there is something new.
-        """
-        channels = [self._snapshots(SNAPSHOT), *([self._histories(HISTORY, HISTORY_TTL_MS)] if with_history else [])]
-        checked = self._clock
-        check_clock = not with_history and (checked is None or monotonic_s() - checked[1] > CLOCK_CHECK_S)
-        snapshot, *history = self._read(channels, check_clock=check_clock)
-        return self._timed(snapshot, history[0] if history else None)
-
-    def _read(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
-        """What each channel says; None for one of which something is missing, also at a second look."""
-        values, lost = self._look(channels, check_clock=check_clock)
-        if lost:  # it may have been replaced between the two round trips
-            values, _ = self._look(channels)
-        return values
-
-    def _look(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
-        """(what each channel says, whether a part of one is missing)."""
-        asked = monotonic_s()
-        pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
-        raws = self.source.batch([*pointers, ("TIME",)] if check_clock else pointers)
-        if isinstance(raws[0], NoPermissionError):
-            raise self.source.forbidden(raws[0])
-        if check_clock and isinstance(raws[-1], list):
-            seconds, micros = raws[-1]
-            self._note_clock(seconds, micros, asked)
-        pairs = list(zip(channels, raws, strict=False))
-        wanted = [(channel, name) for channel, raw in pairs for name in channel.wanted(raw)]
-        found = self.source.batch([("GET", part_key(channel.pointer, name)) for channel, name in wanted])
-        bodies = dict(zip(wanted, found, strict=True))
-        values: list[Any] = []
-        lost = False
-        for channel, raw in pairs:
-            try:
-                values.append(channel.value(raw, {name: body for (of, name), body in bodies.items() if of is channel}))
-            except LookupError:
-                values.append(None)
-                lost = True
-        return values, lost
-
-    def _channel(self, pointer: str, kind: DocumentKind[Any], lives_ms: int) -> PartTransfer:
-        return self._channels.setdefault(pointer, PartTransfer(self, pointer, kind, LEAD, lives_ms))
-
-    def _snapshots(self, pointer: str) -> PartTransfer:
-        return self._channel(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
-
-    def _histories(self, pointer: str, lives_ms: int) -> PartTransfer:
-        return self._channel(pointer, HISTORIES, lives_ms)
-
-    def _cutter(self, pointer: str) -> SnapshotCutter:
-        return self._cutters.setdefault(pointer, SnapshotCutter())
-
-    def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
-        """Both, without one whose times are none of this store."""
-        latest = self.now_s() + AHEAD_S
-        if snapshot is not None and not (
-            0 <= snapshot.sampled_at <= latest and 0 < snapshot.interval_s <= LONGEST_INTERVAL_S
-        ):
-            snapshot = None
-        if history is not None and not (0 <= history.last_at <= latest and 1 <= history.step_s <= LAST_STEP_S):
-            history = None
-        return snapshot, history
-
-    def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
-        """What `share` was given last by a process of those settings. Raises and costs as `read`."""
-        snapshots, histories = self._shared(fingerprint)
-        return self._timed(*self._read([snapshots, histories]))
-
-    def _shared(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
-        return (
-            self._snapshots(f"{SNAPSHOT}:{fingerprint}"),
-            self._histories(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
-        )
-
-    def may_sample(self, fingerprint: str, interval_s: float) -> bool:
-        """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
-        key = f"{PREFIX}:sampling:{fingerprint}"
-        return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
-
-    def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
-        """Let other web processes of the same settings have a sample, while a leader has others. 2 round trips."""
-        snapshots, histories = self._shared(fingerprint)
-        histories.send(cut_history(history), "")
-        snapshots.send(self._cutter(snapshots.pointer).cut(snapshot), "")
-
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
         Source.now_s."""
-        clock = self._clock
+        clock = self.clock
         return self.source.now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
 
-    def _note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
+    def note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
+        """Remember what TIME answered to a command sent at `asked` (monotonic)."""
         answered = monotonic_s()
-        self._clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
+        self.clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
     def script(self, body: str, keys: tuple[str, ...], *arguments: Argument, before: Sequence[Command] = ()) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case.

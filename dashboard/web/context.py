@@ -53,12 +53,12 @@ from ..sampling.live_lists import LiveRows as LiveBoard
 from ..sampling.recent_history import History
 from ..sampling.sampler import Sampler
 from ..sampling.snapshot_reader import CurrentSnapshot, SnapshotReader
+from ..sampling.snapshot_store import SnapshotStore
 from ..search.job_search import SearchQuery, SearchResult, search
 from ..search.name_suggestions import NameSuggestions
 from ..settings import Settings
 from ..sources.source import Source
 from ..store.cache import TTLCache
-from ..store.redis_store import Store
 from .formatting import percent
 from .views.firing_banner import FiringSummary, FiringWatch
 from .views.totals import LatestTotals, Totals
@@ -77,7 +77,7 @@ class _ProcessServices:
 
     pid: int
     watch: MonitoredSources
-    store: Store
+    store: SnapshotStore
     reader: SnapshotReader
     work: RunningChecker | None
     desk: AlertService
@@ -249,7 +249,7 @@ class AppContext:
         return None
 
     @property
-    def own_store(self) -> Store:
+    def own_store(self) -> SnapshotStore:
         """Queuedeck's own data."""
         return self._here().store
 
@@ -438,7 +438,7 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
 def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessServices:
     here = watch(settings)
     assert here.own is not None
-    store = Store(here.own)
+    store = SnapshotStore(here.own)
     holder = holder_name(here.fingerprint)
     interval_s = settings.sample_interval_s
     own: list[Sampler] = []  # made at its first use: most processes never need it

@@ -272,10 +272,10 @@ def test_two_runners_do_no_job_twice(bench: Bench) -> None:
 
 RUNS = """
 import sys, time
-from dashboard.actions.service import Actions
-from dashboard.actions.audit_log import Audit
-from dashboard.actions.trash import Bin
-from dashboard.actions.bulk.runner import Runner
+from dashboard.actions.service import ActionService
+from dashboard.actions.audit_log import AuditLog
+from dashboard.actions.trash import Trash
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.store.redis_store import Store
 from dashboard.settings import SourceSettings
@@ -284,9 +284,9 @@ from tests.acts.shelf import Shelf
 source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
-actions = Actions(lambda s, n: backend, Bin(store, 64 << 20), Audit(source))
+actions = ActionService(lambda s, n: backend, Trash(store, 64 << 20), AuditLog(source))
 works = BulkStore(store)
-runner = Runner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
+runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never comes to the end, however late it is killed.
 while works.get(sys.argv[2]).at < 1_500:
     time.sleep(runner.turn())

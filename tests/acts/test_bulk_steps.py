@@ -40,7 +40,7 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of BATCH jobs: a step costs what its jobs cost, and more jobs make no more steps."""
-    monkeypatch.setattr(bulk_runner, "_Slot", partial(bulk_runner._RunningOperation, batch=BATCH))
+    monkeypatch.setattr(bulk_runner, "_RunningOperation", partial(bulk_runner._RunningOperation, batch=BATCH))
     monkeypatch.setattr(bulk_runner, "LEAST_BATCH", BATCH)
 
 

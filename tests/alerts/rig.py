@@ -16,8 +16,8 @@ from dashboard.alerts.rules.ruleset import Ruleset
 from dashboard.alerts.store import AlertStore
 from dashboard.model import QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
-from dashboard.store.redis_store import Store
 from tests.unit.alerts.making import sample
 
 INTERVAL_S = 2.0
@@ -82,7 +82,7 @@ class Process:
         self, url: str, holder: str, channels: Iterable[Recorder] = (), rules: Iterable[dict[str, Any]] = (DEEP,)
     ) -> None:
         self.source = Source("main", url)
-        self.store = Store(self.source)
+        self.store = SnapshotStore(self.source)
         self.holder = holder
         self.channels = {channel.id: channel for channel in channels}
         self.outbox = Outbox(self.store)

@@ -31,8 +31,8 @@ from dashboard.alerts.silences import ActiveSilences, Silence, WeeklyWindow
 from dashboard.alerts.store import AlertStore
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
-from dashboard.store.redis_store import Store
 from tests.alerts.rig import Recorder
 from tests.conftest import SERVERS, start_server
 from tests.processes import child
@@ -306,7 +306,7 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
 def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_so(name: str) -> None:
     with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
         source = Source("main", server.url)
-        store = Store(source)
+        store = SnapshotStore(source)
         epoch = store.lease("one", 15).epoch
         fill(source)
         source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
@@ -335,11 +335,11 @@ def fill(source: Source) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from dashboard.alerts.delivery.message import Links
-from dashboard.alerts.delivery.store_outage import LocalMode
+from dashboard.alerts.delivery.message import PageLinks
+from dashboard.alerts.delivery.store_outage import StoreOutageNotifier
 from tests.alerts.test_local import GONE, NO_MUTES, rules
 from tests.alerts.rig import Recorder
-local = LocalMode("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, Links(None), Path(sys.argv[1]), print)
+local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), Path(sys.argv[1]), print)
 while not local.speaking or local._spool is None or not local._spool.told:
     local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
@@ -389,7 +389,7 @@ def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source:
 
     def speaks() -> bool:
         with pytest.raises(QueuedeckError) as caught:
-            AlertStore(Store(source)).look()
+            AlertStore(SnapshotStore(source)).look()
         local.failed(caught.value, rules(), NO_MUTES, led=True, epoch=7)
         return local.speaking
 

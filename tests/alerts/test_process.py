@@ -22,10 +22,11 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
 from dashboard.sources.source import Source, metered
 from dashboard.store.packing import unpack
-from dashboard.store.redis_store import WRITES, Store
+from dashboard.store.redis_store import WRITES
 from tests.alerts.channels.sinks import HttpSink, hang, status
 from tests.processes import ROOT
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
@@ -52,7 +53,7 @@ def begin(
             here = watch(settings)
             stack.callback(here.close)
             assert here.own is not None
-            store = Store(here.own)
+            store = SnapshotStore(here.own)
             work = start(settings, here, store, holder)
             stack.callback(work.stop)
             return work, AlertService(settings, store)
@@ -105,7 +106,7 @@ def test_from_the_crossing_to_the_message_no_longer_than_promised(
         source = Source("main", server.url)
         stack.callback(source.close)
         # Finding a queue takes its time, and is not what is measured.
-        known = Store(source)
+        known = SnapshotStore(source)
         wait_until(lambda: [found.name for found in _queues(known)] == ["mail"], what="the queue")
     queue.enqueue_many([Queue.prepare_data("os.getpid") for _ in range(5)])
     began = ticks
@@ -115,7 +116,7 @@ def test_from_the_crossing_to_the_message_no_longer_than_promised(
     assert (queued_by[0] - began - 1) * INTERVAL_S <= 1 + 2 * INTERVAL_S + 0
 
 
-def _queues(store: Store) -> list[QueueStats]:
+def _queues(store: SnapshotStore) -> list[QueueStats]:
     snapshot, _ = store.read(with_history=False)
     return list(snapshot.queues) if snapshot else []
 
@@ -194,7 +195,7 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     wait_until(lambda: [each.outcome for each in desk.deliveries()] == ["sent", "sent"], what="both deliveries")
     assert work.checker.problem is None
     with closing(Source("main", server.url)) as source:
-        found, _ = Store(source).read(with_history=False)
+        found, _ = SnapshotStore(source).read(with_history=False)
     assert found is not None
     assert [(each.reachable, each.error) for each in found.sources] == [(True, None)]
     assert {each.ref.backend for each in found.queues} == ({"rq", "celery"} if celery else {"rq"})
@@ -211,7 +212,7 @@ def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
     )
     redis_client.execute_command(*(word for word in grants if word != f"+{right.lower()}"))
     with closing(Source("main", any_server.url.replace("redis://", "redis://queuedeck:secret@"))) as source:
-        leadership = Leadership(Store(source), "one")
+        leadership = Leadership(SnapshotStore(source), "one")
         assert leadership.renew() is None
         assert leadership.problem is not None
         assert leadership.problem.endswith(f" may not run {right} on {{queuedeck}}:*")
@@ -219,7 +220,7 @@ def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
         assert f"+{right.lower()}" in (leadership.fault.hint or "")
         assert not list(redis_client.scan_iter("{queuedeck}*"))
         redis_client.execute_command("ACL", "SETUSER", "queuedeck", f"+{right.lower()}")
-        assert Leadership(Store(source), "one").renew()
+        assert Leadership(SnapshotStore(source), "one").renew()
 
 
 def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(

@@ -25,9 +25,9 @@ from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling import sampler as sampling
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SNAPSHOT_TTL_MS, SnapshotStore
 from dashboard.settings import Settings
 from dashboard.sources.source import metered
-from dashboard.store.redis_store import SNAPSHOT_TTL_MS, Store
 from tests.bench.ping import pinged
 from tests.bench.queues import LIBRARIES, rest
 
@@ -74,7 +74,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     sampling.monotonic_s = clock  # type: ignore[assignment]
     here = watch(Settings(redis_url=server.url))
     sampler = Sampler(here, INTERVAL_S, "bench")
-    store = Store(here.sources["main"])
+    store = SnapshotStore(here.sources["main"])
     epoch = store.lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
     while not sampler.sample().sources[0].discovered:
         clock.now_s += INTERVAL_S
@@ -127,7 +127,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     }
 
 
-def one(sampler: Sampler, store: Store, epoch: int, client: redis.Redis, costs: Costs) -> None:
+def one(sampler: Sampler, store: SnapshotStore, epoch: int, client: redis.Redis, costs: Costs) -> None:
     """One sample, published, with the history where it has a new point."""
     published = sampler.history.version
     redis_s = redis_cpu_s(client)

@@ -25,8 +25,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import acl, main, print_acl
 from dashboard.model import JobQuery, State
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
-from dashboard.store.redis_store import Store
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
@@ -479,7 +479,7 @@ def test_the_users_of_the_readme_can_do_their_work(
     publishes = line == PUBLISHER
     assert ("Snapshots can be published" in output) is publishes
     if publishes:
-        store = Store(watch(settings).sources["main"])
+        store = SnapshotStore(watch(settings).sources["main"])
         assert store.lease("test", 15).epoch
         store.source.close()
 

@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.sources",),
     ("dashboard.store",),
     ("dashboard.backends",),
-    ("dashboard.sampling", "dashboard.store.redis_store"),
+    ("dashboard.sampling",),
     ("dashboard.search",),
     ("dashboard.dead_letters",),
     ("dashboard.actions",),

@@ -17,8 +17,9 @@ from dashboard.backends.monitored_sources import watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.store import key_types
-from dashboard.store.redis_store import PREFIX, Store
+from dashboard.store.redis_store import PREFIX
 from dashboard.web.access import sessions
 from dashboard.web.access.sign_in_limits import AttemptCounter, SignInAttempt
 from dashboard.web.context import EXTENSION
@@ -166,7 +167,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     process.deliver()
     process.tick(deep(100, 100))
     process.deliver()
-    store = Store(process.source)
+    store = SnapshotStore(process.source)
     sampler = Sampler(watch(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
     epoch = store.lease("one", 15).epoch
     assert epoch is not None

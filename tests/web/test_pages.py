@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sampling.snapshot_store import SNAPSHOT
 from dashboard.sources.source import metered
-from dashboard.store.redis_store import SNAPSHOT
 from dashboard.web.context import EXTENSION
 from dashboard.web.fragments import PTAG
 from tests.contract.test_sidekiq import enqueue, payload

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
 from dashboard.store import redis_store as keys
-from dashboard.store.redis_store import Store
 from tests.processes import ROOT
 from tests.serving import get_json, running, serving
 from tests.waiting import CEILING_S, wait_until
@@ -53,7 +53,7 @@ def test_two_workers_share_one_leader(
     with running(command, **environ) as served:
         wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="the first snapshot")
         holder = (redis_client.get(keys.LEAD) or b"").rpartition(b":")[0]
-        store = Store(source)
+        store = SnapshotStore(source)
         first = store.read(with_history=False)[0]
         before = redis_client.info("commandstats")["cmdstat_llen"]["calls"]
         url = f"{served.url}/api/v1/overview"

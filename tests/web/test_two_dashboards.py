@@ -26,9 +26,9 @@ from dashboard.nagios_check import judge
 from dashboard.sampling import sampler as sampling
 from dashboard.sampling.leadership import Leadership, holder_name
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import load
 from dashboard.sources.source import Source
-from dashboard.store.redis_store import Store
 from dashboard.web.context import EXTENSION
 from dashboard.web.views import firing_banner
 from tests.alerts.rig import DEEP
@@ -54,7 +54,7 @@ def lead() -> Iterator[Lead]:
         watched = watch(load(environ={}, keywords=settings))
         made.append(watched)
         assert watched.own is not None
-        store = Store(watched.own)
+        store = SnapshotStore(watched.own)
         one = Sampler(watched, 2.0, "the-leader", clock=store.now_s)
         epoch = store.lease("the-leader", 15).epoch
         assert epoch is not None
@@ -252,7 +252,7 @@ def test_a_checker_that_does_not_lead_says_that_its_rules_are_not_evaluated(
 ) -> None:
     """Once, and only of a leader with other settings."""
     source = Source("main", server.url)
-    one, same, other = (Leadership(Store(source), holder_name(name * 16)) for name in "aab")
+    one, same, other = (Leadership(SnapshotStore(source), holder_name(name * 16)) for name in "aab")
     for leadership in (one, same, other, other):
         leadership.renew()
     source.close()
@@ -294,7 +294,7 @@ def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_publ
     before = [{"name": "alpha", "url": server.url}]
     one = lead(sources=before)
     wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
-    store = Store(one._watch.own)  # type: ignore[arg-type]
+    store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
     epoch = store.lease("the-leader", 15).epoch
     assert epoch is not None
     assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
@@ -357,7 +357,7 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     one = lead(redis_url=server.url)
     wait_until(lambda: len(one.sample().queues) == 120, what="all queues")
     redis_client.delete("{queuedeck}:lead")
-    store = Store(one._watch.own)  # type: ignore[arg-type]
+    store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
     epoch = store.lease("the-leader", 15).epoch
     assert epoch is not None
     former = one.sample(epoch)

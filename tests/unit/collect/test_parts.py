@@ -16,24 +16,24 @@ from dashboard.sampling import snapshot_parts, snapshot_transfer
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.sampling.snapshot_parts import BUSY_FOR, ROWS, SnapshotCutter
 from dashboard.sampling.snapshot_reader import SnapshotReader
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
 from dashboard.store import redis_store as keys
-from dashboard.store.redis_store import Store
 
 QUEUES = 1000  # more than the manifest carries
 
 
 @pytest.fixture
-def store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Store]:
+def store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[SnapshotStore]:
     source = Source("main", any_server.url)
-    yield Store(source)
+    yield SnapshotStore(source)
     source.close()
 
 
 @pytest.fixture
-def reader(store: Store) -> Store:
+def reader(store: SnapshotStore) -> SnapshotStore:
     """The store as another process sees it."""
-    return Store(store.source)
+    return SnapshotStore(store.source)
 
 
 def queue(number: int, depth: int = 0) -> QueueStats:
@@ -50,13 +50,13 @@ def queue(number: int, depth: int = 0) -> QueueStats:
     )
 
 
-def snapshot(store: Store, *queues: QueueStats, epoch: int = 1) -> Snapshot:
+def snapshot(store: SnapshotStore, *queues: QueueStats, epoch: int = 1) -> Snapshot:
     return Snapshot(
         sampled_at=store.now_s(), interval_s=2, sequence=1, sampler="t", epoch=epoch, sources=(), queues=queues
     )
 
 
-def many(store: Store) -> Snapshot:
+def many(store: SnapshotStore) -> Snapshot:
     return snapshot(store, *map(queue, range(QUEUES)))
 
 
@@ -68,7 +68,7 @@ def part_keys(client: redis.Redis) -> list[bytes]:
     return sorted(client.keys(f"{snapshot_transfer.PART}:*"))
 
 
-def lead(store: Store, name: str = "one") -> int:
+def lead(store: SnapshotStore, name: str = "one") -> int:
     epoch = store.lease(name, 15).epoch
     assert epoch is not None
     return epoch
@@ -78,7 +78,7 @@ def calls(client: redis.Redis, command: str) -> int:
     return int(client.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
 
 
-def test_many_queues_come_back_in_their_order_with_their_history(store: Store, reader: Store) -> None:
+def test_many_queues_come_back_in_their_order_with_their_history(store: SnapshotStore, reader: SnapshotStore) -> None:
     epoch = lead(store)
     taken = many(store)
     past = History(
@@ -91,7 +91,7 @@ def test_many_queues_come_back_in_their_order_with_their_history(store: Store, r
     assert reader.read(with_history=False) == (taken, None)
 
 
-def test_few_queues_travel_in_the_manifest(store: Store, reader: Store, any_redis: redis.Redis) -> None:
+def test_few_queues_travel_in_the_manifest(store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis) -> None:
     epoch = lead(store)
     taken = snapshot(store, *map(queue, range(20)))
     assert store.publish("one", epoch, taken, History(version=1, last_at=store.now_s()))
@@ -101,7 +101,9 @@ def test_few_queues_travel_in_the_manifest(store: Store, reader: Store, any_redi
     assert any_redis.info("stats")["total_commands_processed"] - before <= 8  # of these, connecting and asking here
 
 
-def test_only_what_changed_is_sent_and_read(store: Store, reader: Store, any_redis: redis.Redis) -> None:
+def test_only_what_changed_is_sent_and_read(
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis
+) -> None:
     epoch = lead(store)
     taken = many(store)
     assert store.publish("one", epoch, taken, None)
@@ -125,7 +127,7 @@ def test_only_what_changed_is_sent_and_read(store: Store, reader: Store, any_red
     assert reader.read(with_history=False)[0] == replace(taken, sequence=2)
 
 
-def test_a_process_reads_nothing_back_that_it_published(store: Store, any_redis: redis.Redis) -> None:
+def test_a_process_reads_nothing_back_that_it_published(store: SnapshotStore, any_redis: redis.Redis) -> None:
     epoch = lead(store)
     taken = many(store)
     assert store.publish("one", epoch, taken, None)
@@ -134,7 +136,9 @@ def test_a_process_reads_nothing_back_that_it_published(store: Store, any_redis:
     assert calls(any_redis, "get") == 1
 
 
-def test_no_value_is_larger_than_a_part_may_be(store: Store, reader: Store, any_redis: redis.Redis) -> None:
+def test_no_value_is_larger_than_a_part_may_be(
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis
+) -> None:
     epoch = lead(store)
     queues = [replace(queue(n), notes=(random.Random(n).randbytes(6000).hex(),)) for n in range(QUEUES)]
     taken = snapshot(store, *queues)
@@ -151,13 +155,13 @@ def test_no_value_is_larger_than_a_part_may_be(store: Store, reader: Store, any_
 
 
 def test_a_deposed_leader_swaps_no_pointer_and_its_parts_run_out(
-    store: Store, reader: Store, any_redis: redis.Redis
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis
 ) -> None:
     old = lead(store)
     taken = many(store)
     assert store.publish("one", old, taken, None)
     any_redis.delete(keys.LEAD)
-    other = Store(store.source)
+    other = SnapshotStore(store.source)
     new = lead(other, "two")
     theirs = changed(taken, 3, 9)
     assert other.publish("two", new, theirs, None)
@@ -170,7 +174,7 @@ def test_a_deposed_leader_swaps_no_pointer_and_its_parts_run_out(
     assert all(0 < ms <= snapshot_transfer.PENDING_TTL_MS for ms in left)
 
 
-def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_redis: redis.Redis) -> None:
+def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: SnapshotStore, any_redis: redis.Redis) -> None:
     """A reader may have read the manifest just before. The next leader sees to those of the last one."""
     epoch = lead(store)
     taken = many(store)
@@ -182,7 +186,7 @@ def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_
     assert len(first - kept) == 1
     assert all(any_redis.pttl(key) > 0 for key in first)
     store.release("one", epoch)
-    other = Store(store.source)
+    other = SnapshotStore(store.source)
     assert other.publish("two", lead(other, "two"), other.read(with_history=True)[0] or taken, None)
     assert store.publish("one", epoch, taken, None) is False
     small = snapshot(store, queue(1))
@@ -192,7 +196,7 @@ def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: Store, any_
 
 @pytest.mark.parametrize("loss", ["gone", "all gone", "garbage", "another part", "a list"])
 def test_a_lost_part_is_no_snapshot_until_it_is_sent_anew(
-    store: Store, reader: Store, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, loss: str
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     epoch = lead(store)
     taken = many(store)
@@ -218,7 +222,9 @@ def test_a_lost_part_is_no_snapshot_until_it_is_sent_anew(
     assert reader.read(with_history=False)[0] == taken
 
 
-def test_who_cannot_read_a_part_samples_for_itself(store: Store, reader: Store, any_redis: redis.Redis) -> None:
+def test_who_cannot_read_a_part_samples_for_itself(
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis
+) -> None:
     """And does not show what it read before as if it were of now."""
     epoch = lead(store)
     taken = many(store)
@@ -234,7 +240,7 @@ def test_who_cannot_read_a_part_samples_for_itself(store: Store, reader: Store, 
 
 
 def test_a_part_that_is_replaced_while_it_is_read_costs_one_more_look(
-    store: Store, reader: Store, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epoch = lead(store)
     first, second = many(store), changed(many(store), 9, 9)
@@ -259,7 +265,9 @@ def test_a_part_that_is_replaced_while_it_is_read_costs_one_more_look(
     slow.close()
 
 
-def test_a_full_redis_from_version_7_on_takes_all_parts(store: Store, reader: Store, any_redis: redis.Redis) -> None:
+def test_a_full_redis_from_version_7_on_takes_all_parts(
+    store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis
+) -> None:
     if any_redis.info()["redis_version"] < "7":
         return
     epoch = lead(store)
@@ -272,7 +280,7 @@ def test_a_full_redis_from_version_7_on_takes_all_parts(store: Store, reader: St
         any_redis.config_set("maxmemory", "0")
 
 
-def test_a_wrong_manifest_is_no_snapshot(store: Store, any_redis: redis.Redis) -> None:
+def test_a_wrong_manifest_is_no_snapshot(store: SnapshotStore, any_redis: redis.Redis) -> None:
     epoch = lead(store)
     assert store.publish("one", epoch, many(store), None)
     sound = any_redis.get(keys.SNAPSHOT)
@@ -286,21 +294,21 @@ def test_a_wrong_manifest_is_no_snapshot(store: Store, any_redis: redis.Redis) -
         b"\x00" * 100_000,
     ):
         any_redis.set(keys.SNAPSHOT, wrong)
-        assert Store(store.source).read(with_history=False)[0] is None
+        assert SnapshotStore(store.source).read(with_history=False)[0] is None
 
 
 def test_parts_honour_the_store_prefix(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     source = Source("main", any_server.url, "{mine}")
-    store = Store(source)
+    store = SnapshotStore(source)
     taken = many(store)
     assert store.publish("one", lead(store), taken, None)
-    assert Store(source).read(with_history=False)[0] == taken
+    assert SnapshotStore(source).read(with_history=False)[0] == taken
     assert all(key.startswith(b"{mine}:") for key in any_redis.scan_iter("*"))
     assert set(any_redis.scan_iter("{mine}:part:snapshot:*"))
     source.close()
 
 
-def test_shared_samples_go_in_parts_too(store: Store, reader: Store) -> None:
+def test_shared_samples_go_in_parts_too(store: SnapshotStore, reader: SnapshotStore) -> None:
     taken, past = many(store), History(version=1, last_at=store.now_s())
     store.share("other", taken, past)
     assert reader.read_shared("other") == (taken, past)

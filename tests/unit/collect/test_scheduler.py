@@ -19,9 +19,9 @@ from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_reader import SnapshotReader
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source, metered
 from dashboard.store import redis_store as keys
-from dashboard.store.redis_store import Store
 from tests.conftest import start_server
 from tests.unit.collect.lists import watch_of
 from tests.waiting import wait_until
@@ -38,7 +38,7 @@ def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Cal
 
     def make(holder: str, interval_s: float = INTERVAL_S) -> Checker:
         source = Source("main", server.url)
-        store = Store(source)
+        store = SnapshotStore(source)
         sampler = Sampler(watch_of(source), interval_s, holder)
         checker = Checker(store, sampler, Leadership(store, holder), interval_s)
         checker.start()
@@ -52,7 +52,7 @@ def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Cal
 
 
 def published(source: Source) -> Snapshot | None:
-    return Store(source).read(with_history=False)[0]
+    return SnapshotStore(source).read(with_history=False)[0]
 
 
 def test_of_two_checkers_one_publishes_and_the_other_takes_over(
@@ -94,13 +94,13 @@ def test_a_leader_whose_lease_was_taken_stops_publishing(
 
 def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[..., Checker], source: Source) -> None:
     first = checker_of("one")
-    wait_until(lambda: Store(source).read(with_history=True)[1] is not None, what="the history")
+    wait_until(lambda: SnapshotStore(source).read(with_history=True)[1] is not None, what="the history")
     first.stop()
-    _, before = Store(source).read(with_history=True)
+    _, before = SnapshotStore(source).read(with_history=True)
     checker_of("two")
     wait_until(lambda: (published(source) or snapshot_by("one")).sampler == "two", what="a snapshot of the other one")
-    wait_until(lambda: Store(source).read(with_history=True)[1] is not None, what="the history")
-    _, after = Store(source).read(with_history=True)
+    wait_until(lambda: SnapshotStore(source).read(with_history=True)[1] is not None, what="the history")
+    _, after = SnapshotStore(source).read(with_history=True)
     assert before is not None
     assert after is not None
     assert after.totals.depth[: len(before.totals.depth)] == before.totals.depth
@@ -115,7 +115,7 @@ def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot
 def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[..., Checker], source: Source) -> None:
     checker_of("one", interval_s=60.0)  # so that no pause of this process makes its sample stale
     wait_until(lambda: published(source) is not None, what="a snapshot")
-    reader = SnapshotReader(Store(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
+    reader = SnapshotReader(SnapshotStore(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
     highest = 0
     for _ in range(10):
         with metered() as meter:
@@ -133,7 +133,7 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
 
 
 def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None:
-    store = Store(source)
+    store = SnapshotStore(source)
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
 
@@ -141,7 +141,7 @@ def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None
         taken = replace(snapshot_by("one", at=time.time(), sequence=sequence), epoch=epoch, history_version=sequence)
         assert store.publish("one", epoch, taken, History(version=sequence, last_at=float(sequence)))
 
-    reader = SnapshotReader(Store(source), 60.0, lambda: pytest.fail("somebody leads"))
+    reader = SnapshotReader(SnapshotStore(source), 60.0, lambda: pytest.fail("somebody leads"))
     publish(1)
     assert reader.current().history.last_at == 1.0
     publish(2)
@@ -161,7 +161,7 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
         calls.append(now)
         return snapshot_by("me", at=time.time(), sequence=len(calls)), History()
 
-    reader = SnapshotReader(Store(source), INTERVAL_S, own_sample)
+    reader = SnapshotReader(SnapshotStore(source), INTERVAL_S, own_sample)
 
     def look() -> None:
         gate.wait()
@@ -181,7 +181,7 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
 
 
 def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: Source) -> None:
-    store = Store(source)
+    store = SnapshotStore(source)
     epoch = store.lease("dead", 15).epoch
     assert epoch is not None
     assert store.publish("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
@@ -204,7 +204,9 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         source = Source("main", server.url)
         server.stop(kill=True)
         sampler = Sampler(watch_of(source), INTERVAL_S, "me")
-        reader = SnapshotReader(Store(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history))
+        reader = SnapshotReader(
+            SnapshotStore(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history)
+        )
         reading = reader.current()
         assert reading.error is not None
         assert reading.error.startswith("Nothing listens on")
@@ -229,7 +231,7 @@ class Rounds(threading.Event):
 def keep(source: Source, late_s: float, *, rounds: int = 1) -> tuple[bool, int]:
     """(whether the leader's lease was renewed, how often it was found hung) with the last tick so long ago."""
     hung: list[None] = []
-    store = Store(source)
+    store = SnapshotStore(source)
     leadership = Leadership(store, "one")
     checker = Checker(
         store,
@@ -261,7 +263,7 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks at its own clock first, and Redis refuses what it publishes all the same."""
-    store = Store(source)
+    store = SnapshotStore(source)
     leadership = Leadership(store, "one")
     sampler = Sampler(watch_of(source), INTERVAL_S, "one")
     checker = Checker(store, sampler, leadership, INTERVAL_S)
@@ -278,7 +280,7 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
 
 def test_a_process_that_ends_leaves_the_lead_of_another_alone(source: Source) -> None:
     """It may not have heard yet that its lease ran out and another process leads."""
-    one, two = Leadership(Store(source), "one"), Leadership(Store(source), "two")
+    one, two = Leadership(SnapshotStore(source), "one"), Leadership(SnapshotStore(source), "two")
     assert one.renew() is not None
     source.execute("DEL", keys.LEAD)
     epoch = two.renew()

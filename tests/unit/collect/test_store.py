@@ -14,16 +14,16 @@ from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sampling.leadership import LEASE_S, Leadership
 from dashboard.sampling.recent_history import History, QueueHistory
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
 from dashboard.store import redis_store as keys
-from dashboard.store.redis_store import Store
 from tests.waiting import wait_until
 
 
 @pytest.fixture
-def store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Store]:
+def store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[SnapshotStore]:
     source = Source("main", any_server.url)
-    yield Store(source)
+    yield SnapshotStore(source)
     source.close()
 
 
@@ -38,7 +38,7 @@ def snapshot(sequence: int = 1) -> Snapshot:
     )
 
 
-def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: Store) -> None:
+def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: SnapshotStore) -> None:
     first = store.lease("one", 15)
     second = store.lease("two", 15)
     assert first.epoch is not None
@@ -57,7 +57,12 @@ def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: Store) -> 
     ],
 )
 def test_a_key_that_is_no_lease_is_replaced_with_one_line(
-    store: Store, any_redis: redis.Redis, caplog: pytest.LogCaptureFixture, key: str, kind: str, told: str | None
+    store: SnapshotStore,
+    any_redis: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    kind: str,
+    told: str | None,
 ) -> None:
     match kind:
         case "copied":
@@ -76,14 +81,16 @@ def test_a_key_that_is_no_lease_is_replaced_with_one_line(
     assert [record.message for record in caplog.records] == ([f"own key {told}"] if told else [])
 
 
-def test_our_own_lease_without_an_end_gets_one(store: Store, any_redis: redis.Redis) -> None:
+def test_our_own_lease_without_an_end_gets_one(store: SnapshotStore, any_redis: redis.Redis) -> None:
     lease = store.lease("one", 15)
     any_redis.persist(keys.LEAD)
     assert store.lease("one", 15) == lease
     assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
 
 
-def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(store: Store, any_redis: redis.Redis) -> None:
+def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(
+    store: SnapshotStore, any_redis: redis.Redis
+) -> None:
     first = store.lease("one", 15).epoch
     assert first is not None
     any_redis.delete(keys.LEAD)
@@ -97,7 +104,7 @@ def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(store: S
     assert third > second
 
 
-def test_what_is_published_is_read_back(store: Store) -> None:
+def test_what_is_published_is_read_back(store: SnapshotStore) -> None:
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
     assert store.publish("one", epoch, snapshot(7), History(version=3))
@@ -106,7 +113,7 @@ def test_what_is_published_is_read_back(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["\udcff\udcfe bad", "ü 💥", "\0raw:00ff", "\0raw:nonsense", "\ud800", ""])
-def test_names_of_any_bytes_are_published(store: Store, name: str) -> None:
+def test_names_of_any_bytes_are_published(store: SnapshotStore, name: str) -> None:
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
     queues = tuple(QueueStats(source="main", backend="x", name=each, key=each) for each in (name, "plain"))
@@ -116,7 +123,7 @@ def test_names_of_any_bytes_are_published(store: Store, name: str) -> None:
     assert store.read(with_history=True) == (published, past)
 
 
-def test_a_leader_that_slept_through_its_lease_changes_nothing(store: Store, any_redis: redis.Redis) -> None:
+def test_a_leader_that_slept_through_its_lease_changes_nothing(store: SnapshotStore, any_redis: redis.Redis) -> None:
     old = store.lease("one", 15).epoch
     assert old is not None
     any_redis.delete(keys.LEAD)  # as when the lease ran out
@@ -127,7 +134,7 @@ def test_a_leader_that_slept_through_its_lease_changes_nothing(store: Store, any
     assert store.read(with_history=False)[0] == snapshot(2)
 
 
-def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: Store, any_redis: redis.Redis) -> None:
+def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: SnapshotStore, any_redis: redis.Redis) -> None:
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
     store.publish("one", epoch, snapshot(), History())
@@ -141,21 +148,21 @@ def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: Store, a
 
 @pytest.mark.parametrize("value", [b"", b"q1", b"q1\xff\xff", b"q0rubbish", b"q1" + b"\x91" * 5000])
 def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
-    store: Store, any_redis: redis.Redis, value: bytes
+    store: SnapshotStore, any_redis: redis.Redis, value: bytes
 ) -> None:
     any_redis.set(keys.SNAPSHOT, value)
     any_redis.lpush(keys.HISTORY, "a list")
     assert store.read(with_history=True) == (None, None)
 
 
-def test_the_clock_of_the_store_counts(store: Store) -> None:
+def test_the_clock_of_the_store_counts(store: SnapshotStore) -> None:
     store.lease("one", 15)
     assert abs(store.now_s() - time.time()) < 60  # the same machine, though a busy one
 
 
 @pytest.mark.parametrize("off_s", [-3600, 3600])
 def test_a_host_whose_clock_is_off_has_the_time_of_the_store(
-    store: Store, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, off_s: int
+    store: SnapshotStore, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, off_s: int
 ) -> None:
     """Before the store was asked for the time, after a lease and after a read."""
     host = time.time
@@ -167,12 +174,12 @@ def test_a_host_whose_clock_is_off_has_the_time_of_the_store(
     assert error_s() < 60
     store.lease("one", 15)
     assert error_s() < 60
-    reader = Store(store.source)
+    reader = SnapshotStore(store.source)
     reader.read(with_history=False)
     assert abs(reader.now_s() - _milliseconds(any_redis) / 1000) < 60
 
 
-def test_a_lease_that_ran_out_is_not_believed_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_ran_out_is_not_believed_in(store: SnapshotStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the process's own clock, even when Redis cannot be asked; and it takes the lead from nobody."""
     one, two = Leadership(store, "one"), Leadership(store, "two")
     assert one.renew() is not None
@@ -188,7 +195,7 @@ def test_a_lease_that_ran_out_is_not_believed_in(store: Store, monkeypatch: pyte
 def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leadership = Leadership(Store(source), "one")
+    leadership = Leadership(SnapshotStore(source), "one")
     epoch = leadership.renew()
     assert epoch is not None
 
@@ -202,7 +209,7 @@ def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     assert leadership.renew() is None
 
 
-def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: Store) -> None:
+def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: SnapshotStore) -> None:
     one, two = Leadership(store, "one"), Leadership(store, "two")
     assert one.renew() is not None
     assert two.renew() is None
@@ -213,7 +220,7 @@ def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: Store) -
     assert two.renew() is not None
 
 
-def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: Store, any_redis: redis.Redis) -> None:
+def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: SnapshotStore, any_redis: redis.Redis) -> None:
     any_redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -230,7 +237,7 @@ def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: Store, any_
 
 
 def test_a_user_who_may_only_read_cannot_lead_and_says_why(
-    store: Store, any_server: EmbeddedRedis, any_redis: redis.Redis
+    store: SnapshotStore, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     any_redis.acl_setuser(
         "reader", enabled=True, nopass=True, keys=["*"], categories=["-@all", "+@read"], commands=["+ping"]
@@ -238,12 +245,12 @@ def test_a_user_who_may_only_read_cannot_lead_and_says_why(
     reader = Source("main", f"redis://reader:x@127.0.0.1:{any_server.port}/0")
     try:
         with pytest.raises(Forbidden):
-            Store(reader).lease("one", 15)
-        leadership = Leadership(Store(reader), "one")
+            SnapshotStore(reader).lease("one", 15)
+        leadership = Leadership(SnapshotStore(reader), "one")
         assert leadership.renew() is None
         assert leadership.problem is not None
         assert "may not do that" in leadership.problem
-        assert Store(reader).read(with_history=True) == (None, None)
+        assert SnapshotStore(reader).read(with_history=True) == (None, None)
     finally:
         reader.close()
         any_redis.acl_deluser("reader")

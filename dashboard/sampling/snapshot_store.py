@@ -1,0 +1,140 @@
+"""The published snapshot and the last hour in Queuedeck's own store: written by the leader, read by all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoPermissionError
+
+from ..clock import monotonic_s
+from ..model import Snapshot
+from ..sources.source import Command, Source
+from ..store.redis_store import AHEAD_S, LEAD, PREFIX, Store
+from .recent_history import LAST_STEP_S, History
+from .snapshot_parts import HISTORIES, SNAPSHOTS, DocumentKind, SnapshotCutter, cut_history
+from .snapshot_transfer import PartTransfer, part_key
+
+SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 40 bytes for each part it lists, 10 min to live
+HISTORY = f"{PREFIX}:history"  # the same of the last hour, 2 h to live
+LONGEST_INTERVAL_S = 300.0
+SNAPSHOT_TTL_MS = 600_000
+HISTORY_TTL_MS = 7_200_000
+SHARED_TTL_MS = 600_000
+CLOCK_CHECK_S = 60.0
+
+# KEYS a key that lives as long as nobody else is to sample. ARGV ms.
+_MAY_SAMPLE = """
+begin(KEYS[1], ARGV[1])
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
+return 0
+"""
+
+
+class SnapshotStore(Store):
+    """The store of a process that publishes or reads snapshots, thread-safe."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._channels: dict[str, PartTransfer] = {}  # by pointer
+        self._cutters: dict[str, SnapshotCutter] = {}
+
+    def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
+        """Publish; False when the lead was lost meanwhile and no pointer was swapped. One thread at a time.
+
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of which parts were
+        lost. No value sent is larger than PART_BYTES.
+        """
+        lead = f"{holder}:{epoch}"
+        # First, since readers ask for it when a snapshot tells that there is a newer one.
+        if history is not None and not self._histories(HISTORY, HISTORY_TTL_MS).send(cut_history(history), lead):
+            return False
+        return self._snapshots(SNAPSHOT).send(self._cutter(SNAPSHOT).cut(snapshot), lead)
+
+    def read(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
+        """(the published snapshot, the history when asked for); None for what is missing or of another version.
+
+        One of which a part cannot be had counts as missing, after a second try. Raises BackendUnavailable. Cost: 1
+        round trip of 1 command, or 2 with the history or a look at the clock; 1 more when there is something new.
+        """
+        channels = [self._snapshots(SNAPSHOT), *([self._histories(HISTORY, HISTORY_TTL_MS)] if with_history else [])]
+        checked = self.clock
+        check_clock = not with_history and (checked is None or monotonic_s() - checked[1] > CLOCK_CHECK_S)
+        snapshot, *history = self._read(channels, check_clock=check_clock)
+        return self._timed(snapshot, history[0] if history else None)
+
+    def _read(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
+        """What each channel says; None for one of which something is missing, also at a second look."""
+        values, lost = self._look(channels, check_clock=check_clock)
+        if lost:  # it may have been replaced between the two round trips
+            values, _ = self._look(channels)
+        return values
+
+    def _look(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
+        """(what each channel says, whether a part of one is missing)."""
+        asked = monotonic_s()
+        pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
+        raws = self.source.batch([*pointers, ("TIME",)] if check_clock else pointers)
+        if isinstance(raws[0], NoPermissionError):
+            raise self.source.forbidden(raws[0])
+        if check_clock and isinstance(raws[-1], list):
+            seconds, micros = raws[-1]
+            self.note_clock(seconds, micros, asked)
+        pairs = list(zip(channels, raws, strict=False))
+        wanted = [(channel, name) for channel, raw in pairs for name in channel.wanted(raw)]
+        found = self.source.batch([("GET", part_key(channel.pointer, name)) for channel, name in wanted])
+        bodies = dict(zip(wanted, found, strict=True))
+        values: list[Any] = []
+        lost = False
+        for channel, raw in pairs:
+            try:
+                values.append(channel.value(raw, {name: body for (of, name), body in bodies.items() if of is channel}))
+            except LookupError:
+                values.append(None)
+                lost = True
+        return values, lost
+
+    def _channel(self, pointer: str, kind: DocumentKind[Any], lives_ms: int) -> PartTransfer:
+        return self._channels.setdefault(pointer, PartTransfer(self, pointer, kind, LEAD, lives_ms))
+
+    def _snapshots(self, pointer: str) -> PartTransfer:
+        return self._channel(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
+
+    def _histories(self, pointer: str, lives_ms: int) -> PartTransfer:
+        return self._channel(pointer, HISTORIES, lives_ms)
+
+    def _cutter(self, pointer: str) -> SnapshotCutter:
+        return self._cutters.setdefault(pointer, SnapshotCutter())
+
+    def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
+        """Both, without one whose times are none of this store."""
+        latest = self.now_s() + AHEAD_S
+        if snapshot is not None and not (
+            0 <= snapshot.sampled_at <= latest and 0 < snapshot.interval_s <= LONGEST_INTERVAL_S
+        ):
+            snapshot = None
+        if history is not None and not (0 <= history.last_at <= latest and 1 <= history.step_s <= LAST_STEP_S):
+            history = None
+        return snapshot, history
+
+    def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
+        """What `share` was given last by a process of those settings. Raises and costs as `read`."""
+        snapshots, histories = self._shared(fingerprint)
+        return self._timed(*self._read([snapshots, histories]))
+
+    def _shared(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
+        return (
+            self._snapshots(f"{SNAPSHOT}:{fingerprint}"),
+            self._histories(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
+        )
+
+    def may_sample(self, fingerprint: str, interval_s: float) -> bool:
+        """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
+        key = f"{PREFIX}:sampling:{fingerprint}"
+        return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
+
+    def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
+        """Let other web processes of the same settings have a sample, while a leader has others. 2 round trips."""
+        snapshots, histories = self._shared(fingerprint)
+        histories.send(cut_history(history), "")
+        snapshots.send(self._cutter(snapshots.pointer).cut(snapshot), "")
