@@ -111,7 +111,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
 def _beside(text: str) -> tuple[str, str]:
     fingerprint, space, episode = text.partition(" ")
     if not space:
-        raise Unsupported("beside: expected an alert and its episode.")
+        raise Unsupported("beside: expected a fingerprint and an episode.")
     return fingerprint, episode
 
 
@@ -158,7 +158,7 @@ def silence() -> ResponseReturnValue:
     desk = deck().desk
     values = form.values(desk.now().at, admin=may(Role.ADMIN))
     if form.errors:
-        refused = any("needs the role" in text for text in form.errors.values())
+        refused = any("need the admin role" in text for text in form.errors.values())
         return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
     try:
         drafted = desk.draft_silence(by=actor().name, **values)
@@ -195,7 +195,7 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
     deck().desk.expire_silence(silence_id)
-    _record("end silence", [silence_id], None)
+    _record("expire silence", [silence_id], None)
     return redirect(url_for("alerting.quiet"), code=303)
 
 
@@ -208,7 +208,7 @@ def given_up(verb: str) -> ResponseReturnValue:
         deck().desk.send_again(message_id)
     else:
         deck().desk.dismiss(message_id)
-    _record("send again" if verb == "again" else "dismiss message", [message_id], None)
+    _record("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
@@ -217,9 +217,9 @@ def given_up(verb: str) -> ResponseReturnValue:
 def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test message through a channel, for admins."""
     if not may(Role.ADMIN):
-        raise Forbidden("Testing a channel needs the role admin.")
+        raise Forbidden("You need the admin role to send a test notification.")
     deck().desk.test_fire(channel, by=actor().name)
-    _record("test channel", [channel], None)
+    _record("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 

@@ -30,7 +30,7 @@ from tests.conftest import SERVERS, start_server
 from tests.processes import child
 from tests.waiting import wait_until
 
-GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
+GONE = BackendUnavailable("Connection refused by redis://h:1/0", source="main", reason="refused")
 FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
 LATER = Delivered(ok=False, status="500")
 NO_MUTES = Mutes()
@@ -118,7 +118,7 @@ def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host
     wait_until(lambda: not local.speaking, what="the end of its speaking")
     first, last = ops.arrived
     assert first.episode == last.episode
-    assert "Nothing listens" in first.lines[0].label
+    assert "Connection refused" in first.lines[0].label
     assert last.ended_at is not None
     assert not list(host.folder.glob("*.spool"))
 

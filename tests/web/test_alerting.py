@@ -60,7 +60,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert client.post(f"/silences/{silence['id']}/expire", headers=SAME).status_code == 303
     assert client.get("/api/v1/silences").get_json()["silences"] == []
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
-    assert acts == ["end silence", "silence", "acknowledge"]
+    assert acts == ["expire silence", "silence", "acknowledge"]
     assert client.get("/healthz/checker").status_code == 200
 
 
@@ -249,11 +249,11 @@ def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
         ({"hours": "soon"}, "hours", "a number above 0"),
         ({"queue": "[a]"}, "queue", "* and ?"),
         ({"when": "later", "starts": "soon"}, "starts", "a day and time"),
-        ({"when": "later", "starts": "2001-01-01T00:00"}, "starts", "a time to come"),
-        ({"when": "weekly", "from": "25:00", "days": "1"}, "from", "a time of the day"),
+        ({"when": "later", "starts": "2001-01-01T00:00"}, "starts", "in the future"),
+        ({"when": "weekly", "from": "25:00", "days": "1"}, "from", "a time of day"),
         ({"when": "weekly", "from": "02:00"}, "days", "at least one day"),
         ({"when": "weekly", "from": "02:00", "days": "1", "timezone": "../etc"}, "timezone", "Europe/Berlin"),
-        ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "52 at most"),
+        ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "at most 52"),
     ],
 )
 def test_what_is_wrong_with_a_silence_is_told_at_its_field(
@@ -300,7 +300,7 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     assert "could not be delivered" not in client.get("/alerts").text
     assert client.post("/deliveries/again", data={"id": "none:firing:1:ops"}, headers=SAME).status_code == 404
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
-    assert acts == ["dismiss message", "send again"]
+    assert acts == ["dismiss notification", "resend notification"]
 
 
 def test_that_nobody_watches_is_told_everywhere_with_the_reason(
@@ -353,7 +353,7 @@ def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
     client = make_app(checker="auto").test_client()
     answer = client.post("/deliveries/again", data={"id": "ep:firing:1:gone"}, headers=SAME)
     assert answer.status_code == 404
-    assert "There is no channel 'gone' any more. Take note" in unescape(answer.text)
+    assert "Channel 'gone' no longer exists. Dismiss" in unescape(answer.text)
 
 
 def test_a_figure_that_cannot_be_read_any_more_is_not_shown_as_what_it_was(

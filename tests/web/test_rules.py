@@ -77,8 +77,8 @@ def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_clien
     ]
     assert sorted(redis_client.keys()) == before  # looking writes nothing
     page = text(client.get("/alerts/rule/queue-latency").text)
-    # Not one sentence: "Redis does not answer" and "well" are two.
-    assert "<h1>Redis does not answer</h1>" in client.get("/alerts/rule/redis-unreachable").text
+    # Not one sentence: "Redis is not responding" and "OK" are two.
+    assert "<h1>Redis is not responding</h1>" in client.get("/alerts/rule/redis-unreachable").text
     assert re.search(r"No\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
     assert "Its last hour is not known yet: the checker notes it from its next look on." in page
     assert "cannot be told" in text(client.get("/alerts/rule/redis-evictions").text)
@@ -117,7 +117,7 @@ def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> Non
     assert post(client, "/alerts/rule/mine/remove", version="3").status_code == 303
     assert client.get("/alerts/rule/mine").status_code == 404
     acts = audit(client)
-    assert [action for action, _ in acts] == ["remove rule", "switch off rule", "change rule", "make rule"]
+    assert [action for action, _ in acts] == ["delete rule", "disable rule", "edit rule", "create rule"]
     assert "warning: 2.0 → 20.0" in (acts[2][1] or "")
 
 
@@ -147,13 +147,13 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
         ({"for_s": "soon"}, "for_s", "expected a time"),
         ({"for_s": "400 d"}, "for_s", "expected a number from 0 to"),
         ({"id": "a b"}, "id", "letters, digits"),
-        ({"id": "from-file"}, "id", "configuration file"),
-        ({"id": "queue-dead"}, "id", "ships with Queuedeck"),
+        ({"id": "from-file"}, "id", "settings file"),
+        ({"id": "queue-dead"}, "id", "built-in rule"),
         ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
         ({"metric": "<b>"}, "metric", "choose what"),
         ({"queues": "a\n[b]"}, "queues", "globs"),
         ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5 %"),
-        ({"channels": "nobody"}, "channels", "there is no channel"),
+        ({"channels": "nobody"}, "channels", "unknown channel"),
         ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
         ({"min_samples": "two"}, "min_samples", "a whole number"),
         ({"warning_recover": "50"}, "warning_recover", "healthy side"),

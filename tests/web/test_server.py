@@ -133,6 +133,6 @@ def test_with_redis_down_at_the_start_the_server_starts_says_so_and_recovers(ser
         with serving("--redis", own.url) as served:
             url = f"{served.url}/api/v1/overview"
             (source,) = get_json(url)["sources"]
-            assert source["error"].startswith("Nothing listens on")
+            assert source["error"].startswith("Connection refused by")
             own.start()
             wait_until(lambda: get_json(url)["sources"][0]["reachable"], what="the source to be reachable again")

@@ -510,7 +510,7 @@ def test_users_need_a_key_and_a_hash_of_ours() -> None:
         load(environ={}, keywords={"users": users()})
     with pytest.raises(ConfigurationError, match="password_hash: expected what"):
         load(environ={}, keywords={"users": users(vera="plain"), "secret_key": SECRET})
-    with pytest.raises(ConfigurationError, match="each user once"):
+    with pytest.raises(ConfigurationError, match="unique name for each user"):
         load(environ={}, keywords={"users": users()[:1] * 2, "secret_key": SECRET})
 
 

@@ -207,7 +207,7 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         reader = Reader(Store(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history))
         reading = reader.current()
         assert reading.error is not None
-        assert reading.error.startswith("Nothing listens on")
+        assert reading.error.startswith("Connection refused by")
         assert reading.snapshot is not None
         assert not reading.snapshot.sources[0].reachable
         source.close()

@@ -243,7 +243,7 @@ def test_a_user_who_may_only_read_cannot_lead_and_says_why(
         leadership = Leadership(Store(reader), "one")
         assert leadership.renew() is None
         assert leadership.problem is not None
-        assert "may not do that" in leadership.problem
+        assert "is not allowed to do this" in leadership.problem
         assert Store(reader).read(with_history=True) == (None, None)
     finally:
         reader.close()
