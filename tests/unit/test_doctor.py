@@ -344,21 +344,21 @@ def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.Cap
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
-    line = line_with("Celery: this user may", doctor(capsys, server.url)[1])
+    line = line_with("Celery: this user can", doctor(capsys, server.url)[1])
     assert line.startswith("ok       Celery: this user can subscribe to *celery-task-meta-*, */0.celeryev/worker.heartbeat")
     user = f"ACL SETUSER queuedeck on >{PASSWORD} ~* -@all +@read +info +client|list +eval_ro resetchannels"
     set_user(server, f"{user} +psubscribe &*/0.celeryev/worker.heartbeat")
     code, output = doctor(capsys, as_user(server))
-    line = line_with("Celery: this user may", output)
+    line = line_with("Celery: this user can", output)
     assert (code, line.startswith("note     Celery: this user cannot PSUBSCRIBE to *celery-task-meta-*")) == (0, True)
     assert line.endswith(
         "Grant +psubscribe &*celery-task-meta-* &*/0.celeryev/task.multi &*/0.celeryev/task.succeeded."
     )
     grants = line.partition("Grant ")[2].rstrip(".")
     set_user(server, f"ACL SETUSER queuedeck {grants}")
-    assert line_with("Celery: this user may", doctor(capsys, as_user(server))[1]).startswith("ok ")
+    assert line_with("Celery: this user can", doctor(capsys, as_user(server))[1]).startswith("ok ")
     set_user(server, "ACL SETUSER queuedeck -psubscribe")
-    assert "+psubscribe &*celery-task-meta-*" in line_with("Celery: this user may", doctor(capsys, as_user(server))[1])
+    assert "+psubscribe &*celery-task-meta-*" in line_with("Celery: this user can", doctor(capsys, as_user(server))[1])
 
 
 def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -391,7 +391,7 @@ def test_the_readme_grants_what_celery_needs(own_server: Any, capsys: pytest.Cap
         refused = client.execute_command("ACL", "LOG")
         assert refused == []
         watched.close()
-    assert line_with("Celery: this user may", doctor(capsys, as_user(server))[1]).startswith("ok ")
+    assert line_with("Celery: this user can", doctor(capsys, as_user(server))[1]).startswith("ok ")
 
 
 def as_user(server: EmbeddedRedis, name: str = "queuedeck") -> str:

@@ -71,7 +71,7 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
 
     assert "'r'" in problem(rules=[{**GOOD, "for_s": -1}])
     assert "unknown channel 'ops'" in problem(rules=[{**GOOD, "channels": ["ops"]}])
-    assert "there is no 'other'" in problem(rules=[{**GOOD, "inhibited_by": ["other"]}])
+    assert "unknown rule 'other'" in problem(rules=[{**GOOD, "inhibited_by": ["other"]}])
     assert "a unique id" in problem(rules=[GOOD, GOOD])
     hook = {"id": "ops", "kind": "webhook", "url": "https://example.com/x"}
     assert "a unique id" in problem(channels=[hook, hook])
