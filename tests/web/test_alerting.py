@@ -203,9 +203,9 @@ def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> No
     wait_until(lambda: firing(client), what="the alert")
     answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
     assert answer.status_code == 200
-    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in answer.text
+    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in " ".join(answer.text.split())
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
-    assert "0 of 1 queues, no alerts match now." in answer.text
+    assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
     assert "No queue has this name right now." in answer.text
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
@@ -325,7 +325,7 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     client.get("/api/v1/overview")
     answer = wait_until(lambda: (found := client.get("/api/v1/alerts").get_json())["problem"] and found, what="why")
     assert answer["watched"] is False
-    assert "may not" in answer["problem"]
+    assert "not allowed" in answer["problem"]
     assert "not allowed" in client.get("/alerts").text
     metrics = client.get("/metrics").text
     assert "queuedeck_alerting_up{} 0" in metrics

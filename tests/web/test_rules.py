@@ -90,7 +90,7 @@ def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: 
     client = app.test_client()
 
     def drawn() -> str | None:
-        found = re.search(r'<svg class="levels large".*?</svg>', client.get("/alerts/rule/from-file").text)
+        found = re.search(r'<svg class="levels large".*?</svg>', client.get("/alerts/rule/from-file").text, re.DOTALL)
         return found[0] if found else None
 
     picture = wait_until(drawn, what="the graph")
