@@ -95,10 +95,14 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="print the effective settings, with secrets masked, or validate them")
     _add_source(config)
-    config.add_argument("--check", action="store_true", help="only validate the settings; exits with 2 if they are invalid")
+    config.add_argument(
+        "--check", action="store_true", help="only validate the settings; exits with 2 if they are invalid"
+    )
     config.set_defaults(run=_config)
 
-    hashing = commands.add_parser("hash-password", help="hash a password, typed or piped in, for password_hash of a user")
+    hashing = commands.add_parser(
+        "hash-password", help="hash a password, typed or piped in, for password_hash of a user"
+    )
     hashing.set_defaults(run=_hash_password)
     return parser
 

@@ -88,13 +88,13 @@ def explain(exc: Exception, address: str) -> tuple[str, str, str]:
         return (
             "protocol",
             f"{address} is a Sentinel: it monitors Redis servers and holds no queues",
-            "Sentinel is not supported yet: use the Redis that holds the queues, ideally by an address that follows failovers.",
+            "Sentinel is not supported yet: use the Redis that holds the queues, by an address that follows failovers.",
         )
     unknown = UNKNOWN_COMMAND.match(text)
     if unknown is not None:
         return (
             "forbidden",
-            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled on this server",
+            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
             "Enable it, or set store_url to another Redis. If this is a Sentinel, use the Redis that it monitors.",
         )
     if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:

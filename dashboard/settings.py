@@ -203,7 +203,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if name.endswith(_FROM_FILE):
             name = name.removesuffix(_FROM_FILE)
             if key.removesuffix(_FROM_FILE.upper()) in env:
-                raise ConfigurationError(f"environment: {key}: expected either this or {ENV_PREFIX}{name.upper()}, not both")
+                raise ConfigurationError(
+                    f"environment: {key}: expected either this or {ENV_PREFIX}{name.upper()}, not both"
+                )
             text = read_secret(text, f"environment: {key}")
         if name in _LISTS:
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
@@ -259,7 +261,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
         raise fail(
             "store_prefix",
-            f'expected letters, digits, ".", "_" and "-" with one part in braces, such as "{{{word}}}": the part in braces '
+            f'expected letters, digits, ".", "_" and "-" and one part in braces, as in "{{{word}}}": that part '
             "keeps all keys in one slot of a cluster",
         )
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:

@@ -362,7 +362,9 @@ class Desk:
         and another one goes on. Cost: 4 round trips."""
         alert = self.alert(fp)
         if episode not in (alert.state.episode, alert.state.told):
-            raise Conflict("That incident has ended; the alert is firing again. Reload the page and acknowledge the new one.")
+            raise Conflict(
+                "That incident has ended; the alert is firing again. Reload the page and acknowledge the new one."
+            )
         ack = Ack(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
         if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert is not firing any more.")

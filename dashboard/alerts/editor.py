@@ -158,5 +158,7 @@ class RuleEditor:
         """False when the rules are not `expected` any more."""
         encoded = msgspec.json.encode(page)
         if len(encoded) > keys.MAX_RULES_BYTES:
-            raise Unsupported(f"Rules are limited to {keys.MAX_RULES_BYTES} bytes in total. Move some to the settings file.")
+            raise Unsupported(
+                f"Rules are limited to {keys.MAX_RULES_BYTES} bytes in total. Move some to the settings file."
+            )
         return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded, int(bool(unreadable(expected)))))

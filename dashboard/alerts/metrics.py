@@ -194,7 +194,11 @@ def _source(
 
 def _later(name: str, unit: Unit, meaning: str) -> Metric:
     return Metric(
-        name=name, unit=unit, subject="queue", meaning=meaning, unavailable="it needs several days of history, which is not stored yet"
+        name=name,
+        unit=unit,
+        subject="queue",
+        meaning=meaning,
+        unavailable="it needs several days of history, which is not stored yet",
     )
 
 
@@ -217,7 +221,12 @@ _TABLE: tuple[Metric, ...] = (
         events=ERROR_MIN_EVENTS,
     ),
     _queue("queue.dead", "count", "jobs in the dead letters", _dead),
-    _queue("queue.dead_growth_per_h", "per_h", "increase in dead letters over the last hour; 0 if they decrease", _dead_growth),
+    _queue(
+        "queue.dead_growth_per_h",
+        "per_h",
+        "increase in dead letters over the last hour; 0 if they decrease",
+        _dead_growth,
+    ),
     _queue("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
     _queue("queue.stalled", "count", "active jobs whose lock expired or whose worker is gone", _stalled),
     _queue(
@@ -246,14 +255,28 @@ _TABLE: tuple[Metric, ...] = (
     _source("redis.eviction_policy", "flag", "1 if Redis may evict jobs of a library that forbids eviction", _policy),
     _source("redis.rejected_per_min", "per_min", "connections rejected per minute", _rejected, several=True),
     _source("redis.clients_ratio", "ratio", "connected clients as a share of maxclients", _clients, bounded=True),
-    _source("redis.fragmentation_ratio", "ratio", "allocator fragmentation, if it wastes 256 MiB or more", _fragmentation),
+    _source(
+        "redis.fragmentation_ratio", "ratio", "allocator fragmentation, if it wastes 256 MiB or more", _fragmentation
+    ),
     _source("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", _replica_lag),
-    _source("redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary", _replica_link),
+    _source(
+        "redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary", _replica_link
+    ),
     _source("redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", _persistence),
     _source("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", _no_data),
-    Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", meaning="time since the previous evaluation finished"),
+    Metric(
+        name="checker.heartbeat_age_s",
+        unit="s",
+        subject="checker",
+        meaning="time since the previous evaluation finished",
+    ),
     Metric(name="notify.undelivered_s", unit="s", subject="channel", meaning="age of the oldest unsent notification"),
-    Metric(name="notify.dead", unit="count", subject="channel", meaning="undelivered notifications not yet resent or dismissed"),
+    Metric(
+        name="notify.dead",
+        unit="count",
+        subject="channel",
+        meaning="undelivered notifications not yet resent or dismissed",
+    ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 

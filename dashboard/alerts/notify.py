@@ -109,7 +109,9 @@ class Notifier:
             self._close(claim, "skipped", Delivered(ok=False, status="unreadable"))
             return True
         if all(member.orphan for member in claim.members):
-            note = Delivered(ok=False, status="skipped", answer="the firing notification was never delivered to this channel")
+            note = Delivered(
+                ok=False, status="skipped", answer="the firing notification was never delivered to this channel"
+            )
             self._close(claim, "skipped", note, divert=True)
             return True
         if all(member.unnamed for member in claim.members):

@@ -208,7 +208,11 @@ def past(rule: Rule, labels: Labels, snapshot: Snapshot, history: History) -> Pa
     found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
     if found is None:
         return None
-    note = found.note if rule.reducer == "last" else "each point is a single sample; the rule evaluates a window of samples"
+    note = (
+        found.note
+        if rule.reducer == "last"
+        else "each point is a single sample; the rule evaluates a window of samples"
+    )
     return Past(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
 
 

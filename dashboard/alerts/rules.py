@@ -248,7 +248,9 @@ def _scope(rule: Rule, metric: Metric) -> str | None:
         if threshold is None:
             continue
         if metric.unit == "ratio" and metric.bounded and not 0 <= threshold <= 1:
-            return f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5 %, because {rule.metric} is one"
+            return (
+                f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5 %, because {rule.metric} is one"
+            )
     return None
 
 
@@ -292,8 +294,8 @@ def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
         rule(id="redis-eviction-policy", metric="redis.eviction_policy", name="Redis may evict jobs", op="ge",
              warning=1),
         rule(id="redis-rejected", metric="redis.rejected_per_min", name="Redis is rejecting connections", critical=0),
-        rule(id="redis-clients", metric="redis.clients_ratio", name="Redis is close to maxclients", op="ge", warning=0.8,
-             critical=0.95),
+        rule(id="redis-clients", metric="redis.clients_ratio", name="Redis is close to maxclients", op="ge",
+             warning=0.8, critical=0.95),
         rule(id="redis-fragmentation", metric="redis.fragmentation_ratio", name="Redis memory is fragmented", op="ge",
              warning=1.5, for_s=1800),
         rule(id="redis-replica-lag", metric="redis.replica_lag_bytes", name="Replica is lagging", warning=64 * mib),
@@ -309,11 +311,11 @@ def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
         rule(id="queue-latency", metric="queue.latency_s", name="Jobs are waiting too long", warning=300, critical=1800,
              for_s=120),
         rule(id="queue-no-progress", metric="queue.no_progress_s", name="Queue is stuck", critical=900),
-        rule(id="queue-errors", metric="queue.error_ratio", name="Too many jobs are failing", warning=0.05, critical=0.25,
-             for_s=300),
+        rule(id="queue-errors", metric="queue.error_ratio", name="Too many jobs are failing", warning=0.05,
+             critical=0.25, for_s=300),
         rule(id="queue-dead", metric="queue.dead", name="Too many dead letters", op="ge", warning=100),
-        rule(id="queue-dead-growth", metric="queue.dead_growth_per_h", name="Dead letters are increasing", op="ge", warning=10,
-             critical=100),
+        rule(id="queue-dead-growth", metric="queue.dead_growth_per_h", name="Dead letters are increasing", op="ge",
+             warning=10, critical=100),
         rule(id="queue-active-age", metric="queue.active_age_s", name="Job is running too long", warning=3600),
         rule(id="queue-stalled", metric="queue.stalled", name="Jobs are stalled", op="ge", warning=1,
              for_s=120),
@@ -323,8 +325,8 @@ def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
              critical=3 * interval_s),
         rule(id="notify-undelivered", metric="notify.undelivered_s", name="Notifications are not being delivered",
              critical=600),
-        rule(id="notify-dead", metric="notify.dead", name="Notification could not be delivered", op="ge", warning=1, for_s=0,
-             min_samples=1),
+        rule(id="notify-dead", metric="notify.dead", name="Notification could not be delivered", op="ge",
+             warning=1, for_s=0, min_samples=1),
         rule(id="queue-depth", metric="queue.depth", name="Too many jobs waiting", enabled=False, warning=1000,
              critical=10_000),
         rule(id="queue-throughput", metric="queue.throughput_per_min", name="Throughput is low", enabled=False,

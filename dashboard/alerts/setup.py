@@ -146,6 +146,10 @@ def _folder(settings: Settings) -> Path:
     except OSError as exc:
         reason = exc.strerror or str(exc)
         if settings.spool_dir is not None:
-            raise ConfigurationError(f"spool_dir: expected a folder that only this user can write to: {reason}") from None
-        log.warning("no folder for the alert spool: %s; each process on this host sends store outage alerts by itself", reason)
+            raise ConfigurationError(
+                f"spool_dir: expected a folder that only this user can write to: {reason}"
+            ) from None
+        log.warning(
+            "no folder for the alert spool: %s; each process on this host sends store outage alerts by itself", reason
+        )
         return Path("/nonexistent")

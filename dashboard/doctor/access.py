@@ -167,6 +167,5 @@ def _key_refused(reply: object) -> bool:
 
 def _unpublished(reason: str, store: Store) -> Finding:
     return note(
-        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each dashboard process samples "
-        "on its own.",
+        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each dashboard process samples on its own.",
     )

@@ -56,7 +56,10 @@ def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> Finding:
     try:
         missing = acl.missing(backend, refs)
     except Unsupported as exc:
-        return note(f"{backend.title}: actions allowed: unknown. {exc.message}", "Run `queuedeck doctor --acl` for the ACL command.")
+        return note(
+            f"{backend.title}: actions allowed: unknown. {exc.message}",
+            "Run `queuedeck doctor --acl` for the ACL command.",
+        )
     if not missing:
         return ok(f"{backend.title}: actions allowed: yes")
     return note(f"{backend.title}: actions allowed: no.", f"To allow them, grant {' '.join(missing)}.")

@@ -70,7 +70,9 @@ def _memory(health: RedisHealth) -> Iterator[Finding]:
         if health.memory_limited and policy.startswith("allkeys"):
             yield problem(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
         else:
-            yield warning(f"Eviction policy {policy}: when Redis is full, it may delete data that the libraries need.", advice)
+            yield warning(
+                f"Eviction policy {policy}: when Redis is full, it may delete data that the libraries need.", advice
+            )
     if health.memory_limited is False:
         yield warning(
             "maxmemory is not set: a growing queue can use all memory of the machine.",
@@ -80,7 +82,7 @@ def _memory(health: RedisHealth) -> Iterator[Finding]:
     if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
         say = problem if ratio >= MEMORY_PROBLEM_RATIO else warning
         yield say(
-            f"{ratio:.0%} of maxmemory ({_size(health.maxmemory_bytes)}) is used: when Redis is full, it refuses new jobs.",
+            f"{ratio:.0%} of maxmemory ({_size(health.maxmemory_bytes)}) is used: a full Redis refuses new jobs.",
             "Raise maxmemory, drain queues, or keep fewer finished jobs.",
         )
     if health.evicted_keys:
@@ -106,7 +108,9 @@ def _clients(health: RedisHealth) -> Iterator[Finding]:
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
         yield warning(f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients.")
     if health.rejected_connections:
-        yield warning(f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached.")
+        yield warning(
+            f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached."
+        )
 
 
 def _duration(seconds: int) -> str:

@@ -64,7 +64,9 @@ class SilenceForm:
             self.errors["when"] = "expected now, later or weekly"
         values["severity"] = Severity(severity) if severity in ("warning", "critical") else None
         if not any(set(texts[name]) - set("*") for name in GLOBS) and severity == "" and not self.everything:
-            self.errors["everything"] = "this would silence every alert: choose a rule, queue, library or Redis, or tick the box to confirm"
+            self.errors["everything"] = (
+                "this would silence every alert: choose a rule, queue, library or Redis, or tick the box to confirm"
+            )
         length_s = self._number("hours", 1 / 60, LONGEST_S / 3600) * 3600
         if texts["when"] == "weekly":
             return values | self._weekly(length_s, admin=admin)

@@ -345,7 +345,9 @@ def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.Cap
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
     line = line_with("Celery: this user can", doctor(capsys, server.url)[1])
-    assert line.startswith("ok       Celery: this user can subscribe to *celery-task-meta-*, */0.celeryev/worker.heartbeat")
+    assert line.startswith(
+        "ok       Celery: this user can subscribe to *celery-task-meta-*, */0.celeryev/worker.heartbeat"
+    )
     user = f"ACL SETUSER queuedeck on >{PASSWORD} ~* -@all +@read +info +client|list +eval_ro resetchannels"
     set_user(server, f"{user} +psubscribe &*/0.celeryev/worker.heartbeat")
     code, output = doctor(capsys, as_user(server))

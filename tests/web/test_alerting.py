@@ -203,7 +203,9 @@ def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> No
     wait_until(lambda: firing(client), what="the alert")
     answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
     assert answer.status_code == 200
-    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in " ".join(answer.text.split())
+    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in " ".join(
+        answer.text.split()
+    )
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
     assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
     assert "No queue has this name right now." in answer.text

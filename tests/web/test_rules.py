@@ -301,7 +301,9 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     app.extensions[EXTENSION].stop()  # the leader ends, another process goes on with what it knew
     heir = make_app(checker="auto", **settings)
     heir.extensions[EXTENSION].start_checker()
-    since = re.search(r"evaluated since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph"))
+    since = re.search(
+        r"evaluated since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph")
+    )
     later = wait_until(lambda: drawn("waits", heir.test_client()), what="the graph after the change of leader")
     assert since
     assert since[1] in later

@@ -111,7 +111,9 @@ class Transport:
             if answer.complete:
                 return Delivered(ok=True, status=status, answer=said)
             # The rest of the answer could still have been a refusal: a double is better than a loss.
-            return Delivered(ok=False, status="timeout", answer=f"HTTP {status}, but the response did not finish in time")
+            return Delivered(
+                ok=False, status="timeout", answer=f"HTTP {status}, but the response did not finish in time"
+            )
         if 300 <= answer.status < 400:
             return Delivered(ok=False, permanent=True, status=status, answer="redirects are not followed")
         permanent = 400 <= answer.status < 500 and answer.status not in TRANSIENT_4XX

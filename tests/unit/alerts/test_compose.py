@@ -54,9 +54,7 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = compose("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    assert "peak 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in text.plain(
-        message
-    )
+    assert "peak 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in text.plain(message)
     assert ("Lasted", "15 s") in text.facts(message)
 
 
@@ -131,8 +129,9 @@ def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
 
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
     message = compose("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
-    assert "Flapping: fired and resolved six times within an hour; notifications are paused until it is stable" in text.plain(
-        message
+    assert (
+        "Flapping: fired and resolved six times within an hour; notifications are paused until it is stable"
+        in text.plain(message)
     )
 
 
