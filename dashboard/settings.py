@@ -261,7 +261,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
         raise fail(
             "store_prefix",
-            f'expected letters, digits, ".", "_" and "-" and one part in braces, as in "{{{word}}}": that part '
+            f'expected letters, digits, ".", "_" and "-", and one part in braces, such as "{{{word}}}": that part '
             "keeps all keys in one slot of a cluster",
         )
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
