@@ -35,7 +35,7 @@ ESSENTIAL = (
     Need(
         "counting jobs",
         (("LLEN", NO_KEY), ("ZCARD", NO_KEY), ("ZCOUNT", NO_KEY, 0, 0), ("SCARD", NO_KEY), ("PTTL", NO_KEY)),
-        "figures are missing",
+        "metrics are missing",
     ),
     Need(
         "showing jobs",

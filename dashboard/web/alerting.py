@@ -230,8 +230,8 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old,
-    or none is shown, and `problem` says why where it is known."""
+    """Firing alerts, worst first. `watched`: whether rules are being evaluated; if not, the list may be out of date
+    or empty, and `problem` gives the reason where it is known."""
     desk = deck().desk
     board, health = desk.now(), desk.health()
     problem = None if health.ok else deck().checker_problem
@@ -250,7 +250,7 @@ def _one_line(problem: QueuedeckError | None) -> str | None:
 
 @api_bp.get("/rules")
 def rules() -> Response:
-    """The rules in force, with where each comes from. `problem`: why they are not evaluated; else null."""
+    """All rules in force and the origin of each. `problem`: why they are not evaluated; else null."""
     board = deck().rule_board()
     listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
     return jsonify(rules=listed, problem=_one_line(deck().desk.elsewhere))
@@ -258,7 +258,7 @@ def rules() -> Response:
 
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
-    """One rule, with what it sees now."""
+    """One rule and its current state."""
     entry = deck().desk.editor.entry(rule_id)
     return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
 
@@ -293,7 +293,7 @@ def _now(seen: Preview) -> dict[str, Any]:
 
 @api_bp.get("/silences")
 def silences() -> Response:
-    """The silences that are not over."""
+    """Silences that have not ended."""
     return jsonify(
         silences=[
             {
@@ -314,7 +314,7 @@ def silences() -> Response:
 
 @api_bp.get("/deliveries")
 def deliveries() -> Response:
-    """Attempts to deliver, the newest first."""
+    """Delivery attempts, newest first."""
     return jsonify(
         deliveries=[
             {

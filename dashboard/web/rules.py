@@ -383,7 +383,7 @@ RuleBody = msgspec.defstruct(
 @api_bp.post("")
 @json_body(RuleBody)
 def api_save(body: msgspec.Struct) -> tuple[Response, int]:
-    """Store a rule: its fields, and `version` = the one that was read to change a rule, absent for a new one."""
+    """Create a rule from its fields, or update one: then `version` = the version that was read."""
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
     version = values.pop("version", None)
     try:
@@ -396,14 +396,14 @@ def api_save(body: msgspec.Struct) -> tuple[Response, int]:
 @api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
 @json_body(VersionBody)
 def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
-    """Switch a rule on or off; `version` = the one that was read."""
+    """Enable or disable a rule; `version` = the version that was read."""
     return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
 
 
 @api_bp.post("/<segment:rule_id>/delete")
 @json_body(VersionBody)
 def api_remove(body: VersionBody, rule_id: str) -> Response:
-    """Remove a rule made here; `version` = the one that was read. One that ships is then as it ships."""
+    """Delete a custom rule, or reset a built-in one to its default; `version` = the version that was read."""
     return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
 
 
