@@ -337,7 +337,7 @@ def _check_users(settings: Settings, where: str) -> None:
             raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
     if settings.users and settings.secret_key is None:
         raise ConfigurationError(
-            f"{where}: users need a secret_key",
+            f"{where}: secret_key is required when users are set",
             hint="Generate one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
         )
 
