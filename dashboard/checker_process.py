@@ -99,7 +99,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: stopped.set())
     watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
     if settings.alerts == "off":
-        log.warning('sampling %s; rules are not evaluated and no notifications are sent, since alerts = "off"', watched)
+        log.warning('sampling %s; rules are not evaluated and no alerts are sent because alerts = "off"', watched)
     else:
         log.info("checking %s; %d channels", watched, len(settings.channels))
     work = start(

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
     )
-    serve.add_argument("--threads", type=int, default=16, help="requests served at once (default: 16)")
+    serve.add_argument("--threads", type=int, default=16, help="requests served concurrently (default: 16)")
     _add_no_auth(serve)
     serve.set_defaults(run=_serve)
 
@@ -77,35 +77,39 @@ def _parser() -> argparse.ArgumentParser:
     _add_no_auth(demo)
     demo.set_defaults(run=_demo)
 
-    doctor = commands.add_parser("doctor", help="what is found in Redis, what is not permitted, what is risky")
+    doctor = commands.add_parser("doctor", help="check the Redis connection, permissions and risky settings")
     _add_source(doctor)
     doctor.add_argument(
-        "--acl", action="store_true", help="print the lines for ACL SETUSER that these settings need, and nothing else"
+        "--acl", action="store_true", help="only print the ACL SETUSER commands that these settings need"
     )
     doctor.set_defaults(run=_doctor)
 
-    checker = commands.add_parser("checker", help="samples, watches the rules and sends alerts; without pages")
+    checker = commands.add_parser("checker", help="sample, evaluate rules and send alerts, without the web pages")
     _add_source(checker)
     checker.set_defaults(run=_checker)
 
     check = commands.add_parser("check", help="evaluate all rules once (Nagios exit codes 0 to 3)")
     _add_source(check)
-    check.add_argument("--json", action="store_true", help="the answer as JSON")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
     check.set_defaults(run=_check)
 
-    config = commands.add_parser("config", help="the settings that hold, secrets masked, or whether they are right")
+    config = commands.add_parser("config", help="print the effective settings, with secrets masked, or validate them")
     _add_source(config)
-    config.add_argument("--check", action="store_true", help="only say whether they are right; exits with 2 if not")
+    config.add_argument(
+        "--check", action="store_true", help="only validate the settings; exits with 2 if they are invalid"
+    )
     config.set_defaults(run=_config)
 
-    hashing = commands.add_parser("hash-password", help="the password_hash of a user, from a password typed or piped")
+    hashing = commands.add_parser(
+        "hash-password", help="hash a password, typed or piped in, for password_hash of a user"
+    )
     hashing.set_defaults(run=_hash_password)
     return parser
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--redis", metavar="URL", help="Redis to watch, as redis://127.0.0.1:6379/0")
-    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    parser.add_argument("--redis", metavar="URL", help="Redis to monitor, such as redis://127.0.0.1:6379/0")
+    parser.add_argument("--config", metavar="FILE", help="TOML settings file")
 
 
 def _add_no_auth(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +173,7 @@ def _config(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     create_app(settings, start_token="of no start")  # noqa: S106 - opens no connection, checks what `serve` checks
     if arguments.check:
-        print("The settings are right.")
+        print("The settings are valid.")
         return 0
     for line in describe(settings):
         print(line)
@@ -182,8 +186,8 @@ def _hash_password(arguments: argparse.Namespace) -> int:
 
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
-        if password != getpass.getpass("Again: "):
-            raise ConfigurationError("the two passwords differ")
+        if password != getpass.getpass("Repeat password: "):
+            raise ConfigurationError("the passwords do not match")
     else:
         password = sys.stdin.readline().rstrip("\n")
     if len(password) < MIN_PASSWORD:

@@ -145,8 +145,8 @@ def _late(look: TickInputs, interval_s: float) -> str | None:
     if judge_beat(look.now, look.beat, interval_s).ok:
         return None
     since = "within a day" if look.beat is None else f"for {duration(look.now - look.beat.at)}"
-    left_out = "; what fired then is left out" if _is_old(look) else ""
-    return f"stored alerts: the checker made no full look {since}{left_out}. Start queuedeck checker."
+    left_out = "; alerts that were firing then are left out" if _is_old(look) else ""
+    return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
 
 
 def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
@@ -228,7 +228,7 @@ def _line(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> st
     if troubles:
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
         return f"QUEUEDECK {code.name} - {wording(troubles[0])}{more}"
-    return f"QUEUEDECK {code.name} - {problems[0] if problems else 'nothing is wrong'}"
+    return f"QUEUEDECK {code.name} - {problems[0] if problems else 'no alerts'}"
 
 
 def wording(trouble: Breached) -> str:

@@ -149,7 +149,7 @@ def load(
                 raise ConfigurationError(f"{where(name)}: unknown setting{_suggestion(name)}")
             values[name], origin[name] = value, where(name)
         if "redis_url" in layer and "sources" in layer:
-            raise ConfigurationError(f"{where('redis_url')}: expected one of redis_url and sources, not both")
+            raise ConfigurationError(f"{where('redis_url')}: expected either redis_url or sources, not both")
         # Of a file's setting and a later one of the other kind the later wins.
         if "redis_url" in layer:
             values.pop("sources", None)
@@ -177,7 +177,7 @@ def redact_url(url: str) -> str:
 
 def _suggestion(name: str) -> str:
     close = close_name(name, Settings.__struct_fields__)
-    return f": did you mean {close}?" if close else f"; known are {', '.join(Settings.__struct_fields__)}"
+    return f": did you mean {close}?" if close else f"; valid settings are {', '.join(Settings.__struct_fields__)}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -203,7 +203,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if name.endswith(_FROM_FILE):
             name = name.removesuffix(_FROM_FILE)
             if key.removesuffix(_FROM_FILE.upper()) in env:
-                raise ConfigurationError(f"environment: {key}: expected one of it and {ENV_PREFIX}{name.upper()}")
+                raise ConfigurationError(
+                    f"environment: {key}: expected either this or {ENV_PREFIX}{name.upper()}, not both"
+                )
             text = read_secret(text, f"environment: {key}")
         if name in _LISTS:
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
@@ -254,34 +256,34 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         return ConfigurationError(f"{origin.get(name, name)}: {expected}")
 
     if not 0.5 <= settings.sample_interval_s <= 300:
-        raise fail("sample_interval_s", "expected seconds from 0.5 to 300")
+        raise fail("sample_interval_s", "expected 0.5 to 300 seconds")
     if not _STORE_PREFIX.match(settings.store_prefix):
         word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
         raise fail(
             "store_prefix",
-            f'expected letters, digits, ".", "_" and "-" with one part in braces, as "{{{word}}}": the part in braces '
+            f'expected letters, digits, ".", "_" and "-", and one part in braces, such as "{{{word}}}": that part '
             "keeps all keys in one slot of a cluster",
         )
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
         raise fail("secret_key", "expected at least 32 bytes of secret text")
     if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
-        raise fail("secret_key", "expected a secret of your own, not the example of the README")
+        raise fail("secret_key", "expected your own secret, not the example from the README")
     if settings.auth == "none" and settings.users:
-        raise fail("auth", 'expected "auto" with users: "none" would let everybody at this machine in')
+        raise fail("auth", 'expected "auto" with users: "none" would let anyone on this machine in')
     if settings.public_url is not None and not _is_web_url(settings.public_url):
         raise fail("public_url", "expected an http:// or https:// URL with a host")
     if settings.ping_url is not None and not _is_web_url(settings.ping_url):
         raise fail("ping_url", "expected an https:// URL with a host")
     if settings.spool_dir is not None and (not settings.spool_dir or "\0" in settings.spool_dir):
-        raise fail("spool_dir", "expected the path of a folder")
+        raise fail("spool_dir", "expected the path of a directory")
     if settings.redis_url is None and not settings.sources and "sources" in origin:
-        raise fail("sources", "expected at least one source, or none of this setting")
+        raise fail("sources", "expected at least one source; leave the setting out to use redis_url")
     for token in settings.api_tokens:
         if not _TOKEN.match(token):
             raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
     for host in settings.trusted_hosts:
         if not _HOST.match(host):
-            raise fail("trusted_hosts", "expected names as queues.example.com, without https://, a port or a *")
+            raise fail("trusted_hosts", "expected host names such as queues.example.com, without https://, port or *")
     _check_proxies(settings, origin.get("trusted_proxies", "trusted_proxies"))
     for glob in settings.dlq_queues:
         if not is_glob(glob):
@@ -289,7 +291,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
     if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
         raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
     if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
-        raise fail("bin_max_bytes", f"expected bytes, 0 to {MAX_BIN_BYTES}")
+        raise fail("bin_max_bytes", f"expected 0 to {MAX_BIN_BYTES} bytes")
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         raise fail("bulk_max_jobs", "expected a number from 1 to 1000000")
     _check_users(settings, origin.get("users", "users"))
@@ -318,7 +320,7 @@ def _check_proxies(settings: Settings, where: str) -> None:
     try:
         parse_networks(proxies)
     except ValueError:
-        raise ConfigurationError(f"{where}: expected addresses or networks as 10.0.0.0/8, or a number") from None
+        raise ConfigurationError(f"{where}: expected a number, or addresses or networks such as 10.0.0.0/8") from None
 
 
 def _check_users(settings: Settings, where: str) -> None:
@@ -328,15 +330,15 @@ def _check_users(settings: Settings, where: str) -> None:
         if not _USER.match(user.name):
             raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits or any of . _ @ + -")
         if user.name in seen:
-            raise ConfigurationError(f"{at}: name: expected each user once")
+            raise ConfigurationError(f"{at}: name: expected a unique name for each user")
         seen.add(user.name)
         digest = user.password_hash
         if digest in PLACEHOLDERS or not _is_password_hash(digest):
             raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
     if settings.users and settings.secret_key is None:
         raise ConfigurationError(
-            f"{where}: with users a secret_key is needed",
-            hint="Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
+            f"{where}: secret_key is required when users are set",
+            hint="Generate one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
         )
 
 
@@ -356,7 +358,7 @@ def _check_sources(settings: Settings, where: str) -> None:
         if not _NAME.match(source.name):
             raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits, dots, dashes or underscores")
         if source.name in seen:
-            raise ConfigurationError(f"{at}: name: expected each source to have its own name")
+            raise ConfigurationError(f"{at}: name: expected a unique name for each source")
         seen.add(source.name)
         for field in ("url", "broker_url", "result_url", "redbeat_url"):
             url = getattr(source, field)
@@ -369,18 +371,18 @@ def _check_sources(settings: Settings, where: str) -> None:
             if not is_glob(glob):
                 raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
         if not all(source.prefixes):
-            raise ConfigurationError(f"{at}: prefixes: expected no empty one; leave it out to look for all")
+            raise ConfigurationError(f"{at}: prefixes: expected no empty prefix; leave the setting out to find all")
 
 
 def _check_url(url: str, where: str) -> None:
-    expected = "expected redis://, rediss:// or unix:// with host and port, as redis://127.0.0.1:6379/0"
+    expected = "expected redis://, rediss:// or unix:// with host and port, such as redis://127.0.0.1:6379/0"
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise ConfigurationError(f"{where}: {expected}") from None
     for word, hint in (
-        ("sentinel", "Redis Sentinel is not supported yet: name the address of the primary"),
+        ("sentinel", "Redis Sentinel is not supported yet: use the address of the primary"),
         ("cluster", "Redis Cluster is not supported yet"),
     ):
         if word in parts.scheme:
@@ -393,7 +395,7 @@ def _check_url(url: str, where: str) -> None:
             raise ConfigurationError(f"{where}: {expected}")
         database = parts.path.strip("/")
         if database and not _is_database(database):
-            raise ConfigurationError(f"{where}: expected a database number after the port, as /0")
+            raise ConfigurationError(f"{where}: expected a database number after the port, such as /0")
 
 
 def _is_database(text: str) -> bool:
@@ -406,13 +408,13 @@ def _check_options(scheme: str, query: str, where: str) -> None:
         if name not in known:
             shown = name if name.isidentifier() and len(name) <= 40 else "there"
             raise ConfigurationError(
-                f"{where}: unknown option {shown} behind the ?; known for {scheme}:// are {', '.join(sorted(known))}"
+                f"{where}: unknown option {shown} after the ?; valid for {scheme}:// are {', '.join(sorted(known))}"
             )
         if name == "db" and not _is_database(value):
             raise ConfigurationError(f"{where}: db: expected a number")
         if name == "ssl_cert_reqs" and value.lower() not in CERT_REQS:
             raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
         if name in _TLS_FILES and not os.access(value, os.R_OK):
-            raise ConfigurationError(f"{where}: {name}: expected a file that can be read")
+            raise ConfigurationError(f"{where}: {name}: expected a readable file")
         if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
             raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")

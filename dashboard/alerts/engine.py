@@ -153,7 +153,7 @@ class AlertEngine:
         try:
             met = self._store.meet(self._own_channels)
         except QueuedeckError as exc:  # a store that takes no writes tells of that elsewhere
-            log.debug("the channels of other processes are not known: %s", exc.message)
+            log.debug("could not read the channels of other processes: %s", exc.message)
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
@@ -165,7 +165,7 @@ class AlertEngine:
         if hours is not None:
             self._evaluator.hours.adopt(hours, self._rulebook.rules(look.rules), look.now)
         self._fresh = False
-        log.info("alerting as %s; %d instances stored", lead, len(self.states))
+        log.info("evaluating alerts as %s; %d stored alert instances", lead, len(self.states))
 
     def _note_settings(self, look: TickInputs) -> None:
         self.rules, self.mutes, self._page_rules = self._rulebook.rules(look.rules), look.mutes, look.rules
@@ -204,7 +204,7 @@ class AlertEngine:
         """The store has lost data: write what this process knows, which is nothing at the very first start."""
         states = dict(self.states)
         if states:
-            log.warning("the store has lost its data; %d alert instances, rules and silences are put back", len(states))
+            log.warning("the store lost its data; restoring %d alert instances, rules and silences", len(states))
         messages = {message.id: message for message in self._unconfirmed.values()}
         for state in states.values():
             for message in self._retold(state, now):
@@ -244,7 +244,7 @@ class AlertEngine:
         try:
             self._write(lead, turns, history, snapshot)
         except (StaleRevision, DataGone) as exc:
-            log.info("the store holds other states than this leader knows (%s); they are read again", exc)
+            log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False
             return True
         now = monotonic_s()
@@ -285,7 +285,7 @@ class AlertEngine:
             self._store.commit(lead, known.born, states, episodes, messages)
         if known.unreadable:
             names = sorted(known.unreadable)
-            log.warning("%d alert states could not be read and were reset: %s", len(names), ", ".join(names[:10]))
+            log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))
             known.unreadable.clear()
         self._remember(turns, states, messages, now)
 

@@ -70,7 +70,7 @@ class RuleEditor:
         for entry in self.entries():
             if entry.rule.id == rule_id:
                 return entry
-        raise NotFound(f"There is no rule {rule_id!r}.")
+        raise NotFound(f"Unknown rule {rule_id!r}.")
 
     def read(self, values: Mapping[str, Any]) -> Rule:
         """The rule that a form describes, checked and not stored. Raises ConfigurationError. Cost: 1 round trip where
@@ -80,13 +80,13 @@ class RuleEditor:
         wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
         unknown = sorted(wanted - self._channels)
         if unknown:
-            raise ConfigurationError(f"form: rule {rule.id!r}: channels: there is no channel {unknown[0]!r}")
+            raise ConfigurationError(f"form: rule {rule.id!r}: channels: unknown channel {unknown[0]!r}")
         if rule.inhibited_by:
             rules = {entry.rule.id: entry.rule for entry in self.entries()}
             # One that it named before may have been removed since.
             known = {*rules, *(rules[rule.id].inhibited_by if rule.id in rules else ())}
             for name in sorted(set(rule.inhibited_by) - known):
-                raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: there is no rule {name!r}")
+                raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: unknown rule {name!r}")
         return rule
 
     def save(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
@@ -101,7 +101,7 @@ class RuleEditor:
             stored = self._stored_rules()
             entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == draft.id), None)
             if entry is not None and entry.origin is Origin.TOML:
-                raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+                raise Unsupported("This rule is defined in the settings file and can only be changed there.")
             self._check_version(entry, version)
             rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
             kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
@@ -115,11 +115,11 @@ class RuleEditor:
         if (entry.rule.version if entry else None) == version:
             return
         if entry is None:
-            raise Conflict("This rule was removed meanwhile. Nothing was stored.")
+            raise Conflict("This rule was deleted while you were editing it. Nothing was saved.")
         if version is None:
-            raise Conflict(f"There is a rule {entry.rule.id!r} already. Nothing was stored.")
-        who = f"by {entry.edited_by}" if entry.edited_by else "back to what ships"
-        raise Conflict(f"This rule was changed meanwhile {who}. Nothing of yours was stored.")
+            raise Conflict(f"A rule {entry.rule.id!r} already exists. Nothing was saved.")
+        who = f"by {entry.edited_by}" if entry.edited_by else "back to the default"
+        raise Conflict(f"This rule was changed {who} while you were editing it. Your changes were not saved.")
 
     def enable(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
         """The rule switched on or off. Raises as `save`, and NotFound. Cost: 4 round trips."""
@@ -136,15 +136,15 @@ class RuleEditor:
             stored = self._stored_rules()
             entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
             if entry is None:
-                raise NotFound(f"There is no rule {rule_id!r}.")
+                raise NotFound(f"Unknown rule {rule_id!r}.")
             if entry.origin is not Origin.PAGE:
-                raise Unsupported("Only rules made on this page can be removed; switch the others off.")
+                raise Unsupported("Only custom rules can be deleted. Disable this one instead.")
             self._check_version(entry, version)
             old = read_page(stored)
             rest = {name: page for name, page in old.rules.items() if name != rule_id}
             if self._replace_rules(stored, StoredRules(version=old.version + 1, rules=rest)):
                 return
-        raise Conflict("Someone else is changing the rules right now. Nothing was removed; try again.")
+        raise Conflict("Someone else is changing the rules right now. Nothing was deleted; try again.")
 
     def _check_here(self) -> None:
         if self._is_elsewhere():
@@ -158,5 +158,7 @@ class RuleEditor:
         """False when the rules are not `expected` any more."""
         encoded = msgspec.json.encode(page)
         if len(encoded) > keys.MAX_RULES_BYTES:
-            raise Unsupported(f"All rules together may take {keys.MAX_RULES_BYTES} bytes; write some into the file.")
+            raise Unsupported(
+                f"Rules are limited to {keys.MAX_RULES_BYTES} bytes in total. Move some to the settings file."
+            )
         return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded, int(bool(unreadable(expected)))))

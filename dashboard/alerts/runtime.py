@@ -39,7 +39,7 @@ def make_channels(settings: Settings) -> dict[str, Channel]:
     for values in settings.channels:
         channel = make(values, allow_private=settings.allow_private_webhooks)
         if channel.id in found:
-            raise ConfigurationError(f"channel {channel.id}: id: expected each channel to have its own id")
+            raise ConfigurationError(f"channel {channel.id}: id: expected a unique id for each channel")
         found[channel.id] = channel
     return found
 
@@ -146,6 +146,10 @@ def _folder(settings: Settings) -> Path:
     except OSError as exc:
         reason = exc.strerror or str(exc)
         if settings.spool_dir is not None:
-            raise ConfigurationError(f"spool_dir: expected a folder of this user's own: {reason}") from None
-        log.warning("no folder for the spool of alerts: %s; each process of this host speaks for itself", reason)
+            raise ConfigurationError(
+                f"spool_dir: expected a folder that only this user can write to: {reason}"
+            ) from None
+        log.warning(
+            "no folder for the alert spool: %s; each process on this host sends store outage alerts by itself", reason
+        )
         return Path("/nonexistent")

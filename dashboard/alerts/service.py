@@ -229,7 +229,7 @@ class AlertService:
         for alert in (*board.firing, *board.pending):
             if alert.state.fp == fp:
                 return alert
-        raise NotFound("This alert does not fire (any more).")
+        raise NotFound("This alert is not firing any more.")
 
     def history(self, most: int = 100) -> tuple[PastIncident, ...]:
         """Episodes, the newest first. Cost: 1 round trip."""
@@ -307,7 +307,7 @@ class AlertService:
         """Be silent as drafted. Raises Unsupported when there are too many, Conflict. Cost: 1 round trip."""
         self._check_here()
         if not self._put_silence(silence, replace=False):
-            raise Unsupported(f"There are {keys.MAX_SILENCES} silences; let some end first.")
+            raise Unsupported(f"The limit of {keys.MAX_SILENCES} silences is reached. Expire some first.")
 
     def draft_silence(
         self,
@@ -353,7 +353,7 @@ class AlertService:
                 ended = msgspec.structs.replace(silence, until=look.now)
                 if self._put_silence(ended, replace=True):
                     return ended
-        raise NotFound("This silence is over.")
+        raise NotFound("This silence has already ended.")
 
     def _put_silence(self, silence: Silence, *, replace: bool) -> bool:
         body = msgspec.json.encode(silence)
@@ -364,10 +364,12 @@ class AlertService:
         and another one goes on. Cost: 4 round trips."""
         alert = self.alert(fp)
         if episode not in (alert.state.episode, alert.state.told):
-            raise Conflict("That episode is over; this is a new one.")
+            raise Conflict(
+                "That incident has ended; the alert is firing again. Reload the page and acknowledge the new one."
+            )
         ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
         if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
-            raise NotFound("This alert does not fire (any more).")
+            raise NotFound("This alert is not firing any more.")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
     def siblings(self, alert: Alert) -> tuple[Alert, ...]:
@@ -436,16 +438,16 @@ class AlertService:
         self._check_here()
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
-            raise NotFound(f"There is no channel {channel!r} any more. Take note of the message instead.")
+            raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
         (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
         if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
-            raise NotFound("This message was not given up, or it is too old to be kept.")
+            raise NotFound("No undelivered notification has this id; it may have expired.")
 
     def dismiss(self, message_id: str) -> None:
         """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
         self._check_here()
         if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
-            raise NotFound("This message was not given up.")
+            raise NotFound("No undelivered notification has this id.")
 
     def channels(self) -> tuple[dict[str, Any], ...]:
         """The channels of the settings as they may be shown: no secret is in it. Cost: none."""
@@ -458,9 +460,9 @@ class AlertService:
         """
         self._check_here()
         if channel not in self._channels:
-            raise NotFound(f"There is no channel {channel!r}.")
+            raise NotFound(f"Unknown channel {channel!r}.")
         if not self._store.script(_LIMIT, (f"{keys.pace(channel)}:test",), TEST_EVERY_S):
-            raise Forbidden(f"A test was sent to this channel just now; wait {TEST_EVERY_S} s.")
+            raise Forbidden(f"A test notification was just sent to this channel. Try again in {TEST_EVERY_S} s.")
         now = self._time()
         name = secrets.token_hex(6)
         note = Notification(
@@ -469,7 +471,7 @@ class AlertService:
             episode=f"test:{name}",
             fp=f"test-{name}",
             rule_id="test",
-            rule_name="Test from Queuedeck",
+            rule_name="Test notification from Queuedeck",
             metric="queue.depth",
             severity=Severity.WARNING,
             at=now,

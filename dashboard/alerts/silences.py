@@ -120,7 +120,7 @@ class Silence(Value, frozen=True, kw_only=True):
             if not is_glob(glob):
                 return f"{field}: expected a glob of at most {GLOB_LIMIT} characters with * and ? only"
         if not 0 < self.until - max(self.created_at, self.starts_at) <= MAX_SILENCE_S:
-            return "until: expected a time after its begin, within a year"
+            return "until: expected a time after the start, within a year"
         if len(self.comment) > MAX_COMMENT or len(self.by) > MAX_COMMENT:
             return f"comment: expected at most {MAX_COMMENT} characters"
         return _weekly_problem(self.weekly) if self.weekly else None
@@ -134,7 +134,7 @@ def _weekly_problem(weekly: WeeklyWindow) -> str | None:
     try:
         ZoneInfo(weekly.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return "timezone: expected a name as Europe/Berlin"
+        return "timezone: expected a name such as Europe/Berlin"
     return None
 
 

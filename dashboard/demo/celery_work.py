@@ -46,7 +46,7 @@ def settle(order: str, cents: int) -> dict[str, Any]:
 def build(self: Any, month: str) -> dict[str, Any]:
     time.sleep(random.uniform(1.0, 4.0))
     if random.random() < 0.15:
-        raise self.retry(countdown=random.randint(30, 90), exc=TimeoutError(f"no answer for {month}"))
+        raise self.retry(countdown=random.randint(30, 90), exc=TimeoutError(f"timed out waiting for {month}"))
     return {"month": month, "rows": random.randint(1000, 90_000)}
 
 

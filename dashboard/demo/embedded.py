@@ -161,7 +161,7 @@ class EmbeddedRedis:
         # All of it, since the last line may be that it ends.
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         self.stop()
-        return next((line for line in lines if "in use" in line), lines[-1] if lines else "it said nothing")
+        return next((line for line in lines if "in use" in line), lines[-1] if lines else "no output")
 
     def _answers(self) -> bool:
         """Whether this server comes to answer in time, and no other one at its port."""

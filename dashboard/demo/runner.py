@@ -70,21 +70,21 @@ def _run(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: in
     if not _wait_until_ready(f"{url}healthz", board, signals):
         return 0 if signals.asked else _tell_end(board)
     names = ", ".join(dict.fromkeys(_library(child.title) for child in crew.workloads))
-    print(f"Queuedeck demo: its own Redis on {HOST}:{redis.port}; real work by {names}.")
-    print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C ends the demo and all it started)", flush=True)
+    print(f"Queuedeck demo: private Redis on {HOST}:{redis.port}; jobs from {names}.")
+    print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C to stop)", flush=True)
     told: set[str] = set()
     while not signals.asked:
         for child in crew.workloads:
             if child.ended and child.title not in told:
                 told.add(child.title)
-                print(f"demo: {child.title} ended: {child.last_words()}; the rest goes on", flush=True)
+                print(f"demo: {child.title} exited: {child.last_words()}; everything else keeps running", flush=True)
         if board.ended:
             return _tell_end(board)
         if not redis.running:
-            print("demo: the embedded Redis ended", flush=True)
+            print("demo: the embedded Redis exited", flush=True)
             return EXIT_ENDED
         time.sleep(LOOK_EVERY_S)
-    print("\nEnding the demo …", flush=True)
+    print("\nStopping the demo …", flush=True)
     return 0
 
 
@@ -93,7 +93,7 @@ def _library(title: str) -> str:
 
 
 def _tell_end(child: DemoProcess) -> int:
-    print(f"demo: the {child.title} ended: {child.last_words()}", flush=True)
+    print(f"demo: the {child.title} exited: {child.last_words()}", flush=True)
     return EXIT_ENDED
 
 
@@ -164,14 +164,14 @@ def _choose_port(wanted: int | None) -> int:
     """
     if wanted is not None:
         if not _is_free(wanted):
-            raise ConfigurationError(f"port {wanted} is taken or not permitted.", hint="Choose another --port.")
+            raise ConfigurationError(f"port {wanted} is in use or not permitted.", hint="Choose another --port.")
         return wanted
     for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
         if _is_free(port):
             if port != DEFAULT_PORT:
-                print(f"Port {DEFAULT_PORT} is taken; using {port}.", flush=True)
+                print(f"Port {DEFAULT_PORT} is in use; using {port}.", flush=True)
             return port
-    raise ConfigurationError(f"no port from {DEFAULT_PORT} on is free.", hint="Choose one with --port.")
+    raise ConfigurationError(f"no free port found from {DEFAULT_PORT} on.", hint="Choose one with --port.")
 
 
 def _is_free(port: int) -> bool:

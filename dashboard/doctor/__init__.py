@@ -61,11 +61,11 @@ def print_acl(settings: Settings) -> int:
 def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *, is_store: bool) -> Iterator[str]:
     version = acl.version_of(source)
     if version < (7, 0):
-        yield "# Redis before 7 cannot tell reading a key from writing it: each command is granted on all keys."
-    yield "# Read everything, change nothing."
+        yield "# Redis before 7 cannot grant read and write access separately: each command is granted on all keys."
+    yield "# Read-only access to everything."
     yield acl.reading_line(version)
     if is_store:
-        yield "# The same and Queuedeck's own data, instead of that line: for alerts, the audit, bulk work and undo."
+        yield "# Or, instead of that line, with Queuedeck's own data too: for alerts, audit log, bulk actions and undo."
         yield acl.publishing_line(version, settings.store_prefix)
     if settings.read_only:
         return
@@ -75,9 +75,9 @@ def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *
             continue
         listening = acl.listening_line(backend)
         if listening is not None:
-            yield f"# Hear what {backend.title} publishes."
+            yield f"# Receive {backend.title} events."
             yield listening
-        yield f"# Act on {backend.title}, undo too."
+        yield f"# Act on {backend.title} jobs, including undo."
         yield acl.acting_line(backend, refs, version)
 
 
@@ -110,7 +110,7 @@ def examine(
         return [*findings, permissions.unreachable(exc)]
     findings += found
     if backends and all(finding.level is FindingLevel.NOTE for finding in found):
-        findings.append(note("No queues here yet.", "Is this the Redis, and the database number, of your workers?"))
+        findings.append(note("No queues found.", "Is this the Redis and the database number that your workers use?"))
     return findings
 
 

@@ -124,7 +124,7 @@ def missing(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...]:
     source = backend.source
     version = version_of(source)
     if version < (7, 0):
-        raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot say what a user may change.")
+        raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot report what a user may change.")
     names = acting_commands(backend.name)
     patterns = [f"~{pattern}" for pattern in backend.changed_keys(refs)]
     patterns += [f"&{pattern}" for pattern in backend.changed_channels(refs)]

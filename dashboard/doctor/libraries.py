@@ -56,10 +56,13 @@ def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
     try:
         missing = acl.missing(backend, refs)
     except Unsupported as exc:
-        return note(f"{backend.title}: may act: not known. {exc.message}", "Run `queuedeck doctor --acl` for the line.")
+        return note(
+            f"{backend.title}: actions allowed: unknown. {exc.message}",
+            "Run `queuedeck doctor --acl` for the ACL command.",
+        )
     if not missing:
-        return ok(f"{backend.title}: may act: yes")
-    return note(f"{backend.title}: may act: no.", f"To allow it, grant {' '.join(missing)}.")
+        return ok(f"{backend.title}: actions allowed: yes")
+    return note(f"{backend.title}: actions allowed: no.", f"To allow them, grant {' '.join(missing)}.")
 
 
 def search(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
@@ -76,7 +79,7 @@ def search(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
         if step.problem is not None:
             return list(known.values()), warning(f"{backend.title}: {step.problem}")
         if time.monotonic() > deadline:
-            why = f"{backend.title}: the search was stopped after {SEARCH_S:.0f} s; there may be more."
+            why = f"{backend.title}: the search stopped after {SEARCH_S:.0f} s; there may be more queues."
             return list(known.values()), note(why)
 
 
@@ -94,10 +97,10 @@ def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str
 
 def _heard(backend: Backend, hearing: EventAccess) -> DoctorFinding:
     if not hearing.refused:
-        return ok(f"{backend.title}: this user may hear {', '.join(hearing.channels)}")
+        return ok(f"{backend.title}: this user can subscribe to {', '.join(hearing.channels)}")
     grants = " ".join(f"&{channel}" for channel in hearing.refused)
     return note(
-        f"{backend.title}: this user may not PSUBSCRIBE to {', '.join(hearing.refused)}: {hearing.without}.",
+        f"{backend.title}: this user cannot PSUBSCRIBE to {', '.join(hearing.refused)}: {hearing.without}.",
         f"Grant +psubscribe {grants}.",
     )
 

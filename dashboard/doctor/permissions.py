@@ -31,12 +31,12 @@ ESSENTIAL = (
     CommandNeed(
         "finding queues",
         (("SCAN", 0, "COUNT", 1), ("SMEMBERS", NO_KEY), ("TYPE", NO_KEY), ("EXISTS", NO_KEY)),
-        "queues are not found",
+        "no queues are found",
     ),
     CommandNeed(
         "counting jobs",
         (("LLEN", NO_KEY), ("ZCARD", NO_KEY), ("ZCOUNT", NO_KEY, 0, 0), ("SCARD", NO_KEY), ("PTTL", NO_KEY)),
-        "figures are missing",
+        "metrics are missing",
     ),
     CommandNeed(
         "showing jobs",
@@ -58,7 +58,7 @@ ESSENTIAL = (
     ),
 )
 # Where one of these is refused Queuedeck goes another way or shows less, and says so.
-CLIENTS = CommandNeed("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries stay unknown")
+CLIENTS = CommandNeed("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries are unknown")
 SCRIPTS = CommandNeed("reading by script", (("EVAL_RO", "return 1", 0),), "a sample takes more round trips")
 SCRIPTS_BEFORE_7 = CommandNeed(SCRIPTS.purpose, (("EVAL", "return 1", 0),), SCRIPTS.without)
 # Everything that publishing does, to a key that is not there, so that nothing is written.
@@ -75,13 +75,13 @@ def examine(source: Source) -> list[DoctorFinding]:
     """What this user may not do of what Queuedeck needs. Raises BackendUnavailable. Cost: 7 round trips."""
     findings = [finding for need in ESSENTIAL if (finding := _essential(source, need))]
     if not findings:
-        findings.append(ok("This user may find, count and show jobs."))
+        findings.append(ok("This user can find, count and show jobs."))
     if any(_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
-        findings.append(note("This user may not read every key: queues outside of its key patterns are not seen."))
+        findings.append(note("This user cannot read every key: queues outside its key patterns are not shown."))
     known = _is_known(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
         if refused := _refused(source, need.commands):
-            findings.append(note(f"This user may not run {', '.join(refused)}: {need.without}."))
+            findings.append(note(f"This user cannot run {', '.join(refused)}: {need.without}."))
     return findings
 
 
@@ -104,7 +104,7 @@ def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
         warning(
             f"{printable(snapshot.sampler, 80)} sampled here {age_s:.0f} s ago with other settings: other sources, "
             f"libraries or rules, under the same {store.prefix}:*.",
-            "Set another store_prefix for one of the two, or stop one: of both, one alone checks alerts.",
+            "Give one of the two another store_prefix, or stop one: only one of them evaluates alerts.",
         )
     ]
 
@@ -123,8 +123,8 @@ def _examine_writing(source: Source) -> list[DoctorFinding]:
         return [_unpublished(str(exc), store)]
     if refused:
         missing = store.not_writable(refused)
-        return [problem(f"{missing.message}: nothing is published and no alert is sent.", missing.hint or "")]
-    return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts be sent.")]
+        return [problem(f"{missing.message}: no snapshots are published and no alerts are sent.", missing.hint or "")]
+    return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts can be sent.")]
 
 
 def unreachable(exc: BackendUnavailable) -> DoctorFinding:
@@ -138,7 +138,7 @@ def _essential(source: Source, need: CommandNeed) -> DoctorFinding | None:
         return None
     names = ", ".join(refused)
     grants = " ".join(f"+{name.lower().replace(' ', '|')}" for name in refused)
-    return problem(f"This user may not run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}.")
+    return problem(f"This user cannot run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}.")
 
 
 def _refused(source: Source, commands: Sequence[Command]) -> list[str]:
@@ -168,6 +168,5 @@ def _key_refused(reply: object) -> bool:
 
 def _unpublished(reason: str, store: SnapshotStore) -> DoctorFinding:
     return note(
-        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each process of the dashboard samples by "
-        "itself.",
+        f"Snapshots cannot be published under {store.prefix}:* ({reason}): each dashboard process samples on its own.",
     )

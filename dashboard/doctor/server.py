@@ -21,7 +21,7 @@ def examine(source: Source) -> list[DoctorFinding]:
     """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
     info, keys = source.batch([("INFO",), ("DBSIZE",)])
     if not isinstance(info, bytes):
-        return [warning("INFO is not permitted: version, memory and risks stay unknown.", "Grant +info to this user.")]
+        return [warning("INFO is not permitted: version, memory and risks are unknown.", "Grant +info to this user.")]
     health = parse_info(info, keys if isinstance(keys, int) else None)
     fields = info_fields(info)
     return [
@@ -42,7 +42,7 @@ def _identity(health: RedisHealth) -> DoctorFinding:
         f"{_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
     ]
     name = f"{health.flavour.title()} {health.version or 'of unknown version'}"
-    return ok(f"{name}: {', '.join(filter(None, facts)) or 'it tells nothing about itself'}")
+    return ok(f"{name}: {', '.join(filter(None, facts)) or 'no details available'}")
 
 
 def _version(health: RedisHealth) -> Iterator[DoctorFinding]:
@@ -50,17 +50,17 @@ def _version(health: RedisHealth) -> Iterator[DoctorFinding]:
     if numbers and numbers < OLDEST_VERSION:
         yield warning(
             f"Version {health.version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest one tested.",
-            "Upgrade Redis: this version gets no security fixes any more.",
+            "Upgrade Redis: this version no longer gets security fixes.",
         )
 
 
 def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
     if health.role is not None and health.role != "master":
-        yield warning(f"This server is a {health.role}: its figures may lag.", "Point the URL at the primary.")
+        yield warning(f"This server is a {health.role}: its data may lag.", "Point the URL at the primary.")
         if fields.get("master_link_status") == "down":
-            yield problem("Its link to the primary is down: its data stands still.")
+            yield problem("Replication link to the primary is down: the data is stale.")
     if fields.get("cluster_enabled") == "1":
-        yield note("Redis Cluster: supported only where this node has all slots.")
+        yield note("Redis Cluster: supported only if this node has all slots.")
 
 
 def _memory(health: RedisHealth) -> Iterator[DoctorFinding]:
@@ -68,12 +68,14 @@ def _memory(health: RedisHealth) -> Iterator[DoctorFinding]:
     if policy not in (None, "noeviction"):
         advice = "Set maxmemory-policy noeviction."
         if health.memory_limited and policy.startswith("allkeys"):
-            yield problem(f"Eviction policy {policy}: a full Redis silently deletes jobs.", advice)
+            yield problem(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
         else:
-            yield warning(f"Eviction policy {policy}: a full Redis may delete what the libraries need.", advice)
+            yield warning(
+                f"Eviction policy {policy}: when Redis is full, it may delete data that the libraries need.", advice
+            )
     if health.memory_limited is False:
         yield warning(
-            "No maxmemory is set: a queue that fills up takes the memory of the whole machine.",
+            "maxmemory is not set: a growing queue can use all memory of the machine.",
             "Set maxmemory, and maxmemory-policy noeviction.",
         )
     ratio = health.memory_ratio
@@ -84,12 +86,12 @@ def _memory(health: RedisHealth) -> Iterator[DoctorFinding]:
             "Raise maxmemory, drain queues, or keep fewer finished jobs.",
         )
     if health.evicted_keys:
-        yield warning(f"{health.evicted_keys:,} keys were evicted since the start: jobs may be among them.")
+        yield warning(f"{health.evicted_keys:,} keys evicted since the server started: jobs may be among them.")
 
 
 def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str | None) -> Iterator[DoctorFinding]:
     if health.persistence_ok is False:
-        yield problem("The last write to disk failed.", "See the server's log: disk full, or no right to write?")
+        yield problem("The last write to disk failed.", "Check the Redis log: is the disk full or not writable?")
     if save_points == "" and fields.get("aof_enabled") == "0":
         yield warning(
             "Persistence is off: a restart of Redis loses every job.", "Set appendonly yes, or save points with save."
@@ -106,7 +108,9 @@ def _clients(health: RedisHealth) -> Iterator[DoctorFinding]:
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
         yield warning(f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients.")
     if health.rejected_connections:
-        yield warning(f"{health.rejected_connections:,} connections were refused since the start: maxclients was hit.")
+        yield warning(
+            f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached."
+        )
 
 
 def _duration(seconds: int) -> str:

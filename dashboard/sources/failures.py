@@ -87,15 +87,15 @@ def explain(exc: Exception, address: str) -> tuple[str, str, str]:
     if text == SENTINEL:
         return (
             "protocol",
-            f"{address} is a Sentinel: it watches Redis servers and holds no queues",
-            "Sentinel is not supported yet: name the Redis that holds the queues, best by an address that follows it.",
+            f"{address} is a Sentinel: it monitors Redis servers and holds no queues",
+            "Sentinel is not supported yet: use the Redis that holds the queues, by an address that follows failovers.",
         )
     unknown = UNKNOWN_COMMAND.match(text)
     if unknown is not None:
         return (
             "forbidden",
             f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
-            "Allow it, or name another Redis by store_url. Of a Sentinel, name the Redis that it watches.",
+            "Enable it, or set store_url to another Redis. If this is a Sentinel, use the Redis that it monitors.",
         )
     if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
         return (
@@ -104,18 +104,18 @@ def explain(exc: Exception, address: str) -> tuple[str, str, str]:
             "Leave the user name out of the URL.",
         )
     if "noauth" in low or "authentication required" in low:
-        return "auth", f"{address} asks for a password", "Put it into the URL: redis://:PASSWORD@host:port/0"
+        return "auth", f"{address} requires a password", "Add it to the URL: redis://:PASSWORD@host:port/0"
     if (
         isinstance(exc, AuthenticationError)
         or "wrongpass" in low
         or "invalid password" in low
         or "invalid username" in low
     ):
-        return "auth", f"{address} refuses the user name or password", "Check user and password in the URL."
+        return "auth", f"{address} rejected the user name or password", "Check user and password in the URL."
     if is_forbidden(exc):
-        return "forbidden", f"{address} does not permit this user's commands: {text}", "Check the ACL of this user."
+        return "forbidden", f"{address} does not allow this user's commands: {text}", "Check the ACL of this user."
     if isinstance(exc, BusyLoadingError) or "loading" in low:
-        return "loading", f"{address} is loading its data set", "It answers when it is done."
+        return "loading", f"{address} is loading its data set", "Retry when loading has finished."
     if isinstance(exc, OutOfMemoryError) or "used memory > 'maxmemory'" in low:
         return "full", f"{address} is out of memory and refuses writes", "Raise maxmemory or free memory."
     if isinstance(exc, ReadOnlyError) or "readonly" in low:
@@ -124,30 +124,30 @@ def explain(exc: Exception, address: str) -> tuple[str, str, str]:
         return (
             "tls",
             f"{address}: TLS failed: {text}",
-            "Use rediss:// only where the server speaks TLS, and check its certificate.",
+            "Use rediss:// only if the server uses TLS, and check its certificate.",
         )
     if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
-        hint = "Check that it runs and that nothing blocks it."
+        hint = "Check that it is running and that nothing is blocking it."
         if address.startswith("rediss:"):  # a Redis without TLS waits for the rest of what it takes for a command
-            hint = "Check that it runs, and that it speaks TLS: if it does not, use redis://."
-        return "timeout", f"{address} did not answer in time", hint
+            hint = "Check that it is running and uses TLS; if it does not, use redis://."
+        return "timeout", f"{address} did not respond in time", hint
     if "refused" in low:
-        return "refused", f"Nothing listens on {address}", "Start Redis, or check host and port in the URL."
+        return "refused", f"Connection refused by {address}", "Start Redis, or check host and port in the URL."
     if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
-        return "refused", f"The host name of {address} is unknown", "Check the host in the URL."
+        return "refused", f"Cannot resolve the host name of {address}", "Check the host in the URL."
     if "out of range" in low or "invalid db" in low:
         return "protocol", f"{address} has no such database", "Check the number at the end of the URL."
     if "closed" in low or "reset" in low or "broken pipe" in low or "eof" in low:
         return (
             "lost",
             f"{address} closed the connection",
-            "It may be restarting, or it expects TLS: then use rediss://.",
+            "It may be restarting. If it expects TLS, use rediss://.",
         )
     if "protocol error" in low:
-        return "protocol", f"What listens on {address} is no Redis", "Check host and port in the URL."
+        return "protocol", f"{address} is not a Redis server", "Check host and port in the URL."
     if "max number of clients" in low:
-        return "refused", f"{address} has reached its maxclients", "Raise maxclients or close idle clients."
-    return "protocol", f"{address}: {text}", "Check that a Redis listens there."
+        return "refused", f"{address} has reached maxclients", "Raise maxclients or close idle clients."
+    return "protocol", f"{address}: {text}", "Check that a Redis server is listening there."
 
 
 def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
@@ -156,17 +156,17 @@ def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]
     if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
         return (
             "readonly",
-            f"{address} is a replica that has lost its primary and answers nothing until it is back",
+            f"{address} is a replica that lost its primary; it serves no data until the primary is back",
             "Point the URL at the primary, or at a replica with replica-serve-stale-data yes.",
         )
     if isinstance(exc, ClusterDownError) or "CLUSTERDOWN" in said:
         return (
             "protocol",
             f"{address} belongs to a Redis Cluster that is down",
-            "Look at CLUSTER INFO there. Redis Cluster is not supported yet: name a Redis without cluster mode.",
+            "Check CLUSTER INFO. Redis Cluster is not supported yet: use a Redis without cluster mode.",
         )
     return (
         "protocol",
-        f"{address} is one node of a Redis Cluster and has a part of the data only",
-        "Redis Cluster is not supported yet: name a Redis without cluster mode, or a cluster of one node.",
+        f"{address} is one node of a Redis Cluster and holds only part of the data",
+        "Redis Cluster is not supported yet: use a Redis without cluster mode, or a cluster of one node.",
     )

@@ -449,10 +449,10 @@ class Source:
             return Forbidden(message, hint=hint)
         if "unknown redis command" in str(exc).lower():
             return Forbidden(
-                f"{self.address} does not have a command that a script needs: it was renamed or disabled there",
-                hint="Allow it, or name another Redis by store_url. Run `queuedeck doctor` to see what is missing.",
+                f"{self.address} lacks a command that a script needs: it was renamed or disabled on this server",
+                hint="Enable it, or set store_url to another Redis. Run `queuedeck doctor` to see what is missing.",
             )
         return Forbidden(
-            f"The Redis user may not do that on {self.address}: {one_line(exc)}",
-            hint="Grant the command to this user with ACL SETUSER, or go on without it.",
+            f"The Redis user is not allowed to do this on {self.address}: {one_line(exc)}",
+            hint="Grant the command to this user with ACL SETUSER, or continue without it.",
         )

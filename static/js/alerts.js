@@ -101,7 +101,7 @@
         location.assign(banner.querySelector("a").href);
       });
     } catch {
-      said.textContent = "This browser shows no notifications from a page.";
+      said.textContent = "This browser cannot show notifications from a page.";
     }
   };
 
@@ -135,11 +135,11 @@
   const showButton = () => {
     if (!button) return;
     button.hidden = !able || Notification.permission === "denied";
-    button.textContent = wanted() ? "Stop notifying me here" : "Notify me in this browser";
+    button.textContent = wanted() ? "Disable browser notifications" : "Enable browser notifications";
     button.setAttribute("aria-pressed", String(wanted()));
-    if (!able) said.textContent = "Notifications need https, or this machine itself.";
-    else if (Notification.permission === "denied") said.textContent = "This browser blocks notifications of this page.";
-    else said.textContent = wanted() ? "You are notified of new alerts while Queuedeck is open." : "";
+    if (!able) said.textContent = "Browser notifications need HTTPS or localhost.";
+    else if (Notification.permission === "denied") said.textContent = "This browser blocks notifications from this page. Allow them in its site settings.";
+    else said.textContent = wanted() ? "New alerts are shown while a Queuedeck tab is open." : "";
   };
 
   button?.addEventListener("click", async () => {

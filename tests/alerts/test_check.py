@@ -33,7 +33,7 @@ def test_a_redis_that_was_killed_is_critical(begin: Callable[..., Night], capsys
     night.server.stop(kill=True)
     assert check(settings(night.server.url), as_json=False) == 2
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith("QUEUEDECK CRITICAL - Redis does not answer: Redis main: ")
+    assert first.startswith("QUEUEDECK CRITICAL - Redis is not responding: Redis main: ")
     assert str(night.server.port) in first
     assert check(settings(night.server.url), as_json=True) == 2
     answer = json.loads(capsys.readouterr().out)
@@ -123,7 +123,7 @@ def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
     code, rules, problems = found()  # it may be a restart
     assert (code, rules) == (ExitStatus.CRITICAL, ["deep"])
-    assert "no full look for 1 min" in problems
+    assert "not completed a cycle for 1 min" in problems
     night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
     code, rules, problems = found()
     assert (code, rules) == (ExitStatus.UNKNOWN, [])

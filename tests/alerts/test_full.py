@@ -82,7 +82,7 @@ def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: C
     (told,) = [message for message in night.messages() if message["rule_id"] == "redis-writes-refused"]
     # Redis 6 stores nothing when it is full, so that the process tells it by itself.
     assert told["episode"].startswith("local-") is (name == "redis-6")
-    words = ("going to be full", "refuses writes")
+    words = ("run out of memory", "refusing writes")
 
     def mailed() -> list[str]:
         return [word for each in mail.mails for word in words if word in each["Subject"]]

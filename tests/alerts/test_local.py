@@ -38,7 +38,7 @@ from tests.conftest import SERVERS, start_server
 from tests.processes import child
 from tests.waiting import wait_until
 
-GONE = BackendUnavailable("Nothing listens on redis://h:1/0", source="main", reason="refused")
+GONE = BackendUnavailable("Connection refused by redis://h:1/0", source="main", reason="refused")
 FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
 LATER = DeliveryResult(ok=False, status="500")
 NO_MUTES = ActiveSilences()
@@ -133,7 +133,7 @@ def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host
     wait_until(lambda: not local.speaking, what="the end of its speaking")
     first, last = ops.arrived
     assert first.episode == last.episode
-    assert "Nothing listens" in first.lines[0].label
+    assert "Connection refused" in first.lines[0].label
     assert last.ended_at is not None
     assert not list(host.folder.glob("*.spool"))
 
@@ -339,7 +339,8 @@ from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.store_outage import StoreOutageNotifier
 from tests.alerts.test_local import GONE, NO_MUTES, rules
 from tests.alerts.rig import Recorder
-local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), Path(sys.argv[1]), print)
+folder = Path(sys.argv[1])
+local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), folder, print)
 while not local.speaking or local._spool is None or not local._spool.told:
     local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)

@@ -431,7 +431,7 @@ def test_a_deleted_rule_resolves_what_it_had_firing(make_process: Make) -> None:
     without.tick(deep(50))
     without.deliver()
     assert ops.kinds == ["firing", "resolved"]
-    assert "rule removed" in str(ops.arrived[-1].lines[0].since_text)
+    assert "rule deleted" in str(ops.arrived[-1].lines[0].since_text)
 
 
 def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make, any_redis: redis.Redis) -> None:

@@ -232,7 +232,7 @@ def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CEILING_S, check=False)
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("queuedeck: ")]
-    assert "may not" in line
+    assert "not allowed" in line
     assert "Grant" in line
 
 

@@ -151,7 +151,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_one_line(demo: Callable[..., 
         port = taken.getsockname()[1]
         running = demo(*DEMO, "--port", str(port))
         status, printed, errors = running.wait()
-    message = f"queuedeck: port {port} is taken or not permitted. Choose another --port.\n"
+    message = f"queuedeck: port {port} is in use or not permitted. Choose another --port.\n"
     assert (status, printed, errors) == (2, "", message)
     wait_for_nothing_left(running)
 
@@ -167,7 +167,7 @@ def test_the_default_port_gives_way_and_says_so(demo: Callable[..., Demo]) -> No
             raise SystemExit(cli.main(["demo"]))
         """
         running = demo("-c", program)
-        found = re.fullmatch(rf"Port {port} is taken; using (\d+)\.", running.read_line())
+        found = re.fullmatch(rf"Port {port} is in use; using (\d+)\.", running.read_line())
     assert found, running.printed
     assert int(found[1]) > port
     assert running.end(signal.SIGTERM)[0] == 0

@@ -109,7 +109,7 @@ def test_a_worker_stops_and_comes_back(visit: Visit, tmp_path: Path) -> None:
         page.goto(link[0])
         expect(page.get_by_role("heading", level=1)).to_have_text("Mail waits")
         assert get_json(f"{url}/api/v1/alerts")["alerts"][0]["acknowledged_by"] is None
-        page.get_by_role("button", name="I see to it").click()
+        page.get_by_role("button", name="Acknowledge", exact=True).click()
         expect(banner).to_have_text(re.compile("1 alert firing, all acknowledged or silenced"))
         expect(page).to_have_title(re.compile(r"^Alerts"))
         with at_work(redis.url):

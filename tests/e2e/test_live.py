@@ -142,8 +142,8 @@ def test_redis_goes_and_comes_back(serve: Serve, visit: Visit) -> None:
             expect(listing.locator("table.jobs")).to_be_visible()
             server.stop()
             expect(page.locator(".troubles li.critical")).to_contain_text("unreachable")
-            expect(page.locator(".troubles")).to_contain_text("Nothing listens")
-            expect(listing.locator("#jobs, #connection:visible").first).to_contain_text("Nothing listens")
+            expect(page.locator(".troubles")).to_contain_text("Connection refused")
+            expect(listing.locator("#jobs, #connection:visible").first).to_contain_text("Connection refused")
             expect(page).to_have_title(re.compile(r"\(1\)"))
             server.start()
             for _ in range(3):

@@ -84,7 +84,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, body: bytes, exp
 def test_a_setting_and_its_file_at_once_are_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     environ = {"QUEUEDECK_SECRET_KEY": KEY, "QUEUEDECK_SECRET_KEY_FILE": f"{tmp_path}/key"}
-    with pytest.raises(ConfigurationError, match="expected one of it and QUEUEDECK_SECRET_KEY"):
+    with pytest.raises(ConfigurationError, match="expected either this or QUEUEDECK_SECRET_KEY, not both"):
         load(environ=environ)
 
 

@@ -60,7 +60,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert client.post(f"/silences/{silence['id']}/expire", headers=SAME).status_code == 303
     assert client.get("/api/v1/silences").get_json()["silences"] == []
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
-    assert acts == ["end silence", "silence", "acknowledge"]
+    assert acts == ["expire silence", "silence", "acknowledge"]
     assert client.get("/healthz/checker").status_code == 200
 
 
@@ -83,7 +83,7 @@ def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask,
     path = f"/alerts/{queues['mail']['fingerprint']}/ack"
     page = client.get(path).text
     assert "second [x]" in page
-    assert "I see to all 3" in page
+    assert "Acknowledge all 3" in page
     beside = [unescape(text) for text in re.findall(r'name="beside" value="([^"]*)"', page)]
     assert len(beside) == 2
     begun_later = next(text for text in beside if text.startswith(queues["third"]["fingerprint"])) + "0"
@@ -203,10 +203,12 @@ def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> No
     wait_until(lambda: firing(client), what="the alert")
     answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
     assert answer.status_code == 200
-    assert "1 rule, 1 of 1 queues, <strong>1 alert that fires or is about to</strong>" in answer.text
+    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in " ".join(
+        answer.text.split()
+    )
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
-    assert "0 of 1 queues, no alert" in answer.text
-    assert "No queue has this name now." in answer.text
+    assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
+    assert "No queue has this name right now." in answer.text
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 
@@ -222,7 +224,7 @@ def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
     assert kept["weekly"]["minutes"] == 90
     page = client.get("/alerts/silences").text
     assert "02:30 for 1\u202fh 30\u202fm" in page
-    assert '<span class="tag">inactive now</span> <small>1 alert</small>' in page
+    assert '<span class="tag">inactive</span> <small>1 alert</small>' in page
     assert firing(client)[0]["silenced_until"] is None
     client.post(f"/silences/{kept['id']}/expire", headers=SAME)
     days = [now.weekday(), (now.weekday() + 1) % 7]  # midnight may pass meanwhile
@@ -248,12 +250,12 @@ def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
     [
         ({"hours": "soon"}, "hours", "a number above 0"),
         ({"queue": "[a]"}, "queue", "* and ?"),
-        ({"when": "later", "starts": "soon"}, "starts", "a day and time"),
-        ({"when": "later", "starts": "2001-01-01T00:00"}, "starts", "a time to come"),
-        ({"when": "weekly", "from": "25:00", "days": "1"}, "from", "a time of the day"),
+        ({"when": "later", "starts": "soon"}, "starts", "a date and time"),
+        ({"when": "later", "starts": "2001-01-01T00:00"}, "starts", "in the future"),
+        ({"when": "weekly", "from": "25:00", "days": "1"}, "from", "a time of day"),
         ({"when": "weekly", "from": "02:00"}, "days", "at least one day"),
         ({"when": "weekly", "from": "02:00", "days": "1", "timezone": "../etc"}, "timezone", "Europe/Berlin"),
-        ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "52 at most"),
+        ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "at most 52"),
     ],
 )
 def test_what_is_wrong_with_a_silence_is_told_at_its_field(
@@ -300,7 +302,7 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     assert "could not be delivered" not in client.get("/alerts").text
     assert client.post("/deliveries/again", data={"id": "none:firing:1:ops"}, headers=SAME).status_code == 404
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
-    assert acts == ["dismiss message", "send again"]
+    assert acts == ["dismiss notification", "resend notification"]
 
 
 def test_that_nobody_watches_is_told_everywhere_with_the_reason(
@@ -325,8 +327,8 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     client.get("/api/v1/overview")
     answer = wait_until(lambda: (found := client.get("/api/v1/alerts").get_json())["problem"] and found, what="why")
     assert answer["watched"] is False
-    assert "may not" in answer["problem"]
-    assert "may not" in client.get("/alerts").text
+    assert "not allowed" in answer["problem"]
+    assert "not allowed" in client.get("/alerts").text
     metrics = client.get("/metrics").text
     assert "queuedeck_alerting_up{} 0" in metrics
     assert "alerts_firing" not in metrics
@@ -353,7 +355,7 @@ def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
     client = make_app(checker="auto").test_client()
     answer = client.post("/deliveries/again", data={"id": "ep:firing:1:gone"}, headers=SAME)
     assert answer.status_code == 404
-    assert "There is no channel 'gone' any more. Take note" in unescape(answer.text)
+    assert "Channel 'gone' no longer exists. Dismiss" in unescape(answer.text)
 
 
 def test_a_figure_that_cannot_be_read_any_more_is_not_shown_as_what_it_was(
@@ -371,4 +373,4 @@ def test_a_figure_that_cannot_be_read_any_more_is_not_shown_as_what_it_was(
 
     alert = wait_until(unknown, what="an unknown figure")
     assert (alert["state"], alert["value"], alert["last_value"]) == ("firing", None, 3)
-    assert "the alert goes on until it is" in client.get("/alerts").text
+    assert "the alert keeps firing until the value is known" in client.get("/alerts").text

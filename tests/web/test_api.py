@@ -120,7 +120,7 @@ def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp
     client = make_app(redis_url="redis://:secret@127.0.0.1:1/0").test_client()
     answer = client.get("/api/v1/overview")
     (source,) = answer.get_json()["sources"]
-    assert (source["reachable"], source["error"]) == (False, "Nothing listens on redis://127.0.0.1:1/0")
+    assert (source["reachable"], source["error"]) == (False, "Connection refused by redis://127.0.0.1:1/0")
     assert "secret" not in answer.text
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503

@@ -14,7 +14,7 @@ from rq import Queue
 from dashboard import mount
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError
-from dashboard.store import redis_store as keys
+from dashboard.sampling import snapshot_store
 from tests.waiting import wait_until
 
 
@@ -83,7 +83,7 @@ def test_sampling_begins_with_a_page_of_the_host(server: EmbeddedRedis, redis_cl
     Queue("mail", connection=redis_client).enqueue("app.send")
     assert app.test_client().get("/").text == "the host"
     try:
-        wait_until(lambda: redis_client.exists(keys.SNAPSHOT), what="the first sample")
+        wait_until(lambda: redis_client.exists(snapshot_store.SNAPSHOT), what="the first sample")
     finally:
         _stop(mounted)
 

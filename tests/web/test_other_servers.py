@@ -92,7 +92,7 @@ SERVERS = {
     "a node of a cluster": (cluster, "is one node of a Redis Cluster"),
     "a cluster that is down": (broken_cluster, "belongs to a Redis Cluster that is down"),
     "a Sentinel": (sentinel, "is a Sentinel"),
-    "a replica without its primary": (orphan, "is a replica that has lost its primary"),
+    "a replica without its primary": (orphan, "is a replica that lost its primary"),
 }
 
 
@@ -148,7 +148,7 @@ def test_a_command_that_scripts_need_and_that_was_renamed(
         doctor(load(environ={}, keywords={"redis_url": server.url}))
     assert answers == [200, 200, 200]
     assert [queue["depth"] for queue in told["queues"]] == [1]
-    assert name in problem.message or "does not have a command that a script needs" in problem.message
+    assert name in problem.message or "lacks a command that a script needs" in problem.message
     assert "acl_check_cmd" not in f"{problem.message} {caplog.text} {capsys.readouterr().out}"
     assert [record for record in caplog.records if record.exc_info] == []
     assert len([line for line in caplog.messages if line.startswith("cannot ask for the lead")]) == 1

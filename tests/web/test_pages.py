@@ -57,7 +57,7 @@ def test_an_empty_redis_tells_what_to_do_next(client: FlaskClient, server: Embed
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("redis://:hidden-word@127.0.0.1:1/0", "Nothing listens on redis://127.0.0.1:1/0"),
+        ("redis://:hidden-word@127.0.0.1:1/0", "Connection refused by redis://127.0.0.1:1/0"),
         ("redis://:hidden-word@127.0.0.1:{port}/0", "password"),
         ("redis://127.0.0.1:{port}/99", "database"),
     ],

@@ -59,29 +59,29 @@ def test_all_rules_are_listed_with_what_they_see_now(client: FlaskClient) -> Non
         for row in re.findall(r"<tr id=.*?</tr>", page, re.DOTALL)
     }
     assert len(rows) == len(client.get("/api/v1/rules").get_json()["rules"])
-    assert re.search(r"beyond 1 3 mail RQ on main > 2 .* file$", rows["from-file"])
-    assert "shipped" in rows["queue-dead"]
-    assert "well" in rows["queue-dead"]
-    assert re.search(r"\boff\b", rows["queue-depth"])
+    assert re.search(r"breaching 1 3 mail RQ on main > 2 .* settings file$", rows["from-file"])
+    assert "built-in" in rows["queue-dead"]
+    assert "OK" in rows["queue-dead"]
+    assert re.search(r"\bdisabled\b", rows["queue-depth"])
 
 
 def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_client: redis.Redis) -> None:
     before = sorted(redis_client.keys())
     page = text(client.get("/alerts/rule/from-file").text)
-    assert "Yes , if it stays so for 1 m: 1 of 1 is beyond a threshold." in page
+    assert "Breaching: 1 of 1. Fires once a breach lasts 1 m." in page
     assert "warning 3 mail RQ on main" in page
-    assert "Written in the configuration file" in page
+    assert "Defined in the settings file" in page
     now = rule(client, "from-file")["now"]
     assert now["beyond"] == [
         {"labels": {"source": "main", "backend": "rq", "queue": "mail"}, "value": 3, "severity": "warning"}
     ]
     assert sorted(redis_client.keys()) == before  # looking writes nothing
     page = text(client.get("/alerts/rule/queue-latency").text)
-    # Not one sentence: "Redis does not answer" and "well" are two.
-    assert "<h1>Redis does not answer</h1>" in client.get("/alerts/rule/redis-unreachable").text
-    assert re.search(r"No\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
-    assert "Its last hour is not known yet: the checker notes it from its next look on." in page
-    assert "cannot be told" in text(client.get("/alerts/rule/redis-evictions").text)
+    # Not one sentence: "Redis is not responding" and "OK" are two.
+    assert "<h1>Redis is not responding</h1>" in client.get("/alerts/rule/redis-unreachable").text
+    assert re.search(r"OK\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
+    assert "No data for the last hour yet: the checker records it from its next evaluation on." in page
+    assert "Not known" in text(client.get("/alerts/rule/redis-evictions").text)
 
 
 def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: list[str]) -> None:
@@ -90,7 +90,7 @@ def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: 
     client = app.test_client()
 
     def drawn() -> str | None:
-        found = re.search(r'<svg class="levels large".*?</svg>', client.get("/alerts/rule/from-file").text)
+        found = re.search(r'<svg class="levels large".*?</svg>', client.get("/alerts/rule/from-file").text, re.DOTALL)
         return found[0] if found else None
 
     picture = wait_until(drawn, what="the graph")
@@ -117,7 +117,7 @@ def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> Non
     assert post(client, "/alerts/rule/mine/remove", version="3").status_code == 303
     assert client.get("/alerts/rule/mine").status_code == 404
     acts = audit(client)
-    assert [action for action, _ in acts] == ["remove rule", "switch off rule", "change rule", "make rule"]
+    assert [action for action, _ in acts] == ["delete rule", "disable rule", "edit rule", "create rule"]
     assert "warning: 2.0 → 20.0" in (acts[2][1] or "")
 
 
@@ -126,7 +126,7 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
     assert post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "20"}, version="1").status_code == 303
     late = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "30"}, version="1")
     assert late.status_code == 409
-    assert "changed meanwhile by local" in late.text
+    assert "changed by local while you were editing it" in late.text
     assert "warning: 20.0 → 30.0" in unescape(late.text)
     assert 'name="warning" value="30"' in late.text  # what was typed is not lost
     assert rule(client, "mine")["warning"] == 20
@@ -144,21 +144,21 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
         ({"warning": "5 min"}, "warning", "expected a number"),
         ({"warning": ""}, "warning", "expected at least one threshold"),
         ({"critical": "1"}, "critical", "expected a value above warning"),
-        ({"for_s": "soon"}, "for_s", "expected a time"),
+        ({"for_s": "soon"}, "for_s", "expected a duration"),
         ({"for_s": "400 d"}, "for_s", "expected a number from 0 to"),
         ({"id": "a b"}, "id", "letters, digits"),
-        ({"id": "from-file"}, "id", "configuration file"),
-        ({"id": "queue-dead"}, "id", "ships with Queuedeck"),
+        ({"id": "from-file"}, "id", "settings file"),
+        ({"id": "queue-dead"}, "id", "built-in rule"),
         ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
-        ({"metric": "<b>"}, "metric", "choose what"),
+        ({"metric": "<b>"}, "metric", "choose a metric"),
         ({"queues": "a\n[b]"}, "queues", "globs"),
         ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5 %"),
-        ({"channels": "nobody"}, "channels", "there is no channel"),
+        ({"channels": "nobody"}, "channels", "unknown channel"),
         ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
         ({"min_samples": "two"}, "min_samples", "a whole number"),
         ({"warning_recover": "50"}, "warning_recover", "healthy side"),
         ({"inhibited_by": "mine"}, "inhibited_by", "mutes itself"),
-        ({"inhibited_by": "queue-ded"}, "inhibited_by", "there is no rule 'queue-ded'"),
+        ({"inhibited_by": "queue-ded"}, "inhibited_by", "unknown rule 'queue-ded'"),
         ({"name": "x" * 121}, "name", "120"),
     ],
 )
@@ -175,7 +175,7 @@ def test_what_is_wrong_is_told_at_its_field(client: FlaskClient, wrong: dict[str
 def test_a_form_shows_what_it_would_see_before_it_is_stored(client: FlaskClient) -> None:
     answer = post(client, "/alerts/rules", **FORM | {"do": "preview", "critical": "3"})
     assert answer.status_code == 200
-    assert "1 of 1 is beyond a threshold" in text(answer.text)
+    assert "Breaching: 1 of 1." in text(answer.text)
     assert 'name="critical" value="3"' in answer.text
     assert client.get("/api/v1/rules/mine").status_code == 404
 
@@ -190,7 +190,7 @@ def test_a_shipped_rule_is_switched_and_copied_not_changed(client: FlaskClient) 
     assert rule(client, "queue-dead-copy")["warning"] == 5
     shipped = rule(client, "queue-dead")
     assert (shipped["enabled"], shipped["ships"], shipped["warning"]) == (False, True, 100)
-    assert "As it ships" in client.get("/alerts/rule/queue-dead").text
+    assert "Reset to default" in client.get("/alerts/rule/queue-dead").text
     assert post(client, "/alerts/rule/queue-dead/remove", version=str(shipped["version"])).status_code == 303
     assert (rule(client, "queue-dead")["enabled"], rule(client, "queue-dead")["origin"]) == (True, "shipped")
 
@@ -220,7 +220,7 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
         (body | {"op": "!="}, "op: '!=' is not one of gt, ge, lt, le."),
         (body | {"no_data": "maybe"}, "no_data: 'maybe' is not one of keep, ok, breach."),
         (body | {"version": 2, "inhibited_by": ["api"]}, "rule 'api': inhibited_by: expected ids of other rules"),
-        (body | {"version": 2, "inhibited_by": ["gone"]}, "rule 'api': inhibited_by: there is no rule 'gone'"),
+        (body | {"version": 2, "inhibited_by": ["gone"]}, "rule 'api': inhibited_by: unknown rule 'gone'"),
     ):
         answer = client.post(path, json=wrong, headers=SAME)
         assert (answer.status_code, answer.get_json()["error"]["message"][: len(message)]) == (422, message)
@@ -278,11 +278,11 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
 
     for name in ("waits", "off", "longest"):
         page = wait_until(lambda name=name: drawn(name), what=f"the graph of {name}")
-        assert 'watched since <time datetime="' in page
+        assert 'evaluated since <time datetime="' in page
         assert "last hour" in text(page)
     page = text(client.get("/alerts/rule/longest").text)
-    assert "Yes , if it stays so for 1 m: 1 of 1 is beyond a threshold." in page
-    assert "Judged is the highest figure of the last 10 m, as the checker has it." in page
+    assert "Breaching: 1 of 1. Fires once a breach lasts 1 m." in page
+    assert "Evaluates the maximum over the last 10 m, as reported by the checker." in page
     assert rule(client, "longest")["now"]["judged"] is True
     listed = client.get("/alerts/rules").text
     bare = {
@@ -292,16 +292,18 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     }
     assert bare == UNKNOWN_HERE
     page = text(client.get("/alerts/rule/redis-memory").text)
-    assert "its figure was not known, or the question did not arise; watched since" in page
+    assert "the value was unknown or not applicable; evaluated since" in page
 
     copy = FORM | {"id": "copy", "metric": "queue.latency_s", "warning": "1 s", "do": "preview"}
-    assert "watched since" in post(client, "/alerts/rules", **copy).text  # it looks at what a rule in force looks at
-    assert "watched since" not in post(client, "/alerts/rules", **copy | {"queues": "ma*"}).text
+    assert "evaluated since" in post(client, "/alerts/rules", **copy).text  # it looks at what a rule in force looks at
+    assert "evaluated since" not in post(client, "/alerts/rules", **copy | {"queues": "ma*"}).text
 
     app.extensions[EXTENSION].stop()  # the leader ends, another process goes on with what it knew
     heir = make_app(checker="auto", **settings)
     heir.extensions[EXTENSION].start_checker()
-    since = re.search(r"watched since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph"))
+    since = re.search(
+        r"evaluated since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph")
+    )
     later = wait_until(lambda: drawn("waits", heir.test_client()), what="the graph after the change of leader")
     assert since
     assert since[1] in later
@@ -310,6 +312,6 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
 def test_a_draft_says_where_its_figure_has_no_history(client: FlaskClient) -> None:
     draft = FORM | {"do": "preview", "warning": "2 h", "metric": "queue.latency_s"}
     page = text(post(client, "/alerts/rules", **draft).text)
-    assert "No history of this figure is kept before a rule that looks at the same is stored" in page
+    assert "History of this metric starts when a rule that evaluates it for the same queues is saved." in page
     page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
-    assert "That cannot be told before it is stored: it judges the highest figure of the last 5 m" in page
+    assert "Not known until the rule is saved: it evaluates the maximum over the last 5 m" in page

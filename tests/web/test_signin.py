@@ -509,11 +509,11 @@ def test_a_token_acts_by_its_role_without_a_page(make_app: MakeApp, jobs: list[s
 
 
 def test_users_need_a_key_and_a_hash_of_ours() -> None:
-    with pytest.raises(ConfigurationError, match="secret_key is needed"):
+    with pytest.raises(ConfigurationError, match="secret_key is required"):
         load(environ={}, keywords={"users": users()})
     with pytest.raises(ConfigurationError, match="password_hash: expected what"):
         load(environ={}, keywords={"users": users(vera="plain"), "secret_key": SECRET})
-    with pytest.raises(ConfigurationError, match="each user once"):
+    with pytest.raises(ConfigurationError, match="unique name for each user"):
         load(environ={}, keywords={"users": users()[:1] * 2, "secret_key": SECRET})
 
 

@@ -239,7 +239,7 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
     assert {trouble.rule.id for trouble in troubles}.isdisjoint({DEEP["id"], "made-there"})
     assert any(ELSEWHERE in problem for problem in problems)
     doctor(load(environ={}, keywords=ours))
-    assert "checks alerts" in capsys.readouterr().out
+    assert "evaluates alerts" in capsys.readouterr().out
     theirs.extensions[EXTENSION].stop()
     redis_client.delete("{queuedeck}:snapshot")
     client = make_app(**ours).test_client()

@@ -45,6 +45,6 @@ class DeadMansSwitch:
             with Deadline(DEADLINE_S) as deadline:
                 answer = self._transport.judge(self._transport.post(b"", {}, deadline))
             if not answer.ok:
-                log.warning("the ping URL answered %s %s", answer.status, answer.answer)
+                log.warning("ping_url returned %s %s", answer.status, answer.answer)
         finally:
             self._busy.release()

@@ -138,13 +138,13 @@ def subject(labels: AlertLabels) -> str:
         return f"{clean(labels.backend)} on {clean(labels.source or '')}"
     if labels.source is not None:
         return f"Redis {clean(labels.source)}"
-    return f"channel {labels.channel}" if labels.channel is not None else "all together"
+    return f"channel {labels.channel}" if labels.channel is not None else "all"
 
 
 def _title(worst: Notification, count: int) -> str:
     if count == 1:
         return f"{worst.rule_name}: {subject(worst.labels)}"
-    return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'places'}"
+    return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'alerts'}"
 
 
 def _ended_at(note: Notification, ends: Mapping[str, Notification]) -> float | None:
@@ -164,7 +164,7 @@ def _line(note: Notification, end: Notification | None, links: PageLinks) -> Mes
     worst_shown = note.kind == "resolved" or end is not None
     value = text_of(peak if worst_shown else note.value, unit)
     if value is not None and worst_shown:
-        value = f"{value} at worst"
+        value = f"peak {value}"
     threshold = text_of(note.threshold, unit)
     if unit == "flag":  # the rule's name says it all; "yes, threshold yes" says nothing
         value = threshold = None

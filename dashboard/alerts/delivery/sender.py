@@ -87,10 +87,10 @@ class NotificationSender:
                 while not self._stop.is_set() and self.deliver_one(channel):
                     pass
             except QueuedeckError as exc:
-                log.info("channel %s: the outbox cannot be asked: %s", channel.id, exc.message)
+                log.info("channel %s: cannot read the outbox: %s", channel.id, exc.message)
                 pause_s = TROUBLE_S
             except Exception:
-                log.exception("channel %s: a message could not be handled", channel.id)
+                log.exception("channel %s: failed to process a notification", channel.id)
                 pause_s = TROUBLE_S
             wake.wait(pause_s)
             wake.clear()
@@ -109,12 +109,14 @@ class NotificationSender:
             self._close(claim, "skipped", DeliveryResult(ok=False, status="unreadable"))
             return True
         if all(member.orphan for member in claim.members):
-            note = DeliveryResult(ok=False, status="skipped", answer="the channel never got the beginning of it")
+            note = DeliveryResult(
+                ok=False, status="skipped", answer="the firing notification was never delivered to this channel"
+            )
             self._close(claim, "skipped", note, divert=True)
             return True
         if all(member.unnamed for member in claim.members):
             note = DeliveryResult(
-                ok=False, status="skipped", answer="the channel was never notified of these alerts by name"
+                ok=False, status="skipped", answer="earlier notifications to this channel did not name these alerts"
             )
             self._close(claim, "skipped", note)
             return True
@@ -148,7 +150,7 @@ class NotificationSender:
         if delivered.ok:
             self._close(claim, "sent", delivered, named=named)
         elif delivered.permanent:
-            log.warning("channel %s gave up %s: %s", claim.channel, claim.id, delivered.status)
+            log.warning("channel %s: gave up on notification %s: %s", claim.channel, claim.id, delivered.status)
             self._close(claim, "dead", delivered, divert=True)
         else:
             asked = delivered.retry_after_s or None  # one that asks for no pause leaves it to us

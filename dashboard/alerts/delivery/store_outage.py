@@ -75,7 +75,7 @@ def spool_folder(configured: str | None) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat(follow_symlinks=False)
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
-        raise PermissionError(f"{folder} belongs to somebody else, or others may write into it")
+        raise PermissionError(f"{folder} belongs to another user or is writable by others")
     return folder
 
 
@@ -200,10 +200,10 @@ class StoreOutageNotifier:
             threshold=rule.threshold(severity),
             value=round(self._failing_s, 1) if rule.metric == UNREACHABLE else 1.0,
             started_at=self._began_at,
-            detail=f"{problem.message}. Nothing can be evaluated until it is back",
+            detail=f"{problem.message}. No rules can be evaluated until it is back",
             runbook_url=rule.runbook_url,
         )
-        log.error("the store is out of use, told from here: %s", problem.message)
+        log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)
         with self._guard:
             self._keep(OutageRecord(note=note, channels=names))
         self._start_sender()
@@ -305,7 +305,7 @@ class StoreOutageNotifier:
             for note in (spool.note, spool.ended) if not spool.recorded else ():
                 self._record(_entry(note))
         except QueuedeckError as exc:
-            log.info("the outage could not be written into the history yet: %s", exc.message)
+            log.info("could not write the outage to the alert history yet: %s", exc.message)
             self._stop.wait(1.0)
             return False
         with self._guard:
@@ -323,7 +323,7 @@ class StoreOutageNotifier:
         try:
             _write(self._file, spool)
         except OSError as exc:
-            log.warning("the spool file cannot be written: %s", exc.strerror)
+            log.warning("cannot write the spool file: %s", exc.strerror)
         self._spool = spool
 
     def _take_lock(self) -> bool:
@@ -332,7 +332,7 @@ class StoreOutageNotifier:
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
-            log.warning("the lock of the spool cannot be opened, so this process speaks: %s", exc.strerror)
+            log.warning("cannot open the spool lock; this process sends the alert: %s", exc.strerror)
             self._speaks = True
             return True  # fail open: a double is better than silence
         try:
@@ -387,7 +387,7 @@ def _entry(note: Notification) -> HistoryEntry:
         value=note.value,
         started_at=note.started_at,
         lasted_s=lasted_s,
-        reason="told without the store",
+        reason="sent without the store",
         fp=note.fp,
     )
 

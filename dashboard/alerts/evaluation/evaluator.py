@@ -147,7 +147,7 @@ class Evaluator:
         for leftovers in live.values():
             for known in leftovers.values():
                 for state in known:
-                    run.removed(state, "rule removed")
+                    run.removed(state, "rule deleted")
         for rule in rules:
             if not rule.enabled:
                 run.watch(rule)

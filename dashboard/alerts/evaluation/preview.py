@@ -208,7 +208,11 @@ def past(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) 
     found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
     if found is None:
         return None
-    note = found.note if rule.reducer == "last" else "each point is one figure, the rule judges a window of them"
+    note = (
+        found.note
+        if rule.reducer == "last"
+        else "each point is a single sample; the rule evaluates a window of samples"
+    )
     return Trend(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
 
 
@@ -301,7 +305,7 @@ _QUEUES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
     "queue.depth": (lambda series: series.depth, None),
     "queue.dead": (lambda series: series.dead, None),
     "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
-    "queue.error_ratio": (_ratio, "each point is of five minutes, the rule judges fifteen"),
+    "queue.error_ratio": (_ratio, "each point covers 5 minutes; the rule evaluates 15"),
 }
 _EXACT = {*(name for name, (_, note) in _QUEUES.items() if note is None), "redis.memory_ratio"}
 

@@ -194,66 +194,89 @@ def _source(
 
 def _later(name: str, unit: Unit, meaning: str) -> Metric:
     return Metric(
-        name=name, unit=unit, subject="queue", meaning=meaning, unavailable="it needs a history of days, not kept yet"
+        name=name,
+        unit=unit,
+        subject="queue",
+        meaning=meaning,
+        unavailable="it needs several days of history, which is not stored yet",
     )
 
 
 _TABLE: tuple[Metric, ...] = (
-    _queue("queue.depth", "count", "jobs waiting now; scheduled and active ones not counted", _depth),
-    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 when none waits", _latency),
+    _queue("queue.depth", "count", "jobs waiting now, without scheduled and active jobs", _depth),
+    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 if none is waiting", _latency),
     _queue(
         *(
             "queue.no_progress_s",
             "s",
-            "since a job last finished (or, where ends leave no trace, was taken), while jobs wait",
+            "time since a job last finished (or started, if finished jobs leave no record), while jobs are waiting",
         ),
         _no_progress,
     ),
-    _queue("queue.throughput_per_min", "per_min", "jobs finished per minute, over five minutes", _throughput),
+    _queue("queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes", _throughput),
     _queue(
-        *("queue.error_ratio", "ratio", "failed of finished jobs in 15 minutes"),
+        *("queue.error_ratio", "ratio", "share of finished jobs that failed, over 15 minutes"),
         _error_ratio,
         bounded=True,
         events=ERROR_MIN_EVENTS,
     ),
-    _queue("queue.dead", "count", "dead-letter jobs", _dead),
-    _queue("queue.dead_growth_per_h", "per_h", "rise of the dead letters within an hour; falls count 0", _dead_growth),
-    _queue("queue.active_age_s", "s", "how long the oldest active job has been running", _active_age),
-    _queue("queue.stalled", "count", "active jobs whose lock or worker is gone", _stalled),
+    _queue("queue.dead", "count", "jobs in the dead letters", _dead),
     _queue(
-        "queue.overdue_s", "s", "how late the earliest scheduled job is; unknown while the queue is paused", _overdue
+        "queue.dead_growth_per_h",
+        "per_h",
+        "increase in dead letters over the last hour; 0 if they decrease",
+        _dead_growth,
     ),
-    _queue("queue.consumers", "count", "workers that serve the queue, while jobs wait", _consumers),
-    _queue("queue.paused_s", "s", "how long it has been paused with jobs waiting", _paused),
-    _later("queue.enqueue_idle_s", "s", "since a job was last enqueued"),
-    _later("queue.runtime_p95_ratio", "ratio", "p95 of 15 minutes by the usual p95 of a week"),
+    _queue("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
+    _queue("queue.stalled", "count", "active jobs whose lock expired or whose worker is gone", _stalled),
+    _queue(
+        "queue.overdue_s", "s", "how overdue the earliest scheduled job is; unknown while the queue is paused", _overdue
+    ),
+    _queue("queue.consumers", "count", "workers on this queue, while jobs are waiting", _consumers),
+    _queue("queue.paused_s", "s", "how long the queue has been paused with jobs waiting", _paused),
+    _later("queue.enqueue_idle_s", "s", "time since a job was last enqueued"),
+    _later("queue.runtime_p95_ratio", "ratio", "p95 run time over 15 minutes, relative to the p95 of the last week"),
     Metric(
         name="workers.count",
         unit="count",
         subject="library",
-        meaning="workers alive that serve the library's queues, while it has work; where only each queue tells its "
-        "workers, the most that one queue has",
+        meaning="running workers on this library's queues, while it has jobs; if workers are only known per queue, the "
+        "highest number on one queue",
     ),
-    _source("redis.unreachable_s", "s", "since the last good reply", _unreachable),
-    _source("redis.writes_refused", "flag", "1 when a write of ours is refused", _writes_refused),
-    _source("redis.memory_ratio", "ratio", "used memory of maxmemory", _memory_ratio),
+    _source("redis.unreachable_s", "s", "time since the last successful reply", _unreachable),
+    _source("redis.writes_refused", "flag", "1 if Redis refuses a write from Queuedeck", _writes_refused),
+    _source("redis.memory_ratio", "ratio", "used memory as a share of maxmemory", _memory_ratio),
     _source(
-        *("redis.memory_full_in_s", "s", "until maxmemory is reached, at the pace of the last 30 minutes"),
+        *("redis.memory_full_in_s", "s", "time until maxmemory is reached, at the rate of the last 30 minutes"),
         _full_in,
         several=True,
     ),
-    _source("redis.evicted_per_min", "per_min", "keys evicted", _evicted, several=True),
-    _source("redis.eviction_policy", "flag", "1 when jobs of a library that forbids it may be evicted", _policy),
-    _source("redis.rejected_per_min", "per_min", "connections rejected", _rejected, several=True),
-    _source("redis.clients_ratio", "ratio", "connected clients of maxclients", _clients, bounded=True),
-    _source("redis.fragmentation_ratio", "ratio", "of the allocator, where it wastes 256 MiB or more", _fragmentation),
-    _source("redis.replica_lag_bytes", "bytes", "how far the slowest replica is behind", _replica_lag),
-    _source("redis.replica_link_down_s", "s", "how long this replica has been cut off", _replica_link),
-    _source("redis.persistence_failed", "flag", "1 when the last save or append failed", _persistence),
-    _source("source.no_data_s", "s", "how long queues of a Redis that answers cannot be read", _no_data),
-    Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", meaning="since the tick before this one ended"),
-    Metric(name="notify.undelivered_s", unit="s", subject="channel", meaning="age of the oldest unsent message"),
-    Metric(name="notify.dead", unit="count", subject="channel", meaning="messages given up, not yet seen to"),
+    _source("redis.evicted_per_min", "per_min", "keys evicted per minute", _evicted, several=True),
+    _source("redis.eviction_policy", "flag", "1 if Redis may evict jobs of a library that forbids eviction", _policy),
+    _source("redis.rejected_per_min", "per_min", "connections rejected per minute", _rejected, several=True),
+    _source("redis.clients_ratio", "ratio", "connected clients as a share of maxclients", _clients, bounded=True),
+    _source(
+        "redis.fragmentation_ratio", "ratio", "allocator fragmentation, if it wastes 256 MiB or more", _fragmentation
+    ),
+    _source("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", _replica_lag),
+    _source(
+        "redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary", _replica_link
+    ),
+    _source("redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", _persistence),
+    _source("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", _no_data),
+    Metric(
+        name="checker.heartbeat_age_s",
+        unit="s",
+        subject="checker",
+        meaning="time since the previous evaluation finished",
+    ),
+    Metric(name="notify.undelivered_s", unit="s", subject="channel", meaning="age of the oldest unsent notification"),
+    Metric(
+        name="notify.dead",
+        unit="count",
+        subject="channel",
+        meaning="undelivered notifications not yet resent or dismissed",
+    ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 

@@ -54,7 +54,7 @@ class Ruleset:
         for values in toml:
             rule = self.read(values, where)
             if rule.id in self._toml:
-                raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected each rule to have its own id")
+                raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected a unique id for each rule")
             self._toml[rule.id] = rule
         self._last: tuple[bytes, tuple[RuleInForce, ...]] | None = None
 
@@ -76,11 +76,11 @@ class Ruleset:
             wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
             for name in sorted(wanted - set(channels)):
                 raise ConfigurationError(
-                    f"{where}: rule {rule.id!r}: channels: expected ids of [[channels]]; there is no {name!r}"
+                    f"{where}: rule {rule.id!r}: channels: expected ids of [[channels]]; unknown channel {name!r}"
                 )
             for name in sorted(set(rule.inhibited_by) - known):
                 raise ConfigurationError(
-                    f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; there is no {name!r}"
+                    f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; unknown rule {name!r}"
                 )
 
     def entries(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
@@ -90,13 +90,13 @@ class Ruleset:
             return last[1]
         wrong = unreadable(stored)
         if wrong:
-            log.warning("rules made on the page that cannot be read are left out: %s", ", ".join(wrong)[:300])
+            log.warning("ignoring unreadable custom rules: %s", ", ".join(wrong)[:300])
         found = {rule.id: RuleInForce(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
         for name, page in sorted(read_page(stored).rules.items()):
             try:
                 rule = self.read({**page.rule, "id": name}, "stored rule")
             except ConfigurationError as exc:
-                log.warning("%s; it is left out", exc.message)
+                log.warning("%s; ignoring this rule", exc.message)
                 continue
             found[name] = RuleInForce(rule, Origin.PAGE, page.by, page.at, shipped=name in self._shipped)
         for name, rule in sorted(self._toml.items()):

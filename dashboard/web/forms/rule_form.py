@@ -65,7 +65,7 @@ class RuleForm:
         texts = self.texts
         metric = METRICS.get(texts["metric"])
         if metric is None:
-            self.errors["metric"] = "choose what the rule looks at"
+            self.errors["metric"] = "choose a metric"
         elif metric.unavailable:
             self.errors["metric"] = f"not available yet: {metric.unavailable}"
         unit = metric.unit if metric else "count"

@@ -56,37 +56,39 @@ class SilenceForm:
         values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
         for name in GLOBS:
             if texts[name] and not is_glob(texts[name]):
-                self.errors[name] = f"expected at most {GLOB_LIMIT} characters, with * and ? for anything"
+                self.errors[name] = f"expected at most {GLOB_LIMIT} characters, with * and ? as wildcards"
         severity = texts["severity"]
         if severity not in ("", "warning", "critical"):
-            self.errors["severity"] = "expected warning, critical or nothing for both"
+            self.errors["severity"] = "expected warning, critical, or empty for both"
         if texts["when"] not in ("now", "later", "weekly"):
             self.errors["when"] = "expected now, later or weekly"
         values["severity"] = Severity(severity) if severity in ("warning", "critical") else None
         if not any(set(texts[name]) - set("*") for name in GLOBS) and severity == "" and not self.everything:
-            self.errors["everything"] = "this would silence everything: name a rule, Redis, library or queue"
+            self.errors["everything"] = (
+                "this would silence every alert: choose a rule, queue, library or Redis, or tick the box to confirm"
+            )
         length_s = self._number("hours", 1 / 60, LONGEST_S / 3600) * 3600
         if texts["when"] == "weekly":
             return values | self._weekly(length_s, admin=admin)
         if length_s > OPERATOR_S and not admin:
-            self.errors["hours"] = "more than a day needs the role admin"
+            self.errors["hours"] = "you need the admin role to silence for more than 24 hours"
         starts_in_s = self._starts_in_s(now) if texts["when"] == "later" else 0.0
         return values | {"for_s": length_s, "starts_in_s": starts_in_s}
 
     def _weekly(self, length_s: float, *, admin: bool) -> dict[str, Any]:
         if not admin:
-            self.errors["when"] = "a window that comes back every week needs the role admin"
+            self.errors["when"] = "you need the admin role for weekly windows"
         hour, _, minute = self.texts["from"].partition(":")
         from_min = 0
         digits = (hour + minute).isascii() and hour.isdigit() and minute.isdigit()
         if digits and len(hour) < 3 and len(minute) < 3 and int(hour) < 24 and int(minute) < 60:
             from_min = int(hour) * 60 + int(minute)
         else:
-            self.errors["from"] = "expected a time of the day, as 02:00"
+            self.errors["from"] = "expected a time of day, such as 02:00"
         if not self.days:
-            self.errors["days"] = "tick at least one day"
+            self.errors["days"] = "select at least one day"
         if length_s > WEEK_S:
-            self.errors["hours"] = "a window that comes back lasts a week at most"
+            self.errors["hours"] = "a weekly window can last at most 168 hours"
         weeks = self._number("weeks", 1, MAX_SILENCE_S // WEEK_S)
         zone = self._zone()
         weekly = WeeklyWindow(
@@ -102,11 +104,11 @@ class SilenceForm:
         try:
             begin = datetime.fromisoformat(self.texts["starts"])
         except ValueError:
-            self.errors["starts"] = "expected a day and time, as 2027-03-01 02:00"
+            self.errors["starts"] = "expected a date and time, such as 2027-03-01 02:00"
             return 0.0
         starts_in_s = begin.replace(tzinfo=zone or UTC).timestamp() - now
         if not 0 <= starts_in_s <= MAX_SILENCE_S:
-            self.errors["starts"] = "expected a time to come, within a year"
+            self.errors["starts"] = "expected a time in the future, within a year"
             return 0.0
         return starts_in_s
 
@@ -114,7 +116,7 @@ class SilenceForm:
         try:
             return ZoneInfo(self.texts["timezone"])
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.errors["timezone"] = "expected a name as Europe/Berlin"
+            self.errors["timezone"] = "expected a name such as Europe/Berlin"
             return None
 
     def _number(self, name: str, least: float, most: float) -> float:
@@ -125,5 +127,5 @@ class SilenceForm:
         if least <= number <= most:
             return number
         low = "above 0" if least < 1 else f"from {least:g}"
-        self.errors[name] = f"expected a number {low}, {most:g} at most"
+        self.errors[name] = f"expected a number {low}, at most {most:g}"
         return least

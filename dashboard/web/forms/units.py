@@ -23,11 +23,11 @@ _UNITS: dict[str, dict[str, Decimal | int]] = {
 }
 # What is expected of each unit of a metric.
 EXPECTED = {
-    "s": "a time, as 90 s, 5 min or 2 h",
-    "bytes": "a size, as 64 MiB",
-    "ratio": "a share, as 5 % or 0.05",
-    "per_min": "a number of jobs, keys or connections a minute",
-    "per_h": "a number of jobs an hour",
+    "s": "a duration, such as 90 s, 5 min or 2 h",
+    "bytes": "a size, such as 64 MiB",
+    "ratio": "a ratio, such as 5 % or 0.05",
+    "per_min": "a number per minute",
+    "per_h": "a number per hour",
     "count": "a number",
     "flag": "1 for yes",
 }

@@ -27,7 +27,7 @@ def note(queue: str = "mail", **changes: object) -> Notification:
         episode=f"ep-{queue[:20]}",
         fp=f"fp-{queue[:20]}",
         rule_id="queue-latency",
-        rule_name="Jobs wait too long",
+        rule_name="Jobs are waiting too long",
         metric="queue.latency_s",
         severity=Severity.CRITICAL,
         at=1000.0,
@@ -54,9 +54,8 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = compose("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    assert "40 min at worst (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)" in wording.plain(
-        message
-    )
+    line = "peak 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)"
+    assert line in wording.plain(message)
     assert ("Lasted", "15 s") in wording.facts(message)
 
 
@@ -65,7 +64,7 @@ def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_sou
     message = compose("m", "firing", [there, here], LINKS, "ops")
     assert dict(wording.facts(message)) == {
         "Severity": "critical",
-        "Rule": "Jobs wait too long",
+        "Rule": "Jobs are waiting too long",
         "Since": "1970-01-01 00:15:00 UTC",
     }
     over = compose("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
@@ -134,7 +133,7 @@ def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
     message = compose("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
     assert (
-        "Flapping: it began and ended six times within an hour; silent now until it has come to rest"
+        "Flapping: fired and resolved six times within an hour; notifications are paused until it is stable"
         in wording.plain(message)
     )
 
@@ -143,7 +142,7 @@ def test_a_message_of_flapping_says_that_silence_follows() -> None:
 def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
     message = compose("m", "firing", notes, LINKS, "ops")
-    assert message.title == f"Jobs wait too long: {count} queues"
+    assert message.title == f"Jobs are waiting too long: {count} queues"
     assert wording.more(message) == (f"and {count - 20} more" if count > 20 else "")
     document = webhook.payload(message)
     assert document["lines_total"] == count

@@ -254,9 +254,9 @@ def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
 def test_a_removed_rule_resolves_what_it_had_firing() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
-    state, change = state_machine.removed(life.state, life.now, "rule removed")
+    state, change = state_machine.removed(life.state, life.now, "rule deleted")
     assert change is not None
-    assert (change.kind, change.reason) == ("resolved", "rule removed")
+    assert (change.kind, change.reason) == ("resolved", "rule deleted")
     _, says = state_machine.speak(state, life.now, rule=None, muted=False, acked=False, channels=())
     assert [(say.kind, say.to) for say in says] == [("resolved", ("ops",))]
 

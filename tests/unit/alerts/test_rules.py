@@ -70,11 +70,11 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
         return caught.value.message
 
     assert "'r'" in problem(rules=[{**GOOD, "for_s": -1}])
-    assert "there is no 'ops'" in problem(rules=[{**GOOD, "channels": ["ops"]}])
-    assert "there is no 'other'" in problem(rules=[{**GOOD, "inhibited_by": ["other"]}])
-    assert "its own id" in problem(rules=[GOOD, GOOD])
+    assert "unknown channel 'ops'" in problem(rules=[{**GOOD, "channels": ["ops"]}])
+    assert "unknown rule 'other'" in problem(rules=[{**GOOD, "inhibited_by": ["other"]}])
+    assert "a unique id" in problem(rules=[GOOD, GOOD])
     hook = {"id": "ops", "kind": "webhook", "url": "https://example.com/x"}
-    assert "its own id" in problem(channels=[hook, hook])
+    assert "a unique id" in problem(channels=[hook, hook])
     assert "https" in problem(ping_url="http://example.com/secret-path")
     assert "secret-path" not in problem(ping_url="http://example.com/secret-path")
     check(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))

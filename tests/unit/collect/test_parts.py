@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Counts, NativeCount, QueueStats, Snapshot, State
-from dashboard.sampling import snapshot_parts, snapshot_transfer
+from dashboard.sampling import snapshot_parts, snapshot_store, snapshot_transfer
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.sampling.snapshot_parts import BUSY_FOR, ROWS, SnapshotCutter
 from dashboard.sampling.snapshot_reader import SnapshotReader
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
-from dashboard.store import redis_store as keys
+from dashboard.store import redis_store
 
 QUEUES = 1000  # more than the manifest carries
 
@@ -160,7 +160,7 @@ def test_a_deposed_leader_swaps_no_pointer_and_its_parts_run_out(
     old = lead(store)
     taken = many(store)
     assert store.publish("one", old, taken, None)
-    any_redis.delete(keys.LEAD)
+    any_redis.delete(redis_store.LEAD)
     other = SnapshotStore(store.source)
     new = lead(other, "two")
     theirs = changed(taken, 3, 9)
@@ -283,7 +283,7 @@ def test_a_full_redis_from_version_7_on_takes_all_parts(
 def test_a_wrong_manifest_is_no_snapshot(store: SnapshotStore, any_redis: redis.Redis) -> None:
     epoch = lead(store)
     assert store.publish("one", epoch, many(store), None)
-    sound = any_redis.get(keys.SNAPSHOT)
+    sound = any_redis.get(snapshot_store.SNAPSHOT)
     assert sound is not None
     name = part_keys(any_redis)[0].rsplit(b":", 1)[1]
     for wrong in (
@@ -293,7 +293,7 @@ def test_a_wrong_manifest_is_no_snapshot(store: SnapshotStore, any_redis: redis.
         snapshot_parts.FORMAT,
         b"\x00" * 100_000,
     ):
-        any_redis.set(keys.SNAPSHOT, wrong)
+        any_redis.set(snapshot_store.SNAPSHOT, wrong)
         assert SnapshotStore(store.source).read(with_history=False)[0] is None
 
 

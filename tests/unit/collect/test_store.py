@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.model import QueueStats, Snapshot
+from dashboard.sampling import snapshot_store
 from dashboard.sampling.leadership import LEASE_S, Leadership
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
-from dashboard.store import redis_store as keys
+from dashboard.store import redis_store
 from tests.waiting import wait_until
 
 
@@ -49,11 +50,11 @@ def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: SnapshotSt
 @pytest.mark.parametrize(
     ("key", "kind", "told"),
     [
-        (keys.LEAD, "copied", "{queuedeck}:lead had no end: replaced"),
-        (keys.LEAD, "text", "{queuedeck}:lead was no lease: replaced"),
-        (keys.LEAD, "list", "{queuedeck}:lead was a list, not a string: moved to {queuedeck}:aside:lead"),
-        (keys.EPOCH, "text", "{queuedeck}:epoch held no such number: removed"),
-        (keys.EPOCH, "hash", "{queuedeck}:epoch was a hash, not a string: moved to {queuedeck}:aside:epoch"),
+        (redis_store.LEAD, "copied", "{queuedeck}:lead had no end: replaced"),
+        (redis_store.LEAD, "text", "{queuedeck}:lead was no lease: replaced"),
+        (redis_store.LEAD, "list", "{queuedeck}:lead was a list, not a string: moved to {queuedeck}:aside:lead"),
+        (redis_store.EPOCH, "text", "{queuedeck}:epoch held no such number: removed"),
+        (redis_store.EPOCH, "hash", "{queuedeck}:epoch was a hash, not a string: moved to {queuedeck}:aside:epoch"),
     ],
 )
 def test_a_key_that_is_no_lease_is_replaced_with_one_line(
@@ -77,15 +78,15 @@ def test_a_key_that_is_no_lease_is_replaced_with_one_line(
     assert (first.holder, bool(first.epoch)) == ("one", True)
     assert store.lease("two", 15).epoch is None
     assert store.lease("one", 15) == first
-    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
+    assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
     assert [record.message for record in caplog.records] == ([f"own key {told}"] if told else [])
 
 
 def test_our_own_lease_without_an_end_gets_one(store: SnapshotStore, any_redis: redis.Redis) -> None:
     lease = store.lease("one", 15)
-    any_redis.persist(keys.LEAD)
+    any_redis.persist(redis_store.LEAD)
     assert store.lease("one", 15) == lease
-    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
+    assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
 
 
 def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(
@@ -93,7 +94,7 @@ def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(
 ) -> None:
     first = store.lease("one", 15).epoch
     assert first is not None
-    any_redis.delete(keys.LEAD)
+    any_redis.delete(redis_store.LEAD)
     second = store.lease("two", 15).epoch
     assert second is not None
     assert second > first
@@ -126,7 +127,7 @@ def test_names_of_any_bytes_are_published(store: SnapshotStore, name: str) -> No
 def test_a_leader_that_slept_through_its_lease_changes_nothing(store: SnapshotStore, any_redis: redis.Redis) -> None:
     old = store.lease("one", 15).epoch
     assert old is not None
-    any_redis.delete(keys.LEAD)  # as when the lease ran out
+    any_redis.delete(redis_store.LEAD)  # as when the lease ran out
     new = store.lease("two", 15).epoch
     assert new is not None
     assert store.publish("two", new, snapshot(2), None)
@@ -138,11 +139,11 @@ def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: Snapshot
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
     store.publish("one", epoch, snapshot(), History())
-    assert 0 < any_redis.pttl(keys.LEAD) <= 15_000
-    assert 0 < any_redis.pttl(keys.SNAPSHOT) <= keys.SNAPSHOT_TTL_MS
-    assert 0 < any_redis.pttl(keys.HISTORY) <= keys.HISTORY_TTL_MS
+    assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
+    assert 0 < any_redis.pttl(snapshot_store.SNAPSHOT) <= snapshot_store.SNAPSHOT_TTL_MS
+    assert 0 < any_redis.pttl(snapshot_store.HISTORY) <= snapshot_store.HISTORY_TTL_MS
     assert sorted(any_redis.keys()) == sorted(
-        key.encode() for key in (keys.LEAD, keys.EPOCH, keys.SNAPSHOT, keys.HISTORY)
+        key.encode() for key in (redis_store.LEAD, redis_store.EPOCH, snapshot_store.SNAPSHOT, snapshot_store.HISTORY)
     )
 
 
@@ -150,8 +151,8 @@ def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: Snapshot
 def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
     store: SnapshotStore, any_redis: redis.Redis, value: bytes
 ) -> None:
-    any_redis.set(keys.SNAPSHOT, value)
-    any_redis.lpush(keys.HISTORY, "a list")
+    any_redis.set(snapshot_store.SNAPSHOT, value)
+    any_redis.lpush(snapshot_store.HISTORY, "a list")
     assert store.read(with_history=True) == (None, None)
 
 
@@ -249,7 +250,7 @@ def test_a_user_who_may_only_read_cannot_lead_and_says_why(
         leadership = Leadership(SnapshotStore(reader), "one")
         assert leadership.renew() is None
         assert leadership.problem is not None
-        assert "may not do that" in leadership.problem
+        assert "is not allowed to do this" in leadership.problem
         assert SnapshotStore(reader).read(with_history=True) == (None, None)
     finally:
         reader.close()

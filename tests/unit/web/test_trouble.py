@@ -79,10 +79,10 @@ def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]
 
 
 def test_a_server_that_is_gone_speaks_for_its_queues() -> None:
-    gone = source(reachable=False, error="Nothing listens", unreachable_since=940.0)
+    gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
     (trouble,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
     assert (trouble.level, trouble.state, trouble.source) == (CRITICAL, "unreachable", "main")
-    assert trouble.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Nothing listens"
+    assert trouble.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Connection refused"
 
 
 def test_the_worst_comes_first() -> None:

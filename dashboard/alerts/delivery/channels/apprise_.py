@@ -43,7 +43,7 @@ class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown
 
     def problem(self, *, allow_private: bool) -> str | None:
         if not 0 < len(self.urls) <= 20:
-            return "urls: expected 1 to 20 URLs of Apprise"
+            return "urls: expected 1 to 20 Apprise URLs"
         return super().problem(allow_private=allow_private)
 
 
@@ -59,7 +59,7 @@ class Apprise(Channel):
             import apprise
         except ImportError:
             raise ConfigurationError(
-                f"channel {self.id}: kind: apprise is not installed; pip install 'queuedeck[apprise]'"
+                f"channel {self.id}: kind: apprise is not installed; run: pip install 'queuedeck[apprise]'"
             ) from None
         asset = apprise.AppriseAsset(app_id="Queuedeck", app_desc="Queuedeck alerts", async_mode=False)
         self._levels = {"critical": apprise.NotifyType.FAILURE, "warning": apprise.NotifyType.WARNING}
@@ -71,16 +71,16 @@ class Apprise(Channel):
             with _EARS.listening():
                 known = self._services.add(url.reveal())
             if not known:
-                raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise knows")
+                raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise supports")
 
     def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
         try:
             sent, said = deadline.call(lambda: self._notify(message))
         except TimeoutError:
-            return DeliveryResult(ok=False, status="timeout", answer="Apprise did not end in time")
+            return DeliveryResult(ok=False, status="timeout", answer="Apprise timed out")
         if sent:
-            return DeliveryResult(ok=True, status="sent", answer="all services of Apprise took it")
-        answer = self._scrubber.clean(" ".join(said)) or "a service of Apprise did not take it"
+            return DeliveryResult(ok=True, status="sent", answer="all Apprise services accepted it")
+        answer = self._scrubber.clean(" ".join(said)) or "an Apprise service rejected it"
         return DeliveryResult(ok=False, status="refused", answer=answer)
 
     def _notify(self, message: Message) -> tuple[bool, list[str]]:

@@ -144,7 +144,7 @@ def make(settings: Mapping[str, Any], *, allow_private: bool = False) -> Channel
     try:
         return kind.build(checked, allow_private=allow_private)
     except OSError:  # of which ssl.SSLError is one
-        raise ConfigurationError(f"channel {checked.id}: ca_file: expected certificates in PEM") from None
+        raise ConfigurationError(f"channel {checked.id}: ca_file: expected certificates in PEM format") from None
 
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:

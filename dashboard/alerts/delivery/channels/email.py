@@ -47,21 +47,21 @@ class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
 
     def problem(self, *, allow_private: bool) -> str | None:
         if not self.host or not self.host.isascii() or not self.host.isprintable() or " " in self.host:
-            return "host: expected the name or address of a mail server"
+            return "host: expected the host name or address of a mail server"
         if self.port is not None and not 0 < self.port < 65536:
             return "port: expected 1 to 65535"
         if _address(self.sender) is None:
-            return "from: expected an address, as Queuedeck <queuedeck@example.com>"
+            return "from: expected an address, such as Queuedeck <queuedeck@example.com>"
         if not 0 < len(self.to) <= 50 or not all(_address(item) for item in self.to):
             return "to: expected 1 to 50 addresses"
         if (self.username is None) != (self.password is None):
             return "password: expected together with username"
         if self.username is not None and not (self.username + (self.password or Secret("")).reveal()).isascii():
-            return "username: expected plain ASCII, as is the password"
+            return "username: expected plain ASCII, for the password too"
         if self.username is not None and self.tls == "none":
-            return "tls: expected starttls or tls, since a password must not travel in the open"
+            return "tls: expected starttls or tls, because a password must not be sent unencrypted"
         if self.ca_file is not None and not Path(self.ca_file).is_file():
-            return "ca_file: expected a file that can be read"
+            return "ca_file: expected a readable file"
         return super().problem(allow_private=allow_private)
 
 
@@ -86,14 +86,14 @@ class Email(Channel):
         try:
             return self._converse(message.id, mail, deadline)
         except smtplib.SMTPNotSupportedError:
-            said = "the server offers no STARTTLS or no sign-in that is needed; see tls and username"
+            said = "the server does not support STARTTLS or the required sign-in; check tls and username"
             return DeliveryResult(ok=False, permanent=True, status="unsupported", answer=said)
         except smtplib.SMTPResponseException as exc:
             return self._refused(exc.smtp_code, exc.smtp_error)
         except smtplib.SMTPServerDisconnected:
             return failure(TimeoutError() if deadline.expired else ConnectionResetError())
         except smtplib.SMTPException:
-            return DeliveryResult(ok=False, status="protocol", answer="the answer was not SMTP")
+            return DeliveryResult(ok=False, status="protocol", answer="the server's reply was not SMTP")
         except (OSError, ValueError, MessageError) as exc:
             return failure(TimeoutError() if deadline.expired else exc)
 

@@ -22,7 +22,7 @@ class HTTPChannelSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unk
 
     def problem(self, *, allow_private: bool) -> str | None:
         if self.ca_file is not None and not Path(self.ca_file).is_file():
-            return "ca_file: expected a file that can be read"
+            return "ca_file: expected a readable file"
         return super().problem(allow_private=allow_private)
 
 

@@ -35,11 +35,11 @@ class SlackSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unkno
 
     def problem(self, *, allow_private: bool) -> str | None:
         if self.token is None and self.url is None:
-            return "url: expected the URL of an incoming webhook, or a token and a channel"
+            return "url: expected an incoming webhook URL, or a token and a channel"
         if self.token is not None and not _is_token(self.token.reveal()):
-            return "token: expected the token of a bot"
+            return "token: expected a bot token"
         if (self.token is None) != (self.channel is None):
-            return "channel: expected together with token, and only then"
+            return "channel: expected together with token, and only with it"
         return super().problem(allow_private=allow_private)
 
 
@@ -74,7 +74,7 @@ class Slack(HTTPChannel):
         try:
             said = msgspec.json.decode(answer.body, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError):
-            return DeliveryResult(ok=False, status="protocol", answer="the answer was not the JSON of Slack's API")
+            return DeliveryResult(ok=False, status="protocol", answer="the response was not JSON from the Slack API")
         if said.get("ok") is True:
             return judged
         error = said.get("error")

@@ -46,10 +46,10 @@ class WebhookSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unk
     def problem(self, *, allow_private: bool) -> str | None:
         for name, value in self.headers.items():
             if not _TOKEN.match(name) or name.lower() in _OURS:
-                return "headers: expected names of headers that are not set by Queuedeck itself"
+                return "headers: expected header names that Queuedeck does not set itself"
             words = value.reveal()
             if not words.isascii() or not words.isprintable():
-                return "headers: expected values in plain ASCII without line breaks"
+                return "headers: expected plain ASCII values without line breaks"
         return super().problem(allow_private=allow_private)
 
 

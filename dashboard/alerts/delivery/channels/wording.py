@@ -24,7 +24,7 @@ _WORDS = {
     "test": "TEST",
     "both": "FIRED AND RESOLVED",
 }
-FLAPPING = "it began and ended six times within an hour; silent now until it has come to rest"
+FLAPPING = "fired and resolved six times within an hour; notifications are paused until it is stable"
 MARKS = {"critical": "🔴", "warning": "🟠", "over": "🟢", "test": "🔵"}
 COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test": "#2f6fde"}
 

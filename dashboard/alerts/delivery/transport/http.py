@@ -95,7 +95,7 @@ class HTTPTransport:
         try:
             return self._post(body, headers, deadline)
         except AddressRefusedError:
-            said = "the name leads to an address that is not public; see allow_private_webhooks"
+            said = "the host name resolves to a private address; see allow_private_webhooks"
             return DeliveryResult(ok=False, permanent=True, status="address", answer=said)
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as exc:
             # Judged by the clock first: a connection that was cut in time breaks in many ways.
@@ -111,7 +111,9 @@ class HTTPTransport:
             if answer.complete:
                 return DeliveryResult(ok=True, status=status, answer=said)
             # The rest of the answer could still have been a refusal: a double is better than a loss.
-            return DeliveryResult(ok=False, status="timeout", answer=f"HTTP {status}, but the answer did not end")
+            return DeliveryResult(
+                ok=False, status="timeout", answer=f"HTTP {status}, but the response did not finish in time"
+            )
         if 300 <= answer.status < 400:
             return DeliveryResult(ok=False, permanent=True, status=status, answer="redirects are not followed")
         permanent = 400 <= answer.status < 500 and answer.status not in TRANSIENT_4XX
@@ -147,20 +149,20 @@ def failure(exc: Exception) -> DeliveryResult:
     cause = exc.__cause__ or exc.__context__
     known = exc if isinstance(exc, OSError) or not isinstance(cause, OSError) else cause
     if isinstance(known, ssl.SSLCertVerificationError):
-        return DeliveryResult(ok=False, status="tls", answer=f"certificate not accepted: {known.verify_message}")
+        return DeliveryResult(ok=False, status="tls", answer=f"certificate rejected: {known.verify_message}")
     if isinstance(known, ssl.SSLError):
-        return DeliveryResult(ok=False, status="tls", answer="TLS could not be agreed on")
+        return DeliveryResult(ok=False, status="tls", answer="TLS handshake failed")
     if isinstance(known, TimeoutError | urllib3.exceptions.TimeoutError):
-        return DeliveryResult(ok=False, status="timeout", answer="no complete answer in time")
+        return DeliveryResult(ok=False, status="timeout", answer="timed out waiting for a complete response")
     if isinstance(known, socket.gaierror):
-        return DeliveryResult(ok=False, status="dns", answer=f"the name was not found: {known.strerror}")
+        return DeliveryResult(ok=False, status="dns", answer=f"host name not found: {known.strerror}")
     if isinstance(known, ConnectionRefusedError):
         return DeliveryResult(ok=False, status="refused", answer="connection refused")
     if isinstance(known, ConnectionError):
-        return DeliveryResult(ok=False, status="reset", answer="the connection broke before an answer came")
+        return DeliveryResult(ok=False, status="reset", answer="connection closed before a response arrived")
     if isinstance(known, OSError):
-        return DeliveryResult(ok=False, status="refused", answer=known.strerror or "the network gave no way there")
-    return DeliveryResult(ok=False, status="protocol", answer="the answer was not HTTP")
+        return DeliveryResult(ok=False, status="refused", answer=known.strerror or "no route to host")
+    return DeliveryResult(ok=False, status="protocol", answer="the response was not HTTP")
 
 
 def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:

@@ -112,7 +112,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
 def _beside(text: str) -> tuple[str, str]:
     fingerprint, space, episode = text.partition(" ")
     if not space:
-        raise Unsupported("beside: expected an alert and its episode.")
+        raise Unsupported("beside: expected a fingerprint and an episode.")
     return fingerprint, episode
 
 
@@ -159,7 +159,7 @@ def silence() -> ResponseReturnValue:
     desk = deck().desk
     values = form.values(desk.now().at, admin=may(Role.ADMIN))
     if form.errors:
-        refused = any("needs the role" in text for text in form.errors.values())
+        refused = any("need the admin role" in text for text in form.errors.values())
         return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
     try:
         drafted = desk.draft_silence(by=actor().name, **values)
@@ -196,7 +196,7 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
     deck().desk.expire_silence(silence_id)
-    _record("end silence", [silence_id], None)
+    _record("expire silence", [silence_id], None)
     return redirect(url_for("alerting.quiet"), code=303)
 
 
@@ -209,7 +209,7 @@ def given_up(verb: str) -> ResponseReturnValue:
         deck().desk.send_again(message_id)
     else:
         deck().desk.dismiss(message_id)
-    _record("send again" if verb == "again" else "dismiss message", [message_id], None)
+    _record("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
@@ -218,9 +218,9 @@ def given_up(verb: str) -> ResponseReturnValue:
 def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test message through a channel, for admins."""
     if not may(Role.ADMIN):
-        raise Forbidden("Testing a channel needs the role admin.")
+        raise Forbidden("You need the admin role to send a test notification.")
     deck().desk.test_fire(channel, by=actor().name)
-    _record("test channel", [channel], None)
+    _record("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
@@ -231,8 +231,8 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """What fires now, worst first. `watched`: whether the rules are watched; else all of it may be old,
-    or none is shown, and `problem` says why where it is known."""
+    """Firing alerts, worst first. `watched`: whether rules are being evaluated; if not, the list may be out of date
+    or empty, and `problem` gives the reason where it is known."""
     desk = deck().desk
     board, health = desk.now(), desk.health()
     problem = None if health.ok else deck().checker_problem
@@ -251,7 +251,7 @@ def _one_line(problem: QueuedeckError | None) -> str | None:
 
 @api_bp.get("/rules")
 def rules() -> Response:
-    """The rules in force, with where each comes from. `problem`: why they are not evaluated; else null."""
+    """All rules in force and the origin of each. `problem`: why they are not evaluated; else null."""
     board = deck().rule_board()
     listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
     return jsonify(rules=listed, problem=_one_line(deck().desk.elsewhere))
@@ -259,7 +259,7 @@ def rules() -> Response:
 
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
-    """One rule, with what it sees now."""
+    """One rule and its current state."""
     entry = deck().desk.editor.entry(rule_id)
     return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
 
@@ -294,7 +294,7 @@ def _now(seen: RulePreview) -> dict[str, Any]:
 
 @api_bp.get("/silences")
 def silences() -> Response:
-    """The silences that are not over."""
+    """Silences that have not ended."""
     return jsonify(
         silences=[
             {
@@ -315,7 +315,7 @@ def silences() -> Response:
 
 @api_bp.get("/deliveries")
 def deliveries() -> Response:
-    """Attempts to deliver, the newest first."""
+    """Delivery attempts, newest first."""
     return jsonify(
         deliveries=[
             {

@@ -35,25 +35,25 @@ api_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
 LIST, ONE = "rules/_list.html", "rules/_one.html"
 SMALL, LARGE = (96, 24), (640, 160)
 SAID = {
-    "made": "The rule is stored and watched from the next look on.",
-    "changed": "The change is stored and counts from the next look on.",
-    "on": "Switched on. It counts from the next look on.",
-    "off": "Switched off. What it had firing is resolved at the next look.",
-    "removed": "The rule is removed. What it had firing is resolved at the next look.",
-    "shipped": "The rule is as it ships again.",
+    "made": "Rule created. It takes effect at the next evaluation.",
+    "changed": "Rule saved. It takes effect at the next evaluation.",
+    "on": "Rule enabled. It takes effect at the next evaluation.",
+    "off": "Rule disabled. Its firing alerts resolve at the next evaluation.",
+    "removed": "Rule deleted. Its firing alerts resolve at the next evaluation.",
+    "shipped": "Rule reset to default.",
 }
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 REDUCERS = {
-    "min": "lowest figure of the last",
-    "max": "highest figure of the last",
-    "mean": "mean of the last",
-    "p95": "95th of 100 figures of the last",
-    "rate": "change a minute over the last",
+    "min": "minimum over the last",
+    "max": "maximum over the last",
+    "mean": "mean over the last",
+    "p95": "95th percentile over the last",
+    "rate": "change per minute over the last",
 }
 # Fields of the forms that store a rule.
 _FORM = (*FIELDS, "enabled", "notify_resolved", "do")
-UNREADABLE = "The rules cannot be stored now."
+UNREADABLE = "Rules cannot be saved right now."
 
 
 edit_bp.before_request(refuse_elsewhere)
@@ -252,7 +252,7 @@ def remove(rule_id: str) -> ResponseReturnValue:
 def turn(rule_id: str, *, on: bool, version: int) -> Rule:
     """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
     rule = deck().desk.editor.enable(rule_id, on=on, by=actor().name, version=version)
-    _record("switch on rule" if on else "switch off rule", rule_id)
+    _record("enable rule" if on else "disable rule", rule_id)
     return rule
 
 
@@ -260,7 +260,7 @@ def take_away(rule_id: str, *, version: int) -> bool:
     """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
     ships = deck().desk.editor.entry(rule_id).shipped
     deck().desk.editor.delete(rule_id, version=version)
-    _record("remove rule", rule_id)
+    _record("delete rule", rule_id)
     return ships
 
 
@@ -269,10 +269,10 @@ def save(values: dict[str, Any], version: int | None) -> Rule:
     desk = deck().desk
     old = next((entry for entry in desk.editor.entries() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
-        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+        raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
     rule = desk.editor.save(values, by=actor().name, version=version)
     what = differences(old.rule, rule) if old else ""
-    _record("change rule" if old else "make rule", rule.id, what)
+    _record("edit rule" if old else "create rule", rule.id, what)
     return rule
 
 
@@ -283,9 +283,9 @@ def _record(action: str, rule_id: str, detail: str = "") -> None:
 def _editable(rule_id: str) -> RuleInForce:
     entry = deck().desk.editor.entry(rule_id)
     if entry.origin is Origin.TOML:
-        raise Unsupported("This rule is written in the configuration file and can only be changed there.")
+        raise Unsupported("This rule is defined in the settings file and can only be changed there.")
     if entry.shipped:
-        raise Unsupported("This rule ships with Queuedeck: switch it off, and change a copy of it.")
+        raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
     return entry
 
 
@@ -365,7 +365,7 @@ def _tried(form: RuleForm) -> Rule | None:
 def _version() -> int:
     text = request.form.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Unsupported("version: expected the version that was looked at, a whole number.")
+        raise Unsupported("version: expected the version that was read, a whole number.")
     return int(text)
 
 
@@ -394,7 +394,7 @@ RuleBody = msgspec.defstruct(
 @api_bp.post("")
 @json_body(RuleBody)
 def api_save(body: msgspec.Struct) -> tuple[Response, int]:
-    """Store a rule: its fields, and `version` = the one that was read to change a rule, absent for a new one."""
+    """Create a rule from its fields, or update one: then `version` = the version that was read."""
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
     version = values.pop("version", None)
     try:
@@ -407,19 +407,19 @@ def api_save(body: msgspec.Struct) -> tuple[Response, int]:
 @api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
 @json_body(VersionBody)
 def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
-    """Switch a rule on or off; `version` = the one that was read."""
+    """Enable or disable a rule; `version` = the version that was read."""
     return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
 
 
 @api_bp.post("/<segment:rule_id>/delete")
 @json_body(VersionBody)
 def api_remove(body: VersionBody, rule_id: str) -> Response:
-    """Remove a rule made here; `version` = the one that was read. One that ships is then as it ships."""
+    """Delete a custom rule, or reset a built-in one to its default; `version` = the version that was read."""
     return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
 
 
 def _stored(rule: Rule) -> dict[str, Any]:
     entry = next((entry for entry in deck().desk.editor.entries() if entry.rule.id == rule.id), None)
     if entry is None:
-        raise NotFound("The rule was removed meanwhile.")
+        raise NotFound("This rule no longer exists.")
     return told(entry, None)
