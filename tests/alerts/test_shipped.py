@@ -36,8 +36,8 @@ from dashboard.backends.monitored_sources import watch
 from dashboard.checker_process import start
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.sampler import Sampler
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import load
-from dashboard.store.redis_store import Store
 from tests.alerts.channels.sinks import HttpSink, status
 from tests.alerts.night import QUICK
 from tests.alerts.rig import DEEP, Process, Recorder, deep
@@ -636,7 +636,7 @@ def test_a_checker_whose_ticks_come_late(
         here = watch(settings)
         stack.callback(here.close)
         assert here.own is not None
-        work = start(settings, here, Store(here.own), "one")
+        work = start(settings, here, SnapshotStore(here.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
         assert slow.pid is not None

@@ -21,9 +21,9 @@ from dashboard.dead_letters import top_errors as module
 from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats
+from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import SourceSettings, load
 from dashboard.sources.source import Source
-from dashboard.store.redis_store import Store
 from tests.alerts.channels.sinks import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.sidekiq_library import SidekiqLibrary
@@ -162,7 +162,7 @@ def test_messages_carry_them_escaped(
         here = watch(settings)
         stack.callback(here.close)
         assert here.own is not None
-        work = start(settings, here, Store(here.own), "one")
+        work = start(settings, here, SnapshotStore(here.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()
