@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.alerts.channels.sinks import HttpSink
-from tests.alerts.night import Night
-from tests.alerts.rig import Process, Recorder
+from tests.alerts.channels.fake_providers import HttpSink
+from tests.alerts.harness import Process, Recorder
+from tests.alerts.incident_scenario import Night
 from tests.conftest import start_server
 
 

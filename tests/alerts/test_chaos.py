@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from tests.alerts.channels.sinks import status
-from tests.alerts.night import QUICK, Night
+from tests.alerts.channels.fake_providers import status
+from tests.alerts.incident_scenario import QUICK, Night
 from tests.conftest import SERVERS
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.waiting import wait_until
@@ -228,7 +228,7 @@ def test_the_clock_of_the_host_steps_by_an_hour(begin: Callable[..., Night], hou
     rules["checker-slow"] = {**at_once, "critical": 60, "enabled": True}
     config = night.configure(rules)
     night.drain()
-    night.begin(["-m", "tests.alerts.stepped", str(clock), "checker", "--config", str(config)])
+    night.begin(["-m", "tests.alerts.step_clock", str(clock), "checker", "--config", str(config)])
 
     def ticks(count: int) -> None:
         seen: set[bytes] = set()

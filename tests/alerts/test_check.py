@@ -17,7 +17,7 @@ from dashboard.nagios_check import ExitStatus, judge
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from dashboard.store.packing import pack, unpack
-from tests.alerts.night import Night
+from tests.alerts.incident_scenario import Night
 from tests.waiting import wait_until
 
 OFF = {"enabled": False}

@@ -14,7 +14,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Message
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.store.redis_store import LEAD, PREFIX
-from tests.alerts.rig import Process, deep
+from tests.alerts.harness import Process, deep
 from tests.alerts.test_outbox import hurry
 
 QUEUES = 12

@@ -18,7 +18,7 @@ from dashboard.alerts.service import AlertService
 from dashboard.errors import BackendUnavailable
 from dashboard.settings import load
 from dashboard.store.redis_store import LEAD, PREFIX
-from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]

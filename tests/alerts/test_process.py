@@ -27,7 +27,7 @@ from dashboard.settings import Settings, load
 from dashboard.sources.source import Source, metered
 from dashboard.store.packing import unpack
 from dashboard.store.redis_store import WRITES
-from tests.alerts.channels.sinks import HttpSink, hang, status
+from tests.alerts.channels.fake_providers import HttpSink, hang, status
 from tests.processes import ROOT
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
 from tests.waiting import CEILING_S, wait_until

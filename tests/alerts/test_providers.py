@@ -11,18 +11,18 @@ import redis
 
 from dashboard.alerts.delivery.channels.base import make
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from tests.alerts.channels import sinks
+from tests.alerts.channels import fake_providers
 from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
-from tests.alerts.channels.sinks import SOON_S, HttpSink, at_most, status
+from tests.alerts.channels.fake_providers import SOON_S, HttpSink, at_most, status
 from tests.alerts.channels.smtp import SmtpSink
-from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.test_outbox import hurry
 from tests.conftest import newest_in_gate
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]
 RULE = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
-ENDLESS = (sinks.hang, sinks.drip_header, sinks.drip_body, "hang")
+ENDLESS = (fake_providers.hang, fake_providers.drip_header, fake_providers.drip_body, "hang")
 
 
 def begins(
@@ -36,7 +36,7 @@ def begins(
         if answer in ENDLESS:
             begun: list[Deadline] = []
             enter = Deadline.__enter__
-            patched.setattr("dashboard.alerts.delivery.sender.DEADLINE_S", sinks.HANGS_S)
+            patched.setattr("dashboard.alerts.delivery.sender.DEADLINE_S", fake_providers.HANGS_S)
             patched.setattr(Deadline, "__enter__", lambda deadline: begun.append(deadline) or enter(deadline))
             ended = pool.submit(end_when_it_arrived, server, begun)
         with at_most(SOON_S):
@@ -79,7 +79,13 @@ def post(server: SmtpSink) -> Any:
     "answer",
     [
         *(status(500), status(503), status(408), status(429, Retry_After="60")),
-        *(sinks.reset, sinks.garbage, sinks.hang, sinks.drip_header, sinks.drip_body),
+        *(
+            fake_providers.reset,
+            fake_providers.garbage,
+            fake_providers.hang,
+            fake_providers.drip_header,
+            fake_providers.drip_body,
+        ),
     ],
     ids=["500", "503", "408", "429", "reset", "garbage", "hang", "drip_header", "drip_body"],
 )

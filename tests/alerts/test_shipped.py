@@ -38,9 +38,9 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import load
-from tests.alerts.channels.sinks import HttpSink, status
-from tests.alerts.night import QUICK
-from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.alerts.channels.fake_providers import HttpSink, status
+from tests.alerts.harness import DEEP, Process, Recorder, deep
+from tests.alerts.incident_scenario import QUICK
 from tests.alerts.test_outbox import hurry
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary

@@ -24,11 +24,11 @@ from dashboard.model import QueueStats
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import SourceSettings, load
 from dashboard.sources.source import Source
-from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.sidekiq_library import SidekiqLibrary
-from tests.triage import failing
-from tests.triage.test_groups import fail_rq, queues_of
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq, queues_of
 from tests.waiting import CEILING_S, wait_until
 
 HOSTILE = "<!channel> <b>bold</b> & *more*"
@@ -46,8 +46,16 @@ def rq(source: Source, source_settings: SourceSettings) -> Iterator[Backend]:
 @pytest.fixture
 def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list[QueueStats]:
     """The queue `mail`, in which nine jobs died of four kinds of errors."""
-    mails = ((failing.mail, f"user{n}@example.com", n) for n in range(5))
-    fail_rq(server, "mail", *mails, (failing.say, "x"), (failing.say, "x"), (failing.charge, 1), (failing.say, "y"))
+    mails = ((failing_jobs.mail, f"user{n}@example.com", n) for n in range(5))
+    fail_rq(
+        server,
+        "mail",
+        *mails,
+        (failing_jobs.say, "x"),
+        (failing_jobs.say, "x"),
+        (failing_jobs.charge, 1),
+        (failing_jobs.say, "y"),
+    )
     return queues_of({"rq": rq})
 
 
@@ -137,7 +145,7 @@ def test_messages_carry_them_escaped(
 ) -> None:
     # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
     monkeypatch.setattr("dashboard.checker_process.TopErrors", partial(TopErrors, budget_s=CEILING_S))
-    fail_rq(server, "mail", *((failing.say, HOSTILE) for _ in range(3)))
+    fail_rq(server, "mail", *((failing_jobs.say, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()
         stack.callback(sink.close)

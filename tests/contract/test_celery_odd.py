@@ -25,7 +25,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source, metered
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.looks import Looks, told
+from tests.contract.sampling_looks import Looks, told
 from tests.contract.test_celery import SEP, bind, discover, message, record, stats, tell
 from tests.waiting import wait_until
 

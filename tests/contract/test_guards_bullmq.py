@@ -15,7 +15,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.contract.test_act_bullmq import kept, outcomes
+from tests.contract.test_actions_bullmq import kept, outcomes
 
 REF = QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")
 

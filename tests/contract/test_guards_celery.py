@@ -16,7 +16,7 @@ from dashboard.backends.celery.actions import result_retry, unacked
 from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
 from tests.contract.celery_live import Shop
-from tests.contract.test_act_celery import ALPHA, act, live, picked, shop, waiting
+from tests.contract.test_actions_celery import ALPHA, act, live, picked, shop, waiting
 from tests.contract.test_celery import backend, bind, discover, message, record
 from tests.waiting import wait_until
 

@@ -15,7 +15,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.rq_acting import REF, kept, outcomes
+from tests.contract.rq_actions import REF, kept, outcomes
 from tests.contract.rq_library import connected, drain
 from tests.workloads import rq_jobs
 

@@ -16,7 +16,7 @@ from dashboard.model import QueueStats
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, _script
-from tests.contract.looks import Looks, told
+from tests.contract.sampling_looks import Looks, told
 from tests.processes import Child, child
 
 GOOD, BAD = 9, 3

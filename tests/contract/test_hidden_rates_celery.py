@@ -19,7 +19,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.looks import Looks, told
+from tests.contract.sampling_looks import Looks, told
 from tests.contract.test_celery import SEP, tell
 from tests.waiting import wait_until
 

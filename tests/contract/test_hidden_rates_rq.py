@@ -13,9 +13,9 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.looks import Looks, told
-from tests.contract.rq_acting import working
+from tests.contract.rq_actions import working
 from tests.contract.rq_library import connected, drain
+from tests.contract.sampling_looks import Looks, told
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 

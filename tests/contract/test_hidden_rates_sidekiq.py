@@ -8,7 +8,7 @@ from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.looks import Looks, told
+from tests.contract.sampling_looks import Looks, told
 from tests.contract.sidekiq_library import SidekiqLibrary
 
 GOOD, BAD = 9, 3

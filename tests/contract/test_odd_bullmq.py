@@ -19,7 +19,7 @@ from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, node
-from tests.contract.test_act_bullmq import REF, consuming, drive, kept, keyspace, marks, outcomes
+from tests.contract.test_actions_bullmq import REF, consuming, drive, kept, keyspace, marks, outcomes
 from tests.waiting import wait_until
 
 RELEASES = ("bullmq", "bullmq5", "bullmq4")

@@ -14,7 +14,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.test_act_bullmq import REF, consuming, drive, kept, marks, outcomes
+from tests.contract.test_actions_bullmq import REF, consuming, drive, kept, marks, outcomes
 from tests.waiting import wait_until
 
 VERSIONS = ("bullmq:6.7.0", "bullmq:5.81.5", "bullmq:4.18.3", None)

@@ -18,7 +18,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, Schedule, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.test_act_bullmq import REF
+from tests.contract.test_actions_bullmq import REF
 
 HOUR_MS = 3_600_000
 NEXT_MS = (int(time.time() * 1000) // HOUR_MS + 2) * HOUR_MS

@@ -25,10 +25,10 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_live import Shop
-from tests.contract.rq_acting import working
+from tests.contract.rq_actions import working
 from tests.contract.rq_library import connected
-from tests.contract.test_act_bullmq import RELEASES, consuming, drive, kept, marks, outcomes
-from tests.contract.test_act_celery import discover
+from tests.contract.test_actions_bullmq import RELEASES, consuming, drive, kept, marks, outcomes
+from tests.contract.test_actions_celery import discover
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 

@@ -18,7 +18,7 @@ from dashboard.model import Job, JobQuery, Searched, State
 from dashboard.search.job_search import parse
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.rq_acting import REF, kept, outcomes, picks
+from tests.contract.rq_actions import REF, kept, outcomes, picks
 from tests.contract.rq_library import Worker, connected, drain, fill_queue
 from tests.workloads import rq_jobs
 

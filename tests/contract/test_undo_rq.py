@@ -26,7 +26,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State, Worker, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source, metered
-from tests.contract.rq_acting import REF, bury, kept, keyspace, outcomes, picks, working
+from tests.contract.rq_actions import REF, bury, kept, keyspace, outcomes, picks, working
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs

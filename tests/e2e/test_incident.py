@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dashboard.demo.embedded import reserved_port
-from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary

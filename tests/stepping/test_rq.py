@@ -21,7 +21,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.conftest import start_server
-from tests.contract.rq_acting import REF, working
+from tests.contract.rq_actions import REF, working
 from tests.contract.rq_library import connected
 from tests.step_proxy import Step, StepProxy
 from tests.stepping.scenario import OutsideTransactions, Scenario, outcomes

@@ -18,8 +18,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web.app import create_app
 from dashboard.web.context import EXTENSION
 from dashboard.web.views import firing_banner
-from tests.triage import failing
-from tests.triage.test_groups import fail_rq
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
 
 MakeApp = Callable[..., Flask]
 
@@ -105,6 +105,6 @@ def jobs(redis_client: redis.Redis) -> list[str]:
 @pytest.fixture
 def dead(server: EmbeddedRedis, client: FlaskClient) -> list[str]:
     """Ids of five jobs of the real RQ that failed alike in `mail`; two more of another kind are in `cash`."""
-    ids = fail_rq(server, "mail", *((failing.mail, f"user{n}@example.com", n) for n in range(5)))
-    fail_rq(server, "cash", *((failing.charge, n) for n in range(2)))
+    ids = fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(5)))
+    fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
     return ids

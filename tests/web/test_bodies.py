@@ -22,7 +22,7 @@ from dashboard.web.forms.request_input import SAFE_METHODS, body_of
 from tests.serving import running
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME, groups
+from tests.web.test_dead_letters import SAME, groups
 
 QUEUE = "/api/v1/queues/main/rq/mail"
 LIST = {"source": "main", "backend": "rq", "queue": "mail", "state": "waiting"}

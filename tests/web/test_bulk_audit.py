@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 FORM = {"source": "main", "backend": "rq", "queue": "mail", "state": "dead"}
 

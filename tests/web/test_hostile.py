@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from dashboard.web.urls import quote_segment
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 MARK = b"<script>alert(1)</script>"
 EVIL: tuple[bytes, ...] = (

@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 from dashboard.web.api.openapi import QUERIES
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import groups
+from tests.web.test_dead_letters import groups
 from tests.web.test_hostile import fill
 
 # As they stand in the address: percent-encoded.

@@ -14,7 +14,7 @@ from dashboard.web.urls import quote_segment
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 PRO = "bullmq-pro 7.39.3"
 LEFT_ALONE = f"this queue belongs to {PRO}; Queuedeck reads it but does not change it"

@@ -19,7 +19,7 @@ from tests.contract.sidekiq_worker import failed, payload
 from tests.contract.test_odd_data import FIELDS, VALUES, entry
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 from tests.workloads import rq_jobs
 
 MALFORMED = '{"class":"A","args":[1],"enqueued_at":1446506041.608039.0000455,"jid":"010b032f72dbaac5a3a52832"}'

@@ -23,11 +23,11 @@ from dashboard.store.redis_store import PREFIX
 from dashboard.web.access import sessions
 from dashboard.web.access.sign_in_limits import AttemptCounter, SignInAttempt
 from dashboard.web.context import EXTENSION
-from tests.acts.conftest import ACTOR
-from tests.alerts.rig import DEEP, Process, Recorder, deep
+from tests.actions.conftest import ACTOR
+from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 BAD = b"\xff\x00 of a later version"
 JOBS = "/api/v1/queues/main/rq/mail/jobs"

@@ -27,7 +27,7 @@ from dashboard.model import JobQuery, State
 from dashboard.redact import MASK
 from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
-from tests.unit.alerts.test_compose import note
+from tests.unit.alerts.test_message import note
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 

@@ -31,7 +31,7 @@ from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.web.context import EXTENSION
 from dashboard.web.views import firing_banner
-from tests.alerts.rig import DEEP
+from tests.alerts.harness import DEEP
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 

@@ -25,7 +25,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 HALF = "Party \ud83c"  # what `text.slice(0, 7)` leaves of an emoji
 BROKEN = {"bullmq": BullMQ, "rq": RQ, "sidekiq": Sidekiq, "celery": Celery}

@@ -20,7 +20,7 @@ from tests.contract.sidekiq_worker import failed, jid, payload
 from tests.contract.test_odd_data import KINDS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.test_dead import SAME
+from tests.web.test_dead_letters import SAME
 
 PAGES = ("/", "/dead", "/workers", "/schedules", "/search?q=good", "/metrics")
 LISTS = ("overview", "queues", "dead", "search?q=good", "workers", "schedules", "redis")

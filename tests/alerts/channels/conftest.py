@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.alerts.channels.sinks import Authority, HttpSink
+from tests.alerts.channels.fake_providers import Authority, HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 
 

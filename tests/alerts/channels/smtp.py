@@ -12,7 +12,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
-from tests.alerts.channels.sinks import HANGS_S
+from tests.alerts.channels.fake_providers import HANGS_S
 
 
 class _AnyPort(Controller):

@@ -11,7 +11,7 @@ import pytest
 
 from dashboard.alerts.delivery.channels.base import make
 from dashboard.alerts.delivery.channels.email_message import message_id
-from tests.alerts.channels.sinks import ENDED, HANGS_S, SOON_S, TOKEN, Authority, at_most, hostile, message
+from tests.alerts.channels.fake_providers import ENDED, HANGS_S, SOON_S, TOKEN, Authority, at_most, hostile, message
 from tests.alerts.channels.smtp import SmtpSink
 
 Start = Callable[..., SmtpSink]

@@ -10,8 +10,8 @@ import pytest
 
 from dashboard.alerts.delivery.channels import wording
 from dashboard.alerts.delivery.channels.base import Message, MessageLine, make
-from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import ENDED, TOKEN, HttpSink, hostile, message
+from tests.alerts.channels import fake_providers
+from tests.alerts.channels.fake_providers import ENDED, TOKEN, HttpSink, hostile, message
 
 KINDS = ("firing", "resolved", "reminder", "flapping", "test", "both")
 TABLES: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ def channel(name: str, sink: HttpSink) -> Any:
 
 
 def sent(name: str, sink: HttpSink, said: Message) -> Any:
-    sink.answers = [sinks.status(200, b'{"ok": true}')]
+    sink.answers = [fake_providers.status(200, b'{"ok": true}')]
     assert channel(name, sink).send(said).ok
     return sink.requests[-1].json()
 
@@ -110,7 +110,7 @@ def test_the_bot_of_slack_signs_in_and_names_its_channel(sink: HttpSink) -> None
     ],
 )
 def test_the_200_of_slacks_api_is_not_believed(sink: HttpSink, body: bytes, permanent: bool, status: str) -> None:
-    sink.answers = [sinks.status(200, body)]
+    sink.answers = [fake_providers.status(200, body)]
     delivered = channel("slack-bot", sink).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, status)
 
@@ -137,7 +137,7 @@ def test_pagerduty_is_left_with_nothing_open_by_what_is_over(sink: HttpSink, kin
 
 
 def test_pagerduty_closes_nothing_that_it_could_not_open(sink: HttpSink) -> None:
-    sink.answers = [sinks.status(500), sinks.status(202)]
+    sink.answers = [fake_providers.status(500), fake_providers.status(202)]
     assert not channel("pagerduty", sink).send(message(kind="both")).ok
     assert len(sink.requests) == 1
 
@@ -169,7 +169,7 @@ def test_teams_keeps_its_size_and_counts_what_is_left_out(sink: HttpSink) -> Non
 @pytest.mark.parametrize(("status", "permanent"), [("429", False), ("502", False), ("404", True)])
 def test_the_200_of_teams_is_not_believed(sink: HttpSink, status: str, permanent: bool) -> None:
     said = f"Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with x"
-    sink.answers = [sinks.status(200, said.encode())]
+    sink.answers = [fake_providers.status(200, said.encode())]
     delivered = channel("teams", sink).send(message())
     assert (delivered.ok, delivered.permanent) == (False, permanent)
 
@@ -202,7 +202,7 @@ def test_discord_keeps_its_limits_and_shows_no_markup(sink: HttpSink) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_every_kind_of_message_goes_through_every_channel(sink: HttpSink, name: str, kind: Any) -> None:
     for said in (message(kind=kind), hostile(kind=kind), bare(kind)):
-        sink.answers = [sinks.status(200, b'{"ok": true}')]
+        sink.answers = [fake_providers.status(200, b'{"ok": true}')]
         delivered = channel(name, sink).send(said)
         assert delivered.ok, delivered
         assert all(

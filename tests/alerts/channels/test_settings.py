@@ -18,8 +18,8 @@ from dashboard.alerts.delivery.channels.config import ChannelSettings, Secret
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.delivery.transport.redaction import Scrubber
 from dashboard.errors import ConfigurationError
-from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import TOKEN, HttpSink, message
+from tests.alerts.channels import fake_providers
+from tests.alerts.channels.fake_providers import TOKEN, HttpSink, message
 from tests.processes import ROOT
 
 # Apprise looks for a module that Python 3.13 no longer has.
@@ -125,7 +125,7 @@ def test_a_server_that_repeats_everything_gives_no_secret_away(
     sink: HttpSink, table: dict[str, Any], code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    sink.answers = [sinks.echo(code)]
+    sink.answers = [fake_providers.echo(code)]
     url = f"http://127.0.0.1:{sink.port}/services/T000/{TOKEN}?sig={TOKEN}"
     delivered = make({"id": "ops", **table, "url": url}, allow_private=True).send(message())
     assert sink.requests
@@ -172,14 +172,14 @@ def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink, caplog: pyt
     document = sink.requests[0].json()
     assert document["title"] == "[FIRING critical] mail: 12,004 jobs waiting"
     assert "https://deck.example/ack/ep1" in document["message"]
-    sink.answers = [sinks.status(500)]
+    sink.answers = [fake_providers.status(500)]
     refused = channel.send(message())
     assert (refused.ok, refused.permanent, refused.status) == (False, False, "refused")
     assert "500" in refused.answer  # the reason, in Apprise's words
-    sink.answers = [sinks.hang]
+    sink.answers = [fake_providers.hang]
     late = channel.send(message(), 0.5)
     assert (late.ok, late.permanent, late.status) == (False, False, "timeout")
-    assert late.duration_s < sinks.SOON_S
+    assert late.duration_s < fake_providers.SOON_S
     for secret in TOKEN.split("/"):
         assert len(secret) == 1 or secret not in repr((refused, late)) + caplog.text
 

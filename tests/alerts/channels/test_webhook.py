@@ -14,8 +14,8 @@ import pytest
 
 from dashboard.alerts.delivery.channels.base import make
 from dashboard.alerts.delivery.transport.http import retry_after_s
-from tests.alerts.channels import sinks
-from tests.alerts.channels.sinks import HANGS_S, SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
+from tests.alerts.channels import fake_providers
+from tests.alerts.channels.fake_providers import HANGS_S, SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
 
 FORM = format_datetime(datetime(2026, 3, 1, 3, 0, 30, tzinfo=UTC), usegmt=True)
 SENT = format_datetime(datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC), usegmt=True)
@@ -71,14 +71,18 @@ def test_a_hostile_message_arrives_bounded_and_as_json(sink: HttpSink) -> None:
     ],
 )
 def test_a_status_means_later_or_never(sink: HttpSink, code: int, permanent: bool, pause_s: float | None) -> None:
-    sink.answers = [sinks.status(code, b"because", Retry_After="7", Location=sink.url)]
+    sink.answers = [fake_providers.status(code, b"because", Retry_After="7", Location=sink.url)]
     delivered = hook(sink).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, str(code))
     assert delivered.retry_after_s == pause_s
     assert len(sink.requests) == 1  # no redirect was followed and nothing was tried again
 
 
-@pytest.mark.parametrize("answer", [sinks.hang, sinks.drip_header, sinks.drip_body], ids=lambda answer: answer.__name__)
+@pytest.mark.parametrize(
+    "answer",
+    [fake_providers.hang, fake_providers.drip_header, fake_providers.drip_body],
+    ids=lambda answer: answer.__name__,
+)
 def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[[Any], None]) -> None:
     sink.answers = [answer]
     with at_most(SOON_S):
@@ -88,7 +92,7 @@ def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[
 
 
 def test_a_server_that_drips_under_tls_is_left_at_the_deadline(tls_sink: HttpSink, authority: Authority) -> None:
-    tls_sink.answers = [sinks.drip_header]
+    tls_sink.answers = [fake_providers.drip_header]
     with at_most(SOON_S):
         delivered = hook(tls_sink, ca_file=str(authority.ca)).send(message(), 0.6)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
@@ -102,22 +106,22 @@ def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -
 
 
 def test_a_refusal_stands_though_its_text_never_ends(sink: HttpSink) -> None:
-    sink.answers = [sinks.drip_refusal]
+    sink.answers = [fake_providers.drip_refusal]
     delivered = hook(sink).send(message(), 3)  # within which the status must arrive
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "404")
 
 
 def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
-    sink.answers = [sinks.huge]
+    sink.answers = [fake_providers.huge]
     with at_most(SOON_S):
         delivered = hook(sink).send(message(), HANGS_S)
     assert delivered.ok
     assert 0 < len(delivered.answer) <= 1000
 
 
-@pytest.mark.parametrize(("answer", "word"), [(sinks.reset, "reset"), (sinks.garbage, "protocol")])
+@pytest.mark.parametrize(("answer", "word"), [(fake_providers.reset, "reset"), (fake_providers.garbage, "protocol")])
 def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[Any], None], word: str) -> None:
-    sink.answers = [answer, sinks.status(200)]
+    sink.answers = [answer, fake_providers.status(200)]
     channel = hook(sink)
     first = channel.send(message())
     assert (first.ok, first.permanent, first.status) == (False, False, word)

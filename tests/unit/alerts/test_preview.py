@@ -28,7 +28,7 @@ from dashboard.alerts.rules.rule import Rule, Severity, parse
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.store.packing import pack, unpack
-from tests.unit.alerts.making import sample, source
+from tests.unit.alerts.factories import sample, source
 
 NOW = 1_800_000_000.0
 

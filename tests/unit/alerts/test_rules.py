@@ -17,7 +17,7 @@ from dashboard.alerts.runtime import check
 from dashboard.alerts.silences import Silence, WeeklyWindow
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
-from tests.unit.alerts.making import rule
+from tests.unit.alerts.factories import rule
 
 GOOD: dict[str, Any] = {"id": "r", "metric": "queue.depth", "critical": 10}
 

@@ -1,0 +1,129 @@
+"""Acts on the shelf: the parts of one process, on an empty Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
+from dashboard.backends import registry
+from dashboard.backends.actions import Action
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Packed, Reply, Source
+from dashboard.store.redis_store import Store
+from tests.actions.fake_backend import Shelf
+from tests.waiting import wait_until
+
+ACTOR = Actor(name="anna", role="operator", address="127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shelf is one of the libraries."""
+    monkeypatch.setitem(registry._OURS, "shelf", "tests.actions.fake_backend:Shelf")
+    registry.get.cache_clear()
+
+
+def expire_lease(client: redis.Redis, work_id: str) -> None:
+    """End the lease of a dead process at once, as its expiry would."""
+    client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
+
+
+def turn_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
+    """Turns of the runner in this thread, none of them after `condition` holds."""
+    wait_until(lambda: condition() or runner.turn() < 0, what=what)
+
+
+def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
+    """Run `act` before the exchange of that number with Redis, or the piece of one; the list has an entry once that was
+    reached."""
+    run, seen, reached = source._run, 0, []
+
+    def stepped(pieces: list[Packed]) -> list[Reply]:
+        nonlocal seen
+        replies = []
+        for piece in pieces:
+            if seen == number:
+                reached.append(number)
+                act()
+            seen += 1
+            replies += run([piece])
+        return replies
+
+    patch.setattr(source, "_run", stepped)
+    return reached
+
+
+@dataclass
+class Bench:
+    """All that acts need, and short ways to use it."""
+
+    client: redis.Redis
+    backend: Shelf
+    actions: ActionService
+    bulk: BulkStore
+    make_runner: Callable[..., BulkRunner]
+
+    def ref(self, name: str = "mail") -> QueueRef:
+        return QueueRef(source="main", backend="shelf", name=name, key=f"shelf:{name}")
+
+    def place(self, name: str = "mail") -> JobListRef:
+        return JobListRef(ref=self.ref(name), state=State.DEAD)
+
+    def spec(self, action: Action = Action.RETRY, **fields: Any) -> BulkRequest:
+        fields.setdefault("places", (self.place(),))
+        fields.setdefault("pace_per_s", 0)
+        return BulkRequest(action=action, actor=ACTOR, **fields)
+
+    def run(
+        self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda work: work.phase in ENDED
+    ) -> BulkOperation:
+        """The work once `until` holds, run by a runner of its own."""
+        work_id = self.bulk.create(spec)
+        runner = self.make_runner("here")
+        runner.start()
+        try:
+            wait_until(lambda: until(self.bulk.get(work_id)), what="the work coming that far")
+        finally:
+            runner.stop()
+        return self.bulk.get(work_id)
+
+    def waiting(self, name: str = "mail") -> list[str]:
+        return [raw.decode() for raw in self.client.lrange(f"shelf:{name}:list", 0, -1)]
+
+    def dead(self, name: str = "mail") -> list[str]:
+        return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
+
+    def reach(self, work_id: str, phase: BulkPhase) -> BulkOperation:
+        return wait_until(lambda: (work := self.bulk.get(work_id)).phase is phase and work, what=f"{phase}")
+
+
+@pytest.fixture
+def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
+    """The parts of one process on an empty Redis; its bin holds 1 MiB."""
+    backend = Shelf(source, SourceSettings(name="main", url="redis://127.0.0.1"))
+    store = Store(source)
+    actions = ActionService(lambda _source, _name: backend, Trash(store, 1024 * 1024), AuditLog(source))
+    bulk = BulkStore(store)
+    made: list[BulkRunner] = []
+
+    def make_runner(holder: str, most: int = 100_000) -> BulkRunner:
+        runner = BulkRunner(
+            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most
+        )
+        made.append(runner)
+        return runner
+
+    yield Bench(redis_client, backend, actions, bulk, make_runner)
+    for runner in made:
+        runner.stop()

@@ -1,0 +1,160 @@
+"""The audit tells a cause before its effect, whichever process is slower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+from dashboard.actions import audit_log
+from dashboard.actions.audit_log import AUDIT, RECORD, Actor, AuditEvent, encode_event
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import BulkOperation, BulkPhase
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import Conflict
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from tests.actions.conftest import ACTOR, Bench, before_exchange
+from tests.actions.fake_backend import bury
+from tests.conftest import SERVERS, start_server
+from tests.waiting import wait_until
+
+JOBS = 60
+
+
+@pytest.fixture
+def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStore]:
+    """The bulk work of the same Redis, as another process sees it."""
+    source = Source("main", server.url)
+    yield BulkStore(Store(source))
+    source.close()
+
+
+def ordered(word: str) -> Callable[[BulkOperation], AuditEvent]:
+    """The event of that order."""
+    return lambda work: audit_log.event(ACTOR, f"{word} bulk work", bulk_id=work.id)
+
+
+@pytest.mark.parametrize("word", ["abort", "pause"])
+def test_an_order_at_every_step_of_the_process_that_runs_the_work(
+    bench: Bench, source: Source, other: BulkStore, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
+    outcomes: set[tuple[str, ...]] = set()
+    number, reached = -1, [0]
+    while reached:
+        number += 1
+        bench.client.flushall()
+        bury(bench.client, "mail", JOBS)
+        work_id = bench.bulk.create(bench.spec())
+        runner = bench.make_runner(f"runner {number}")
+        refused: list[bool] = []
+
+        def give_order(work_id: str = work_id, refused: list[bool] = refused) -> None:
+            try:
+                other.tell(work_id, word, ordered(word))
+            except Conflict:
+                refused.append(True)
+
+        with monkeypatch.context() as patch:
+            reached = before_exchange(source, number, give_order, patch)
+            while other.get(work_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
+                runner.turn()
+            runner.turn()
+        if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
+            other.tell(work_id, "resume", ordered("resume"))
+            wait_until(lambda: runner.turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
+        told = tuple(event.action for event in reversed(bench.actions.record.events()))
+        outcomes.add(told)
+        if refused or not reached:
+            assert told == ("retry",), number
+        elif word == "pause":
+            assert told == ("pause bulk work", "resume bulk work", "retry"), number
+        else:  # work that nobody had taken yet has no end to record
+            assert told == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
+        assert len(bench.waiting()) == sum(
+            (event.outcomes or {}).get("done", 0) for event in bench.actions.record.events()
+        )
+    assert number > 5
+    assert ("retry",) in outcomes
+
+
+def test_no_order_is_recorded_that_changed_nothing(bench: Bench) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=4))
+    bench.bulk.tell(work_id, "pause", ordered("pause"))
+    bench.bulk.tell(work_id, "pause", ordered("pause"))
+    bench.bulk.tell(work_id, "resume", ordered("resume"))
+    bench.bulk.tell(work_id, "resume", ordered("resume"))
+    bench.bulk.tell(work_id, "abort", ordered("abort"))
+    for word in ("pause", "resume"):
+        with pytest.raises(Conflict):
+            bench.bulk.tell(work_id, word, ordered(word))
+    actions = [event.action for event in reversed(bench.actions.record.events())]
+    assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
+
+
+def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work ends after it was read for the order and before the order."""
+    work_id = bench.bulk.create(bench.spec())
+    get = bench.bulk.get
+
+    def aborted_meanwhile(work_id: str) -> BulkOperation:
+        found = get(work_id)
+        other.tell(work_id, "abort")
+        return found
+
+    monkeypatch.setattr(bench.bulk, "get", aborted_meanwhile)
+    with pytest.raises(Conflict):
+        bench.bulk.tell(work_id, "pause", ordered("pause"))
+    assert bench.actions.record.events() == []
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> None:
+    with start_server(name) as server, redis.Redis.from_url(server.url) as client:
+        source = Source("main", server.url)
+        bulk, record = BulkStore(Store(source)), audit_log.AuditLog(source)
+        spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
+        work_id = bulk.create(spec)
+        client.config_set("maxmemory", "1mb")
+        assert bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+        assert [event.action for event in record.events()] == ["abort bulk work"]
+        source.close()
+
+
+def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
+    work_id = bench.bulk.create(
+        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+    )
+    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert caplog.messages.count("an act could not be kept in the audit stream: Redis refused it") == 2
+
+
+def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.client.set(AUDIT, "no stream")
+    work_id = bench.bulk.create(
+        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+    )
+    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert [event.action for event in bench.actions.record.events()] == ["abort bulk work", "start bulk work"]
+    assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
+
+
+def test_acts_of_the_same_moment_stay_in_their_order(bench: Bench) -> None:
+    """All of them have one time, and many share a millisecond of Redis."""
+    first = audit_log.event(Actor(name="anna", role="operator"), "retry")
+    events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
+    bench.bulk._store.script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
+    entries = bench.client.xrange(AUDIT)
+    assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
+    seen: list[str | None] = []
+    page = bench.actions.record.events(count=100)
+    while page:
+        seen += [event.detail for event in page]
+        page = bench.actions.record.events(count=100, before=page[-1].id)
+    assert seen == [str(n) for n in reversed(range(250))]

@@ -1,0 +1,18 @@
+"""The most jobs of one act."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.backends.actions import MAX_BATCH, Action, JobRef
+from dashboard.errors import Conflict
+from dashboard.model import State
+from tests.actions.conftest import ACTOR, Bench
+
+
+def test_one_act_takes_a_bounded_number_of_jobs(bench: Bench) -> None:
+    picks = [JobRef(id=str(n)) for n in range(MAX_BATCH + 1)]
+    acted = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks[:-1]).acted
+    assert len(acted) == MAX_BATCH
+    with pytest.raises(Conflict, match="At most 1000 jobs at once"):
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks)

@@ -1,0 +1,388 @@
+"""Bulk work: paced, paused, aborted, watched by a canary, and carried on when its process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import BulkPhase
+from dashboard.actions.bulk.runner import LEAST_BATCH
+from dashboard.actions.bulk.selection import KnownDeadLetters, preview
+from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.trash import DeletedBatch
+from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
+from dashboard.demo.embedded import die_with_parent
+from dashboard.errors import Conflict
+from dashboard.model import JobQuery, QueueRef, State, Window
+from dashboard.sources.source import READ_BYTES, Meter, Source, metered
+from tests.actions.conftest import Bench, expire_lease, turn_until
+from tests.actions.fake_backend import bury
+from tests.processes import ROOT
+from tests.waiting import wait_until
+
+
+def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 2_500)
+    work = bench.run(bench.spec(reason="fixed"))
+    assert (work.phase, work.matched, work.at, work.outcomes) == (BulkPhase.DONE, 2_500, 2_500, {"done": 2_500})
+    assert sorted(bench.waiting()) == sorted(ids)
+    (event,) = bench.actions.record.events()
+    assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, work.id)
+    assert event.reason == "fixed"
+    assert bench.bulk.open_ids() == []
+
+
+def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
+    bury(bench.client, "mail", 40)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=100))
+    runner = bench.make_runner("here")
+    runner.start()
+    wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
+    bury(bench.client, "mail", 5, start=1_000)
+    bench.reach(work_id, BulkPhase.DONE)
+    assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
+
+
+def test_what_matches_a_filter(bench: Bench) -> None:
+    bury(bench.client, "mail", 700, body="timeout")
+    bury(bench.client, "mail", 700, body="refused", start=700)
+    spec = bench.spec(q="refused")
+    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
+    assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
+    assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
+    assert bench.run(spec).outcomes == {"done": 700}
+    assert bench.dead()[-1] == "job-699"
+
+
+def test_ticked_jobs(bench: Bench) -> None:
+    bury(bench.client, "mail", 10)
+    picks = (JobRef(id="job-2", stamp="3"), JobRef(id="job-3", stamp="77"), JobRef(id="nobody"))
+    work = bench.run(bench.spec(picks=picks))
+    assert work.outcomes == {"done": 1, "changed": 1, "gone": 1}
+
+
+def test_several_places(bench: Bench) -> None:
+    bury(bench.client, "mail", 30)
+    bury(bench.client, "news", 30)
+    work = bench.run(bench.spec(Action.DELETE, places=(bench.place("mail"), bench.place("news"))))
+    assert work.outcomes == {"done": 60}
+    assert bench.dead("mail") + bench.dead("news") == []
+
+
+def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the test moves: 60 jobs at 50 per second, the first ones at once."""
+    bury(bench.client, "mail", 60)
+    passed_s = 0.0
+    monkeypatch.setattr(running, "monotonic_s", lambda: passed_s)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=50))
+    runner = bench.make_runner("here")
+    runner.turn()  # lists the jobs
+    done = []
+    while bench.bulk.get(work_id).phase is BulkPhase.RUNNING:
+        for _ in range(3):
+            runner.turn()  # more turns are not more jobs
+        done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
+        passed_s += 0.12
+    assert done == [
+        (0, 12),
+        (0.12, 12),
+        (0.24, 24),
+        (0.36, 24),
+        (0.48, 36),
+        (0.6, 36),
+        (0.72, 48),
+        (0.84, 48),
+        (0.96, 60),
+    ]
+
+
+def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the test moves, so that every turn is due."""
+    passed_s = 0.0
+
+    def later() -> float:
+        nonlocal passed_s
+        passed_s += 10.0
+        return passed_s
+
+    monkeypatch.setattr(running, "monotonic_s", later)
+    bury(bench.client, "mail", 2_000)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=200))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
+    assert bench.bulk.tell(work_id, "pause") is BulkPhase.PAUSED
+    at = bench.bulk.get(work_id).at
+    for _ in range(5):
+        runner.turn()
+    assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
+    assert bench.bulk.tell(work_id, "resume") is BulkPhase.RUNNING
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
+    assert bench.bulk.tell(work_id, "abort") is BulkPhase.ABORTED
+    turn_until(runner, lambda: bench.actions.record.events(), what="the record")
+    work = bench.bulk.get(work_id)
+    assert len(bench.waiting()) == work.done < 2_000
+    assert len(bench.dead()) == 2_000 - work.done
+    with pytest.raises(Conflict, match="is aborted"):
+        bench.bulk.tell(work_id, "resume")
+
+
+@pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
+def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> None:
+    bury(bench.client, "mail", 50)
+    work_id = bench.bulk.create(bench.spec(canary=10))
+    runner = bench.make_runner("here")
+    runner.start()
+    bench.reach(work_id, BulkPhase.WATCHING)
+    assert len(bench.waiting()) == 10
+    worked = bench.waiting()
+    if failing:
+        bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
+    bench.client.delete("shelf:mail:list")  # the worker took all of them
+    work = bench.reach(work_id, phase)
+    if phase is BulkPhase.PAUSED:
+        assert work.note == "1 of the first 10 failed again, so the rest was not touched."
+        assert (work.canary_failed, work.at) == (1, 10)
+        bench.bulk.tell(work_id, "resume")  # a person knows better
+        bench.reach(work_id, BulkPhase.DONE)
+    assert len(bench.waiting()) == 40
+
+
+def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", 50)
+    work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched")
+    monkeypatch.setattr(running, "WATCH_EVERY_S", 0.0)
+    for _ in range(3):
+        runner.turn()
+    assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
+    monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
+    work = bench.bulk.get(work_id)
+    assert work.note == "5 of the first 5 have not ended yet, so the rest waits for a person."
+    assert len(bench.waiting()) == 5
+
+
+def test_a_delete_is_undone(bench: Bench) -> None:
+    bury(bench.client, "mail", 1_200)
+    work = bench.run(bench.spec(Action.DELETE))
+    assert bench.dead() == []
+    assert work.undoable
+    batch = batch_of(work.id, work.spec.places[0], work.spec)
+    assert len(bench.actions.undo(work.spec.actor, batch).acted) == 1_200
+    assert len(bench.dead()) == 1_200
+
+
+def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None:
+    bury(bench.client, "mail", 30, body="x" * 100_000)
+    work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
+    assert work.phase is BulkPhase.FAILED
+    assert "The bin has no room" in (work.note or "")
+    kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(work.id, work.spec.places[0], work.spec)) - 1
+    assert len(bench.dead()) + kept == 30
+
+
+def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
+    jobs = [JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
+    about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
+    bench.actions.bin._cap_bytes = 2_000_000
+    assert not bench.actions.bin.put("batch", about, jobs)
+    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == set()
+    assert bench.actions.bin.room_bytes() == 2_000_000
+    bench.actions.bin._cap_bytes = 4_000_000
+    with metered() as meter:
+        assert bench.actions.bin.put("batch", about, jobs)
+    assert meter.round_trips == 6  # no two of them fit into a script
+    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+
+
+def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
+    for _ in range(MAX_OPEN):
+        bench.bulk.create(bench.spec())
+    with pytest.raises(Conflict, match="under way"):
+        bench.bulk.create(bench.spec())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "used", "held_ms", "expected"),
+    [
+        (100, 100, 0.5, 200),  # at most twice as many
+        (100, 100, 1.6, 125),  # as many as are expected to fit
+        (100, 100, 4.0, 50),
+        (100, 100, 300.0, LEAST_BATCH),
+        (100, 5, 0.1, 100),  # a few jobs tell nothing
+        (100, 50, 4.0, 25),
+        (900, 900, 0.1, MAX_BATCH),
+        (20, 20, 50.0, LEAST_BATCH),
+    ],
+)
+def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
+    allowed: int, used: int, held_ms: float, expected: int
+) -> None:
+    cost = Meter()
+    cost.add(1, held_ms / 1000, 1_000)
+    assert running.next_batch(allowed, used, cost) == expected
+
+
+def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
+    cost = Meter()
+    cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
+    assert cost.held_s == pytest.approx(0.001)
+    assert running.next_batch(300, 300, cost) == 600
+    cost.add(160, 0.160, 160 * READ_BYTES)
+    assert running.next_batch(300, 300, cost) == 150
+    several = Meter()
+    several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
+    assert several.held_s == pytest.approx(0.010)
+
+
+def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
+    cost = Meter()
+    cost.add(1, 0.081, 1_000, 0.080)
+    assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
+    assert running.next_batch(100, 100, cost) > 190
+    for _ in range(50):
+        source.execute("PING")  # the quickest of them tells the way
+    with metered() as near:
+        source.execute("PING")
+    assert near.held_s < near.seconds
+    with metered() as slow:
+        source.execute("EVAL", "for n = 1, 5000000 do end", 0)
+    assert slow.seconds > 0.005
+    assert slow.seconds * 0.5 < slow.held_s == slow.busy_s
+
+
+def test_two_runners_do_no_job_twice(bench: Bench) -> None:
+    bury(bench.client, "mail", 3_000)
+    work_id = bench.bulk.create(bench.spec())
+    runners = [bench.make_runner(name) for name in ("one", "two")]
+    for runner in runners:
+        runner.start()
+    assert bench.reach(work_id, BulkPhase.DONE).outcomes == {"done": 3_000}
+    assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
+
+
+RUNS = """
+import sys, time
+from dashboard.actions.service import ActionService
+from dashboard.actions.audit_log import AuditLog
+from dashboard.actions.trash import Trash
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.store.redis_store import Store
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source
+from tests.actions.fake_backend import Shelf
+source = Source("main", sys.argv[1])
+backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
+store = Store(source)
+actions = ActionService(lambda s, n: backend, Trash(store, 64 << 20), AuditLog(source))
+works = BulkStore(store)
+runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
+# It never comes to the end, however late it is killed.
+while works.get(sys.argv[2]).at < 1_500:
+    time.sleep(runner.turn())
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
+def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -> None:
+    bury(bench.client, "mail", 3_000)
+    work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
+    url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
+    process = subprocess.Popen([sys.executable, "-c", RUNS, url, work_id], cwd=ROOT, preexec_fn=die_with_parent())
+    try:
+        wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    at = bench.bulk.get(work_id).at
+    assert at < 3_000
+    expire_lease(bench.client, work_id)
+    runner = bench.make_runner("here")
+    runner.start()
+    work = bench.reach(work_id, BulkPhase.DONE)
+    assert work.at == 3_000
+    # At most the batch that was under way is told as done by somebody else.
+    assert 3_000 - work.done <= 1_000
+    if action is Action.RETRY:
+        assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
+        assert bench.dead() == []
+    else:
+        batch = batch_of(work.id, work.spec.places[0], work.spec)
+        assert work.done == 3_000
+        bench.actions.bin._cap_bytes = 64 << 20
+        assert len(bench.actions.undo(work.spec.actor, batch).acted) == 3_000
+        assert len(bench.dead()) == 3_000
+
+
+def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", 3_000)
+    bury(bench.client, "mail", 3, body="needle", start=3_000)
+    window, looks, passed_s = bench.backend.window, 0, 0.0
+    monkeypatch.setattr(running, "monotonic_s", lambda: time.monotonic() + passed_s)
+
+    def slow(ref: QueueRef, query: JobQuery) -> Window:
+        """A look over a long line that takes half the time of a lease, by the clocks of both sides alone."""
+        nonlocal looks, passed_s
+        looks, passed_s = looks + 1, passed_s + LEASE_MS / 2000
+        (lease,) = bench.client.scan_iter("{queuedeck}:bulk:*:lease", count=1000)
+        bench.client.pexpire(lease, bench.client.pttl(lease) - LEASE_MS // 2)
+        return window(ref, query)
+
+    monkeypatch.setattr(bench.backend, "window", slow)
+    work = bench.run(bench.spec(q="needle"))
+    assert (work.matched, work.outcomes) == (3, {"done": 3})
+    assert looks > 3  # more than one lease would last
+
+
+def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
+    bury(bench.client, "mail", 500)
+    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    runner = bench.make_runner("here")
+    while bench.bulk.get(work_id).phase is BulkPhase.COLLECTING:
+        runner.turn()
+    at = bench.bulk.get(work_id).at
+    bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
+    runner.turn()
+    assert len(bench.dead()) == 500 - at
+    assert not bench.bulk.push_picks(work_id, "here", [(0, JobRef(id="x"))])
+
+
+def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", 10)
+    work_id = bench.bulk.create(bench.spec())
+    runner = bench.make_runner("here")
+    step = bench.actions.step
+
+    def paused_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
+        bench.bulk.tell(work_id, "pause")
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(bench.actions, "step", paused_meanwhile)
+    turn_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
+    assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
+    bench.bulk.tell(work_id, "resume")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
+    (event,) = bench.actions.record.events()
+    assert event.outcomes == {"done": 10}
+
+
+def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 150)
+    work = bench.run(bench.spec(Action.DELETE))
+    batch = batch_of(work.id, work.spec.places[0], work.spec)
+    bench.actions.undo(work.spec.actor, batch, bulk_id=work.id)
+    undone, deleted = bench.actions.record.events()
+    assert deleted.ids == tuple(ids[:100])
+    assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, work.id, 100)
+    assert set(undone.ids) <= set(ids)

@@ -1,0 +1,90 @@
+"""Several people act on the same dead jobs at once while a real worker runs: each job is dealt with once.
+
+By luck and at scale; test_bulk_steps.py does it step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkRequest, JobListRef
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.backends.actions import Action, Outcome
+from dashboard.backends.base import Backend
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, State
+from tests.bench.bulk import Parts
+from tests.e2e.on_call import LIBRARIES, Night
+from tests.search import search
+from tests.waiting import wait_until
+
+JOBS = 300
+PEOPLE = {"anna": Action.RETRY, "bert": Action.DELETE, "carl": Action.RETRY, "dora": Action.DELETE}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("night", LIBRARIES, ids=repr)
+def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
+    with (
+        EmbeddedRedis() as server,
+        redis.Redis.from_url(server.url) as client,
+        night.dying(server.url, JOBS),
+        Parts(server.url, night.name) as here,
+        Parts(server.url, night.name) as there,
+    ):
+        place = dead_of(here.backend, night)
+        ids = {who: here.works.create(asked(who, place)) for who in PEOPLE}
+        runners = [here.runner("here"), there.runner("there")]
+        with night.working(server.url):
+            for runner in runners:
+                runner.start()
+            try:
+                wait_until(lambda: all(here.works.get(each).phase in ENDED for each in ids.values()), what="the ends")
+            finally:
+                for runner in runners:
+                    runner.stop()
+            works = [here.works.get(each) for each in ids.values()]
+            retried, deleted = (sum_of(works, action) for action in (Action.RETRY, Action.DELETE))
+            assert retried + deleted == JOBS, [(work.spec.action, work.outcomes) for work in works]
+            wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
+            assert list(night.ran(client)) == [1] * retried
+        back = sum(
+            here.actions.undo(work.spec.actor, batch_of(work.id, place, work.spec)).count(Outcome.DONE)
+            for work in works
+            if work.undoable
+        )
+        assert back == deleted
+        assert len(here.backend.picks(place.ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == deleted
+        assert list(night.ran(client)) == [1] * retried
+
+
+def dead_of(backend: Backend, night: Night) -> JobListRef:
+    """The list in which all of the dead jobs stand, once they are known."""
+
+    def found() -> JobListRef | None:
+        backend.tend()
+        refs = {ref.name: ref for ref in search(backend)}
+        ref = refs.get("*") or refs.get(night.queue)
+        if ref is None:
+            return None
+        whole = len(backend.picks(ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == JOBS
+        return JobListRef(ref=ref, state=State.DEAD) if whole else None
+
+    place = wait_until(found, what="all of the dead jobs")
+    assert isinstance(place, JobListRef)
+    return place
+
+
+def asked(who: str, place: JobListRef) -> BulkRequest:
+    """What that person wants done to all of them."""
+    actor = Actor(name=who, role="operator", address="127.0.0.1")
+    return BulkRequest(action=PEOPLE[who], actor=actor, places=(place,), pace_per_s=200)
+
+
+def sum_of(works: Sequence[BulkOperation], action: Action) -> int:
+    """On how many jobs it was done."""
+    return sum(work.done for work in works if work.spec.action is action)

@@ -1,0 +1,157 @@
+"""A Redis that takes no writes in the middle of bulk work: that waits, says so, and goes on; nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.actions.audit_log import AuditLog
+from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.operation import BulkPhase
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import BulkStore
+from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import Trash
+from dashboard.backends.actions import Action, ActionResult, Outcome
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from tests.actions.test_bulk_libraries import DEAD, WAITING, picture
+from tests.bench.bulk import LIBRARIES, Parts
+from tests.conftest import NEWEST, SERVERS, start_server
+from tests.waiting import wait_until
+
+JOBS = 600
+BATCHES = 3  # go well, before Redis takes no more
+
+
+# What a replica says is the same in each version, and no library has a part in it.
+OLDER_IN_SOAK = [name if name == NEWEST else pytest.param(name, marks=pytest.mark.soak) for name in SERVERS]
+
+
+@pytest.fixture(params=OLDER_IN_SOAK)
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
+    """Where the jobs are."""
+    with start_server(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def own() -> Iterator[Source]:
+    """Where Queuedeck keeps its own data."""
+    with start_server("redis-7") as found:
+        source = Source("own", found.url)
+        yield source
+        source.close()
+
+
+def after_some(actions: ActionService, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `what` happen between two batches, by the thread that does them: by another one it might be too late."""
+    step, done = actions.step, 0
+
+    def counted(*arguments: Any, **more: Any) -> list[ActionResult]:
+        nonlocal done
+        if done == BATCHES:
+            what()
+        done += 1
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(actions, "step", counted)
+
+
+@pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_replica_is_waited_for(
+    server: EmbeddedRedis, own: Source, library: str, action: Action, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "WAIT_FOR_REDIS_S", 0.2)
+    with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
+        LIBRARIES[library][0](client, JOBS)
+        before = picture(client)
+        store = Store(own)
+        actions = ActionService(lambda _s, _n: parts.backend, Trash(store, 1 << 30), AuditLog(own))
+        works = BulkStore(store)
+        runner = BulkRunner(
+            works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
+        )
+        work_id = works.create(parts.spec(action, pace_per_s=1_000))
+        after_some(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
+        runner.start()
+        try:
+            note = wait_until(lambda: works.get(work_id).note, what="the page saying so")
+            assert "read-only replica" in note
+            work = works.get(work_id)
+            assert (work.phase, work.outcomes) == (BulkPhase.RUNNING, {"done": work.at})
+            assert 0 < work.at < JOBS
+            with pytest.raises(BackendUnavailable, match="read-only"):
+                actions.step(
+                    *(parts.backend, work.spec.places[0].ref, work.spec.places[0].state, action),
+                    *([pick for _, pick in works.picks(work_id, JOBS - 1, 1)], work.spec.wishes, "b", "otto"),
+                )
+            client.replicaof("NO", "ONE")
+            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="going on")
+        finally:
+            runner.stop()
+        work = works.get(work_id)
+        assert (work.outcomes, work.note) == ({"done": JOBS}, None)
+        (event,) = actions.record.events()
+        assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
+        if action is Action.RETRY:
+            waiting = WAITING[library](client)
+            assert len(waiting) == len(set(waiting)) == JOBS
+            assert library not in DEAD or client.zcard(DEAD[library]) == 0
+        else:
+            batch = batch_of(work.id, work.spec.places[0], work.spec)
+            client.replicaof("127.0.0.1", "1")
+            with pytest.raises(BackendUnavailable, match="read-only"):
+                actions.undo(work.spec.actor, batch, bulk_id=work.id)
+            told = actions.record.events()[0]
+            assert (told.action, told.bulk_id, told.outcomes) == ("undo", work.id, {})
+            assert "read-only" in (told.detail or "")
+            client.replicaof("NO", "ONE")
+            assert actions.undo(work.spec.actor, batch).count(Outcome.DONE) == JOBS
+            assert picture(client) == before
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queuedeck's own data lie there too. Scripts that free memory first may do their work; the others wait."""
+    monkeypatch.setattr(running, "WAIT_FOR_REDIS_S", 0.2)
+    with (
+        start_server("redis-7") as server,
+        redis.Redis.from_url(server.url) as client,
+        Parts(server.url, library) as parts,
+    ):
+        LIBRARIES[library][0](client, JOBS)
+        work_id = parts.works.create(parts.spec(Action.RETRY, pace_per_s=1_000))
+        runner = parts.runner("here")
+        full: list[bool] = []
+
+        def fill_up() -> None:
+            client.config_set("maxmemory", "1mb")
+            full.append(True)
+
+        after_some(parts.actions, fill_up, monkeypatch)
+        runner.start()
+        try:
+            wait_until(lambda: full, what="the first batches")
+
+            def decided() -> bool:
+                work = parts.works.get(work_id)
+                return "out of memory" in (work.note or "") or bool(parts.actions.record.events())
+
+            wait_until(decided, what="waiting, or doing it all the same and recording it")
+            client.config_set("maxmemory", "0")
+            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="going on")
+        finally:
+            runner.stop()
+        assert parts.works.get(work_id).outcomes == {"done": JOBS}
+        waiting = WAITING[library](client)
+        assert len(waiting) == len(set(waiting)) == JOBS
+        (event,) = parts.actions.record.events()
+        assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")

@@ -1,0 +1,93 @@
+"""Bulk work goes on past garbage in its own keys, and a lease or a list that was lost stops none of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.actions.bulk.operation import ENDED, BulkPhase, JobListRef
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import ALL, KEEP_S, OPEN
+from dashboard.backends.actions import Action
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.model import QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source
+from tests.actions.conftest import Bench, turn_until
+from tests.actions.fake_backend import bury
+from tests.actions.test_bulk_vanished import record
+
+JOBS = 40
+
+
+@pytest.mark.parametrize("lost", [ALL, OPEN])
+@pytest.mark.parametrize("as_type", [None, "string"])
+def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as_type: str | None) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec())
+    bench.client.delete(lost)
+    if as_type:
+        bench.client.set(lost, "garbage")
+    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    assert bench.bulk.open_ids() == []
+    assert [work.id for work in bench.bulk.newest()] == [work_id]
+
+
+def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec())
+    bench.client.set(f"{record(work_id)}:lease", "copied with the database")
+    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    assert [line for line in caplog.messages if line.startswith("own key")] == [
+        f"own key {record(work_id)}:lease had no end: removed"
+    ]
+
+
+@pytest.mark.parametrize("field", ["at", "matched", "outcomes:done", "scanned", "restored", "ended_at", "watch_until"])
+@pytest.mark.parametrize("value", [b"nan", b"9" * 400])
+def test_one_bad_field_costs_that_field(bench: Bench, field: str, value: bytes) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    bench.client.hset(record(work_id), field, value)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    if field != "matched":  # nobody knows then how many there were
+        assert bench.dead() == []
+
+
+def test_a_record_that_nobody_can_read_does_not_stay_for_ever(bench: Bench) -> None:
+    work_id = bench.bulk.create(bench.spec())
+    bench.client.hset(record(work_id), "spec", b"\x00 of a later version")
+    bench.client.persist(record(work_id))
+    bench.make_runner("here").turn()
+    assert 0 < bench.client.ttl(record(work_id)) <= KEEP_S
+
+
+def test_a_jobs_entry_that_is_garbage_costs_that_job_alone(bench: Bench) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec())
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.RUNNING, what="the list")
+    bench.client.lset(f"{record(work_id)}:picks", 20, b"\xff garbage")
+    bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of place 1000
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
+    work = bench.bulk.get(work_id)
+    assert (work.phase, work.done) == (BulkPhase.DONE, JOBS - 2)
+
+
+def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: Source) -> None:
+    settings = SourceSettings(name="main", url="redis://127.0.0.1")
+    bullmq = BullMQ(source, settings)
+    bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
+    bench.client.set("bull:mail:failed", "something else")
+    ref = QueueRef(source="main", backend="bullmq", name="mail", key="bull:mail")
+    spec = bench.spec(q="boom", places=(JobListRef(ref=ref, state=State.DEAD),))
+    runner = BulkRunner(
+        bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
+    )
+    work_id = bench.bulk.create(spec)
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
+    work = bench.bulk.get(work_id)
+    assert work.phase is BulkPhase.FAILED
+    assert "its key has the wrong type" in (work.note or "")
+    runner.stop()

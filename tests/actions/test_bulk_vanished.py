@@ -1,0 +1,235 @@
+"""Bulk work whose record is gone from Redis ends there, and no other work waits for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from dashboard.actions.bulk.operation import BulkPhase
+from dashboard.actions.bulk.runner import BulkRunner
+from dashboard.actions.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkOperationNotFound
+from dashboard.actions.bulk.undo import undo_of
+from dashboard.backends.actions import Action, ActionResult
+from tests.actions.conftest import ACTOR, Bench, turn_until
+from tests.actions.fake_backend import bury
+from tests.waiting import wait_until
+
+JOBS = 40
+LOST: dict[str, Callable[[Bench, str], object]] = {
+    "record deleted": lambda bench, work_id: bench.client.delete(record(work_id)),
+    "record and lease deleted": lambda bench, work_id: bench.client.delete(record(work_id), f"{record(work_id)}:lease"),
+    "everything flushed": lambda bench, _: bench.client.flushall(),
+}
+lost_by = pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
+
+
+def record(work_id: str) -> str:
+    return f"{{queuedeck}}:bulk:{work_id}"
+
+
+def is_over(bench: Bench, runner: BulkRunner, work_id: str) -> bool:
+    return work_id not in bench.bulk.open_ids() and work_id not in runner._slots
+
+
+def check_that_new_work_runs(bench: Bench, runner: BulkRunner) -> None:
+    bury(bench.client, "news", JOBS)
+    work_id = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
+    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the new work's end")
+    assert bench.bulk.get(work_id).outcomes == {"done": JOBS}
+
+
+def check_that_it_left_nothing(bench: Bench, work_id: str) -> None:
+    assert not bench.client.exists(record(work_id), f"{record(work_id)}:lease")
+
+
+@lost_by
+@pytest.mark.parametrize("phase", [BulkPhase.COLLECTING, BulkPhase.RUNNING, BulkPhase.WATCHING, BulkPhase.PAUSED])
+def test_work_that_vanishes_between_two_turns(
+    bench: Bench, phase: BulkPhase, lose: Callable[[Bench, str], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    bury(bench.client, "mail", JOBS)
+    canary = {"canary": 5, "canary_wait_s": 3600} if phase is BulkPhase.WATCHING else {}
+    work_id = bench.bulk.create(bench.spec(pace_per_s=4, **canary))
+    runner = bench.make_runner("here")
+    if phase is BulkPhase.COLLECTING:
+        bench.bulk.lease(work_id, "here")
+    else:
+        turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    if phase is BulkPhase.WATCHING:
+        turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
+    if phase is BulkPhase.PAUSED:
+        bench.bulk.tell(work_id, "pause")
+    caplog.set_level(logging.WARNING, "dashboard.actions.bulk.runner")
+    lose(bench, work_id)
+    if phase is BulkPhase.COLLECTING:
+        bench.client.delete(f"{record(work_id)}:lease")
+    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
+    check_that_it_left_nothing(bench, work_id)
+    check_that_new_work_runs(bench, runner)
+    flushed_before_it_was_taken = phase is BulkPhase.COLLECTING and lose is LOST["everything flushed"]
+    assert caplog.messages.count(f"bulk work {work_id} ends here: its record is gone from Redis") == (
+        0 if flushed_before_it_was_taken else 1
+    )
+
+
+@lost_by
+@pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
+def test_work_that_vanishes_within_a_batch(
+    bench: Bench, action: Action, lose: Callable[[Bench, str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(action, pace_per_s=4))
+    runner = bench.make_runner("here")
+    step = bench.actions.step
+
+    def vanished_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
+        lose(bench, work_id)
+        return step(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.actions, "step", vanished_meanwhile)
+        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
+    check_that_it_left_nothing(bench, work_id)
+    check_that_new_work_runs(bench, runner)
+
+
+def test_work_that_vanishes_while_its_jobs_are_listed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec())
+    runner = bench.make_runner("here")
+    window = bench.backend.window
+
+    def vanished_meanwhile(*arguments: Any) -> Any:
+        bench.client.delete(record(work_id))
+        return window(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.backend, "window", vanished_meanwhile)
+        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
+    check_that_it_left_nothing(bench, work_id)
+    assert len(bench.dead()) == JOBS
+    check_that_new_work_runs(bench, runner)
+
+
+def test_work_that_vanishes_as_a_person_aborts_it(bench: Bench) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=4))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    bench.bulk.tell(work_id, "abort")
+    bench.client.delete(record(work_id))
+    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
+    check_that_new_work_runs(bench, runner)
+
+
+def test_an_order_about_work_that_vanishes_meanwhile_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_id = bench.bulk.create(bench.spec())
+    get = bench.bulk.get
+
+    def then_gone(work_id: str) -> Any:
+        found = get(work_id)
+        bench.client.delete(record(work_id))
+        return found
+
+    monkeypatch.setattr(bench.bulk, "get", then_gone)
+    with pytest.raises(BulkOperationNotFound):
+        bench.bulk.tell(work_id, "abort")
+    assert not bench.client.exists(record(work_id))
+
+
+@pytest.mark.parametrize("lost_before", ["the start", "a restart"])
+def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_before: str) -> None:
+    bury(bench.client, "mail", JOBS)
+    behind = bench.bulk.create(bench.spec())
+    if lost_before == "a restart":
+        first = bench.make_runner("before")
+        first.turn()
+        first.stop()
+        bench.client.delete(f"{record(behind)}:lease")
+    bench.client.sadd(OPEN, "000000000000")
+    assert bench.bulk.open_ids() == ["000000000000", behind]
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(behind).phase is BulkPhase.DONE, what="the work's end")
+    assert bench.bulk.open_ids() == []
+    assert not bench.client.exists(f"{record('000000000000')}:lease")
+
+
+def test_an_undo_goes_on_without_the_record_of_what_it_undoes(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", JOBS)
+    deleted = bench.run(bench.spec(Action.DELETE))
+    undo = bench.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=40))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(undo).at > 0, what="the first jobs being back")
+    bench.client.delete(record(deleted.id))
+    turn_until(runner, lambda: bench.bulk.get(undo).phase is BulkPhase.DONE, what="the undo's end")
+    assert bench.dead() == ids
+    assert not bench.client.exists(record(deleted.id))
+
+
+def test_an_undo_that_vanished_is_no_undo_under_way(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", JOBS)
+    deleted = bench.run(bench.spec(Action.DELETE))
+    first = bench.bulk.create(undo_of(deleted, ACTOR))
+    bench.client.delete(record(first))
+    second = bench.bulk.create(undo_of(deleted, ACTOR))
+    assert second != first
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(second).phase is BulkPhase.DONE, what="the undo's end")
+    assert (bench.dead(), bench.bulk.open_ids()) == (ids, [])
+
+
+def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bury(bench.client, "mail", JOBS)
+    spec = bench.client.hget(record(other := bench.bulk.create(bench.spec())), "spec")
+    bench.client.hset(record(other), "spec", b"\x00 of a later version")
+    runner = bench.make_runner("here")
+    for _ in range(3):
+        runner.turn()
+    assert bench.bulk.open_ids() == [other]
+    assert not bench.client.exists(f"{record(other)}:lease")
+    assert caplog.messages == [f"bulk work {other} is left to others: its record cannot be read"]
+    check_that_new_work_runs(bench, runner)
+    assert spec is not None
+    bench.client.hset(record(other), "spec", spec)
+    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is BulkPhase.DONE, what="its end")
+
+
+@pytest.mark.parametrize("phase", [BulkPhase.RUNNING, BulkPhase.PAUSED])
+def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: BulkPhase) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(Action.DELETE, pace_per_s=4))
+    runner = bench.make_runner("here")
+    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    if phase is BulkPhase.PAUSED:
+        bench.bulk.tell(work_id, "pause")
+    keys = [record(work_id), f"{record(work_id)}:picks", f"{record(work_id)}:rounds"]
+    for key in keys:
+        assert bench.client.expire(key, 3600)
+    turn_until(runner, lambda: all(bench.client.ttl(key) > 3600 for key in keys), what="the keys living longer")
+    assert all(bench.client.ttl(key) <= KEEP_S for key in keys)
+
+
+def test_the_list_of_bulk_work_keeps_what_is_open(bench: Bench) -> None:
+    old, ended = bench.bulk.create(bench.spec()), bench.bulk.create(bench.spec())
+    bench.bulk.tell(ended, "abort")
+    bench.client.zadd(ALL, {old: 1, ended: 1})  # long ago
+    bench.client.zadd(ALL, {f"more-{n}": 2**40 + n for n in range(MAX_WORKS)})
+    bench.bulk.create(bench.spec())
+    assert bench.client.zscore(ALL, old) == 1
+    assert bench.client.zscore(ALL, ended) is None
+
+
+def test_a_runner_goes_on_after_a_flush(bench: Bench) -> None:
+    bury(bench.client, "mail", JOBS)
+    work_id = bench.bulk.create(bench.spec(pace_per_s=4))
+    runner = bench.make_runner("here")
+    runner.start()
+    wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    bench.client.flushall()
+    bury(bench.client, "news", JOBS)
+    later = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
+    wait_until(lambda: bench.bulk.get(later).phase is BulkPhase.DONE, what="the new work's end")

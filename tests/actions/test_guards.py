@@ -1,0 +1,159 @@
+"""Guards of bulk work, bin and audit, each with the one test that fails when it is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dashboard.actions import audit_log
+from dashboard.actions.bulk.operation import ENDED, BulkPhase
+from dashboard.actions.bulk.store import LEASE_MS
+from dashboard.actions.trash import SIZES, DeletedBatch
+from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef
+from dashboard.errors import BackendUnavailable, Conflict
+from dashboard.model import QueueStats, Schedule, State, Worker, WorkerState
+from tests.actions.conftest import ACTOR, Bench, expire_lease
+from tests.actions.fake_backend import bury
+
+CAP_BYTES = 1024 * 1024
+
+
+def test_looking_at_held_work_renews_its_lease(bench: Bench) -> None:
+    work_id = bench.bulk.create(bench.spec())
+    assert bench.bulk.lease(work_id, "here")
+    bench.client.pexpire(f"{{queuedeck}}:bulk:{work_id}:lease", 1_000)
+    assert bench.bulk.held(work_id, "here") is not None
+    assert 1_000 < bench.client.pttl(f"{{queuedeck}}:bulk:{work_id}:lease") <= LEASE_MS
+
+
+@pytest.mark.parametrize("lost", ["to another process", "to time"])
+def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost: str) -> None:
+    work_id = bench.bulk.create(bench.spec())
+    key = f"{{queuedeck}}:bulk:{work_id}"
+    assert bench.bulk.lease(work_id, "here")
+    bench.client.delete(f"{key}:lease")
+    if lost == "to another process":
+        assert bench.bulk.lease(work_id, "there")
+    before = bench.client.hgetall(key), bench.client.get(f"{key}:lease")
+    assert bench.bulk.held(work_id, "here") is None
+    event = audit_log.event(ACTOR, "retry", bulk_id=work_id)
+    progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "round_at": 0, "event": event}
+    assert bench.bulk.write(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
+    assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
+    assert bench.bulk.rounds(work_id) == []
+    assert bench.bulk.open_ids() == [work_id]
+    assert bench.actions.record.events() == []
+
+
+@pytest.mark.parametrize(("jobs", "matched", "truncated"), [(4, 4, False), (5, 5, False), (6, 5, True), (9, 5, True)])
+@pytest.mark.parametrize("q", [None, "body"])
+def test_work_takes_as_many_jobs_as_it_may(
+    bench: Bench, jobs: int, matched: int, truncated: bool, q: str | None
+) -> None:
+    bury(bench.client, "mail", jobs)
+    work_id = bench.bulk.create(bench.spec(q=q))
+    runner = bench.make_runner("here", most=5)
+    while bench.bulk.get(work_id).phase not in ENDED:
+        runner.turn()
+    work = bench.bulk.get(work_id)
+    assert (work.matched, work.truncated, work.outcomes) == (matched, truncated, {"done": matched})
+    assert len(bench.dead()) == jobs - matched
+
+
+def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench) -> None:
+    members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
+    work_id = bench.bulk.create(bench.spec(places=(), fingerprint="0" * 16))
+    runner = bench.make_runner("here", most=5)
+    runner._members_of = lambda _fingerprint, _places, most: members[:most]
+    while bench.bulk.get(work_id).phase not in ENDED:
+        runner.turn()
+    work = bench.bulk.get(work_id)
+    assert (work.matched, work.truncated, work.outcomes) == (5, True, {"done": 5})
+
+
+def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
+    ids = bury(bench.client, "mail", 3)
+    work_id = bench.bulk.create(bench.spec())
+    assert bench.bulk.lease(work_id, "died")
+    assert bench.bulk.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
+    expire_lease(bench.client, work_id)
+    runner = bench.make_runner("here")
+    while bench.bulk.get(work_id).phase not in ENDED:
+        runner.turn()
+    assert bench.bulk.get(work_id).outcomes == {"done": 3}
+
+
+def on_queue(bench: Bench) -> ActionResult:
+    queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
+    return bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE, reason="old")
+
+
+def on_schedule(bench: Bench) -> ActionResult:
+    schedule = Schedule(id="nightly", source="main", backend="shelf", kind="cron", queue="mail")
+    return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old")
+
+
+def on_worker(bench: Bench) -> ActionResult:
+    worker = Worker(id="w1", source="main", backend="shelf", state=WorkerState.BUSY)
+    return bench.actions.on_worker(ACTOR, worker, Action.STOP_WORKER, reason="old")
+
+
+@pytest.mark.parametrize(
+    ("act", "method", "expected"),
+    [
+        (on_queue, "act_on_queue", ("obliterate", "mail", ())),
+        (on_schedule, "act_on_schedule", ("remove_schedule", "mail", ("nightly",))),
+        (on_worker, "act_on_worker", ("stop_worker", None, ("w1",))),
+    ],
+    ids=["queue", "schedule", "worker"],
+)
+@pytest.mark.parametrize(
+    "error",
+    [Conflict("It has active jobs."), BackendUnavailable("Redis main does not answer.", source="main", reason="lost")],
+    ids=["refused", "unreachable"],
+)
+def test_a_failed_act_is_recorded(
+    bench: Bench,
+    act: Callable[[Bench], ActionResult],
+    method: str,
+    expected: tuple[object, ...],
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(type(bench.backend), "schedule_actions", (Action.REMOVE_SCHEDULE,))
+    monkeypatch.setattr(type(bench.backend), "worker_actions", (Action.STOP_WORKER,))
+
+    def fails(*_: object) -> ActionResult:
+        raise error
+
+    monkeypatch.setattr(bench.backend, method, fails)
+    with pytest.raises(type(error)):
+        act(bench)
+    (event,) = bench.actions.record.events()
+    assert (event.action, event.queue, event.ids) == expected
+    assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
+
+
+def test_what_is_put_back_of_a_batch_makes_room_in_the_bin(bench: Bench) -> None:
+    bin_ = bench.actions.bin
+    jobs = [
+        JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * size, size_bytes=size)
+        for n, size in enumerate((10, 500, 9_000))
+    ]
+    about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
+    room = [bin_.room_bytes()]
+    for job in jobs:
+        assert bin_.put("batch", about, [job])
+        room.append(bin_.room_bytes())
+    assert room[0] == CAP_BYTES > room[1] > room[2] > room[3]
+    bin_.drop("batch", [jobs[2]])
+    assert bin_.room_bytes() == room[2]
+    bin_.drop("batch", [jobs[2]])  # what is not there gives no room
+    assert bin_.room_bytes() == room[2]
+    bin_.drop("batch", [jobs[0]])
+    assert bin_.room_bytes() == room[0] - (room[1] - room[2])
+    bin_.drop("batch", [jobs[1]])
+    assert bin_.room_bytes() == CAP_BYTES
+    assert bench.client.hlen(SIZES) == 0

@@ -1,0 +1,80 @@
+"""A delete whose answer is lost is found again in all libraries: the audit names the batch, and its undo works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.actions.audit_log import Actor, AuditLog
+from dashboard.actions.service import ActionService
+from dashboard.actions.trash import DeletedBatch, Trash
+from dashboard.backends import registry
+from dashboard.backends.actions import Action, JobBackup, Outcome
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import OutcomeUnknown
+from dashboard.model import JobQuery, QueueRef, State
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from tests.actions.test_own_prefix import FILL, JOBS, the_queue
+
+
+@pytest.mark.parametrize("library", FILL)
+def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
+    library: str, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILL[library](redis_client, JOBS)
+    own, source = Source("main", server.url), Source("main", server.url)
+    (kind,) = registry.wanted((library,))
+    backend: Any = kind(source, SourceSettings(name="main", url=server.url))
+    backend.own = own
+    actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
+    actor = Actor(name="anna", role="admin")
+    delete, read = backend.delete, Source._read
+    try:
+        ref = the_queue(backend)
+        before = redis_client.dbsize()
+        picks = backend.picks(ref, JobQuery(state=State.WAITING))
+        assert len(picks) == JOBS
+
+        def cut(*arguments: Any) -> Any:
+            """The commands arrive, and no reply comes back."""
+
+            def lost(self: Source, connection: Any, replies: list[Any]) -> None:
+                read(self, connection, replies)
+                raise ConnectionResetError("connection reset by peer")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Source, "_read", lost)
+                return delete(*arguments)
+
+        monkeypatch.setattr(backend, "delete", cut)
+        with pytest.raises(OutcomeUnknown) as raised:
+            actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
+        monkeypatch.setattr(backend, "delete", delete)
+        assert backend.stats([ref])[0].depth == 0
+        (event, *_) = actions.record.events(count=5)
+        assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
+        ((batch, about, left, _),) = actions.bin.newest(5)
+        assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
+        assert actions.undo(actor, batch).count(Outcome.DONE) == JOBS
+        assert backend.stats([ref])[0].depth == JOBS
+        assert redis_client.dbsize() >= before
+    finally:
+        backend.close()
+        source.close()
+        own.close()
+
+
+def test_deletes_of_one_second_are_listed_newest_first(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.actions.trash.now_s", lambda: 1_000_000.5)
+    kept = Trash(Store(source), 2**20)
+    ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
+    for number, batch in enumerate(("b", "c", "a")):
+        about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
+        assert kept.put(batch, about, [JobBackup(id="1", stamp=None, blob=b"x", size_bytes=1)])
+    assert [batch for batch, *_ in kept.newest(5)] == ["a", "c", "b"]

@@ -1,0 +1,143 @@
+"""One act: what comes of it, what the bin keeps, and what the record says."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from dashboard.actions.audit_log import MAX_IDS
+from dashboard.actions.trash import BIN, KEEP_S, SIZES, Trash
+from dashboard.backends.actions import Action, JobRef, Outcome
+from dashboard.errors import Conflict, NotFound, Unsupported
+from dashboard.model import QueueStats, State
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from tests.actions.conftest import ACTOR, Bench
+from tests.actions.fake_backend import bury
+
+
+def picks(*ids: str) -> list[JobRef]:
+    return [JobRef(id=job_id) for job_id in ids]
+
+
+def test_retry_tells_each_outcome_in_order(bench: Bench) -> None:
+    bury(bench.client, "mail", 3)
+    asked = [JobRef(id="job-1"), JobRef(id="nobody"), JobRef(id="job-2", stamp="99"), JobRef(id="job-0", stamp="1")]
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, asked, reason="fixed")
+    assert [each.outcome.value for each in result.acted] == ["done", "gone", "changed", "done"]
+    assert bench.waiting() == ["job-0", "job-1"]
+    assert result.batch is None
+
+
+def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    ids = bury(bench.client, "mail", 150, body="secret-payload")
+    with caplog.at_level(logging.INFO, "queuedeck.audit"):
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks(*ids, "gone"), reason="x" * 900)
+    (event,) = bench.actions.record.events()
+    assert (event.who, event.role, event.address) == ("anna", "operator", "127.0.0.1")
+    assert (event.action, event.source, event.backend, event.queue, event.state) == (
+        *("retry", "main", "shelf", "mail", "dead"),
+    )
+    assert (event.count, event.outcomes) == (151, {"done": 150, "gone": 1})
+    assert event.ids == tuple(ids[:MAX_IDS])
+    assert event.reason is not None
+    assert len(event.reason) == 500
+    asked, done = (record.getMessage() for record in caplog.records)
+    assert asked.startswith("asked {")
+    assert json.loads(done.removeprefix("done "))["outcomes"] == {"done": 150, "gone": 1}
+    assert "secret-payload" not in caplog.text + str(bench.client.xrange("{queuedeck}:audit"))
+
+
+def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
+    bury(bench.client, "mail", 1)
+    with pytest.raises(Unsupported, match="does not offer promote for dead jobs"):
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.PROMOTE, picks("job-0"))
+    queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
+    with pytest.raises(Unsupported, match="Shelf never rests"):
+        bench.actions.on_queue(ACTOR, queue, Action.PAUSE)
+    assert bench.actions.record.events() == []
+
+
+def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
+    bury(bench.client, "mail", 5)
+    before = {key: bench.client.dump(key) for key in bench.client.scan_iter("shelf:*")}
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-3", "nobody"))
+    assert [each.outcome.value for each in result.acted] == ["done", "done", "gone"]
+    assert bench.dead() == ["job-0", "job-2", "job-4"]
+    assert result.batch is not None
+    assert 86_000 < bench.client.ttl(f"{BIN}:{result.batch}") <= KEEP_S
+    back = bench.actions.undo(ACTOR, result.batch)
+    assert back.count(Outcome.DONE) == 2
+    assert bench.dead() == [f"job-{n}" for n in range(5)]
+    assert bench.client.hgetall("shelf:mail:bodies")[b"job-3"] == b"body of job-3"
+    assert before.keys() == set(bench.client.scan_iter("shelf:*"))
+    with pytest.raises(NotFound):
+        bench.actions.undo(ACTOR, result.batch)
+    assert bench.client.exists(BIN, SIZES) == 0
+
+
+def test_undo_never_makes_two_of_one(bench: Bench) -> None:
+    bury(bench.client, "mail", 2)
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    bury(bench.client, "mail", 1, body="another")  # the id is in use again
+    assert result.batch is not None
+    back = bench.actions.undo(ACTOR, result.batch)
+    assert sorted(each.outcome.value for each in back.acted) == ["changed", "done"]
+    assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
+    assert bench.actions.bin.about(result.batch)[1] == 1  # what could not be put back is kept
+
+
+def test_jobs_that_do_not_fit_into_the_bin_are_not_deleted_unless_for_good(bench: Bench) -> None:
+    bury(bench.client, "mail", 3, body="x" * 500_000)
+    assert 1_000_000 < bench.actions.bin.room_bytes() <= 1024 * 1024
+    with pytest.raises(Conflict, match="no room"):
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1", "job-2"))
+    assert len(bench.dead()) == 3
+    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
+    assert bench.actions.bin.room_bytes() < 600_000
+    result = bench.actions.on_jobs(
+        ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-2"), for_good=True
+    )
+    assert result.batch is None
+    assert bench.dead() == []
+
+
+def test_a_job_too_large_for_the_bin_stays(bench: Bench) -> None:
+    bury(bench.client, "mail", 1, body="x" * 1_100_000)
+    bury(bench.client, "mail", 1, start=1)
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    assert [each.outcome.value for each in result.acted] == ["refused", "done"]
+    assert "too large for the bin" in (result.acted[0].detail or "")
+
+
+def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, source: Source) -> None:
+    bury(bench.client, "mail", 4, body="x" * 200_000)
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    full = bench.actions.bin.room_bytes()
+    bench.client.zadd(BIN, {str(result.batch): 1.0})  # a day later
+    assert bench.actions.bin.room_bytes() > full + 400_000
+    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-2"))
+    assert bench.client.hexists(SIZES, str(result.batch)) is False
+    small = Trash(Store(source), 0)
+    assert small.room_bytes() == 0
+
+
+def test_a_delete_that_died_half_way_is_told_as_done(bench: Bench) -> None:
+    bury(bench.client, "mail", 1)
+    step = bench.actions.step
+    args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
+    from dashboard.backends.base import NO_WISHES
+
+    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE
+    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # done again by the next process
+    assert bench.actions.undo(ACTOR, "b1").count(Outcome.DONE) == 1
+
+
+def test_a_queue_is_removed_in_steps(bench: Bench) -> None:
+    bury(bench.client, "mail", 95)
+    queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
+    assert bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE).outcome is Outcome.DONE
+    assert bench.dead() == []
+    assert [event.action for event in bench.actions.record.events()] == ["obliterate"]

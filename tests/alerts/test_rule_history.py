@@ -1,0 +1,197 @@
+"""The last hour of the rules on a real Redis: who keeps it, what it costs, who goes on with it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from dashboard.alerts import keys
+from dashboard.alerts.evaluation.preview import RuleObservations, RulePreview
+from dashboard.alerts.evaluation.rule_history import STEP_S, RuleHistories
+from dashboard.alerts.rules.rule import Severity, parse
+from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS, AlertStore
+from dashboard.model import Snapshot
+from dashboard.sampling.recent_history import History
+from dashboard.sources.source import metered
+from dashboard.store.packing import pack, unpack
+from dashboard.store.redis_store import LEAD
+from tests.alerts.harness import DEEP, Process, deep
+from tests.alerts.incident_scenario import Night
+from tests.alerts.test_service import desk_of
+from tests.waiting import wait_until
+
+Make = Callable[..., Process]
+MEAN = {**DEEP, "id": "mean", "reducer": "mean", "window_s": 300}
+
+
+class Clock:
+    """The store's clock as the processes of a test read it: it stands still between two moves."""
+
+    def __init__(self) -> None:
+        self.now = (time.time() // STEP_S + 2) * STEP_S + 1  # ahead of what the server writes: it was not set back
+
+    def moves(self, steps: int) -> None:
+        """So many points of an hour pass."""
+        self.now += steps * STEP_S
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    look = AlertStore.look
+    monkeypatch.setattr(AlertStore, "look", lambda store: replace(look(store), now=clock.now))
+    return clock
+
+
+def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> RuleHistories:
+    """What is stored once `process` has ticked with that sample for so many points."""
+    for _ in range(least + 1):
+        assert process.tick(snapshot)
+        clock.moves(1)
+    assert process.tick(snapshot)
+    hours = process.alerts.hours()
+    assert hours is not None
+    assert len(hours.rules["deep"].worst) >= least
+    return hours
+
+
+def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
+    desk = desk_of(process)
+    return desk.previews(snapshot, History(), [parse(rule, "test") for rule in rules])
+
+
+def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
+    make_process: Make, any_redis: redis.Redis, clock: Clock
+) -> None:
+    off = {**DEEP, "id": "off", "enabled": False}
+    first, second = (make_process(name, rules=[DEEP, MEAN, off]) for name in ("one", "two"))
+    before = points(first, clock, deep(50, 3), 2)
+    assert before.rules["deep"].worst[-2:] == (50, 50)
+    assert {line.labels.queue: line.points[-1] for line in before.rules["off"].lines} == {"q0": 50, "q1": 3}
+    assert before.rules["mean"].worst[-1] == 50
+    assert 0 < any_redis.pttl(keys.HOURS) <= HOURS_TTL_MS
+    assert 0 < any_redis.pttl(keys.SIGHTS) <= MEMORY_TTL_MS
+
+    any_redis.delete(LEAD)  # as when the first one is killed
+    clock.moves(3)  # without a leader
+    assert second.tick(deep(7, 3))
+    after = points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)
+    hour = after.rules["deep"]
+    assert hour.since == before.rules["deep"].since
+    known = len(before.rules["deep"].worst)
+    assert hour.worst[:known] == before.rules["deep"].worst
+    assert None in hour.worst[known:]  # nobody looked
+    assert hour.worst[-1] == 7
+    (line,) = (line for line in hour.lines if line.labels.queue == "q0")
+    assert line.points == hour.worst
+    assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
+    assert first.alerts.hours() == second.alerts.hours()
+
+
+def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Callable[..., Night]) -> None:
+    night = begin()
+
+    def since() -> float | None:
+        hours = unpack(night.redis.get(keys.HOURS), RuleHistories)
+        return hours.rules["deep"].since if hours else None
+
+    for _ in range(2):
+        night.check()
+    first: float = wait_until(since, what="the hour")
+    killed = night.leader()
+    killed.kill()
+    night.redis.delete(keys.HEARTBEAT)
+    night.as_when_the_lease_ran_out()
+    wait_until(lambda: night.holder() not in (None, killed.pid), what="another leader")
+    assert since() == first
+
+
+def test_a_store_that_lost_its_data_gets_the_hour_back(
+    make_process: Make, any_redis: redis.Redis, clock: Clock
+) -> None:
+    process = make_process()
+    before = points(process, clock, deep(50), 2)
+    any_redis.flushall()
+    assert process.tick(deep(50))
+    after = process.alerts.hours()
+    assert after is not None
+    assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
+
+
+def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    epoch = process.lease()
+    for _ in range(2):
+        process.tick(deep(0), epoch)
+    any_redis.delete(keys.HOURS, keys.SIGHTS)
+    with metered() as meter:
+        assert process.tick(deep(0), epoch)
+    assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
+    assert not any_redis.exists(keys.HOURS, keys.SIGHTS)
+
+
+def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Make) -> None:
+    process = make_process(rules=[MEAN])
+    for depth in (8, 20, 14):
+        process.tick(deep(depth, 0))
+    snapshot = deep(1, 0)  # one sample alone would not fire
+    (state,) = process.engine.states.values()
+    # The first tick of a leader told of a mean of 8; what it tells is no older than this.
+    process.engine._kept_at = float("-inf")
+    process.tick(snapshot)
+    (state,) = process.engine.states.values()
+    seen = preview(process, snapshot, [MEAN])["mean"]
+    assert (seen.judged, seen.basis) == (True, "checker")
+    assert [(spot.labels, spot.value, spot.severity) for spot in seen.beyond] == [
+        (state.labels, state.value, Severity.CRITICAL)
+    ]
+    assert state.value == (8 + 20 + 14 + 1) / 4
+    assert not preview(process, snapshot, [{**MEAN, "critical": 11}])["mean"].judged  # drafted, and no history
+
+
+def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clock: Clock) -> None:
+    process = make_process()
+    for rubbish in (b"", b"\x81\xa2at\xcb", b"\xc0", b"\x82\xa2at\x01\xa5rules\x01"):
+        any_redis.set(keys.HOURS, rubbish)
+        any_redis.set(keys.SIGHTS, rubbish)
+        assert process.alerts.hours() is None
+        assert process.alerts.memory()[1] is None
+    good = points(process, clock, deep(50), 1)
+    hour = good.rules["deep"]
+    bad: list[RuleHistories] = [
+        *(msgspec.structs.replace(good, at=value) for value in (math.nan, math.inf)),
+        *(msgspec.structs.replace(good, step_s=value) for value in (0.0, -1.0, math.nan)),
+        *(
+            msgspec.structs.replace(good, rules={"deep": msgspec.structs.replace(hour, **wrong)})
+            for wrong in (
+                {"since": math.inf},
+                {"worst": (1, math.nan)},
+                {"worst": (1,) * 61},
+                {"lines": hour.lines * 6},
+            )
+        ),
+    ]
+    for each in bad:
+        any_redis.set(keys.HOURS, pack(each))
+        assert process.alerts.hours() is None
+    any_redis.set(keys.SIGHTS, pack(RuleObservations(at=math.nan, rules={})))
+    assert process.alerts.memory()[1] is None
+
+
+def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
+    process = make_process()
+    process.tick(deep(50))
+    desk = desk_of(process)
+    first = desk.hours(process.alerts.look().now)
+    assert first is not None
+    with metered() as meter:
+        assert desk.hours(first.at + 0.5) is first
+        assert desk.hours(first.at + 3600) is first  # asked just now: there is nothing newer
+    assert meter.round_trips == 0

@@ -1,0 +1,412 @@
+"""The store itself is the outage: told without it, by one process of the host, and ended by whoever began."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dashboard.alerts.delivery import store_outage as local_mode
+from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
+from dashboard.alerts.delivery.message import PageLinks
+from dashboard.alerts.delivery.store_outage import (
+    OTHERS_WAIT_S,
+    REFUSED,
+    UNREACHABLE,
+    OutageRecord,
+    StoreOutageNotifier,
+    kind_of,
+    spool_folder,
+)
+from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.notification import HistoryEntry
+from dashboard.alerts.rules.rule import Rule, parse
+from dashboard.alerts.silences import ActiveSilences, Silence, WeeklyWindow
+from dashboard.alerts.store import AlertStore
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable, Forbidden, QueuedeckError
+from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.sources.source import Source
+from tests.alerts.harness import Recorder
+from tests.conftest import SERVERS, start_server
+from tests.processes import child
+from tests.waiting import wait_until
+
+GONE = BackendUnavailable("Connection refused by redis://h:1/0", source="main", reason="refused")
+FULL = BackendUnavailable("redis://h:1/0 is out of memory and refuses writes", source="main", reason="full")
+LATER = DeliveryResult(ok=False, status="500")
+NO_MUTES = ActiveSilences()
+
+
+def rules(**fields: object) -> tuple[Rule, ...]:
+    gone = {"id": "redis-unreachable", "metric": UNREACHABLE, "op": "ge", "critical": 0.05, "for_s": 0, **fields}
+    refused = {"id": "redis-writes-refused", "metric": REFUSED, "op": "ge", "critical": 1, "for_s": 0.05, **fields}
+    return parse(gone, "test"), parse(refused, "test")
+
+
+class Ahead:
+    """By how much the monotonic clock of the process is ahead of that of the machine."""
+
+    s = 0.0
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ahead, "s", 0.0)
+    monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: time.monotonic() + Ahead.s)
+
+
+class Host:
+    """The processes of one host, which share a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recorded: list[HistoryEntry] = []
+        self.made: list[StoreOutageNotifier] = []
+
+    def process(self, *channels: Recorder) -> StoreOutageNotifier:
+        named = {channel.id: channel for channel in channels}
+        local = StoreOutageNotifier(
+            "redis://h:1/0", "main", 2.0, named, PageLinks(None), self.folder, self.recorded.append
+        )
+        self.made.append(local)
+        return local
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    for local in host.made:
+        local.stop()
+
+
+def fail(
+    local: StoreOutageNotifier,
+    *,
+    times: int = 30,
+    problem: QueuedeckError = GONE,
+    led: bool = True,
+    mutes: ActiveSilences = NO_MUTES,
+) -> None:
+    """Ticks that fail, far longer than the rules let."""
+    for _ in range(times):
+        local.failed(problem, rules(), mutes, led=led, epoch=7)
+        Ahead.s += 0.1
+
+
+def fail_until_told(local: StoreOutageNotifier, *, mutes: ActiveSilences = NO_MUTES) -> None:
+    """Ticks fail until this process speaks."""
+
+    def speaks() -> bool:
+        fail(local, times=1, mutes=mutes)
+        return local.speaking
+
+    wait_until(speaks, what="the word")
+
+
+def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail(local, problem=Forbidden("The Redis user may not do that"))
+    assert not local.speaking
+    local.well()
+    fail(local, problem=Forbidden("The Redis user may not do that"))
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    assert "may not do that" in ops.arrived[0].lines[0].label
+
+
+def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    local.well()
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
+    wait_until(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"], what="the record of both")
+    wait_until(lambda: not local.speaking, what="the end of its speaking")
+    first, last = ops.arrived
+    assert first.episode == last.episode
+    assert "Connection refused" in first.lines[0].label
+    assert last.ended_at is not None
+    assert not list(host.folder.glob("*.spool"))
+
+
+class Hanging(Recorder):
+    """Hangs until `over` is set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.over = threading.Event()
+
+    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        self.over.wait(120)
+        return super().attempt(message, deadline)
+
+
+def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
+    slow, quick = Hanging("a-slow"), Recorder("quick")
+    local = host.process(slow, quick)
+    fail_until_told(local)
+    try:
+        wait_until(lambda: quick.kinds == ["firing"], what="the alert on the quick channel")
+        local.well()
+        wait_until(lambda: quick.kinds == ["firing", "resolved"], what="its end there")
+        assert slow.arrived == []
+    finally:
+        slow.over.set()
+    wait_until(lambda: slow.kinds == ["firing", "resolved"], what="both on the slow one")
+
+
+def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    for _ in range(3):
+        local.failed(GONE, rules(critical=10), NO_MUTES, led=True, epoch=7)
+        local.well()
+    assert not local.speaking
+    assert ops.given == []
+
+
+def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    daily = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
+    window = Silence(id="w", until=time.time() + 60, by="me", source="main", weekly=daily)
+    fail(local, mutes=ActiveSilences(silences=(window,)))
+    assert not local.speaking
+    assert ops.given == []
+    fail_until_told(local, mutes=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
+
+
+def test_one_process_of_a_host_speaks(host: Host) -> None:
+    ops = Recorder()
+    first, second = host.process(ops), host.process(ops)
+    fail_until_told(first)
+    fail(second)
+    assert not second.speaking
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+
+
+def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: clock[0])
+    local = host.process(Recorder())
+    for clock[0] in (0.0, 10.0, 20.0, OTHERS_WAIT_S):
+        fail(local, times=1, led=False)
+        assert not local.speaking
+    clock[0] = OTHERS_WAIT_S + 1
+    fail(local, times=1, led=False)
+    assert local.speaking
+
+
+def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
+    ops = Recorder()
+    hosts = [Host(tmp_path / name) for name in ("a", "b")]
+    for host in hosts:
+        host.folder.mkdir()
+        fail_until_told(host.process(ops))
+    wait_until(lambda: len(ops.arrived) == 2, what="both alerts")
+    assert len({message.id for message in ops.arrived}) == 1
+    for host in hosts:
+        host.made[0].stop()
+
+
+def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> None:
+    ops = Recorder(answers=[LATER])
+    ops.gate = threading.Event()
+    local = host.process(ops)
+    fail_until_told(local)
+    wait_until(lambda: len(ops.given) == 1, what="the first attempt")
+    local.well()  # before the first attempt has failed, and long before the second
+    ops.gate.set()
+    wait_until(lambda: ops.kinds == ["both"], what="one message of both")
+
+
+def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    local.stop()  # as when it is killed: the lock is free, the spool is there
+    heir = host.process(ops)
+    fail_until_told(heir)
+    heir.well()
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
+
+
+def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    local.stop()
+    host.process(ops).well()
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
+
+
+def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path) -> None:
+    ops = Recorder()
+    local = StoreOutageNotifier(
+        "redis://h:1/0", "main", 2.0, {"ops": ops}, PageLinks(None), tmp_path / "none", lambda entry: None
+    )
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    assert len(ops.given) == 1
+    local.well()
+    wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
+    local.stop()
+
+
+@pytest.mark.parametrize(
+    ("problem", "metric"),
+    [
+        (GONE, UNREACHABLE),
+        (FULL, REFUSED),
+        (BackendUnavailable("x: MISCONF Redis is configured to save", source="m", reason="protocol"), REFUSED),
+        (BackendUnavailable("x is loading", source="m", reason="loading"), UNREACHABLE),
+        (BackendUnavailable("x: BUSY Redis is busy", source="m", reason="protocol"), UNREACHABLE),
+        (Forbidden("may not"), REFUSED),
+    ],
+)
+def test_a_server_that_refuses_is_told_apart_from_one_that_is_silent(problem: QueuedeckError, metric: str) -> None:
+    assert kind_of(problem) == metric
+
+
+def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
+    folder = spool_folder(str(tmp_path / "spool"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError):
+        spool_folder(str(folder))
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    with pytest.raises(PermissionError):
+        spool_folder(str(tmp_path / "link"))
+
+
+def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    local._file.write_bytes(b"\xff" * 100)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    wait_until(
+        lambda: msgspec.json.decode(local._file.read_bytes(), type=OutageRecord).told == ("ops",), what="the note of it"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_so(name: str) -> None:
+    with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
+        source = Source("main", server.url)
+        store = SnapshotStore(source)
+        epoch = store.lease("one", 15).epoch
+        fill(source)
+        source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
+        refused: BackendUnavailable | None = None
+        try:
+            assert AlertStore(store).beat(f"one:{epoch}", "one", delivers=True, kept=None)
+        except BackendUnavailable as exc:
+            refused = exc
+        assert (refused is not None) is (name == "redis-6")
+        assert refused is None or kind_of(refused) == REFUSED
+        assert source.health(probe=True).write_probe == "OOM"
+        source.close()
+
+
+def fill(source: Source) -> None:
+    """Write until the server refuses even little."""
+    for size in (10_000, 500, 20):
+        for index in range(4000):
+            reply = source.batch([("SET", f"ballast:{size}:{index}", b"x" * size)])[0]
+            if isinstance(reply, Exception):
+                break
+        else:
+            pytest.fail("the server takes everything")
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from dashboard.alerts.delivery.message import PageLinks
+from dashboard.alerts.delivery.store_outage import StoreOutageNotifier
+from tests.alerts.test_store_outage import GONE, NO_MUTES, rules
+from tests.alerts.harness import Recorder
+folder = Path(sys.argv[1])
+local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), folder, print)
+while not local.speaking or local._spool is None or not local._spool.told:
+    local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
+    time.sleep(0.01)
+print("told", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
+    with child([sys.executable, "-c", CHILD, host.folder], name="speaker", pipes=True) as speaker:
+        assert speaker.read_line() == "told"
+        ops = Recorder()
+        heir = host.process(ops)
+        fail(heir)
+        assert not heir.speaking
+        speaker.kill()
+        fail_until_told(heir)
+        heir.well()
+        wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
+
+
+def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = Recorder()
+    local = host.process(ops)
+    ahead: list[OutageRecord] = []
+
+    def write(file: Path, spool: OutageRecord) -> None:
+        if local._spool == spool:
+            ahead.append(spool)
+        to_disk(file, spool)
+
+    to_disk = local_mode._write
+    monkeypatch.setattr(local_mode, "_write", write)
+    fail_until_told(local)
+    wait_until(lambda: ops.kinds == ["firing"], what="the alert")
+    local.well()
+    wait_until(lambda: not local.speaking, what="the end of the outage")
+    assert ahead == []
+
+
+def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
+    server: EmbeddedRedis = start_server("redis-7")
+    source = make_source(server.url)
+    ops = Recorder()
+    local = host.process(ops)
+    server.stop(kill=True)
+
+    def speaks() -> bool:
+        with pytest.raises(QueuedeckError) as caught:
+            AlertStore(SnapshotStore(source)).look()
+        local.failed(caught.value, rules(), NO_MUTES, led=True, epoch=7)
+        return local.speaking
+
+    wait_until(speaks, what="the word")
+    wait_until(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"], what="the alert")
+    server.close()
+
+
+@pytest.fixture
+def make_source() -> Iterator[Callable[[str], Source]]:
+    made: list[Source] = []
+
+    def make(url: str) -> Source:
+        made.append(Source("main", url))
+        return made[-1]
+
+    yield make
+    for source in made:
+        source.close()

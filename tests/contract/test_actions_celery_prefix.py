@@ -1,0 +1,187 @@
+"""Celery's actions where apps share a server by key prefixes, or divide names by a separator of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
+from dashboard.backends.celery.actions.backups import RecordBackup, packed
+from dashboard.backends.celery.backend import Celery
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import State
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.celery_live import Shop
+from tests.contract.test_actions_celery import ALPHA, act, failed, indexed, live, outcomes, picked, picture, waiting
+from tests.contract.test_bullmq import READER
+from tests.contract.test_celery import SEP, backend, bind, discover, message
+from tests.waiting import CEILING_S, wait_until
+
+__all__ = ["backend", "live"]
+FAILED = {"status": "FAILURE", "result": None, "date_done": "2026-11-24T03:00:00+00:00", **ALPHA}
+
+
+@pytest.fixture
+def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
+    """An app with a key prefix and a separator of its own."""
+    assert redis_client.dbsize() == 0
+    shop = Shop(server.url, options={"global_keyprefix": "shop:", "sep": "::"})
+    yield shop
+    shop.close()
+
+
+def fail(client: redis.Redis, key: str, **fields: object) -> None:
+    """A record of a failure under a key of any prefix."""
+    client.set(key, json.dumps({**FAILED, **fields}), ex=3600)
+
+
+def test_a_failed_job_of_a_prefix_runs_again_under_it(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "alpha")  # another app's, of the same name
+    with shop.worker("alpha"):
+        ids = failed(shop, live, "one")
+        old = picked(live, State.DEAD, on="shop:*")
+        assert [pick.id for pick in old] == [ids["one"]]
+        assert outcomes(act(live, Action.RETRY, State.DEAD, *old)) == [Outcome.GONE]
+        assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.DONE]
+        assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.CHANGED]
+        assert picked(live, State.DEAD, on="shop:*") == []
+        shop.await_status(ids["one"], "SUCCESS")
+        assert (shop.noted("ran"), shop.noted("failed")) == ({"one": 1}, {"one": 1})
+        indexed(live, shop)
+        assert [pick.id for pick in picked(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
+    assert redis_client.exists("alpha") == 0
+
+
+def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
+    shop: Shop, live: Celery, redis_client: redis.Redis
+) -> None:
+    with shop.worker("alpha", name="one@shop") as process:
+        ref = discover(live)["alpha"]
+        indexed(live, shop)
+        assert live.act_on_queue(ref, Action.PAUSE).outcome is Outcome.DONE
+        inspect = shop.app.control.inspect(["one@shop"], timeout=20)
+        wait_until(lambda: (inspect.active_queues() or {}) == {"one@shop": []}, what="the pause")
+        assert live.act_on_queue(ref, Action.RESUME).outcome is Outcome.DONE
+        shop.await_status(shop.send("one", priority=3), "SUCCESS")
+        (worker,) = [worker for worker in live.workers([ref]) if worker.id == "one@shop"]
+        assert live.act_on_worker(worker, Action.STOP_WORKER).outcome is Outcome.DONE
+        assert process.process.wait(CEILING_S) == 0
+    assert live.act_on_queue(ref, Action.OBLITERATE).outcome is Outcome.DONE
+    assert redis_client.exists("shop:_kombu.binding.alpha") == 0
+
+
+NAMES = {"unacked_key": "shop.held", "unacked_index_key": "shop.held.since", "unacked_mutex_key": "shop.mutex"}
+
+
+@pytest.mark.parametrize("prefix", ["", "shop:"])
+def test_what_workers_hold_under_names_of_the_apps_own(
+    server: EmbeddedRedis, redis_client: redis.Redis, prefix: str
+) -> None:
+    shop = Shop(server.url, options={**NAMES, **({"global_keyprefix": prefix} if prefix else {})})
+    source = Source("main", server.url)
+    names = {name: NAMES[name] for name in ("unacked_key", "unacked_index_key")}
+    live = Celery(source, SourceSettings(name="main", url=server.url, **names))
+    live.own = source
+    with shop.worker():
+        now, never, held = (
+            shop.send("now", countdown=3600),
+            shop.send("never", countdown=3600),
+            shop.send("held", queue="beta", countdown=3600),
+        )
+        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker taking them")
+        assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
+        refs = discover(live)
+        shared = refs["*"]
+        assert live.stats([shared])[0].counts.scheduled == 3
+        assert live.job(refs["beta"], held).state is State.SCHEDULED
+        picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
+        assert set(picks) == {now, never, held}
+        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
+        assert promoted.outcome is Outcome.DONE
+        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
+        shop.await_status(str(promoted.new_id), "SUCCESS")
+        shop.await_status(never, "REVOKED")
+        # A worker stores the result before it acknowledges the message.
+        wait_until(lambda: redis_client.zcard(f"{prefix}shop.held.since") == 1, what="acknowledging two messages")
+        assert live.stats([shared])[0].counts.scheduled == 1
+    live.close()
+    source.close()
+    shop.close()
+
+
+def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
+    entry = json.dumps([json.loads(message("t1")), "", "alpha"])
+    bind(any_redis, "alpha")
+    any_redis.hset("shop.held", "tag", entry)
+    source = Source("main", f"redis://reader:secret@127.0.0.1:{any_server.port}/0")
+    plain = Celery(source, SourceSettings(name="main", url="", unacked_key="shop.held"))
+    assert plain.stats([discover(plain)["*"]])[0].notes[0].startswith("1 messages taken")
+    source.close()
+    any_redis.execute_command("ACL", "DELUSER", "reader")
+
+
+# A broker's prefix, and what stands before the records of its app.
+@pytest.mark.parametrize(("prefix", "before"), [("shop:", "shop:"), ("blog", "blog_"), ("shop:", "")])
+def test_records_of_a_prefix_come_back_where_they_were(
+    backend: Celery, any_redis: redis.Redis, prefix: str, before: str
+) -> None:
+    bind(any_redis, "alpha", prefix=prefix)
+    fail(any_redis, f"{before}celery-task-meta-t1")
+    fail(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
+    CeleryLibrary().prepare(backend, any_redis)
+    ref, old = discover(backend)["*"], picture(any_redis)
+    kept = [
+        one for one in backend.take(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")]) if isinstance(one, JobBackup)
+    ]
+    assert outcomes(backend.delete(ref, State.DEAD, kept)) == [Outcome.DONE] * 2
+    assert set(old) - set(picture(any_redis)) == {
+        f"{before}celery-task-meta-{name}".encode() for name in ("t1", "huge")
+    }
+    assert picked(backend, State.DEAD) == []
+    assert outcomes(backend.restore(ref, State.DEAD, kept)) == [Outcome.DONE, Outcome.REFUSED]
+    assert picture(any_redis) == {key: dump for key, dump in old.items() if not key.endswith(b"huge")}
+    assert [pick.id for pick in picked(backend, State.DEAD)] == ["t1"]
+
+
+def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha")
+    before = picture(any_redis)
+    blob = packed(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
+    lie = JobBackup(id="t1", stamp=None, blob=blob, size_bytes=2)
+    assert outcomes(backend.restore(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
+    assert picture(any_redis) == before
+
+
+def test_the_first_record_that_is_as_it_was_seen_counts(backend: Celery, any_redis: redis.Redis) -> None:
+    bind(any_redis, "alpha", prefix="shop:")
+    fail(any_redis, "shop:celery-task-meta-t1", status="SUCCESS")
+    fail(any_redis, "celery-task-meta-t1")
+    before = any_redis.get("shop:celery-task-meta-t1")
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.CHANGED]
+    assert [found["headers"]["id"] for found in waiting(any_redis, "shop:alpha")] == ["t1"]
+    assert any_redis.get("shop:celery-task-meta-t1") == before
+
+
+def test_a_moved_job_of_a_priority_stands_in_a_list_that_workers_read(backend: Celery, any_redis: redis.Redis) -> None:
+    for queue in ("alpha", "beta"):
+        any_redis.sadd(f"_kombu.binding.{queue}", f"{queue}::::{queue}")
+    any_redis.lpush("alpha::3", message("t1"), message("t2"))
+    CeleryLibrary().prepare(backend, any_redis)
+    first, second = picked(backend, State.WAITING)
+    answers = act(backend, Action.MOVE, State.WAITING, first, wishes=ActionOptions(target="beta"))
+    answers += act(backend, Action.DUPLICATE, State.WAITING, second)
+    assert outcomes(answers) == [Outcome.DONE] * 2
+    assert (any_redis.llen("beta::3"), any_redis.llen("alpha::3")) == (1, 2)
+    assert not any_redis.exists(b"beta" + SEP + b"3", b"alpha" + SEP + b"3")
+    ref = discover(backend)["alpha"]
+    kept = [one for one in backend.take(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
+    assert outcomes(backend.delete(ref, State.WAITING, kept)) == [Outcome.DONE]
+    assert outcomes(backend.restore(ref, State.WAITING, kept)) == [Outcome.DONE]
+    assert any_redis.llen("alpha::3") == 2

@@ -1,0 +1,379 @@
+"""Dead letters of the real libraries, grouped by what killed them, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+from rq.job import Job
+
+from dashboard.backends.base import Backend, Budget
+from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.celery.backend import Celery
+from dashboard.backends.rq.backend import RQ
+from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.clock import now_s
+from dashboard.dead_letters import groups, index, service
+from dashboard.dead_letters.annotations import GROUPS, SEEN, AnnotationStore
+from dashboard.dead_letters.group_jobs import members
+from dashboard.dead_letters.groups import GroupedDeadLetters
+from dashboard.dead_letters.index import DeadLetterIndex
+from dashboard.dead_letters.lists import places
+from dashboard.dead_letters.service import DeadLetterService
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef, QueueStats, State
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source, metered
+from dashboard.store.redis_store import Store
+from tests.conftest import reset_server
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.contract.celery_library import CeleryLibrary
+from tests.contract.conftest import Picture
+from tests.contract.library import Filled, Library
+from tests.contract.rq_library import connected, drain
+from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.dead_letters import failing_jobs
+from tests.waiting import CEILING_S
+
+KINDS = (RQ, BullMQ, Celery, Sidekiq)
+NO_DLQ = ("*dlq*",)
+NOTHING_READ = GroupedDeadLetters(groups=(), scanned=0, total=0, read_at=0.0)
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[str, Backend]]:
+    """One backend of each library on the empty Redis."""
+    made: dict[str, Backend] = {kind.name: kind(source, source_settings) for kind in KINDS}
+    for backend in made.values():
+        backend.own = source
+    yield made
+    for backend in made.values():
+        backend.close()
+
+
+@pytest.fixture(scope="module")
+def long_list(server: EmbeddedRedis) -> Picture:
+    """A queue `long` of BullMQ with 1200 jobs that failed for good."""
+    library = BullMQLibrary()
+    with redis.Redis.from_url(server.url) as client:
+        reset_server(client)
+        library.drive("many", server.url, "long", count=1200, dead=True)
+        return Picture.of(client, library, Filled())
+
+
+def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
+    """The figures of all queues there are."""
+    found: list[QueueStats] = []
+    for backend in backends.values():
+        refs: dict[str, QueueRef] = {}
+        cursor = None
+        while True:
+            step = backend.discover(cursor, Budget(commands=10_000, seconds=10))
+            refs.update({ref.key: ref for ref in step.found})
+            if step.complete:
+                break
+            cursor = step.cursor
+        found += backend.stats(backend.distinct(list(refs.values())))
+    return found
+
+
+def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> DeadLetterIndex:
+    return DeadLetterIndex(lambda _source, name: backends[name], dlq)
+
+
+def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> GroupedDeadLetters:
+    """What a process knows after one look."""
+    return groups.grouped(*rows_of(backends, dlq).look(queues_of(backends)), now_s())
+
+
+def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
+    """Ids of jobs of the real RQ that failed for good, in order."""
+    with connected(server.url) as client:
+        target = Queue(queue, connection=client)
+        ids = [target.enqueue(*call).id for call in calls]
+        drain(target)
+    return ids
+
+
+def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
+    with metered() as meter:
+        reading = groups.grouped(*rows_of(backends).look([]), now_s())
+    assert (reading.groups, reading.scanned, reading.total, reading.truncated) == ((), 0, 0, False)
+    assert meter.commands == 0
+
+
+def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
+    server: EmbeddedRedis, backends: dict[str, Backend]
+) -> None:
+    ids = fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(7)))
+    fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(3)))
+    reading = read(backends)
+    mail, cash = reading.groups
+    assert (mail.count, cash.count, reading.scanned, reading.total) == (7, 3, 10, 10)
+    assert mail.kind.error_class == "ConnectionError"
+    assert mail.kind.message == cash.kind.message == "cannot send order <n> to <email>: timed out after <n> s"
+    assert mail.kind.frames == ("failing_jobs.py:mail",)
+    assert cash.kind.frames == ("failing_jobs.py:_charge", "failing_jobs.py:charge")
+    assert [(spot.queue, spot.state, spot.count) for spot in mail.spots] == [("mail", State.DEAD, 7)]
+    assert {job.row.id for job in mail.jobs} == set(ids)
+    assert mail.recent == 7
+    assert mail.trend[-1] + mail.trend[-2] == 7
+    assert mail.whole
+    assert mail.first_at is not None
+    assert mail.last_at is not None
+    assert now_s() - 60 < mail.first_at <= mail.last_at <= now_s() + 1
+
+
+def test_the_stacks_of_node_tell_class_and_place(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=4)
+    (group,) = read(backends).groups
+    assert (group.count, group.kind.error_class, group.kind.message) == (4, "TypeError", "cannot send to nobody")
+    assert group.kind.frames[0].startswith("drive.mjs")
+
+
+@pytest.mark.parametrize("library", [SidekiqLibrary(), CeleryLibrary()], ids=repr)
+def test_lists_for_all_queues_are_read_with_the_queue_of_each_job(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend], library: Library
+) -> None:
+    library.run_jobs(server.url, "alpha", good=1, bad=3)
+    backend = backends[library.backend.name]
+    library.prepare(backend, redis_client)
+    library.settle(backend, redis_client)
+    found = [group for group in read(backends).groups if group.count == 3]
+    (group,) = found
+    assert group.kind.error_class is not None
+    assert group.kind.frames, "the library keeps the stack"
+    assert {spot.queue for spot in group.spots} == {"alpha"}
+    assert all(spot.ref.shared for spot in group.spots)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "\0", "\x1b[31m", "{{ 7*7 }}", "", "a\n" * 5000, "‮turned"])
+def test_hostile_messages_are_a_group_like_others(
+    server: EmbeddedRedis, backends: dict[str, Backend], text: str
+) -> None:
+    fail_rq(server, "odd", (failing_jobs.say, text), (failing_jobs.say, text))
+    (group,) = read(backends).groups
+    assert group.count == 2
+    assert len(group.kind.message) <= 501
+    assert all(len(job.row.text or "") <= index.KEPT_TEXT for job in group.jobs)
+
+
+def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
+) -> None:
+    gone, wrong, _ = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(3)))
+    redis_client.delete(f"rq:job:{gone}")
+    redis_client.delete(f"rq:job:{wrong}")
+    redis_client.set(f"rq:job:{wrong}", "x")
+    fail_rq(server, "other", (failing_jobs.charge, 1))
+    queues = queues_of(backends)
+    redis_client.delete("rq:failed:other")
+    redis_client.set("rq:failed:other", "x")
+    reading = groups.grouped(*rows_of(backends).look(queues), now_s())
+    assert sorted(group.count for group in reading.groups) == [1, 1, 1]
+    assert any("is gone" in group.kind.message for group in reading.groups)
+    ((source, library, queue, why),) = reading.problems
+    assert (source, library, queue) == ("main", "rq", "other")
+    assert "another type" in why
+    assert reading.total == 4
+
+
+def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
+) -> None:
+    for queue in ("mail-dlq", "mail"):
+        for n in range(4):
+            Queue(queue, connection=redis_client).enqueue("shop.send", n)
+    (group,) = read(backends).groups
+    assert (group.count, group.is_dlq, group.kind.message) == (4, True, "No error is kept with these jobs: shop.send")
+    assert [(spot.queue, spot.state) for spot in group.spots] == [("mail-dlq", State.WAITING)]
+    assert read(backends, ()).groups == ()
+
+
+def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    long_list: Picture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index, "ROWS_PER_LIST", 500)
+    monkeypatch.setattr(index, "SECONDS", CEILING_S)
+    long_list.restore(redis_client)
+    fail_rq(server, "short", (failing_jobs.charge, 1))
+    with metered() as meter:
+        reading = read(backends)
+    assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
+    assert [group.count for group in reading.groups] == [500, 1]
+    assert not reading.groups[0].whole
+    assert len(reading.groups[0].jobs) == 500
+    assert meter.round_trips < 60
+    monkeypatch.setattr(index, "SECONDS", -1.0)
+    hurried = read(backends)
+    assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
+
+
+def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = fail_rq(server, "mail", *[(failing_jobs.moody,)] * 6)
+    known = rows_of(backends)
+    known.look(queues_of(backends))
+    redis_client.zrem("rq:failed:mail", ids[0], ids[3])
+    queues = queues_of(backends)
+    with metered() as meter:
+        lists, _ = known.look(queues)
+    assert meter.round_trips <= 2
+    assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
+    # A job that dies anew, of something else, is read anew.
+    monkeypatch.setattr(failing_jobs, "mood", ["second"])
+    with connected(server.url) as client:
+        Job.fetch(ids[1], connection=client).requeue()
+        drain(Queue("mail", connection=client))
+    many, one = groups.grouped(*known.look(queues_of(backends)), now_s()).groups
+    assert (many.count, one.count, one.kind.message) == (3, 1, "the second word")
+    assert one.jobs[0].row.id == ids[1]
+
+
+def test_a_look_that_had_no_time_goes_on_the_next_time(
+    server: EmbeddedRedis,
+    redis_client: redis.Redis,
+    backends: dict[str, Backend],
+    long_list: Picture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long_list.restore(redis_client)
+    fail_rq(server, "short", (failing_jobs.charge, 1))
+    queues, known = queues_of(backends), rows_of(backends)
+    clock = iter(range(10_000))
+    monkeypatch.setattr(index, "monotonic_s", lambda: next(clock))
+    monkeypatch.setattr(index, "SECONDS", 6.0)
+    looks = [sum(len(listed.rows) for listed in known.look(queues)[0]) for _ in range(6)]
+    assert looks == sorted(looks)
+    assert 0 < looks[0] < 1201
+    assert looks[-1] == 1201
+    monkeypatch.setattr(index, "MAX_ROWS", 600)
+    fresh = rows_of(backends)
+    assert sum(len(listed.rows) for _ in range(4) for listed in fresh.look(queues)[0]) / 4 < 1100
+
+
+def test_errors_that_all_differ_are_bounded(
+    server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MAX_GROUPS", 5)
+    fail_rq(server, "odd", *((failing_jobs.say, letter * 3) for letter in "abcdefgh"))
+    reading = read(backends)
+    assert (len(reading.groups), reading.beyond, reading.scanned, reading.truncated) == (5, 3, 8, True)
+
+
+def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
+    fail_rq(server, "cash", (failing_jobs.charge, 1))
+    BullMQLibrary().run_jobs(server.url, "mails", good=0, bad=2)
+    queues = queues_of(backends)
+    by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
+
+    def found(
+        error_class: str, most: int = 100, reading: GroupedDeadLetters = NOTHING_READ
+    ) -> list[tuple[str, str, State, bool]]:
+        lists = places(queues, lambda _s, name: backends[name], NO_DLQ)
+        kind = by_class[error_class].kind.id
+        jobs = members(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
+        return [(each.place.queue.name, each.mark[0], each.place.state, each.mark[1] is not None) for each in jobs]
+
+    assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
+    assert len(found("ConnectionError", most=2)) == 2
+    assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
+    # What is known is not read again; what came since is found all the same.
+    known = read(backends)
+    with metered() as meter:
+        again = found("ConnectionError", reading=known)
+    assert sorted(again) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
+    assert meter.round_trips == 3  # the marks of each list
+    more = fail_rq(server, "mail", (failing_jobs.mail, "b@example.com", 9))
+    assert sorted(row[1] for row in found("ConnectionError", reading=known)) == sorted([*ids, *more])
+
+
+def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+    ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
+    other = fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
+    reading = read(backends)
+    ref = reading.groups[0].spots[0].ref
+    left = groups.without(reading, {(ref, State.DEAD): {*ids[:4], *other}})
+    assert [(group.count, group.kind.frames[0]) for group in left.groups] == [
+        (2, "failing_jobs.py:_charge"),
+        (1, "failing_jobs.py:mail"),
+    ]
+    assert (left.scanned, left.total) == (3, 3)
+    assert [member.row.id for member in left.groups[1].jobs] == [ids[4]]
+    assert groups.without(reading, {(ref, State.WAITING): set(ids)}) is reading
+    assert [group.count for group in groups.without(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
+
+
+def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
+    server: EmbeddedRedis, source: Source, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
+    queues = queues_of(backends)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=0)
+    first = triage.board(queues)
+    ref = first.reading.groups[0].spots[0].ref
+    triage._next_look = float("inf")
+    triage.left(ref, State.DEAD, ids[:2])
+    assert triage.board(queues).reading.groups[0].count == 3
+    look = triage._rows.look
+
+    def acted_on_meanwhile(queues: list[QueueStats]) -> Any:
+        found = look(queues)
+        triage.left(ref, State.DEAD, ids[2:4])
+        return found
+
+    monkeypatch.setattr(triage._rows, "look", acted_on_meanwhile)
+    triage._next_look = 0.0
+    # The first two are in the list still, in truth: only what left during the look is held back.
+    assert triage.board(queues).reading.groups[0].count == 3
+    monkeypatch.setattr(service, "MAX_LEFT", 3)
+    triage._next_look = float("inf")
+    triage.left(ref, State.DEAD, ids[:4])
+    triage.left(ref, State.DEAD, ids[4:])
+    monkeypatch.setattr(triage._rows, "look", look)
+    assert triage.board(queues).reading.groups[0].count == 5
+
+
+def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    queues = queues_of(backends)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
+    first = triage.board(queues)
+    assert first.remarks.problem is None
+    assert first.cost.commands > 0
+    with metered() as meter:
+        assert all(triage.board(queues) is first for _ in range(50))
+    assert meter.commands == 0
+    fingerprint = first.reading.groups[0].kind.id
+    assert triage.say(fingerprint, {"owner": "anna"})
+    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.board(queues).reading is first.reading
+    triage.forget()
+    assert triage.board(queues).reading is not first.reading
+
+
+def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
+    redis_client: redis.Redis, server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
+) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    queues = queues_of(backends)
+    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
+    fingerprint = triage.board(queues).reading.groups[0].kind.id
+    redis_client.delete(GROUPS, SEEN)
+    assert triage.say(fingerprint, {"owner": "anna"})
+    assert triage.book.get(fingerprint).owner == "anna"
+    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
+    assert not triage.say("0" * len(fingerprint), {"owner": "anna"})

@@ -1,0 +1,193 @@
+"""Dead letters in the browser: what an operator reads at night, and what they say of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+from playwright.sync_api import expect
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.conftest import start_server
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
+from tests.e2e.conftest import HOSTILE, Visit, dashboard, press
+from tests.serving import get_json
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+DEAD = 8
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis) -> Iterator[str]:
+    """A dashboard on jobs of RQ and BullMQ that died of four kinds of errors."""
+    fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(DEAD)))
+    fail_rq(server, "odd", (failing_jobs.say, HOSTILE), (failing_jobs.say, "<b hx-get='/x' hx-trigger='load'>" * 500))
+    BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=3)
+    with dashboard(server.url) as found:
+        wait_until(lambda: get_json(f"{found}/api/v1/dead")["total"] >= DEAD + 5, what="finding the dead letters")
+        yield found
+
+
+@pytest.fixture
+def connection(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(server.url)
+    client.delete("{queuedeck}:groups", "{queuedeck}:groups:seen")
+    yield client
+    client.close()
+
+
+def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(url).page
+    press(page, "g", "d")
+    expect(page).to_have_url(f"{url}/dead")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
+    expect(page.locator(".rail [aria-current]")).to_have_attribute("href", "/dead")
+    expect(page.locator("table.groups tbody tr")).to_have_count(4)
+    press(page, "j", "Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("ConnectionError")
+    expect(page.locator("table.members tbody tr")).to_have_count(DEAD)
+    expect(page.locator(".sample .stack").first).to_contain_text("failing_jobs.py")
+    page.locator("table.members tbody th a").first.click()
+    expect(page.locator("#job")).to_contain_text("ConnectionError")
+
+
+def test_the_other_keys_lead_where_they_led(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/dead").page
+    for key, path in (("w", "/workers"), ("s", "/schedules"), ("f", "/search"), ("a", "/alerts"), ("o", "/")):
+        press(page, "g", key)
+        expect(page).to_have_url(f"{url}{path}")
+        if path == "/search":
+            press(page, "Escape")  # leaves the box, which has the focus there
+    root = page.locator("html")
+    density = root.get_attribute("data-density") or ""
+    press(page, "g")
+    page.clock.set_fixed_time(page.evaluate("Date.now() / 1000 + 1.1"))
+    page.keyboard.press("d")  # too late to belong to the "g"
+    expect(root).not_to_have_attribute("data-density", density)
+    expect(page).to_have_url(f"{url}/")
+
+
+def test_the_list_follows_what_dies(visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead?queue=mails").page
+    count = page.locator("table.groups td[data-label=jobs]")
+    expect(count).to_have_text("3")
+    page.evaluate("window.stayed = true")
+    BullMQLibrary().run_jobs(server.url, "mails", good=0, bad=2)
+    expect(count).to_have_text("5")
+    assert page.evaluate("window.stayed")
+    connection.zremrangebyrank("bull:mails:failed", 3, -1)
+    expect(count).to_have_text("3")
+
+
+def test_acknowledge_note_ignore_and_find_it_again(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead").page
+    expect(page.locator("table.groups tbody tr").first).to_contain_text("cannot send order <n> to <email>")
+    expect(page.locator("table.groups tbody tr").first.locator(".tag")).to_have_text("new")
+    page.locator("table.groups tbody th a").first.click()
+    page.get_by_role("button", name="Acknowledge", exact=True).click()
+    expect(page.locator("#did")).to_be_focused()
+    expect(page.locator("#group .tag")).to_have_text("acknowledged")
+    page.get_by_label("Owner", exact=True).fill("anna")
+    page.get_by_label("Note").fill("The mail server moves.\nBack at noon.")
+    page.get_by_role("button", name="Keep").click()
+    expect(page.locator(".said .note")).to_contain_text("Back at noon.")
+    page.get_by_label("or until").fill("5")
+    page.get_by_role("button", name="Ignore", exact=True).click()
+    expect(page.locator(".said")).to_contain_text(f"until there are more than {DEAD + 5} jobs")
+    page.locator(".crumbs a").click()
+    expect(page.locator("table.groups tbody tr")).to_have_count(3)
+    page.get_by_role("link", name=re.compile("Ignored or resolved")).click()
+    expect(page).to_have_url(re.compile("show=quiet"))
+    expect(page.locator("table.groups tbody tr")).to_have_count(1)
+    expect(page.locator("table.groups tbody tr")).to_contain_text("anna")
+    page.go_back()
+    expect(page.locator("table.groups tbody tr")).to_have_count(3)
+    page.get_by_label("Part of an error, owner or note").fill("nobody")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("table.groups tbody tr")).to_have_count(1)
+    expect(page.locator("table.groups tbody tr")).to_contain_text("TypeError")
+
+
+def test_hostile_errors_do_nothing(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead?queue=odd").page
+    expect(page.locator("table.groups tbody tr")).to_have_count(2)
+    for n in range(2):
+        page.goto(f"{url}/dead?queue=odd")
+        page.locator("table.groups tbody th a").nth(n).click()
+        expect(page.locator(".sample .message")).to_have_count(1)
+        with page.expect_response(lambda answer: "/_group" in answer.url and answer.status in (200, 304)):
+            pass
+        assert page.locator("#view img, #view script, #view [hx-get]").count() == 0
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead", **PHONE).page
+    expect(page.locator("table.groups tbody tr")).to_have_count(4)
+    paths = ["/dead", *(page.locator("table.groups tbody th a").nth(n).get_attribute("href") for n in range(4))]
+    for path in paths:
+        page.goto(f"{url}{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        assert page.evaluate("document.querySelector('.rail ul').scrollWidth") <= 360
+    expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_visible()
+
+
+def test_without_script_everything_can_be_said(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead", java_script_enabled=False).page
+    page.locator("table.groups tbody th a").first.click()
+    page.get_by_role("button", name="Acknowledge", exact=True).click()
+    expect(page.locator("#did")).to_contain_text("Acknowledged.")
+    page.get_by_role("button", name="Resolved", exact=True).click()
+    expect(page.locator("#group")).to_contain_text("resolved")
+
+
+def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> None:
+    with start_server("redis-7") as empty, dashboard(empty.url) as found:
+        with redis.Redis.from_url(empty.url) as client:
+            Queue("mail", connection=client).enqueue("app.run")
+        # The server ends before the tab does.
+        expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
+
+
+def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: EmbeddedRedis) -> None:
+    first = fail_rq(server, "slow", *((failing_jobs.say, "too slow for us") for _ in range(2)))
+
+    def both() -> bool:
+        groups = get_json(f"{url}/api/v1/dead")["groups"]
+        return any(group["count"] == 2 and "too slow" in group["message"] for group in groups)
+
+    wait_until(both, what="both jobs of the new error")
+    page = visit(f"{url}/dead?queue=slow").page
+    page.locator("table.groups tbody th a").click()
+    expect(page.locator("#samples > .sample")).to_have_count(2)
+
+    def standing() -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = page.locator("#samples > .sample").evaluate_all(
+            "all => all.map(each => [each.querySelector('.id').textContent, each.open])"
+        )
+        return [(job, is_open) for job, is_open in found]
+
+    assert standing() == [(first[1], True), (first[0], False)]
+    page.locator("#samples > .sample > summary").nth(1).click(position={"x": 5, "y": 5})
+    page.locator("#samples > .sample > summary").nth(0).click(position={"x": 5, "y": 5})
+    read = page.locator("#samples > .sample").nth(1).element_handle()
+    assert standing() == [(first[1], False), (first[0], True)]
+    later: list[str] = []
+    for turn in range(4):
+        later[:0] = fail_rq(server, "slow", (failing_jobs.say, "too slow for us"))
+        expect(page.locator("table.members tbody tr")).to_have_count(3 + turn)
+        newest = [*later, *reversed(first)][:3]
+        expected = [(job, job == first[0]) for job in newest]
+        expected += [] if first[0] in newest else [(first[0], True)]
+        wait_until(lambda expected=expected: standing() == expected, what=f"{expected}")
+    assert read.evaluate("sample => sample.isConnected")
+    page.locator("#samples > .sample > summary").nth(3).click(position={"x": 5, "y": 5})
+    fail_rq(server, "slow", (failing_jobs.say, "too slow for us"))
+    expect(page.locator("#samples > .sample")).to_have_count(3)
+    assert not [job for job, is_open in standing() if is_open]

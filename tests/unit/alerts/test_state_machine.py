@@ -1,0 +1,408 @@
+"""The state machine: every row of its table, and what must hold whatever comes in."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from dashboard.alerts.evaluation import state_machine
+from dashboard.alerts.evaluation.durations import QueueFacts
+from dashboard.alerts.evaluation.state_machine import (
+    AlertLabels,
+    AlertPhase,
+    AlertState,
+    FigureHealth,
+    PendingNotification,
+    StateChange,
+)
+from dashboard.alerts.rules.metrics import IDLE, METRICS, AtLeast
+from dashboard.alerts.rules.rule import Rule, Severity
+from dashboard.model import Counts
+from dashboard.model import State as JobState
+from tests.unit.alerts.factories import queue, rule
+
+INTERVAL_S = 2.0
+START = 1_700_000_000.0
+B, M, H, U = FigureHealth.BREACH, FigureHealth.BETWEEN, FigureHealth.HEALTHY, FigureHealth.UNKNOWN
+WORST = {B: 20.0, M: 9.0, H: 1.0, U: None}
+
+
+class Life:
+    """One instance, fed sample by sample."""
+
+    def __init__(self, of: Rule) -> None:
+        self.rule = of
+        self.now = START
+        self.state = state_machine.begin(of, Severity.CRITICAL, AlertLabels(queue="mail"), self.now)
+        self.changes: list[StateChange] = []
+        self.says: list[tuple[float, PendingNotification]] = []
+        self.muted = self.acked = False
+
+    def feed(self, health: FigureHealth, *, after_s: float = INTERVAL_S) -> AlertPhase:
+        self.now += after_s
+        self.state, change = state_machine.step(self.rule, self.state, health, WORST[health], self.now, INTERVAL_S)
+        return self._note(change)
+
+    def _note(self, change: StateChange | None) -> AlertPhase:
+        if change:
+            self.changes.append(change)
+        self.state, says = state_machine.speak(
+            self.state, self.now, rule=self.rule, muted=self.muted, acked=self.acked, channels=("ops",)
+        )
+        self.says += [(self.now, say) for say in says]
+        return self.state.phase
+
+    def absent(self) -> AlertPhase:
+        self.now += INTERVAL_S
+        self.state, change = state_machine.absent(self.state, self.now, INTERVAL_S)
+        return self._note(change)
+
+    def until(self, phase: AlertPhase, health: FigureHealth, most: int = 10_000) -> int:
+        for count in range(1, most):
+            if self.feed(health) is phase:
+                return count
+        pytest.fail(f"never {phase}")
+
+    @property
+    def kinds(self) -> list[str]:
+        return [say.kind for _, say in self.says]
+
+
+def test_a_breach_fires_when_it_has_held_long_enough_and_not_before() -> None:
+    life = Life(rule(for_s=60))
+    assert life.until(AlertPhase.FIRING, B) == 31  # the first sample begins the wait, thirty more make 60 s
+    assert life.kinds == ["firing"]
+    assert [change.kind for change in life.changes] == ["firing"]
+
+
+def test_a_breach_must_also_be_seen_often_enough() -> None:
+    life = Life(rule(for_s=0, min_samples=5))
+    assert life.until(AlertPhase.FIRING, B) == 5
+
+
+def test_without_a_wait_the_first_sample_fires() -> None:
+    life = Life(rule(for_s=0, min_samples=1))
+    assert life.feed(B) is AlertPhase.FIRING
+
+
+@pytest.mark.parametrize("calm", [M, H])
+def test_a_breach_that_ends_while_it_is_pending_is_forgotten(calm: FigureHealth) -> None:
+    life = Life(rule(for_s=10))
+    life.feed(B)
+    life.feed(B)
+    assert life.feed(calm) is AlertPhase.OK
+    assert life.until(AlertPhase.FIRING, B) == 6  # from the start again
+    assert life.kinds == ["firing"]
+
+
+def test_recovery_must_hold_too_and_a_relapse_is_the_same_episode() -> None:
+    life = Life(rule(for_s=0, min_samples=1, recover_for_s=10))
+    life.feed(B)
+    episode = life.state.episode
+    assert life.feed(H) is AlertPhase.RECOVERING
+    assert life.feed(M) is AlertPhase.FIRING
+    assert life.state.episode == episode
+    life.feed(H)
+    for _ in range(4):
+        assert life.feed(H) is AlertPhase.RECOVERING
+    assert life.feed(H) is AlertPhase.OK
+    assert life.kinds == ["firing", "resolved"]
+    assert life.changes[-1].peak == 20.0
+    assert life.changes[-1].lasted_s == pytest.approx(16)
+    assert not replace(life.state, events=()).worth_keeping
+
+
+@pytest.mark.parametrize(
+    ("op", "figures", "peak"),
+    [("lt", (4.0, 1.0, 3.0), 1.0), ("le", (4.0, 1.0, 3.0), 1.0), ("gt", (12.0, 19.0, 15.0), 19.0)],
+)
+def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
+    op: str, figures: tuple[float, ...], peak: float
+) -> None:
+    """While pending and while firing; a low figure is the worse one where a rule watches for too little."""
+    watched = rule(op=op, critical=5 if op != "gt" else 10, for_s=INTERVAL_S, min_samples=1, recover_for_s=0)
+    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
+    fired = None
+    for number, figure in enumerate((figures[0], *figures)):
+        now = START + number * INTERVAL_S
+        health, value = state_machine.judge(watched, Severity.CRITICAL, figure)
+        state, change = state_machine.step(watched, state, health, value, now, INTERVAL_S)
+        fired = fired or change
+    assert fired is not None
+    assert (fired.kind, fired.peak) == ("firing", figures[0])
+    assert state.peak == peak
+    healthy = 100.0 if op != "gt" else 0.0
+    state, ended = state_machine.step(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
+    assert ended is not None
+    assert (ended.kind, ended.peak) == ("resolved", peak)
+
+
+@pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
+def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
+    watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
+    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
+    calm = 4.0 if op == "lt" else 6.0
+    for number, figure in enumerate((calm, worst, calm)):
+        state, fired = state_machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
+    assert fired is not None
+    assert fired.peak == worst
+
+
+def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
+    hysteresis = rule(critical=10, critical_recover=8, for_s=0, min_samples=1)
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 9.0)[0] is M
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 8.0)[0] is H
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.0)[0] is M
+    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.1)[0] is B
+
+
+@pytest.mark.parametrize(
+    ("policy", "meaning"),
+    [("keep", FigureHealth.UNKNOWN), ("ok", FigureHealth.HEALTHY), ("breach", FigureHealth.BREACH)],
+)
+def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: FigureHealth) -> None:
+    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
+    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is FigureHealth.HEALTHY
+
+
+def test_the_unknown_freezes_state_and_timers() -> None:
+    life = Life(rule(for_s=10))
+    life.feed(B)
+    life.feed(B)
+    held = life.state.held_s
+    for _ in range(100):
+        assert life.feed(U) is AlertPhase.PENDING
+    assert life.state.held_s == held
+    life.until(AlertPhase.FIRING, B)
+    for _ in range(1000):
+        assert life.feed(U) is AlertPhase.FIRING
+    assert life.kinds == ["firing"]
+
+
+def test_a_reminder_comes_while_it_fires_unless_it_was_seen_to() -> None:
+    life = Life(rule(for_s=0, min_samples=1, repeat_every_s=100))
+    for _ in range(110):
+        life.feed(B)
+    assert life.kinds == ["firing", "reminder", "reminder"]
+    life.acked = True
+    for _ in range(200):
+        life.feed(B)
+    assert life.kinds == ["firing", "reminder", "reminder"]
+    life.acked = False
+    life.until(AlertPhase.OK, H)
+    assert life.kinds[-1] == "resolved"
+
+
+def test_each_message_of_an_episode_has_its_own_number() -> None:
+    life = Life(rule(for_s=0, min_samples=1, repeat_every_s=10))
+    for _ in range(12):
+        life.feed(B)
+    life.until(AlertPhase.OK, H)
+    assert [say.number for _, say in life.says] == list(range(1, len(life.says) + 1))
+    assert len({say.episode for _, say in life.says}) == 1
+
+
+def test_a_mute_holds_the_message_back_until_it_ends() -> None:
+    life = Life(rule(for_s=0, min_samples=1))
+    life.muted = True
+    for _ in range(5):
+        life.feed(B)
+    assert life.kinds == []
+    assert [change.kind for change in life.changes] == ["firing"]
+    life.muted = False
+    life.feed(B)
+    assert life.kinds == ["firing"]
+
+
+def test_what_began_and_ended_while_muted_is_told_to_nobody() -> None:
+    life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
+    life.muted = True
+    life.feed(B)
+    life.feed(H)
+    life.muted = False
+    life.feed(H)
+    assert life.kinds == []
+    assert [change.kind for change in life.changes] == ["firing", "resolved"]
+
+
+def test_who_was_told_of_the_beginning_is_told_of_the_end_even_while_muted() -> None:
+    life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
+    life.feed(B)
+    life.muted = True
+    life.feed(H)
+    assert life.kinds == ["firing", "resolved"]
+
+
+def absent_once(life: Life) -> AlertPhase:
+    return life.absent()
+
+
+def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
+    life = Life(rule(for_s=0, min_samples=1))
+    life.feed(B)
+    count = 1 + sum(
+        1 for _ in itertools.takewhile(lambda phase: phase is not AlertPhase.OK, map(absent_once, [life] * 400))
+    )
+    assert count * INTERVAL_S == pytest.approx(600)
+    assert (life.changes[-1].kind, life.changes[-1].reason) == ("resolved", "gone")
+    assert life.kinds == ["firing", "resolved"]
+
+
+def test_a_removed_rule_resolves_what_it_had_firing() -> None:
+    life = Life(rule(for_s=0, min_samples=1))
+    life.feed(B)
+    state, change = state_machine.removed(life.state, life.now, "rule deleted")
+    assert change is not None
+    assert (change.kind, change.reason) == ("resolved", "rule deleted")
+    _, says = state_machine.speak(state, life.now, rule=None, muted=False, acked=False, channels=())
+    assert [(say.kind, say.to) for say in says] == [("resolved", ("ops",))]
+
+
+def square(life: Life, seconds: float, half_s: float = 60.0) -> None:
+    until = life.now + seconds
+    while life.now < until:
+        bad = (life.now - START) % (2 * half_s) < half_s
+        life.feed(B if bad else H)
+
+
+def test_a_square_wave_of_two_minutes_makes_six_messages_a_day() -> None:
+    life = Life(rule(for_s=10, recover_for_s=10))
+    square(life, 86_400)
+    assert len(life.changes) > 1400
+    assert life.kinds == ["firing", "resolved", "firing", "resolved", "firing", "flapping"]
+
+
+@pytest.mark.parametrize(("health", "end"), [(H, "resolved"), (B, "firing")])
+def test_after_the_flapping_one_message_tells_the_true_state(health: FigureHealth, end: str) -> None:
+    life = Life(rule(for_s=10, recover_for_s=10, repeat_every_s=0))
+    square(life, 3600)
+    before = len(life.says)
+    for _ in range(2000):
+        life.feed(health)
+    assert life.kinds[before:] == [end]
+    assert not life.state.flapping
+    if health is B:
+        life.until(AlertPhase.OK, H)
+        assert life.kinds[-1] == "resolved"
+    assert life.state.told == ""
+
+
+def wild(seed: int, *, steps: bool) -> Life:
+    """A life of two thousand random samples, with clock steps of an hour either way."""
+    dice = random.Random(seed)
+    life = Life(
+        rule(
+            for_s=dice.choice([0, 3, 10, 60]),
+            min_samples=dice.choice([1, 2, 5]),
+            recover_for_s=dice.choice([0, 4, 30]),
+            repeat_every_s=dice.choice([0, 50, 14_400]),
+        )
+    )
+    health = H
+    held = seen = 0.0
+    last_breach_at: float | None = None
+    for _ in range(2000):
+        if dice.random() < 0.15:
+            health = dice.choice([B, M, H, U])
+        step_s = dice.choice([-3600.0, 3600.0]) if steps and dice.random() < 0.01 else dice.uniform(0.1, 5.0)
+        life.muted = dice.random() < 0.1
+        before: AlertState = life.state
+        life.feed(health, after_s=step_s)
+        # Counted apart from the machine: how long a breach has held without a break, unknown time left out.
+        if health is B:
+            if last_breach_at is None:
+                held, seen = 0.0, 1
+            else:
+                held += min(max(life.now - last_breach_at, 0.0), 2 * INTERVAL_S)
+                seen += 1
+        elif health in (M, H):
+            last_breach_at = None
+        if before.phase in (AlertPhase.OK, AlertPhase.PENDING) and life.state.phase is AlertPhase.FIRING:
+            assert held >= life.rule.for_s - 1e-6
+            assert seen >= life.rule.min_samples
+        if health is U:
+            assert life.state.phase is before.phase
+        if health is B or (health is U and last_breach_at is not None):
+            last_breach_at = life.now
+    return life
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("steps", [False, True])
+def test_whatever_comes_in_events_alternate_and_none_is_too_early(seed: int, steps: bool) -> None:
+    life = wild(seed, steps=steps)
+    kinds = [change.kind for change in life.changes]
+    assert kinds == list(itertools.islice(itertools.cycle(["firing", "resolved"]), len(kinds)))
+    for began, ended in itertools.pairwise(life.changes):
+        if began.kind == "firing":
+            assert began.episode == ended.episode
+    open_thread = ""
+    for _, say in life.says:
+        if say.kind == "resolved":
+            assert say.episode == open_thread
+            open_thread = ""
+        elif open_thread:
+            assert say.episode == open_thread  # a reminder, or a word about the flapping
+        else:
+            assert say.kind in ("firing", "flapping")
+            open_thread = say.episode
+    assert len({(say.episode, say.kind, say.number) for _, say in life.says}) == len(life.says)
+
+
+@pytest.mark.parametrize("hour", [3600.0, -3600.0])
+def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float) -> None:
+    life = Life(rule(for_s=60))
+    for _ in range(10):
+        life.feed(B)
+    held = life.state.held_s
+    assert life.feed(B, after_s=hour) is AlertPhase.PENDING
+    assert held <= life.state.held_s <= held + 2 * INTERVAL_S
+    life.until(AlertPhase.FIRING, B, most=31)
+    assert life.feed(B, after_s=-hour) is AlertPhase.FIRING
+    assert life.kinds == ["firing"]
+
+
+@pytest.mark.parametrize(
+    ("op", "least", "health"),
+    [("gt", 11.0, B), ("gt", 10.0, U), ("gt", 0.0, U), ("lt", 11.0, H), ("lt", 9.0, U)],
+)
+def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: FigureHealth) -> None:
+    watched = rule(op=op, critical=10)
+    judged, value = state_machine.judge(watched, Severity.CRITICAL, AtLeast(least))
+    assert judged is health
+    assert value == (None if health is U else least)
+    assert type(value) in (float, type(None))
+
+
+def test_counts_that_are_lower_bounds_are_figures_that_may_be_larger() -> None:
+    capped = queue(depth=3, counts=Counts(waiting=3, dead=5000), at_least=(JobState.DEAD,))
+    take = METRICS["queue.dead"].take_queue
+    depth = METRICS["queue.depth"].take_queue
+    assert take is not None
+    assert depth is not None
+    assert isinstance(take(capped, QueueFacts(), 0), AtLeast)
+    assert not isinstance(depth(capped, QueueFacts(), 0), AtLeast)
+    assert take(queue(), QueueFacts(), 0) is None
+
+
+def test_flapping_is_told_when_the_mute_is_over() -> None:
+    life = Life(rule(for_s=0, min_samples=1, recover_for_s=0, repeat_every_s=0))
+    life.feed(B)
+    life.muted = True
+    for _ in range(10):
+        life.feed(H)
+        life.feed(B)
+    assert life.kinds == ["firing", "resolved"]
+    life.muted = False
+    life.feed(B)
+    assert life.kinds[2:] == ["flapping"]
+    life.muted = True
+    for _ in range(2000):  # more than an hour: it has come to rest
+        life.feed(B)
+    assert life.kinds[3:] == []
+    life.muted = False
+    life.feed(B)
+    assert life.kinds[3:] == ["firing"]

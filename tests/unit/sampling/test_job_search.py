@@ -1,0 +1,255 @@
+"""The grammar of searching, and the bounds of a look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dashboard.backends.base import WINDOW_ROWS
+from dashboard.clock import instant, now_s
+from dashboard.errors import NotFound, Unsupported
+from dashboard.model import (
+    Capability,
+    Counts,
+    Job,
+    JobError,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Searched,
+    Sifted,
+    State,
+    Window,
+)
+from dashboard.search import job_search as engine
+from dashboard.search.job_search import SearchTerm, parse, search
+from dashboard.settings import SourceSettings
+from dashboard.sources.source import Source
+from tests.unit.sampling.list_backend import Lists
+
+
+class Shelves(Lists):
+    """Jobs 0, 1, 2 … in each list, as many as the queue counts; every hundredth is about a timeout."""
+
+    states = {State.WAITING: ("wait",), State.DEAD: ("failed",)}  # noqa: RUF012
+    capabilities = frozenset({Capability.SEARCH})
+    sizes: dict[State, int] = {}  # noqa: RUF012
+
+    def row(self, ref: QueueRef, state: State, number: int) -> Searched:
+        failed = JobError(class_name="Boom", message="timeout") if state is State.DEAD and number % 100 == 0 else None
+        at = instant(now_s() - number)
+        job = Job(
+            id=f"{state.value}-{number}",
+            source="main",
+            backend="lists",
+            queue=ref.name,
+            state=state,
+            name="send",
+            enqueued_at=at,
+            error=failed,
+        )
+        return Searched(job=job, text=f'{{"to": "user{number}@example.com"}}')
+
+    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+        total = self.sizes[query.state]
+        numbers = range(query.offset, min(total, query.offset + query.per_page))
+        return Window(rows=tuple(self.row(ref, query.state, n) for n in numbers), total=total, order="newest first")
+
+    def job(self, ref: QueueRef, job_id: str) -> Job:
+        state, _, number = job_id.rpartition("-")
+        if state not in ("waiting", "dead") or int(number) >= self.sizes[State(state)]:
+            raise NotFound("none")
+        return self.row(ref, State(state), int(number)).job
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches one queue of the given sizes."""
+    backend = Shelves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(engine, "SECONDS", 60.0)
+
+    def run(text: str, cursor: str | None = None, waiting: int = 1200, dead: int = 300, **fields: Any) -> Any:
+        backend.sizes = {State.WAITING: waiting, State.DEAD: dead}
+        counts = Counts(waiting=waiting, dead=dead)
+        queue = QueueStats(source="main", backend="lists", key="mails", **{"name": "mails", "counts": counts, **fields})
+        return search(parse(text), [queue], lambda _: backend, cursor)
+
+    return run
+
+
+def ids(found: Any) -> list[str]:
+    return [job.id for _, job in found.jobs]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("", ()),
+        ("time out", (SearchTerm("time"), SearchTerm("out"))),
+        ('"time out"', (SearchTerm("time out"),)),
+        ('error:"410 Gone"', (SearchTerm("410 gone", "error"),)),
+        ("-state:Completed", (SearchTerm("completed", "state", excluded=True),)),
+        ("backend:rq", (SearchTerm("rq", "library"),)),
+        ("http://x", (SearchTerm("http://x"),)),
+        ("id:AbC", (SearchTerm("AbC", "id"),)),
+        ('"open', (SearchTerm("open"),)),
+        ("name:", (SearchTerm("name:"),)),
+    ],
+)
+def test_terms(text: str, terms: tuple[SearchTerm, ...]) -> None:
+    assert parse(text).terms == terms
+
+
+def test_a_wrong_age_says_how_to_write_one() -> None:
+    with pytest.raises(Unsupported, match="age"):
+        parse("age:old")
+
+
+def test_a_pattern_of_names_is_short() -> None:
+    with pytest.raises(Unsupported, match="too long a pattern"):
+        parse("queue:" + "*a" * 33)
+    assert parse("queue:" + "a" * 65).terms[0].text == "a" * 65
+
+
+def test_words_are_found_in_payload_and_error(look: Any) -> None:
+    assert ids(look("USER7@example.com")) == ["dead-7", "waiting-7"]
+    found = look("timeout")
+    assert ids(found) == ["dead-0", "dead-100", "dead-200"]
+    assert (found.searched, found.total, found.cursor) == (1500, 1500, None)
+    assert ids(look("error:boom user100@")) == ["dead-100"]
+    assert ids(look("payload:timeout")) == []
+
+
+def test_lists_are_chosen_by_state_queue_and_library(look: Any) -> None:
+    assert look("state:dead nothing").searched == 300
+    assert look("state:failed nothing").searched == 300
+    assert look("-state:dead nothing").searched == 1200
+    assert look("queue:mail* nothing").searched == 1500
+    assert look("queue:other nothing").searched == 0
+    assert look("library:rq nothing").searched == 0
+    assert look("-library:rq nothing").searched == 1500
+
+
+def test_age_and_exclusion(look: Any) -> None:
+    assert set(ids(look("state:dead age:<3s"))) <= {"dead-0", "dead-1", "dead-2", "dead-3"}
+    assert "dead-200" not in ids(look("state:dead timeout -user200@"))
+    assert len(look("state:dead age:>4m").jobs) >= 58
+
+
+def test_an_exact_id_ends_the_look_until_more_is_asked(look: Any) -> None:
+    found = look("dead-5")
+    assert (ids(found), found.searched) == (["dead-5"], 0)
+    assert ids(look("dead-5", found.cursor))[:2] == ["dead-5", "dead-50"]
+
+
+def test_an_id_that_not_all_queues_could_be_asked_for_is_told(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ID_SECONDS", -1.0)
+    assert "0 of 1 queues were asked" in look("dead-5").problems[0]
+
+
+def test_an_exact_id_is_found_wherever_it_stands(look: Any) -> None:
+    assert ids(look("waiting-99999", waiting=100_000))[0] == "waiting-99999"
+    assert ids(look("id:dead-5"))[0] == "dead-5"
+
+
+def test_a_look_is_bounded_and_can_be_continued_to_the_end(look: Any) -> None:
+    seen, cursor, looks = 0, None, 0
+    while True:
+        found = look("nowhere-to-be-found", cursor, waiting=12_300, dead=0)
+        seen, cursor, looks = seen + found.searched, found.cursor, looks + 1
+        assert found.searched <= engine.ROWS_PER_LIST
+        if cursor is None:
+            break
+    assert (seen, looks) == (12_300, 3)
+
+
+def test_more_than_fits_is_continued_without_loss(look: Any) -> None:
+    found = look("state:waiting send")
+    assert len(found.jobs) >= engine.MAX_FOUND
+    assert found.cursor is not None
+    assert found.searched == WINDOW_ROWS
+    assert not set(ids(found)) & set(ids(look("state:waiting send", found.cursor)))
+
+
+def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SECONDS", -1.0)
+    found = look("x")
+    assert (found.searched, found.cursor) == (0, "0.0.0")
+
+
+class Sieves(Shelves):
+    """Its waiting jobs can be sifted, 700 at once, as long as that is permitted."""
+
+    permitted = True
+    asked: list[str] = []  # noqa: RUF012
+
+    def sifts(self, state: State) -> bool:
+        return self.permitted and state is State.WAITING
+
+    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        if word == "refused":
+            self.permitted = False
+            return None
+        self.asked.append(word)
+        reached = min(self.sizes[state], offset + 700)
+        rows = tuple(self.row(ref, state, n) for n in range(offset, reached) if n % 1000 == 7)
+        return Sifted(rows=rows, reached=reached, more=reached < self.sizes[state])
+
+
+@pytest.fixture
+def sieve(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches a queue that can be sifted in part."""
+    backend = Sieves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(engine, "SECONDS", 60.0)
+    backend.asked = []
+
+    def run(text: str, cursor: str | None = None, waiting: int = 50_000, dead: int = 6000) -> Any:
+        backend.sizes = {State.WAITING: waiting, State.DEAD: dead}
+        queue = QueueStats(
+            source="main", backend="lists", key="mails", name="mails", counts=Counts(waiting=waiting, dead=dead)
+        )
+        return search(parse(text), [queue], lambda _: backend, cursor), backend
+
+    return run
+
+
+def test_a_list_that_can_be_sifted_is_searched_to_its_end(sieve: Any) -> None:
+    found, backend = sieve("user49007@example.com pay -nothing")
+    assert (ids(found), found.searched, found.total) == ([], 5000 + 50_000, 56_000)
+    found, backend = sieve("USER49007@example.com")
+    assert ids(found) == ["waiting-49007"]
+    assert (found.searched, found.cursor) == (5000 + 50_000, "1.0.0")
+    assert set(backend.asked) == {"USER49007@example.com", "user49007@example.com"}
+    found, backend = sieve("USER49007@example.com", found.cursor)
+    assert (ids(found), found.searched, found.cursor) == ([], 1000, None)
+
+
+def test_what_cannot_be_sifted_is_looked_at_in_windows(sieve: Any) -> None:
+    for text in ('"user7 x"', "us", "raw0123", "-user7@", "age:>1s"):
+        assert sieve(text)[1].asked == [], text
+    found, backend = sieve("refused")
+    assert (backend.asked, found.searched, found.cursor) == ([], 10_000, "1.0.0")
+
+
+def test_a_sift_stops_when_time_is_up_and_goes_on_there(sieve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(engine, "monotonic_s", lambda: float(next(clock)))
+    monkeypatch.setattr(engine, "SECONDS", 8.0)
+    seen, cursor, looks = [], None, 0
+    while looks == 0 or cursor is not None:
+        found, _ = sieve("id:iting-49007", cursor, dead=0)
+        seen, cursor, looks = seen + ids(found), found.cursor, looks + 1
+    assert (seen, looks > 2) == (["waiting-49007"], True)
+
+
+def test_an_id_beside_the_choice_of_a_queue_is_looked_up(look: Any) -> None:
+    assert (ids(look("queue:mails id:dead-5")), look("queue:mails id:dead-5").searched) == (["dead-5"], 0)
+    assert ids(look("library:rq id:dead-5")) == []
+    assert look("queue:mails dead-5").searched > 0
+
+
+@pytest.mark.parametrize("cursor", ["x", "1.2", "1.2.-3", "1.2.99999999999"])
+def test_a_cursor_that_is_none_is_refused(look: Any, cursor: str) -> None:
+    with pytest.raises(Unsupported):
+        look("x", cursor)

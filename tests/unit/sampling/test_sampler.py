@@ -1,0 +1,315 @@
+"""One pass over all sources: what goes wrong costs its own row, never the snapshot."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import redis
+
+from dashboard.backends.base import Budget, Discovery
+from dashboard.sampling.recent_history import History
+from dashboard.sampling.sampler import Sampler
+from dashboard.sources.source import Source, metered
+from tests.conftest import start_server
+from tests.unit.sampling.list_backend import Broken, Lists, watch_of
+
+
+def fill(client: redis.Redis, **lengths: int) -> None:
+    for name, length in lengths.items():
+        client.sadd("lists", name)
+        client.rpush(name, *range(length))
+
+
+def test_a_sample_tells_every_queue_sorted(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3, images=1)
+    snapshot = Sampler(watch_of(source), 2, "me").sample(epoch=9)
+    assert [(queue.name, queue.depth) for queue in snapshot.queues] == [("images", 1), ("mail", 3)]
+    assert (snapshot.sampler, snapshot.epoch, snapshot.sequence) == ("me", 9, 1)
+    (stats,) = snapshot.sources
+    assert stats.reachable
+    assert stats.discovered
+    assert stats.libraries == ("lists",)
+    assert stats.health.version is not None
+
+
+def test_a_sample_costs_one_round_trip_for_health_and_those_of_the_backend(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 1e9)  # the second sample looks for no queues
+    fill(redis_client, **{f"q{n}": 1 for n in range(50)})
+    sampler = Sampler(watch_of(source), 2, "me")
+    sampler.sample()
+    with metered() as meter:
+        snapshot = sampler.sample()
+    assert meter.round_trips == 3
+    assert snapshot.sources[0].round_trips == 3
+    assert snapshot.sources[0].commands == 2 + 50 + 50
+
+
+def test_a_sample_looks_for_no_cycles_and_leaves_that_to_later(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that fails; and a process that never looks for any is left so."""
+    fill(redis_client, mail=1)
+    sampler = Sampler(watch_of(source), 2, "me")
+    seen = []
+    health = source.health
+    monkeypatch.setattr(source, "health", lambda **options: seen.append(gc.isenabled()) or health(**options))
+    assert gc.isenabled()
+    sampler.sample()
+    assert gc.isenabled()
+    monkeypatch.setattr(sampler, "_clock", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sampler.sample()
+    assert gc.isenabled()
+    assert seen == [False, False]
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            sampler.sample()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_rates_come_with_the_second_look(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=1)
+    redis_client.set("done:mail", 1000)
+    sampler = Sampler(watch_of(source), 2, "me")
+    assert sampler.sample().queues[0].throughput_per_min == 0
+    redis_client.incrby("done:mail", 10)
+    assert sampler.sample().queues[0].throughput_per_min == pytest.approx(10 * 60 / 2)  # ten in two looks of a second
+
+
+def test_who_looks_again_at_once_makes_no_rate_of_it(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=1)
+    redis_client.set("done:mail", 1000)
+    sampler = Sampler(watch_of(source), 2, "me", least_rate_s=3.0)
+    for looks in range(1, 5):  # of a second each
+        known = sampler.sample().queues[0].throughput_per_min is not None
+        assert known == (looks >= 3)
+
+
+def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> None:
+    with start_server("redis-7") as server:
+        client = redis.Redis.from_url(server.url)
+        fill(client, mail=3)
+        client.close()
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source), 2, "me", clock=lambda: 1000.0)
+        assert sampler.sample().queues[0].depth == 3
+        server.stop(kill=True)
+        snapshot = sampler.sample()
+        assert not snapshot.sources[0].reachable
+        assert snapshot.sources[0].unreachable_since == 1000.0
+        assert [(queue.name, queue.depth, bool(queue.error)) for queue in snapshot.queues] == [("mail", None, True)]
+        server.start()
+        recovered = sampler.sample()
+        assert recovered.sources[0].reachable
+        assert recovered.sources[0].unreachable_since is None
+        assert recovered.queues[0].depth == 0  # this Redis keeps nothing over a restart
+        source.close()
+
+
+def test_an_outage_began_when_it_was_first_seen() -> None:
+    """And the next one has a beginning of its own."""
+    now_s = 1000.0
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source), 2, "me", clock=lambda: now_s)
+        began = []
+        for _ in range(2):
+            sampler.sample()
+            server.stop(kill=True)
+            for _ in range(2):
+                now_s += 10
+                began.append(sampler.sample().sources[0].unreachable_since)
+            server.start()
+        assert began == [1010.0, 1010.0, 1030.0, 1030.0]
+        source.close()
+
+
+def test_one_dead_source_does_not_blind_the_others(source: Source, redis_client: redis.Redis, kept_port: int) -> None:
+    fill(redis_client, mail=3)
+    dead = Source("dead", f"redis://127.0.0.1:{kept_port}/0")
+    snapshot = Sampler(watch_of(dead, source), 2, "me").sample()
+    assert [(entry.name, entry.reachable) for entry in snapshot.sources] == [("dead", False), ("main", True)]
+    assert [queue.depth for queue in snapshot.queues] == [3]
+
+
+def test_one_broken_library_does_not_blind_the_others(
+    source: Source, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(redis_client, mail=3)
+    snapshot = Sampler(watch_of(source, kinds=(Broken, Lists)), 2, "me").sample()
+    assert [queue.depth for queue in snapshot.queues] == [3]
+    assert snapshot.sources[0].problems == ("Broken: could not be read; the log has the details",)
+    assert "a bug" in caplog.text
+
+
+def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    redis_client.sadd("lists", "odd")
+    redis_client.set("odd", "not a list")
+    queues = {queue.name: queue for queue in Sampler(watch_of(source), 2, "me").sample().queues}
+    assert queues["mail"].depth == 3
+    assert queues["odd"].depth is None
+    assert "WRONGTYPE" in (queues["odd"].error or "")
+
+
+def test_queues_stay_while_their_directory_cannot_be_read(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 0.0)
+    fill(redis_client, mail=3)
+    sampler = Sampler(watch_of(source), 2, "me")
+    sampler.sample()
+    redis_client.rename("lists", "aside")
+    redis_client.set("lists", "x")
+    for _ in range(2):
+        snapshot = sampler.sample()
+        assert [(queue.name, queue.depth, queue.error) for queue in snapshot.queues] == [("mail", 3, None)]
+        assert ["WRONGTYPE" in problem for problem in snapshot.sources[0].problems] == [True]
+        assert not snapshot.sources[0].discovered
+    redis_client.rename("aside", "lists")
+    after = sampler.sample().sources[0]
+    assert (after.problems, after.discovered) == ((), True)
+
+
+def test_a_queue_that_is_gone_leaves_with_the_next_search(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 0.0)
+    fill(redis_client, mail=3, images=1)
+    sampler = Sampler(watch_of(source), 2, "me")
+    assert len(sampler.sample().queues) == 2
+    redis_client.srem("lists", "mail")
+    assert [queue.name for queue in sampler.sample().queues] == ["images"]
+
+
+def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    first = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
+    first.sample()
+    second = Sampler(watch_of(source), 2, "two", clock=lambda: 1016.0)
+    second.adopt(None, first.history)
+    second.sample()
+    assert second.history.totals.depth == (3, 3)
+
+
+class Slow(Lists):
+    """The first step of each search finds nothing."""
+
+    key_scans = 1
+
+    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        """All that there is, in the second step."""
+        if cursor is None:
+            budget.commands -= 1
+            return Discovery((), complete=False, cursor=1)
+        return super().discover(None, budget)
+
+
+def test_queues_that_another_sampler_found_are_there_at_once(source: Source, redis_client: redis.Redis) -> None:
+    """After a restart, and where a web process goes on for a leader that is late."""
+    fill(redis_client, mail=3, images=1)
+    former = Sampler(watch_of(source), 2, "one").sample()
+    redis_client.srem("lists", "images")
+    sampler = Sampler(watch_of(source, kinds=(Slow,)), 2, "two")
+
+    sampler.adopt(former, History())
+    first = sampler.sample()
+    sampler.adopt(former, History())  # the leader is gone; what it published last stays for minutes
+    second = sampler.sample()
+
+    assert [(queue.name, queue.depth) for queue in first.queues] == [("images", 1), ("mail", 3)]
+    assert not first.sources[0].discovered
+    assert [queue.name for queue in second.queues] == ["mail"]
+    assert second.sources[0].discovered
+
+
+def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    one = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
+    former = one.sample()
+    two = Sampler(watch_of(source, kinds=(Slow,)), 2, "two", clock=lambda: 1016.0)
+
+    two.adopt(former, one.history)
+    two.sample()
+
+    assert [queue.depth for queue in two.history.queues.values()] == [(3, 3)]
+
+
+def test_queues_of_others_are_not_taken_over(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    former = Sampler(watch_of(source), 2, "one").sample()
+    elsewhere = Source("elsewhere", source.address)
+    sampler = Sampler(watch_of(elsewhere, kinds=(Slow,)), 2, "two")
+    sampler.adopt(former, History())
+    assert sampler.sample().queues == ()
+    elsewhere.close()
+
+
+def test_how_far_the_first_search_has_come(source: Source, redis_client: redis.Redis) -> None:
+    redis_client.mset({f"key:{number}": "" for number in range(4000)})
+    sampler = Sampler(watch_of(source, kinds=(Slow,)), 2, "me")
+    assert sampler.sample().sources[0].search_progress == pytest.approx(0.25)  # one command is about 1000 keys
+    assert sampler.sample().sources[0].search_progress is None
+
+
+@pytest.mark.parametrize(
+    ("commands", "early_s", "due_s"),
+    [(1, 3.9, 4.1), (20, 3.9, 4.1), (21, 59.0, 61.0), (400, 59.0, 61.0)],
+)
+def test_a_key_space_that_costs_much_is_searched_once_a_minute(
+    source: Source, monkeypatch: pytest.MonkeyPatch, commands: int, early_s: float, due_s: float
+) -> None:
+    """By what the whole search costs; a small one begins anew after four seconds."""
+    now_s = 1000.0
+    monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: now_s)
+    searches: list[float] = []
+
+    class Large(Lists):
+        """Queues that are found at the price of so many commands."""
+
+        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+            searches.append(now_s)
+            budget.commands -= commands
+            return super().discover(cursor, budget)
+
+    sampler = Sampler(watch_of(source, kinds=(Large,)), 2, "me")
+    sampler.sample()
+    now_s = 1000.0 + early_s
+    sampler.sample()
+    assert searches == [1000.0]
+    now_s = 1000.0 + due_s
+    sampler.sample()
+    assert searches == [1000.0, 1000.0 + due_s]
+
+
+def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may cost 400 commands a sample, since nothing is shown before; each later one 20, bit by bit."""
+    now_s = 1000.0
+    monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: now_s)
+    allowed: list[int] = []
+
+    class Stepwise(Lists):
+        """Each search takes two steps, all that is allowed each time."""
+
+        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+            allowed.append(budget.commands)
+            budget.commands = 0
+            found = super().discover(cursor, budget)
+            return Discovery(found.found, complete=cursor is not None, cursor=None if cursor else 1)
+
+    sampler = Sampler(watch_of(source, kinds=(Stepwise,)), 2, "me")
+    snapshots = [sampler.sample(), sampler.sample()]
+    assert [snapshot.sources[0].discovered for snapshot in snapshots] == [False, True]
+    now_s += 61
+    sampler.sample()
+    sampler.sample()
+    now_s += 59  # two steps of 20 are more than one may cost: a minute again
+    sampler.sample()
+    assert allowed == [400, 400, 20, 20]

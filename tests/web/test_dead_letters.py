@@ -1,0 +1,352 @@
+"""Dead letters by error: pages, forms and API, with real RQ and BullMQ jobs that failed in odd ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from rq import Queue
+from rq.job import Job
+
+from dashboard import Identity, Role
+from dashboard.dead_letters import annotations
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import State
+from dashboard.sources.source import metered
+from dashboard.web.context import EXTENSION
+from tests.contract.bullmq_library import BullMQLibrary
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import HOSTILE, fail_rq
+from tests.waiting import wait_until
+from tests.web.conftest import MakeApp
+from tests.web.test_pages import markup
+
+SAME = {"Sec-Fetch-Site": "same-origin"}
+GROUP_FIELDS = {
+    *("fingerprint", "error_class", "message", "count", "first_seen", "last_seen", "queues", "sample_ids"),
+    *("trend", "marks", "owner", "note"),
+}
+
+
+@pytest.fixture
+def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
+    """A browser on this machine, on an empty Redis that is looked at twice a second."""
+    return make_app(sample_interval_s=0.5).test_client()
+
+
+def groups(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/api/v1/dead", query_string=query).get_json()["groups"]
+    return found
+
+
+def say(client: FlaskClient, fingerprint: str, word: str, **form: str) -> Any:
+    return client.post(f"/dead/{fingerprint}/{word}", data=form, headers=SAME)
+
+
+def group_when(client: FlaskClient, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first group for which `condition` holds, once there is one."""
+    return dict(wait_until(lambda: next(filter(condition, groups(client)), None), what="the group"))
+
+
+def test_without_dead_letters_the_page_says_so(client: FlaskClient) -> None:
+    text = client.get("/dead").text
+    assert "No dead letters" in text
+    assert '<table class="grid' not in text
+    answer = client.get("/api/v1/dead?group_by=error").get_json()
+    assert (answer["groups"], answer["scanned"], answer["total"], answer["truncated"]) == ([], 0, 0, False)
+
+
+def test_groups_are_listed_worst_first_with_their_window(client: FlaskClient, dead: list[str]) -> None:
+    text = client.get("/dead").text
+    assert text.count("ConnectionError</a>") == 2
+    assert "cannot send order &lt;n&gt; to &lt;email&gt;: timed out after &lt;n&gt; s" in text
+    assert text.index("failing_jobs.py:mail") < text.index("failing_jobs.py:_charge")
+    assert "All 7 dead letters were read" in text
+    link = re.search(r'<a href="/dead"[^>]*>', text)
+    assert link is not None
+    assert 'aria-current="page"' in link[0]
+
+
+def test_the_api_tells_groups_as_documented(client: FlaskClient, dead: list[str]) -> None:
+    answer = client.get("/api/v1/dead?group_by=error").get_json()
+    first, second = answer["groups"]
+    assert set(first) >= GROUP_FIELDS
+    assert (first["count"], second["count"], answer["scanned"], answer["total"]) == (5, 2, 7, 7)
+    assert first["error_class"] == "ConnectionError"
+    assert first["queues"] == ["mail"]
+    assert set(first["sample_ids"]) <= set(dead)
+    assert len(first["sample_ids"]) == 3
+    assert sum(first["trend"]["counts"]) == 5
+    assert first["first_seen"] <= first["last_seen"]
+    assert first["marks"] == ["new"]
+    one = client.get(f"/api/v1/dead/{first['fingerprint']}").get_json()
+    assert {job["id"] for job in one["jobs"]} == set(dead)
+    assert client.get("/api/v1/dead?group_by=queue").status_code == 422
+    assert client.get("/api/v1/dead/0123456789abcdef").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({"queue": "mail"}, 1),
+        ({"q": "_charge"}, 1),
+        ({"q": "CANNOT send"}, 2),
+        ({"backend": "rq", "source": "main"}, 2),
+        ({"backend": "bullmq"}, 0),
+        ({"q": "nowhere"}, 0),
+    ],
+)
+def test_groups_are_narrowed(client: FlaskClient, dead: list[str], query: dict[str, str], count: int) -> None:
+    assert len(groups(client, **query)) == count
+    page = {("library" if name == "backend" else name): value for name, value in query.items()}
+    text = client.get("/dead", query_string=page).text
+    assert text.count("ConnectionError</a>") == count
+    assert ("No group matches" in text) == (count == 0)
+
+
+def test_any_order_and_page_is_answered(client: FlaskClient, dead: list[str]) -> None:
+    for sort in ("worst", "jobs", "recent", "last", "first", "error", "nonsense"):
+        for page in ("1", "9", "-1", "x", "9" * 30):
+            response = client.get("/dead", query_string={"sort": sort, "page": page, "show": sort})
+            assert response.status_code == 200
+            assert response.text.count("ConnectionError</a>") == 2
+
+
+def test_a_group_shows_its_jobs_message_and_stack(client: FlaskClient, dead: list[str]) -> None:
+    found = groups(client)[0]
+    text = client.get(f"/dead/{found['fingerprint']}").text
+    for job_id in dead:
+        assert f"/queues/main/rq/mail/jobs/{job_id}" in text
+    assert "cannot send order 4 to user4@example.com" in text
+    assert "failing_jobs.py&#34;, line" in text
+    assert "Traceback" in text
+
+
+def test_viewers_that_poll_share_one_reading_and_its_samples(
+    make_app: MakeApp, dead: list[str], once_told: None
+) -> None:
+    client = make_app(sample_interval_s=60).test_client()
+    fingerprint = groups(client)[0]["fingerprint"]
+    client.application.extensions[EXTENSION].triage._next_look = float("inf")
+    for path in ("/dead/_groups", f"/dead/{fingerprint}/_group"):
+        first = client.get(path, headers={"HX-Request": "true"})
+        assert first.status_code == 200
+        assert "shared by all viewers" in first.headers["Queuedeck-Price"]
+        client.application.extensions[EXTENSION].reading()
+        client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
+        with metered() as meter:
+            again = client.get(path, headers={"HX-Request": "true", "HX-PTag": first.headers["HX-PTag"]})
+        assert meter.commands == 0
+        assert again.status_code == 304
+
+
+def test_what_is_no_group_is_told_in_words(client: FlaskClient, dead: list[str]) -> None:
+    for path in ("/dead/x", "/dead/0123456789abcdef", "/dead/%3Cscript%3E", "/dead/0123456789ABCDEF", "/dead/a%2Fb"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert "error group" in response.text
+        assert "<script>" not in response.text
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "{{ 7 * 7 }}", "\x1b[31m", "a\n" * 3000])
+def test_hostile_errors_are_text_on_every_page(
+    client: FlaskClient, server: EmbeddedRedis, dead: list[str], text: str
+) -> None:
+    fail_rq(server, "odd <b>", (failing_jobs.say, "plain"))
+    plain = groups(client)[0]["fingerprint"]
+    known = {path: markup(client.get(path).text) for path in ("/dead", f"/dead/{plain}")}
+    fail_rq(server, "odd <b>", (failing_jobs.say, text))
+    found = group_when(client, lambda each: "OddError" in str(each["error_class"]) and each["message"] != "plain")
+    for path, other in (("/dead", "/dead"), (f"/dead/{found['fingerprint']}", f"/dead/{plain}")):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "OddError" in answer.text
+        assert len(answer.data) < 120_000
+        assert markup(answer.text) <= known[other]
+        assert "<b>" not in re.sub(r"<td[^>]*><b>", "", answer.text)  # the name of the queue
+
+
+def test_failed_jobs_of_bullmq_stand_beside_those_of_rq(
+    client: FlaskClient, server: EmbeddedRedis, dead: list[str]
+) -> None:
+    BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=6)
+    first = groups(client)[0]
+    assert (first["count"], first["error_class"], first["queues"]) == (6, "TypeError", ["mails"])
+    assert first["places"][0]["backend"] == "bullmq"
+    assert "drive.mjs" in client.get(f"/dead/{first['fingerprint']}").text
+
+
+def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis, dead: list[str]) -> None:
+    redis_client.delete(f"rq:job:{dead[0]}")
+    redis_client.set(f"rq:job:{dead[0]}", "x")
+    client.get("/")
+    # What the snapshot counts cannot be read by the time it is looked at.
+    client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
+    redis_client.delete("rq:failed:cash")
+    redis_client.set("rq:failed:cash", "x")
+    answer = client.get("/api/v1/dead").get_json()
+    assert sorted(group["count"] for group in answer["groups"]) == [1, 4]
+    assert [problem["queue"] for problem in answer["problems"]] == ["cash"]
+    assert "left out" in client.get("/dead").text
+    # Nor does anybody know how many there are, once that was sampled.
+    client.application.extensions[EXTENSION]._here().reader._next_look = 0.0
+    wait_until(lambda: client.get("/api/v1/queues/main/rq/cash").get_json()["error"], what="a sample of it")
+    answer = client.get("/api/v1/dead").get_json()
+    assert [(problem["queue"], "another type" in problem["message"]) for problem in answer["problems"]] == [
+        ("cash", True)
+    ]
+    assert "left out" in client.get("/dead").text
+
+
+def test_people_acknowledge_ignore_resolve_and_note(client: FlaskClient, dead: list[str]) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+
+    def now() -> dict[str, Any]:
+        return next(group for group in groups(client) if group["fingerprint"] == fingerprint)
+
+    response = say(client, fingerprint, "acknowledge")
+    assert response.status_code == 303
+    assert response.headers["Location"] == f"/dead/{fingerprint}?said=acknowledge"
+    assert "Acknowledged. The mark goes" in client.get(response.headers["Location"]).text
+    assert (now()["marks"], now()["acknowledged_by"]) == (["acknowledged"], "local")
+    text = client.get("/dead").text
+    assert text.index("failing_jobs.py:_charge") < text.index("failing_jobs.py:mail")  # what somebody saw stands below
+    say(client, fingerprint, "note", owner="Anna <b>", note="back at noon\r\nask <i>Ben</i>")
+    assert (now()["owner"], now()["note"]) == ("Anna <b>", "back at noon\nask <i>Ben</i>")
+    text = client.get(f"/dead/{fingerprint}").text
+    assert "Anna &lt;b&gt;" in text
+    assert "ask &lt;i&gt;Ben" in text
+    say(client, fingerprint, "ignore", more="2")
+    assert now()["ignored_above"] == 7
+    assert "failing_jobs.py:mail" not in client.get("/dead").text
+    assert "failing_jobs.py:mail" in client.get("/dead?show=quiet").text
+    say(client, fingerprint, "ignore", hours="8")
+    assert now()["ignored_until"] is not None
+    say(client, fingerprint, "notice")
+    assert now()["marks"] == ["acknowledged"]
+    say(client, fingerprint, "resolve")
+    assert "resolved" in now()["marks"]
+    say(client, fingerprint, "reopen")
+    say(client, fingerprint, "unacknowledge")
+    assert now()["marks"] == ["new"]
+    audit = client.get("/api/v1/audit").get_json()["events"]
+    assert [event["action"] for event in audit][-1] == "acknowledge error group"
+    assert {tuple(event["ids"]) for event in audit} == {(fingerprint,)}
+
+
+REFUSED: list[tuple[str, dict[str, str], int]] = [
+    ("ignore", {}, 422),
+    ("ignore", {"hours": "-1"}, 422),
+    ("ignore", {"hours": "1e9"}, 422),
+    ("ignore", {"more": "0"}, 422),
+    ("ignore", {"more": "٣"}, 422),
+    ("note", {"note": "x" * 1001}, 422),
+    ("dance", {}, 404),
+]
+
+
+def test_what_makes_no_sense_is_refused(client: FlaskClient, dead: list[str]) -> None:
+    found = groups(client)[0]
+    for word, form, status in REFUSED:
+        assert say(client, found["fingerprint"], word, **form).status_code == status, (word, form)
+    assert groups(client)[0]["marks"] == ["new"]
+
+
+def test_nothing_is_said_of_a_group_that_is_not_there(client: FlaskClient, redis_client: redis.Redis) -> None:
+    assert say(client, "0" * 16, "acknowledge").status_code == 404
+    assert redis_client.exists(annotations.GROUPS) == 0
+
+
+def test_a_group_comes_back_when_its_jobs_were_retried_in_vain(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]
+) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    say(client, fingerprint, "acknowledge")
+    redis_client.zrem("rq:failed:mail", *dead[1:])
+    Job.fetch(dead[0], connection=redis_client).requeue()
+    fail_rq(server, "mail")
+    found = group_when(client, lambda each: each["fingerprint"] == fingerprint and each["count"] == 1)
+    assert found["marks"] == ["came back"]
+
+
+def test_a_group_without_jobs_keeps_what_people_said(
+    client: FlaskClient, redis_client: redis.Redis, dead: list[str]
+) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    say(client, fingerprint, "note", note="the mail server moves")
+    redis_client.delete("rq:failed:mail")
+    wait_until(lambda: all(each["fingerprint"] != fingerprint for each in groups(client)), what="the group leaving")
+    text = client.get(f"/dead/{fingerprint}").text
+    assert "No job of this error is left" in text
+    assert "the mail server moves" in text
+
+
+def test_a_viewer_looks_and_changes_nothing(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    client = make_app(identify=lambda _: Identity(name="vera", role=Role.VIEWER)).test_client()
+    fingerprint = groups(client)[0]["fingerprint"]
+    text = client.get(f"/dead/{fingerprint}").text
+    assert "ConnectionError" in text
+    assert 'method="post"' not in text
+    assert say(client, fingerprint, "acknowledge").status_code == 403
+    assert groups(client)[0]["marks"] == ["new"]
+
+
+def test_another_site_changes_nothing(client: FlaskClient, dead: list[str]) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    response = client.post(f"/dead/{fingerprint}/acknowledge", headers={"Sec-Fetch-Site": "cross-site"})
+    assert response.status_code == 403
+    assert groups(client)[0]["marks"] == ["new"]
+
+
+def test_in_read_only_mode_nothing_can_be_said(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    client = make_app(read_only=True).test_client()
+    fingerprint = groups(client)[0]["fingerprint"]
+    assert 'method="post"' not in client.get(f"/dead/{fingerprint}").text
+    assert say(client, fingerprint, "acknowledge").status_code in (404, 405)
+
+
+def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    rights = ("-@all", "+@read", "-@dangerous", "+@connection", "+info", "+role", "+time", "+eval_ro")
+    redis_client.acl_setuser("looker", enabled=True, nopass=True, keys=["*"], commands=list(rights))
+    try:
+        client = make_app(redis_url=server.url.replace("redis://", "redis://looker:x@")).test_client()
+        answer = client.get("/api/v1/dead").get_json()
+        assert [group["count"] for group in answer["groups"]] == [1]
+        assert answer["groups"][0]["marks"] == []
+        assert "may not write" in answer["marks_unknown"]
+        assert "Marks are unknown" in client.get("/dead").text
+    finally:
+        redis_client.acl_deluser("looker")
+
+
+def test_what_waits_in_a_dead_letter_queue_stands_there_too(client: FlaskClient, redis_client: redis.Redis) -> None:
+    for n in range(3):
+        Queue("mail-dlq", connection=redis_client).enqueue("shop.send", n)
+    (found,) = groups(client)
+    assert (found["count"], found["places"][0]["state"]) == (3, "waiting")
+    assert "dead-letter queue</span>" in client.get("/dead").text
+
+
+def test_the_members_of_a_group_for_bulk_work(client: FlaskClient, dead: list[str]) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    found = list(client.application.extensions[EXTENSION].members_of(fingerprint, (), 100))
+    assert sorted(pick.id for _, pick in found) == sorted(dead)
+    assert {(place.ref.name, place.state) for place, _ in found} == {("mail", State.DEAD)}
+    assert all(pick.stamp for _, pick in found)
+    preview = client.post(
+        "/api/v1/bulk", json={"action": "retry", "fingerprint": fingerprint, "preview": True}, headers=SAME
+    ).get_json()
+    assert (preview["matched"], preview["exact"]) == (5, True)
