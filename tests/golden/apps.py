@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask
 
 from dashboard import create_app
+from tests.web.conftest import COMPILED
 
 ROLES = ("viewer", "operator", "admin")
 TOKENS = {role: f"the-token-of-the-{role}" for role in ROLES}
@@ -32,6 +33,7 @@ def headers(role: str | None) -> dict[str, str]:
 def running_app(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """An app with users and tokens on the Redis at `url`; it has no thread and no connection at the end."""
     app = create_app(redis_url=url, spool_dir=str(folder / "spool"), **{**CLOSED, **settings})
+    app.jinja_env.bytecode_cache = COMPILED
     try:
         yield app
     finally:

@@ -1,8 +1,8 @@
 """The shape of JSON values: keys and types, without the values.
 
 A scalar is the name of its type, several are joined by `|`. A list is a list of the shape of its items. An object has
-its keys; those that some of the objects lack end in `?`. A map, whose keys are data, has the one key `*`. What holds the
-user's own data is `any`.
+its keys; those that some of the objects lack end in `?`. A map, whose keys are data, has the one key `*`. What holds
+the user's own data is `any`.
 """
 
 from __future__ import annotations
