@@ -1,8 +1,8 @@
 """The shape of JSON values: keys and types, without the values.
 
-A scalar is the name of its type, several are joined by `|`. A list is a list of the shape of its items. An object has
-its keys; those that some of the objects lack end in `?`. A map, whose keys are data, has the one key `*`. What holds
-the user's own data is `any`.
+A scalar is the name of its type, several are joined by `|`; of a text that is one of a few words, the words in quotes.
+A list is a list of the shape of its items. An object has its keys; those that some of the objects lack end in `?`. A
+map, whose keys are data, has the one key `*`. What holds the user's own data is `any`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+
+@dataclass(frozen=True)
+class Names:
+    """What is known of keys by their names: those of maps, of the user's own data, and of words."""
+
+    maps: Collection[str] = ()
+    free: Collection[str] = ()
+    words: Collection[str] = ()
+
+    def shape(self, key: str) -> Shape:
+        """Of what stands under a key, before any was seen."""
+        return Shape(is_any=key in self.free, is_map=key in self.maps, are_words=key in self.words)
+
+
+NO_NAMES = Names()
 _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 
@@ -19,25 +34,28 @@ class Shape:
     """What was seen in one place so far."""
 
     scalars: set[str] = field(default_factory=set)
+    are_words: bool = False
     items: Shape | None = None
     objects: int = 0
     keys: dict[str, tuple[int, Shape]] = field(default_factory=dict)
     is_any: bool = False
     is_map: bool = False
 
-    def add(self, value: Any, maps: Collection[str] = (), free: Collection[str] = ()) -> None:
-        """See one more value. `maps` and `free` = names of keys that hold a map, or the user's own data."""
+    def add(self, value: Any, names: Names) -> None:
+        """See one more value."""
         if isinstance(value, dict):
             self.objects += 1
             for key, each in value.items():
                 name = "*" if self.is_map else key
-                count, shape = self.keys.get(name, (0, Shape(is_any=key in free, is_map=key in maps)))
-                shape.add(each, maps, free)
+                count, shape = self.keys.get(name) or (0, names.shape(key))
+                shape.add(each, names)
                 self.keys[name] = (count + 1, shape)
         elif isinstance(value, list):
-            self.items = self.items or Shape()
+            self.items = self.items or Shape(are_words=self.are_words)
             for each in value:
-                self.items.add(each, maps, free)
+                self.items.add(each, names)
+        elif self.are_words and isinstance(value, str):
+            self.scalars.add(f"'{value}'")
         else:
             self.scalars.add(_NAMES[type(value)])
 
@@ -64,9 +82,9 @@ class Shape:
         return not (self.scalars or self.items or self.objects)
 
 
-def shape_of(values: Iterable[Any], maps: Collection[str] = (), free: Collection[str] = ()) -> Any:
+def shape_of(values: Iterable[Any], names: Names = NO_NAMES) -> Any:
     """The shape of all `values` together."""
     shape = Shape()
     for value in values:
-        shape.add(value, maps, free)
+        shape.add(value, names)
     return shape.told()

@@ -14,6 +14,7 @@ import redis
 from rq import Queue
 
 from dashboard.cli import main
+from tests.golden.apps import SHIPPED_OFF
 from tests.golden.files import same_as_committed
 from tests.golden.shapes import shape_of
 from tests.processes import ROOT
@@ -107,7 +108,7 @@ def test_statuses(
     answers = [json.loads(capsys.readouterr().out)]
     for severity in ("warning", "critical", "none"):
         rules = [{"id": "deep", "metric": "queue.depth", severity: 0}] if severity != "none" else []
-        monkeypatch.setenv("QUEUEDECK_RULES", json.dumps([*_nothing_else(), *rules]))
+        monkeypatch.setenv("QUEUEDECK_RULES", json.dumps([*SHIPPED_OFF, *rules]))
         found[f"check, {severity}"] = _status("check", "--redis", url)
         assert capsys.readouterr().out.startswith("QUEUEDECK ")
         assert _status("check", "--json", "--redis", url) == found[f"check, {severity}"]
@@ -115,11 +116,3 @@ def test_statuses(
     found["check, Redis down and no rule about it"] = _status("check", "--redis", NOBODY)
     same_as_committed("statuses", found)
     same_as_committed("check", shape_of(answers))
-
-
-def _nothing_else() -> list[dict[str, Any]]:
-    """The rules that ship, switched off: whether a bare server is in danger is not what this is about."""
-    return [
-        {"id": name, "enabled": False}
-        for name in json.loads((Path(__file__).parent / "rules.json").read_text())["shipped"]
-    ]

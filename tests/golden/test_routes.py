@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.golden.apps import ROLES, headers, running_app
+from tests.golden.apps import PLACE, ROLES, address, headers, running_app
 from tests.golden.files import same_as_committed
 
-_PLACE = re.compile(r"<(?:([a-z]+)(?:\(([^<>]*)\))?:)?(\w+)>")
 # Texts may be reworded, and a version rises.
 _TEXTS = ("description", "summary")
 
@@ -25,20 +23,9 @@ def _methods(app: Flask) -> dict[str, set[str]]:
     return found
 
 
-def _address(rule: str) -> str:
-    """The rule without the names of its converters, as `/queues/{source}`; those of words name their words."""
-
-    def place(found: re.Match[str]) -> str:
-        kind, words, name = found.groups()
-        path = "…" if kind == "path" else ""
-        return f"{{{name}{path}{': ' + words if words else ''}}}"
-
-    return _PLACE.sub(place, rule)
-
-
 def _may(client: FlaskClient, rule: str, method: str) -> str:
     """Who needs to be there at least for the method to be tried on things that do not exist."""
-    path = _PLACE.sub(lambda found: (found[2] or "nothing").partition(",")[0].strip(), rule)
+    path = PLACE.sub(lambda found: (found[2] or "nothing").partition(",")[0].strip(), rule)
     # A sign-in is refused by the form itself, unless it cannot be read.
     form = {"nothing": "1"} if (path, method) == ("/login", "POST") else None
     for role in (None, *ROLES):
@@ -66,14 +53,14 @@ def test_routes(bare_app: Flask, tmp_path: Path) -> None:
         read_only = _methods(app)
     found: dict[str, Any] = {}
     for rule, methods in _methods(bare_app).items():
-        plain = _PLACE.sub(r"{\3}", rule)
+        plain = PLACE.sub(r"{\3}", rule)
         for method in methods:
             facts: dict[str, Any] = {"role": _may(client, rule, method)}
             if method not in read_only.get(rule, ()):
                 facts["not in read-only mode"] = True
             if operation := operations.get((plain, method)):
                 facts["operationId"] = operation
-            found[f"{_address(rule)} {method}"] = facts
+            found[f"{address(rule)} {method}"] = facts
     assert {facts["role"] for facts in found.values()} == {"anybody", *ROLES}
     same_as_committed("routes", found)
 
