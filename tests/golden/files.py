@@ -1,0 +1,41 @@
+"""The committed files, and the comparison with what was found."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent
+# Set: what is found is written instead of compared. (What begins with QUEUEDECK_ would be taken for a setting.)
+WRITE = "WRITE_GOLDEN"
+ON_PURPOSE = "python -m tests.golden.write"
+SHOWN_LINES = 200
+
+
+def same_as_committed(name: str, found: Any) -> None:
+    """Fail with a diff where `found` is not what `<name>.json` says; write the file where that is asked for."""
+    path = FOLDER / f"{name}.json"
+    text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if os.environ.get(WRITE):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return
+    committed = path.read_text() if path.exists() else ""
+    if text == committed:
+        return
+    lines = list(
+        difflib.unified_diff(
+            committed.splitlines(), text.splitlines(), f"{name}.json, as promised", "as it is now", lineterm="", n=6
+        )
+    )
+    more = f"\n… and {len(lines) - SHOWN_LINES} more lines" if len(lines) > SHOWN_LINES else ""
+    pytest.fail(
+        "\n".join(lines[:SHOWN_LINES]) + f"{more}\n\nScripts of users depend on it. If the change is meant, run\n"
+        f"    {ON_PURPOSE}\nand commit the file with a line in CHANGELOG.md.",
+        pytrace=False,
+    )

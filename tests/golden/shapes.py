@@ -1,0 +1,90 @@
+"""The shape of JSON values: keys and types, without the values.
+
+A scalar is the name of its type, several are joined by `|`; of a text that is one of a few words, the words in quotes.
+A list is a list of the shape of its items. An object has its keys; those that some of the objects lack end in `?`. A
+map, whose keys are data, has the one key `*`. What holds the user's own data is `any`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Names:
+    """What is known of keys by their names: those of maps, of the user's own data, and of words."""
+
+    maps: Collection[str] = ()
+    free: Collection[str] = ()
+    words: Collection[str] = ()
+
+    def shape(self, key: str) -> Shape:
+        """Of what stands under a key, before any was seen."""
+        return Shape(is_any=key in self.free, is_map=key in self.maps, are_words=key in self.words)
+
+
+NO_NAMES = Names()
+_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+
+
+@dataclass
+class Shape:
+    """What was seen in one place so far."""
+
+    scalars: set[str] = field(default_factory=set)
+    are_words: bool = False
+    items: Shape | None = None
+    objects: int = 0
+    keys: dict[str, tuple[int, Shape]] = field(default_factory=dict)
+    is_any: bool = False
+    is_map: bool = False
+
+    def add(self, value: Any, names: Names) -> None:
+        """See one more value."""
+        if isinstance(value, dict):
+            self.objects += 1
+            for key, each in value.items():
+                name = "*" if self.is_map else key
+                count, shape = self.keys.get(name) or (0, names.shape(key))
+                shape.add(each, names)
+                self.keys[name] = (count + 1, shape)
+        elif isinstance(value, list):
+            self.items = self.items or Shape(are_words=self.are_words)
+            for each in value:
+                self.items.add(each, names)
+        elif self.are_words and isinstance(value, str):
+            self.scalars.add(f"'{value}'")
+        else:
+            self.scalars.add(_NAMES[type(value)])
+
+    def told(self) -> Any:
+        """The shape as JSON."""
+        if self.is_any:
+            return "any"
+        names = self.scalars - ({"integer"} if "number" in self.scalars else set())
+        parts: list[Any] = ["|".join(sorted(names))] if names else []
+        if self.items is not None:
+            parts.append([] if self.items.is_empty else [self.items.told()])
+        if self.objects:
+            parts.append(
+                {
+                    key if self.is_map or count == self.objects else f"{key}?": shape.told()
+                    for key, (count, shape) in self.keys.items()
+                }
+            )
+        return parts[0] if len(parts) == 1 else {"one of": parts}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was seen here."""
+        return not (self.scalars or self.items or self.objects)
+
+
+def shape_of(values: Iterable[Any], names: Names = NO_NAMES) -> Any:
+    """The shape of all `values` together."""
+    shape = Shape()
+    for value in values:
+        shape.add(value, names)
+    return shape.told()

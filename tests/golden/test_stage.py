@@ -1,0 +1,98 @@
+"""What the API, /metrics and the channels say of jobs of the real libraries. One stage for the whole file."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.alerts.channels.sinks import HttpSink, status
+from tests.alerts.channels.smtp import SmtpSink
+from tests.conftest import start_server
+from tests.golden.apps import SHIPPED_OFF, running_app
+from tests.golden.files import same_as_committed
+from tests.golden.shapes import Names, shape_of
+from tests.golden.stage import RULES, Stage, channels, lose, play
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # of Apprise
+
+NAMES = Names(
+    maps=("native_counts", "facts", "outcomes"),
+    free=("payload", "options", "meta", "result", "progress", "priority"),
+    words=(
+        "state",
+        "kind",
+        "outcome",
+        "severity",
+        "backend",
+        "flow_quality",
+        "role",
+        "action",
+        "code",
+        "origin",
+        "unit",
+    ),
+)
+MESSAGE = Names(free=("spark",), words=("type", "kind", "severity", "event_action", "style"))
+_SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)\{(?P<labels>.*)\} ")
+_LABEL = re.compile(r'(\w+)="')
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """All that was answered and sent."""
+    with ExitStack() as stack:
+        server = start_server("redis-7")
+        stack.callback(server.close)
+        http, smtp = HttpSink(), SmtpSink()
+        stack.callback(http.close)
+        stack.callback(smtp.close)
+        http.answers = [status(200, b'{"ok": true}')]
+        settings: dict[str, Any] = {
+            "rules": [*SHIPPED_OFF, *RULES],
+            "channels": channels(http, smtp),
+            "sample_interval_s": 0.5,
+            "allow_private_webhooks": True,
+            "public_url": "https://queues.example.com",
+        }
+        app = stack.enter_context(running_app(server.url, tmp_path_factory.mktemp("stage"), **settings))
+        stage = Stage(app, server.url, http, smtp)
+        stack.callback(stage.redis.close)
+        play(stage)
+        server.close()
+        lose(stage)
+    return stage
+
+
+def test_answers(stage: Stage) -> None:
+    """Each answer of the API by route, method and status; one file for each first part of the path."""
+    files: dict[str, dict[str, Any]] = defaultdict(dict)
+    for where, by_status in stage.answers.items():
+        part = where.removeprefix("/api/v1/").partition(" ")[0].partition("/")[0].strip("()")
+        files[part][where] = {code: shape_of(answers, NAMES) for code, answers in by_status.items()}
+    for part, found in files.items():
+        same_as_committed(f"shapes/{part}", found)
+
+
+def test_metrics(stage: Stage) -> None:
+    found: dict[str, dict[str, Any]] = {}
+    for line in stage.metrics.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            found[name] = {"type": kind, "labels": []}
+        elif sample := _SAMPLE.match(line):
+            labels = found[sample["name"]]["labels"]
+            labels += [label for label in _LABEL.findall(sample["labels"]) if label not in labels]
+    same_as_committed("metrics", found)
+
+
+def test_messages(stage: Stage) -> None:
+    """What each channel is sent, by the kind of the message."""
+    found = {
+        channel: {kind: shape_of(sent, MESSAGE) for kind, sent in kinds.items()}
+        for channel, kinds in stage.messages.items()
+    }
+    same_as_committed("alerts", found)
