@@ -15,7 +15,7 @@ import redis
 from flask import Flask
 from rq import Queue
 
-from tests.alerts.channels.sinks import HttpSink
+from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary

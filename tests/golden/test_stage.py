@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.alerts.channels.sinks import HttpSink, status
+from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
 from tests.golden.apps import SHIPPED_OFF, running_app
