@@ -3,6 +3,9 @@
 A scalar is the name of its type, several are joined by `|`; of a text that is one of a few words, the words in quotes.
 A list is a list of the shape of its items. An object has its keys; those that some of the objects lack end in `?`. A
 map, whose keys are data, has the one key `*`. What holds the user's own data is `any`.
+
+A shape fits a promised one if nothing in it goes beyond that: whether a rate was still unknown when it was asked for, or
+bulk work was running already, is a matter of the moment.
 """
 
 from __future__ import annotations
@@ -59,18 +62,18 @@ class Shape:
         else:
             self.scalars.add(_NAMES[type(value)])
 
-    def told(self) -> Any:
+    def as_json(self) -> Any:
         """The shape as JSON."""
         if self.is_any:
             return "any"
         names = self.scalars - ({"integer"} if "number" in self.scalars else set())
         parts: list[Any] = ["|".join(sorted(names))] if names else []
         if self.items is not None:
-            parts.append([] if self.items.is_empty else [self.items.told()])
+            parts.append([] if self.items.is_empty else [self.items.as_json()])
         if self.objects:
             parts.append(
                 {
-                    key if self.is_map or count == self.objects else f"{key}?": shape.told()
+                    key if self.is_map or count == self.objects else f"{key}?": shape.as_json()
                     for key, (count, shape) in self.keys.items()
                 }
             )
@@ -87,4 +90,28 @@ def shape_of(values: Iterable[Any], names: Names = NO_NAMES) -> Any:
     shape = Shape()
     for value in values:
         shape.add(value, names)
-    return shape.told()
+    return shape.as_json()
+
+
+def fits(found: Any, promised: Any) -> bool:
+    """Whether all that was seen is promised; a key that is always there stays so."""
+    if found == promised or promised == "any":
+        return True
+    if isinstance(promised, dict) and set(promised) == {"one of"}:
+        parts = found["one of"] if isinstance(found, dict) and set(found) == {"one of"} else [found]
+        return all(any(fits(part, one) for one in promised["one of"]) for part in parts)
+    if isinstance(found, str) and isinstance(promised, str):
+        return set(found.split("|")) <= set(promised.split("|"))
+    if isinstance(found, list) and isinstance(promised, list):
+        return all(any(fits(item, one) for one in promised) for item in found)
+    return isinstance(found, dict) and isinstance(promised, dict) and _keys_fit(found, promised)
+
+
+def _keys_fit(found: dict[str, Any], promised: dict[str, Any]) -> bool:
+    seen = {key.removesuffix("?") for key in found}
+    if any(not key.endswith("?") and key not in found for key in promised if key != "*"):
+        return False
+    known = {key.removesuffix("?") for key in promised}
+    return seen <= known and all(
+        fits(each, promised.get(key, promised.get(f"{key.removesuffix('?')}?"))) for key, each in found.items()
+    )

@@ -14,7 +14,7 @@ from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
 from tests.golden.apps import SHIPPED_OFF, running_app
 from tests.golden.files import same_as_committed
-from tests.golden.shapes import Names, shape_of
+from tests.golden.shapes import Names, fits, shape_of
 from tests.golden.stage import RULES, Stage, channels, lose, play
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # of Apprise
@@ -74,7 +74,7 @@ def test_answers(stage: Stage) -> None:
         part = where.removeprefix("/api/v1/").partition(" ")[0].partition("/")[0].strip("()")
         files[part][where] = {code: shape_of(answers, NAMES) for code, answers in by_status.items()}
     for part, found in files.items():
-        same_as_committed(f"shapes/{part}", found)
+        same_as_committed(f"shapes/{part}", found, fits)
 
 
 def test_metrics(stage: Stage) -> None:
@@ -96,3 +96,25 @@ def test_messages(stage: Stage) -> None:
         for channel, kinds in stage.messages.items()
     }
     same_as_committed("alerts", found)
+
+
+@pytest.mark.parametrize(
+    ("found", "promised", "fit"),
+    [
+        ({"a": "null"}, {"a": "integer|null"}, True),
+        ({"a": "string"}, {"a": "integer|null"}, False),
+        ({"a": []}, {"a": [{"b": "integer"}]}, True),
+        ({"a": [{"c": "integer"}]}, {"a": [{"b": "integer"}]}, False),
+        ({}, {"a": "integer"}, False),
+        ({}, {"a?": "integer"}, True),
+        ({"a": "integer"}, {"a?": "integer"}, True),
+        ({"a?": "integer"}, {"a": "integer"}, False),
+        ({"a": "integer", "b": "integer"}, {"a": "integer"}, False),
+        ({"a": {"*": "integer"}}, {"a": {"*": "integer"}}, True),
+        ({"a": {}}, {"a": {"*": "integer"}}, True),
+        ({"a": {"b": "null"}}, {"a": {"one of": ["null", {"b": "integer|null"}]}}, True),
+        ({"a": "string"}, {"a": {"one of": ["null", {"b": "integer"}]}}, False),
+    ],
+)
+def test_what_goes_beyond_a_promise_does_not_fit(found: Any, promised: Any, fit: bool) -> None:
+    assert fits(found, promised) is fit
