@@ -4,8 +4,8 @@ A scalar is the name of its type, several are joined by `|`; of a text that is o
 A list is a list of the shape of its items. An object has its keys; those that some of the objects lack end in `?`. A
 map, whose keys are data, has the one key `*`. What holds the user's own data is `any`.
 
-A shape fits a promised one if nothing in it goes beyond that: whether a rate was still unknown when it was asked for, or
-bulk work was running already, is a matter of the moment.
+A shape fits a promised one if nothing in it goes beyond that: whether a rate was still unknown, or a bulk operation was
+running already, depends on the moment.
 """
 
 from __future__ import annotations
